@@ -1,0 +1,119 @@
+"""Seconds of a GPU step, and of the layer pipeline that hides KV loading under it.
+
+One functional form, linear in its coefficients, so that a roofline and a fit to measurements both give it:
+
+    prefill(n, h)  = fixed + per_token·n + per_pair·n·(h + (n+1)/2) + per_history·h        n new tokens on h history tokens
+    decode(B, C)   = fixed + per_token·B + per_context·C                                   one step, batch B, context sum C
+
+**Efficiency curve.** `fixed` holds one read of all weights and `per_token` the arithmetic of one token, so a step of n tokens
+runs its matrix products at `gemm_efficiency · n / (n + n_half)` of peak with n_half = read time / arithmetic per token (about
+130 tokens on an A100): memory-bound when small, compute-bound when large, no kink. A roofline with perfect overlap,
+max(read, arithmetic), is at most 2× faster, at n = n_half, and equal at both ends.
+
+**Left out:** wave quantisation, the output head in prefill (one token only, counted in decode), sampling, scheduler time on
+the CPU (`layer_overhead` is a flat sum), pipeline parallelism.
+
+Source of the roofline: Williams et al., CACM 52(4), 2009; transformer arithmetic as in Kaplan et al. (arXiv 2001.08361) table 1.
+"""
+
+import math
+from dataclasses import dataclass
+
+from hwmodels import kvsize
+from hwmodels.schema import DTYPE_BYTES, Gpu, Model, Node
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Coefficients of the form above, in seconds. `layers` is what the layer pipeline divides a prefill into."""
+
+    layers: int
+    fixed: float
+    per_token: float
+    per_pair: float
+    per_history: float
+    per_context: float
+    source: str = ""
+
+    def prefill(self, new: int, history: int = 0) -> float:
+        """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
+        return (
+            self.fixed
+            + self.per_token * new
+            + self.per_pair * new * (history + 0.5 * (new + 1))
+            + self.per_history * history
+        )
+
+    def decode(self, batch: int, context: int, steps: int = 1) -> float:
+        """Seconds of `steps` decode steps of a constant batch whose contexts sum to `context` tokens before the first.
+
+        Each step adds one token per job, so the steps form an arithmetic series.
+        """
+        step = self.fixed + self.per_token * batch + self.per_context * context
+        return steps * step + self.per_context * batch * (0.5 * steps * (steps - 1))
+
+    def steps_until(self, batch: int, context: int, seconds: float) -> int:
+        """Fewest decode steps that take at least `seconds`: the inverse of `decode`."""
+        if seconds <= 0:
+            return 0
+        half_growth = 0.5 * self.per_context * batch
+        linear = self.fixed + self.per_token * batch + self.per_context * context - half_growth
+        root = math.sqrt(linear * linear + 4 * half_growth * seconds)
+        steps = max(1, math.ceil(2 * seconds / (linear + root)))
+        while steps > 1 and self.decode(batch, context, steps - 1) >= seconds:
+            steps -= 1
+        while self.decode(batch, context, steps) < seconds:
+            steps += 1
+        return steps
+
+
+def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
+    """StepTime of `model` under tensor parallelism over `gpus` GPUs of a node, from datasheet numbers and efficiencies.
+
+    Two all-reduces per layer move 2(g−1)/g · hidden · bytes per token over the interconnect (ring; Megatron-LM). A history
+    token costs two passes over its KV in HBM: attention reads it, and decoupled positions read and write K, half of it.
+    """
+    layers = model.num_hidden_layers
+    dtype = DTYPE_BYTES[model.torch_dtype]
+    layer_weights = layers * kvsize.layer_parameters(model)
+    gemm = gpus * gpu.peak_flops.value * gpu.gemm_efficiency.value
+    attention = gpus * gpu.peak_flops.value * gpu.attention_efficiency.value
+    memory = gpus * gpu.hbm_bandwidth.value * gpu.hbm_efficiency.value
+    kv_read = kvsize.hbm_kv_bytes_per_token(model, gpus) / memory
+    overhead = layers * gpu.layer_overhead.value
+    reduce_per_token = 0.0
+    if gpus > 1:
+        overhead += 2 * layers * node.interconnect_latency.value
+        ring_share = 2 * (gpus - 1) / gpus
+        reduce_per_token = 2 * layers * ring_share * model.hidden_size * dtype / node.interconnect_bandwidth.value
+    return StepTime(
+        layers=layers,
+        fixed=(layer_weights * dtype + model.vocab_size * model.hidden_size * dtype) / memory + overhead,
+        per_token=2 * layer_weights / gemm + reduce_per_token,
+        per_pair=4 * layers * model.num_attention_heads * model.head_dim / attention,
+        per_history=2 * kv_read,
+        per_context=kv_read,
+        source=f"roofline: {model.name} on {gpus} x {gpu.name}",
+    )
+
+
+def pipeline_s(layers: int, compute_s: float, load_s: float, preloaded: float = 0.0, delay_s: float = 0.0) -> float:
+    """Seconds from the start of a prefill to its end when its history KV is loaded layer by layer under it.
+
+    `compute_s` and `load_s` are per layer; `preloaded` layers (a fraction counts) are in HBM at the start; the rest follow one
+    per `load_s`, the first after another `delay_s`. Closed form of the recurrence
+
+        end_i = max(end_{i−1}, available_i) + compute_s,   available_i = delay_s + (i − preloaded)·load_s  for i > preloaded, else 0
+
+    whose maximum, being linear in i between the first missing layer and the last, lies at one of those two.
+    Source: CachedAttention section 3.2; cachedattention's closed form is this one at whole `preloaded` and no delay.
+    """
+    end = layers * compute_s
+    if preloaded >= layers:
+        return end
+    first = math.floor(preloaded) + 1
+    return max(
+        end,
+        delay_s + (first - preloaded) * load_s + (layers - first + 1) * compute_s,
+        delay_s + (layers - preloaded) * load_s + compute_s,
+    )

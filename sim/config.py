@@ -1,0 +1,210 @@
+"""The configuration: strict, frozen, complete. Paths are stable (`store.dram`), unknown ones are errors that name the nearest.
+
+A configuration is a packaged preset (`sim/presets/*.yaml`) or a YAML file, on top of the defaults below, then `--set` on top of
+that. Sizes keep the unit that they were written with.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from hwmodels import strictyaml, units
+from hwmodels.catalogue import explain
+from sim.policies.registry import PolicyError, find
+from traces.generate.distributions import Arrival, LogNormal, Poisson, ThinkTime
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be run; the message lists every finding."""
+
+
+def _size(text: str) -> str:
+    units.parse_bytes(text)
+    return text
+
+
+def _policy(kind: str):
+    def check(name: str) -> str:
+        try:
+            find(kind, name)
+        except PolicyError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    return check
+
+
+Size = Annotated[str, AfterValidator(_size)]
+"""`"128GB"`: text with a unit, kept as written; `units.parse_bytes` gives the bytes."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class Deployment(_Section):
+    """How the model is served."""
+
+    gpus: Annotated[int, Field(ge=1, le=1024)] = 2
+    """GPUs of one replica, tensor parallel."""
+    max_batch: Annotated[int, Field(ge=1, le=100_000)] = 24
+    """Most jobs that run at once on one replica."""
+    replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Independent replicas, each on its own node with its own store; a session stays with one (round robin)."""
+    hbm_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of HBM for weights, KV and buffers; the rest is for activations and the runtime (vLLM's gpu_memory_utilization)."""
+    window_tokens: Annotated[int, Field(ge=2)] | None = None
+    """Context window; null takes the model's."""
+    truncation_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the history, oldest first, that is cut off when prompt, history and answer do not fit into the window."""
+
+
+class Store(_Section):
+    """The KV store of one replica's node."""
+
+    hbm: Size = "0GB"
+    """HBM set aside to keep KV across turns; CachedAttention keeps none."""
+    dram: Size = "128GB"
+    ssd: Size = "10TB"
+    eviction: Annotated[str, AfterValidator(_policy("eviction"))] = "lookahead"
+    prefetch: Annotated[str, AfterValidator(_policy("prefetch"))] = "lookahead"
+    write: Literal["back"] = "back"
+    """When KV goes down a tier: `back` on demotion."""
+    ssd_write: Literal["delta", "whole"] = "delta"
+    """`delta` keeps the SSD copy of a fetched session and writes only what it lacks; `whole` moves sessions."""
+    save: Literal["async", "sync"] = "async"
+    preload: Literal["layerwise", "none"] = "layerwise"
+    read_buffer_layers: Annotated[int, Field(ge=0, le=10_000)] = 15
+    write_buffer: Size = "1GB"
+    """HBM for KV that is not yet saved when its job ends."""
+    positions: Literal["decoupled", "embedded"] = "decoupled"
+    ttl_s: Annotated[float, Field(gt=0)] | None = None
+    host_buffer: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of a tier that demotion keeps free."""
+    piece: Size = "64MiB"
+    """Background transfers are booked a piece of this size at a time."""
+
+
+class WorkloadConfig(_Section):
+    """Sessions from a generator, or from a trace file."""
+
+    kind: Literal["sharegpt"] = "sharegpt"
+    sessions: Annotated[int, Field(ge=1, le=100_000_000)] = 2000
+    """Sessions to generate; a trace file has its own."""
+    max_turns: Annotated[int, Field(ge=1)] = 40
+    max_tokens: Annotated[int, Field(ge=2)] = 32_768
+    length_correlation: Annotated[float, Field(ge=0, le=1)] = 0.15
+    trace: str | None = None
+    format: str | None = None
+    tokenizer: str | None = None
+    arrival: Arrival = Poisson(rate_per_s=0.2)
+    """Arrivals of sessions; a trace with times has its own."""
+    think_time: ThinkTime = LogNormal(median_s=30.0, sigma=1.0)
+    """From an answer to the next prompt; a trace with times has its own."""
+
+
+class Slo(_Section):
+    """Service-level objectives. Goodput counts the turns that are within every one of them."""
+
+    ttft_p95_s: Annotated[float, Field(gt=0)] | None = None
+    tpot_p95_s: Annotated[float, Field(gt=0)] | None = None
+
+
+class Config(_Section):
+    """Everything that a run depends on."""
+
+    model: str = "llama-2-13b"
+    hardware: str = "a100-80g-pcie4"
+    deployment: Deployment = Deployment()
+    workload: WorkloadConfig = WorkloadConfig()
+    scheduler: Annotated[str, AfterValidator(_policy("scheduling"))] = "fcfs"
+    store: Store = Store()
+    prices: str = "paper-2024"
+    slo: Slo = Slo()
+    warmup_turns: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+
+    def recompute(self) -> "Config":
+        """The same run without any store: the RE baseline."""
+        off = {"hbm": "0GB", "dram": "0GB", "ssd": "0GB"}
+        return self.model_copy(update={"store": self.store.model_copy(update=off)})
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting as plain data; `load` takes it back."""
+        return self.model_dump(mode="json")
+
+
+_PRESETS = Path(__file__).parent / "presets"
+
+
+def presets() -> list[str]:
+    """Names of the packaged configurations."""
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+
+
+def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The configuration of a preset name or a file, with `path=value` overrides. Raises ConfigError."""
+    name = "default" if source is None else str(source)
+    path = _PRESETS / f"{name}.yaml" if name in presets() else Path(name)
+    if not path.exists() and not name.endswith((".yaml", ".yml")):
+        raise ConfigError(f"no configuration {name!r}: {_hint(name, presets())}give a YAML file or one of {', '.join(presets())}")
+    try:
+        data = strictyaml.load(path)
+    except strictyaml.YamlError as error:
+        raise ConfigError(str(error)) from None
+    data = {} if data is None else data
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of settings, this is not")
+    for override in overrides:
+        _override(data, override)
+    return validated(data, str(path))
+
+
+def validated(data: dict[str, Any], where: str = "configuration") -> Config:
+    """A Config from plain data. Raises ConfigError with every finding, each with its path."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        unknown = [".".join(map(str, item["loc"])) for item in error.errors() if item["type"] == "extra_forbidden"]
+        hints = "".join(f"\n  {path}: {_hint(path, paths())}" for path in unknown if _hint(path, paths()))
+        raise ConfigError(f"{where}: {explain(error)}{hints}") from None
+
+
+def paths(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every configuration path, sections included."""
+    found = []
+    for name, info in section.model_fields.items():
+        found.append(prefix + name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found += paths(info.annotation, prefix + name + ".")
+    return found
+
+
+_FREE_FORM = ("workload.think_time.", "workload.arrival.")
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    path = path.strip()
+    if not equals:
+        raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
+    if path not in paths() and not path.startswith(_FREE_FORM):
+        raise ConfigError(f"--set {override}: unknown path {path!r}: {_hint(path, paths())}`kvplan list settings` shows all")
+    try:
+        value = strictyaml.loads(text, f"--set {override}")
+    except strictyaml.YamlError as error:
+        raise ConfigError(str(error)) from None
+    *sections, leaf = path.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {override}: {section} is not a section in the configuration")
+    data[leaf] = value
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}? " if near else ""

@@ -1,0 +1,65 @@
+"""Links: FIFO servers whose finish times are computed when a transfer is booked.
+
+A link has bandwidth and latency, and no events of its own. Two kinds of traffic:
+
+- *demand* transfers, for which a job waits, are booked with `book` and served in order;
+- one *background* transfer at a time (prefetch, write-back) fills the gaps. It goes a piece at a time, so that demand never waits
+  behind more than one piece; every demand transfer pushes its end back, and its owner asks `background_end` again when it is due.
+"""
+
+import math
+
+
+class Link:
+    """Seconds and bytes of one direction of one wire. `bandwidth` in bytes/s, `latency_s` per transfer, `piece` in bytes."""
+
+    def __init__(self, name: str, bandwidth: float, latency_s: float, piece: int) -> None:
+        self.name = name
+        self.bandwidth = bandwidth
+        self.latency_s = latency_s
+        self.bytes = 0
+        """Bytes of all transfers booked so far."""
+        self.busy_s = 0.0
+        """Seconds of all transfers booked so far."""
+        self.free_at = 0.0
+        """When the last demand transfer ends."""
+        self.background_end = 0.0
+        """When the background transfer ends, as far as is known now."""
+        self._background_start = 0.0
+        self._piece_s = piece / bandwidth
+
+    def seconds(self, size: int) -> float:
+        """Duration of an undisturbed transfer."""
+        return self.latency_s + size / self.bandwidth
+
+    def book(self, ready: float, size: int) -> tuple[float, float]:
+        """Books a demand transfer that may start at `ready`; returns its start and end."""
+        start = max(ready, self.free_at)
+        duration = self.seconds(size)
+        if self.background_end > start:
+            if start > self.free_at:  # the background transfer is under way: its current piece ends first
+                pieces = math.ceil((start - self._background_start) / self._piece_s)
+                start = min(max(start, self._background_start + pieces * self._piece_s), self.background_end)
+            if start < self.background_end:
+                self._background_start += duration
+                self.background_end += duration
+        self.free_at = start + duration
+        self.bytes += size
+        self.busy_s += duration
+        return start, self.free_at
+
+    def book_background(self, now: float, size: int) -> float:
+        """Starts a background transfer, when none is under way; returns its end if no demand comes between."""
+        start = max(now, self.free_at)
+        duration = self.seconds(size)
+        self._background_start = start
+        self.background_end = start + duration
+        self.bytes += size
+        self.busy_s += duration
+        return self.background_end
+
+    def occupy(self, end: float, size: int, duration: float) -> None:
+        """Books a transfer whose end the caller has computed (the layer pipeline); it must not end before the one before."""
+        self.free_at = max(self.free_at, end)
+        self.bytes += size
+        self.busy_s += duration

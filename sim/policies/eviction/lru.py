@@ -1,0 +1,23 @@
+"""Least recently used: the session whose last turn ended (or that came into the tier) longest ago leaves first."""
+
+from collections import OrderedDict
+
+from sim.policies.base import Eviction
+
+
+class Lru(Eviction):
+    """O(1) per call."""
+
+    NAME = "lru"
+
+    def __init__(self) -> None:
+        self._order: OrderedDict[int, None] = OrderedDict()
+
+    def insert(self, session: int, position: float | None) -> None:
+        self._order[session] = None
+
+    def remove(self, session: int) -> None:
+        del self._order[session]
+
+    def victim(self) -> int | None:
+        return next(iter(self._order), None)

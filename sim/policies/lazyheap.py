@@ -1,0 +1,40 @@
+"""A heap of items by key whose entries can be replaced and discarded; every operation is O(log n), amortised."""
+
+from heapq import heapify, heappop, heappush
+
+
+class LazyHeap:
+    """Smallest key first; ties by item. Stale entries are skipped when met and swept when they outnumber live ones."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int]] = []
+        self._key: dict[int, float] = {}
+
+    def push(self, item: int, key: float) -> None:
+        """Adds the item, or moves it to a new key."""
+        self._key[item] = key
+        heappush(self._heap, (key, item))
+        if len(self._heap) > 2 * len(self._key) + 64:
+            self._heap = [(key, item) for item, key in self._key.items()]
+            heapify(self._heap)
+
+    def discard(self, item: int) -> bool:
+        """Removes the item; whether it was there."""
+        return self._key.pop(item, None) is not None
+
+    def peek(self) -> int | None:
+        """The item with the smallest key."""
+        heap, keys = self._heap, self._key
+        while heap:
+            key, item = heap[0]
+            if keys.get(item) == key:
+                return item
+            heappop(heap)
+        return None
+
+    def key(self, item: int) -> float:
+        """The key of an item that is there."""
+        return self._key[item]
+
+    def __len__(self) -> int:
+        return len(self._key)

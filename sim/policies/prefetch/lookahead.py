@@ -1,0 +1,32 @@
+"""CachedAttention's scheduler-aware fetching: the first L_pw waiting jobs find their KV in DRAM.
+
+L_pw = C_mem / S_kv, where C_mem is the DRAM that is free for prefetching and S_kv the mean KV of a session. Soonest job first.
+Source: CachedAttention (USENIX ATC 2024) section 3.3.1.
+"""
+
+from sim.policies.base import Prefetch, Queue
+from sim.policies.lazyheap import LazyHeap
+
+
+class LookAhead(Prefetch):
+    """O(log n) per call, amortised."""
+
+    NAME = "lookahead"
+
+    def __init__(self) -> None:
+        self._wanted = LazyHeap()
+
+    def want(self, session: int, position: float) -> None:
+        self._wanted.push(session, position)
+
+    def drop(self, session: int) -> None:
+        self._wanted.discard(session)
+
+    def next(self, queue: Queue, room: float) -> int | None:
+        session = self._wanted.peek()
+        if session is None or room < 1:
+            return None
+        end_of_window = queue.position_at(int(room) - 1)
+        if end_of_window is not None and self._wanted.key(session) > end_of_window:
+            return None
+        return session

@@ -1,0 +1,33 @@
+"""First come, first served."""
+
+from collections import deque
+
+from sim.policies.base import Scheduler
+
+
+class Fcfs(Scheduler):
+    """O(1) per call. Positions are arrival numbers."""
+
+    NAME = "fcfs"
+
+    def __init__(self) -> None:
+        self._turns: deque[int] = deque()
+        self._pushed = 0
+
+    def push(self, turn: int) -> float:
+        self._turns.append(turn)
+        self._pushed += 1
+        return self._pushed - 1
+
+    def head(self) -> int | None:
+        return self._turns[0] if self._turns else None
+
+    def pop(self) -> int:
+        return self._turns.popleft()
+
+    def position_at(self, index: int) -> float | None:
+        waiting = len(self._turns)
+        return self._pushed - waiting + index if index < waiting else None
+
+    def __len__(self) -> int:
+        return len(self._turns)
