@@ -1,0 +1,1 @@
+"""The simulator: configuration, engine, store, policies, metrics, reports and the command line."""

@@ -58,8 +58,8 @@ class Link:
         self.busy_s += duration
         return self.background_end
 
-    def occupy(self, end: float, size: int, duration: float) -> None:
-        """Books a transfer whose end the caller has computed (the layer pipeline); it must not end before the one before."""
-        self.free_at = max(self.free_at, end)
+    def occupy(self, start: float, end: float, size: int) -> None:
+        """Books a transfer whose times the caller has computed (the layer pipeline): it starts at or after `free_at`."""
+        self.free_at = end
         self.bytes += size
-        self.busy_s += duration
+        self.busy_s += self.seconds(size)

@@ -56,7 +56,8 @@ class SessionStore:
         self._wanted = [0] * len(tiers)
         self._wanted_by: list[float | None] = [None] * len(tiers)
         self._pins = [0] * sessions
-        self._fetched: set[int] = set()
+        self._fetched: dict[int, int] = {}
+        self._fetched_total = 0
         self._position: list[float | None] = [None] * sessions
         self._prefetch = prefetch
         self._queue = queue
@@ -65,8 +66,8 @@ class SessionStore:
         self._ttl_s = ttl_s
         self._released_s: dict[int, float] = {}
         self._expiry: deque[tuple[float, int]] = deque()
-        self._running_bytes = [0] * sessions
-        self._running_total = 0
+        self._claimed_bytes = [0] * sessions
+        self._claimed_total = 0
         self._saved_bytes = 0
         self._saves = 0
         names = [tier.name for tier in self.tiers]
@@ -102,10 +103,10 @@ class SessionStore:
         self._position[session] = None
         self._prefetch.drop(session)
         if session in self._fetched:
-            self._fetched.remove(session)  # the pin passes to the job
+            self._fetched_total -= self._fetched.pop(session)  # the pin passes to the job
         else:
             self._pin(session)
-        self._count_running(session)
+        self._count_claimed(session)
 
     def truncate(self, session: int, size: int, now: float) -> None:
         """The oldest `size` bytes are cut off; what remains keeps its place, and stays valid with decoupled positions."""
@@ -116,7 +117,7 @@ class SessionStore:
         home = self.home[session]
         if home >= 0 and not self.tiers[home].held[session]:
             self.home[session] = -1
-        self._count_running(session)
+        self._count_claimed(session)
 
     def void(self, session: int, now: float) -> None:
         """All KV of the session has become useless."""
@@ -124,7 +125,7 @@ class SessionStore:
             if tier.held[session]:
                 self._cut(index, session, tier.held[session], now)
         self.home[session] = -1
-        self._count_running(session)
+        self._count_claimed(session)
 
     def load(self, session: int, now: float) -> int:
         """A claimed session's KV is read to serve its turn; returns the tier index it is read from.
@@ -142,7 +143,7 @@ class SessionStore:
             self.tiers[home].read += size
             if self._room(target, size, now):
                 self.tiers[target].add(session, size, now)
-                self._count_running(session)
+                self._count_claimed(session)
                 self._arrived(session, target, now)
         return home
 
@@ -166,8 +167,8 @@ class SessionStore:
 
     def release(self, session: int, now: float) -> None:
         """The session's turn has ended."""
-        self._running_total -= self._running_bytes[session]
-        self._running_bytes[session] = 0
+        self._claimed_total -= self._claimed_bytes[session]
+        self._claimed_bytes[session] = 0
         if self._ttl_s is not None:
             self._released_s[session] = now
             self._expiry.append((now, session))
@@ -214,11 +215,13 @@ class SessionStore:
         if not self._saves:
             return None
         tier = self.tiers[target]
-        room = (tier.capacity - self._reserve[target] - self._running_total) / (self._saved_bytes / self._saves)
-        session = self._prefetch.next(self._queue, room)
+        for_waiting = tier.capacity - self._reserve[target] - self._claimed_total
+        session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
         if session is None:
             return None
         size = self.tiers[target + 1].held[session]
+        if size > for_waiting - self._fetched_total:
+            return None
         self._pin(session)
         self._wanted_by[target] = self._position[session]
         if not self._room(target, size, now, for_fetch=True):
@@ -226,7 +229,8 @@ class SessionStore:
             self._wanted[target] = size
             return None
         self._prefetch.drop(session)
-        self._fetched.add(session)
+        self._fetched[session] = size
+        self._fetched_total += size
         tier.add(session, size, now)
         self.tiers[target + 1].read += size
         return Move(session, target + 1, target, size)
@@ -323,12 +327,12 @@ class SessionStore:
                 if tier.held[session]:
                     tier.eviction.insert(session, position)
 
-    def _count_running(self, session: int) -> None:
+    def _count_claimed(self, session: int) -> None:
         """DRAM that running sessions pin is not free for prefetching."""
         if self.fetch_target is not None:
             size = self.tiers[self.fetch_target].held[session]
-            self._running_total += size - self._running_bytes[session]
-            self._running_bytes[session] = size
+            self._claimed_total += size - self._claimed_bytes[session]
+            self._claimed_bytes[session] = size
 
     def _expire(self, now: float) -> None:
         while self._expiry and self._expiry[0][0] + self._ttl_s < now:

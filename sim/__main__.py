@@ -1,0 +1,5 @@
+"""`python -m sim` is `kvplan`."""
+
+from sim.cli.app import main
+
+main()

@@ -1,0 +1,104 @@
+"""What a configuration means in seconds and bytes for one replica: catalogue entries looked up, budgets worked out, sizes checked."""
+
+from dataclasses import dataclass
+
+from hwmodels import CatalogueError, Gpu, Model, Node, Prices, Ssd, StepTime, catalogue, kvsize, roofline
+from hwmodels.units import format_bytes, parse_bytes
+from sim.config import Config, ConfigError
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Numbers of one replica. Bytes and seconds."""
+
+    model: Model
+    node: Node
+    gpu: Gpu
+    ssd: Ssd
+    prices: Prices
+    steps: StepTime
+    kv_bytes: int
+    """Per token, as DRAM and SSD store it."""
+    hbm_kv_bytes: int
+    """Per token, in the HBM of all ranks together."""
+    window: int
+    """Tokens of context at most."""
+    hbm_budget: int
+    """HBM bytes for the KV of running jobs."""
+    tiers: tuple[tuple[str, int, int], ...]
+    """(name, capacity, reserve) of the tiers that are switched on, fastest first."""
+    write_buffer: int
+    piece: int
+
+
+def plant(config: Config) -> Plant:
+    """Looks everything up. Raises ConfigError when an entry is unknown or the model does not fit."""
+    try:
+        model = catalogue.load("model", config.model)
+        node = catalogue.load("node", config.hardware)
+        gpu = catalogue.load("gpu", node.gpu)
+        ssd = catalogue.load("ssd", node.ssd)
+        prices = catalogue.load("prices", config.prices)
+    except CatalogueError as error:
+        raise ConfigError(str(error)) from None
+    gpus, store = config.deployment.gpus, config.store
+    if gpus > node.max_gpus.value:
+        raise ConfigError(f"deployment.gpus is {gpus}, but {node.name} has {node.max_gpus.value:.0f}")
+    window = config.deployment.window_tokens or model.max_position_embeddings
+    if window > model.max_position_embeddings:
+        raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
+    kv_bytes = kvsize.kv_bytes_per_token(model)
+    hbm_kv_bytes = kvsize.hbm_kv_bytes_per_token(model, gpus)
+    tiers = tuple(
+        (name, size, int(config.store.host_buffer * size))
+        for name, size in (
+            ("hbm", parse_bytes(store.hbm)),
+            ("dram", parse_bytes(store.dram)),
+            ("ssd", parse_bytes(store.ssd)),
+        )
+        if size
+    )
+    write_buffer = parse_bytes(store.write_buffer) if tiers else 0
+    layers = min(store.read_buffer_layers, model.num_hidden_layers)
+    reads_ahead = tiers and store.preload == "layerwise"
+    read_buffer = window * hbm_kv_bytes * layers // model.num_hidden_layers if reads_ahead else 0
+    total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
+    budget = int(total - kvsize.weight_bytes(model) - read_buffer - write_buffer - parse_bytes(store.hbm))
+    if budget < hbm_kv_bytes:
+        raise ConfigError(
+            f"{model.name} does not fit: {gpus} x {gpu.name} give {format_bytes(total)} of HBM"
+            f" (hbm_utilization {config.deployment.hbm_utilization:g}); weights take {format_bytes(kvsize.weight_bytes(model))},"
+            f" the read buffer {format_bytes(read_buffer)}, the write buffer {format_bytes(write_buffer)},"
+            f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs or smaller buffers"
+        )
+    return Plant(
+        model=model,
+        node=node,
+        gpu=gpu,
+        ssd=ssd,
+        prices=prices,
+        steps=roofline(model, gpu, node, gpus),
+        kv_bytes=kv_bytes,
+        hbm_kv_bytes=hbm_kv_bytes,
+        window=window,
+        hbm_budget=budget,
+        tiers=tiers,
+        write_buffer=write_buffer,
+        piece=max(1, parse_bytes(store.piece)),
+    )
+
+
+def check_fits(built: Plant, longest_context: int) -> None:
+    """That the longest context of the workload can run and be stored. Raises ConfigError."""
+    tokens = min(longest_context, built.window)
+    if tokens * built.hbm_kv_bytes > built.hbm_budget:
+        raise ConfigError(
+            f"a context of {tokens} tokens needs {format_bytes(tokens * built.hbm_kv_bytes)} of HBM, but beside weights and"
+            f" buffers there is {format_bytes(built.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
+        )
+    for name, capacity, _ in built.tiers:
+        if tokens * built.kv_bytes > capacity:
+            raise ConfigError(
+                f"the longest session holds {tokens} tokens, {format_bytes(tokens * built.kv_bytes)} of KV, and does not fit into"
+                f" store.{name} ({format_bytes(capacity)}): make it larger, or 0GB to switch it off"
+            )

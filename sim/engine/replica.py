@@ -1,0 +1,425 @@
+"""One model replica: a continuous batch on GPUs, its job queue, and the links to its KV store.
+
+A turn's life: arrive, wait, be admitted, (load), prefill, decode, (save), done, think, next turn. The GPU does one thing at a time:
+
+- a *prefill* of one admitted turn, which blocks the running decodes (iteration-level batching);
+- a *run* of decode steps, up to the first completion. An arrival that could be admitted ends it at the next step boundary; the
+  time of k steps has a closed form, so a run is one event;
+- a *stall*, while KV is saved synchronously or the write buffer is too full for the next step.
+
+A job enters the batch when a slot is free and the HBM budget has room for all the KV it will have at its end. KV loading follows the
+layer pipeline of `hwmodels.steptime.pipeline_s`: the read buffer is filled from DRAM as soon as the job heads the queue and the link
+is free, and KV on SSD starts to move when the job starts. Background moves (prefetch, write-back) go on meanwhile, one at a time per
+link.
+
+Left out: several prefills in one iteration, chunked prefill, preemption; the KV of the last generated token counts as saved.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from hwmodels import pipeline_s
+from sim.config import Config
+from sim.engine.clock import STEP, TRANSFER, Clock, Timer
+from sim.engine.link import Link
+from sim.engine.plant import Plant
+from sim.metrics.recorder import Recorder
+from sim.policies.base import Scheduler
+from sim.store.sessions import Move, SessionStore
+
+_IDLE, _PREFILL, _DECODE, _STALL = range(4)
+
+
+class Replica:
+    """See the module. `session_of` and the recorder's columns are per turn, `context` per session."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        config: Config,
+        plant: Plant,
+        queue: Scheduler,
+        store: SessionStore | None,
+        session_of,
+        recorder: Recorder,
+        after_turn: Callable[[int, float], None],
+        make_link: Callable[..., Link] = Link,
+        guard=None,
+        longest_run: int | None = None,
+    ) -> None:
+        self.clock = clock
+        self.queue = queue
+        self.store = store
+        self.peers = [self]
+        """All replicas of the run."""
+        self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
+        self.prefilled_tokens = 0
+        self.hbm_used = 0
+        self.hbm_peak = 0
+        self._session_of = session_of
+        self._rec = recorder
+        self._after_turn = after_turn
+        self._guard = guard
+        self._longest_run = longest_run
+        self._steps = plant.steps
+        self._layers = plant.steps.layers
+        self._kv = plant.kv_bytes
+        self._hbm_kv = plant.hbm_kv_bytes
+        self._hbm_budget = plant.hbm_budget
+        self._window = plant.window
+        self._ratio = config.deployment.truncation_ratio
+        self._max_batch = config.deployment.max_batch
+        self._write_buffer = plant.write_buffer
+        self._read_buffer = min(config.store.read_buffer_layers, self._layers)
+        self._layerwise = config.store.preload == "layerwise"
+        self._sync = config.store.save == "sync"
+        self._embedded = config.store.positions == "embedded"
+
+        node, ssd = plant.node, plant.ssd
+        self.h2d = make_link("host_to_device", node.host_to_device.value, node.host_link_latency.value, plant.piece)
+        self.d2h = make_link("device_to_host", node.device_to_host.value, node.host_link_latency.value, plant.piece)
+        self.ssd_read = make_link("ssd_read", ssd.read_bandwidth.value, ssd.latency.value, plant.piece)
+        self.ssd_write = make_link("ssd_write", ssd.write_bandwidth.value, ssd.latency.value, plant.piece)
+        self.links = [self.h2d, self.d2h, self.ssd_read, self.ssd_write]
+        self.tier_names = [tier.name for tier in store.tiers] if store else []
+        self._save_links = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}[(self.tier_names or ["hbm"])[0]]
+        self._demotion_links = [self.d2h if below == "dram" else self.ssd_write for below in self.tier_names[1:]]
+        self._demoting: list[Move | None] = [None] * len(self._demotion_links)
+        self._fetches = bool(store) and store.fetch_target is not None
+        self._fetching: Move | None = None
+
+        self.context: dict[int, int] = {}
+        """Kept history tokens of each session that has had a turn."""
+        self._state = _IDLE
+        self._timer: Timer | None = None
+        self._began = 0.0
+        self._turn = -1
+        self._stall_until = 0.0
+        self._head_since = 0.0
+        self._ready: dict[int, float] = {}
+        self._saved_early: dict[int, int] = {}
+        self.running = 0
+        """Jobs in the decode batch."""
+        self._finish: list[tuple[int, int]] = []
+        self._step = 0
+        self._context_sum = 0
+        self._run_start = 0.0
+        self._run_steps = 0
+
+    # --- arrivals -------------------------------------------------------------------------------------------------------------
+
+    def arrive(self, timer: Timer) -> None:
+        """A turn (the timer's payload) joins the queue."""
+        turn, now = timer.payload, self.clock.now
+        position = self.queue.push(turn)
+        if self.queue.head() == turn:
+            self._head_since = now
+        if self._guard is not None:
+            self._guard.queued(self, turn, now)
+        if self.store is not None:
+            self.store.expect(self._session_of[turn], position)
+        if self._state == _IDLE:
+            self._dispatch(now)
+        elif self._state == _DECODE and self.running < self._max_batch:
+            if self._fit(self.queue.head())[3] <= self._hbm_budget - self.hbm_used:
+                self._cut_run(now)
+        if self._fetches and self._fetching is None:
+            self._pump_fetch(now)
+
+    # --- the GPU --------------------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, now: float) -> None:
+        """At a step boundary: what the GPU does next."""
+        turn = self.queue.head()
+        if self._stall_until > now and (self.running or turn is not None):
+            self._state = _STALL
+            self._schedule(now, self._stall_until)
+            self.save_stall_s += self._stall_until - now
+            return
+        if turn is not None:
+            if self.running < self._max_batch:
+                fitted = self._fit(turn)
+                if fitted[3] <= self._hbm_budget - self.hbm_used:
+                    self._start_prefill(turn, fitted, now)
+                    return
+        if self.running:
+            self._start_run(now)
+        else:
+            self._state = _IDLE
+
+    def _schedule(self, start: float, end: float) -> None:
+        self._began = start
+        self._timer = self.clock.at(end, STEP, self._on_step)
+
+    def _on_step(self, timer: Timer) -> None:
+        if timer is not self._timer:
+            return  # a run that was cut
+        now = self.clock.now
+        if self._guard is not None:
+            self._guard.stepped(self, self._began, now)
+        if self._state == _PREFILL:
+            self._end_prefill(now)
+        elif self._state == _DECODE:
+            self._end_run(now)
+        self._dispatch(now)
+        if self.store is not None:
+            self._pump(now)
+        if self._guard is not None:
+            self._guard.check(self, now)
+
+    def _fit(self, turn: int) -> tuple[int, int, int, int]:
+        """(history, prompt, output, HBM bytes) of a turn after truncation to the window; room is kept for the answer."""
+        rec, window = self._rec, self._window
+        history = self.context.get(self._session_of[turn], 0)
+        prompt, output = rec.prompt_tokens[turn], rec.output_tokens[turn]
+        if history + prompt + output > window:
+            prompt = min(prompt, window - 1)
+            output = min(output, window - prompt)
+            while history + prompt + output > window:
+                history -= -int(-history * self._ratio // 1)
+        return history, prompt, output, (history + prompt + output) * self._hbm_kv
+
+    def _start_prefill(self, turn: int, fitted: tuple[int, int, int, int], now: float) -> None:
+        history, prompt, output, hbm_bytes = fitted
+        rec, session = self._rec, self._session_of[turn]
+        self.queue.pop()
+        head_since, self._head_since = self._head_since, now
+        if self._guard is not None:
+            self._guard.admitted(self, turn, now)
+        kept = self.context.get(session, 0)
+        if history < kept:
+            rec.overflow[turn] = 1
+        if prompt + output < rec.prompt_tokens[turn] + rec.output_tokens[turn]:
+            rec.clipped += 1
+            rec.prompt_tokens[turn], rec.output_tokens[turn] = prompt, output
+        self.hbm_used += hbm_bytes
+        if self.hbm_used > self.hbm_peak:
+            self.hbm_peak = self.hbm_used
+        cached = 0
+        if self.store is not None:
+            cached = self._claim(turn, session, kept, history, now)
+        new = prompt + history - cached
+        compute = self._steps.prefill(new, cached)
+        end = now + (self._load(session, cached, compute, head_since, now) if cached else compute)
+        rec.admitted_s[turn] = now
+        rec.history_tokens[turn] = history
+        rec.cached_tokens[turn] = cached
+        rec.stall_s[turn] = stall = end - now - compute
+        self.prefill_s += compute
+        self.load_stall_s += stall
+        self.prefilled_tokens += new
+        self._turn = turn
+        self._state = _PREFILL
+        self._schedule(now, end)
+
+    def _claim(self, turn: int, session: int, kept: int, history: int, now: float) -> int:
+        """Pins the session in the store; returns the tokens of its history that are cached."""
+        store = self.store
+        store.claim(session, now)
+        if history < kept:
+            if self._embedded:
+                store.void(session, now)
+            else:
+                store.truncate(session, (kept - history) * self._kv, now)
+        tier, size = store.lookup(session)
+        cached = size // self._kv
+        if self._guard is not None:
+            self._guard.served(self, session, kept - history, self._embedded, cached)
+        if cached:
+            self._rec.tier[turn] = tier
+        return cached
+
+    def _load(self, session: int, cached: int, compute: float, head_since: float, now: float) -> float:
+        """Seconds from now to the end of a prefill whose cached history must be loaded first, layer by layer."""
+        size = cached * self._kv
+        layers = self._layers
+        fetching = self._fetching if self._fetching is not None and self._fetching.session == session else None
+        tier = self.tier_names[self.store.load(session, now)]
+        if tier == "hbm":
+            return compute
+        load = size / layers / self.h2d.bandwidth + self.h2d.latency_s
+        ready = max(self.h2d.free_at, self._ready.get(session, 0.0))
+        preloaded = 0.0
+        if tier == "dram":
+            start = max(ready, head_since)
+            if start < now:
+                if self._layerwise:
+                    preloaded = min(self._read_buffer, (now - start) / load)
+                delay = 0.0
+            else:
+                delay = ready - now if ready > now else 0.0
+        elif fetching is not None:
+            left = self.ssd_read.background_end - now
+            load = max(load, left / layers)
+            delay = max(0.0, ready - now)
+        else:
+            start, end = self.ssd_read.book(now, size)
+            from_ssd = (end - start) / layers
+            delay = max(start, ready) - now + min(load, from_ssd)
+            load = max(load, from_ssd)
+        loaded = delay + (layers - preloaded) * load
+        self.h2d.occupy(now + delay - preloaded * load, now + loaded, size)
+        if not self._layerwise:
+            return loaded + compute
+        return pipeline_s(layers, compute / layers, load, preloaded, delay)
+
+    def _end_prefill(self, now: float) -> None:
+        """The first token is out; the job joins the batch, or is done."""
+        turn, rec = self._turn, self._rec
+        rec.first_token_s[turn] = now
+        context = rec.history_tokens[turn] + rec.prompt_tokens[turn]
+        if self._sync and self._save_links:
+            early = (context - rec.cached_tokens[turn]) * self._kv
+            self._saved_early[turn] = early
+            self._save_now(early, now)
+        output = rec.output_tokens[turn]
+        if output == 1:
+            self._complete(turn, now)
+            return
+        heappush(self._finish, (self._step + output - 1, turn))
+        self._context_sum += context + 1
+        self.running += 1
+
+    def _start_run(self, now: float) -> None:
+        """Decode steps until the first completion."""
+        steps = self._finish[0][0] - self._step
+        if self._longest_run is not None:
+            steps = min(steps, self._longest_run)
+        self._run_start = now
+        self._run_steps = steps
+        self._state = _DECODE
+        self._schedule(now, now + self._steps.decode(self.running, self._context_sum, steps))
+
+    def _cut_run(self, now: float) -> None:
+        """Ends the run at the next step boundary, at or after `now`."""
+        steps = self._steps.steps_until(self.running, self._context_sum, now - self._run_start)
+        if steps < self._run_steps:
+            self._run_steps = steps
+            end = self._run_start + self._steps.decode(self.running, self._context_sum, steps)
+            self._schedule(self._run_start, max(end, now))
+
+    def _end_run(self, now: float) -> None:
+        self.decode_s += now - self._run_start
+        self._step += self._run_steps
+        self._context_sum += self._run_steps * self.running
+        finish = self._finish
+        while finish and finish[0][0] == self._step:
+            turn = heappop(finish)[1]
+            rec = self._rec
+            self.running -= 1
+            self._context_sum -= rec.history_tokens[turn] + rec.prompt_tokens[turn] + rec.output_tokens[turn]
+            self._complete(turn, now)
+
+    def _complete(self, turn: int, now: float) -> None:
+        """The answer is complete: save its KV, leave, and let the session go on."""
+        rec, session = self._rec, self._session_of[turn]
+        context = rec.history_tokens[turn] + rec.prompt_tokens[turn] + rec.output_tokens[turn]
+        self.context[session] = context
+        self.hbm_used -= context * self._hbm_kv
+        if self.store is not None:
+            missing = self.store.save(session, context * self._kv, now)
+            if self._guard is not None:
+                self._guard.saved(session, context, missing)
+            if missing and self._save_links:
+                if self._sync:
+                    self._save_now(max(0, missing - self._saved_early.pop(turn)), now)
+                else:
+                    self._save_behind(session, missing, rec.admitted_s[turn], now)
+            self.store.release(session, now)
+        if self._guard is not None:
+            self._guard.completed(self, turn, now)
+        rec.done(turn, now, self)
+        self._after_turn(turn, now)
+
+    # --- saving ---------------------------------------------------------------------------------------------------------------
+
+    def _save_now(self, size: int, now: float) -> None:
+        """Synchronous: the GPU waits for the copy."""
+        for link in self._save_links:
+            self._stall_until = max(self._stall_until, link.book(now, size)[1])
+
+    def _save_behind(self, session: int, size: int, since: float, now: float) -> None:
+        """Asynchronous, layer by layer since the job started; what is left at its end waits in the write buffer."""
+        link = self._save_links[-1]
+        for each in self._save_links:
+            end = each.book(since, size)[1]
+        end = max(end, now + self._kv / link.bandwidth)
+        self._ready[session] = end
+        self._stall_until = max(self._stall_until, link.free_at - self._write_buffer / link.bandwidth)
+
+    # --- background moves -----------------------------------------------------------------------------------------------------
+
+    def _pump(self, now: float) -> None:
+        """Starts what background moves can start."""
+        for source, moving in enumerate(self._demoting):
+            if moving is None:
+                self._pump_demotion(source, now)
+        if self._fetches and self._fetching is None:
+            self._pump_fetch(now)
+
+    def _pump_demotion(self, source: int, now: float) -> None:
+        move = self.store.next_demotion(source, now)
+        if move is not None:
+            self._demoting[source] = move
+            end = self._demotion_links[source].book_background(now, move.size)
+            self.clock.at(end, TRANSFER, self._on_demoted, move)
+
+    def _on_demoted(self, timer: Timer) -> None:
+        move, now = timer.payload, self.clock.now
+        link = self._demotion_links[move.source]
+        if link.background_end > now:  # demand traffic came between
+            self.clock.at(link.background_end, TRANSFER, self._on_demoted, move)
+            return
+        self._demoting[move.source] = None
+        self.store.finish_demotion(move, now)
+        self._pump(now)
+
+    def _pump_fetch(self, now: float) -> None:
+        move = self.store.next_fetch(now)
+        if move is not None:
+            self._fetching = move
+            self.clock.at(self.ssd_read.book_background(now, move.size), TRANSFER, self._on_fetched, move)
+        elif self._demoting[self.store.fetch_target] is None:
+            self._pump_demotion(self.store.fetch_target, now)
+
+    def _on_fetched(self, timer: Timer) -> None:
+        move, now = timer.payload, self.clock.now
+        if self.ssd_read.background_end > now:  # demand traffic came between
+            self.clock.at(self.ssd_read.background_end, TRANSFER, self._on_fetched, move)
+            return
+        self._fetching = None
+        self.store.finish_fetch(move, now)
+        self._ready[move.session] = now
+        self._pump(now)
+
+    # --- what the metrics read ------------------------------------------------------------------------------------------------
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which the GPUs computed, or waited for KV with a job in hand."""
+        return self.prefill_s + self.decode_s + self.load_stall_s + self.save_stall_s
+
+    def sample(self, now: float) -> tuple:
+        """A row of the time series: time, waiting, running, HBM bytes of running jobs, bytes per tier."""
+        used = [tier.used for tier in self.store.tiers] if self.store else []
+        return (now, self.peers.index(self), len(self.queue), self.running, self.hbm_used, *used)
+
+    def sums(self, now: float) -> dict[str, float]:
+        """Every running sum, flat; a difference of two is what happened between."""
+        found = {
+            "prefill_s": self.prefill_s,
+            "decode_s": self.decode_s,
+            "load_stall_s": self.load_stall_s,
+            "save_stall_s": self.save_stall_s,
+            "prefilled_tokens": self.prefilled_tokens,
+        }
+        for link in self.links:
+            found[f"{link.name}.bytes"] = link.bytes
+            found[f"{link.name}.busy_s"] = link.busy_s
+        if self.store is not None:
+            found["skipped_saves"] = self.store.skipped_saves
+            for tier in self.store.tiers:
+                found[f"{tier.name}.byte_seconds"] = tier.byte_seconds(now)
+                found[f"{tier.name}.written"] = tier.written
+                found[f"{tier.name}.read"] = tier.read
+        return found

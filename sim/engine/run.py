@@ -1,0 +1,156 @@
+"""`simulate(config) -> Result`: the pure function in the middle of kvplan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import traces
+from sim import guards as guarding
+from sim.config import Config
+from sim.engine.clock import ARRIVAL, Clock, Timer
+from sim.engine.link import Link
+from sim.engine.plant import Plant, check_fits, plant
+from sim.engine.replica import Replica
+from sim.metrics.recorder import Recorder
+from sim.metrics.summary import summarize
+from sim.policies.registry import find
+from sim.rng import stream
+from sim.store.sessions import SessionStore
+from traces import Workload
+from traces.generate import sharegpt
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave."""
+
+    config: Config
+    workload: Workload
+    summary: dict
+    """summary.json: see DESIGN.md, "Output"."""
+    columns: dict[str, np.ndarray]
+    """Per turn, in the workload's order; seconds since the start of the trace, tokens. Turns of the warm-up are included."""
+    series: dict[str, np.ndarray]
+    """Time series: replica, waiting and running jobs, HBM bytes of running jobs, bytes per tier."""
+    events: int
+    """Events that the run scheduled."""
+
+
+def build_workload(config: Config) -> Workload:
+    """The turns of a configuration, with times. Raises TraceError."""
+    settings = config.workload
+    if settings.trace is not None:
+        tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
+        workload = traces.read(Path(settings.trace), settings.format, tokenizer)
+    else:
+        workload = sharegpt.generate(
+            settings.sessions,
+            stream(config.seed, "lengths"),
+            settings.max_turns,
+            settings.max_tokens,
+            settings.length_correlation,
+        )
+    if workload.timed:
+        return workload
+    arrivals = settings.arrival.sample(workload.sessions, stream(config.seed, "arrivals"))
+    gaps = settings.think_time.sample(workload.turns, stream(config.seed, "think time"))
+    timed = workload.with_times(arrivals, gaps)
+    return replace(timed, origin={**timed.origin, "times": "generated: arrival process and think time of the configuration"})
+
+
+def simulate(
+    config: Config,
+    workload: Workload | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    longest_run: int | None = None,
+) -> Result:
+    """Replays the configuration's workload (or the one given) through the simulated server.
+
+    `progress(completed, turns)` is called now and then. `longest_run` bounds the decode steps of one event; the result does not
+    depend on it but for rounding, which is what the tests use it for. Raises ConfigError and TraceError.
+    """
+    built = plant(config)
+    if workload is None:
+        workload = build_workload(config)
+    guarding.check_warmup(config, workload)
+    check_fits(built, int(np.minimum(workload.session_tokens, 2**62).max()))
+    run = _Run(config, built, workload, progress, longest_run)
+    run.clock.run()
+    if run.guard is not None:
+        run.guard.finish(run.replicas, run.recorder, run.clock.now)
+    names = ["time_s", "replica", "waiting", "running", "hbm_running_bytes", *(f"{tier[0]}_bytes" for tier in built.tiers)]
+    columns = run.recorder.columns
+    columns = {"session": workload.session, "turn": workload.turn, **columns}
+    return Result(
+        config=config,
+        workload=workload,
+        summary=summarize(config, built, workload, run.recorder, run.replicas, run.clock.now),
+        columns=columns,
+        series={name: np.array(values) for name, values in zip(names, zip(*run.recorder.series, strict=True), strict=True)},
+        events=run.clock.scheduled,
+    )
+
+
+class _Run:
+    """One run: replicas, and the source that brings each session's turns to its replica."""
+
+    def __init__(self, config: Config, built: Plant, workload: Workload, progress, longest_run) -> None:
+        self.clock = Clock()
+        self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
+        self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
+        self.recorder.columns["output_tokens"][:] = workload.output_tokens
+        self.guard = guarding.Guards(built) if guarding.enabled() else None
+        self._session = memoryview(workload.session)
+        self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))
+        self._gap_s = memoryview(np.ascontiguousarray(workload.gap_s))
+        self._open_loop = workload.open_loop
+        self._turns = workload.turns
+        self.replicas = [self._replica(config, built, workload, longest_run) for _ in range(config.deployment.replicas)]
+        for replica in self.replicas:
+            replica.peers = self.replicas
+        firsts = workload.first_turn[:-1]
+        self._firsts = iter(firsts[np.argsort(workload.arrival_s[firsts], kind="stable")].tolist())
+        self._schedule_next_session()
+
+    def _replica(self, config: Config, built: Plant, workload: Workload, longest_run) -> Replica:
+        queue = find("scheduling", config.scheduler)()
+        store = None
+        if built.tiers:
+            store = SessionStore(
+                list(built.tiers),
+                workload.sessions,
+                find("eviction", config.store.eviction),
+                find("prefetch", config.store.prefetch)(),
+                queue,
+                ttl_s=config.store.ttl_s,
+                rewrite_whole=config.store.ssd_write == "whole",
+            )
+        make_link = Link if self.guard is None else self.guard.make_link
+        return Replica(
+            self.clock, config, built, queue, store, self._session, self.recorder, self._after_turn, make_link, self.guard, longest_run
+        )
+
+    def _schedule_next_session(self) -> None:
+        turn = next(self._firsts, None)
+        if turn is not None:
+            self.clock.at(self._arrival_s[turn], ARRIVAL, self._session_arrives, turn)
+
+    def _session_arrives(self, timer: Timer) -> None:
+        turn = timer.payload
+        self.recorder.arrival_s[turn] = self._arrival_s[turn]
+        self._schedule_next_session()
+        self._replica_of(turn).arrive(timer)
+
+    def _after_turn(self, turn: int, now: float) -> None:
+        """The session's next turn comes a think time later (closed loop) or at its recorded time (open loop)."""
+        turn += 1
+        if turn == self._turns or self._session[turn] != self._session[turn - 1]:
+            return
+        arrival = self._arrival_s[turn] if self._open_loop else now + self._gap_s[turn]
+        self.recorder.arrival_s[turn] = arrival
+        self.clock.at(max(arrival, now), ARRIVAL, self._replica_of(turn).arrive, turn)
+
+    def _replica_of(self, turn: int) -> Replica:
+        return self.replicas[self._session[turn] % len(self.replicas)]

@@ -1,0 +1,224 @@
+"""The invariants of a simulation, checked while it runs. On in every test, off for users (`KVPLAN_GUARDS=1` turns them on).
+
+1. Bytes are conserved in every tier and on every link.
+2. No tier exceeds its capacity at any time, HBM included.
+3. Every turn that arrives ends exactly once.
+4. Turns of a session never overlap and keep their order.
+5. No transfer is faster than its link; no resource is busy for longer than has elapsed.
+6. A hit serves exactly what was saved, after truncation.
+7. Little's law holds on every queue: the integral of its length is the sum of the waits.
+8. GPU busy time equals the sum over the steps, and steps do not overlap.
+
+The guards keep books of their own, apart from the engine's, and compare.
+"""
+
+import math
+import os
+
+from hwmodels.units import format_bytes
+from sim.config import Config, ConfigError
+from sim.engine.link import Link
+from traces import Workload
+
+_ENVIRONMENT = "KVPLAN_GUARDS"
+_FULL_CHECK_EVERY = 64
+
+
+class GuardError(AssertionError):
+    """An invariant does not hold: a defect of kvplan, never of the input."""
+
+
+def enabled() -> bool:
+    """Whether runs are guarded."""
+    return os.environ.get(_ENVIRONMENT, "") not in ("", "0")
+
+
+def check_warmup(config: Config, workload: Workload) -> None:
+    """That something is left to measure. Raises ConfigError."""
+    if config.warmup_turns >= workload.turns:
+        raise ConfigError(
+            f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure"
+        )
+
+
+class Guards:
+    """Books of one run."""
+
+    def __init__(self, built) -> None:
+        self._built = built
+        self._links: list[_AuditedLink] = []
+        self._saved_tokens: dict[int, int] = {}
+        self._waiting: dict[object, _Population] = {}
+        self._present: dict[object, _Population] = {}
+        self._busy_s: dict[object, float] = {}
+        self._step_end: dict[object, float] = {}
+        self._queued: set[int] = set()
+        self._completed: set[int] = set()
+        self._checks = 0
+
+    def make_link(self, *arguments) -> Link:
+        """A link whose bookings are checked."""
+        link = _AuditedLink(*arguments)
+        self._links.append(link)
+        return link
+
+    def queued(self, replica, turn: int, now: float) -> None:
+        """A turn starts to wait."""
+        _demand(turn not in self._queued, 3, f"turn {turn} arrives twice")
+        self._queued.add(turn)
+        self._waiting.setdefault(replica, _Population()).enter(now)
+        self._present.setdefault(replica, _Population()).enter(now)
+
+    def admitted(self, replica, turn: int, now: float) -> None:
+        """A turn stops waiting."""
+        self._waiting[replica].leave(now)
+
+    def completed(self, replica, turn: int, now: float) -> None:
+        """A turn has ended."""
+        _demand(turn in self._queued and turn not in self._completed, 3, f"turn {turn} ends twice, or never arrived")
+        self._completed.add(turn)
+        self._present[replica].leave(now)
+
+    def served(self, replica, session: int, cut: int, embedded: bool, cached: int) -> None:
+        """A turn found `cached` tokens, after `cut` tokens were truncated."""
+        known = self._saved_tokens.get(session, 0)
+        if cut:
+            known = 0 if embedded else max(0, known - cut)
+        self._saved_tokens[session] = known
+        _demand(cached in (0, known), 6, f"session {session} is served {cached} tokens, {known} were saved")
+        if not cached:
+            self._saved_tokens[session] = 0
+
+    def saved(self, session: int, context: int, copied: int) -> None:
+        """A turn's KV was offered to the store, which took `copied` bytes of it."""
+        if copied:
+            self._saved_tokens[session] = context
+
+    def stepped(self, replica, start: float, end: float) -> None:
+        """The GPU was busy from start to end."""
+        _demand(start >= self._step_end.get(replica, 0.0), 8, f"a step starts at {start}, before the last one ended")
+        self._step_end[replica] = end
+        self._busy_s[replica] = self._busy_s.get(replica, 0.0) + end - start
+
+    def check(self, replica, now: float) -> None:
+        """After a step: capacities, and now and then every sum."""
+        _demand(0 <= replica.hbm_used <= self._built.hbm_budget, 2, f"HBM holds {format_bytes(replica.hbm_used)}")
+        if replica.store is None:
+            return
+        for tier in replica.store.tiers:
+            _demand(0 <= tier.used and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
+        self._checks += 1
+        if self._checks % _FULL_CHECK_EVERY == 0:
+            self._conserved(replica)
+
+    def _conserved(self, replica) -> None:
+        for tier in replica.store.tiers:
+            _demand(sum(tier.held) == tier.used and min(tier.held) >= 0, 1, f"{tier.name}: sessions do not sum up to what it holds")
+            _demand(tier.written - tier.moved - tier.dropped == tier.used, 1, f"{tier.name}: written - moved - dropped is not held")
+
+    def finish(self, replicas, recorder, now: float) -> None:
+        """After the run: everything that only the whole can show."""
+        _demand(recorder.completed == recorder.turns, 3, f"{recorder.turns - recorder.completed} turns never ended")
+        columns = recorder.columns
+        arrival, admitted, first, done = (columns[name] for name in ("arrival_s", "admitted_s", "first_token_s", "done_s"))
+        for early, late in ((arrival, admitted), (admitted, first), (first, done)):
+            _demand(bool((early <= late).all()), 3, "a turn's events are out of order, or one is missing")
+        session_of = replicas[0]._session_of
+        for turn in range(1, recorder.turns):
+            if session_of[turn] == session_of[turn - 1]:
+                _demand(done[turn - 1] <= admitted[turn], 4, f"turn {turn} starts before turn {turn - 1} of its session has ended")
+        for replica in replicas:
+            if replica.store is not None:
+                self._conserved(replica)
+            recorded = replica.busy_s
+            _demand(_close(recorded, self._busy_s.get(replica, 0.0)), 8, f"busy {recorded} s, steps {self._busy_s.get(replica)} s")
+            _demand(recorded <= now * (1 + 1e-9), 5, f"the GPUs were busy for {recorded} s of {now} s")
+        mine = [replica for replica in replicas if replica in self._waiting]
+        waited = sum(self._waiting[replica].area for replica in mine)
+        _demand(_close(waited, _queue_wait(replicas, recorder)), 7, "the integral of the queue length is not the sum of the waits")
+        present = sum(self._present[replica].area for replica in mine)
+        _demand(_close(present, waited + float((done - admitted).sum())), 7, "the integral of jobs present is not the sum of stays")
+        for link in self._links:
+            link.finish(now)
+
+
+def _queue_wait(replicas, recorder) -> float:
+    """Seconds in the queue; with an open loop a turn joins it only when its predecessor has ended."""
+    columns = recorder.columns
+    joined = columns["arrival_s"].copy()
+    session_of = replicas[0]._session_of
+    for turn in range(1, recorder.turns):
+        if session_of[turn] == session_of[turn - 1]:
+            joined[turn] = max(joined[turn], columns["done_s"][turn - 1])
+    return float((columns["admitted_s"] - joined).sum())
+
+
+class _Population:
+    """A number of jobs and its integral over time."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.area = 0.0
+        self._since = 0.0
+
+    def enter(self, now: float) -> None:
+        self.area += self.number * (now - self._since)
+        self._since = now
+        self.number += 1
+
+    def leave(self, now: float) -> None:
+        self.area += self.number * (now - self._since)
+        self._since = now
+        self.number -= 1
+
+
+class _AuditedLink(Link):
+    """A link that checks its own bookings."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self._counted = 0
+        self._least_s = 0.0
+        self._last_end = 0.0
+
+    def _transfer(self, start: float, end: float, size: int) -> None:
+        least = size / self.bandwidth
+        slack = 1e-9 * max(1.0, abs(end))
+        _demand(size >= 0 and end - start >= least - slack, 5, f"{self.name}: {size} bytes in {end - start} s")
+        self._counted += size
+        self._least_s += least
+        self._last_end = max(self._last_end, end)
+
+    def book(self, ready: float, size: int) -> tuple[float, float]:
+        before = self.free_at
+        start, end = super().book(ready, size)
+        _demand(start >= before and start >= ready, 5, f"{self.name}: a transfer overtakes the one before")
+        self._transfer(start, end, size)
+        return start, end
+
+    def book_background(self, now: float, size: int) -> float:
+        _demand(self.background_end <= now, 5, f"{self.name}: two background transfers at once")
+        end = super().book_background(now, size)
+        self._transfer(max(now, self.free_at), end, size)
+        return end
+
+    def occupy(self, start: float, end: float, size: int) -> None:
+        _demand(start >= self.free_at - 1e-9 * max(1.0, start), 5, f"{self.name}: a transfer overtakes the one before")
+        super().occupy(start, end, size)
+        self._transfer(start, end, size)
+
+    def finish(self, now: float) -> None:
+        """The books against each other."""
+        _demand(self._counted == self.bytes, 1, f"{self.name}: bytes booked and bytes counted differ")
+        elapsed = max(now, self._last_end, self.background_end)
+        _demand(self._least_s <= self.busy_s + 1e-9 * elapsed, 5, f"{self.name}: busy for less than its bytes take")
+        _demand(self.busy_s <= elapsed * (1 + 1e-9) + 1e-9, 5, f"{self.name}: busy for {self.busy_s} s of {elapsed} s")
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-6)
+
+
+def _demand(holds: bool, invariant: int, message: str) -> None:
+    if not holds:
+        raise GuardError(f"invariant {invariant}: {message}")

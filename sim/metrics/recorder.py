@@ -1,0 +1,52 @@
+"""What the engine writes down while it runs: one row per turn, a thinned time series, and running sums.
+
+The engine writes through memoryviews, which cost less than arrays for single numbers. Rows are in the workload's order; `order`
+gives the order of completion, which the warm-up cut goes by.
+"""
+
+import numpy as np
+
+_FLOATS = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
+_INTS = ("prompt_tokens", "history_tokens", "cached_tokens", "output_tokens", "order")
+_SERIES_ROWS = 2000
+
+
+class Recorder:
+    """Columns and sums of one run. NO_TIER marks turns that found nothing."""
+
+    NO_TIER = -1
+
+    def __init__(self, turns: int, warmup_turns: int, progress=None) -> None:
+        self.columns: dict[str, np.ndarray] = {name: np.full(turns, np.nan) for name in _FLOATS}
+        self.columns |= {name: np.zeros(turns, np.int64) for name in _INTS}
+        self.columns["tier"] = np.full(turns, self.NO_TIER, np.int8)
+        self.columns["overflow"] = np.zeros(turns, np.int8)
+        self.arrival_s, self.admitted_s, self.first_token_s, self.done_s, self.stall_s = self._views(_FLOATS)
+        self.prompt_tokens, self.history_tokens, self.cached_tokens, self.output_tokens, self.order = self._views(_INTS)
+        self.tier, self.overflow = self._views(("tier", "overflow"))
+        self.turns = turns
+        self.completed = 0
+        self.clipped = 0
+        """Turns whose prompt and answer alone passed the window and were cut to it."""
+        self.series: list[tuple] = []
+        self.warm: dict | None = None
+        """The sums at the end of the warm-up."""
+        self._warmup_turns = warmup_turns
+        self._stride = max(1, turns // _SERIES_ROWS)
+        self._progress = progress
+
+    def _views(self, names):
+        return [memoryview(self.columns[name]) for name in names]
+
+    def done(self, turn: int, now: float, replica) -> None:
+        """A turn has ended on `replica`."""
+        self.done_s[turn] = now
+        count = self.completed
+        self.order[turn] = count
+        self.completed = count = count + 1
+        if count % self._stride == 0 or count == self.turns:
+            self.series.append(replica.sample(now))
+            if self._progress is not None:
+                self._progress(count, self.turns)
+        if count == self._warmup_turns:
+            self.warm = {"now_s": now, "sums": [peer.sums(now) for peer in replica.peers]}

@@ -1,0 +1,196 @@
+"""summary.json: one run in numbers, SI units in the names, keys that others script against.
+
+Definitions. A turn is *resumed* when it is not its session's first. TTFT runs from arrival to first token; prefill is the same without
+queueing (load stall + computation); TPOT = (e2e − ttft) / (output − 1). Token hit rate = history tokens served from cache / prompt tokens
+with history. `hit_rate.dram` and `.ssd` are shares of the resumed turns; a turn whose KV is still on its way up from SSD counts as
+ssd. Turns that complete in the warm-up are cut from everything, and so are the bytes and the busy time until its end.
+"""
+
+import math
+
+import numpy as np
+
+from hwmodels.cost import run_cost_usd
+from hwmodels.units import format_bytes
+from sim.config import Config
+from sim.engine.plant import Plant
+from sim.metrics.recorder import Recorder
+from sim.provenance import provenance
+from traces import Workload
+
+_DAY_S = 86400.0
+_PERCENTILES = (50, 90, 95, 99)
+
+
+def summarize(config: Config, built: Plant, workload: Workload, recorder: Recorder, replicas, end_s: float) -> dict:
+    """The summary of a finished run as plain data."""
+    columns = recorder.columns
+    measured = columns["order"] >= config.warmup_turns
+    start_s = recorder.warm["now_s"] if recorder.warm else float(np.nanmin(columns["arrival_s"]))
+    end_s = float(columns["done_s"].max())
+    span_s = end_s - start_s
+    sums = _sums(recorder, replicas, end_s)
+    col = {name: values[measured] for name, values in columns.items()}
+    resumed = ~workload.is_first[measured]
+    latencies = _latencies(col)
+    output_tokens = int(col["output_tokens"].sum())
+    context_tokens = int((col["prompt_tokens"] + col["history_tokens"]).sum())
+    busy_s = sum(sums[part] for part in ("prefill_s", "decode_s", "load_stall_s", "save_stall_s"))
+    prefill_s = sums["prefill_s"] + sums["load_stall_s"]
+    gpus, count = config.deployment.gpus, config.deployment.replicas
+    capacity = {name: size * count for name, size, _ in built.tiers}
+    summary = {
+        "turns": int(measured.sum()),
+        "sessions": int(len(np.unique(workload.session[measured]))),
+        "resumed_turns": int(resumed.sum()),
+        "makespan_s": span_s,
+        "hit_rate": _hit_rates(col, resumed, [name for name, *_ in built.tiers], context_tokens),
+        **{name: _statistics(values) for name, values in latencies.items()},
+        "prefill_tokens_per_s": _ratio(context_tokens, prefill_s),
+        "output_tokens_per_s": _ratio(output_tokens, span_s),
+        "output_tokens": output_tokens,
+        "context_tokens": context_tokens,
+        "goodput_per_s": _ratio(_within_slo(config, latencies), span_s),
+        "gpu": {
+            "busy_s": busy_s,
+            "busy_h": busy_s / 3600 * gpus,
+            "utilization": _ratio(busy_s, span_s * count),
+            "prefill_s": sums["prefill_s"],
+            "decode_s": sums["decode_s"],
+            "load_stall_s": sums["load_stall_s"],
+            "save_stall_s": sums["save_stall_s"],
+            "prefilled_tokens": int(sums["prefilled_tokens"]),
+            "gpus": gpus * count,
+        },
+        "tiers": _tiers(built, sums, replicas, span_s, count),
+        "links": {
+            link.name: {
+                "bytes": int(sums[f"{link.name}.bytes"]),
+                "busy_share": _ratio(sums[f"{link.name}.busy_s"], span_s * count),
+            }
+            for link in replicas[0].links
+        },
+        "overflow_turns": int(col["overflow"].sum()),
+        "skipped_saves": int(sums.get("skipped_saves", 0)),
+        "cost_usd": run_cost_usd(
+            built.prices, gpus, busy_s, span_s, capacity.get("dram", 0), capacity.get("ssd", 0), output_tokens, context_tokens
+        ),
+        "ssd_wear": _wear(built, capacity.get("ssd", 0), sums.get("ssd.written", 0), span_s),
+        "provenance": provenance(config, workload),
+    }
+    summary["cost_usd"]["gpu_provisioned"] *= count
+    summary["warnings"] = _warnings(config, built, workload, recorder, summary)
+    return summary
+
+
+def _sums(recorder: Recorder, replicas, end_s: float) -> dict[str, float]:
+    """Running sums of all replicas together, since the end of the warm-up."""
+    total: dict[str, float] = {}
+    for index, replica in enumerate(replicas):
+        before = recorder.warm["sums"][index] if recorder.warm else {}
+        for name, value in replica.sums(end_s).items():
+            total[name] = total.get(name, 0) + value - before.get(name, 0)
+    return total
+
+
+def _latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    e2e, ttft = col["done_s"] - col["arrival_s"], col["first_token_s"] - col["arrival_s"]
+    several = col["output_tokens"] > 1
+    return {
+        "ttft_s": ttft,
+        "prefill_s": col["first_token_s"] - col["admitted_s"],
+        "queue_s": col["admitted_s"] - col["arrival_s"],
+        "tpot_s": (e2e[several] - ttft[several]) / (col["output_tokens"][several] - 1),
+        "e2e_s": e2e,
+    }
+
+
+def _statistics(values: np.ndarray) -> dict[str, float | None]:
+    if not len(values):
+        return {name: None for name in ("mean", *(f"p{p}" for p in _PERCENTILES), "max")}
+    found = {"mean": float(values.mean())}
+    found |= {f"p{p}": float(q) for p, q in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)}
+    return {**found, "max": float(values.max())}
+
+
+def _hit_rates(col, resumed: np.ndarray, names: list[str], context_tokens: int) -> dict[str, float]:
+    hits = col["cached_tokens"] > 0
+    found = {
+        "turns": _ratio(int(hits.sum()), len(hits)),
+        "resumed": _ratio(int(hits.sum()), int(resumed.sum())),
+        "tokens": _ratio(int(col["cached_tokens"].sum()), context_tokens),
+        "dram": 0.0,
+        "ssd": 0.0,
+    }
+    for index, name in enumerate(names):
+        found[name] = _ratio(int((hits & (col["tier"] == index)).sum()), int(resumed.sum()))
+    return found
+
+
+def _within_slo(config: Config, latencies: dict[str, np.ndarray]) -> int:
+    """Turns within every objective; a turn of one output token has no TPOT to miss."""
+    slo = config.slo
+    good = np.ones(len(latencies["ttft_s"]), bool)
+    if slo.ttft_p95_s is not None:
+        good &= latencies["ttft_s"] <= slo.ttft_p95_s
+    late = 0
+    if slo.tpot_p95_s is not None:
+        late = int((latencies["tpot_s"] > slo.tpot_p95_s).sum())
+    return max(0, int(good.sum()) - late)
+
+
+def _tiers(built: Plant, sums, replicas, span_s: float, count: int) -> dict:
+    found = {}
+    for index, (name, capacity, _) in enumerate(built.tiers):
+        found[name] = {
+            "capacity_bytes": capacity * count,
+            "peak_bytes": sum(replica.store.tiers[index].peak for replica in replicas),
+            "mean_bytes": _ratio(sums[f"{name}.byte_seconds"], span_s),
+            "written_bytes": int(sums[f"{name}.written"]),
+            "read_bytes": int(sums[f"{name}.read"]),
+        }
+    return found
+
+
+def _wear(built: Plant, capacity: int, written: float, span_s: float) -> dict[str, float | None]:
+    """DWPD and years to the rated bytes written (rated DWPD · capacity · warranty)."""
+    per_day = _ratio(written, span_s) * _DAY_S
+    rated = built.ssd.rated_dwpd.value * capacity * built.ssd.warranty.value * 365
+    return {
+        "bytes_per_day": per_day,
+        "dwpd": _ratio(per_day, capacity),
+        "lifetime_years": rated / per_day / 365 if per_day else None,
+    }
+
+
+def _warnings(config: Config, built: Plant, workload: Workload, recorder: Recorder, summary: dict) -> list[str]:
+    found = []
+    columns = recorder.columns
+    last_arrival = float(columns["arrival_s"][workload.is_first].max())
+    waiting = int(((columns["arrival_s"] <= last_arrival) & (columns["admitted_s"] > last_arrival)).sum())
+    slots = config.deployment.max_batch * config.deployment.replicas
+    if waiting > 10 * slots:
+        found.append(
+            f"overloaded: {waiting} turns were waiting when the last session arrived, so queueing and TTFT grow with the length"
+            " of the trace; compare prefill, throughput and cost"
+        )
+    if recorder.clipped:
+        found.append(f"{recorder.clipped} turns were longer than the window of {built.window} tokens and were cut to it")
+    if summary["skipped_saves"] > 0.01 * summary["turns"]:
+        found.append(
+            f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
+            " KV comes faster than the tier below takes it"
+        )
+    for (upper, upper_size, _), (lower, lower_size, _) in zip(built.tiers, built.tiers[1:], strict=False):
+        if lower_size < upper_size:
+            found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
+    if "estimated" in str(workload.origin.get("tokens", "")):
+        found.append(f"token counts are {workload.origin['tokens']}; workload.tokenizer names a tokenizer.json")
+    dropped = {name: count for name, count in workload.origin.items() if isinstance(count, int)}
+    if dropped:
+        found.append("left out of the trace: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped.items()))
+    return found
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole and math.isfinite(whole) else 0.0

@@ -1,0 +1,55 @@
+"""report.html: one self-contained page, pictures inside."""
+
+import base64
+from pathlib import Path
+
+from sim.engine.run import Result
+from sim.report import table
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>kvplan: {{ config.model }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 860px; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.4rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .25rem .9rem .25rem 0; text-align: right; }
+td:first-child, th:first-child { text-align: left; } tr { border-bottom: 1px solid #e6e6e6; }
+img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
+.warning { background: #fff6e0; padding: .4rem .8rem; border-left: 4px solid #e0a020; margin: .5rem 0; }
+</style></head><body>
+<h1>{{ config.model }} on {{ config.deployment.gpus }} GPUs of {{ config.hardware }}</h1>
+<p>{{ title }}</p>
+<table><tr><th></th><th>this run</th>{% if baseline %}<th>recompute</th><th>saved</th>{% endif %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% for line in words %}<p>{{ line }}</p>{% endfor %}
+{% for warning in warnings %}<div class="warning">{{ warning }}</div>{% endfor %}
+<h2>Figures</h2>
+{% for picture in pictures %}<img alt="{{ picture.name }}" src="data:image/png;base64,{{ picture.data }}">
+{% endfor %}
+<h2>Configuration</h2><pre>{{ resolved }}</pre>
+<h2>Provenance</h2><pre>{{ provenance }}</pre>
+</body></html>
+"""
+
+
+def page(result: Result, summary: dict, pictures: list[Path]) -> str:
+    """The report as HTML text."""
+    import jinja2
+    import yaml
+
+    baseline = summary.get("recompute")
+    return (
+        jinja2.Environment(autoescape=True)
+        .from_string(_PAGE)
+        .render(
+            config=result.config,
+            title=table.title(summary),
+            baseline=baseline,
+            rows=table.rows(summary, baseline),
+            words=table.words(summary, baseline),
+            warnings=summary["warnings"],
+            pictures=[{"name": path.stem, "data": base64.b64encode(path.read_bytes()).decode()} for path in pictures],
+            resolved=yaml.safe_dump(result.config.resolved(), sort_keys=False),
+            provenance=yaml.safe_dump(summary["provenance"], sort_keys=False),
+        )
+    )

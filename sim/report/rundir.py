@@ -1,0 +1,72 @@
+"""The run directory: written whole or not at all.
+
+Everything goes into a folder of a temporary name beside the target, which is renamed at the end. An existing folder is replaced only
+when it is a run directory itself.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from sim.engine.run import Result
+
+SUMMARY = "summary.json"
+
+
+class OutputError(ValueError):
+    """The output cannot be written there."""
+
+
+def check_writable(out: Path) -> None:
+    """Before a long run: that `write` could write there. Raises OutputError."""
+    parent = _existing_parent(out)
+    if not parent.is_dir():
+        raise OutputError(f"cannot write {out}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {out}: no permission to write in {parent}")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / SUMMARY).is_file())):
+        raise OutputError(f"will not replace {out}: it is not a run directory; name another --out")
+
+
+def write(result: Result, summary: dict, out: Path) -> None:
+    """config.resolved.yaml, summary.json, turns.parquet, tiers.parquet, figures and report.html. Raises OutputError."""
+    import pandas as pd
+    import yaml
+
+    from sim.report import figures, html
+
+    check_writable(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}") from None
+    try:
+        (temporary / SUMMARY).write_text(dumps(summary), encoding="utf-8")
+        (temporary / "config.resolved.yaml").write_text(yaml.safe_dump(result.config.resolved(), sort_keys=False), encoding="utf-8")
+        pd.DataFrame(result.columns).to_parquet(temporary / "turns.parquet", index=False)
+        pd.DataFrame(result.series).to_parquet(temporary / "tiers.parquet", index=False)
+        pictures = figures.draw(result, temporary)
+        (temporary / "report.html").write_text(html.page(result, summary, pictures), encoding="utf-8")
+        temporary.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.rename(out)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def dumps(summary: dict) -> str:
+    """summary.json as text: strict JSON, keys in the order of the contract."""
+    return json.dumps(summary, indent=2, allow_nan=False) + "\n"
+
+
+def _existing_parent(path: Path) -> Path:
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    return parent
