@@ -1,0 +1,45 @@
+"""Every test runs with the guards on, and with warnings as errors."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["KVPLAN_GUARDS"] = "1"
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def sharegpt_sample() -> Path:
+    """A real sample of ShareGPT V3, where the machine has one."""
+    path = SHARED / "sharegpt_v3_sample_300.json"
+    if not path.exists():
+        pytest.skip("the ShareGPT sample is not on this machine")
+    return path
+
+
+@pytest.fixture
+def small():
+    """A function from overrides to a configuration that runs in a fraction of a second."""
+    from sim import config
+
+    def make(*overrides: str, preset: str = "default"):
+        return config.load(preset, ["workload.sessions=60", "warmup_turns=0", *overrides])
+
+    return make
+
+
+@pytest.fixture
+def workload():
+    """A function that builds a closed-loop workload from sessions of (prompt, output) turns."""
+    from traces.workload import untimed
+
+    def make(sessions, arrivals=None, gap_s=0.0):
+        rows = [(index, *turn) for index, turns in enumerate(sessions) for turn in turns]
+        session, prompt, output = zip(*rows, strict=True)
+        times = np.zeros(len(sessions)) if arrivals is None else np.asarray(arrivals, float)
+        return untimed(session, prompt, output).with_times(times, np.full(len(rows), float(gap_s)))
+
+    return make

@@ -1,0 +1,49 @@
+"""The import rules: traces and hwmodels know nothing of the rest; inside sim only the engine knows SimPy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FORBIDDEN = {
+    "traces": {"hwmodels", "sim", "validate", "simpy"},
+    "hwmodels": {"traces", "sim", "validate", "simpy"},
+    "sim": {"validate"},
+    "sim/store": {"simpy", "sim.engine", "hwmodels", "traces"},
+    "sim/policies": {"simpy", "sim.engine", "sim.store", "hwmodels", "traces"},
+    "sim/metrics": {"simpy", "typer", "rich"},
+    "sim/report": {"simpy", "typer"},
+    "sim/cli": {"simpy"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_run_one_way(room):
+    files = list((ROOT / room).rglob("*.py"))
+    assert files
+    for path in files:
+        for module in imported(path):
+            for banned in FORBIDDEN[room]:
+                assert module != banned and not module.startswith(banned + "."), f"{path} imports {module}"
+
+
+def test_help_does_not_load_heavy_libraries():
+    code = (
+        "import sys, sim.cli.app; "
+        "print([m for m in ('pandas', 'matplotlib', 'pyarrow', 'scipy', 'torch', 'numpy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert out.stdout.strip() == "[]"
