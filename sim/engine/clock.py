@@ -2,9 +2,11 @@
 
 Events at equal times run in this order, and among one kind in the order in which they were scheduled:
 
-1. `TRANSFER`: KV has arrived somewhere, so that who looks at the same instant finds it.
-2. `ARRIVAL`: a turn joins the queue, so that a step that ends at the same instant can admit it.
-3. `STEP`: a GPU step, or a run of decode steps, ends.
+1. `ARRIVAL`: a turn joins the queue, so that a step that ends at the same instant can admit it.
+2. `STEP`: a GPU step, or a run of decode steps, ends.
+
+Background moves of KV (prefetch, write-back) need no events: their ends are known from the links, and before every event the replica
+ends those that are due, each at its own time and so before anything else of that instant.
 
 SimPy's own `timeout(delay)` computes `now + delay`; scheduling at an absolute time keeps a finish time that was computed once
 bit-for-bit, which is what makes the engine agree with the Lindley recursion to the last digit.
@@ -16,17 +18,17 @@ from typing import Any
 
 import simpy
 
-TRANSFER, ARRIVAL, STEP = 0, 1, 2
+ARRIVAL, STEP = 0, 1
 
 
 class Timer(simpy.Event):
-    """An event that calls one function at one time."""
+    """An event that calls one function at one time. It has happened as far as SimPy knows: only its time is to come."""
 
-    def __init__(self, clock: "Clock", callback: Callable[["Timer"], None], payload: Any) -> None:
-        self.env = clock
+    _ok = True
+    _value = None
+
+    def __init__(self, callback: Callable[["Timer"], None], payload: Any) -> None:
         self.callbacks = [callback]
-        self._ok = True
-        self._value = payload
         self.payload = payload
         """What the callback needs to know."""
 
@@ -41,7 +43,7 @@ class Clock(simpy.Environment):
         """Calls `callback(timer)` at `time`, which must not be in the past."""
         if time < self._now:
             raise ValueError(f"an event at {time} is scheduled in the past, at {self._now}")
-        timer = Timer(self, callback, payload)
-        self.scheduled += 1
-        heappush(self._queue, (time, priority, self.scheduled, timer))
+        timer = Timer(callback, payload)
+        self.scheduled = number = self.scheduled + 1
+        heappush(self._queue, (time, priority, number, timer))
         return timer

@@ -15,19 +15,20 @@ link.
 Left out: several prefills in one iteration, chunked prefill, preemption; the KV of the last generated token counts as saved.
 """
 
+import math
 from collections.abc import Callable
 from heapq import heappop, heappush
 
 from hwmodels import pipeline_s
 from sim.config import Config
-from sim.engine.clock import STEP, TRANSFER, Clock, Timer
+from sim.engine.clock import STEP, Clock, Timer
 from sim.engine.link import Link
 from sim.engine.plant import Plant
 from sim.metrics.recorder import Recorder
 from sim.policies.base import Scheduler
 from sim.store.sessions import Move, SessionStore
 
-_IDLE, _PREFILL, _DECODE, _STALL = range(4)
+_IDLE, _PREFILL, _DECODE, _STALL, _BOUNDARY = range(5)
 
 
 class Replica:
@@ -87,6 +88,7 @@ class Replica:
         self._demoting: list[Move | None] = [None] * len(self._demotion_links)
         self._fetches = bool(store) and store.fetch_target is not None
         self._fetching: Move | None = None
+        self._next_end = math.inf
 
         self.context: dict[int, int] = {}
         """Kept history tokens of each session that has had a turn."""
@@ -108,9 +110,11 @@ class Replica:
 
     # --- arrivals -------------------------------------------------------------------------------------------------------------
 
-    def arrive(self, timer: Timer) -> None:
-        """A turn (the timer's payload) joins the queue."""
-        turn, now = timer.payload, self.clock.now
+    def arrive(self, turn: int) -> None:
+        """A turn joins the queue."""
+        now = self.clock.now
+        if now >= self._next_end:
+            self._finish_moves(now)
         position = self.queue.push(turn)
         if self.queue.head() == turn:
             self._head_since = now
@@ -118,13 +122,16 @@ class Replica:
             self._guard.queued(self, turn, now)
         if self.store is not None:
             self.store.expect(self._session_of[turn], position)
-        if self._state == _IDLE:
+        state = self._state
+        if state == _BOUNDARY:
+            return  # the step that is ending goes on with what waits
+        if state == _IDLE:
             self._dispatch(now)
-        elif self._state == _DECODE and self.running < self._max_batch:
+        elif state == _DECODE and self.running < self._max_batch:
             if self._fit(self.queue.head())[3] <= self._hbm_budget - self.hbm_used:
                 self._cut_run(now)
         if self._fetches and self._fetching is None:
-            self._pump_fetch(now)
+            self._start_moves(now)
 
     # --- the GPU --------------------------------------------------------------------------------------------------------------
 
@@ -155,15 +162,18 @@ class Replica:
         if timer is not self._timer:
             return  # a run that was cut
         now = self.clock.now
+        if now >= self._next_end:
+            self._finish_moves(now)
         if self._guard is not None:
             self._guard.stepped(self, self._began, now)
-        if self._state == _PREFILL:
+        state, self._state = self._state, _BOUNDARY
+        if state == _PREFILL:
             self._end_prefill(now)
-        elif self._state == _DECODE:
+        elif state == _DECODE:
             self._end_run(now)
         self._dispatch(now)
         if self.store is not None:
-            self._pump(now)
+            self._start_moves(now)
         if self._guard is not None:
             self._guard.check(self, now)
 
@@ -349,48 +359,53 @@ class Replica:
 
     # --- background moves -----------------------------------------------------------------------------------------------------
 
-    def _pump(self, now: float) -> None:
-        """Starts what background moves can start."""
+    def _start_moves(self, now: float) -> None:
+        """Starts what demotions and fetches are due and can start; one of each link at a time."""
+        store = self.store
         for source, moving in enumerate(self._demoting):
-            if moving is None:
-                self._pump_demotion(source, now)
+            if moving is None and store.tiers[source].free < store.low_water[source]:
+                self._start_demotion(source, now)
         if self._fetches and self._fetching is None:
-            self._pump_fetch(now)
+            move = store.next_fetch(now)
+            if move is not None:
+                self._fetching = move
+                self._next_end = min(self._next_end, self.ssd_read.book_background(now, move.size))
+            else:
+                source = store.fetch_target
+                if self._demoting[source] is None and store.tiers[source].free < store.low_water[source]:
+                    self._start_demotion(source, now)
 
-    def _pump_demotion(self, source: int, now: float) -> None:
+    def _start_demotion(self, source: int, now: float) -> None:
         move = self.store.next_demotion(source, now)
         if move is not None:
             self._demoting[source] = move
-            end = self._demotion_links[source].book_background(now, move.size)
-            self.clock.at(end, TRANSFER, self._on_demoted, move)
+            self._next_end = min(self._next_end, self._demotion_links[source].book_background(now, move.size))
 
-    def _on_demoted(self, timer: Timer) -> None:
-        move, now = timer.payload, self.clock.now
-        link = self._demotion_links[move.source]
-        if link.background_end > now:  # demand traffic came between
-            self.clock.at(link.background_end, TRANSFER, self._on_demoted, move)
-            return
-        self._demoting[move.source] = None
-        self.store.finish_demotion(move, now)
-        self._pump(now)
+    def _finish_moves(self, now: float) -> None:
+        """Ends the moves that are due by now, in order of time, and starts what follows from each at that time.
 
-    def _pump_fetch(self, now: float) -> None:
-        move = self.store.next_fetch(now)
-        if move is not None:
-            self._fetching = move
-            self.clock.at(self.ssd_read.book_background(now, move.size), TRANSFER, self._on_fetched, move)
-        elif self._demoting[self.store.fetch_target] is None:
-            self._pump_demotion(self.store.fetch_target, now)
-
-    def _on_fetched(self, timer: Timer) -> None:
-        move, now = timer.payload, self.clock.now
-        if self.ssd_read.background_end > now:  # demand traffic came between
-            self.clock.at(self.ssd_read.background_end, TRANSFER, self._on_fetched, move)
-            return
-        self._fetching = None
-        self.store.finish_fetch(move, now)
-        self._ready[move.session] = now
-        self._pump(now)
+        Demand traffic may have pushed an end back since it was booked, never forward.
+        """
+        while True:
+            end, source = math.inf, -1
+            for index, move in enumerate(self._demoting):
+                if move is not None and self._demotion_links[index].background_end < end:
+                    end, source = self._demotion_links[index].background_end, index
+            is_fetch = self._fetching is not None and self.ssd_read.background_end <= end
+            if is_fetch:
+                end = self.ssd_read.background_end
+            if end > now:
+                self._next_end = end
+                return
+            self._next_end = math.inf
+            if is_fetch:
+                move, self._fetching = self._fetching, None
+                self.store.finish_fetch(move, end)
+                self._ready[move.session] = end
+            else:
+                move, self._demoting[source] = self._demoting[source], None
+                self.store.finish_demotion(move, end)
+            self._start_moves(end)
 
     # --- what the metrics read ------------------------------------------------------------------------------------------------
 

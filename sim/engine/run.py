@@ -141,7 +141,10 @@ class _Run:
         turn = timer.payload
         self.recorder.arrival_s[turn] = self._arrival_s[turn]
         self._schedule_next_session()
-        self._replica_of(turn).arrive(timer)
+        self._replica_of(turn).arrive(turn)
+
+    def _turn_arrives(self, timer: Timer) -> None:
+        self._replica_of(timer.payload).arrive(timer.payload)
 
     def _after_turn(self, turn: int, now: float) -> None:
         """The session's next turn comes a think time later (closed loop) or at its recorded time (open loop)."""
@@ -150,7 +153,10 @@ class _Run:
             return
         arrival = self._arrival_s[turn] if self._open_loop else now + self._gap_s[turn]
         self.recorder.arrival_s[turn] = arrival
-        self.clock.at(max(arrival, now), ARRIVAL, self._replica_of(turn).arrive, turn)
+        if arrival > now:
+            self.clock.at(arrival, ARRIVAL, self._turn_arrives, turn)
+        else:
+            self._replica_of(turn).arrive(turn)
 
     def _replica_of(self, turn: int) -> Replica:
         return self.replicas[self._session[turn] % len(self.replicas)]

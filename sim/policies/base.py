@@ -12,25 +12,30 @@ from typing import ClassVar
 
 
 class Eviction(ABC):
-    """The order in which a tier's evictable sessions leave it. One instance per tier."""
+    """The order in which a tier's sessions leave it. One instance per tier."""
 
     NAME: ClassVar[str]
     USES_QUEUE: ClassVar[bool] = False
 
     @abstractmethod
     def insert(self, session: int, position: float | None) -> None:
-        """The session is evictable from now on: it was just stored, or just used and released."""
+        """The session joins the order: it was just stored in the tier, or set aside by `remove` while it was in use."""
 
     @abstractmethod
     def remove(self, session: int) -> None:
-        """The session is not evictable any more: it is in use, on the move, or gone. Always one that was inserted."""
+        """The session leaves the order, for good or for a while. Always one that is in it."""
 
     @abstractmethod
     def victim(self) -> int | None:
-        """The evictable session that should leave next, None when there is none. Changes nothing that a caller can see."""
+        """The session in the order that should leave the tier next, None when there is none. Changes nothing a caller can see."""
+
+    def use(self, session: int, position: float | None) -> None:
+        """A turn of a session in the order has ended. By default it joins anew; an order that ignores use overrides this."""
+        self.remove(session)
+        self.insert(session, position)
 
     def reposition(self, session: int, position: float) -> None:
-        """A job of an inserted session has joined the queue. Called when `USES_QUEUE`."""
+        """A job of a session in the order has joined the queue. Called when `USES_QUEUE`."""
 
     def forget(self, session: int) -> None:
         """The session has left the tier for good. Called after `remove`."""

@@ -6,7 +6,7 @@ hands out `Move`s, which the engine books on links and reports back when they ar
 
 Rules:
 
-- A pinned session leaves no tier. Pinned are: sessions whose turn runs, sessions on the move, and sessions fetched ahead of their job.
+- A pinned session leaves no tier; a pinned victim is set aside, out of its tier's order, until it is released. Pinned are: sessions whose turn runs, sessions on the move, and sessions fetched ahead of their job.
 - Bytes of a move are reserved in the target when it starts and released in the source when it ends.
 - Demotion down the list begins when free space falls below the tier's reserve (the paper's host buffer), or when a fetch waits for
   room; from the last tier sessions are dropped. What the tier below already holds is not written again (`delta`).
@@ -49,15 +49,18 @@ class SessionStore:
         rewrite_whole: bool = False,
     ) -> None:
         self.tiers = [Tier(name, capacity, sessions, eviction()) for name, capacity, _ in tiers]
-        self.skipped_saves = 0
+        names = [tier.name for tier in self.tiers]
+        self.fetch_target = names.index("dram") if names[-1] == "ssd" and "dram" in names else None
+        """Tier that prefetching fills from the one below it; None when there are not both."""
         self.home = [-1] * sessions
         """Tier index that holds the newest KV of each session, −1 for none."""
-        self._reserve = [reserve for *_, reserve in tiers]
-        self._wanted = [0] * len(tiers)
-        self._wanted_by: list[float | None] = [None] * len(tiers)
+        self.low_water = [reserve for *_, reserve in tiers]
+        """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
+        self.skipped_saves = 0
+        self._reserve = list(self.low_water)
+        self._last = len(tiers) - 1
         self._pins = [0] * sessions
-        self._fetched: dict[int, int] = {}
-        self._fetched_total = 0
+        self._aside: list[set[int]] = [set() for _ in tiers]
         self._position: list[float | None] = [None] * sessions
         self._prefetch = prefetch
         self._queue = queue
@@ -66,13 +69,13 @@ class SessionStore:
         self._ttl_s = ttl_s
         self._released_s: dict[int, float] = {}
         self._expiry: deque[tuple[float, int]] = deque()
-        self._claimed_bytes = [0] * sessions
-        self._claimed_total = 0
+        self._fetched: dict[int, int] = {}
+        self._fetched_bytes = 0
+        self._claimed: dict[int, int] = {}
+        self._claimed_bytes = 0
+        self._wanted_position: float | None = None
         self._saved_bytes = 0
         self._saves = 0
-        names = [tier.name for tier in self.tiers]
-        self.fetch_target = names.index("dram") if names[-1] == "ssd" and "dram" in names else None
-        """Tier that prefetching fills from the one below it; None when there are not both."""
 
     # --- what the engine asks -------------------------------------------------------------------------------------------------
 
@@ -89,9 +92,9 @@ class SessionStore:
         home = self.home[session]
         if home < 0:
             return
-        if self._uses_queue and not self._pins[session]:
-            for tier in self.tiers:
-                if tier.held[session]:
+        if self._uses_queue:
+            for tier, aside in zip(self.tiers, self._aside, strict=True):
+                if tier.held[session] and session not in aside:
                     tier.eviction.reposition(session, position)
         if self.fetch_target is not None and home > self.fetch_target:
             self._prefetch.want(session, position)
@@ -101,12 +104,16 @@ class SessionStore:
         if self._ttl_s is not None:
             self._expire(now)
         self._position[session] = None
-        self._prefetch.drop(session)
-        if session in self._fetched:
-            self._fetched_total -= self._fetched.pop(session)  # the pin passes to the job
-        else:
-            self._pin(session)
-        self._count_claimed(session)
+        target = self.fetch_target
+        if target is not None:
+            self._prefetch.drop(session)
+            size = self.tiers[target].held[session]
+            self._claimed[session] = size
+            self._claimed_bytes += size
+            if session in self._fetched:
+                self._fetched_bytes -= self._fetched.pop(session)
+                return  # the pin passes to the job
+        self._pins[session] += 1
 
     def truncate(self, session: int, size: int, now: float) -> None:
         """The oldest `size` bytes are cut off; what remains keeps its place, and stays valid with decoupled positions."""
@@ -117,7 +124,6 @@ class SessionStore:
         home = self.home[session]
         if home >= 0 and not self.tiers[home].held[session]:
             self.home[session] = -1
-        self._count_claimed(session)
 
     def void(self, session: int, now: float) -> None:
         """All KV of the session has become useless."""
@@ -125,7 +131,6 @@ class SessionStore:
             if tier.held[session]:
                 self._cut(index, session, tier.held[session], now)
         self.home[session] = -1
-        self._count_claimed(session)
 
     def load(self, session: int, now: float) -> int:
         """A claimed session's KV is read to serve its turn; returns the tier index it is read from.
@@ -134,16 +139,16 @@ class SessionStore:
         it has there.
         """
         home, target = self.home[session], self.fetch_target
-        size = self.tiers[home].held[session]
+        tier = self.tiers[home]
+        size = tier.held[session]
         if target is None or home <= target:
-            self.tiers[home].read += size
+            tier.read += size
         elif self.tiers[target].held[session]:
             self.tiers[target].read += size
         else:
-            self.tiers[home].read += size
+            tier.read += size
             if self._room(target, size, now):
-                self.tiers[target].add(session, size, now)
-                self._count_claimed(session)
+                self._add(target, session, size, now)
                 self._arrived(session, target, now)
         return home
 
@@ -154,12 +159,11 @@ class SessionStore:
         """
         self._saved_bytes += size
         self._saves += 1
-        top = self.tiers[0]
-        missing = size - top.held[session]
+        missing = size - self.tiers[0].held[session]
         if not self._room(0, missing, now):
             self.skipped_saves += 1
             return 0
-        top.add(session, missing, now)
+        self._add(0, session, missing, now)
         self.home[session] = 0
         if self._rewrite_whole:
             self._cut_below(0, session, now)
@@ -167,21 +171,25 @@ class SessionStore:
 
     def release(self, session: int, now: float) -> None:
         """The session's turn has ended."""
-        self._claimed_total -= self._claimed_bytes[session]
-        self._claimed_bytes[session] = 0
+        if self.fetch_target is not None:
+            self._claimed_bytes -= self._claimed.pop(session)
         if self._ttl_s is not None:
             self._released_s[session] = now
             self._expiry.append((now, session))
         self._unpin(session)
+        position = self._position[session]
+        for tier, aside in zip(self.tiers, self._aside, strict=True):
+            if tier.held[session] and session not in aside:
+                tier.eviction.use(session, position)
 
     # --- moves ----------------------------------------------------------------------------------------------------------------
 
     def next_demotion(self, source: int, now: float) -> Move | None:
         """The next session to write from tier `source` to the one below; frees on the way what needs no writing."""
         tier, target = self.tiers[source], self.tiers[source + 1]
-        while True:
-            victim = tier.eviction.victim() if tier.free < max(self._reserve[source], self._wanted[source]) else None
-            if victim is None or (tier.free >= self._reserve[source] and self._is_sooner(victim, source)):
+        while tier.free < self.low_water[source]:
+            victim = self._victim(source)
+            if victim is None or (tier.free >= self._reserve[source] and self._is_sooner(victim)):
                 return None
             missing = tier.held[victim] - target.held[victim]
             if missing <= 0:
@@ -190,48 +198,50 @@ class SessionStore:
             if self._rewrite_whole and target.held[victim]:
                 self._cut(source + 1, victim, target.held[victim], now)
                 missing = tier.held[victim]
-            self._pin(victim)  # the evict loop below must not take it
-            has_room = self._room(source + 1, missing, now)
-            if has_room:
-                target.add(victim, missing, now)
+            self._pins[victim] += 1  # making room below must not take it
+            if target.free >= missing or self._room(source + 1, missing, now):
+                self._add(source + 1, victim, missing, now)
                 tier.read += missing
                 return Move(victim, source, source + 1, missing)
             self._unpin(victim)
-            if source + 1 < len(self.tiers) - 1:
+            if source + 1 < self._last:
                 return None  # the tier below must be demoted first
-            self._drop_everywhere(victim, now)
+            self._drop(victim, now)
+        return None
 
     def finish_demotion(self, move: Move, now: float) -> None:
         """The bytes are written. The session leaves the source, unless it was used or grew meanwhile."""
-        self._unpin(move.session)
-        session, source, target = move.session, self.tiers[move.source], self.tiers[move.target]
-        if not self._pins[session] and 0 < source.held[session] <= target.held[session]:
-            self._leave(move.source, session, now)
+        session = move.session
+        self._unpin(session)
+        if not self._pins[session]:
+            held = self.tiers[move.source].held[session]
+            if 0 < held <= self.tiers[move.target].held[session]:
+                self._leave(move.source, session, now)
 
     def next_fetch(self, now: float) -> Move | None:
         """The next session to bring up ahead of its job, if the policy names one and there is room."""
         target = self.fetch_target
-        self._wanted[target] = 0
         if not self._saves:
             return None
         tier = self.tiers[target]
-        for_waiting = tier.capacity - self._reserve[target] - self._claimed_total
+        self.low_water[target] = self._reserve[target]
+        for_waiting = tier.capacity - self._reserve[target] - self._claimed_bytes
         session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
         if session is None:
             return None
         size = self.tiers[target + 1].held[session]
-        if size > for_waiting - self._fetched_total:
+        if size > for_waiting - self._fetched_bytes:
             return None
-        self._pin(session)
-        self._wanted_by[target] = self._position[session]
-        if not self._room(target, size, now, for_fetch=True):
+        self._wanted_position = self._position[session]
+        self._pins[session] += 1
+        if tier.free < size and not self._room(target, size, now, for_fetch=True):
             self._unpin(session)
-            self._wanted[target] = size
+            self.low_water[target] = max(size, self._reserve[target])
             return None
         self._prefetch.drop(session)
         self._fetched[session] = size
-        self._fetched_total += size
-        tier.add(session, size, now)
+        self._fetched_bytes += size
+        self._add(target, session, size, now)
         self.tiers[target + 1].read += size
         return Move(session, target + 1, target, size)
 
@@ -241,64 +251,82 @@ class SessionStore:
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
+    def _victim(self, index: int) -> int | None:
+        """Who leaves a tier next; pinned sessions are set aside on the way."""
+        eviction = self.tiers[index].eviction
+        while True:
+            victim = eviction.victim()
+            if victim is None or not self._pins[victim]:
+                return victim
+            eviction.remove(victim)
+            self._aside[index].add(victim)
+
+    def _unpin(self, session: int) -> None:
+        self._pins[session] -= 1
+        if not self._pins[session]:
+            for tier, aside in zip(self.tiers, self._aside, strict=True):
+                if aside and session in aside:
+                    aside.remove(session)
+                    tier.eviction.insert(session, self._position[session])
+
     def _room(self, index: int, size: int, now: float, for_fetch: bool = False) -> bool:
         """Whether `size` bytes are free in a tier, after evicting what can leave at once."""
         tier = self.tiers[index]
-        last = index == len(self.tiers) - 1
         while tier.free < size:
-            victim = tier.eviction.victim()
-            if victim is None or (for_fetch and self._is_sooner(victim, index)):
+            victim = self._victim(index)
+            if victim is None or (for_fetch and self._is_sooner(victim)):
                 return False
-            if last:
+            if index == self._last:
                 if self.home[victim] == index:
-                    self._drop_everywhere(victim, now)
-                else:
-                    self._remove(index, victim, now)
+                    self._drop(victim, now)
+                else:  # a copy of what a tier above holds
+                    self._cut(index, victim, tier.held[victim], now)
             elif self.tiers[index + 1].held[victim] >= tier.held[victim]:
                 self._leave(index, victim, now)
             else:
                 return False
         return True
 
-    def _is_sooner(self, victim: int, index: int) -> bool:
+    def _is_sooner(self, victim: int) -> bool:
         """Whether the victim's job comes before the job that a fetch wants room for."""
-        mine, wanted = self._position[victim], self._wanted_by[index]
+        mine, wanted = self._position[victim], self._wanted_position
         return mine is not None and wanted is not None and mine < wanted
 
-    def _leave(self, index: int, session: int, now: float) -> None:
-        """An evictable session leaves a tier; the tier below holds all of it and becomes its home."""
+    def _add(self, index: int, session: int, size: int, now: float) -> None:
+        """`size` more bytes of a session come into a tier."""
         tier = self.tiers[index]
-        tier.eviction.remove(session)
-        tier.eviction.forget(session)
-        tier.cut(session, tier.held[session], now, moved=True)
+        if not tier.held[session] and size:
+            tier.eviction.insert(session, self._position[session])
+        tier.add(session, size, now)
+
+    def _cut(self, index: int, session: int, size: int, now: float, moved: bool = False) -> None:
+        """`size` bytes of a session leave a tier."""
+        tier = self.tiers[index]
+        if size == tier.held[session]:
+            aside = self._aside[index]
+            if session in aside:
+                aside.remove(session)
+            else:
+                tier.eviction.remove(session)
+            tier.eviction.forget(session)
+        tier.cut(session, size, now, moved)
+        if index == self.fetch_target and session in self._claimed:
+            self._claimed[session] -= size
+            self._claimed_bytes -= size
+
+    def _leave(self, index: int, session: int, now: float) -> None:
+        """A session leaves a tier; the tier below holds all of it and becomes its home."""
+        self._cut(index, session, self.tiers[index].held[session], now, moved=True)
         if self.home[session] == index:
             self.home[session] = index + 1
             position = self._position[session]
             if self.fetch_target == index and position is not None:
                 self._prefetch.want(session, position)
 
-    def _remove(self, index: int, session: int, now: float) -> None:
-        """An evictable session's copy in one tier goes; its home is elsewhere."""
-        tier = self.tiers[index]
-        tier.eviction.remove(session)
-        tier.eviction.forget(session)
-        tier.cut(session, tier.held[session], now)
-
-    def _drop_everywhere(self, session: int, now: float) -> None:
-        for index, tier in enumerate(self.tiers):
-            if tier.held[session]:
-                self._remove(index, session, now)
-        self.home[session] = -1
+    def _drop(self, session: int, now: float) -> None:
+        """All KV of a session is given up."""
+        self.void(session, now)
         self._prefetch.drop(session)
-
-    def _cut(self, index: int, session: int, size: int, now: float) -> None:
-        """`size` bytes of a session, pinned or not, go from one tier."""
-        tier = self.tiers[index]
-        if size == tier.held[session]:
-            if not self._pins[session]:
-                tier.eviction.remove(session)
-            tier.eviction.forget(session)
-        tier.cut(session, size, now)
 
     def _cut_below(self, index: int, session: int, now: float) -> None:
         for below in range(index + 1, len(self.tiers)):
@@ -312,32 +340,10 @@ class SessionStore:
             if self._rewrite_whole:
                 self._cut_below(target, session, now)
 
-    def _pin(self, session: int) -> None:
-        self._pins[session] += 1
-        if self._pins[session] == 1:
-            for tier in self.tiers:
-                if tier.held[session]:
-                    tier.eviction.remove(session)
-
-    def _unpin(self, session: int) -> None:
-        self._pins[session] -= 1
-        if not self._pins[session]:
-            position = self._position[session]
-            for tier in self.tiers:
-                if tier.held[session]:
-                    tier.eviction.insert(session, position)
-
-    def _count_claimed(self, session: int) -> None:
-        """DRAM that running sessions pin is not free for prefetching."""
-        if self.fetch_target is not None:
-            size = self.tiers[self.fetch_target].held[session]
-            self._claimed_total += size - self._claimed_bytes[session]
-            self._claimed_bytes[session] = size
-
     def _expire(self, now: float) -> None:
         while self._expiry and self._expiry[0][0] + self._ttl_s < now:
             released, session = self._expiry.popleft()
             if self._released_s.get(session) == released and not self._pins[session]:
                 del self._released_s[session]
                 if self.home[session] >= 0:
-                    self._drop_everywhere(session, now)
+                    self._drop(session, now)

@@ -12,7 +12,8 @@ class Tier:
         self.eviction = eviction
         self.held = [0] * sessions
         """Bytes per session: the KV of its oldest kept tokens."""
-        self.used = 0
+        self.free = capacity
+        """Bytes not used."""
         self.peak = 0
         self.written = 0
         """Bytes that came in: saved, demoted into or fetched into this tier."""
@@ -26,25 +27,26 @@ class Tier:
         self._since = 0.0
 
     @property
-    def free(self) -> int:
-        """Bytes not used."""
-        return self.capacity - self.used
+    def used(self) -> int:
+        """Bytes held."""
+        return self.capacity - self.free
 
     def add(self, session: int, size: int, now: float) -> None:
         """`size` more bytes of the session."""
-        self._area += self.used * (now - self._since)
+        used = self.capacity - self.free
+        self._area += used * (now - self._since)
         self._since = now
-        self.used += size
-        if self.used > self.peak:
-            self.peak = self.used
+        self.free -= size
+        if used + size > self.peak:
+            self.peak = used + size
         self.held[session] += size
         self.written += size
 
     def cut(self, session: int, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of the session leave."""
-        self._area += self.used * (now - self._since)
+        self._area += (self.capacity - self.free) * (now - self._since)
         self._since = now
-        self.used -= size
+        self.free += size
         self.held[session] -= size
         if moved:
             self.moved += size

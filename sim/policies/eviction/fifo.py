@@ -26,5 +26,8 @@ class Fifo(Eviction):
     def victim(self) -> int | None:
         return self._order.peek()
 
+    def use(self, session: int, position: float | None) -> None:
+        pass
+
     def forget(self, session: int) -> None:
         self._entered.pop(session, None)

@@ -21,3 +21,6 @@ class Lru(Eviction):
 
     def victim(self) -> int | None:
         return next(iter(self._order), None)
+
+    def use(self, session: int, position: float | None) -> None:
+        self._order.move_to_end(session)
