@@ -1,0 +1,239 @@
+"""The command line: contracts, exit codes, errors, and what is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sim import config
+from sim.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["--set", "workload.sessions=20"]
+SUMMARY_KEYS = [
+    "turns",
+    "sessions",
+    "resumed_turns",
+    "makespan_s",
+    "hit_rate",
+    "ttft_s",
+    "prefill_s",
+    "queue_s",
+    "tpot_s",
+    "e2e_s",
+    "prefill_tokens_per_s",
+    "output_tokens_per_s",
+    "gpu",
+    "tiers",
+    "links",
+    "overflow_turns",
+    "cost_usd",
+    "ssd_wear",
+    "provenance",
+    "warnings",
+]
+
+
+def kvplan(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def failure(*arguments: str) -> str:
+    """The one message of a call that must fail with exit code 2."""
+    result = kvplan(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    return result.stderr
+
+
+# --- what it prints ---------------------------------------------------------------------------------------------------------------
+
+
+def test_simulate_prints_both_runs():
+    result = kvplan("simulate", *SMALL)
+    assert result.exit_code == 0
+    for words in ("this run", "recompute", "hit rate", "TTFT", "prefill throughput", "GPU hours", "total cost", "Against recomputation"):
+        assert words in result.stdout
+
+
+def test_json_is_the_contract_and_nothing_else():
+    result = kvplan("simulate", *SMALL, "--json")
+    summary = json.loads(result.stdout)
+    assert result.exit_code == 0 and set(SUMMARY_KEYS) <= set(summary)
+    assert set(summary["hit_rate"]) >= {"turns", "resumed", "tokens", "dram", "ssd"}
+    for name in ("ttft_s", "prefill_s", "queue_s", "tpot_s", "e2e_s"):
+        assert list(summary[name]) == ["mean", "p50", "p90", "p95", "p99", "max"]
+    assert set(summary["tiers"]["ssd"]) == {"capacity_bytes", "peak_bytes", "mean_bytes", "written_bytes", "read_bytes"}
+    assert {"gpu", "dram", "ssd", "total", "per_million_output_tokens"} <= set(summary["cost_usd"])
+    assert set(summary["ssd_wear"]) == {"bytes_per_day", "dwpd", "lifetime_years"}
+    assert summary["recompute"]["hit_rate"]["turns"] == 0
+
+
+def test_no_baseline():
+    assert "recompute" not in json.loads(kvplan("simulate", *SMALL, "--json", "--no-baseline").stdout)
+
+
+def test_help_and_version():
+    assert "Examples" in kvplan("simulate", "--help").stdout
+    assert kvplan("--version").stdout.startswith("kvplan ")
+
+
+@pytest.mark.parametrize(
+    "kind", ["models", "hardware", "gpus", "ssds", "prices", "presets", "settings", "formats", "eviction", "prefetch", "scheduling"]
+)
+def test_list(kind):
+    result = kvplan("list", kind)
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) >= 2
+
+
+def test_a_users_policy_is_taken_by_name(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from sim.policies.eviction.lru import Lru\n\n\nclass MostRecent(Lru):\n"
+        "    NAME = 'mru'\n\n    def victim(self):\n        return next(reversed(self._order), None)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert kvplan("simulate", *SMALL, "--set", "store.eviction=mine:MostRecent").exit_code == 0
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["defualt"], "did you mean 'default'"),
+        (["--set", "stoer.dram=1GB"], "did you mean 'store.dram'"),
+        (["--set", "store.dram"], "path=value"),
+        (["--set", "store.dram=128"], "store.dram"),
+        (["--set", "store.dram=-1GB"], "negative"),
+        (["--set", "store.eviction=lrru"], "did you mean 'lru'"),
+        (["--set", "scheduler=fifo"], "unknown scheduling policy"),
+        (["--set", "model=llama-3"], "unknown model"),
+        (["--set", "hardware=h900"], "unknown node"),
+        (["--set", "prices=free"], "unknown prices"),
+        (["--set", "deployment.gpus=0"], "deployment.gpus"),
+        (["--set", "deployment.gpus=8"], "has 4"),
+        (["--set", "deployment.max_batch=-3"], "deployment.max_batch"),
+        (["--set", "model=llama-1-65b", "--set", "deployment.gpus=1"], "does not fit"),
+        (["--set", "store.hbm=200GB"], "does not fit"),
+        (["--set", "store.dram=1GB"], "does not fit into store.dram"),
+        (["--set", "store.ssd=1GB"], "does not fit into store.ssd"),
+        (["--set", "warmup_turns=100000000"], "nothing is left"),
+        (["--set", "workload.sessions=0"], "workload.sessions"),
+        (["--set", "workload.arrival.rate_per_s=0"], "rate_per_s"),
+        (["--set", "workload.arrival.rate_per_s=nan"], "rate_per_s"),
+        (["--set", "workload.think_time.distribution=weird"], "think_time"),
+        (["--set", "seed=-1"], "seed"),
+        (["--trace", "/no/such/file.json"], "cannot read"),
+        (["--trace", "/"], "cannot read"),
+        (["--format", "sharegpt"], "--format goes with --trace"),
+        (["--out", "/proc/nothing/here"], "cannot write"),
+        (["--out", "/dev/null"], "will not replace"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(arguments, words):
+    message = failure("simulate", *arguments)
+    assert words in message and len(message) < 1500
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("store: {dram: 1GB, dram: 2GB}", "given twice"),
+        ("store: {drm: 1GB}", "did you mean 'store.dram'"),
+        ("stoer: {}", "did you mean 'store'"),
+        ("- a list", "mapping"),
+        ("a: [", "line"),
+        ("store: 7", "store"),
+        ("model: {a: b}", "model"),
+        ("seed: 1.5", "seed"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_bad_configuration_files(tmp_path, text, words):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    message = failure("simulate", str(path))
+    assert words in message and str(path) in message
+
+
+def test_all_findings_are_shown_together(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("store: {dram: 7, eviction: nope}\nseed: -1\n")
+    message = failure("simulate", str(path))
+    assert all(name in message for name in ("store.dram", "store.eviction", "seed"))
+
+
+@pytest.mark.parametrize("text", ['[{"conversations": [{"from": "human", "value": "x"', "{", "[]", '{"a": 1}'])
+def test_bad_traces(tmp_path, text):
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    assert str(path) in failure("simulate", "--trace", str(path), "--format", "sharegpt")
+
+
+def test_a_preset_survives_a_round_trip(tmp_path):
+    import yaml
+
+    for name in config.presets():
+        loaded = config.load(name)
+        path = tmp_path / "again.yaml"
+        path.write_text(yaml.safe_dump(loaded.resolved()))
+        assert config.load(path) == loaded
+
+
+# --- the run directory ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_directory_is_whole(tmp_path):
+    import pandas as pd
+
+    out = tmp_path / "deep" / "run"
+    result = kvplan("simulate", *SMALL, "--out", str(out), "--json")
+    assert result.exit_code == 0
+    names = {"config.resolved.yaml", "summary.json", "turns.parquet", "tiers.parquet", "latency.png", "timeline.png", "report.html"}
+    assert {path.name for path in out.iterdir()} == names
+    assert (out / "summary.json").read_text() == result.stdout
+    turns = pd.read_parquet(out / "turns.parquet")
+    assert len(turns) == json.loads(result.stdout)["turns"]
+    page = (out / "report.html").read_text()
+    assert "data:image/png;base64" in page and 'src="http' not in page and "<script" not in page and "<link" not in page
+    again = kvplan("simulate", str(out / "config.resolved.yaml"), "--json")
+    assert again.stdout == result.stdout
+    assert kvplan("simulate", *SMALL, "--out", str(out)).exit_code == 0, "a run directory may be replaced"
+    assert [path.name for path in out.parent.iterdir()] == ["run"]
+
+
+def test_a_folder_of_the_users_is_never_replaced(tmp_path):
+    (tmp_path / "precious.txt").write_text("x")
+    assert "will not replace" in failure("simulate", *SMALL, "--out", str(tmp_path))
+    assert (tmp_path / "precious.txt").read_text() == "x"
+
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
+    from sim.report import figures
+
+    def fail(result, folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figures, "draw", fail)
+    assert "No space left" in failure("simulate", *SMALL, "--out", str(tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "sim", "simulate", "paper-13b", "--set", "workload.sessions=30000", "--out", str(out)]
+    environment = {**os.environ, "KVPLAN_GUARDS": "0"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stdout == "" and stderr.strip() == "kvplan: interrupted, nothing was written"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,167 @@
+"""Every invariant has a mutant that it kills: a defect put into the engine makes exactly that guard speak."""
+
+import pytest
+
+from sim import config, guards
+from sim.engine.link import Link
+from sim.engine.replica import Replica
+from sim.engine.run import _Run, simulate
+from sim.metrics.recorder import Recorder
+from sim.store.sessions import SessionStore
+from sim.store.tier import Tier
+
+RUN = config.load(
+    None,
+    ["workload.sessions=60", "workload.arrival.rate_per_s=2.0", "workload.think_time.median_s=3", "store.dram=16GB", "store.ssd=40GB"],
+)
+
+
+def run():
+    return simulate(RUN)
+
+
+def expect(number: int):
+    return pytest.raises(guards.GuardError, match=f"invariant {number}:")
+
+
+def wrap(monkeypatch, owner, name, mutate):
+    """Replaces a method by `mutate(original, self, *arguments)`."""
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda self, *a, **k: mutate(original, self, *a, **k))
+
+
+def test_the_guards_are_on_and_the_engine_passes():
+    assert guards.enabled()
+    assert run().summary["turns"] > 200
+
+
+def test_1_a_tier_that_loses_bytes(monkeypatch):
+    def lose(original, self, session, size, now, moved=False):
+        original(self, session, size, now, moved)
+        self.dropped -= 1
+
+    wrap(monkeypatch, Tier, "cut", lose)
+    with expect(1):
+        run()
+
+
+def test_1_a_link_that_forgets_bytes(monkeypatch):
+    def forget(original, self, ready, size):
+        booked = original(self, ready, size)
+        self.bytes -= 1
+        return booked
+
+    wrap(monkeypatch, Link, "book", forget)
+    with expect(1):
+        run()
+
+
+def test_2_a_store_that_takes_more_than_fits(monkeypatch):
+    monkeypatch.setattr(SessionStore, "_room", lambda self, *arguments, **options: True)
+    with expect(2):
+        run()
+
+
+def test_2_an_hbm_that_is_never_full(monkeypatch):
+    def ignore(original, self, turn):
+        return (*original(self, turn)[:3], 0)
+
+    wrap(monkeypatch, Replica, "_fit", ignore)
+    with expect(2):
+        run()
+
+
+def test_3_a_turn_that_is_lost(monkeypatch):
+    def lose(original, self, turn, now):
+        if turn != 17:
+            original(self, turn, now)
+
+    wrap(monkeypatch, _Run, "_after_turn", lose)
+    with expect(3):
+        run()
+
+
+def test_3_a_turn_that_arrives_twice(monkeypatch):
+    def twice(original, self, turn):
+        original(self, turn)
+        if turn == 5:
+            original(self, turn)
+
+    wrap(monkeypatch, Replica, "arrive", twice)
+    with expect(3):
+        run()
+
+
+def test_4_turns_that_overlap(monkeypatch):
+    def early(original, self, turn, now, replica):
+        original(self, turn, now, replica)
+        self.done_s[turn] = now + 60.0
+
+    wrap(monkeypatch, Recorder, "done", early)
+    with expect(4):
+        run()
+
+
+def test_5_a_link_faster_than_itself(monkeypatch):
+    def halve(original, self, ready, size):
+        start, end = original(self, ready, size)
+        self.free_at = start + (end - start) / 2
+        return start, self.free_at
+
+    wrap(monkeypatch, Link, "book", halve)
+    with expect(5):
+        run()
+
+
+def test_5_a_transfer_that_overtakes(monkeypatch):
+    def overtake(original, self, ready, size):
+        start, end = original(self, ready, size)
+        return start - 1.0, end
+
+    wrap(monkeypatch, Link, "book", overtake)
+    with expect(5):
+        run()
+
+
+@pytest.mark.parametrize("tokens", [-1, 1])
+def test_6_a_hit_of_another_size(monkeypatch, tokens):
+    def other(original, self, session):
+        home, size = original(self, session)
+        return home, size + tokens * 819_200 if size else 0
+
+    wrap(monkeypatch, SessionStore, "lookup", other)
+    with expect(6):
+        run()
+
+
+def test_6_a_cache_that_survives_truncation_whole(monkeypatch):
+    monkeypatch.setattr(SessionStore, "truncate", lambda self, session, size, now: None)
+    with expect(6):
+        run()
+
+
+def test_7_a_queue_that_forgets_its_times(monkeypatch):
+    def backdate(original, self, turn, fitted, now):
+        original(self, turn, fitted, now)
+        self._rec.admitted_s[turn] = max(self._rec.arrival_s[turn], now - 0.5)
+
+    wrap(monkeypatch, Replica, "_start_prefill", backdate)
+    with expect(7):
+        run()
+
+
+def test_8_busy_time_that_is_not_counted(monkeypatch):
+    def forget(original, self, now):
+        before = self.decode_s
+        original(self, now)
+        self.decode_s = before + 0.9 * (self.decode_s - before)
+
+    wrap(monkeypatch, Replica, "_end_run", forget)
+    with expect(8):
+        run()
+
+
+def test_off_for_users(monkeypatch):
+    monkeypatch.setenv("KVPLAN_GUARDS", "0")
+    monkeypatch.setattr(SessionStore, "truncate", lambda self, session, size, now: None)
+    run()

@@ -1,0 +1,410 @@
+"""Policies by contract, the store as a state machine, and links."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from sim.engine.link import Link
+from sim.policies import registry
+from sim.policies.base import Eviction
+from sim.policies.eviction.fifo import Fifo
+from sim.policies.eviction.lookahead import LookAhead
+from sim.policies.eviction.lru import Lru
+from sim.policies.lazyheap import LazyHeap
+from sim.policies.prefetch.lookahead import LookAhead as LookAheadFetch
+from sim.policies.scheduling.fcfs import Fcfs
+from sim.store.sessions import SessionStore
+
+EVICTION = registry.policies("eviction")
+PREFETCH = registry.policies("prefetch")
+SCHEDULING = registry.policies("scheduling")
+
+
+# --- the contract of every eviction policy ----------------------------------------------------------------------------------------
+
+
+def check_eviction_contract(make, calls):
+    """Drives a policy with (operation, session) pairs that keep the protocol; its victim is always one of the order."""
+    policy, order, position = make(), set(), 0
+    for operation, session in calls:
+        position += 1
+        if operation == "insert" and session not in order:
+            policy.insert(session, None if session % 2 else position)
+            order.add(session)
+        elif operation == "use" and session in order:
+            policy.use(session, None)
+        elif operation == "reposition" and session in order and policy.USES_QUEUE:
+            policy.reposition(session, position)
+        elif operation == "remove" and session in order:
+            policy.remove(session)
+            order.remove(session)
+        elif operation == "forget" and session in order:
+            policy.remove(session)
+            policy.forget(session)
+            order.remove(session)
+        victim = policy.victim()
+        assert (victim is None) == (not order), "a victim exactly while there are sessions"
+        assert victim is None or victim in order, "the victim is in the order"
+        assert policy.victim() == victim, "asking changes nothing"
+    while order:
+        victim = policy.victim()
+        assert victim in order
+        policy.remove(victim)
+        policy.forget(victim)
+        order.remove(victim)
+    assert policy.victim() is None
+
+
+operations = st.lists(st.tuples(st.sampled_from(["insert", "use", "reposition", "remove", "forget"]), st.integers(0, 8)), max_size=80)
+
+
+@pytest.mark.parametrize("name", EVICTION)
+@given(calls=operations)
+def test_eviction_contract(name, calls):
+    check_eviction_contract(EVICTION[name], calls)
+
+
+class _ReturnsAStranger(Lru):
+    def victim(self):
+        return 999
+
+
+class _ForgetsAKey(Lru):
+    def use(self, session, position):
+        del self._order[session]
+
+
+class _KeepsTheRemoved(Fifo):
+    def remove(self, session):
+        pass
+
+
+@pytest.mark.parametrize("mutant", [_ReturnsAStranger, _ForgetsAKey, _KeepsTheRemoved])
+def test_the_contract_kills_mutants(mutant):
+    calls = [("insert", 1), ("insert", 2), ("use", 1), ("remove", 2), ("use", 1), ("forget", 1), ("insert", 3)]
+    with pytest.raises((AssertionError, KeyError)):
+        check_eviction_contract(mutant, calls)
+
+
+def _drain(policy: Eviction) -> list[int]:
+    found = []
+    while (victim := policy.victim()) is not None:
+        policy.remove(victim)
+        found.append(victim)
+    return found
+
+
+def test_orders_of_the_three_policies():
+    for policy, expected in ((Lru(), [2, 3, 1]), (Fifo(), [1, 2, 3]), (LookAhead(), [2, 3, 1])):
+        for session in (1, 2, 3):
+            policy.insert(session, None)
+        policy.use(1, None)
+        assert _drain(policy) == expected
+
+
+def test_look_ahead_evicts_idle_sessions_then_the_tail_of_the_queue():
+    policy = LookAhead()
+    for session, position in ((1, 10), (2, None), (3, 30), (4, 20), (5, None)):
+        policy.insert(session, position)
+    policy.reposition(5, 40)
+    assert _drain(policy) == [2, 5, 3, 4, 1]
+
+
+def test_fifo_remembers_when_a_session_came_while_it_is_set_aside():
+    policy = Fifo()
+    policy.insert(1, None)
+    policy.insert(2, None)
+    policy.remove(1)
+    policy.insert(1, None)
+    assert policy.victim() == 1
+    policy.remove(1)
+    policy.forget(1)
+    policy.insert(1, None)
+    assert policy.victim() == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from(["push", "discard", "peek"]), st.integers(0, 6), st.integers(0, 20)), max_size=400))
+def test_lazy_heap_is_a_heap(calls):
+    heap, model = LazyHeap(), {}
+    for operation, item, key in calls:
+        if operation == "push":
+            heap.push(item, key)
+            model[item] = key
+        elif operation == "discard":
+            assert heap.discard(item) == (model.pop(item, None) is not None)
+        assert heap.peek() == (min(model, key=lambda i: (model[i], i)) if model else None)
+        assert len(heap) == len(model) and len(heap._heap) <= 2 * len(model) + 65
+
+
+# --- prefetch and scheduling ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PREFETCH)
+def test_prefetch_contract(name):
+    policy, queue = PREFETCH[name](), Fcfs()
+    positions = [queue.push(turn) for turn in range(5)]
+    for session, position in enumerate(positions):
+        policy.want(session, position)
+    named = policy.next(queue, 100.0)
+    assert named in (None, 0, 1, 2, 3, 4) and policy.next(queue, 100.0) == named
+    for session in range(6):
+        policy.drop(session)
+    assert policy.next(queue, 100.0) is None
+
+
+def test_look_ahead_fetches_the_soonest_within_its_window():
+    policy, queue = LookAheadFetch(), Fcfs()
+    positions = [queue.push(turn) for turn in range(10)]
+    policy.want(7, positions[4])
+    assert policy.next(queue, 4.9) is None
+    assert policy.next(queue, 5.0) == 7
+    policy.want(8, positions[2])
+    assert policy.next(queue, 5.0) == 8
+    queue.pop()
+    policy.drop(8)
+    assert policy.next(queue, 4.0) == 7
+    assert policy.next(queue, 0.9) is None
+
+
+@pytest.mark.parametrize("name", SCHEDULING)
+@given(st.lists(st.booleans(), max_size=60))
+def test_scheduling_contract(name, pushes):
+    queue, waiting, turn = SCHEDULING[name](), set(), 0
+    for push in pushes:
+        if push:
+            queue.push(turn)
+            waiting.add(turn)
+            turn += 1
+        elif waiting:
+            head = queue.head()
+            assert head in waiting and queue.pop() == head
+            waiting.remove(head)
+        assert len(queue) == len(waiting) and (queue.head() is None) == (not waiting)
+        places = [queue.position_at(index) for index in range(len(waiting))]
+        assert places == sorted(places) and queue.position_at(len(waiting)) is None
+
+
+def test_unknown_and_broken_policies_are_named():
+    with pytest.raises(registry.PolicyError, match="did you mean 'lru'"):
+        registry.find("eviction", "lruu")
+    with pytest.raises(registry.PolicyError, match="cannot load"):
+        registry.find("eviction", "no_such_module:Thing")
+    with pytest.raises(registry.PolicyError, match="not a subclass"):
+        registry.find("eviction", "collections:OrderedDict")
+    with pytest.raises(registry.PolicyError, match="does not define"):
+        registry.find("eviction", "sim.policies.base:Eviction")
+    assert registry.find("eviction", "sim.policies.eviction.lru:Lru") is Lru
+
+
+# --- the store as a state machine -------------------------------------------------------------------------------------------------
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Random turns, moves and truncations, as the engine makes them; the books must agree at every moment."""
+
+    SESSIONS = 6
+
+    @initialize(
+        sizes=st.sampled_from([(40,), (40, 100), (20, 40, 100), (100, 40)]),
+        eviction=st.sampled_from(sorted(EVICTION)),
+        prefetch=st.sampled_from(sorted(PREFETCH)),
+        whole=st.booleans(),
+        ttl=st.sampled_from([None, 5.0]),
+    )
+    def build(self, sizes, eviction, prefetch, whole, ttl):
+        names = {1: ["dram"], 2: ["dram", "ssd"], 3: ["hbm", "dram", "ssd"]}[len(sizes)]
+        self.queue = Fcfs()
+        tiers = [(name, size, size // 10) for name, size in zip(names, sizes, strict=True)]
+        self.store = SessionStore(tiers, self.SESSIONS, EVICTION[eviction], PREFETCH[prefetch](), self.queue, ttl, whole)
+        self.known = dict.fromkeys(range(self.SESSIONS), 0)
+        self.waiting, self.running = set(), set()
+        self.demoting, self.fetching = {}, None
+        self.now = 0.0
+
+    def later(self):
+        self.now += 1.0
+        return self.now
+
+    @rule(session=st.integers(0, SESSIONS - 1))
+    def arrive(self, session):
+        if session not in self.waiting | self.running:
+            self.store.expect(session, self.queue.push(session))
+            self.waiting.add(session)
+
+    @precondition(lambda self: self.waiting and len(self.running) < 3)
+    @rule(cut=st.integers(0, 12), void=st.booleans())
+    def start(self, cut, void):
+        session = self.queue.pop()
+        self.waiting.remove(session)
+        self.running.add(session)
+        now = self.later()
+        self.store.claim(session, now)
+        if cut and void:
+            self.store.void(session, now)
+            self.known[session] = 0
+        elif cut:
+            self.store.truncate(session, cut, now)
+            self.known[session] = max(0, self.known[session] - cut)
+        home, size = self.store.lookup(session)
+        assert size in (0, self.known[session]), "a hit is exactly what was saved"
+        if size:
+            self.store.load(session, now)
+        else:
+            self.known[session] = 0
+
+    @precondition(lambda self: self.running)
+    @rule(new=st.integers(1, 12))
+    def end(self, new):
+        session = min(self.running)
+        self.running.remove(session)
+        now = self.later()
+        _, held = self.store.lookup(session)
+        total = min(max(held, self.known[session]) + new, 35)
+        if total > held and self.store.save(session, total, now):
+            self.known[session] = total
+        self.store.release(session, now)
+
+    @rule()
+    def start_moves(self):
+        now = self.later()
+        for source in range(len(self.store.tiers) - 1):
+            if source not in self.demoting:
+                move = self.store.next_demotion(source, now)
+                if move:
+                    assert move.size > 0
+                    self.demoting[source] = move
+        if self.store.fetch_target is not None and self.fetching is None:
+            self.fetching = self.store.next_fetch(now)
+
+    @rule()
+    def finish_demotions(self):
+        for source, move in sorted(self.demoting.items()):
+            self.store.finish_demotion(move, self.later())
+        self.demoting.clear()
+
+    @precondition(lambda self: self.fetching is not None)
+    @rule()
+    def finish_fetch(self):
+        self.store.finish_fetch(self.fetching, self.later())
+        self.fetching = None
+
+    @invariant()
+    def books_agree(self):
+        if not hasattr(self, "store"):
+            return
+        for index, tier in enumerate(self.store.tiers):
+            assert 0 <= tier.used <= tier.capacity
+            assert sum(tier.held) == tier.used == tier.written - tier.moved - tier.dropped
+            assert min(tier.held) >= 0
+        for session, home in enumerate(self.store.home):
+            if home < 0:
+                continue
+            held = self.store.tiers[home].held[session]
+            assert held > 0
+            for below in self.store.tiers[home + 1 :]:
+                assert below.held[session] <= held, "a copy below is a prefix"
+        target = self.store.fetch_target
+        if target is not None:
+            held = self.store.tiers[target].held
+            assert self.store._claimed_bytes == sum(self.store._claimed.values()) >= 0
+            assert self.store._fetched_bytes == sum(self.store._fetched.values()) <= sum(held)
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def _two_tiers(dram=100, ssd=1000, **options):
+    queue = Fcfs()
+    tiers = [("dram", dram, dram // 10), ("ssd", ssd, 0)]
+    return SessionStore(tiers, 10, LookAhead, LookAheadFetch(), queue, **options), queue
+
+
+def _turn(store, queue, session, size, now):
+    store.expect(session, queue.push(session))
+    store.claim(queue.pop(), now)
+    store.save(session, size, now)
+    store.release(session, now)
+
+
+def test_only_the_delta_is_written_again():
+    store, queue = _two_tiers()
+    _turn(store, queue, 0, 60, 0.0)
+    _turn(store, queue, 1, 40, 1.0)
+    move = store.next_demotion(0, 2.0)
+    assert (move.session, move.size) == (0, 60)
+    store.finish_demotion(move, 3.0)
+    assert store.lookup(0) == (1, 60)
+    store.expect(0, queue.push(0))
+    fetch = store.next_fetch(4.0)
+    assert (fetch.session, fetch.source, fetch.target, fetch.size) == (0, 1, 0, 60)
+    assert store.lookup(0) == (1, 60)
+    store.finish_fetch(fetch, 5.0)
+    assert store.lookup(0) == (0, 60)
+    assert store.next_demotion(0, 5.0).session == 1  # the fetched session is pinned for its job
+    store.claim(queue.pop(), 6.0)
+    store.void(1, 6.0)
+    assert store.save(0, 95, 6.0) == 35
+    store.release(0, 6.0)
+    delta = store.next_demotion(0, 7.0)
+    assert (delta.session, delta.size) == (0, 35)
+
+
+def test_truncation_cuts_every_copy():
+    store, queue = _two_tiers()
+    _turn(store, queue, 0, 95, 0.0)
+    move = store.next_demotion(0, 1.0)
+    store.claim(0, 2.0)
+    store.finish_demotion(move, 3.0)
+    assert store.lookup(0) == (0, 95)  # in use: it stays
+    store.truncate(0, 20, 4.0)
+    assert [tier.held[0] for tier in store.tiers] == [75, 75]
+
+
+def test_a_save_without_room_keeps_the_prefix():
+    store, queue = _two_tiers(dram=100)
+    _turn(store, queue, 0, 50, 0.0)
+    store.claim(0, 1.0)
+    store.claim(1, 1.0)
+    assert store.save(1, 60, 1.0) == 0
+    assert store.skipped_saves == 1 and store.lookup(1) == (-1, 0)
+    assert store.save(0, 100, 1.0) == 50
+
+
+# --- links ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_transfers_queue_in_order():
+    link = Link("l", 10.0, 0.5, 100)
+    assert link.book(0.0, 10) == (0.0, 1.5)
+    assert link.book(0.0, 10) == (1.5, 3.0)
+    assert link.book(9.0, 20) == (9.0, 11.5)
+    assert (link.bytes, link.busy_s) == (40, 5.5)
+
+
+def test_demand_waits_for_one_piece_of_background_traffic():
+    link = Link("l", 10.0, 0.0, 10)  # a piece takes a second
+    assert link.book_background(0.0, 100) == 10.0
+    assert link.book(2.5, 20) == (3.0, 5.0)
+    assert link.background_end == 12.0
+    assert link.book(4.0, 10) == (5.0, 6.0)
+    assert link.background_end == 13.0
+    assert link.book(12.5, 10) == (13.0, 14.0)  # the last piece
+    assert link.background_end == 13.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 500)), min_size=1, max_size=30))
+def test_demand_transfers_never_overlap_and_never_wait_for_more_than_a_piece(requests):
+    link, ready, last_end = Link("l", 100.0, 0.01, 50), 0.0, 0.0
+    link.book_background(0.0, 100_000)
+    for gap, size in requests:
+        ready += gap
+        start, end = link.book(ready, size)
+        assert start >= max(ready, last_end)
+        assert start - max(ready, last_end) <= 50 / 100 + 1e-9
+        assert math.isclose(end - start, 0.01 + size / 100)
+        last_end = end
+    assert math.isclose(link.background_end, 0.01 + 1000 + sum(0.01 + size / 100 for _, size in requests))
