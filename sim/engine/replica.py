@@ -16,6 +16,7 @@ Left out: several prefills in one iteration, chunked prefill, preemption; the KV
 """
 
 import math
+from array import array
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -42,6 +43,7 @@ class Replica:
         queue: Scheduler,
         store: SessionStore | None,
         session_of,
+        sessions: int,
         recorder: Recorder,
         after_turn: Callable[[int, float], None],
         make_link: Callable[..., Link] = Link,
@@ -59,6 +61,11 @@ class Replica:
         self.hbm_peak = 0
         self._session_of = session_of
         self._rec = recorder
+        self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
+        self._history, self._cached = recorder.history_tokens, recorder.cached_tokens
+        self._admitted_s, self._first_token_s = recorder.admitted_s, recorder.first_token_s
+        self._jobs: dict[int, int] = {}
+        """Final context of each running turn."""
         self._after_turn = after_turn
         self._guard = guard
         self._longest_run = longest_run
@@ -89,16 +96,18 @@ class Replica:
         self._fetches = bool(store) and store.fetch_target is not None
         self._fetching: Move | None = None
         self._next_end = math.inf
+        self._store_changed = False
 
-        self.context: dict[int, int] = {}
-        """Kept history tokens of each session that has had a turn."""
+        self.context = array("q", bytes(8 * sessions))
+        """Kept history tokens per session."""
         self._state = _IDLE
         self._timer: Timer | None = None
         self._began = 0.0
         self._turn = -1
         self._stall_until = 0.0
         self._head_since = 0.0
-        self._ready: dict[int, float] = {}
+        self._ready = array("d", bytes(8 * sessions))
+        """When each session's KV is complete in its top tier."""
         self._saved_early: dict[int, int] = {}
         self.running = 0
         """Jobs in the decode batch."""
@@ -172,16 +181,17 @@ class Replica:
         elif state == _DECODE:
             self._end_run(now)
         self._dispatch(now)
-        if self.store is not None:
+        if self._store_changed:
+            self._store_changed = False
             self._start_moves(now)
         if self._guard is not None:
             self._guard.check(self, now)
 
     def _fit(self, turn: int) -> tuple[int, int, int, int]:
         """(history, prompt, output, HBM bytes) of a turn after truncation to the window; room is kept for the answer."""
-        rec, window = self._rec, self._window
-        history = self.context.get(self._session_of[turn], 0)
-        prompt, output = rec.prompt_tokens[turn], rec.output_tokens[turn]
+        window = self._window
+        history = self.context[self._session_of[turn]]
+        prompt, output = self._prompt[turn], self._output[turn]
         if history + prompt + output > window:
             prompt = min(prompt, window - 1)
             output = min(output, window - prompt)
@@ -196,12 +206,12 @@ class Replica:
         head_since, self._head_since = self._head_since, now
         if self._guard is not None:
             self._guard.admitted(self, turn, now)
-        kept = self.context.get(session, 0)
+        kept = self.context[session]
         if history < kept:
             rec.overflow[turn] = 1
-        if prompt + output < rec.prompt_tokens[turn] + rec.output_tokens[turn]:
+        if prompt + output < self._prompt[turn] + self._output[turn]:
             rec.clipped += 1
-            rec.prompt_tokens[turn], rec.output_tokens[turn] = prompt, output
+            self._prompt[turn], self._output[turn] = prompt, output
         self.hbm_used += hbm_bytes
         if self.hbm_used > self.hbm_peak:
             self.hbm_peak = self.hbm_used
@@ -211,13 +221,14 @@ class Replica:
         new = prompt + history - cached
         compute = self._steps.prefill(new, cached)
         end = now + (self._load(session, cached, compute, head_since, now) if cached else compute)
-        rec.admitted_s[turn] = now
-        rec.history_tokens[turn] = history
-        rec.cached_tokens[turn] = cached
+        self._admitted_s[turn] = now
+        self._history[turn] = history
+        self._cached[turn] = cached
         rec.stall_s[turn] = stall = end - now - compute
         self.prefill_s += compute
         self.load_stall_s += stall
         self.prefilled_tokens += new
+        self._jobs[turn] = history + prompt + output
         self._turn = turn
         self._state = _PREFILL
         self._schedule(now, end)
@@ -225,6 +236,7 @@ class Replica:
     def _claim(self, turn: int, session: int, kept: int, history: int, now: float) -> int:
         """Pins the session in the store; returns the tokens of its history that are cached."""
         store = self.store
+        self._store_changed = True
         store.claim(session, now)
         if history < kept:
             if self._embedded:
@@ -248,7 +260,7 @@ class Replica:
         if tier == "hbm":
             return compute
         load = size / layers / self.h2d.bandwidth + self.h2d.latency_s
-        ready = max(self.h2d.free_at, self._ready.get(session, 0.0))
+        ready = max(self.h2d.free_at, self._ready[session])
         preloaded = 0.0
         if tier == "dram":
             start = max(ready, head_since)
@@ -275,14 +287,14 @@ class Replica:
 
     def _end_prefill(self, now: float) -> None:
         """The first token is out; the job joins the batch, or is done."""
-        turn, rec = self._turn, self._rec
-        rec.first_token_s[turn] = now
-        context = rec.history_tokens[turn] + rec.prompt_tokens[turn]
+        turn = self._turn
+        self._first_token_s[turn] = now
+        context = self._history[turn] + self._prompt[turn]
         if self._sync and self._save_links:
-            early = (context - rec.cached_tokens[turn]) * self._kv
+            early = (context - self._cached[turn]) * self._kv
             self._saved_early[turn] = early
             self._save_now(early, now)
-        output = rec.output_tokens[turn]
+        output = self._output[turn]
         if output == 1:
             self._complete(turn, now)
             return
@@ -315,18 +327,17 @@ class Replica:
         finish = self._finish
         while finish and finish[0][0] == self._step:
             turn = heappop(finish)[1]
-            rec = self._rec
             self.running -= 1
-            self._context_sum -= rec.history_tokens[turn] + rec.prompt_tokens[turn] + rec.output_tokens[turn]
+            self._context_sum -= self._jobs[turn]
             self._complete(turn, now)
 
     def _complete(self, turn: int, now: float) -> None:
         """The answer is complete: save its KV, leave, and let the session go on."""
-        rec, session = self._rec, self._session_of[turn]
-        context = rec.history_tokens[turn] + rec.prompt_tokens[turn] + rec.output_tokens[turn]
-        self.context[session] = context
+        session = self._session_of[turn]
+        self.context[session] = context = self._jobs.pop(turn)
         self.hbm_used -= context * self._hbm_kv
         if self.store is not None:
+            self._store_changed = True
             missing = self.store.save(session, context * self._kv, now)
             if self._guard is not None:
                 self._guard.saved(session, context, missing)
@@ -334,11 +345,11 @@ class Replica:
                 if self._sync:
                     self._save_now(max(0, missing - self._saved_early.pop(turn)), now)
                 else:
-                    self._save_behind(session, missing, rec.admitted_s[turn], now)
+                    self._save_behind(session, missing, self._admitted_s[turn], now)
             self.store.release(session, now)
         if self._guard is not None:
             self._guard.completed(self, turn, now)
-        rec.done(turn, now, self)
+        self._rec.done(turn, now, self)
         self._after_turn(turn, now)
 
     # --- saving ---------------------------------------------------------------------------------------------------------------
@@ -362,18 +373,14 @@ class Replica:
     def _start_moves(self, now: float) -> None:
         """Starts what demotions and fetches are due and can start; one of each link at a time."""
         store = self.store
-        for source, moving in enumerate(self._demoting):
-            if moving is None and store.tiers[source].free < store.low_water[source]:
-                self._start_demotion(source, now)
         if self._fetches and self._fetching is None:
             move = store.next_fetch(now)
             if move is not None:
                 self._fetching = move
                 self._next_end = min(self._next_end, self.ssd_read.book_background(now, move.size))
-            else:
-                source = store.fetch_target
-                if self._demoting[source] is None and store.tiers[source].free < store.low_water[source]:
-                    self._start_demotion(source, now)
+        for source, moving in enumerate(self._demoting):
+            if moving is None and store.tiers[source].free < store.low_water[source]:
+                self._start_demotion(source, now)
 
     def _start_demotion(self, source: int, now: float) -> None:
         move = self.store.next_demotion(source, now)

@@ -129,7 +129,18 @@ class _Run:
             )
         make_link = Link if self.guard is None else self.guard.make_link
         return Replica(
-            self.clock, config, built, queue, store, self._session, self.recorder, self._after_turn, make_link, self.guard, longest_run
+            self.clock,
+            config,
+            built,
+            queue,
+            store,
+            self._session,
+            workload.sessions,
+            self.recorder,
+            self._after_turn,
+            make_link,
+            self.guard,
+            longest_run,
         )
 
     def _schedule_next_session(self) -> None:

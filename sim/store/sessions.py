@@ -17,6 +17,7 @@ Source: CachedAttention (USENIX ATC 2024) section 3.3. Not from the paper: what 
 connectors skip it too), and the pin on fetched sessions, which keeps a fetch from undoing the one before.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,15 +53,16 @@ class SessionStore:
         names = [tier.name for tier in self.tiers]
         self.fetch_target = names.index("dram") if names[-1] == "ssd" and "dram" in names else None
         """Tier that prefetching fills from the one below it; None when there are not both."""
-        self.home = [-1] * sessions
+        self.home = array("b", [-1]) * sessions
         """Tier index that holds the newest KV of each session, −1 for none."""
         self.low_water = [reserve for *_, reserve in tiers]
         """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
         self.skipped_saves = 0
         self._reserve = list(self.low_water)
         self._last = len(tiers) - 1
-        self._pins = [0] * sessions
+        self._pins = array("b", bytes(sessions))
         self._aside: list[set[int]] = [set() for _ in tiers]
+        self._orders = list(zip(self.tiers, self._aside, strict=True))
         self._position: list[float | None] = [None] * sessions
         self._prefetch = prefetch
         self._queue = queue
@@ -93,7 +95,7 @@ class SessionStore:
         if home < 0:
             return
         if self._uses_queue:
-            for tier, aside in zip(self.tiers, self._aside, strict=True):
+            for tier, aside in self._orders:
                 if tier.held[session] and session not in aside:
                     tier.eviction.reposition(session, position)
         if self.fetch_target is not None and home > self.fetch_target:
@@ -178,7 +180,7 @@ class SessionStore:
             self._expiry.append((now, session))
         self._unpin(session)
         position = self._position[session]
-        for tier, aside in zip(self.tiers, self._aside, strict=True):
+        for tier, aside in self._orders:
             if tier.held[session] and session not in aside:
                 tier.eviction.use(session, position)
 
@@ -264,8 +266,8 @@ class SessionStore:
     def _unpin(self, session: int) -> None:
         self._pins[session] -= 1
         if not self._pins[session]:
-            for tier, aside in zip(self.tiers, self._aside, strict=True):
-                if aside and session in aside:
+            for tier, aside in self._orders:
+                if session in aside:
                     aside.remove(session)
                     tier.eviction.insert(session, self._position[session])
 

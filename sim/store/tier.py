@@ -1,5 +1,7 @@
 """One tier of the store: who holds how many bytes in it, and the sums that the metrics and the guards read."""
 
+from array import array
+
 from sim.policies.base import Eviction
 
 
@@ -10,11 +12,10 @@ class Tier:
         self.name = name
         self.capacity = capacity
         self.eviction = eviction
-        self.held = [0] * sessions
+        self.held = array("q", bytes(8 * sessions))
         """Bytes per session: the KV of its oldest kept tokens."""
         self.free = capacity
         """Bytes not used."""
-        self.peak = 0
         self.written = 0
         """Bytes that came in: saved, demoted into or fetched into this tier."""
         self.read = 0
@@ -23,8 +24,8 @@ class Tier:
         """Bytes that left because another tier holds them."""
         self.dropped = 0
         """Bytes that left and were lost here: evicted, expired, truncated or voided."""
-        self._area = 0.0
-        self._since = 0.0
+        self._least_free = capacity
+        self._moment = 0.0
 
     @property
     def used(self) -> int:
@@ -33,19 +34,16 @@ class Tier:
 
     def add(self, session: int, size: int, now: float) -> None:
         """`size` more bytes of the session."""
-        used = self.capacity - self.free
-        self._area += used * (now - self._since)
-        self._since = now
+        self._moment += size * now
         self.free -= size
-        if used + size > self.peak:
-            self.peak = used + size
+        if self.free < self._least_free:
+            self._least_free = self.free
         self.held[session] += size
         self.written += size
 
     def cut(self, session: int, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of the session leave."""
-        self._area += (self.capacity - self.free) * (now - self._since)
-        self._since = now
+        self._moment -= size * now
         self.free += size
         self.held[session] -= size
         if moved:
@@ -53,6 +51,11 @@ class Tier:
         else:
             self.dropped += size
 
+    @property
+    def peak(self) -> int:
+        """Most bytes held at any time."""
+        return self.capacity - self._least_free
+
     def byte_seconds(self, now: float) -> float:
-        """Integral of `used` over time, from the start to `now`."""
-        return self._area + self.used * (now - self._since)
+        """Integral of `used` over time, from the start to `now`: each byte has been here since it came."""
+        return self.used * now - self._moment

@@ -9,36 +9,55 @@ paper's window would leave before any within it; by queue place it does so here 
 """
 
 from collections import OrderedDict
+from heapq import heappop, heappush
 
 from sim.policies.base import Eviction
-from sim.policies.lazyheap import LazyHeap
 
 
 class LookAhead(Eviction):
-    """O(log n) per call, amortised."""
+    """O(1) per call while positions grow, as they do under FCFS; O(log n), amortised, otherwise."""
 
     NAME = "lookahead"
     USES_QUEUE = True
 
     def __init__(self) -> None:
         self._idle: OrderedDict[int, None] = OrderedDict()
-        self._awaited = LazyHeap()
+        self._awaited: dict[int, float] = {}
+        self._stack: list[tuple[float, int]] = []
+        """(position, session), ascending, with stale entries: the last valid one is the tail of the queue …"""
+        self._heap: list[tuple[float, int]] = []
+        """… unless it is here, where those went that came out of order (negated positions)."""
 
     def insert(self, session: int, position: float | None) -> None:
         if position is None:
             self._idle[session] = None
+            return
+        self._awaited[session] = position
+        stack, heap = self._stack, self._heap
+        if not stack or position > stack[-1][0]:
+            stack.append((position, session))
         else:
-            self._awaited.push(session, -position)
+            heappush(heap, (-position, session))
+        if len(stack) + len(heap) > 2 * len(self._awaited) + 64:
+            self._stack = sorted((position, session) for session, position in self._awaited.items())
+            self._heap = []
 
     def remove(self, session: int) -> None:
-        if not self._awaited.discard(session):
+        if self._awaited.pop(session, None) is None:
             del self._idle[session]
 
     def reposition(self, session: int, position: float) -> None:
         self._idle.pop(session, None)
-        self._awaited.push(session, -position)
+        self.insert(session, position)
 
     def victim(self) -> int | None:
         if self._idle:
             return next(iter(self._idle))
-        return self._awaited.peek()
+        awaited, stack, heap = self._awaited, self._stack, self._heap
+        while stack and awaited.get(stack[-1][1]) != stack[-1][0]:
+            stack.pop()
+        while heap and awaited.get(heap[0][1]) != -heap[0][0]:
+            heappop(heap)
+        if heap and (not stack or -heap[0][0] > stack[-1][0]):
+            return heap[0][1]
+        return stack[-1][1] if stack else None
