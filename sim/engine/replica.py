@@ -93,6 +93,7 @@ class Replica:
         self._save_links = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}[(self.tier_names or ["hbm"])[0]]
         self._demotion_links = [self.d2h if below == "dram" else self.ssd_write for below in self.tier_names[1:]]
         self._demoting: list[Move | None] = [None] * len(self._demotion_links)
+        self._demotes_from = list(enumerate(store.tiers))[:-1] if store else []
         self._fetches = bool(store) and store.fetch_target is not None
         self._fetching: Move | None = None
         self._next_end = math.inf
@@ -377,42 +378,51 @@ class Replica:
             move = store.next_fetch(now)
             if move is not None:
                 self._fetching = move
-                self._next_end = min(self._next_end, self.ssd_read.book_background(now, move.size))
-        for source, moving in enumerate(self._demoting):
-            if moving is None and store.tiers[source].free < store.low_water[source]:
-                self._start_demotion(source, now)
-
-    def _start_demotion(self, source: int, now: float) -> None:
-        move = self.store.next_demotion(source, now)
-        if move is not None:
-            self._demoting[source] = move
-            self._next_end = min(self._next_end, self._demotion_links[source].book_background(now, move.size))
+                end = self.ssd_read.book_background(now, move.size)
+                if end < self._next_end:
+                    self._next_end = end
+        for source, tier in self._demotes_from:
+            if tier.free < store.low_water[source] and self._demoting[source] is None:
+                move = store.next_demotion(source, now)
+                if move is not None:
+                    self._demoting[source] = move
+                    end = self._demotion_links[source].book_background(now, move.size)
+                    if end < self._next_end:
+                        self._next_end = end
 
     def _finish_moves(self, now: float) -> None:
         """Ends the moves that are due by now, in order of time, and starts what follows from each at that time.
 
         Demand traffic may have pushed an end back since it was booked, never forward.
         """
-        while True:
-            end, source = math.inf, -1
+        while self._next_end <= now:
+            first, then, source = math.inf, math.inf, -1
             for index, move in enumerate(self._demoting):
-                if move is not None and self._demotion_links[index].background_end < end:
-                    end, source = self._demotion_links[index].background_end, index
-            is_fetch = self._fetching is not None and self.ssd_read.background_end <= end
-            if is_fetch:
+                if move is not None:
+                    end = self._demotion_links[index].background_end
+                    if end < first:
+                        first, then, source = end, first, index
+                    elif end < then:
+                        then = end
+            fetching = self._fetching
+            if fetching is not None:
                 end = self.ssd_read.background_end
-            if end > now:
-                self._next_end = end
+                if end <= first:
+                    first, then, source = end, first, -1
+                elif end < then:
+                    then = end
+            if first > now:
+                self._next_end = first
                 return
-            self._next_end = math.inf
-            if is_fetch:
-                move, self._fetching = self._fetching, None
-                self.store.finish_fetch(move, end)
-                self._ready[move.session] = end
+            self._next_end = then
+            if source < 0:
+                self._fetching = None
+                self.store.finish_fetch(fetching, first)
+                self._ready[fetching.session] = first
             else:
                 move, self._demoting[source] = self._demoting[source], None
-                self.store.finish_demotion(move, end)
-            self._start_moves(end)
+                self.store.finish_demotion(move, first)
+            self._start_moves(first)
 
     # --- what the metrics read ------------------------------------------------------------------------------------------------
 

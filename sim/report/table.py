@@ -106,7 +106,8 @@ def _saved(value: float | None, other: float | None) -> str:
         return ""
     if value > 10 * other or other > 10 * value:
         return f"{max(value, other) / min(value, other):.1f}x {'more' if value > other else 'less'}"
-    return f"{value / other - 1:+.0%}"
+    change = round(100 * (value / other - 1))
+    return f"{change:+d}%" if change else "0%"
 
 
 def words(summary: dict, baseline: dict | None) -> list[str]:
@@ -130,12 +131,14 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
             f" ({wear['dwpd']:.2f} DWPD): it lasts {years} at its rating."
         )
     if baseline is not None and summary["tiers"]:
+        if abs(gpu["busy_h"] / baseline["gpu"]["busy_h"] - 1) < 0.05 and gpu["utilization"] < 0.99:
+            lines.append(
+                "Below saturation a faster prefill makes batches smaller, not busy hours fewer: the gain is latency, and room for more"
+                " sessions."
+            )
         cost, other = summary["cost_usd"]["total"], baseline["cost_usd"]["total"]
-        verb = "saves" if cost < other else "costs"
         lines.append(
-            f"Against recomputation it {verb} {abs(cost / other - 1):.0%} of the dollars"
-            f" and {'saves' if gpu['busy_h'] <= baseline['gpu']['busy_h'] else 'costs'}"
-            f" {abs(gpu['busy_h'] / baseline['gpu']['busy_h'] - 1):.0%} of the GPU hours"
-            " (GPUs by the busy hour, storage by the clock)."
+            f"Against recomputation: {_saved(cost, other)} dollars, {_saved(gpu['busy_h'], baseline['gpu']['busy_h'])} GPU hours"
+            " (GPUs are paid by the busy hour, storage by the clock)."
         )
     return lines

@@ -178,11 +178,16 @@ class SessionStore:
         if self._ttl_s is not None:
             self._released_s[session] = now
             self._expiry.append((now, session))
-        self._unpin(session)
+        self._pins[session] -= 1
+        pinned = self._pins[session]
         position = self._position[session]
         for tier, aside in self._orders:
-            if tier.held[session] and session not in aside:
-                tier.eviction.use(session, position)
+            if tier.held[session]:
+                if session not in aside:
+                    tier.eviction.use(session, position)
+                elif not pinned:
+                    aside.remove(session)
+                    tier.eviction.insert(session, position)
 
     # --- moves ----------------------------------------------------------------------------------------------------------------
 
@@ -222,29 +227,31 @@ class SessionStore:
 
     def next_fetch(self, now: float) -> Move | None:
         """The next session to bring up ahead of its job, if the policy names one and there is room."""
-        target = self.fetch_target
         if not self._saves:
             return None
-        tier = self.tiers[target]
-        self.low_water[target] = self._reserve[target]
-        for_waiting = tier.capacity - self._reserve[target] - self._claimed_bytes
+        target = self.fetch_target
+        tier, reserve = self.tiers[target], self._reserve[target]
+        self.low_water[target] = reserve
+        for_waiting = tier.capacity - reserve - self._claimed_bytes
         session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
         if session is None:
             return None
-        size = self.tiers[target + 1].held[session]
+        source = self.tiers[target + 1]
+        size = source.held[session]
         if size > for_waiting - self._fetched_bytes:
             return None
-        self._wanted_position = self._position[session]
         self._pins[session] += 1
-        if tier.free < size and not self._room(target, size, now, for_fetch=True):
-            self._unpin(session)
-            self.low_water[target] = max(size, self._reserve[target])
-            return None
+        if tier.free < size:
+            self._wanted_position = self._position[session]
+            if not self._room(target, size, now, for_fetch=True):
+                self._unpin(session)
+                self.low_water[target] = max(size, reserve)
+                return None
         self._prefetch.drop(session)
         self._fetched[session] = size
         self._fetched_bytes += size
         self._add(target, session, size, now)
-        self.tiers[target + 1].read += size
+        source.read += size
         return Move(session, target + 1, target, size)
 
     def finish_fetch(self, move: Move, now: float) -> None:

@@ -1,0 +1,27 @@
+"""The checks of `python -m validate` that take seconds, and that the paper's table has all its rows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from validate import micro, paper
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_micro_figures_are_near_the_published_ones():
+    for name, published, simulated, _ in micro.rows():
+        assert simulated == pytest.approx(published, rel=0.18), name
+
+
+def test_the_papers_table_on_a_few_sessions():
+    found = paper.figures(paper.summaries("13b", "workload.sessions=60", "warmup_turns=20"))
+    assert set(paper.PUBLISHED) <= set(found)
+
+
+def test_the_command_lists_and_refuses():
+    listed = subprocess.run([sys.executable, "-m", "validate", "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "micro" in listed.stdout and "paper" in listed.stdout
+    assert subprocess.run([sys.executable, "-m", "validate", "nope"], cwd=ROOT, capture_output=True).returncode == 2
