@@ -16,7 +16,6 @@ Left out: several prefills in one iteration, chunked prefill, preemption; the KV
 """
 
 import math
-from array import array
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -99,7 +98,7 @@ class Replica:
         self._next_end = math.inf
         self._store_changed = False
 
-        self.context = array("q", bytes(8 * sessions))
+        self.context = [0] * sessions
         """Kept history tokens per session."""
         self._state = _IDLE
         self._timer: Timer | None = None
@@ -107,7 +106,7 @@ class Replica:
         self._turn = -1
         self._stall_until = 0.0
         self._head_since = 0.0
-        self._ready = array("d", bytes(8 * sessions))
+        self._ready = [0.0] * sessions
         """When each session's KV is complete in its top tier."""
         self._saved_early: dict[int, int] = {}
         self.running = 0

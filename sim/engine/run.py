@@ -102,7 +102,7 @@ class _Run:
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
         self.guard = guarding.Guards(built) if guarding.enabled() else None
-        self._session = memoryview(workload.session)
+        self._session = workload.session.tolist()
         self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))
         self._gap_s = memoryview(np.ascontiguousarray(workload.gap_s))
         self._open_loop = workload.open_loop

@@ -175,7 +175,7 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
             " of the trace; compare prefill, throughput and cost"
         )
     if recorder.clipped:
-        found.append(f"{recorder.clipped} turns were longer than the window of {built.window} tokens and were cut to it")
+        found.append(f"turns longer than the window of {built.window} tokens, cut to it: {recorder.clipped}")
     if summary["skipped_saves"] > 0.01 * summary["turns"]:
         found.append(
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"

@@ -17,17 +17,15 @@ Source: CachedAttention (USENIX ATC 2024) section 3.3. Not from the paper: what 
 connectors skip it too), and the pin on fetched sessions, which keeps a fetch from undoing the one before.
 """
 
-from array import array
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sim.policies.base import Eviction, Prefetch, Queue
 from sim.store.tier import Tier
 
 
-@dataclass(slots=True)
-class Move:
+class Move(NamedTuple):
     """KV on its way from one tier to another."""
 
     session: int
@@ -53,14 +51,14 @@ class SessionStore:
         names = [tier.name for tier in self.tiers]
         self.fetch_target = names.index("dram") if names[-1] == "ssd" and "dram" in names else None
         """Tier that prefetching fills from the one below it; None when there are not both."""
-        self.home = array("b", [-1]) * sessions
+        self.home = [-1] * sessions
         """Tier index that holds the newest KV of each session, −1 for none."""
         self.low_water = [reserve for *_, reserve in tiers]
         """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
         self.skipped_saves = 0
         self._reserve = list(self.low_water)
         self._last = len(tiers) - 1
-        self._pins = array("b", bytes(sessions))
+        self._pins = [0] * sessions
         self._aside: list[set[int]] = [set() for _ in tiers]
         self._orders = list(zip(self.tiers, self._aside, strict=True))
         self._position: list[float | None] = [None] * sessions

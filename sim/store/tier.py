@@ -1,7 +1,5 @@
 """One tier of the store: who holds how many bytes in it, and the sums that the metrics and the guards read."""
 
-from array import array
-
 from sim.policies.base import Eviction
 
 
@@ -12,7 +10,7 @@ class Tier:
         self.name = name
         self.capacity = capacity
         self.eviction = eviction
-        self.held = array("q", bytes(8 * sessions))
+        self.held = [0] * sessions
         """Bytes per session: the KV of its oldest kept tokens."""
         self.free = capacity
         """Bytes not used."""
