@@ -11,7 +11,7 @@ Rules:
 - Demotion down the list begins when free space falls below the tier's reserve (the paper's host buffer), or when a fetch waits for
   room; from the last tier sessions are dropped. What the tier below already holds is not written again (`delta`).
 - A save takes free space, or space that is freed at once by dropping clean or last-tier sessions. When there is none the new KV is
-  not kept; what was saved before stays valid, being a prefix.
+  not kept; what was saved before stays valid, being a prefix; and the reserve grows to what was missing, up to half of the tier.
 
 Source: CachedAttention (USENIX ATC 2024) section 3.3. Not from the paper: what happens to a save without room (real offloading
 connectors skip it too), and the pin on fetched sessions, which keeps a fetch from undoing the one before.
@@ -162,6 +162,8 @@ class SessionStore:
         missing = size - self.tiers[0].held[session]
         if not self._room(0, missing, now):
             self.skipped_saves += 1
+            self._reserve[0] = max(self._reserve[0], min(missing, self.tiers[0].capacity // 2))
+            self.low_water[0] = max(self.low_water[0], self._reserve[0])
             return 0
         self._add(0, session, missing, now)
         self.home[session] = 0
