@@ -16,9 +16,7 @@ import math
 import os
 
 from hwmodels.units import format_bytes
-from sim.config import Config, ConfigError
 from sim.engine.link import Link
-from traces import Workload
 
 _ENVIRONMENT = "KVPLAN_GUARDS"
 _FULL_CHECK_EVERY = 64
@@ -31,14 +29,6 @@ class GuardError(AssertionError):
 def enabled() -> bool:
     """Whether runs are guarded."""
     return os.environ.get(_ENVIRONMENT, "") not in ("", "0")
-
-
-def check_warmup(config: Config, workload: Workload) -> None:
-    """That something is left to measure. Raises ConfigError."""
-    if config.warmup_turns >= workload.turns:
-        raise ConfigError(
-            f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure"
-        )
 
 
 class Guards:

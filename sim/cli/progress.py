@@ -1,4 +1,4 @@
-"""A progress bar on stderr for what takes longer than two seconds, on a terminal."""
+"""Progress on stderr, on a terminal: a spinner while a file is read, a bar for what takes longer than two seconds."""
 
 import sys
 import time
@@ -6,6 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _PATIENCE_S = 2.0
+
+
+@contextmanager
+def spinner(label: str) -> Iterator[None]:
+    """Turns while something of unknown length goes on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(label):
+        yield
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from sim import config as configuration
-from sim.cli.progress import progress
+from sim.cli.progress import progress, spinner
 from sim.engine.run import build_workload, simulate
 from sim.report import rundir, table
 
@@ -18,7 +18,8 @@ def run(config: str | None, trace: str | None, format: str | None, overrides: li
     loaded = configuration.load(config, [*named, *overrides])
     if out is not None:
         rundir.check_writable(out)
-    workload = build_workload(loaded)
+    with spinner(f"reading {trace}" if trace else "drawing sessions"):
+        workload = build_workload(loaded)
     with progress("simulating") as report:
         result = simulate(loaded, workload, report)
     summary = dict(result.summary)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hwmodels import CatalogueError, Gpu, Model, Node, Prices, Ssd, StepTime, catalogue, kvsize, roofline
 from hwmodels.units import format_bytes, parse_bytes
 from sim.config import Config, ConfigError
+from traces import Workload
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,13 @@ def plant(config: Config) -> Plant:
     )
 
 
-def check_fits(built: Plant, longest_context: int) -> None:
-    """That the longest context of the workload can run and be stored. Raises ConfigError."""
-    tokens = min(longest_context, built.window)
+def check(config: Config, built: Plant, workload: Workload) -> None:
+    """That the workload's longest context can run and be stored, and that the warm-up leaves something. Raises ConfigError."""
+    if config.warmup_turns >= workload.turns:
+        raise ConfigError(
+            f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure"
+        )
+    tokens = min(int(workload.session_tokens.max()), built.window)
     if tokens * built.hbm_kv_bytes > built.hbm_budget:
         raise ConfigError(
             f"a context of {tokens} tokens needs {format_bytes(tokens * built.hbm_kv_bytes)} of HBM, but beside weights and"

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 import traces
-from sim import guards as guarding
+from sim import guards
 from sim.config import Config
 from sim.engine.clock import ARRIVAL, Clock, Timer
 from sim.engine.link import Link
-from sim.engine.plant import Plant, check_fits, plant
+from sim.engine.plant import Plant, check, plant
 from sim.engine.replica import Replica
 from sim.metrics.recorder import Recorder
 from sim.metrics.summary import summarize
@@ -74,8 +74,7 @@ def simulate(
     built = plant(config)
     if workload is None:
         workload = build_workload(config)
-    guarding.check_warmup(config, workload)
-    check_fits(built, int(np.minimum(workload.session_tokens, 2**62).max()))
+    check(config, built, workload)
     run = _Run(config, built, workload, progress, longest_run)
     run.clock.run()
     if run.guard is not None:
@@ -101,7 +100,7 @@ class _Run:
         self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
-        self.guard = guarding.Guards(built) if guarding.enabled() else None
+        self.guard = guards.Guards(built) if guards.enabled() else None
         self._session = workload.session.tolist()
         self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))
         self._gap_s = memoryview(np.ascontiguousarray(workload.gap_s))
