@@ -183,6 +183,18 @@ def test_warm_up_is_cut_from_everything():
     assert cut.summary["makespan_s"] == pytest.approx(whole.columns["done_s"].max() - warm_end)
 
 
+def test_goodput_counts_turns_within_every_objective():
+    result = run(*PRESSED, "slo.ttft_p95_s=0.1", "slo.tpot_p95_s=0.02")
+    col, summary = result.columns, result.summary
+    ttft, decode = col["first_token_s"] - col["arrival_s"], col["done_s"] - col["first_token_s"]
+    good = sum(
+        wait <= 0.1 and (tokens == 1 or seconds / (tokens - 1) <= 0.02)
+        for wait, seconds, tokens in zip(ttft, decode, col["output_tokens"], strict=True)
+    )
+    assert 0 < good < summary["turns"]
+    assert summary["goodput_per_s"] * summary["makespan_s"] == pytest.approx(good, abs=1)
+
+
 def test_ttl_drops_what_was_not_used_for_that_long(workload):
     table = workload([[(100, 10), (100, 10)]], gap_s=30.0)
     assert run("store.ttl_s=31", workload=table).columns["cached_tokens"][1] == 110

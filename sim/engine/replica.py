@@ -220,18 +220,18 @@ class Replica:
             cached = self._claim(turn, session, kept, history, now)
         new = prompt + history - cached
         compute = self._steps.prefill(new, cached)
-        end = now + (self._load(session, cached, compute, head_since, now) if cached else compute)
+        duration = self._load(session, cached, compute, head_since, now) if cached else compute
         self._admitted_s[turn] = now
         self._history[turn] = history
         self._cached[turn] = cached
-        rec.stall_s[turn] = stall = end - now - compute
+        rec.stall_s[turn] = stall = duration - compute
         self.prefill_s += compute
         self.load_stall_s += stall
         self.prefilled_tokens += new
         self._jobs[turn] = history + prompt + output
         self._turn = turn
         self._state = _PREFILL
-        self._schedule(now, end)
+        self._schedule(now, now + duration)
 
     def _claim(self, turn: int, session: int, kept: int, history: int, now: float) -> int:
         """Pins the session in the store; returns the tokens of its history that are cached."""

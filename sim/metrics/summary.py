@@ -50,7 +50,7 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
         "output_tokens_per_s": _ratio(output_tokens, span_s),
         "output_tokens": output_tokens,
         "context_tokens": context_tokens,
-        "goodput_per_s": _ratio(_within_slo(config, latencies), span_s),
+        "goodput_per_s": _ratio(_within_slo(config, latencies, col["output_tokens"] > 1), span_s),
         "gpu": {
             "busy_s": busy_s,
             "busy_h": busy_s / 3600 * gpus,
@@ -127,16 +127,15 @@ def _hit_rates(col, resumed: np.ndarray, names: list[str], context_tokens: int) 
     return found
 
 
-def _within_slo(config: Config, latencies: dict[str, np.ndarray]) -> int:
+def _within_slo(config: Config, latencies: dict[str, np.ndarray], several: np.ndarray) -> int:
     """Turns within every objective; a turn of one output token has no TPOT to miss."""
     slo = config.slo
-    good = np.ones(len(latencies["ttft_s"]), bool)
+    good = np.ones(len(several), bool)
     if slo.ttft_p95_s is not None:
         good &= latencies["ttft_s"] <= slo.ttft_p95_s
-    late = 0
     if slo.tpot_p95_s is not None:
-        late = int((latencies["tpot_s"] > slo.tpot_p95_s).sum())
-    return max(0, int(good.sum()) - late)
+        good[several] &= latencies["tpot_s"] <= slo.tpot_p95_s
+    return int(good.sum())
 
 
 def _tiers(built: Plant, sums, replicas, span_s: float, count: int) -> dict:
