@@ -21,8 +21,12 @@ class ConfigError(ValueError):
     """The configuration cannot be run; the message lists every finding."""
 
 
+_LARGEST_SIZE = 10**18
+
+
 def _size(text: str) -> str:
-    units.parse_bytes(text)
+    if units.parse_bytes(text) > _LARGEST_SIZE:
+        raise ValueError(f"{text!r} is more than {units.format_bytes(_LARGEST_SIZE)}")
     return text
 
 

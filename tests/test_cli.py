@@ -133,6 +133,8 @@ def test_the_readme_shows_what_the_demo_prints():
         (["--set", "workload.sessions=0"], "workload.sessions"),
         (["--set", "workload.arrival.rate_per_s=0"], "rate_per_s"),
         (["--set", "workload.arrival.rate_per_s=nan"], "rate_per_s"),
+        (["--set", "workload.arrival.rate_per_s=1e-300"], "rate_per_s"),
+        (["--set", "store.dram=1e30GB"], "more than"),
         (["--set", "workload.think_time.distribution=weird"], "think_time"),
         (["--set", "seed=-1"], "seed"),
         (["--trace", "/no/such/file.json"], "cannot read"),

@@ -374,6 +374,44 @@ def test_a_save_without_room_keeps_the_prefix():
     assert store.save(0, 100, 1.0) == 50
 
 
+def test_a_demotion_without_room_below_makes_demotion_there_due():
+    queue = Fcfs()
+    store = SessionStore([("hbm", 40, 20), ("dram", 60, 0), ("ssd", 1000, 0)], 10, Lru, LookAheadFetch(), queue)
+    for session in range(3):
+        _turn(store, queue, session, 35, float(session))
+        while (move := store.next_demotion(0, session + 0.2)) is not None:
+            store.finish_demotion(move, session + 0.3)
+    assert store.tiers[1].free < 35  # session 1 has to wait for room in DRAM …
+    below = store.next_demotion(1, 4.0)
+    assert (below.session, below.target) == (0, 2)  # … which therefore writes session 0 to SSD
+    store.finish_demotion(below, 5.0)
+    assert store.next_demotion(0, 6.0).session == 1
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_ttl_ends_also_what_is_on_the_move(moving):
+    store, queue = _two_tiers(ttl_s=10.0)
+    _turn(store, queue, 0, 95, 0.0)
+    move = store.next_demotion(0, 1.0) if moving else None
+    store.claim(1, 20.0)  # any claim lets time pass
+    if moving:
+        assert store.lookup(0) == (0, 95)
+        store.finish_demotion(move, 21.0)
+    store.claim(0, 22.0)
+    assert store.lookup(0) == (-1, 0)
+
+
+def test_ttl_ends_what_was_fetched_for_a_job_that_starts_too_late():
+    store, queue = _two_tiers(ttl_s=10.0)
+    _turn(store, queue, 0, 60, 0.0)
+    _turn(store, queue, 1, 40, 1.0)
+    store.finish_demotion(store.next_demotion(0, 2.0), 3.0)
+    store.expect(0, queue.push(0))
+    store.finish_fetch(store.next_fetch(4.0), 5.0)
+    store.claim(queue.pop(), 30.0)
+    assert store.lookup(0) == (-1, 0)
+
+
 # --- links ------------------------------------------------------------------------------------------------------------------------
 
 

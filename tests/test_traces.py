@@ -90,6 +90,8 @@ GOOD = [conversation(("human", "hello there"), ("gpt", "hi"))]
         ('[{"id": 1, "conversations": [7]}]', "message 0"),
         ('[{"conversations": [{"from": "alien", "value": "x"}]}]', "unknown role 'alien'"),
         ('[{"conversations": [{"from": "gpt", "value": null}]}]', "not text"),
+        ('[{"conversations": [{"from": ["human"], "value": "x"}]}]', "`from` is not text"),
+        ('[{"conversations": [{"from": {}, "value": "x"}]}]', "`from` is not text"),
         ('[{"conversations": []}]', "no conversation"),
         ("", "empty"),
         ("   \n", "empty"),

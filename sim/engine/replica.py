@@ -15,6 +15,7 @@ link.
 Left out: several prefills in one iteration, chunked prefill, preemption; the KV of the last generated token counts as saved.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -91,6 +92,7 @@ class Replica:
         self.tier_names = [tier.name for tier in store.tiers] if store else []
         self._save_links = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}[(self.tier_names or ["hbm"])[0]]
         self._demotion_links = [self.d2h if below == "dram" else self.ssd_write for below in self.tier_names[1:]]
+        self._demotes_over_both = [pair == ("hbm", "ssd") for pair in itertools.pairwise(self.tier_names)]
         self._demoting: list[Move | None] = [None] * len(self._demotion_links)
         self._demotes_from = list(enumerate(store.tiers))[:-1] if store else []
         self._fetches = bool(store) and store.fetch_target is not None
@@ -385,6 +387,8 @@ class Replica:
                 move = store.next_demotion(source, now)
                 if move is not None:
                     self._demoting[source] = move
+                    if self._demotes_over_both[source]:
+                        self.d2h.book(now, move.size)  # faster than SSD: it decides no end
                     end = self._demotion_links[source].book_background(now, move.size)
                     if end < self._next_end:
                         self._next_end = end

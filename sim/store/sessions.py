@@ -11,7 +11,8 @@ Rules:
 - Demotion down the list begins when free space falls below the tier's reserve (the paper's host buffer), or when a fetch waits for
   room; from the last tier sessions are dropped. What the tier below already holds is not written again (`delta`).
 - A save takes free space, or space that is freed at once by dropping clean or last-tier sessions. When there is none the new KV is
-  not kept; what was saved before stays valid, being a prefix; and the reserve grows to what was missing, up to half of the tier.
+  not kept; what was saved before stays valid, being a prefix; and the tier's reserve grows to what was missing,
+  up to half of it. So does the reserve of a tier that has no room for a demotion from above.
 
 Source: CachedAttention (USENIX ATC 2024) section 3.3. Not from the paper: what happens to a save without room (real offloading
 connectors skip it too), and the pin on fetched sessions, which keeps a fetch from undoing the one before.
@@ -69,6 +70,7 @@ class SessionStore:
         self._ttl_s = ttl_s
         self._released_s: dict[int, float] = {}
         self._expiry: deque[tuple[float, int]] = deque()
+        self._overdue: set[int] = set()
         self._fetched: dict[int, int] = {}
         self._fetched_bytes = 0
         self._claimed: dict[int, int] = {}
@@ -103,6 +105,10 @@ class SessionStore:
         """The session's job starts: its KV is pinned until `release`."""
         if self._ttl_s is not None:
             self._expire(now)
+            self._drop_overdue(now)
+            if session in self._overdue:
+                self._overdue.remove(session)
+                self.void(session, now)
         self._position[session] = None
         target = self.fetch_target
         if target is not None:
@@ -162,8 +168,7 @@ class SessionStore:
         missing = size - self.tiers[0].held[session]
         if not self._room(0, missing, now):
             self.skipped_saves += 1
-            self._reserve[0] = max(self._reserve[0], min(missing, self.tiers[0].capacity // 2))
-            self.low_water[0] = max(self.low_water[0], self._reserve[0])
+            self._raise_reserve(0, missing)
             return 0
         self._add(0, session, missing, now)
         self.home[session] = 0
@@ -211,8 +216,9 @@ class SessionStore:
                 tier.read += missing
                 return Move(victim, source, source + 1, missing)
             self._unpin(victim)
-            if source + 1 < self._last:
-                return None  # the tier below must be demoted first
+            if source + 1 < self._last:  # the tier below must be demoted first
+                self._raise_reserve(source + 1, missing)
+                return None
             self._drop(victim, now)
         return None
 
@@ -277,6 +283,11 @@ class SessionStore:
                 if session in aside:
                     aside.remove(session)
                     tier.eviction.insert(session, self._position[session])
+
+    def _raise_reserve(self, index: int, size: int) -> None:
+        """A tier had no room for `size` bytes: from now on it keeps that much free, up to half of it."""
+        self._reserve[index] = max(self._reserve[index], min(size, self.tiers[index].capacity // 2))
+        self.low_water[index] = max(self.low_water[index], size)
 
     def _room(self, index: int, size: int, now: float, for_fetch: bool = False) -> bool:
         """Whether `size` bytes are free in a tier, after evicting what can leave at once."""
@@ -350,9 +361,18 @@ class SessionStore:
                 self._cut_below(target, session, now)
 
     def _expire(self, now: float) -> None:
+        """Drops what was not used for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when it is claimed."""
         while self._expiry and self._expiry[0][0] + self._ttl_s < now:
             released, session = self._expiry.popleft()
-            if self._released_s.get(session) == released and not self._pins[session]:
-                del self._released_s[session]
+            if self._released_s.get(session) == released and self.home[session] >= 0:
+                if self._pins[session]:
+                    self._overdue.add(session)
+                else:
+                    self._drop(session, now)
+
+    def _drop_overdue(self, now: float) -> None:
+        for session in sorted(self._overdue):
+            if not self._pins[session]:
+                self._overdue.remove(session)
                 if self.home[session] >= 0:
                     self._drop(session, now)

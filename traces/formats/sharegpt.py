@@ -91,6 +91,8 @@ def _messages(record, where: str):
         role, text = message.get("from"), message.get("value")
         if not isinstance(text, str):
             raise TraceError(f"{where}, message {index}: `value` is not text")
+        if not isinstance(role, str):
+            raise TraceError(f"{where}, message {index}: `from` is not text")
         if role in PROMPT_ROLES:
             is_prompt = True
         elif role in ANSWER_ROLES:

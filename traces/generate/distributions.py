@@ -18,7 +18,7 @@ class Poisson(_Distribution):
     """Arrivals with independent, exponentially distributed spacing."""
 
     process: Literal["poisson"] = "poisson"
-    rate_per_s: _Positive
+    rate_per_s: Annotated[float, Field(ge=1e-9, le=1e9)]
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Ascending arrival times of `count` sessions, in seconds."""
