@@ -58,7 +58,6 @@ class Replica:
         self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
         self.prefilled_tokens = 0
         self.hbm_used = 0
-        self.hbm_peak = 0
         self._session_of = session_of
         self._rec = recorder
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
@@ -215,8 +214,6 @@ class Replica:
             rec.clipped += 1
             self._prompt[turn], self._output[turn] = prompt, output
         self.hbm_used += hbm_bytes
-        if self.hbm_used > self.hbm_peak:
-            self.hbm_peak = self.hbm_used
         cached = 0
         if self.store is not None:
             cached = self._claim(turn, session, kept, history, now)

@@ -6,7 +6,8 @@ hands out `Move`s, which the engine books on links and reports back when they ar
 
 Rules:
 
-- A pinned session leaves no tier; a pinned victim is set aside, out of its tier's order, until it is released. Pinned are: sessions whose turn runs, sessions on the move, and sessions fetched ahead of their job.
+- A pinned session leaves no tier; a pinned victim is set aside, out of its tier's order, until it is released. Pinned are sessions
+  whose turn runs, sessions on the move, and sessions fetched ahead of their job.
 - Bytes of a move are reserved in the target when it starts and released in the source when it ends.
 - Demotion down the list begins when free space falls below the tier's reserve (the paper's host buffer), or when a fetch waits for
   room; from the last tier sessions are dropped. What the tier below already holds is not written again (`delta`).
@@ -105,7 +106,6 @@ class SessionStore:
         """The session's job starts: its KV is pinned until `release`."""
         if self._ttl_s is not None:
             self._expire(now)
-            self._drop_overdue(now)
             if session in self._overdue:
                 self._overdue.remove(session)
                 self.void(session, now)
@@ -361,18 +361,11 @@ class SessionStore:
                 self._cut_below(target, session, now)
 
     def _expire(self, now: float) -> None:
-        """Drops what was not used for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when it is claimed."""
+        """Drops what was not used for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when claimed."""
         while self._expiry and self._expiry[0][0] + self._ttl_s < now:
             released, session = self._expiry.popleft()
-            if self._released_s.get(session) == released and self.home[session] >= 0:
-                if self._pins[session]:
-                    self._overdue.add(session)
-                else:
-                    self._drop(session, now)
-
-    def _drop_overdue(self, now: float) -> None:
-        for session in sorted(self._overdue):
-            if not self._pins[session]:
-                self._overdue.remove(session)
-                if self.home[session] >= 0:
-                    self._drop(session, now)
+            if self._released_s.get(session) == released:
+                self._overdue.add(session)
+        for session in [session for session in sorted(self._overdue) if not self._pins[session]]:
+            self._overdue.remove(session)
+            self._drop(session, now)
