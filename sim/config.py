@@ -92,6 +92,19 @@ class Store(_Section):
     """Background transfers are booked a piece of this size at a time."""
 
 
+class Rescale(_Section):
+    """What-if: a denser, larger or longer workload than the one recorded or generated."""
+
+    rate: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Sessions arrive this many times as fast."""
+    sessions: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """This many times as many sessions in the same time."""
+    context: Annotated[float, Field(gt=0, le=1e4)] = 1.0
+    """Prompts and answers this many times as long."""
+    resample: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """A run of this many sessions, drawn with replacement from those of the trace."""
+
+
 class WorkloadConfig(_Section):
     """Sessions from a generator, or from a trace file."""
 
@@ -102,8 +115,15 @@ class WorkloadConfig(_Section):
     max_tokens: Annotated[int, Field(ge=2)] = 32_768
     length_correlation: Annotated[float, Field(ge=0, le=1)] = 0.15
     trace: str | None = None
+    """A file, or a folder of files, to replay instead of generated sessions."""
     format: str | None = None
     tokenizer: str | None = None
+    """A HuggingFace tokenizer.json, for traces of text."""
+    skip_bad: bool = False
+    """Leave bad records of a trace out and count them, instead of refusing it."""
+    loop: Literal["recorded", "open", "closed"] = "recorded"
+    """`open` replays the times of a trace, `closed` its think times, `recorded` what the trace has."""
+    rescale: Rescale = Rescale()
     arrival: Arrival = Poisson(rate_per_s=0.2)
     """Arrivals of sessions; a trace with times has its own."""
     think_time: ThinkTime = LogNormal(median_s=30.0, sigma=1.0)

@@ -79,6 +79,10 @@ class Guards:
         if not cached:
             self._saved_tokens[session] = 0
 
+    def cut_back(self, session: int, kept: int) -> None:
+        """Only `kept` tokens of the session's history are of use from now on."""
+        self._saved_tokens[session] = min(self._saved_tokens.get(session, 0), kept)
+
     def saved(self, session: int, context: int, copied: int) -> None:
         """A turn's KV was offered to the store, which took `copied` bytes of it."""
         if copied:

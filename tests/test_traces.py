@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import traces
 from sim.rng import stream
 from traces import TraceError, tokens
+from traces.source import Source
 from traces.generate import sharegpt
 from traces.generate.distributions import Constant, Exponential, LogNormal, Poisson
 from traces.workload import untimed
@@ -21,8 +22,8 @@ def write(tmp_path, records, name="trace.json"):
     return path
 
 
-def conversation(*messages, id="a_0"):
-    return {"id": id, "conversations": [{"from": role, "value": text} for role, text in messages]}
+def conversation(*messages):
+    return {"conversations": [{"from": role, "value": text} for role, text in messages]}
 
 
 # --- workload ---------------------------------------------------------------------------------------------------------------------
@@ -33,12 +34,12 @@ def test_history_and_turn_numbers():
     assert table.history_tokens.tolist() == [0, 11, 33, 0, 44]
     assert table.turn.tolist() == [0, 1, 2, 0, 1]
     assert table.session_tokens.tolist() == [66, 99]
-    assert not table.timed
+    assert not table.arrivals_known and not table.gaps_known
 
 
 @pytest.mark.parametrize(
     ("session", "prompt", "output"),
-    [([], [], []), ([0, 2], [1, 1], [1, 1]), ([1], [1], [1]), ([0], [0], [1]), ([0], [1], [0]), ([0], [1], [2_000_000_000])],
+    [([], [], []), ([0, 2], [1, 1], [1, 1]), ([1], [1], [1]), ([0], [0], [1]), ([0], [1], [0]), ([0], [1], [200_000_000])],
 )
 def test_broken_tables_are_refused(session, prompt, output):
     with pytest.raises(TraceError):
@@ -58,7 +59,7 @@ def test_broken_times_are_refused(arrival, gap):
 def test_every_format_reads_its_own_example(tmp_path, name):
     module = traces.known_formats()[name]
     path = write(tmp_path, module.EXAMPLE)
-    assert module.detect(path.read_bytes())
+    assert module.detect(Source(path).head())
     assert traces.read(path).turns >= 1
     assert traces.read(path, name).origin["format"] == name
 
@@ -71,11 +72,11 @@ def test_roles_chunks_and_empty_turns(tmp_path):
         conversation(("human", "nobody answers")),
         conversation(),
     ]
-    table = traces.registry.known_formats()["sharegpt"].read(write(tmp_path, records), len)
+    table = traces.registry.known_formats()["sharegpt"].read(Source(write(tmp_path, records)), len)
     assert table.session.tolist() == [0, 0, 1, 2]
     assert table.prompt_tokens.tolist() == [12, 4, 3, 2]
     assert table.output_tokens.tolist() == [9, 4, 5, 2]
-    assert table.origin == {"answers_without_prompt": 1, "prompts_without_answer": 2, "conversations_without_answer": 2}
+    assert table.origin["left_out"] == {"answers_without_prompt": 1, "prompts_without_answer": 2, "conversations_without_answer": 2}
 
 
 GOOD = [conversation(("human", "hello there"), ("gpt", "hi"))]
@@ -85,17 +86,17 @@ GOOD = [conversation(("human", "hello there"), ("gpt", "hi"))]
     ("text", "reason"),
     [
         (json.dumps(GOOD)[:-5], "truncated"),
-        (json.dumps(GOOD) + "x", "not valid JSON"),
+        (json.dumps(GOOD) + "x", "not readable after record 1"),
         ('[{"id": 1, "conversations": 7}]', "record 1"),
-        ('[{"id": 1, "conversations": [7]}]', "message 0"),
+        ('[{"id": 1, "conversations": [7]}]', "message 0: `value` is not text"),
         ('[{"conversations": [{"from": "alien", "value": "x"}]}]', "unknown role 'alien'"),
         ('[{"conversations": [{"from": "gpt", "value": null}]}]', "not text"),
-        ('[{"conversations": [{"from": ["human"], "value": "x"}]}]', "`from` is not text"),
-        ('[{"conversations": [{"from": {}, "value": "x"}]}]', "`from` is not text"),
-        ('[{"conversations": []}]', "no conversation"),
+        ('[{"conversations": [{"from": ["human"], "value": "x"}]}]', "message 0: the role is not text"),
+        ('[{"conversations": [{"from": {}, "value": "x"}]}]', "message 0: the role is not text"),
+        ('[{"conversations": []}]', "no turns"),
         ("", "empty"),
         ("   \n", "empty"),
-        ('{"conversations": []}', "not recognised"),
+        ('{"conversations": []}', "no turns"),
         ("hello", "not recognised"),
     ],
 )
@@ -109,7 +110,7 @@ def test_bad_files_get_one_clear_message(tmp_path, text, reason):
 def test_missing_and_unreadable_files(tmp_path):
     with pytest.raises(TraceError, match="cannot read"):
         traces.read(tmp_path / "none.json")
-    with pytest.raises(TraceError, match="cannot read"):
+    with pytest.raises(TraceError, match="no trace files"):
         traces.read(tmp_path)
     with pytest.raises(TraceError, match="unknown trace format 'sharegtp': did you mean 'sharegpt'"):
         traces.read(write(tmp_path, GOOD), "sharegtp")

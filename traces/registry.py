@@ -1,11 +1,12 @@
 """Finds the trace formats: every module of `traces.formats` is one.
 
 A format module has `NAME`, `OFFERS` (what its files hold: text, lengths, times, …), `EXAMPLE` (a small valid file), `detect(head)`
-and `read(path, count_tokens)`. Adding a format is adding a file.
+and `read(source, count_tokens)`. Adding a format is adding a file.
 """
 
 import difflib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -14,9 +15,8 @@ from types import ModuleType
 
 import traces.formats
 from traces import tokens
+from traces.source import Source
 from traces.workload import TraceError, Workload
-
-_HEAD_BYTES = 1 << 16
 
 
 @cache
@@ -31,15 +31,30 @@ def known_formats() -> dict[str, ModuleType]:
     return found
 
 
-def read(path: Path, format: str | None = None, tokenizer: Path | None = None) -> Workload:
-    """The workload in a file, of the format named or detected. Raises TraceError."""
-    path = Path(path)
-    module = _named(format) if format else _detected(path)
+def read(
+    path: Path,
+    format: str | None = None,
+    tokenizer: Path | None = None,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Workload:
+    """The workload in a file, or in a folder of files, of the format named or detected. Raises TraceError.
+
+    With `skip_bad`, bad records are left out and counted in `origin` instead of refused. `progress(done, total)` is called in bytes.
+    """
+    source = Source(path, skip_bad, progress)
+    module = _named(format) if format else _detected(source)
     count_tokens, label = tokens.counter(tokenizer)
-    workload = module.read(path, count_tokens)
+    try:
+        workload = module.read(source, count_tokens)
+    except TraceError as error:
+        raise error if str(source.path) in str(error) else TraceError(f"{source.path}: {error}") from None
     origin = {"source": str(path), "format": module.NAME, **workload.origin}
     if "text" in module.OFFERS:
         origin["tokens"] = label
+    if source.skipped:
+        origin["left_out"] = {**origin.get("left_out", {}), "bad_records": source.skipped}
+        origin["first_bad_record"] = source.first_reason
     return replace(workload, origin=origin)
 
 
@@ -51,15 +66,13 @@ def _named(format: str) -> ModuleType:
     return known_formats()[format]
 
 
-def _detected(path: Path) -> ModuleType:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise TraceError(f"cannot read {path}: {error.strerror}") from None
-    if not head.strip():
-        raise TraceError(f"{path} is empty")
-    for module in known_formats().values():
-        if module.detect(head):
-            return module
-    raise TraceError(f"{path}: format not recognised; known are {', '.join(known_formats())} (--format names one)")
+def _detected(source: Source) -> ModuleType:
+    found: dict[str, Path] = {}
+    for file, head in source.heads():
+        module = next((module for module in known_formats().values() if module.detect(head)), None)
+        if module is None:
+            raise TraceError(f"{file}: format not recognised; known are {', '.join(known_formats())} (--format names one)")
+        found.setdefault(module.NAME, file)
+    if len(found) > 1:
+        raise TraceError(f"{source.path} holds mixed formats: " + ", ".join(f"{file.name} is {name}" for name, file in found.items()))
+    return known_formats()[next(iter(found))]

@@ -6,7 +6,11 @@ One row per turn, sorted by session and then by turn. Two ways to say when a tur
   to the one before, whenever the simulated server gives it. `arrival_s` of later turns is NaN.
 - *open loop*: every turn has its recorded `arrival_s`, and `gap_s` is NaN. A turn whose predecessor is still running waits for it.
 
-Readers of formats without times leave both NaN; `with_times` fills them in.
+What a source does not know is NaN: `with_arrivals` and `with_gaps` fill it in. A source that knows both, arrivals of all turns and
+think times, can be replayed either way.
+
+A turn's context is the history of its session, then its prompt. Where a log shows that a turn went on from less than the whole history
+(an edited message, a compacted context), `dropped_tokens` says how much of the history's end it left.
 """
 
 from collections.abc import Mapping
@@ -14,12 +18,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-MAX_TOKENS = 10**9
+MAX_TOKENS = 10**8
 """More tokens than this in one message are taken for a broken record."""
 
 
 class TraceError(ValueError):
     """A trace is unusable; the message says which file and record, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Hashes of each turn's context (history and prompt, not its answer) in blocks, for stores that work on blocks."""
+
+    block_tokens: int
+    """Tokens of a block."""
+    first: np.ndarray
+    """int64 per turn and one more: where its hashes begin in `ids`."""
+    ids: np.ndarray
+    """int64: the hashes of all turns."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +53,15 @@ class Workload:
     gap_s: np.ndarray
     """float64: seconds from the end of the previous answer, 0 for first turns, or NaN (see above)."""
     open_loop: bool = False
+    """Whether turns arrive at their `arrival_s`, or a think time after the answer before."""
+    dropped_tokens: np.ndarray | None = None
+    """int64, optional: tokens at the end of the history that a turn does not go on from; None: every turn keeps all of it."""
     tenant: np.ndarray | None = None
     """Optional: one label per session."""
+    blocks: Blocks | None = None
+    """Optional: block hashes, where the source has them."""
+    record: np.ndarray | None = None
+    """int32, optional: number of the record that a turn was read from, for messages."""
     origin: Mapping[str, object] = field(default_factory=dict)
     """Where the turns come from: source, how tokens were counted, what was left out. Goes into every result's provenance."""
 
@@ -59,20 +82,28 @@ class Workload:
                 raise TraceError(f"turn {bad[0]}: {name} is {column[bad[0]]}, which is not within 1 and {MAX_TOKENS}")
         if self.tenant is not None and len(self.tenant) != self.sessions:
             raise TraceError(f"{len(self.tenant)} tenants are given for {self.sessions} sessions")
-        if self.timed:
-            self._check_times()
+        if self.dropped_tokens is not None and (
+            len(self.dropped_tokens) != turns or np.any(self.dropped_tokens < 0) or np.any(self.history_tokens < 0)
+        ):
+            raise TraceError("dropped_tokens is negative, more than the history, or not one per turn")
+        if self.blocks is not None and (len(self.blocks.first) != turns + 1 or self.blocks.first[-1] != len(self.blocks.ids)):
+            raise TraceError("block hashes do not match the turns")
+        self._check_times()
 
     def _check_times(self) -> None:
-        first = self.is_first
-        timed = np.ones(len(first), bool) if self.open_loop else first
-        arrivals = self.arrival_s[timed]
-        if not np.all(np.isfinite(arrivals)) or np.any(arrivals < 0):
-            raise TraceError("an arrival time is missing, negative or not finite")
+        for name, column, known in (("arrival time", self.arrival_s, self.arrivals_known), ("think time", self.gap_s, self.gaps_known)):
+            values = column[self.is_first] if name == "arrival time" and not self.open_loop else column
+            if known and (not np.all(np.isfinite(values)) or np.any(values < 0)):
+                raise TraceError(f"a {name} is missing, negative or not finite")
         if self.open_loop:
-            if np.any(np.diff(self.arrival_s)[~first[1:]] < 0):
-                raise TraceError("turns of a session are out of order in time")
-        elif not np.all(np.isfinite(self.gap_s)) or np.any(self.gap_s < 0):
-            raise TraceError("a think time is missing, negative or not finite")
+            late = np.flatnonzero((np.diff(self.arrival_s) < 0) & ~self.is_first[1:])
+            if late.size:
+                raise TraceError(f"{self.place(late[0] + 1)}: arrives before the turn that it follows: turns are out of order")
+
+    def place(self, turn: int) -> str:
+        """Where a turn comes from, for messages: its record if that is known."""
+        where = f"turn {int(self.turn[turn]) + 1} of session {int(self.session[turn])}"
+        return where if self.record is None else f"record {int(self.record[turn])} ({where})"
 
     @property
     def turns(self) -> int:
@@ -103,27 +134,82 @@ class Workload:
 
     @property
     def history_tokens(self) -> np.ndarray:
-        """int64 per turn: all tokens of the session before this turn, untruncated."""
+        """int64 per turn: tokens of the session before this turn that it goes on from, untruncated."""
         total = self.prompt_tokens.astype(np.int64) + self.output_tokens
+        if self.dropped_tokens is not None:
+            total -= self.dropped_tokens
         before = np.cumsum(total) - total
+        if self.dropped_tokens is not None:
+            before -= self.dropped_tokens
         return before - before[self.first_turn[self.session]]
 
     @property
     def session_tokens(self) -> np.ndarray:
-        """int64 per session: all its tokens, untruncated."""
-        return np.add.reduceat(self.prompt_tokens.astype(np.int64) + self.output_tokens, self.first_turn[:-1])
+        """int64 per session: the longest context that it reaches, last answer included, untruncated."""
+        return np.maximum.reduceat(self.history_tokens + self.prompt_tokens + self.output_tokens, self.first_turn[:-1])
 
     @property
-    def timed(self) -> bool:
-        """Whether arrivals are known."""
+    def arrivals_known(self) -> bool:
+        """Whether it is known when sessions arrive."""
         return not bool(np.isnan(self.arrival_s[0]))
 
-    def with_times(self, arrival_s: np.ndarray, gap_s: np.ndarray) -> "Workload":
-        """The same turns in a closed loop: `arrival_s` per session in seconds, `gap_s` per turn (ignored for first turns)."""
-        first = self.is_first
+    @property
+    def gaps_known(self) -> bool:
+        """Whether think times are known."""
+        return not bool(np.isnan(self.gap_s).any())
+
+    def with_arrivals(self, arrival_s: np.ndarray) -> "Workload":
+        """The same sessions, arriving at `arrival_s` (one per session, seconds); later turns follow after their think times."""
         arrivals = np.full(self.turns, np.nan)
-        arrivals[first] = arrival_s
-        return replace(self, arrival_s=arrivals, gap_s=np.where(first, 0.0, gap_s), open_loop=False)
+        arrivals[self.is_first] = arrival_s
+        return replace(self, arrival_s=arrivals, open_loop=False)
+
+    def with_gaps(self, gap_s: np.ndarray) -> "Workload":
+        """The same turns in a closed loop with think times `gap_s` (one per turn, seconds; first turns' are ignored)."""
+        return replace(self, gap_s=np.where(self.is_first, 0.0, gap_s), open_loop=False)
+
+    def with_times(self, arrival_s: np.ndarray, gap_s: np.ndarray) -> "Workload":
+        """Both: a closed loop."""
+        return self.with_arrivals(arrival_s).with_gaps(gap_s)
+
+    def opened(self) -> "Workload":
+        """Turns at their recorded times. Raises TraceError when the source has none."""
+        if not np.all(np.isfinite(self.arrival_s)):
+            raise TraceError("an open loop needs the arrival time of every turn, which this trace does not have: replay it closed")
+        return replace(self, open_loop=True)
+
+    def closed(self) -> "Workload":
+        """Turns a think time after their answers. Where only arrivals were recorded, the time between two requests stands for the think
+        time, which is too long by the recorded server's time to answer."""
+        if self.gaps_known:
+            return replace(self, open_loop=False)
+        gaps = np.diff(self.arrival_s, prepend=0.0)
+        return replace(self.with_gaps(gaps), origin={**self.origin, "think_times": "times between requests: answers included"})
+
+    def select(self, sessions: np.ndarray) -> "Workload":
+        """The sessions of these numbers, in this order; a session may come more than once."""
+        first = self.first_turn
+        counts = np.diff(first)[sessions]
+        ends = np.cumsum(counts)
+        rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first[:-1][sessions] - (ends - counts), counts)
+        pick = {name: getattr(self, name)[rows] for name in ("prompt_tokens", "output_tokens", "arrival_s", "gap_s")}
+        for name in ("dropped_tokens", "record"):
+            column = getattr(self, name)
+            pick[name] = None if column is None else column[rows]
+        return replace(
+            self,
+            session=np.repeat(np.arange(len(sessions), dtype=np.int32), counts),
+            tenant=None if self.tenant is None else self.tenant[sessions],
+            blocks=None if self.blocks is None else _picked(self.blocks, rows),
+            **pick,
+        )
+
+
+def _picked(blocks: Blocks, rows: np.ndarray) -> Blocks:
+    counts = np.diff(blocks.first)[rows]
+    first = np.append(0, np.cumsum(counts))
+    places = np.arange(first[-1]) + np.repeat(blocks.first[rows] - first[:-1], counts)
+    return Blocks(blocks.block_tokens, first, blocks.ids[places])
 
 
 def untimed(session, prompt_tokens, output_tokens, **origin) -> Workload:

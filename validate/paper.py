@@ -4,7 +4,8 @@ Baselines: RE, LRU and FIFO stores without prefetching, and OF (embedded positio
 """
 
 from sim import config
-from sim.engine.run import build_workload, simulate
+from sim.engine.run import simulate
+from sim.engine.workload import build_workload
 from validate.show import show
 
 MODELS = ("13b", "65b", "70b")

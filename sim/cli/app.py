@@ -69,12 +69,24 @@ def simulate(
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a run directory there.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout and nothing else.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     baseline: Annotated[bool, typer.Option(help="Also run recomputation, to compare with.")] = True,
 ) -> None:
     """Replay a workload through the simulated server and print what the KV cache gives and saves."""
     from sim.cli.simulate import run
 
-    run(config, trace, format, set or [], out, json, baseline)
+    run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline)
+
+
+def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> list[str]:
+    """The options about a trace, as overrides of the configuration. Raises ConfigError when they have no trace to go with."""
+    from sim.config import ConfigError
+
+    if trace is None and (format is not None or skip_bad):
+        raise ConfigError("--format and --skip-bad go with --trace")
+    given = {"trace": trace, "format": format}
+    settings = ["workload.{}='{}'".format(name, value.replace("'", "''")) for name, value in given.items() if value is not None]
+    return settings + ["workload.skip_bad=true"] * skip_bad
 
 
 @app.command("list", epilog="Examples:  kvplan list models   |   kvplan list eviction")

@@ -1,35 +1,41 @@
-"""Progress on stderr, on a terminal: a spinner while a file is read, a bar for what takes longer than two seconds."""
+"""Progress on stderr, on a terminal: a bar for what takes longer than two seconds."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sim.config import Config
+from sim.engine.workload import build_workload
+from traces import Workload
+
 _PATIENCE_S = 2.0
 
 
-@contextmanager
-def spinner(label: str) -> Iterator[None]:
-    """Turns while something of unknown length goes on."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(label):
-        yield
+def turns_of(config: Config) -> Workload:
+    """The workload of a configuration, with a bar while a trace is read."""
+    with progress("reading" if config.workload.trace else "drawing sessions", "bytes") as report:
+        return build_workload(config, report)
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress(label: str, unit: str = "turns") -> Iterator[Callable[[int, int], None]]:
     """Yields a function `report(done, total)`; the bar appears once two seconds have passed."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns"), TimeRemainingColumn()
+    done = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), done, TextColumn("" if unit == "bytes" else unit), TimeRemainingColumn()
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task(label, total=None)
     started = time.monotonic()

@@ -49,6 +49,7 @@ class Replica:
         make_link: Callable[..., Link] = Link,
         guard=None,
         longest_run: int | None = None,
+        dropped_tokens=None,
     ) -> None:
         self.clock = clock
         self.queue = queue
@@ -59,6 +60,7 @@ class Replica:
         self.prefilled_tokens = 0
         self.hbm_used = 0
         self._session_of = session_of
+        self._dropped = dropped_tokens
         self._rec = recorder
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
         self._history, self._cached = recorder.history_tokens, recorder.cached_tokens
@@ -125,6 +127,8 @@ class Replica:
         now = self.clock.now
         if now >= self._next_end:
             self._finish_moves(now)
+        if self._dropped is not None and self._dropped[turn]:
+            self._cut_back(turn, now)
         position = self.queue.push(turn)
         if self.queue.head() == turn:
             self._head_since = now
@@ -142,6 +146,15 @@ class Replica:
                 self._cut_run(now)
         if self._fetches and self._fetching is None:
             self._start_moves(now)
+
+    def _cut_back(self, turn: int, now: float) -> None:
+        """The turn goes on from less than its session's whole history: the end of what is kept is of no use to it."""
+        session = self._session_of[turn]
+        self.context[session] = kept = max(0, self.context[session] - int(self._dropped[turn]))
+        if self.store is not None:
+            self.store.cut_back(session, kept * self._kv, now)
+        if self._guard is not None:
+            self._guard.cut_back(session, kept)
 
     # --- the GPU --------------------------------------------------------------------------------------------------------------
 

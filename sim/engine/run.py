@@ -1,25 +1,22 @@
 """`simulate(config) -> Result`: the pure function in the middle of kvplan."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-import traces
 from sim import guards
 from sim.config import Config
 from sim.engine.clock import ARRIVAL, Clock, Timer
 from sim.engine.link import Link
 from sim.engine.plant import Plant, check, plant
 from sim.engine.replica import Replica
+from sim.engine.workload import build_workload
 from sim.metrics.recorder import Recorder
 from sim.metrics.summary import summarize
 from sim.policies.registry import find
-from sim.rng import stream
 from sim.store.sessions import SessionStore
 from traces import Workload
-from traces.generate import sharegpt
 
 
 @dataclass(frozen=True)
@@ -36,28 +33,6 @@ class Result:
     """Time series: replica, waiting and running jobs, HBM bytes of running jobs, bytes per tier."""
     events: int
     """Events that the run scheduled."""
-
-
-def build_workload(config: Config) -> Workload:
-    """The turns of a configuration, with times. Raises TraceError."""
-    settings = config.workload
-    if settings.trace is not None:
-        tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
-        workload = traces.read(Path(settings.trace), settings.format, tokenizer)
-    else:
-        workload = sharegpt.generate(
-            settings.sessions,
-            stream(config.seed, "lengths"),
-            settings.max_turns,
-            settings.max_tokens,
-            settings.length_correlation,
-        )
-    if workload.timed:
-        return workload
-    arrivals = settings.arrival.sample(workload.sessions, stream(config.seed, "arrivals"))
-    gaps = settings.think_time.sample(workload.turns, stream(config.seed, "think time"))
-    timed = workload.with_times(arrivals, gaps)
-    return replace(timed, origin={**timed.origin, "times": "generated: arrival process and think time of the configuration"})
 
 
 def simulate(
@@ -140,6 +115,7 @@ class _Run:
             make_link,
             self.guard,
             longest_run,
+            workload.dropped_tokens,
         )
 
     def _schedule_next_session(self) -> None:

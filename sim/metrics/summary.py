@@ -185,9 +185,9 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
             found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
     if "estimated" in str(workload.origin.get("tokens", "")):
         found.append(f"token counts are {workload.origin['tokens']}; workload.tokenizer names a tokenizer.json")
-    dropped = {name: count for name, count in workload.origin.items() if isinstance(count, int)}
-    if dropped:
-        found.append("left out of the trace: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped.items()))
+    left_out = workload.origin.get("left_out", {})
+    if left_out:
+        found.append("left out of the trace: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items()))
     return found
 
 

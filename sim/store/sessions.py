@@ -131,6 +131,15 @@ class SessionStore:
         if home >= 0 and not self.tiers[home].held[session]:
             self.home[session] = -1
 
+    def cut_back(self, session: int, size: int, now: float) -> None:
+        """Only the first `size` bytes are of use to the session's next turn: what any tier holds beyond them is dropped."""
+        for index, tier in enumerate(self.tiers):
+            excess = tier.held[session] - size
+            if excess > 0:
+                self._cut(index, session, excess, now)
+        if not size:
+            self.home[session] = -1
+
     def void(self, session: int, now: float) -> None:
         """All KV of the session has become useless."""
         for index, tier in enumerate(self.tiers):

@@ -1,0 +1,93 @@
+"""The turns of a configuration: read or generated, rescaled, and with times."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import traces
+from sim.config import Config, WorkloadConfig
+from sim.engine.plant import plant
+from sim.rng import stream
+from traces import TraceError, Workload, rescale
+from traces.generate import sharegpt
+
+
+def build_workload(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload:
+    """The workload of a configuration. `progress(done, total)` is called in bytes while a trace is read.
+
+    Raises ConfigError and TraceError.
+    """
+    settings = config.workload
+    if settings.trace is None:
+        workload = _generated(config)
+    else:
+        window = plant(config).window  # a configuration that cannot run is refused before a long file is read
+        workload = _within(_read(settings, progress), window, config)
+    workload = _timed(_rescaled(workload, config), config)
+    if settings.rescale.rate != 1:
+        workload = rescale.scaled_rate(workload, settings.rescale.rate)
+    return workload
+
+
+def _read(settings: WorkloadConfig, progress) -> Workload:
+    tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
+    return traces.read(Path(settings.trace), settings.format, tokenizer, settings.skip_bad, progress)
+
+
+def _generated(config: Config) -> Workload:
+    settings = config.workload
+    return sharegpt.generate(
+        settings.sessions,
+        stream(config.seed, "lengths"),
+        settings.max_turns,
+        settings.max_tokens,
+        settings.length_correlation,
+    )
+
+
+def _within(workload: Workload, window: int, config: Config) -> Workload:
+    """Refuses, or leaves out, sessions with an answer that the model cannot have given."""
+    long = np.flatnonzero(workload.output_tokens >= window)
+    if not long.size:
+        return workload
+    if not config.workload.skip_bad:
+        raise TraceError(
+            f"{config.workload.trace}, {workload.place(long[0])}: its answer of {workload.output_tokens[long[0]]:,} tokens does not fit into"
+            f" the window of {config.model}, {window:,} tokens: another model, or --skip-bad to leave such sessions out"
+        )
+    good = np.setdiff1d(np.arange(workload.sessions), workload.session[long])
+    left_out = {**workload.origin.get("left_out", {}), "sessions_with_an_answer_longer_than_the_window": workload.sessions - len(good)}
+    return replace(workload.select(good), origin={**workload.origin, "left_out": left_out})
+
+
+def _rescaled(workload: Workload, config: Config) -> Workload:
+    wanted = config.workload.rescale
+    if wanted.context != 1:
+        workload = rescale.scaled_context(workload, wanted.context)
+    if wanted.sessions != 1:
+        workload = rescale.scaled_sessions(workload, wanted.sessions, stream(config.seed, "more sessions"))
+    if wanted.resample is not None:
+        workload = rescale.resampled(workload, wanted.resample, stream(config.seed, "resample"))
+    changed = {name: value for name, value in wanted.model_dump().items() if value not in (1, None)}
+    return replace(workload, origin={**workload.origin, "rescaled": changed}) if changed else workload
+
+
+def _timed(workload: Workload, config: Config) -> Workload:
+    """Arrivals and think times, where the source has none, and the loop that the configuration asks for."""
+    settings, drawn = config.workload, []
+    if not workload.arrivals_known:
+        workload = workload.with_arrivals(settings.arrival.sample(workload.sessions, stream(config.seed, "arrivals")))
+        drawn.append("arrivals")
+    elif settings.loop == "open":
+        workload = workload.opened()
+    elif settings.loop == "closed":
+        workload = workload.closed()
+    if not workload.open_loop and not workload.gaps_known:
+        workload = workload.with_gaps(settings.think_time.sample(workload.turns, stream(config.seed, "think time")))
+        drawn.append("think times")
+    if settings.loop == "open" and not workload.open_loop:
+        raise TraceError("workload.loop is open, but not all turns have an arrival time of their own: replay it closed")
+    origin = {**workload.origin, "drawn": " and ".join(drawn)} if drawn else workload.origin
+    return replace(workload, origin=origin)

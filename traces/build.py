@@ -1,0 +1,265 @@
+"""From records to the Workload: `Turns` for sources that hold sessions, `Requests` for logs of single requests.
+
+A request log knows the whole prompt of each request, history included. Requests of one session are put in a row, by an identifier, by
+a parent or by their longest common prefix; then what each adds to the one before is its new prompt:
+
+    whole = prompt and answer of the request before
+    history = whole           when the prompt is longer than that (and its block hashes, if there are any, begin with the prompt before)
+            = what the block hashes share, or the prompt before, whichever is less, otherwise: the context was edited or compacted
+
+Left out: prefixes that different sessions share (the block hashes are kept for stores that can use them).
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from traces.source import BadRecord
+from traces.workload import Blocks, TraceError, Workload
+
+_SHARED_PROMPT_SHARE = 0.1
+_SHARED_PROMPT_REQUESTS = 100
+
+
+class Turns:
+    """Columns of a Workload that grow a turn at a time; turns of one session come together or not, in order of time."""
+
+    def __init__(self) -> None:
+        self._session, self._record = array("i"), array("i")
+        self._prompt, self._output = array("i"), array("i")
+        self._dropped = array("q")
+        self._arrival, self._gap = array("d"), array("d")
+        self._block_count, self._block_ids = array("i"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._session)
+
+    def add(
+        self,
+        session: int,
+        prompt: int,
+        output: int,
+        record: int = 0,
+        arrival_s: float = np.nan,
+        gap_s: float = np.nan,
+        dropped: int = 0,
+        blocks: Sequence[int] = (),
+    ) -> None:
+        """One turn. Tokens and seconds as in Workload; sessions are numbered 0, 1, 2, … by first appearance."""
+        self._session.append(session)
+        self._record.append(record)
+        self._prompt.append(prompt)
+        self._output.append(output)
+        self._arrival.append(arrival_s)
+        self._gap.append(gap_s)
+        self._dropped.append(dropped)
+        self._block_count.append(len(blocks))
+        self._block_ids.extend(blocks)
+
+    def workload(
+        self,
+        block_tokens: int | None = None,
+        tenants: Sequence[str] | None = None,
+        left_out: Mapping[str, int] | None = None,
+        **origin,
+    ) -> Workload:
+        """The finished table. Arrivals of all turns and no think times make an open loop. `left_out` counts, by what they are, parts of the
+        source that are not in it. Raises TraceError when there are no turns."""
+        if not len(self):
+            raise TraceError("no turns: no record holds a prompt with an answer")
+        session = np.frombuffer(self._session, np.int32)
+        order = None if np.all(np.diff(session) >= 0) else np.argsort(session, kind="stable")
+
+        def column(values: array, dtype) -> np.ndarray:
+            whole = np.array(values, dtype)
+            return whole if order is None else whole[order]
+
+        arrival, gap = column(self._arrival, np.float64), column(self._gap, np.float64)
+        arrival -= np.nanmin(arrival) if not np.all(np.isnan(arrival)) else 0.0
+        sorted_session, dropped = column(self._session, np.int32), column(self._dropped, np.int64)
+        return Workload(
+            session=sorted_session,
+            prompt_tokens=column(self._prompt, np.int32),
+            output_tokens=column(self._output, np.int32),
+            arrival_s=arrival,
+            gap_s=gap,
+            open_loop=bool(np.all(np.isfinite(arrival)) and not np.isfinite(gap[1:][sorted_session[1:] == sorted_session[:-1]]).any()),
+            dropped_tokens=dropped if dropped.any() else None,
+            tenant=None if tenants is None else np.array(tenants),
+            blocks=None if block_tokens is None else self._blocks(block_tokens, order),
+            record=column(self._record, np.int32),
+            origin=origin | ({"left_out": counts} if (counts := {name: int(n) for name, n in (left_out or {}).items() if n}) else {}),
+        )
+
+    def _blocks(self, block_tokens: int, order: np.ndarray | None) -> Blocks:
+        counts = np.array(self._block_count, np.int64)
+        first = np.append(0, np.cumsum(counts))
+        ids = np.array(self._block_ids, np.int64)
+        if order is not None:
+            counts, starts = counts[order], first[:-1][order]
+            first = np.append(0, np.cumsum(counts))
+            ids = ids[np.arange(first[-1]) + np.repeat(starts - first[:-1], counts)]
+        return Blocks(block_tokens, first, ids)
+
+
+class Requests:
+    """Requests of a log, in its order, and the sessions that they are put into."""
+
+    def __init__(self, block_tokens: int | None = None) -> None:
+        self._block_tokens = block_tokens
+        self._session: list[int] = []
+        self._record, self._input, self._output = array("i"), array("q"), array("q")
+        self._arrival, self._gap = array("d"), array("d")
+        self._blocks: list[array] = []
+        self._tip: list[int] = []
+        self._tenant: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._record)
+
+    def add(
+        self,
+        record: int,
+        input_tokens: int,
+        output_tokens: int,
+        arrival_s: float = np.nan,
+        gap_s: float = np.nan,
+        blocks: Sequence[int] = (),
+        session: int | None = None,
+        tenant: str = "",
+    ) -> int:
+        """One request; its number. `session` continues that one, None begins another. Raises BadRecord when it is out of order in time."""
+        number = len(self)
+        if session is not None:
+            before = self._arrival[self._tip[session]]
+            if arrival_s < before:
+                raise BadRecord(f"arrives {before - arrival_s:,.3g} s before record {self._record[self._tip[session]]}: turns out of order")
+        self._record.append(record)
+        self._input.append(input_tokens)
+        self._output.append(output_tokens)
+        self._arrival.append(arrival_s)
+        self._gap.append(gap_s)
+        self._blocks.append(array("q", blocks))
+        if session is None:
+            session = len(self._tip)
+            self._tip.append(number)
+            self._tenant.append(tenant)
+        self._tip[session] = number
+        self._session.append(session)
+        return number
+
+    def session_of(self, number: int) -> int:
+        """The session of a request."""
+        return self._session[number]
+
+    def is_tip(self, number: int) -> bool:
+        """Whether a request is the latest of its session."""
+        return self._tip[self._session[number]] == number
+
+    def chain_by_prefix(self) -> int:
+        """Makes sessions from prefix-chained block hashes: a request goes on from the latest one whose full blocks are its longest prefix
+        and that no other has gone on from, if it is not shorter. Returns the tokens of the shared prompt: leading blocks that over a
+        tenth of the requests have (in files of at least 100) tell nothing about sessions."""
+        common = self._shared_blocks()
+        tip: dict[int, int] = {}
+        self._tip, self._session = [], []
+        for number, blocks in enumerate(self._blocks):
+            before = None
+            for depth in range(len(blocks), common, -1):
+                before = tip.get(blocks[depth - 1])
+                if before is not None and self._input[number] >= self._input[before]:
+                    del tip[blocks[depth - 1]]
+                    break
+                before = None
+            if before is None:
+                self._session.append(len(self._tip))
+                self._tip.append(number)
+            else:
+                self._session.append(self._session[before])
+                self._tip[self._session[before]] = number
+            full = self._input[number] // self._block_tokens
+            if full > common:
+                tip[blocks[full - 1]] = number
+        self._tenant = [""] * len(self._tip)
+        return common * self._block_tokens
+
+    def _shared_blocks(self) -> int:
+        if len(self) < _SHARED_PROMPT_REQUESTS:
+            return 0
+        counts = Counter(block for blocks in self._blocks for block in blocks)
+        depth = 0
+        while True:
+            share = sum(1 for blocks in self._blocks if len(blocks) > depth and counts[blocks[depth]] > _SHARED_PROMPT_SHARE * len(self))
+            if share <= _SHARED_PROMPT_SHARE * len(self):
+                return depth
+            depth += 1
+
+    def workload(self, left_out: Mapping[str, int] | None = None, **origin) -> Workload:
+        """The finished table. Raises TraceError when there are no requests.
+
+        A log without block hashes in which most later requests are shorter than what came before counts new tokens only: then they are
+        taken as such, and `origin` says so.
+        """
+        whole_context = self._block_tokens is not None or self._counts_history()
+        turns = Turns()
+        last: list[int] = [-1] * len(self._tip)
+        context = [0] * len(self._tip)
+        edited = 0
+        for number in np.argsort(np.array(self._session, np.int64), kind="stable").tolist() if len(self) else []:
+            session = self._session[number]
+            history = context[session]
+            dropped = 0
+            if whole_context and last[session] >= 0:
+                kept = self._kept(last[session], number)
+                dropped, history = history - kept, kept
+                edited += dropped > 0
+            prompt = self._input[number] - history if whole_context else self._input[number]
+            first = last[session] < 0
+            turns.add(
+                session,
+                prompt,
+                self._output[number],
+                self._record[number],
+                self._arrival[number],
+                0.0 if first else self._gap[number],
+                dropped,
+                self._blocks[number],
+            )
+            last[session] = number
+            context[session] = history + prompt + self._output[number]
+        if not whole_context:
+            origin["input_tokens"] = "taken as new tokens only: most later requests are shorter than the session before them"
+        tenants = self._tenant if any(self._tenant) else None
+        if edited:
+            origin["edited_contexts"] = edited
+        return turns.workload(self._block_tokens, tenants, left_out, **origin)
+
+    def _kept(self, before: int, number: int) -> int:
+        """Tokens of the context after request `before` that the next one goes on from."""
+        whole = self._input[before] + self._output[before]
+        length = self._input[number]
+        if self._block_tokens is not None:
+            shared = _common(self._blocks[before], self._blocks[number])
+            if shared < self._input[before] // self._block_tokens:
+                return min(shared * self._block_tokens, length - 1)
+        return whole if length > whole else min(self._input[before], length - 1)
+
+    def _counts_history(self) -> bool:
+        """Whether at least half of the later requests are longer than the request before them and its answer."""
+        longer = later = 0
+        total = [0] * len(self._tip)
+        for number, session in enumerate(self._session):
+            if total[session]:
+                later += 1
+                longer += self._input[number] > total[session]
+            total[session] = self._input[number] + self._output[number]
+        return 2 * longer >= later
+
+
+def _common(one: array, other: array) -> int:
+    """Number of leading blocks that two contexts share."""
+    if one == other[: len(one)]:
+        return len(one)
+    return next((depth for depth, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

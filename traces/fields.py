@@ -1,0 +1,129 @@
+"""Checked values of a record's fields. Each raises BadRecord with the field's name, its value and what would be right."""
+
+import math
+
+from traces.source import BadRecord
+from traces.workload import MAX_TOKENS
+
+_LONGEST_S = 1e11
+"""Timestamps past this are no seconds (the year 5138)."""
+
+
+def of(record: object, kind: str) -> dict:
+    """The record, when it is an object."""
+    if not isinstance(record, dict):
+        raise BadRecord(f"is not {kind}: {_shown(record)}")
+    return record
+
+
+def required(record: dict, name: str) -> object:
+    """A field that must be there."""
+    if name not in record:
+        raise BadRecord(f"has no `{name}`: the fields are {', '.join(map(repr, list(record)[:8]))} (mixed formats?)")
+    return record[name]
+
+
+def tokens(record: dict, name: str, low: int = 1) -> int:
+    """A number of tokens, from `low` to MAX_TOKENS; text of a CSV is taken as the number that it spells."""
+    value = number(required(record, name), name)
+    if value != int(value):
+        raise BadRecord(f"`{name}` is {_shown(value)}, not a whole number of tokens")
+    if not low <= value <= MAX_TOKENS:
+        raise BadRecord(f"`{name}` is {_shown(value)}, which is not within {low} and {MAX_TOKENS:,} tokens")
+    return int(value)
+
+
+def seconds(record: dict, name: str, unit_s: float, negative: bool = False) -> float:
+    """A time or duration in units of `unit_s`, as seconds."""
+    value = number(required(record, name), name) * unit_s
+    if value < 0 and not negative:
+        raise BadRecord(f"`{name}` is {_shown(record[name])}, which is negative")
+    if abs(value) > _LONGEST_S:
+        raise BadRecord(f"`{name}` is {_shown(record[name])}, which is no time in {'ms' if unit_s < 1 else 's'}")
+    return value
+
+
+def number(value: object, name: str) -> float:
+    """A finite number."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if not value.strip().isdigit() else int(value)
+        except ValueError:
+            raise BadRecord(f"`{name}` is {_shown(value)}, not a number") from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRecord(f"`{name}` is {_shown(value)}, not a number")
+    if isinstance(value, float) and not math.isfinite(value) or abs(value) > 1e300:
+        raise BadRecord(f"`{name}` is {_shown(value)}, not a finite number")
+    return value
+
+
+def text(record: dict, name: str) -> str:
+    """Text."""
+    value = required(record, name)
+    if not isinstance(value, str):
+        raise BadRecord(f"`{name}` is not text")
+    return value
+
+
+def items(record: dict, name: str) -> list:
+    """A list."""
+    value = required(record, name)
+    if not isinstance(value, list):
+        raise BadRecord(f"`{name}` is not a list")
+    return value
+
+
+def label(record: dict, name: str) -> str | int:
+    """An identifier: text or a whole number."""
+    value = required(record, name)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise BadRecord(f"`{name}` is {_shown(value)}, not an identifier")
+    return value
+
+
+def blocks(record: dict, name: str, block_tokens: int, context_tokens: int) -> list[int]:
+    """Block hashes of a context, checked against its length: a last part of a block may have a hash or none."""
+    found = items(record, name)
+    full, rest = divmod(context_tokens, block_tokens)
+    if len(found) not in (full, full + (rest > 0)):
+        size = f"about {context_tokens / len(found):,.0f}" if found else "no"
+        raise BadRecord(
+            f"{len(found)} blocks in `{name}` for {context_tokens:,} tokens are {size} tokens a block; this format has {block_tokens}"
+        )
+    if not all(type(block) is int for block in found):
+        found = [_hashed(block, name) for block in found]
+    return [block & _MASK if not -_SIGN <= block < _SIGN else block for block in found]
+
+
+_SIGN, _MASK = 1 << 63, (1 << 62) - 1
+
+
+def _hashed(block: object, name: str) -> int:
+    """A block hash as a number; text is hexadecimal, or any other spelling by its bytes."""
+    if isinstance(block, int) and not isinstance(block, bool):
+        return block
+    if not isinstance(block, str) or not block or len(block) > 1024:
+        raise BadRecord(f"`{name}` holds {_shown(block)}, which is no block hash")
+    try:
+        return int(block, 16)
+    except ValueError:
+        return int.from_bytes(block.encode("utf-8", "surrogatepass"), "big")
+
+
+class Unique:
+    """Identifiers that may be seen once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen: dict[object, int] = {}
+
+    def check(self, value: object, number: int) -> None:
+        """Raises BadRecord when an earlier record had the value."""
+        first = self._seen.setdefault(value, number)
+        if first != number:
+            raise BadRecord(f"`{self._name}` {_shown(value)} is a duplicate: record {first} has it already")
+
+
+def _shown(value: object) -> str:
+    text = f"{value:,}" if type(value) is int and abs(value) < 10**18 else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

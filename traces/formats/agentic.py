@@ -1,0 +1,70 @@
+"""Agentic coding JSON (Weka): one object per session, with `block_size` (64) and `requests`: `t`, `in`, `out`, `hash_ids`, `think_time`.
+
+`in` counts the whole context; `think_time` (s) is the time between an answer and the next request: tools at work, or a person thinking.
+Where it is missing it is what lies between the two requests less `api_time`, the recorded answer. Times are counted from the session's
+start, so when sessions arrive comes from the workload's settings, and the replay is a closed loop.
+Source: callanjfox/kv-cache-tester (Apache-2.0).
+"""
+
+import math
+from collections.abc import Callable
+
+from traces import fields
+from traces.build import Requests
+from traces.source import BadRecord, Head, Source
+from traces.workload import Workload
+
+NAME = "agentic"
+OFFERS = frozenset({"lengths", "think times", "block hashes"})
+EXAMPLE = """{"id": "trace_1", "block_size": 64, "requests": [
+  {"t": 0.0, "in": 130, "out": 20, "hash_ids": [1, 2], "think_time": 0.0, "api_time": 2.0},
+  {"t": 9.0, "in": 200, "out": 20, "hash_ids": [1, 2, 3], "think_time": 7.0, "api_time": 2.0}]}
+"""
+BLOCK_TOKENS = 64
+
+
+def detect(head: Head) -> bool:
+    """Whether a file begins like an agentic coding session."""
+    return "block_size" in head.keys and "turns" not in head.keys and "chunk_hashes" not in head.keys
+
+
+def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+    """All sessions, with think times and without arrivals. Raises TraceError with the record number and what is wrong with it."""
+    requests, ids = Requests(BLOCK_TOKENS), fields.Unique("id")
+    empty = 0
+
+    def take(number: int, record: object) -> None:
+        nonlocal empty
+        fields.of(record, "an agentic coding session")
+        if fields.tokens(record, "block_size") != BLOCK_TOKENS:
+            raise BadRecord(f"`block_size` is {record['block_size']}; this format has {BLOCK_TOKENS}")
+        turns = []
+        for index, request in enumerate(fields.items(record, "requests")):
+            try:
+                turns.append(_turn(request, turns[-1] if turns else None))
+            except BadRecord as error:
+                raise BadRecord(f"request {index}: {error}") from None
+        ids.check(fields.label(record, "id"), number)
+        empty += not turns
+        session = None
+        for turn in turns:
+            session = requests.session_of(requests.add(number, *turn["lengths"], math.nan, turn["gap_s"], turn["blocks"], session))
+
+    source.each_json(take)
+    return requests.workload(sessions_from="files of one session each", left_out={"sessions_without_requests": empty})
+
+
+def _turn(request: object, before: dict | None) -> dict:
+    fields.of(request, "a request")
+    prompt, output = fields.tokens(request, "in"), fields.tokens(request, "out")
+    at = fields.seconds(request, "t", 1.0)
+    api = fields.seconds(request, "api_time", 1.0) if request.get("api_time") is not None else 0.0
+    if before is None:
+        gap = 0.0
+    elif at < before["t"]:
+        raise BadRecord(f"`t` is {at:g}, before {before['t']:g} of the request before: out of order")
+    elif request.get("think_time") is not None:
+        gap = fields.seconds(request, "think_time", 1.0)
+    else:
+        gap = max(0.0, at - before["t"] - before["api"])
+    return {"lengths": (prompt, output), "t": at, "api": api, "gap_s": gap, "blocks": fields.blocks(request, "hash_ids", BLOCK_TOKENS, prompt)}

@@ -1,0 +1,56 @@
+"""Azure LLM inference CSV: `TIMESTAMP` (date and time), `ContextTokens`, `GeneratedTokens`; every row is a session of one turn.
+
+Good for arrivals and lengths; nothing in it can be reused. Source: Azure public dataset, LLM inference traces of 2023 and 2024.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from traces import clock, fields
+from traces.build import Requests
+from traces.source import BadRecord, Head, Source
+from traces.workload import Workload
+
+NAME = "azure"
+OFFERS = frozenset({"lengths", "times"})
+EXAMPLE = """TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.6805900,374,44
+2023-11-16 18:15:50.9951690,396,109
+"""
+_COLUMNS = frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"})
+
+
+def detect(head: Head) -> bool:
+    """Whether a file begins like Azure's."""
+    return _COLUMNS <= head.keys
+
+
+def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+    """All requests. Raises TraceError with the record number and what is wrong with it."""
+    requests = Requests()
+    without_answer = 0
+
+    def take(number: int, row: dict) -> None:
+        nonlocal without_answer
+        arrival = _seconds(row["TIMESTAMP"])
+        prompt, output = fields.tokens(row, "ContextTokens", low=0), fields.tokens(row, "GeneratedTokens", low=0)
+        if prompt and output:
+            requests.add(number, prompt, output, arrival)
+        else:
+            without_answer += 1
+
+    source.each_row(_COLUMNS, take)
+    workload = requests.workload({"requests_without_answer": without_answer})
+    clock.check_unit(workload, "s")
+    return workload
+
+
+def _seconds(text: str) -> float:
+    """Unix seconds of `2023-11-16 18:15:46.6805900`, with or without a zone (then UTC); digits past microseconds are dropped."""
+    day, _, rest = text.strip().partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    try:
+        moment = datetime.fromisoformat(f"{day}{'.' + digits[:6].ljust(6, '0') if digits else ''}{rest[len(digits):]}")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise BadRecord(f"`TIMESTAMP` is {text[:40]!r}, not a date and time") from None

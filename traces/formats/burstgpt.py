@@ -1,0 +1,58 @@
+"""BurstGPT CSV: `Timestamp` (s), `Session ID`, `Elapsed time` (s), `Model`, `Request tokens`, `Response tokens`, `Log Type`.
+
+Early releases have no `Session ID`: then every row is a session of its own. The dataset does not say whether `Request tokens` counts the
+history; it is taken from the data (see `traces.build.Requests.workload`). With `Elapsed time`, the recorded seconds to the answer, a
+later turn has a think time as well as an arrival. Rows without a response failed and are left out; `Log Type` is the tenant.
+Source: Wang et al., BurstGPT (arXiv 2401.17644).
+"""
+
+import math
+from collections.abc import Callable
+
+from traces import clock, fields
+from traces.build import Requests
+from traces.source import BadRecord, Head, Source
+from traces.workload import Workload
+
+NAME = "burstgpt"
+OFFERS = frozenset({"lengths", "times", "think times", "tenants"})
+EXAMPLE = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,1,2.5,ChatGPT,472,18,490,Conversation log
+45,1,4.0,ChatGPT,600,230,830,Conversation log
+118,2,9.0,GPT-4,1087,230,1317,API log
+"""
+_COLUMNS = frozenset({"Timestamp", "Request tokens", "Response tokens"})
+
+
+def detect(head: Head) -> bool:
+    """Whether a file begins like BurstGPT."""
+    return _COLUMNS <= head.keys
+
+
+def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+    """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
+    requests = Requests()
+    sessions: dict[str, tuple[int, float]] = {}
+    failed = 0
+
+    def take(number: int, row: dict) -> None:
+        nonlocal failed
+        arrival = fields.seconds(row, "Timestamp", 1.0)
+        prompt, output = fields.tokens(row, "Request tokens", low=0), fields.tokens(row, "Response tokens", low=0)
+        elapsed = fields.seconds(row, "Elapsed time", 1.0) if row.get("Elapsed time") else math.nan
+        total = row.get("Total tokens")
+        if total and fields.tokens(row, "Total tokens", low=0) != prompt + output:
+            raise BadRecord(f"`Total tokens` is {total}, not {prompt} + {output}")
+        if not prompt or not output:
+            failed += 1
+            return
+        name = row.get("Session ID") or f"row {number}"
+        session, ended = sessions.get(name, (None, 0.0))
+        gap = math.nan if session is None else max(0.0, arrival - ended)
+        added = requests.add(number, prompt, output, arrival, gap, session=session, tenant=row.get("Log Type") or "")
+        sessions[name] = requests.session_of(added), arrival + elapsed
+
+    source.each_row(_COLUMNS, take)
+    workload = requests.workload({"requests_without_response": failed})
+    clock.check_unit(workload, "s")
+    return workload

@@ -1,0 +1,78 @@
+"""A workload made denser, larger, longer, or with longer contexts, for what-if questions about a recorded trace.
+
+Left out: anything that would change with the load in the real world (people who give up, answers that get shorter).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from traces.workload import MAX_TOKENS, TraceError, Workload
+
+
+def scaled_rate(workload: Workload, factor: float) -> Workload:
+    """Sessions arrive `factor` times as fast; what happens within a session keeps its pace. Needs arrivals."""
+    return _moved(workload, workload.arrival_s[workload.first_turn[:-1]] / factor)
+
+
+def scaled_context(workload: Workload, factor: float) -> Workload:
+    """Prompts, answers and dropped history times `factor`, rounded; block hashes no longer fit and are left out. Raises TraceError when a
+    message passes the largest size."""
+
+    def scaled(column: np.ndarray) -> np.ndarray:
+        tokens = np.maximum(np.rint(column * factor), 1)
+        if tokens.max() > MAX_TOKENS:
+            raise TraceError(f"context x {factor:g} makes a message of {tokens.max():,.0f} tokens")
+        return tokens.astype(column.dtype)
+
+    changed = replace(workload, prompt_tokens=scaled(workload.prompt_tokens), output_tokens=scaled(workload.output_tokens),
+                      dropped_tokens=None, blocks=None)  # fmt: skip
+    if workload.dropped_tokens is None:
+        return changed
+    kept = np.floor(workload.history_tokens * factor).astype(np.int64)
+    return replace(changed, dropped_tokens=_dropped(changed, kept))
+
+
+def scaled_sessions(workload: Workload, factor: float, rng: np.random.Generator) -> Workload:
+    """`factor` times as many sessions in the same time. Copies start near the recorded start of a session drawn at random, so the course of
+    the day stays; below 1, a random part of the sessions is kept."""
+    whole, count = workload.sessions, round(workload.sessions * factor)
+    if not count:
+        raise TraceError(f"sessions x {factor:g} leaves none of {whole}")
+    if count <= whole:
+        return workload.select(np.sort(rng.permutation(whole)[:count]))
+    extra = rng.integers(0, whole, count - whole)
+    larger = workload.select(np.concatenate([np.arange(whole), extra]))
+    if not workload.arrivals_known:
+        return larger
+    starts = workload.arrival_s[workload.first_turn[:-1]]
+    jitter = rng.random(len(extra)) * (np.ptp(starts) / whole)
+    return _moved(larger, np.concatenate([starts, starts[rng.integers(0, whole, len(extra))] + jitter]))
+
+
+def resampled(workload: Workload, sessions: int, rng: np.random.Generator) -> Workload:
+    """A run of `sessions` sessions drawn with replacement (bootstrap). Recorded starts are repeated, one recorded span after the other."""
+    picked = workload.select(rng.integers(0, workload.sessions, sessions))
+    if not workload.arrivals_known:
+        return picked
+    starts = np.sort(workload.arrival_s[workload.first_turn[:-1]])
+    span = np.ptp(starts) * len(starts) / max(len(starts) - 1, 1)
+    passes, place = np.divmod(np.arange(sessions), len(starts))
+    return _moved(picked, passes * span + starts[place])
+
+
+def _moved(workload: Workload, starts_s: np.ndarray) -> Workload:
+    """Sessions that begin at `starts_s`, all their turns moved along."""
+    shift = starts_s - workload.arrival_s[workload.first_turn[:-1]]
+    return replace(workload, arrival_s=workload.arrival_s + shift[workload.session])
+
+
+def _dropped(workload: Workload, kept: np.ndarray) -> np.ndarray:
+    """The `dropped_tokens` that leave each turn `kept` tokens of history, or all of it where that is less."""
+    added = (workload.prompt_tokens.astype(np.int64) + workload.output_tokens).tolist()
+    dropped, context = np.zeros(workload.turns, np.int64), 0
+    for turn, (first, wanted) in enumerate(zip(workload.is_first.tolist(), kept.tolist(), strict=True)):
+        history = 0 if first else context
+        dropped[turn] = max(0, history - wanted)
+        context = history - dropped[turn] + added[turn]
+    return dropped

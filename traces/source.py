@@ -1,0 +1,271 @@
+"""Reading trace files: opening (plain, gzip, zstd; a file or a folder of files), recognising, and walking their records.
+
+A format's reader gives a function `take(number, record)` that checks a record before it keeps anything of it, and raises `BadRecord` for
+what is wrong. `Source` knows the place: it turns that into a `TraceError` with file and record number or, with `skip_bad`, counts the
+record and goes on. Files are streamed; memory holds one record and what the reader keeps.
+"""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ijson
+
+from traces.workload import TraceError
+
+_HEAD_BYTES = 1 << 16
+_LINE_BYTES = 1 << 28
+"""A longer line of a JSONL file is taken for a broken file."""
+_EXPANSION = 250
+"""A compressed file may grow by this factor; logs reach 50, a bomb 1,000 and more."""
+_EXPANSION_FLOOR = 64 << 20
+_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+class BadRecord(ValueError):
+    """One record is unusable; the message says why. Where it is, is added by the Source."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the first bytes of a file tell about its format."""
+
+    container: str
+    """`array` (a JSON list), `objects` (JSON Lines, or one JSON object), `csv`, `parquet` or `unknown`."""
+    keys: frozenset[str] = frozenset()
+    """Top-level keys of the first JSON record, as far as they were seen; or the columns."""
+
+
+class Source:
+    """The files of one trace, and the place that is being read."""
+
+    def __init__(self, path: Path, skip_bad: bool = False, report: Callable[[int, int], None] | None = None) -> None:
+        self.path = Path(path)
+        self.skip_bad = skip_bad
+        self.skipped = 0
+        """Records left out because of `skip_bad`."""
+        self.first_reason = ""
+        """Why the first of them was."""
+        self._report = report or (lambda done, total: None)
+        self.files = _files(self.path)
+        """The file, or the trace files of the folder in order of their names."""
+        self._total = sum(file.stat().st_size for file in self.files)
+        self._done = 0
+
+    def head(self) -> Head:
+        """What the first file looks like. Raises TraceError when it cannot be read or is empty."""
+        return _head(self.files[0])
+
+    def heads(self) -> Iterator[tuple[Path, Head]]:
+        """Every file with its head."""
+        return ((file, _head(file)) for file in self.files)
+
+    def each_json(self, take: Callable[[int, dict], None]) -> None:
+        """Calls `take` with every record of JSON lists, JSON Lines or single JSON objects. Raises TraceError."""
+        self._each(_json_records, take)
+
+    def each_row(self, columns: frozenset[str], take: Callable[[int, dict], None]) -> None:
+        """Calls `take` with every row of CSV files that have at least these columns. Raises TraceError."""
+        self._each(lambda stream: _csv_rows(stream, columns), take)
+
+    def bad(self, place: str, reason: object) -> None:
+        """Counts a bad record, or raises TraceError."""
+        if not self.skip_bad:
+            raise TraceError(f"{place}: {reason}")
+        self.skipped += 1
+        self.first_reason = self.first_reason or f"{place}: {reason}"
+
+    def _each(self, records: Callable, take: Callable[[int, dict], None]) -> None:
+        for file in self.files:
+            with opened(file) as stream:
+                number = 0
+                try:
+                    for number, record in records(stream):
+                        if number % 1024 == 0:
+                            self._report(self._done + stream.position(), self._total)
+                        try:
+                            if isinstance(record, BadRecord):
+                                raise record
+                            take(number, record)
+                        except BadRecord as error:
+                            self.bad(f"{file}, record {number}", error)
+                except TraceError as error:
+                    raise error if str(file) in str(error) else TraceError(f"{file}: {error}") from None
+                except (ijson.JSONError, csv.Error, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
+                    raise TraceError(f"{file}: not readable after record {number} ({reason(error)}): is it truncated?") from None
+            self._done += file.stat().st_size
+
+
+class _Stream(io.RawIOBase):
+    """Bytes of a file, decompressed; refuses to grow without bound."""
+
+    def __init__(self, raw, unpacked, size: int) -> None:
+        self._raw, self._unpacked = raw, unpacked
+        self._limit = max(_EXPANSION * size, _EXPANSION_FLOOR) if unpacked is not raw else None
+        self._given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        data = self._unpacked.read(len(buffer))
+        self._given += len(data)
+        if self._limit is not None and self._given > self._limit:
+            raise TraceError(f"unpacks to more than {_EXPANSION} times its size: not a trace; unpack it by hand if it is one")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def position(self) -> int:
+        """Bytes of the file on disk that were read."""
+        return self._raw.tell()
+
+    def close(self) -> None:
+        self._unpacked.close()
+        self._raw.close()
+        super().close()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """The bytes of a plain, gzip or zstd file; `.position()` tells how much of the file on disk was read. Raises TraceError."""
+    try:
+        raw = open(path, "rb")
+    except OSError as error:
+        raise TraceError(f"cannot read {path}: {error.strerror}") from None
+    with raw:
+        try:
+            magic = raw.peek(4)[:4]
+            packing = next((name for start, name in _MAGIC.items() if magic.startswith(start)), None)
+            unpacked = raw if packing is None else _unpacked(raw, packing)
+            stream = _Stream(raw, unpacked, path.stat().st_size)
+        except OSError as error:
+            raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
+        buffered = io.BufferedReader(stream, 1 << 16)
+        buffered.position = stream.position
+        with buffered:
+            yield buffered
+
+
+def reason(error: Exception) -> str:
+    """The first line of an exception's message, or its name."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+def _unpacked(raw, packing: str):
+    if packing == "gzip":
+        import gzip
+
+        return gzip.GzipFile(fileobj=raw)
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), packing)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise TraceError(f"cannot read {path}: no such file")
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+    if not files:
+        raise TraceError(f"{path}: the folder has no trace files ({', '.join(_SUFFIXES)})")
+    return files
+
+
+def _head(path: Path) -> Head:
+    try:
+        with opened(path) as stream:
+            start = stream.read(_HEAD_BYTES)
+    except (OSError, EOFError) as error:
+        raise TraceError(f"cannot read {path}: {reason(error)}") from None
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    if not text:
+        raise TraceError(f"{path} is empty")
+    if text.startswith(b"PAR1"):
+        return Head("parquet")
+    if text.startswith((b"[", b"{")):
+        return Head("array" if text.startswith(b"[") else "objects", _first_keys(text))
+    line = text.splitlines()[0].decode("utf-8", "replace")
+    if "," in line:
+        return Head("csv", frozenset(name.strip() for name in next(csv.reader([line]), [])))
+    return Head("unknown")
+
+
+def _first_keys(text: bytes) -> frozenset[str]:
+    """Top-level keys of the first object, from a text that may be cut off anywhere."""
+    prefix, keys = ("item" if text.startswith(b"[") else ""), set()
+    try:
+        for place, event, value in ijson.parse(io.BytesIO(text), multiple_values=True):
+            if place == prefix and event == "map_key":
+                keys.add(value)
+            elif place == prefix and event == "end_map":
+                break
+    except (ijson.JSONError, ValueError, OverflowError):
+        pass
+    return frozenset(keys)
+
+
+def _json_records(stream) -> Iterator[tuple[int, object]]:
+    start = stream.peek(4)[:4]
+    if start.startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
+    while (byte := stream.peek(1)[:1]).isspace():
+        stream.read(1)
+    if byte == b"[":
+        yield from enumerate(ijson.items(stream, "item", use_float=True), 1)
+        return
+    line = stream.readline(_LINE_BYTES)
+    record = _parsed(line)
+    if isinstance(record, BadRecord) and stream.peek(1)[:1] not in (b"", b"{"):  # one object, printed over many lines
+        yield from enumerate(ijson.items(_Rejoined(line, stream), "", use_float=True, multiple_values=True), 1)
+        return
+    number = 0
+    while line:
+        if line.strip():
+            number += 1
+            yield number, _parsed(line) if number > 1 else record
+        if len(line) == _LINE_BYTES:
+            raise TraceError(f"line {number} is longer than {_LINE_BYTES >> 20} MiB")
+        line = stream.readline(_LINE_BYTES)
+
+
+def _parsed(line: bytes) -> object:
+    """The JSON value of a line, or the BadRecord that says why it is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return BadRecord(f"not valid JSON ({reason(error)}): is the file truncated?")
+
+
+class _Rejoined:
+    """A first line that was read already, and the rest of its stream."""
+
+    def __init__(self, line: bytes, rest) -> None:
+        self._line, self._rest = line, rest
+
+    def read(self, size: int) -> bytes:
+        """At most about `size` bytes."""
+        if not size:
+            return b""
+        line, self._line = self._line, b""
+        return line or self._rest.read(size)
+
+
+def _csv_rows(stream, columns: frozenset[str]) -> Iterator[tuple[int, dict]]:
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    try:
+        rows = csv.DictReader(text, skipinitialspace=True)
+        missing = columns - set(rows.fieldnames or ())
+        if missing:
+            raise TraceError(f"the column {sorted(missing)[0]!r} is missing")
+        for number, row in enumerate(rows, 1):
+            yield number, BadRecord("has more or fewer fields than the header") if None in row or None in row.values() else row
+    finally:
+        text.detach()
