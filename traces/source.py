@@ -24,6 +24,8 @@ _LINE_BYTES = 1 << 28
 _EXPANSION = 250
 """A compressed file may grow by this factor; logs reach 50, a bomb 1,000 and more."""
 _EXPANSION_FLOOR = 64 << 20
+_NESTING = 5000
+"""More open brackets in one record than this are refused: the parser's memory grows with their square."""
 _SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -87,8 +89,9 @@ class Source:
                 number = 0
                 try:
                     for number, record in records(stream):
+                        stream.unpacked.nesting = 0
                         if number % 1024 == 0:
-                            self._report(self._done + stream.position(), self._total)
+                            self._report(self._done + stream.unpacked.position(), self._total)
                         try:
                             if isinstance(record, BadRecord):
                                 raise record
@@ -109,6 +112,8 @@ class _Stream(io.RawIOBase):
         self._raw, self._unpacked = raw, unpacked
         self._limit = max(_EXPANSION * size, _EXPANSION_FLOOR) if unpacked is not raw else None
         self._given = 0
+        self.nesting = 0
+        """Opening less closing brackets since it was last set to 0; those in text count too, which does not matter."""
 
     def readable(self) -> bool:
         return True
@@ -119,6 +124,9 @@ class _Stream(io.RawIOBase):
         if self._limit is not None and self._given > self._limit:
             raise TraceError(f"unpacks to more than {_EXPANSION} times its size: not a trace; unpack it by hand if it is one")
         buffer[: len(data)] = data
+        self.nesting += data.count(b"[") + data.count(b"{") - data.count(b"]") - data.count(b"}")
+        if self.nesting > _NESTING:
+            raise TraceError(f"nested more than {_NESTING:,} deep: not a trace")
         return len(data)
 
     def position(self) -> int:
@@ -133,7 +141,7 @@ class _Stream(io.RawIOBase):
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a plain, gzip or zstd file; `.position()` tells how much of the file on disk was read. Raises TraceError."""
+    """The bytes of a plain, gzip or zstd file; `.unpacked` is the _Stream below the buffer. Raises TraceError."""
     try:
         raw = open(path, "rb")
     except OSError as error:
@@ -147,7 +155,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         except OSError as error:
             raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
         buffered = io.BufferedReader(stream, 1 << 16)
-        buffered.position = stream.position
+        buffered.unpacked = stream
         with buffered:
             yield buffered
 
@@ -199,16 +207,19 @@ def _head(path: Path) -> Head:
 
 
 def _first_keys(text: bytes) -> frozenset[str]:
-    """Top-level keys of the first object, from a text that may be cut off anywhere."""
+    """Top-level keys of the first object, from a text that may be cut off anywhere.
+
+    `use_float` here as everywhere: without it ijson 3.6 ends the process on a number of over 4,300 digits.
+    """
     prefix, keys = ("item" if text.startswith(b"[") else ""), set()
     try:
-        for place, event, value in ijson.parse(io.BytesIO(text), multiple_values=True):
+        for place, event, value in ijson.parse(io.BytesIO(text), multiple_values=True, use_float=True):
             if place == prefix and event == "map_key":
                 keys.add(value)
             elif place == prefix and event == "end_map":
                 break
     except (ijson.JSONError, ValueError, OverflowError):
-        pass
+        pass  # a head is cut off somewhere; the reader will say what is wrong with the whole
     return frozenset(keys)
 
 

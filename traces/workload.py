@@ -91,10 +91,14 @@ class Workload:
         self._check_times()
 
     def _check_times(self) -> None:
-        for name, column, known in (("arrival time", self.arrival_s, self.arrivals_known), ("think time", self.gap_s, self.gaps_known)):
-            values = column[self.is_first] if name == "arrival time" and not self.open_loop else column
-            if known and (not np.all(np.isfinite(values)) or np.any(values < 0)):
-                raise TraceError(f"a {name} is missing, negative or not finite")
+        first = self.is_first
+        for name, column, known, needed in (
+            ("arrival time", self.arrival_s, self.arrivals_known, first | self.open_loop),
+            ("think time", self.gap_s, self.gaps_known, ~first),
+        ):
+            bad = np.flatnonzero(needed & ~(np.isfinite(column) & (column >= 0))) if known else ()
+            if len(bad):
+                raise TraceError(f"{self.place(bad[0])}: its {name} is missing, negative or not finite, while others have one")
         if self.open_loop:
             late = np.flatnonzero((np.diff(self.arrival_s) < 0) & ~self.is_first[1:])
             if late.size:
@@ -150,13 +154,13 @@ class Workload:
 
     @property
     def arrivals_known(self) -> bool:
-        """Whether it is known when sessions arrive."""
-        return not bool(np.isnan(self.arrival_s[0]))
+        """Whether it is known when sessions arrive, for any of them."""
+        return not bool(np.isnan(self.arrival_s).all())
 
     @property
     def gaps_known(self) -> bool:
-        """Whether think times are known."""
-        return not bool(np.isnan(self.gap_s).any())
+        """Whether think times are known: those of all turns that follow on one."""
+        return not bool(np.isnan(self.gap_s[~self.is_first]).any())
 
     def with_arrivals(self, arrival_s: np.ndarray) -> "Workload":
         """The same sessions, arriving at `arrival_s` (one per session, seconds); later turns follow after their think times."""

@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
+_LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
 
 
 def _reports_errors(command: Callable) -> Callable:
@@ -85,17 +86,80 @@ def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> li
     if trace is None and (format is not None or skip_bad):
         raise ConfigError("--format and --skip-bad go with --trace")
     given = {"trace": trace, "format": format}
-    settings = ["workload.{}='{}'".format(name, value.replace("'", "''")) for name, value in given.items() if value is not None]
+    settings = [f"workload.{name}={_quoted(value)}" for name, value in given.items() if value is not None]
     return settings + ["workload.skip_bad=true"] * skip_bad
 
 
-@app.command("list", epilog="Examples:  kvplan list models   |   kvplan list eviction")
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+trace_app = typer.Typer(help="Describe, convert and generate workloads.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(trace_app, name="trace")
+
+
+@trace_app.command(
+    epilog="Examples:  kvplan trace describe mooncake.jsonl --model llama-3.1-8b   |   kvplan trace describe sharegpt.json --figure d.png   |  "
+    " kvplan trace describe --set workload.sessions=10000"
+)
 @_reports_errors
-def list_(kind: Annotated[str, typer.Argument(help="models, hardware, gpus, ssds, prices, presets, settings, formats, eviction, …")]) -> None:
-    """Show the catalogue: what a configuration can name, with sources."""
+def describe(
+    trace: Annotated[str | None, typer.Argument(metavar="[TRACE]", help="A file or folder; without one, generated sessions.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and count them.")] = False,
+    model: Annotated[str, typer.Option(help="Whose KV bytes and window to count in: a catalogue name or a config.json.")] = "llama-2-13b",
+    ttl_s: Annotated[float, typer.Option(min=1e-3, help="How long KV shall be kept, in seconds.")] = 3600.0,
+    set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw a picture there (PNG).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
+) -> None:
+    """Say what a workload means to somebody who sizes a KV cache: lengths, gaps, how much is reused, and what holds it."""
+    from sim.cli import trace as commands
+
+    commands.describe([*_trace_settings(trace, format, skip_bad), f"model={_quoted(model)}", *(set or [])], ttl_s, json, figure)
+
+
+@trace_app.command(
+    epilog="Examples:  kvplan trace convert burst.csv burst.parquet   |   kvplan trace convert mooncake.jsonl busy.csv --set"
+    " workload.rescale.rate=2"
+)
+@_reports_errors
+def convert(
+    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A file or folder in any known format.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The table to write: .parquet, or .csv (without block hashes).")],
+    format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and count them.")] = False,
+    set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
+) -> None:
+    """Turn a trace into kvplan's own table, rescaled or resampled if settings under workload.rescale say so."""
+    from sim.cli import trace as commands
+
+    commands.convert([*_trace_settings(trace, format, skip_bad), *(set or [])], out)
+
+
+@trace_app.command(epilog="Examples:  kvplan trace generate day.parquet --set workload.sessions=50000   |   kvplan trace generate p.csv paper-13b")
+@_reports_errors
+def generate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The table to write: .parquet or .csv.")],
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
+) -> None:
+    """Draw the workload of a configuration and write it as a table, times included."""
+    from sim.cli import trace as commands
+
+    commands.generate(config, set or [], out)
+
+
+@app.command("list", epilog="Examples:  kvplan list models   |   kvplan list hardware   |   kvplan list gpus --catalogue mine")
+@_reports_errors
+def list_(
+    kind: Annotated[str, typer.Argument(help=_LIST_HELP)],
+    catalogue: Annotated[str | None, typer.Option(help="A folder of your own entries, shown with the packaged ones.")] = None,
+) -> None:
+    """Show the catalogue: what a configuration can name, with units, sources and dates."""
     from sim.cli.listing import show
 
-    show(kind)
+    show(kind, catalogue)
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ from traces import Workload
 _PATIENCE_S = 2.0
 
 
-def turns_of(config: Config) -> Workload:
-    """The workload of a configuration, with a bar while a trace is read."""
+def turns_of(config: Config, **how) -> Workload:
+    """`build_workload`, with a bar while a trace is read."""
     with progress("reading" if config.workload.trace else "drawing sessions", "bytes") as report:
-        return build_workload(config, report)
+        return build_workload(config, report, **how)
 
 
 @contextmanager

@@ -14,19 +14,26 @@ from traces import TraceError, Workload, rescale
 from traces.generate import sharegpt
 
 
-def build_workload(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload:
+def build_workload(
+    config: Config, progress: Callable[[int, int], None] | None = None, any_length: bool = False, timed: bool = True
+) -> Workload:
     """The workload of a configuration. `progress(done, total)` is called in bytes while a trace is read.
 
+    With `any_length`, answers of a trace may be longer than the model's window. Without `timed`, times that a trace lacks stay unknown.
     Raises ConfigError and TraceError.
     """
     settings = config.workload
     if settings.trace is None:
         workload = _generated(config)
+    elif any_length:
+        workload = _read(settings, progress)
     else:
         window = plant(config).window  # a configuration that cannot run is refused before a long file is read
         workload = _within(_read(settings, progress), window, config)
-    workload = _timed(_rescaled(workload, config), config)
-    if settings.rescale.rate != 1:
+    workload = _rescaled(workload, config)
+    if timed:
+        workload = _timed(workload, config)
+    if settings.rescale.rate != 1 and workload.arrivals_known:
         workload = rescale.scaled_rate(workload, settings.rescale.rate)
     return workload
 

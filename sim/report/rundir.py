@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from sim.engine.run import Result
@@ -58,6 +59,31 @@ def write(result: Result, summary: dict, out: Path) -> None:
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_file(path: Path) -> None:
+    """Before long work: that `write_file` could write there. Raises OutputError."""
+    parent = _existing_parent(path)
+    if path.is_dir() or not parent.is_dir():
+        raise OutputError(f"cannot write {path}: {path if path.is_dir() else parent} is {'a' if path.is_dir() else 'not a'} folder")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"will not replace {path}: it is not a plain file")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {parent}")
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """A single file, whole or not at all: `write` gets a temporary name beside it, of the same suffix. Raises OutputError."""
+    check_file(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def dumps(summary: dict) -> str:

@@ -51,7 +51,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
             session = requests.session_of(requests.add(number, *turn["lengths"], math.nan, turn["gap_s"], turn["blocks"], session))
 
     source.each_json(take)
-    return requests.workload(sessions_from="files of one session each", left_out={"sessions_without_requests": empty})
+    return requests.workload(left_out={"sessions_without_requests": empty})
 
 
 def _turn(request: object, before: dict | None) -> dict:

@@ -54,7 +54,6 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
         if label not in sessions:
             sessions[label] = session
             tenants.append(str(row.get("tenant") or ""))
-            gap = 0.0
         latest[session] = arrival
         table.add(session, prompt, output, number, arrival, gap, dropped, row.get("blocks") or ())
 

@@ -45,7 +45,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     source.each_json(take)
     shared = requests.chain_by_prefix() if len(requests) else 0
     workload = requests.workload(
-        sessions_from="longest prefix of chunk hashes",
+        sessions_from="the longest prefix of chunk hashes",
         answers="not in the file, taken as one token: prefill and cache are measured, decoding is not",
         shared_prompt_tokens=shared,
     )

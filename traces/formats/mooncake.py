@@ -54,6 +54,6 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
 
     source.each_json(take)
     shared = 0 if named or not hashed else requests.chain_by_prefix()
-    workload = requests.workload(sessions_from="session_id" if named else "longest prefix of block hashes", shared_prompt_tokens=shared)
+    workload = requests.workload(sessions_from="session_id" if named else "the longest prefix of block hashes", shared_prompt_tokens=shared)
     clock.check_unit(workload, "ms")
     return workload

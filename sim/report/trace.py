@@ -1,0 +1,212 @@
+"""A described workload as text, as a picture, and in words that a planner can use."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from hwmodels.units import format_bytes, format_seconds
+from traces import Workload
+from traces.reuse import accesses
+
+_BAR = 40
+_COLUMNS = ("mean", "p10", "p50", "p90", "p95", "p99", "max")
+
+
+def print_description(found: dict, model: str) -> None:
+    """To stdout; plain text when that is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=110, no_color=True)
+    console.print(description(found, model))
+
+
+def description(found: dict, model: str) -> Group:
+    """Tables, a histogram and words."""
+    table = Table(title=_title(found), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right")
+    for label, key, show in _ROWS:
+        statistics = found[key] if key in found else found["reuse"][key]
+        if statistics is not None:
+            table.add_row(label, *(show(statistics[name]) for name in _COLUMNS))
+    notes = [Text(line) for line in words(found, model)]
+    notes += [Text(f"! {line}", style="yellow") for line in doubts(found, model)]
+    return Group(table, Text(""), *_histogram(found), *_kept(found), *notes)
+
+
+def words(found: dict, model: str) -> list[str]:
+    """What the figures mean for caching."""
+    share, kv, ttl = found["history_share"], found["kv"], found["ttl"]
+    verdict = "caching can pay" if share >= 0.5 else "caching may pay" if share >= 0.2 else "there is little to cache"
+    lines = [
+        f"{found['multi_turn_share']:.0%} of sessions have more than one turn; {share:.0%} of prefill work is history: {verdict}.",
+        f"In a mean hour {found['sessions_per_hour']['mean']:,.0f} distinct sessions have a turn, at most"
+        f" {found['sessions_per_hour']['max']:,.0f}.",
+        f"A session holds {format_bytes(kv['session_mean_bytes'])} of KV at its end in the mean"
+        f" ({kv['bytes_per_token']:,} B per token of {model}), all sessions together {format_bytes(kv['all_bytes'])}.",
+    ]
+    distance = found["reuse"]["distance_bytes"]
+    if distance is None:
+        return [*lines, "No turn resumes a session: no store of sessions can hit."]
+    hour = next((row for row in found["reuse"]["kept_for"] if row["seconds"] == 3600), found["reuse"]["kept_for"][-1])
+    lines += [
+        f"Half of the reuse comes within {format_seconds(found['gap_s']['p50'])}, 90 % within {format_seconds(found['gap_s']['p90'])};"
+        f" {format_bytes(hour['held_bytes'])} hold what comes back within {_span(hour['seconds'])} ({hour['reuse_share']:.0%} of the reuse).",
+        f"An LRU store hits half of the resumed turns with {format_bytes(distance['p50'])}, 90 % with {format_bytes(distance['p90'])},"
+        f" all with {format_bytes(distance['max'])}; first turns never hit, so the ceiling is {found['resumed_turns'] / found['turns']:.0%} of"
+        " all turns.",
+        f"With a TTL of {_span(ttl['ttl_s'])}: DSpUT {ttl['dsput']:,} sessions; CCpUT {format_bytes(ttl['ccput_bytes'])} at a full window of"
+        f" {kv['window_tokens']:,} tokens each, {format_bytes(ttl['held_bytes'])} at their real sizes; {ttl['reuse_share']:.0%} of the reuse"
+        " comes in time.",
+    ]
+    return lines
+
+
+def doubts(found: dict, model: str) -> list[str]:
+    """What one should know before one trusts the figures."""
+    origin, lines = found["origin"], []
+    if "drawn" in origin:
+        lines.append(f"the source has no {origin['drawn']}: they are drawn as the configuration says (workload.arrival, workload.think_time)")
+    if found["loop"] == "closed":
+        lines.append("closed loop: answers take no time here, so reuse comes later on a real server")
+    if "think_times" in origin:
+        lines.append(f"think times are {origin['think_times']}")
+    if found["kv"]["turns_past_window_share"] > 0:
+        lines.append(
+            f"{found['kv']['turns_past_window_share']:.1%} of the turns pass the window of {model} ({found['kv']['window_tokens']:,} tokens);"
+            " bytes are for what fits"
+        )
+    if found["edited_share"] > 0:
+        lines.append(f"{found['edited_share']:.1%} of the resumed turns go on from less than the whole history (edited or compacted contexts)")
+    for key, text in _ORIGIN_NOTES.items():
+        if origin.get(key):
+            lines.append(text.format(origin[key]))
+    left_out = origin.get("left_out", {})
+    if left_out:
+        lines.append("left out: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items()))
+    return lines
+
+
+def draw(workload: Workload, found: dict, path: Path) -> None:
+    """Writes the picture: sessions, lengths, gaps, and the LRU curve. Raises OSError."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
+        _draw_turns(axes[0, 0], np.diff(workload.first_turn))
+        context = workload.history_tokens + workload.prompt_tokens
+        lengths = {"prompt": workload.prompt_tokens, "answer": workload.output_tokens, "prompt with history": context}
+        _draw_shares(axes[0, 1], lengths, "tokens", "Lengths")
+        gaps = accesses(workload).gap_s
+        _draw_shares(axes[1, 0], {"": np.maximum(gaps[~np.isnan(gaps)], 0.1)}, "seconds since the turn before", "Gaps between turns")
+        _draw_curve(axes[1, 1], found)
+        figure.savefig(path, dpi=130, format="png")
+        plt.close(figure)
+
+
+def _title(found: dict) -> str:
+    return f"{found['turns']:,} turns of {found['sessions']:,} sessions in {format_seconds(found['span_s'])} ({found['loop']} loop)"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2f}"
+
+
+_ROWS = [
+    ("turns per session", "turns_per_session", _count),
+    ("prompt, tokens", "prompt_tokens", _count),
+    ("answer, tokens", "output_tokens", _count),
+    ("context with answer, tokens", "context_tokens", _count),
+    ("gap between turns", "gap_s", format_seconds),
+    ("reuse distance", "distance_bytes", format_bytes),
+]
+_ORIGIN_NOTES = {
+    "answers": "answers are {}",
+    "input_tokens": "input tokens are {}",
+    "tokens": "token counts are {}",
+    "sessions_from": "sessions are found by {}",
+    "shared_prompt_tokens": "most requests share their first {} tokens, which a store of sessions cannot share",
+}
+
+
+def _span(seconds: float) -> str:
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= size and seconds % size == 0:
+            count = int(seconds // size)
+            return f"{'an' if name == 'hour' else 'a'} {name}" if count == 1 else f"{count} {name}s"
+    return format_seconds(seconds)
+
+
+def _histogram(found: dict) -> list[Text]:
+    if found["gap_s"] is None:
+        return []
+    rows, before = [Text("gaps between turns", style="bold")], 0.0
+    top = max(item["share"] for item in found["gap_histogram"])
+    for item in found["gap_histogram"]:
+        end = item["up_to_s"]
+        label = f"{_span(before)} and more" if end is None else f"under {_span(end)}"
+        rows.append(Text(f"  {label:<18}{'█' * round(_BAR * item['share'] / top):<{_BAR}} {item['share']:6.1%}"))
+        before = end or 0.0
+    return [*rows, Text("")]
+
+
+def _kept(found: dict) -> list[Text]:
+    if found["gap_s"] is None:
+        return []
+    rows = [Text("KV kept after its last use for", style="bold")]
+    for row in found["reuse"]["kept_for"]:
+        rows.append(
+            Text(
+                f"  {_span(row['seconds']):<12}{row['reuse_share']:>7.1%} of the reuse, {row['sessions']:>9,} sessions,"
+                f" {format_bytes(row['held_bytes']):>8} at most"
+            )
+        )
+    return [*rows, Text("")]
+
+
+def _draw_turns(axes, turns: np.ndarray) -> None:
+    top = int(np.percentile(turns, 99))
+    values, counts = np.unique(np.minimum(turns, top), return_counts=True)
+    axes.bar(values, 100 * counts / len(turns), color="#2a6fbb", width=0.85)
+    axes.set_xlabel(f"turns per session ({top} and more in the last bar)" if turns.max() > top else "turns per session")
+    axes.set_ylabel("% of sessions")
+    axes.set_title("Sessions", loc="left")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="x", visible=False)
+
+
+def _draw_shares(axes, columns: dict[str, np.ndarray], unit: str, title: str) -> None:
+    for (label, values), colour in zip(columns.items(), ("#2a6fbb", "#e08a1e", "#2f9e6e"), strict=False):
+        if len(values):
+            ordered = np.sort(values)
+            pick = np.unique(np.linspace(0, len(ordered) - 1, 1000).astype(int))
+            axes.plot(ordered[pick], 100 * (pick + 1) / len(ordered), color=colour, label=label)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 101)
+    axes.set_xlabel(unit)
+    axes.set_ylabel("% at most")
+    axes.set_title(title, loc="left")
+    if any(columns):
+        axes.legend(frameon=False)
+
+
+def _draw_curve(axes, found: dict) -> None:
+    curve = found["lru_curve"]
+    if curve:
+        size = np.array([point["capacity_bytes"] for point in curve]) / 1e9
+        axes.plot(size, [100 * point["turn_hit_rate"] for point in curve], color="#2a6fbb", label="of all turns")
+        axes.plot(size, [100 * point["history_hit_rate"] for point in curve], color="#e08a1e", label="of history tokens")
+        axes.legend(frameon=False)
+        axes.set_xscale("log")
+    axes.set_ylim(0, 101)
+    axes.set_xlabel("capacity, GB")
+    axes.set_ylabel("LRU hits, %")
+    axes.set_title("LRU store of sessions (no server simulated)", loc="left")

@@ -1,0 +1,382 @@
+"""Every trace format: its own example, how requests become sessions, what is refused, and files that are compressed, split or broken."""
+
+import csv
+import gzip
+import io
+import json
+import random
+
+import numpy as np
+import pytest
+
+import traces
+from traces import TraceError, fields
+from traces.formats import canonical
+from traces.source import BadRecord, Source
+
+FORMATS = traces.known_formats()
+REAL = {
+    "mooncake_conversation.jsonl": "mooncake",
+    "azure_llm_2023_conv.csv": "azure",
+    "sharegpt_v3_sample_300.json": "sharegpt",
+    "agentic_coding": "agentic",
+}
+
+
+def put(tmp_path, text, name="trace"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def lines(*records):
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def mooncake(at_ms, length, output=10, ids=None, **more):
+    blocks = ids if ids is not None else list(range(-(-length // 512)))
+    return {"timestamp": at_ms, "input_length": length, "output_length": output, "hash_ids": blocks, **more}
+
+
+# --- the contract of every format -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_found_by_its_example_and_by_no_other(tmp_path, name):
+    head = Source(put(tmp_path, FORMATS[name].EXAMPLE)).head()
+    assert [other for other, module in FORMATS.items() if module.detect(head)] == [name]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_offers_what_it_says(tmp_path, name):
+    module = FORMATS[name]
+    table = traces.read(put(tmp_path, module.EXAMPLE))
+    assert table.origin["format"] == name
+    assert ("block hashes" in module.OFFERS) == (table.blocks is not None) or name == "canonical"
+    assert ("times" in module.OFFERS) == table.arrivals_known or name == "aiperf"
+    assert ("tenants" in module.OFFERS) == (table.tenant is not None)
+    assert not ("think times" in module.OFFERS and not table.gaps_known)
+    assert "text" not in module.OFFERS or "tokens" in table.origin
+    assert table.record is not None and table.record.min() >= 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+def test_compressed_files_are_read_as_they_are(tmp_path, name, packing):
+    import pyarrow
+
+    plain = traces.read(put(tmp_path, FORMATS[name].EXAMPLE))
+    packed = pyarrow.compress(FORMATS[name].EXAMPLE.encode(), codec=packing, asbytes=True)
+    other = traces.read(put(tmp_path, packed, "packed"))
+    assert other.prompt_tokens.tolist() == plain.prompt_tokens.tolist()
+    assert other.open_loop == plain.open_loop
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("field", ["missing", "nan", "negative", "text", "huge"])
+def test_every_field_of_every_format_is_checked(tmp_path, name, field):
+    """Any one number of the example made impossible: the reader refuses it by record and name, or did not need it."""
+    bad = {"nan": float("nan"), "negative": -7, "text": "x", "huge": 10**12}
+    example = FORMATS[name].EXAMPLE
+    if example.startswith(("{", "[")):
+        whole = example.startswith("[") or name == "agentic"
+        records = [json.loads(example)] if whole else [json.loads(line) for line in example.splitlines()]
+        places = [place for place in _numbers(records) if place[-1] not in ("turn", "parent_chat_id", "chat_id", "t", "id")]
+        texts = []
+        for place in places:
+            changed = json.loads(json.dumps(records))
+            target = changed
+            for key in place[:-1]:
+                target = target[key]
+            if field == "missing":
+                del target[place[-1]]
+            else:
+                target[place[-1]] = bad[field]
+            texts.append((place[-1], "\n".join(map(json.dumps, changed))))
+    else:
+        rows = list(csv.DictReader(io.StringIO(example)))
+        texts = []
+        for column in rows[0]:
+            changed = [dict(row) for row in rows]
+            changed[-1][column] = "" if field == "missing" else str(bad[field])
+            out = io.StringIO()
+            writer = csv.DictWriter(out, rows[0])
+            writer.writeheader()
+            writer.writerows(changed)
+            texts.append((column, out.getvalue()))
+    refused = 0
+    for column, text in texts:
+        try:
+            traces.read(put(tmp_path, text), name)
+        except TraceError as error:
+            refused += 1
+            assert "record" in str(error) or "taken as" in str(error), (column, str(error))
+    assert refused or name in ("sharegpt", "openai")
+
+
+def _numbers(value, place=()):
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in _numbers(item, (*place, key))]
+    if isinstance(value, list):
+        return [found for key, item in enumerate(value) for found in _numbers(item, (*place, key)) if place[-1:] != ("hash_ids",)]
+    return [place] if isinstance(value, int | float) else []
+
+
+# --- requests become sessions -----------------------------------------------------------------------------------------------------
+
+
+def test_mooncake_sessions_are_the_longest_prefixes(tmp_path):
+    text = lines(
+        mooncake(0, 1100, 50, [1, 2, 3]),
+        mooncake(10_000, 1500, 50, [1, 4, 5]),
+        mooncake(60_000, 1300, 40, [1, 2, 6]),  # goes on from the first: 1100 + 50, then 150 new
+        mooncake(90_000, 1700, 40, [1, 4, 5, 7]),  # the second: full blocks 1 and 4
+        mooncake(99_000, 1300, 40, [1, 2, 9]),  # the third has 2 full blocks, 1 2
+    )
+    table = traces.read(put(tmp_path, text))
+    assert table.session.tolist() == [0, 0, 0, 1, 1]
+    assert table.prompt_tokens.tolist() == [1100, 150, 1, 1500, 150]
+    assert table.history_tokens.tolist() == [0, 1150, 1299, 0, 1550]
+    assert table.dropped_tokens.tolist() == [0, 0, 41, 0, 0]
+    assert table.arrival_s.tolist() == [0, 60, 99, 10, 90] and table.open_loop
+    assert table.blocks.ids[table.blocks.first[1] : table.blocks.first[2]].tolist() == [1, 2, 6]
+
+
+def test_a_compacted_context_keeps_what_its_blocks_share(tmp_path):
+    requests = [
+        {"t": 0, "in": 320, "out": 30, "hash_ids": [1, 2, 3, 4, 5], "think_time": 0},
+        {"t": 9, "in": 200, "out": 30, "hash_ids": [1, 2, 9], "think_time": 4},
+    ]
+    table = traces.read(put(tmp_path, json.dumps({"id": "a", "block_size": 64, "requests": requests})))
+    assert table.history_tokens.tolist() == [0, 128] and table.prompt_tokens.tolist() == [320, 72]
+    assert table.dropped_tokens.tolist() == [0, 350 - 128]
+    assert table.gap_s.tolist() == [0, 4] and not table.open_loop
+
+
+def test_the_extended_mooncake_form_names_sessions_and_delays(tmp_path):
+    text = lines(
+        {"session_id": "a", "timestamp": 0, "input_length": 100, "output_length": 10},
+        {"session_id": "b", "timestamp": 500, "input_length": 90, "output_length": 10},
+        {"session_id": "a", "delay": 2500, "input_length": 160, "output_length": 10},
+        {"session_id": "b", "delay": 1000, "input_length": 150, "output_length": 10},
+    )
+    table = traces.read(put(tmp_path, text))
+    assert table.session.tolist() == [0, 0, 1, 1] and table.prompt_tokens.tolist() == [100, 50, 90, 50]
+    assert table.gap_s.tolist() == [0, 2.5, 0, 1] and not table.open_loop
+
+
+def test_lengths_without_hashes_that_never_grow_are_new_tokens(tmp_path):
+    text = lines(*({"session_id": "a", "timestamp": 60_000 * i, "input_length": 100, "output_length": 10} for i in range(4)))
+    table = traces.read(put(tmp_path, text))
+    assert table.history_tokens.tolist() == [0, 110, 220, 330]
+    assert "new tokens only" in table.origin["input_tokens"]
+
+
+def test_a_second_child_begins_a_session(tmp_path):
+    def chat(chat, parent, at, length, turn, ids):
+        return {"chat_id": chat, "parent_chat_id": parent, "timestamp": at, "input_length": length, "output_length": 4, "type": "t", "turn": turn,
+                "hash_ids": ids}  # fmt: skip
+
+    text = lines(
+        chat(1, -1, 0, 16, 1, [1]), chat(2, 1, 50, 32, 2, [1, 2]), chat(3, 1, 90, 48, 2, [1, 3, 4]), chat(4, 77, 99, 16, 5, [9])
+    )
+    table = traces.read(put(tmp_path, text))
+    assert table.session.tolist() == [0, 0, 1, 2]
+    assert table.prompt_tokens.tolist() == [16, 12, 48, 16]
+    assert table.origin["left_out"] == {"links_of_second_children": 1, "parents": 1}
+
+
+def test_burstgpt_has_think_times_from_elapsed_times(tmp_path):
+    table = traces.read(put(tmp_path, FORMATS["burstgpt"].EXAMPLE))
+    assert table.gap_s.tolist() == [0, 37.5, 0] and table.opened().open_loop
+    assert table.tenant.tolist() == ["Conversation log", "API log"]
+
+
+def test_a_folder_is_one_trace_and_its_files_are_of_one_format(tmp_path):
+    (tmp_path / "logs").mkdir()
+    one = json.loads(FORMATS["agentic"].EXAMPLE)
+    for index in range(3):
+        put(tmp_path / "logs", json.dumps({**one, "id": index}), f"{index}.json")
+    assert traces.read(tmp_path / "logs").sessions == 3
+    put(tmp_path / "logs", FORMATS["azure"].EXAMPLE, "x.csv")
+    with pytest.raises(TraceError, match="mixed formats"):
+        traces.read(tmp_path / "logs")
+
+
+def test_open_and_closed_loops(tmp_path):
+    open_loop = traces.read(put(tmp_path, FORMATS["mooncake"].EXAMPLE))
+    closed = open_loop.closed()
+    assert open_loop.open_loop and not closed.open_loop
+    assert closed.gap_s.tolist() == [0, 5] and "answers included" in closed.origin["think_times"]
+    with pytest.raises(TraceError, match="replay it closed"):
+        traces.read(put(tmp_path, FORMATS["agentic"].EXAMPLE)).opened()
+
+
+# --- what would be silently wrong -------------------------------------------------------------------------------------------------
+
+
+def _chat_log(scale):
+    return [mooncake(scale * 20_000 * i, 600 + 60 * i, 50, [i // 512, *range(1, -(-(600 + 60 * i) // 512))]) for i in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (lines(*_chat_log(1e-3)), "taken as milliseconds.*are the times in seconds"),
+        (lines(*_chat_log(1e5)), "which unit"),
+        (lines(mooncake(0, 600, 10, list(range(38)))), "record 1: 38 blocks .* are about 16 tokens a block; this format has 512"),
+        (lines(mooncake(0, 600), mooncake(9000, 1600, 10, [0])), "record 2: 1 blocks"),
+        (lines(mooncake(9000, 600), mooncake(0, 600)), "record 2: .*out of order"),
+        (lines(mooncake(0, 600, -1)), "record 1: `output_length` is -1, which is not within 1"),
+        (lines(mooncake(0, 600, float("nan"))), "record 1: `output_length` is nan, not a finite"),
+        (lines(mooncake(0, 600, 10**12)), "record 1: `output_length` is 1,000,000,000,000, which is not within"),
+        (lines(mooncake(0, 600, 1.5)), "not a whole number"),
+        (lines(mooncake(0, 600, True)), "not a number"),
+        (lines(mooncake(-5, 600)), "negative"),
+        (lines(mooncake(0, 600), {"messages": []}), r"record 2: has no `input_length`: the fields are 'messages' \(mixed formats\?\)"),
+        (lines(mooncake(0, 600), 7), "record 2: is not a Mooncake record"),
+        (lines(mooncake(0, 600)) + '{"timestamp": 5, "inp', "record 2: not valid JSON .*truncated"),
+        (lines(*({"session_id": "a", "turns": [{"input_length": 5, "output_length": 5}]} for _ in range(2))), "duplicate: record 1"),
+        (lines({"session_id": "a", "turns": [{"input_length": 5}]}), "turn 0: has no `output_length`"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-13-45,5,5\n", "record 1: `TIMESTAMP` is '2023-13-45', not a date"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,5\n", "record 1: has more or fewer fields"),
+        ("Timestamp,Request tokens,Response tokens,Total tokens\n1,5,5,11\n", "record 1: `Total tokens` is 11, not 5"),
+        ("session,prompt_tokens,output_tokens,arrival_s\na,5,5,9\na,5,5,3\n", "record 2: .*out of order"),
+    ],
+)
+def test_what_would_be_silently_wrong_is_refused(tmp_path, text, reason):
+    path = put(tmp_path, text)
+    with pytest.raises(TraceError, match=reason) as caught:
+        traces.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_bad_records_can_be_skipped_and_are_counted(tmp_path):
+    text = lines(mooncake(0, 600), mooncake(1, 600, -1), mooncake(2000, 600, 10, [1, 2, 3])) + "{broken\n" + lines(mooncake(3000, 700, 10, [5, 6]))
+    table = traces.read(put(tmp_path, text), skip_bad=True)
+    assert table.turns == 2
+    assert table.origin["left_out"] == {"bad_records": 3}
+    assert "record 2" in table.origin["first_bad_record"]
+
+
+def test_a_compressed_bomb_is_refused(tmp_path):
+    bomb = gzip.compress(b"[" + b" " * (200 << 20))
+    with pytest.raises(TraceError, match="unpacks to more than"):
+        traces.read(put(tmp_path, bomb), "sharegpt")
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 100_000, "[" + "9" * 100_000 + "]", '[{"conversations": [{"from": "human", "value": "\\ud800"}]}]'])
+@pytest.mark.parametrize("name", ["sharegpt", "mooncake", "agentic"])
+def test_deep_nesting_and_huge_numbers_are_refused(tmp_path, text, name):
+    with pytest.raises(TraceError):
+        traces.read(put(tmp_path, text), name)
+
+
+# --- kvplan's own tables ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_every_format_survives_conversion(tmp_path, name, suffix):
+    table = traces.read(put(tmp_path, FORMATS[name].EXAMPLE))
+    path = tmp_path / f"out{suffix}"
+    canonical.write(table, path)
+    again = traces.read(path)
+    for column in ("session", "prompt_tokens", "output_tokens", "arrival_s", "history_tokens"):
+        assert np.array_equal(getattr(again, column), getattr(table, column), equal_nan=column == "arrival_s"), column
+    assert again.open_loop == table.open_loop and again.gaps_known == table.gaps_known
+    if table.tenant is not None:
+        assert again.tenant.tolist() == table.tenant.tolist()
+    if table.blocks is not None and suffix == ".parquet":
+        assert again.blocks.ids.tolist() == table.blocks.ids.tolist() and again.blocks.block_tokens == table.blocks.block_tokens
+
+
+def test_broken_parquet_is_refused(tmp_path):
+    table = traces.read(put(tmp_path, FORMATS["mooncake"].EXAMPLE))
+    path = tmp_path / "t.parquet"
+    canonical.write(table, path)
+    with pytest.raises(TraceError, match="unreadable Parquet"):
+        traces.read(put(tmp_path, path.read_bytes()[:-50], "cut.parquet"))
+
+
+# --- the real files ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(sharegpt_sample):
+    return lambda name: sharegpt_sample.parent / name
+
+
+def test_mooncake_sessions_agree_with_an_independent_count(real):
+    """8,132 chains, 24 % multi-turn, gaps p50 126 s and p90 486 s by another reading of "longest prefix"."""
+    table = traces.read(real("mooncake_conversation.jsonl"))
+    turns = np.diff(table.first_turn)
+    gaps = np.diff(table.arrival_s)[~table.is_first[1:]]
+    assert table.turns == 12_031 and table.sessions == pytest.approx(8_132, rel=0.005)
+    assert (turns > 1).mean() == pytest.approx(0.24, abs=0.011)
+    assert np.median(gaps) == pytest.approx(126, rel=0.03) and np.quantile(gaps, 0.9) == pytest.approx(486, rel=0.03)
+
+
+def test_agentic_sessions_are_their_files(real):
+    table = traces.read(real("agentic_coding"))
+    assert (table.sessions, table.turns) == (16, 393)
+    total = sum(len(json.loads(file.read_text())["requests"]) for file in real("agentic_coding").glob("*.json"))
+    assert total == 393
+    lengths = [request["in"] for file in sorted(real("agentic_coding").glob("*.json")) for request in json.loads(file.read_text())["requests"]]
+    assert (table.history_tokens + table.prompt_tokens).tolist() == lengths
+
+
+def test_azure_is_one_turn_a_row(real):
+    table = traces.read(real("azure_llm_2023_conv.csv"))
+    assert table.sessions == table.turns == 19_366 and table.open_loop
+
+
+# --- fuzzing ----------------------------------------------------------------------------------------------------------------------
+
+INPUTS = 10_000
+
+
+def mutants(seeds: list[bytes], count: int, seed: int):
+    """`count` byte-level mutations: flips, cuts, repeats, splices of two seeds, and numbers replaced by absurd ones."""
+    rng = random.Random(seed)
+    absurd = [b"-1", b"1e999", b"NaN", b"1000000000000", b'"x"', b"null", b"[]", b"{}", b"0", b"\xff", b"9" * 400, b"[" * 300, b'{"a":' * 200]
+    for _ in range(count):
+        data = bytearray(rng.choice(seeds))
+        for _ in range(rng.randint(1, 4)):
+            place = rng.randrange(len(data) + 1)
+            kind = rng.randrange(5)
+            if kind == 0 and data:
+                data[place % len(data)] = rng.randrange(256)
+            elif kind == 1:
+                del data[place : place + rng.randint(1, 30)]
+            elif kind == 2:
+                data[place:place] = rng.choice(absurd)
+            elif kind == 3:
+                other = rng.choice(seeds)
+                start = rng.randrange(len(other))
+                data[place:place] = other[start : start + 60]
+            else:
+                data[place:place] = data[place : place + 40]
+        yield bytes(data)
+
+
+def survives(path, name, skip_bad):
+    try:
+        assert traces.read(path, name, skip_bad=skip_bad).turns >= 1
+    except TraceError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_readers_survive_mutated_files(tmp_path, name):
+    path = tmp_path / "t"
+    for index, data in enumerate(mutants([FORMATS[name].EXAMPLE.encode()], INPUTS // len(FORMATS), seed=len(name))):
+        path.write_bytes(data)
+        survives(path, name if index % 2 else None, skip_bad=index % 3 == 0)
+
+
+def test_fields_take_numbers_and_nothing_else():
+    assert fields.tokens({"n": "12"}, "n") == 12 and fields.tokens({"n": 3.0}, "n") == 3
+    for value in (True, None, "", "1.5", "inf", [], {}, 0, -1, 1e300, 10**400):
+        with pytest.raises(BadRecord):
+            fields.tokens({"n": value}, "n")
