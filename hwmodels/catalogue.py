@@ -1,48 +1,89 @@
-"""The catalogue: one YAML file per GPU, node, SSD class, model and price list, found by file name.
+"""The catalogue: one YAML file per GPU, link, SSD class, node, model and price list, found by file name.
 
-`load("node", "a100-80g-pcie4")` gives a validated, frozen entry; a path loads a file of the user's own. Errors name the file
-and the row, and an unknown name comes with the nearest known one.
+`load("node", "a100-80g-pcie4")` gives a validated, frozen entry; a path loads a file of the user's own, and `folder` adds a whole
+catalogue of the user's own: subfolders `gpu`, `link`, `ssd`, `node`, `models`, `prices` of YAML files, whose names must be new.
+Errors name the file and the row, and an unknown name comes with the nearest known one.
 """
 
 import difflib
+import time
+from collections.abc import Callable
 from functools import cache
+from os.path import getmtime, isdir
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from hwmodels import strictyaml
-from hwmodels.schema import Gpu, Model, Node, Prices, Ssd
+from hwmodels import hfconfig, strictyaml
+from hwmodels.schema import Gpu, Link, Node, Prices, Ssd
 
 _ROOT = Path(__file__).parent
 
-KINDS: dict[str, tuple[type[BaseModel], Path]] = {
-    "gpu": (Gpu, _ROOT / "hardware" / "gpu"),
-    "node": (Node, _ROOT / "hardware" / "node"),
-    "ssd": (Ssd, _ROOT / "hardware" / "ssd"),
-    "model": (Model, _ROOT / "models"),
-    "prices": (Prices, _ROOT / "prices"),
+KINDS: dict[str, tuple[Callable[[dict], Any], Path]] = {
+    "gpu": (Gpu.model_validate, _ROOT / "hardware" / "gpu"),
+    "link": (Link.model_validate, _ROOT / "hardware" / "link"),
+    "ssd": (Ssd.model_validate, _ROOT / "hardware" / "ssd"),
+    "node": (Node.model_validate, _ROOT / "hardware" / "node"),
+    "model": (hfconfig.read, _ROOT / "models"),
+    "prices": (Prices.model_validate, _ROOT / "prices"),
 }
-"""Kind of entry -> its schema and its folder."""
+"""Kind of entry -> what reads it, and its folder, whose last part is also the subfolder of a user's catalogue."""
 
 
 class CatalogueError(ValueError):
     """No such entry, or a file that is not what the schema asks for."""
 
 
-def names(kind: str) -> list[str]:
-    """Names of all entries of a kind, sorted."""
-    return sorted(path.stem for path in KINDS[kind][1].glob("*.yaml"))
+def names(kind: str, folder: str | None = None) -> list[str]:
+    """Names of all entries of a kind, sorted; with those of the user's `folder`. Raises CatalogueError when that is none."""
+    return sorted(_files(kind, folder))
 
 
-def load(kind: str, name: str):
-    """The entry of that name, or of the file at that path. Raises CatalogueError."""
+def load(kind: str, name: str, folder: str | None = None):
+    """The entry of that name, also from the user's `folder`, or of the file at that path. Raises CatalogueError."""
     if name.endswith((".yaml", ".yml", ".json")) or "/" in name:
         return _read(kind, Path(name))
-    if name not in names(kind):
-        near = difflib.get_close_matches(name, names(kind), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise CatalogueError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names(kind))}")
-    return _packaged(kind, name)
+    files = _files(kind, folder)
+    if name not in files:
+        raise CatalogueError(f"unknown {kind} {name!r}: {nearest(name, files)}known are {', '.join(sorted(files))}")
+    entry = _packaged(kind, name) if files[name].parent == KINDS[kind][1] else _read(kind, files[name])
+    if entry.name != name:
+        raise CatalogueError(f"{files[name]}: name is {entry.name!r}, but the file is {name!r}")
+    return entry
+
+
+def nearest(word: str, known) -> str:
+    """`"did you mean 'x'? "`, or nothing when no known word is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def _files(kind: str, folder: str | None) -> dict[str, Path]:
+    """Name -> file of every entry of a kind. Raises CatalogueError for a folder that is none, or that redefines an entry."""
+    packaged = _yaml_files(KINDS[kind][1])
+    if folder is None:
+        return packaged
+    _check_folder(folder)
+    own = _yaml_files(Path(folder) / KINDS[kind][1].name)
+    for name in own.keys() & packaged.keys():
+        raise CatalogueError(f"{own[name]}: kvplan's own catalogue has a {kind} {name!r}: give yours another name")
+    return packaged | own
+
+
+def _check_folder(folder: str) -> None:
+    """That a user's catalogue is a folder, and its subfolders are those that are looked into."""
+    if not isdir(folder):
+        raise CatalogueError(f"there is no catalogue folder {folder}")
+    known = [path.name for _, path in KINDS.values()]
+    for path in Path(folder).glob("[!.]*/"):
+        if path.name not in known:
+            hint = nearest(path.name, known)
+            raise CatalogueError(f"{path} is no part of a catalogue: {hint}its subfolders are {', '.join(known)}")
+
+
+def _yaml_files(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in folder.glob("*.yaml")}
 
 
 @cache
@@ -51,21 +92,26 @@ def _packaged(kind: str, name: str):
 
 
 def _read(kind: str, path: Path):
-    schema = KINDS[kind][0]
     try:
         data = strictyaml.load(path)
     except strictyaml.YamlError as error:
         raise CatalogueError(str(error)) from None
     if not isinstance(data, dict):
         raise CatalogueError(f"{path}: a {kind} file is a mapping of fields, this is not")
-    if path.suffix == ".json":
-        data = {"name": path.parent.name if path.name == "config.json" else path.stem, "source": str(path), **data}
-    elif schema is Model and (unknown := set(data) - set(Model.model_fields)):
-        raise CatalogueError(f"{path}: unknown key {sorted(unknown)[0]!r}")
+    if kind == "model" and path.suffix == ".json":
+        data |= _provenance(path)
+    elif kind == "model" and (unknown := set(data) - hfconfig.KEYS):
+        raise CatalogueError(f"{path}: unknown key {min(unknown)!r}")
     try:
-        return schema.model_validate(data)
+        return KINDS[kind][0](data)
     except ValidationError as error:
         raise CatalogueError(f"{path}: {explain(error)}") from None
+
+
+def _provenance(path: Path) -> dict[str, str]:
+    """What a config.json does not say of itself: its name is its folder's, its date that of the file."""
+    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    return {"name": name, "source": str(path), "date": time.strftime("%Y-%m", time.gmtime(getmtime(path)))}
 
 
 def explain(error: ValidationError) -> str:

@@ -3,8 +3,9 @@
     KV bytes per token = 2 · layers · kv_heads · head_dim · bytes              (MHA, GQA, MQA)
                        = layers · (kv_lora_rank + qk_rope_head_dim) · bytes    (MLA)
 
-Source: CachedAttention (USENIX ATC 2024) section 2; DeepSeek-V2 (arXiv 2405.04434) section 2.1 for MLA.
-Not modelled: scales of quantised caches, sliding windows (every layer keeps every token).
+Source: CachedAttention (USENIX ATC 2024) section 2; DeepSeek-V2 (arXiv 2405.04434) section 2.1 for MLA; Mixtral (arXiv 2401.04088)
+section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: scales of quantised caches and weights, sliding windows
+(every layer keeps every token), norms and biases.
 """
 
 from hwmodels.schema import DTYPE_BYTES, Model
@@ -22,8 +23,9 @@ def kv_bytes_per_token(model: Model) -> int:
 def hbm_kv_bytes_per_token(model: Model, gpus: int) -> int:
     """Bytes that one token's KV takes in the HBM of all ranks together.
 
-    Tensor parallelism splits KV heads over ranks and copies them where there are fewer heads than ranks; a latent (MLA)
-    is copied to every rank. Source: Megatron-LM (arXiv 1909.08053) and vLLM's GQA and MLA sharding.
+    Tensor parallelism splits KV heads over ranks and copies them where there are fewer heads than ranks; where the heads do not
+    divide evenly, every rank sets aside what the fullest one needs. A latent (MLA) is copied to every rank.
+    Source: Megatron-LM (arXiv 1909.08053) and vLLM's GQA and MLA sharding.
     """
     if model.kv_lora_rank is not None:
         return kv_bytes_per_token(model) * gpus
@@ -32,20 +34,45 @@ def hbm_kv_bytes_per_token(model: Model, gpus: int) -> int:
     return kv_bytes_per_token(model) // heads * heads_per_rank * gpus
 
 
-def layer_parameters(model: Model) -> int:
-    """Weights of the matrix products of one decoder layer (norms and biases are left out)."""
+def attention_parameters(model: Model) -> int:
+    """Weights of the projections of one layer's attention."""
     hidden, heads = model.hidden_size, model.num_attention_heads
-    if model.kv_lora_rank is not None:
-        nope, rope = model.qk_nope_head_dim or model.head_dim, model.qk_rope_head_dim
-        value = model.v_head_dim or model.head_dim
-        query_width = heads * (nope + rope)
-        rank = model.q_lora_rank
-        query = hidden * query_width if rank is None else hidden * rank + rank * query_width
-        latent = hidden * (model.kv_lora_rank + rope) + model.kv_lora_rank * heads * (nope + value)
-        attention = query + latent + heads * value * hidden
-    else:
-        attention = hidden * model.head_dim * (2 * heads + 2 * model.num_key_value_heads)
-    return attention + (3 if model.gated_mlp else 2) * hidden * model.intermediate_size
+    if model.kv_lora_rank is None:
+        return hidden * model.head_dim * (2 * heads + 2 * model.num_key_value_heads)
+    rank, query_width = model.q_lora_rank, heads * model.head_dim
+    query = hidden * query_width if rank is None else hidden * rank + rank * query_width
+    down = hidden * (model.kv_lora_rank + model.qk_rope_head_dim)
+    return query + down + expansion_parameters(model) + heads * model.v_head_dim * hidden
+
+
+def expansion_parameters(model: Model) -> int:
+    """Weights of one layer that turn the cached latent of a token into its keys and values (MLA); 0 where K and V are cached."""
+    if model.kv_lora_rank is None:
+        return 0
+    return model.kv_lora_rank * model.num_attention_heads * (model.head_dim - model.qk_rope_head_dim + model.v_head_dim)
+
+
+def _decoder_parameters(model: Model, experts: int) -> int:
+    """Weights of all decoder layers when `experts` routed experts of each layer that has them count."""
+    per_width = (3 if model.gated_mlp else 2) * model.hidden_size
+    dense_layers = model.num_hidden_layers - model.moe_layers
+    router = model.hidden_size * model.num_experts
+    mixture = per_width * (experts * model.moe_intermediate_size + model.shared_intermediate_size) + router
+    return (
+        model.num_hidden_layers * attention_parameters(model)
+        + dense_layers * per_width * model.intermediate_size
+        + model.moe_layers * mixture
+    )
+
+
+def decoder_parameters(model: Model) -> int:
+    """Weights of all decoder layers: what HBM holds."""
+    return _decoder_parameters(model, model.num_experts)
+
+
+def active_decoder_parameters(model: Model) -> int:
+    """Weights of the decoder layers that one token is multiplied with: of the routed experts only `num_experts_per_tok`."""
+    return _decoder_parameters(model, model.num_experts_per_tok)
 
 
 def embedding_parameters(model: Model) -> int:
@@ -55,9 +82,19 @@ def embedding_parameters(model: Model) -> int:
 
 def parameters(model: Model) -> int:
     """All weights but norms and biases."""
-    return model.num_hidden_layers * layer_parameters(model) + embedding_parameters(model)
+    return decoder_parameters(model) + embedding_parameters(model)
+
+
+def active_parameters(model: Model) -> int:
+    """As `parameters`, with the routed experts of one token only: the "active" count that model cards give."""
+    return active_decoder_parameters(model) + embedding_parameters(model)
+
+
+def decoder_bytes(model: Model) -> int:
+    """Bytes of the decoder layers, at the bits of a quantised weight."""
+    return decoder_parameters(model) * model.weight_bits // 8
 
 
 def weight_bytes(model: Model) -> int:
-    """Bytes of all weights together, at the model's dtype."""
-    return parameters(model) * DTYPE_BYTES[model.torch_dtype]
+    """Bytes of all weights together; embeddings keep the model's dtype."""
+    return decoder_bytes(model) + embedding_parameters(model) * DTYPE_BYTES[model.torch_dtype]

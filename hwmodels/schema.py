@@ -1,60 +1,158 @@
 """What the catalogue files may say.
 
-Every number of a GPU, an SSD, a node or a price list is a row `{value, unit, source}` (a `note` may follow); unknown keys,
-wrong units, non-finite and out-of-range numbers are refused with the path of the offending row. Model files use the names of
-HuggingFace `config.json`, so that a local config.json is itself a model file.
+Every number of a GPU, a link, an SSD, a node or a price list is a row `{value, unit, source}`; a `note` may follow, and a `date`
+where the row is older or newer than the `date` of its file. Unknown keys, wrong units, non-finite and out-of-range numbers are
+refused with the path of the offending row. Model files are read by `hwmodels.hfconfig`.
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from hwmodels import units
 
+YEAR_S = 365 * 86400.0
+"""Seconds of a year of service, as warranties and depreciation count it."""
+
+Date = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(pattern=r"^[12][0-9]{3}(-(0[1-9]|1[0-2]))?$"),
+]
+"""`2026-02` or `2026`: when a figure was published or looked up."""
+
 
 class Quantity(BaseModel):
-    """One sourced number."""
+    """One sourced number. After loading, `value` is SI, whatever the unit of the file was."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     value: float
     unit: str
     source: str = Field(min_length=3)
+    date: Date
     note: str = ""
 
+    @property
+    def text(self) -> str:
+        """The number in the unit of its file: `25 GB/s`."""
+        return _text(units.from_si(self.value, self.unit), self.unit)
 
-def _row(dimension: str, low: float = 0.0, high: float = math.inf, open_low: bool = True) -> Any:
+
+def _text(number: float, unit: str) -> str:
+    digits = format(Decimal(f"{number:.6g}"), "f")
+    return digits if unit == "1" else f"{digits} {unit}"
+
+
+def _checked(row: Quantity, dimension: str, low: float, high: float) -> float:
+    number = units.to_si(row.value, row.unit, dimension)
+    if not math.isfinite(number) or not low <= number <= high:
+        raise ValueError(f"{row.value} {row.unit} is out of range")
+    return number
+
+
+def _row(dimension: str, low: float, high: float, whole: bool = False) -> Any:
     def check(row: Quantity) -> Quantity:
-        number = units.to_si(row.value, row.unit, dimension)
-        if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
-            raise ValueError(f"{row.value} {row.unit} is out of range")
+        number = _checked(row, dimension, low, high)
+        if whole and number != int(number):
+            raise ValueError(f"{row.value} is not a whole number")
         return row.model_copy(update={"value": number})
 
     return Annotated[Quantity, AfterValidator(check)]
 
 
-Bytes = _row("bytes")
-BytesPerSecond = _row("bytes_per_s")
-FlopPerSecond = _row("flop_per_s")
-Seconds = _row("seconds", open_low=False)
-Share = _row("ratio", high=1.0)
-Count = _row("count")
-PerDay = _row("per_day")
-Years = _row("years")
-UsdPerSecond = _row("usd_per_s", open_low=False)
-UsdPerByteSecond = _row("usd_per_byte_s", open_low=False)
+Bytes = _row("bytes", 1, 1e18)
+BytesPerSecond = _row("bytes_per_s", 1e3, 1e18)
+FlopPerSecond = _row("flop_per_s", 1e6, 1e21)
+Seconds = _row("seconds", 0, 3600)
+Share = _row("ratio", 1e-6, 1)
+Count = _row("count", 1, 1e6, whole=True)
+PerDay = _row("per_day", 1e-6, 1e6)
+Years = _row("years", 1e-3, 1000)
 
 
-class _Entry(BaseModel):
+class Price(Quantity):
+    """A rent, or a purchase price with the `lifetime` over which it is written off. After loading, `value` is dollars per second.
+
+    Straight line: price / lifetime. Left out of a purchase price: power, interest, the server around the part, resale.
+    """
+
+    lifetime: Years | None = None
+
+    @property
+    def text(self) -> str:
+        """The price in the unit of its file: `5 USD/h`, or `18.8 USD/GB over 3 years`."""
+        if self.lifetime is None:
+            return super().text
+        years = self.lifetime.value
+        return f"{_text(units.from_si(self.value * years * YEAR_S, self.unit), self.unit)} over {years:g} years"
+
+
+def _price(rent: str, purchase: str) -> Any:
+    """A Price whose unit says which of the two it is: a rent has no lifetime, a purchase needs one."""
+
+    def check(row: Price) -> Price:
+        bought = row.unit in units.UNITS[purchase]
+        if bought and row.lifetime is None:
+            raise ValueError(f"a price in {row.unit} needs a lifetime in years")
+        if row.lifetime is not None and not bought:
+            raise ValueError(f"a lifetime goes with {', '.join(units.UNITS[purchase])}, not with {row.unit}")
+        seconds = row.lifetime.value * YEAR_S if bought else 1.0
+        return row.model_copy(update={"value": _checked(row, purchase if bought else rent, 0, 1e9) / seconds})
+
+    return Annotated[Price, AfterValidator(check)]
+
+
+UsdPerSecond = _price("usd_per_s", "usd")
+UsdPerByteSecond = _price("usd_per_byte_s", "usd_per_byte")
+
+
+class Entry(BaseModel):
+    """What every file of the catalogue has."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str
     description: str = ""
+    date: Date
+    """Of every row that has none of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date_rows(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "date" not in data:
+            return data
+        return {key: _dated(value, data["date"]) for key, value in data.items()}
+
+    def rows(self) -> Iterator[tuple[str, Quantity]]:
+        """(path, row) of every row, those of mappings included: `("gpus.a100-80g", row)`."""
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            found = {f"{field}.{key}": row for key, row in value.items()} if isinstance(value, dict) else {field: value}
+            yield from ((path, row) for path, row in found.items() if isinstance(row, Quantity))
 
 
-class Gpu(_Entry):
-    """One accelerator. After loading, every `.value` is SI."""
+def _dated(value: Any, date: Any) -> Any:
+    """`value` with the date in every row in it that has none; a row is a mapping with a `value`."""
+    if not isinstance(value, dict):
+        return value
+    filled = {key: _dated(each, date) for key, each in value.items()}
+    return {"date": date, **filled} if "value" in value else filled
+
+
+class Gpu(Entry):
+    """One accelerator."""
 
     peak_flops: FlopPerSecond
     """Dense 16-bit matrix peak."""
@@ -70,8 +168,16 @@ class Gpu(_Entry):
     """Launch and synchronisation time per decoder layer, whatever the batch."""
 
 
-class Ssd(_Entry):
-    """One class of drives, as sold."""
+class Link(Entry):
+    """One host link, as copies of many megabytes from and to pinned memory see it."""
+
+    host_to_device: BytesPerSecond
+    device_to_host: BytesPerSecond
+    latency: Seconds
+
+
+class Ssd(Entry):
+    """One class of drives, as sold. Bandwidths are of one drive."""
 
     read_bandwidth: BytesPerSecond
     write_bandwidth: BytesPerSecond
@@ -81,8 +187,8 @@ class Ssd(_Entry):
     warranty: Years
 
 
-class Node(_Entry):
-    """A server: identical GPUs, their interconnect, host links, and an SSD class."""
+class Node(Entry):
+    """A server: identical GPUs, their interconnect, host links, DRAM, and SSDs. `hwmodels.node` has its arithmetic."""
 
     gpu: str
     max_gpus: Count
@@ -90,85 +196,67 @@ class Node(_Entry):
     """All-reduce bus bandwidth per GPU, one way."""
     interconnect_latency: Seconds
     """Time of one all-reduce of no bytes."""
-    host_to_device: BytesPerSecond
-    """Effective bandwidth DRAM -> HBM of the whole node."""
-    device_to_host: BytesPerSecond
-    host_link_latency: Seconds
+    host_link: str
+    host_links: Count
+    """Links that carry data independently: 1 is one link that all GPUs share, `max_gpus` one link each."""
+    dram_bandwidth: BytesPerSecond | None = None
+    """What all host links together cannot exceed."""
+    max_dram: Bytes | None = None
     ssd: str
+    ssd_drives: Count
+    """Drives that are read and written in parallel."""
 
 
-class Prices(_Entry):
-    """What an hour of each resource costs."""
+class Prices(Entry):
+    """What a second of each resource costs."""
 
-    gpu: UsdPerSecond
-    """Per GPU."""
+    gpus: dict[str, UsdPerSecond] = Field(min_length=1)
+    """Per GPU, by its name."""
     dram: UsdPerByteSecond
     ssd: UsdPerByteSecond
 
 
-class Model(BaseModel):
-    """A decoder-only transformer, in the names of HuggingFace `config.json`. Unknown keys of a config.json are ignored;
-    kvplan's own model files are read with `strict_keys`."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
+@dataclass(frozen=True)
+class Model:
+    """A decoder-only transformer. `hwmodels.hfconfig` makes one of a HuggingFace `config.json`, whose names it keeps."""
 
     name: str
-    source: str = ""
-    model_type: str = "llama"
-    num_hidden_layers: int = Field(gt=0, le=10_000)
-    hidden_size: int = Field(gt=0, le=1_000_000)
-    num_attention_heads: int = Field(gt=0, le=100_000)
-    num_key_value_heads: int = Field(gt=0, le=100_000)
-    head_dim: int = Field(gt=0, le=100_000)
-    intermediate_size: int = Field(gt=0, le=10_000_000)
-    vocab_size: int = Field(gt=0, le=100_000_000)
-    max_position_embeddings: int = Field(gt=0, le=1_000_000_000)
-    torch_dtype: str = "bfloat16"
-    tie_word_embeddings: bool = False
-    gated_mlp: bool = True
+    source: str
+    date: str
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    """Width of a head's query and key."""
+    v_head_dim: int
+    """Width of a head's value."""
+    intermediate_size: int
+    """Width of the feed-forward part of a dense layer."""
+    vocab_size: int
+    max_position_embeddings: int
+    torch_dtype: str
+    """Of activations, embeddings and KV."""
+    weight_bits: int
+    """Of a weight in the decoder layers; embeddings have `torch_dtype`."""
+    tie_word_embeddings: bool
+    gated_mlp: bool
     """Gate, up and down projections (LLaMA); False: up and down only (Falcon)."""
-    kv_lora_rank: int | None = Field(default=None, gt=0)
-    qk_rope_head_dim: int | None = Field(default=None, gt=0)
-    qk_nope_head_dim: int | None = Field(default=None, gt=0)
-    v_head_dim: int | None = Field(default=None, gt=0)
-    q_lora_rank: int | None = Field(default=None, gt=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, data: Any) -> Any:
-        """The defaults that HuggingFace's own config classes apply."""
-        if not isinstance(data, dict):
-            return data
-        data = dict(data)
-        for unsupported in ("n_routed_experts", "num_local_experts", "num_experts"):
-            if data.get(unsupported):
-                raise ValueError(f"{unsupported}: mixture-of-experts models are not supported yet")
-        heads = data.get("num_attention_heads")
-        if data.get("num_key_value_heads") is None:
-            data["num_key_value_heads"] = 1 if data.get("multi_query") else heads
-        if data.get("head_dim") is None and _positive(heads) and _positive(data.get("hidden_size")):
-            data["head_dim"] = data["hidden_size"] // heads
-        if data.get("model_type") == "falcon":
-            data.setdefault("gated_mlp", False)
-            data.setdefault("intermediate_size", 4 * data.get("hidden_size", 0))
-            if data.get("new_decoder_architecture") and data.get("num_kv_heads"):
-                data["num_key_value_heads"] = data["num_kv_heads"]
-        data.setdefault("torch_dtype", data.get("dtype") or "bfloat16")
-        return data
-
-    @model_validator(mode="after")
-    def _check(self) -> "Model":
-        if self.torch_dtype not in DTYPE_BYTES:
-            raise ValueError(f"torch_dtype {self.torch_dtype!r} is not one of {', '.join(DTYPE_BYTES)}")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
-        if self.kv_lora_rank is not None and self.qk_rope_head_dim is None:
-            raise ValueError("kv_lora_rank is given without qk_rope_head_dim")
-        return self
+    moe_layers: int
+    """Decoder layers whose feed-forward part is a mixture of experts; 0 for a dense model."""
+    num_experts: int
+    """Routed experts of such a layer."""
+    num_experts_per_tok: int
+    moe_intermediate_size: int
+    """Width of one routed expert."""
+    shared_intermediate_size: int
+    """Width of all experts together that every token passes."""
+    kv_lora_rank: int | None
+    """Width of the latent that MLA caches instead of K and V; None for every other attention."""
+    qk_rope_head_dim: int
+    """Part of `head_dim` that MLA caches beside the latent; 0 without MLA."""
+    q_lora_rank: int | None
+    """Width through which MLA projects queries; None where it projects them at once."""
 
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
-
-
-def _positive(number: Any) -> bool:
-    return isinstance(number, int) and number > 0

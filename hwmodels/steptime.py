@@ -10,6 +10,14 @@ runs its matrix products at `gemm_efficiency · n / (n + n_half)` of peak with n
 130 tokens on an A100): memory-bound when small, compute-bound when large, no kink. A roofline with perfect overlap,
 max(read, arithmetic), is at most 2× faster, at n = n_half, and equal at both ends.
 
+**Mixture of experts.** `fixed` reads the weights of all experts, `per_token` multiplies with the active ones only. A step of n
+tokens with k of E experts each touches the share 1 − (1 − k/E)^n of them, if tokens choose evenly: 95 % at n = 3·E/k (12 tokens
+for Mixtral, 96 for DeepSeek-V3), so prefills and large batches read them all. Smaller decode batches read less than the form
+says (Mixtral at n = 1: 25 %) and come out too slow, by up to 2.8× for Mixtral against gpt-fast (`python -m validate micro`).
+
+**Quantised weights** are read at their own size and multiplied at the 16-bit peak, as weight-only kernels do; where the GPU
+multiplies in FP8 at twice that, prefill comes out up to twice too slow.
+
 **Left out:** wave quantisation, the output head in prefill (one token only, counted in decode), sampling, scheduler time on
 the CPU (`layer_overhead` is a flat sum), pipeline parallelism.
 
@@ -71,11 +79,12 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
     """StepTime of `model` under tensor parallelism over `gpus` GPUs of a node, from datasheet numbers and efficiencies.
 
     Two all-reduces per layer move 2(g−1)/g · hidden · bytes per token over the interconnect (ring; Megatron-LM). A history
-    token costs two passes over its KV in HBM: attention reads it, and decoupled positions read and write K, half of it.
+    token costs two passes over its KV in HBM: attention reads it, and decoupled positions read and write K, half of it. Under
+    MLA its keys and values are made of the latent again (DeepSeek-V2, arXiv 2405.04434, section 2.1).
     """
     layers = model.num_hidden_layers
     dtype = DTYPE_BYTES[model.torch_dtype]
-    layer_weights = layers * kvsize.layer_parameters(model)
+    output_head = model.vocab_size * model.hidden_size * dtype
     gemm = gpus * gpu.peak_flops.value * gpu.gemm_efficiency.value
     attention = gpus * gpu.peak_flops.value * gpu.attention_efficiency.value
     memory = gpus * gpu.hbm_bandwidth.value * gpu.hbm_efficiency.value
@@ -88,10 +97,10 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
         reduce_per_token = 2 * layers * ring_share * model.hidden_size * dtype / node.interconnect_bandwidth.value
     return StepTime(
         layers=layers,
-        fixed=(layer_weights * dtype + model.vocab_size * model.hidden_size * dtype) / memory + overhead,
-        per_token=2 * layer_weights / gemm + reduce_per_token,
-        per_pair=4 * layers * model.num_attention_heads * model.head_dim / attention,
-        per_history=2 * kv_read,
+        fixed=(kvsize.decoder_bytes(model) + output_head) / memory + overhead,
+        per_token=2 * kvsize.active_decoder_parameters(model) / gemm + reduce_per_token,
+        per_pair=2 * layers * model.num_attention_heads * (model.head_dim + model.v_head_dim) / attention,
+        per_history=2 * kv_read + 2 * layers * kvsize.expansion_parameters(model) / gemm,
         per_context=kv_read,
         source=f"roofline: {model.name} on {gpus} x {gpu.name}",
     )

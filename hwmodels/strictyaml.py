@@ -1,9 +1,10 @@
-"""YAML without its traps.
+"""YAML without its traps, and JSON.
 
 A safe loader that refuses duplicate keys, anchors and aliases (so no entity bombs), and everything implicit but plain
 numbers, `true`/`false` and `null`: `no` stays text, `1:30` stays text, and `3.35e12` is the number that it looks like.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,29 @@ def loads(text: str, where: str = "<text>") -> Any:
         raise YamlError(f"{where}: nested too deeply") from None
 
 
+def loads_json(text: str, where: str = "<text>") -> Any:
+    """Parse one JSON document, duplicate keys refused. Raises YamlError (file, reason)."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except ValueError as error:
+        raise YamlError(f"{where}: not valid JSON ({error})") from None
+    except RecursionError:
+        raise YamlError(f"{where}: nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
+    return found
+
+
 def load(path: Path) -> Any:
-    """Parse a YAML file. Raises YamlError, also when the file cannot be read."""
+    """Parse a YAML file, or by its suffix a JSON file. Raises YamlError, also when the file cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise YamlError(f"cannot read {path}: {reason}") from None
-    return loads(text, str(path))
+    return (loads_json if Path(path).suffix == ".json" else loads)(text, str(path))

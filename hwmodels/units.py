@@ -19,9 +19,11 @@ UNITS: dict[str, dict[str, float]] = {
     "seconds": _TIME,
     "usd_per_s": {"USD/h": 1 / 3600, "USD/s": 1.0},
     "usd_per_byte_s": {"USD/GB/h": 1e-9 / 3600, "USD/GiB/h": 1 / 2**30 / 3600},
+    "usd": {"USD": 1.0},
+    "usd_per_byte": {"USD/GB": 1e-9, "USD/GiB": 1 / 2**30, "USD/TB": 1e-12},
     "ratio": {"1": 1.0, "%": 0.01},
     "count": {"1": 1.0},
-    "per_day": {"1/day": 1.0},
+    "per_day": {"1/day": 1.0, "DWPD": 1.0},
     "years": {"years": 1.0},
 }
 """Dimension name -> unit -> factor to SI (SSD ratings stay per day and in years, as they are sold)."""
@@ -35,6 +37,14 @@ def to_si(value: float, unit: str, dimension: str) -> float:
         return value * UNITS[dimension][unit]
     except KeyError:
         raise ValueError(f"unit {unit!r} is not one of {', '.join(UNITS[dimension])}") from None
+
+
+def from_si(number: float, unit: str) -> float:
+    """The inverse of `to_si`; a unit has the same factor in every dimension that knows it. ValueError when none does."""
+    for known in UNITS.values():
+        if unit in known:
+            return number / known[unit]
+    raise ValueError(f"unit {unit!r} is unknown")
 
 
 def parse(text: str, dimension: str) -> float:

@@ -147,6 +147,8 @@ class Config(_Section):
     scheduler: Annotated[str, AfterValidator(_policy("scheduling"))] = "fcfs"
     store: Store = Store()
     prices: str = "paper-2024"
+    catalogue: str | None = None
+    """A folder of the user's own GPUs, links, SSDs, nodes, models and price lists, beside the packaged ones."""
     slo: Slo = Slo()
     warmup_turns: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1

@@ -89,7 +89,7 @@ def test_a_cached_turn_by_hand(workload):
     col = result.columns
     assert col["cached_tokens"].tolist() == [0, 1200] and col["tier"].tolist() == [-1, 0]
     compute = built.steps.prefill(50, 1200)
-    load = 1200 * built.kv_bytes / built.steps.layers / built.node.host_to_device.value + built.node.host_link_latency.value
+    load = 1200 * built.kv_bytes / built.steps.layers / built.host_to_device_bytes_per_s + built.host_link_latency_s
     layers = built.steps.layers
     end = 0.0
     for layer in range(1, layers + 1):  # the job heads the queue and starts at the same instant

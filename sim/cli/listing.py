@@ -3,62 +3,100 @@
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
-from hwmodels import catalogue, kvsize
+from hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth
+from hwmodels.units import format_bytes
 from sim import config as configuration
 from sim.policies.registry import KINDS, policies
 from traces import known_formats
 
 
-def show(kind: str) -> None:
-    """Prints the table of a kind. Raises ConfigError for an unknown one."""
+def show(kind: str, folder: str | None = None) -> None:
+    """Prints the table of a kind, with the entries of the user's `folder`. Raises ConfigError for an unknown kind, CatalogueError."""
     if kind not in _TABLES:
         raise configuration.ConfigError(f"nothing to list under {kind!r}: one of {', '.join(_TABLES)}")
-    columns, rows = _TABLES[kind]()
-    table = Table(*columns, box=None, pad_edge=False)
+    columns, rows = _TABLES[kind](folder)
+    *fixed, last = columns
+    table = Table(*(Column(name, no_wrap=True) for name in fixed), Column(last, overflow="fold"), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    available = console.width if console.is_terminal else _FILE_WIDTH
+    Console(highlight=False, width=max(available, _least_width([columns, *rows]))).print(table)
 
 
-def _models():
-    entries = [catalogue.load("model", name) for name in catalogue.names("model")]
-    return ("model", "parameters", "KV per token", "positions", "source"), [
+_FILE_WIDTH = 200
+_LAST_COLUMN = 30
+
+
+def _least_width(rows: list) -> int:
+    """Characters that keep every column but the last on one line; a narrower terminal wraps whole lines, not cells."""
+    *fixed, _ = zip(*rows, strict=True)
+    return sum(max(map(len, cells)) + 2 for cells in fixed) + _LAST_COLUMN
+
+
+def _entries(kind: str, folder: str | None) -> list:
+    return [catalogue.load(kind, name, folder) for name in catalogue.names(kind, folder)]
+
+
+def _models(folder: str | None):
+    return ("model", "parameters", "active", "KV per token", "positions", "date", "source"), [
         (
             m.name,
             f"{kvsize.parameters(m) / 1e9:.1f} B",
+            f"{kvsize.active_parameters(m) / 1e9:.1f} B",
             f"{kvsize.kv_bytes_per_token(m):,} B",
             f"{m.max_position_embeddings:,}",
+            m.date,
             m.source,
         )
-        for m in entries
+        for m in _entries("model", folder)
     ]
 
 
+def _hardware(folder: str | None):
+    """What a whole node has; its rows and their sources are under `nodes`."""
+    columns = ("node", "GPUs", "HBM", "all-reduce", "host links", "to device", "DRAM at most", "SSDs", "read", "write", "what it is")
+    rows = []
+    for node in _entries("node", folder):
+        gpu, link, ssd = (catalogue.load(*each, folder) for each in (("gpu", node.gpu), ("link", node.host_link), ("ssd", node.ssd)))
+        gpus = int(node.max_gpus.value)
+        to_device, _ = host_bandwidth(node, link, gpus)
+        read, write = ssd_bandwidth(node, ssd)
+        rows.append(
+            (
+                node.name,
+                f"{gpus} x {gpu.name}",
+                format_bytes(gpus * gpu.hbm.value),
+                node.interconnect_bandwidth.text,
+                f"{node.host_links.text} x {link.name}",
+                format_bytes(to_device) + "/s",
+                node.max_dram.text if node.max_dram is not None else "–",
+                f"{node.ssd_drives.text} x {ssd.name}",
+                format_bytes(read) + "/s",
+                format_bytes(write) + "/s",
+                node.description,
+            )
+        )
+    return columns, rows
+
+
 def _rows_of(kind: str):
-    def table():
+    def table(folder: str | None):
         rows = []
-        for name in catalogue.names(kind):
-            entry = catalogue.load(kind, name)
-            for field in type(entry).model_fields:
-                row = getattr(entry, field)
-                if hasattr(row, "source"):
-                    rows.append((name, field, _si(row.value), row.source + (f" ({row.note})" if row.note else "")))
-                elif field not in ("name", "description"):
-                    rows.append((name, field, str(row), ""))
-        return ("name", "field", "value (SI)", "source"), rows
+        for entry in _entries(kind, folder):
+            for path, row in entry.rows():
+                note = f" ({row.note})" if row.note else ""
+                rows.append((entry.name, path, row.text, row.date, row.source + note))
+        return (kind, "what", "value", "date", "source"), rows
 
     return table
 
 
-def _si(value: float) -> str:
-    return f"{value:.6g}"
-
-
 def _policies_of(kind: str):
-    def table():
+    def table(_folder: str | None):
         rows = []
         for name, policy in policies(kind).items():
             module = __import__(policy.__module__, fromlist=["_"])
@@ -68,12 +106,12 @@ def _policies_of(kind: str):
     return table
 
 
-def _formats():
+def _formats(_folder: str | None):
     rows = [(name, ", ".join(sorted(m.OFFERS)), (m.__doc__ or "").strip().splitlines()[0]) for name, m in known_formats().items()]
     return ("format", "offers", "what it is"), rows
 
 
-def _presets():
+def _presets(_folder: str | None):
     rows = []
     for name in configuration.presets():
         loaded = configuration.load(name)
@@ -82,7 +120,7 @@ def _presets():
     return ("preset", "model", "hardware", "GPUs", "DRAM", "SSD"), rows
 
 
-def _settings():
+def _settings(_folder: str | None):
     defaults = configuration.load("default").resolved()
     rows = []
     for path in configuration.paths():
@@ -96,8 +134,10 @@ def _settings():
 
 _TABLES: dict[str, Callable] = {
     "models": _models,
-    "hardware": _rows_of("node"),
+    "hardware": _hardware,
+    "nodes": _rows_of("node"),
     "gpus": _rows_of("gpu"),
+    "links": _rows_of("link"),
     "ssds": _rows_of("ssd"),
     "prices": _rows_of("prices"),
     "presets": _presets,

@@ -2,7 +2,20 @@
 
 from dataclasses import dataclass
 
-from hwmodels import CatalogueError, Gpu, Model, Node, Prices, Ssd, StepTime, catalogue, kvsize, roofline
+from hwmodels import (
+    CatalogueError,
+    Gpu,
+    Model,
+    Node,
+    Prices,
+    Ssd,
+    StepTime,
+    catalogue,
+    host_bandwidth,
+    kvsize,
+    roofline,
+    ssd_bandwidth,
+)
 from hwmodels.units import format_bytes, parse_bytes
 from sim.config import Config, ConfigError
 from traces import Workload
@@ -28,6 +41,16 @@ class Plant:
     """HBM bytes for the KV of running jobs."""
     tiers: tuple[tuple[str, int, int], ...]
     """(name, capacity, reserve) of the tiers that are switched on, fastest first."""
+    host_to_device_bytes_per_s: float
+    """Over all host links that the replica's GPUs use together."""
+    device_to_host_bytes_per_s: float
+    host_link_latency_s: float
+    ssd_read_bytes_per_s: float
+    """Of all drives together."""
+    ssd_write_bytes_per_s: float
+    ssd_latency_s: float
+    read_buffer: int
+    """HBM bytes that are filled before a job starts."""
     write_buffer: int
     piece: int
 
@@ -35,16 +58,20 @@ class Plant:
 def plant(config: Config) -> Plant:
     """Looks everything up. Raises ConfigError when an entry is unknown or the model does not fit."""
     try:
-        model = catalogue.load("model", config.model)
-        node = catalogue.load("node", config.hardware)
-        gpu = catalogue.load("gpu", node.gpu)
-        ssd = catalogue.load("ssd", node.ssd)
-        prices = catalogue.load("prices", config.prices)
+        model = catalogue.load("model", config.model, config.catalogue)
+        node = catalogue.load("node", config.hardware, config.catalogue)
+        gpu = catalogue.load("gpu", node.gpu, config.catalogue)
+        link = catalogue.load("link", node.host_link, config.catalogue)
+        ssd = catalogue.load("ssd", node.ssd, config.catalogue)
+        prices = catalogue.load("prices", config.prices, config.catalogue)
+        _check_prices(config, gpu, prices)
     except CatalogueError as error:
         raise ConfigError(str(error)) from None
     gpus, store = config.deployment.gpus, config.store
     if gpus > node.max_gpus.value:
         raise ConfigError(f"deployment.gpus is {gpus}, but {node.name} has {node.max_gpus.value:.0f}")
+    if node.max_dram is not None and parse_bytes(store.dram) > node.max_dram.value:
+        raise ConfigError(f"store.dram is {store.dram}, but {node.name} takes {node.max_dram.text} at most")
     window = config.deployment.window_tokens or model.max_position_embeddings
     if window > model.max_position_embeddings:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
@@ -72,6 +99,8 @@ def plant(config: Config) -> Plant:
             f" the read buffer {format_bytes(read_buffer)}, the write buffer {format_bytes(write_buffer)},"
             f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs or smaller buffers"
         )
+    to_device, to_host = host_bandwidth(node, link, gpus)
+    ssd_read, ssd_write = ssd_bandwidth(node, ssd)
     return Plant(
         model=model,
         node=node,
@@ -84,9 +113,26 @@ def plant(config: Config) -> Plant:
         window=window,
         hbm_budget=budget,
         tiers=tiers,
+        host_to_device_bytes_per_s=to_device,
+        device_to_host_bytes_per_s=to_host,
+        host_link_latency_s=link.latency.value,
+        ssd_read_bytes_per_s=ssd_read,
+        ssd_write_bytes_per_s=ssd_write,
+        ssd_latency_s=ssd.latency.value,
+        read_buffer=read_buffer,
         write_buffer=write_buffer,
         piece=max(1, parse_bytes(store.piece)),
     )
+
+
+def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:
+    """That the price list has the GPU. Raises ConfigError that names the lists that do."""
+    if gpu.name in prices.gpus:
+        return
+    folder = config.catalogue
+    others = [name for name in catalogue.names("prices", folder) if gpu.name in catalogue.load("prices", name, folder).gpus]
+    hint = f"set prices={' or prices='.join(others)}" if others else "add it to a price list of your own"
+    raise ConfigError(f"price list {prices.name} has no {gpu.name}, only {', '.join(prices.gpus)}: {hint}")
 
 
 def check(config: Config, built: Plant, workload: Workload) -> None:

@@ -73,7 +73,15 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
         "overflow_turns": int(col["overflow"].sum()),
         "skipped_saves": int(sums.get("skipped_saves", 0)),
         "cost_usd": run_cost_usd(
-            built.prices, gpus, busy_s, span_s, capacity.get("dram", 0), capacity.get("ssd", 0), output_tokens, context_tokens
+            built.prices,
+            built.gpu.name,
+            gpus,
+            busy_s,
+            span_s,
+            capacity.get("dram", 0),
+            capacity.get("ssd", 0),
+            output_tokens,
+            context_tokens,
         ),
         "ssd_wear": _wear(built, capacity.get("ssd", 0), sums.get("ssd.written", 0), span_s),
         "provenance": provenance(config, workload),
