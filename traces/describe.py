@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from traces.context import contexts
 from traces.reuse import accesses, active, stack_distances
 from traces.workload import Workload
 
@@ -25,6 +26,7 @@ def describe(
     turns = np.diff(workload.first_turn)
     history, prompt = workload.history_tokens, workload.prompt_tokens.astype(np.int64)
     context = history + prompt + workload.output_tokens
+    kept = sum(contexts(workload, window))
     resumed = ~workload.is_first
     seen = accesses(workload, kv_bytes, window)
     distances = stack_distances(seen, report)
@@ -54,9 +56,9 @@ def describe(
             "bytes_per_token": kv_bytes,
             "window_tokens": window,
             "turns_past_window_share": float((context > window).mean()),
-            "session_mean_bytes": float(np.minimum(context[ends], window).mean() * kv_bytes),
-            "session_max_bytes": int(np.minimum(context, window).max() * kv_bytes),
-            "all_bytes": int(np.minimum(context[ends], window).sum() * kv_bytes),
+            "session_mean_bytes": float(kept[ends].mean() * kv_bytes),
+            "session_max_bytes": int(kept.max() * kv_bytes),
+            "all_bytes": int(kept[ends].sum() * kv_bytes),
         },
         "reuse": {
             "distance_bytes": _statistics(distances[again]),

@@ -1,7 +1,7 @@
 """When and how far apart the turns of a session come: what a cache has to bridge, in seconds and in bytes, without simulating a server.
 
-Answers take no time here: in a closed loop a turn follows the one before after its think time alone. What a real server adds makes
-reuse distances in time longer, and hardly changes those in bytes.
+In a closed loop a turn follows the one before after its answer and the think time. Unless it is said how long answers take, they take no time
+here, which makes reuse distances shorter than a real server's.
 """
 
 import heapq
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from traces.context import contexts
 from traces.workload import Workload
 
 _REPORT_EVERY = 5000
@@ -31,16 +32,18 @@ class Accesses:
     """int64: units that the session holds after the turn."""
 
 
-def accesses(workload: Workload, unit: int = 1, window: int | None = None) -> Accesses:
-    """The turns of a workload with times. Sizes are contexts, cut to `window` tokens if it is given, times `unit` (bytes per token)."""
-    limit = np.iinfo(np.int64).max if window is None else window
-    history = np.minimum(workload.history_tokens, limit)
-    size = np.minimum(workload.history_tokens + workload.prompt_tokens + workload.output_tokens, limit)
+def accesses(workload: Workload, unit: int, window: int, answer_s: np.ndarray | float = 0.0) -> Accesses:
+    """The turns of a workload with times. Sizes are contexts, truncated to `window` tokens, times `unit` (bytes per token).
+    `answer_s`: seconds from a turn's arrival to the end of its answer (closed loop only)."""
+    history, prompt, output = contexts(workload, window)
+    size = history + prompt + output
     first = workload.first_turn
     if workload.open_loop:
         time = workload.arrival_s
     else:
-        since = np.cumsum(np.where(workload.is_first, 0.0, workload.gap_s))
+        answered = np.zeros(workload.turns)
+        answered[1:] = np.broadcast_to(answer_s, workload.turns)[:-1]
+        since = np.cumsum(np.where(workload.is_first, 0.0, workload.gap_s + answered))
         starts = first[:-1][workload.session]
         time = workload.arrival_s[starts] + since - since[starts]
     gap = np.diff(time, prepend=np.nan)

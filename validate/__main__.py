@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from validate import bench, micro, paper
+from validate import bench, micro, paper, reading
 
-CHECKS = {"micro": micro, "paper": paper, "bench": bench}
+CHECKS = {"micro": micro, "paper": paper, "bench": bench, "reading": reading}
 
 
 def main() -> int:

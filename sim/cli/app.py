@@ -94,6 +94,22 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+@app.command(epilog="Examples:  kvplan explain   |   kvplan explain paper-65b   |   kvplan explain --trace mooncake.jsonl --set model=llama-3.1-8b")
+@_reports_errors
+def explain(
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    trace: Annotated[str | None, typer.Option(help="Explain for this file instead of generated sessions.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
+    set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
+) -> None:
+    """Say what a configuration means before it runs: sizes, loading against recomputing, windows, what saturates first, cost."""
+    from sim.cli.explain import run
+
+    run(config, _trace_settings(trace, format, skip_bad) + (set or []), json)
+
+
 trace_app = typer.Typer(help="Describe, convert and generate workloads.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(trace_app, name="trace")
 

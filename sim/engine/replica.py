@@ -28,6 +28,7 @@ from sim.engine.plant import Plant
 from sim.metrics.recorder import Recorder
 from sim.policies.base import Scheduler
 from sim.store.sessions import Move, SessionStore
+from traces.context import fit
 
 _IDLE, _PREFILL, _DECODE, _STALL, _BOUNDARY = range(5)
 
@@ -84,11 +85,10 @@ class Replica:
         self._sync = config.store.save == "sync"
         self._embedded = config.store.positions == "embedded"
 
-        node, ssd = plant.node, plant.ssd
-        self.h2d = make_link("host_to_device", node.host_to_device.value, node.host_link_latency.value, plant.piece)
-        self.d2h = make_link("device_to_host", node.device_to_host.value, node.host_link_latency.value, plant.piece)
-        self.ssd_read = make_link("ssd_read", ssd.read_bandwidth.value, ssd.latency.value, plant.piece)
-        self.ssd_write = make_link("ssd_write", ssd.write_bandwidth.value, ssd.latency.value, plant.piece)
+        self.h2d = make_link("host_to_device", plant.host_to_device_bytes_per_s, plant.host_link_latency_s, plant.piece)
+        self.d2h = make_link("device_to_host", plant.device_to_host_bytes_per_s, plant.host_link_latency_s, plant.piece)
+        self.ssd_read = make_link("ssd_read", plant.ssd_read_bytes_per_s, plant.ssd_latency_s, plant.piece)
+        self.ssd_write = make_link("ssd_write", plant.ssd_write_bytes_per_s, plant.ssd_latency_s, plant.piece)
         self.links = [self.h2d, self.d2h, self.ssd_read, self.ssd_write]
         self.tier_names = [tier.name for tier in store.tiers] if store else []
         self._save_links = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}[(self.tier_names or ["hbm"])[0]]
@@ -203,14 +203,10 @@ class Replica:
 
     def _fit(self, turn: int) -> tuple[int, int, int, int]:
         """(history, prompt, output, HBM bytes) of a turn after truncation to the window; room is kept for the answer."""
-        window = self._window
         history = self.context[self._session_of[turn]]
         prompt, output = self._prompt[turn], self._output[turn]
-        if history + prompt + output > window:
-            prompt = min(prompt, window - 1)
-            output = min(output, window - prompt)
-            while history + prompt + output > window:
-                history -= -int(-history * self._ratio // 1)
+        if history + prompt + output > self._window:
+            history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
         return history, prompt, output, (history + prompt + output) * self._hbm_kv
 
     def _start_prefill(self, turn: int, fitted: tuple[int, int, int, int], now: float) -> None:

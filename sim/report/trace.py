@@ -78,7 +78,7 @@ def doubts(found: dict, model: str) -> list[str]:
     if found["kv"]["turns_past_window_share"] > 0:
         lines.append(
             f"{found['kv']['turns_past_window_share']:.1%} of the turns pass the window of {model} ({found['kv']['window_tokens']:,} tokens);"
-            " bytes are for what fits"
+            " they are truncated, and bytes are for what is left"
         )
     if found["edited_share"] > 0:
         lines.append(f"{found['edited_share']:.1%} of the resumed turns go on from less than the whole history (edited or compacted contexts)")
@@ -105,7 +105,7 @@ def draw(workload: Workload, found: dict, path: Path) -> None:
         context = workload.history_tokens + workload.prompt_tokens
         lengths = {"prompt": workload.prompt_tokens, "answer": workload.output_tokens, "prompt with history": context}
         _draw_shares(axes[0, 1], lengths, "tokens", "Lengths")
-        gaps = accesses(workload).gap_s
+        gaps = accesses(workload, 1, found["kv"]["window_tokens"]).gap_s
         _draw_shares(axes[1, 0], {"": np.maximum(gaps[~np.isnan(gaps)], 0.1)}, "seconds since the turn before", "Gaps between turns")
         _draw_curve(axes[1, 1], found)
         figure.savefig(path, dpi=130, format="png")

@@ -1,0 +1,126 @@
+"""An explained configuration as text."""
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from hwmodels.units import format_bytes, format_seconds
+
+_TIERS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
+
+
+def print_explanation(found: dict) -> None:
+    """To stdout; plain text when that is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120, no_color=True)
+    console.print(explanation(found))
+
+
+def explanation(found: dict) -> Group:
+    """Tables, words and warnings."""
+    parts = [Text(line) for line in _sizes(found)]
+    parts += [Text(""), _tiers(found), Text("")]
+    parts += [Text(f"Prefill of {found['points'][0]['prompt_tokens']:,} new tokens", style="bold"), _points(found)]
+    parts += [Text(line) for line in _break_even(found)]
+    rate = found["rate"]
+    title = f"At {rate['sessions_per_s']:.3g} sessions/s = {rate['turns_per_s']:.3g} turns/s a replica (means; full batches, no queueing)"
+    parts += [Text(""), Text(title, style="bold"), _demand(found)]
+    parts += [Text(line) for line in [*_saturation(found), *_money(found)]]
+    parts += [Text(f"! {warning}", style="yellow") for warning in found["warnings"]]
+    return Group(*parts)
+
+
+def _sizes(found: dict) -> list[str]:
+    model, hbm, turn = found["model"], found["hbm"], found["turn"]
+    return [
+        f"{model['name']} on {model['gpus']} GPUs of {model['hardware']}" + (f", {model['replicas']} replicas" * (model["replicas"] > 1)),
+        f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM), window {model['window_tokens']:,}"
+        f" tokens: {format_bytes(model['kv_bytes_per_token'] * model['window_tokens'])}",
+        f"  HBM {format_bytes(hbm['installed_bytes'])}: weights {format_bytes(model['weight_bytes'])}, read buffer"
+        f" {format_bytes(hbm['read_buffer_bytes'])}, write buffer {format_bytes(hbm['write_buffer_bytes'])}, left for KV"
+        f" {format_bytes(hbm['kv_bytes'])} = {hbm['kv_tokens']:,} tokens: {hbm['jobs']:.1f} mean jobs at once,"
+        f" {hbm['jobs_at_full_window']:.1f} at a full window",
+        f"  mean turn: {turn['prompt_tokens']:,.0f} new tokens after {turn['history_tokens']:,.0f} of history, answer"
+        f" {turn['output_tokens']:,.0f}; mean session: {turn['turns_per_session']:.1f} turns, {turn['session_tokens']:,.0f} tokens,"
+        f" {format_bytes(turn['session_bytes'])} of KV",
+    ]
+
+
+def _tiers(found: dict):
+    if not found["tiers"]:
+        return Text("No tier keeps KV: every turn recomputes its history.")
+    table = Table("tier", box=None, pad_edge=False)
+    for name in ("capacity", "kept free", "mean sessions", "full windows", "LRU serves"):
+        table.add_column(name, justify="right")
+    for name, tier in found["tiers"].items():
+        table.add_row(
+            _TIERS[name],
+            format_bytes(tier["capacity_bytes"]),
+            format_bytes(tier["kept_free_bytes"]),
+            f"{tier['sessions']:,.0f}",
+            f"{tier['sessions_at_full_window']:,.0f}",
+            f"{found['served'][name]:.0%} of history",
+        )
+    windows = found["windows"]
+    note = (
+        f"Look-ahead windows: L_pw {windows['prefetch_jobs']:,.0f} waiting jobs are fetched ahead, {windows['eviction_jobs']:,.0f} are kept"
+        f" (S_kv {format_bytes(windows['s_kv_bytes'])}; running jobs' pins make both smaller)."
+    )
+    return Group(table, Text(note))
+
+
+def _points(found: dict) -> Table:
+    table = Table("history", box=None, pad_edge=False)
+    for name in ("KV", "recompute", "from DRAM", "without buffer", "from SSD", "load DRAM", "load SSD", "break-even", "S_buf"):
+        table.add_column(name, justify="right")
+    for point in found["points"]:
+        table.add_row(
+            f"{point['history_tokens']:,}",
+            format_bytes(point["kv_bytes"]),
+            *(format_seconds(point[name]) for name in ("recompute_s", "with_dram_s", "with_dram_unbuffered_s", "with_ssd_s")),
+            *(format_seconds(point[name]) for name in ("load_dram_s", "load_ssd_s")),
+            f"{format_bytes(point['break_even_bytes_per_s'])}/s",
+            f"{format_bytes(point['s_buf_bytes'])} = {point['s_buf_layers']:.0f} layers",
+        )
+    return table
+
+
+def _break_even(found: dict) -> list[str]:
+    rates = [point["break_even_bytes_per_s"] for point in found["points"]]
+    return [
+        f"Loading beats recomputing above {format_bytes(min(rates))}/s to {format_bytes(max(rates))}/s (break-even, without any overlap)."
+        " S_buf is the read buffer that hides the load wholly."
+    ]
+
+
+def _demand(found: dict) -> Table:
+    table = Table("resource", box=None, pad_edge=False)
+    for name in ("per turn", "turns/s at most", "in use"):
+        table.add_column(name, justify="right")
+    for name, one in found["demand"]["resources"].items():
+        limit = "–" if one["turns_per_s"] is None else f"{one['turns_per_s']:,.2f}"
+        table.add_row(name, format_seconds(one["seconds_per_turn"]), limit, f"{one['utilization']:.0%}")
+    return table
+
+
+def _saturation(found: dict) -> list[str]:
+    demand = found["demand"]
+    first = demand["resources"][demand["first"]]
+    return [
+        f"{demand['first'][0].upper()}{demand['first'][1:]} saturates first, at {first['turns_per_s'] or 0:,.2f} turns/s"
+        f" ({first['utilization']:.0%} of it is asked for); decoding, which no cache shortens, is {format_seconds(demand['decode_s'])} of a"
+        f" turn's GPU time in batches of {demand['batch']}."
+    ]
+
+
+def _money(found: dict) -> list[str]:
+    cost = found["cost_usd_per_h"]
+    if not cost["storage"]:
+        return [f"A replica costs ${cost['gpus']:.2f} an hour in GPUs."]
+    line = (
+        f"A replica costs ${cost['gpus']:.2f} an hour in GPUs and ${cost['storage']:.2f} in DRAM and SSD ({cost['storage_share']:.0%}): the"
+        f" cache pays once it saves {cost['must_save_share']:.0%} of the GPU time of a busy replica; on this workload it saves"
+        f" {cost['seconds_saved_share']:.0%} per turn (at full batches)."
+    )
+    return [line]
