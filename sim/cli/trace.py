@@ -15,7 +15,7 @@ from traces.formats import canonical
 def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None) -> None:
     """Prints what a trace, or a generated workload, means to a planner."""
     loaded = configuration.load(None, overrides)
-    model = catalogue.load("model", loaded.model)
+    model = catalogue.load("model", loaded.model, loaded.catalogue)
     if figure is not None:
         rundir.check_file(figure)
     workload = turns_of(loaded, any_length=True)
