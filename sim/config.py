@@ -14,7 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hwmodels import strictyaml, units
 from hwmodels.catalogue import explain
 from sim.policies.registry import PolicyError, find
-from traces.generate.distributions import Arrival, LogNormal, Poisson, ThinkTime
+from traces.generate import laws
+from traces.generate.arrivals import Arrival, Poisson
+from traces.generate.distributions import LogNormal, ThinkTime
 
 
 class ConfigError(ValueError):
@@ -108,12 +110,21 @@ class Rescale(_Section):
 class WorkloadConfig(_Section):
     """Sessions from a generator, or from a trace file."""
 
-    kind: Literal["sharegpt"] = "sharegpt"
+    kind: Literal["sharegpt", "synthetic"] = "sharegpt"
+    """`sharegpt` draws from the published ShareGPT-90K distributions, `synthetic` from `turns`, `prompt_tokens` and `output_tokens`."""
     sessions: Annotated[int, Field(ge=1, le=100_000_000)] = 2000
     """Sessions to generate; a trace file has its own."""
     max_turns: Annotated[int, Field(ge=1)] = 40
     max_tokens: Annotated[int, Field(ge=2)] = 32_768
     length_correlation: Annotated[float, Field(ge=0, le=1)] = 0.15
+    turns: laws.Length = laws.Exponential(distribution="exponential", mean=5.0)
+    """Turns per session (kind synthetic), like the two below rounded to whole numbers of at least 1."""
+    prompt_tokens: laws.Length = laws.LogNormal(distribution="lognormal", median=30.0, sigma=1.5)
+    output_tokens: laws.Length = laws.LogNormal(distribution="lognormal", median=250.0, sigma=1.0)
+    system_prompt_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """A system prompt that begins every session; a store of sessions does not share it."""
+    tenants: dict[str, float] = {}
+    """Shares of the sessions by tenant, `{free: 0.8, pro: 0.2}`; empty keeps what a trace says."""
     trace: str | None = None
     """A file, or a folder of files, to replay instead of generated sessions."""
     format: str | None = None
@@ -209,7 +220,8 @@ def paths(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return found
 
 
-_FREE_FORM = ("workload.think_time.", "workload.arrival.")
+FREE_FORM = ("arrival", "think_time", "turns", "prompt_tokens", "output_tokens", "tenants")
+"""Settings of `workload` that are mappings whose keys depend on what they say."""
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -217,7 +229,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     path = path.strip()
     if not equals:
         raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
-    if path not in paths() and not path.startswith(_FREE_FORM):
+    if path not in paths() and not path.startswith(tuple(f"workload.{name}." for name in FREE_FORM)):
         raise ConfigError(f"--set {override}: unknown path {path!r}: {_hint(path, paths())}`kvplan list settings` shows all")
     try:
         value = strictyaml.loads(text, f"--set {override}")

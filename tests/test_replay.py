@@ -177,3 +177,45 @@ def test_selected_sessions_take_everything_along(open_trace):
     assert picked.record.tolist() == rows.tolist() and picked.tenant.tolist() == ["t7", "t3", "t7"]
     assert picked.blocks.ids.tolist() == np.stack([2 * rows, 2 * rows + 1], 1).ravel().tolist()
     assert picked.session.max() == 2
+
+
+# --- generators, by configuration -------------------------------------------------------------------------------------------------
+
+GENERATED = {
+    "gamma": ["workload.arrival.process=gamma", "workload.arrival.cv=3"],
+    "diurnal": ["workload.arrival.process=diurnal", "workload.arrival.amplitude=0.8", "workload.arrival.period_s=3600"],
+    "curve": ["workload.arrival={process: curve, points: [[0, 0.1], [300, 2], [600, 0.1]]}"],
+    "agentic gaps": ["workload.think_time={distribution: empirical, table: agentic-gaps}"],
+    "exponential": ["workload.think_time={distribution: exponential, mean_s: 9}"],
+    "synthetic": ["workload.kind=synthetic", "workload.turns={distribution: constant, value: 3}", "workload.prompt_tokens={distribution: constant, value: 70}"],
+    "quantiles": ["workload.kind=synthetic", "workload.output_tokens={distribution: empirical, points: [[0, 10], [0.5, 100], [1, 900]]}"],
+    "system prompt": ["workload.system_prompt_tokens=500"],
+    "tenants": ["workload.tenants={free: 3, pro: 1}"],
+}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generators_by_configuration(small, name, tmp_path):
+    settings_ = small(*GENERATED[name])
+    result = simulate(settings_)
+    assert result.summary["sessions"] == 60 and result.summary["provenance"]["loop"] == "closed"
+    assert config.validated(settings_.resolved()) == settings_
+    with pytest.raises(config.ConfigError):
+        small("workload.kind=synthetic", "workload.turns={distribution: empirical, points: [[0, 1], [1, 0]]}")
+
+
+def test_what_is_asked_for_is_generated(small):
+    synthetic = build_workload(small(*GENERATED["synthetic"]))
+    assert np.all(np.diff(synthetic.first_turn) == 3) and np.all(synthetic.prompt_tokens == 70)
+    plain, longer = build_workload(small()), build_workload(small("workload.system_prompt_tokens=500"))
+    assert np.array_equal(longer.prompt_tokens - plain.prompt_tokens, np.where(plain.is_first, 500, 0))
+    assert set(build_workload(small(*GENERATED["tenants"])).tenant) == {"free", "pro"}
+
+
+def test_arrivals_of_another_trace_are_replayed(small, tmp_path):
+    log = put(tmp_path, "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"2023-11-16 18:15:{s:02d},9,9\n" for s in (1, 4, 5)), "azure.csv")
+    table = build_workload(small(f"workload.arrival={{process: replayed, trace: '{log}'}}", "workload.sessions=5"))
+    assert table.arrival_s[table.is_first].tolist() == [0, 3, 4, 6, 9]
+    untimed_log = put(tmp_path, '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    with pytest.raises(TraceError):
+        build_workload(small(f"workload.arrival={{process: replayed, trace: '{untimed_log}'}}"))

@@ -55,10 +55,18 @@ def resampled(workload: Workload, sessions: int, rng: np.random.Generator) -> Wo
     picked = workload.select(rng.integers(0, workload.sessions, sessions))
     if not workload.arrivals_known:
         return picked
-    starts = np.sort(workload.arrival_s[workload.first_turn[:-1]])
-    span = np.ptp(starts) * len(starts) / max(len(starts) - 1, 1)
-    passes, place = np.divmod(np.arange(sessions), len(starts))
-    return _moved(picked, passes * span + starts[place])
+    return _moved(picked, repeated(workload.arrival_s[workload.first_turn[:-1]], sessions))
+
+
+def repeated(starts_s: np.ndarray, count: int) -> np.ndarray:
+    """Ascending: `count` start times from recorded ones in any order, one recorded span after the other, the first at 0.
+
+    A span is the time from the first start to the last, and one mean spacing.
+    """
+    starts = np.sort(starts_s) - np.min(starts_s)
+    span = starts[-1] * len(starts) / max(len(starts) - 1, 1)
+    passes, place = np.divmod(np.arange(count), len(starts))
+    return passes * span + starts[place]
 
 
 def _moved(workload: Workload, starts_s: np.ndarray) -> Workload:

@@ -11,7 +11,8 @@ from sim.config import Config, WorkloadConfig
 from sim.engine.plant import plant
 from sim.rng import stream
 from traces import TraceError, Workload, rescale
-from traces.generate import sharegpt
+from traces.generate import population, sharegpt, synthetic
+from traces.generate.arrivals import Replayed
 
 
 def build_workload(
@@ -30,7 +31,7 @@ def build_workload(
     else:
         window = plant(config).window  # a configuration that cannot run is refused before a long file is read
         workload = _within(_read(settings, progress), window, config)
-    workload = _rescaled(workload, config)
+    workload = _rescaled(_populated(workload, config), config)
     if timed:
         workload = _timed(workload, config)
     if settings.rescale.rate != 1 and workload.arrivals_known:
@@ -44,14 +45,29 @@ def _read(settings: WorkloadConfig, progress) -> Workload:
 
 
 def _generated(config: Config) -> Workload:
+    settings, rng = config.workload, stream(config.seed, "lengths")
+    limits = settings.max_turns, settings.max_tokens
+    if settings.kind == "sharegpt":
+        return sharegpt.generate(settings.sessions, rng, *limits, settings.length_correlation)
+    return synthetic.generate(settings.sessions, rng, settings.turns, settings.prompt_tokens, settings.output_tokens, *limits)
+
+
+def _populated(workload: Workload, config: Config) -> Workload:
     settings = config.workload
-    return sharegpt.generate(
-        settings.sessions,
-        stream(config.seed, "lengths"),
-        settings.max_turns,
-        settings.max_tokens,
-        settings.length_correlation,
-    )
+    if settings.system_prompt_tokens:
+        workload = population.with_system_prompt(workload, settings.system_prompt_tokens)
+    if settings.tenants:
+        workload = population.with_tenants(workload, settings.tenants, stream(config.seed, "tenants"))
+    return workload
+
+
+def _arrivals(config: Config, sessions: int) -> np.ndarray:
+    """Start times of the configuration's arrival process, in seconds; those of another trace when it says so."""
+    arrival = config.workload.arrival
+    if not isinstance(arrival, Replayed):
+        return arrival.sample(sessions, stream(config.seed, "arrivals"))
+    recorded = traces.read(Path(arrival.trace))
+    return arrival.sample_from(recorded.arrival_s[recorded.first_turn[:-1]], sessions)
 
 
 def _within(workload: Workload, window: int, config: Config) -> Workload:
@@ -85,7 +101,7 @@ def _timed(workload: Workload, config: Config) -> Workload:
     """Arrivals and think times, where the source has none, and the loop that the configuration asks for."""
     settings, drawn = config.workload, []
     if not workload.arrivals_known:
-        workload = workload.with_arrivals(settings.arrival.sample(workload.sessions, stream(config.seed, "arrivals")))
+        workload = workload.with_arrivals(_arrivals(config, workload.sessions))
         drawn.append("arrivals")
     elif settings.loop == "open":
         workload = workload.opened()

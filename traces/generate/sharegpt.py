@@ -11,13 +11,11 @@ With the default correlation 0.15 and no cut, 42 % of the sessions pass 2,048 to
 Left out: any relation between the number of turns and their lengths, trends within a session, text.
 """
 
-import csv
-from functools import cache
-from importlib import resources
-
 import numpy as np
 
-from traces.workload import TraceError, Workload, untimed
+from traces.generate import tables
+from traces.generate.limits import Drawn, draw_within
+from traces.workload import Workload, untimed
 
 SOURCE = "generator sharegpt: ShareGPT-90K quantiles (YitaoYuan/sharegpt-statistics)"
 TOKENS = "Llama-3.1 tokens, as published"
@@ -34,35 +32,18 @@ def generate(
 
     Raises TraceError when the limits leave out nearly everything.
     """
-    turns_left, parts = sessions, []
-    while turns_left > 0:
-        turns, prompt, output = _draw(max(turns_left, 1000), rng, length_correlation)
-        starts = np.cumsum(turns) - turns
-        within = (turns <= max_turns) & (np.add.reduceat(prompt + output, starts) <= max_tokens)
-        if within.mean() < 0.01:
-            raise TraceError(
-                f"fewer than 1 % of ShareGPT sessions are within {max_turns} turns and {max_tokens} tokens: raise the limits"
-            )
-        within &= np.cumsum(within) <= turns_left
-        rows = np.repeat(within, turns)
-        parts.append((turns[within], prompt[rows], output[rows]))
-        turns_left -= int(within.sum())
-    turns, prompt, output = (np.concatenate(column) for column in zip(*parts, strict=True))
+    turns, prompt, output = draw_within(
+        lambda count: _draw(count, rng, length_correlation), sessions, max_turns, max_tokens, "ShareGPT"
+    )
     return untimed(np.repeat(np.arange(sessions), turns), prompt, output, source=SOURCE, tokens=TOKENS)
 
 
-@cache
-def quantiles() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def quantiles() -> dict[str, tables.Table]:
     """Quantity -> (cdf, value), both ascending: the embedded table."""
-    text = resources.files("traces.generate").joinpath("sharegpt90k.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    table: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        table.setdefault(row["quantity"], []).append((float(row["cdf"]), float(row["value"])))
-    return {name: tuple(np.array(points).T) for name, points in table.items()}
+    return tables.read("sharegpt90k")
 
 
-def _draw(sessions: int, rng: np.random.Generator, correlation: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _draw(sessions: int, rng: np.random.Generator, correlation: float) -> Drawn:
     """Turns per session; prompt and output tokens per turn."""
     cdf, values = quantiles()["turns"]
     without_any = cdf[0]

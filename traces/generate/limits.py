@@ -1,0 +1,31 @@
+"""Sessions drawn until enough of them are within the limits."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from traces.workload import TraceError
+
+Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""int64: turns per session; prompt and output tokens per turn."""
+
+
+def draw_within(draw: Callable[[int], Drawn], sessions: int, max_turns: int, max_tokens: int, kind: str) -> Drawn:
+    """`sessions` sessions of at most `max_turns` turns and `max_tokens` tokens; others are left out and drawn anew.
+
+    Raises TraceError when the limits leave out nearly everything.
+    """
+    missing, parts = sessions, []
+    while missing > 0:
+        turns, prompt, output = draw(max(missing, 1000))
+        starts = np.cumsum(turns) - turns
+        within = (turns <= max_turns) & (np.add.reduceat(prompt + output, starts) <= max_tokens)
+        if within.mean() < 0.01:
+            raise TraceError(
+                f"fewer than 1 % of {kind} sessions are within {max_turns} turns and {max_tokens} tokens: raise the limits"
+            )
+        within &= np.cumsum(within) <= missing
+        rows = np.repeat(within, turns)
+        parts.append((turns[within], prompt[rows], output[rows]))
+        missing -= int(within.sum())
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

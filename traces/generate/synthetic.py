@@ -1,0 +1,50 @@
+"""Sessions whose turns, prompts and answers each follow a distribution of one's own.
+
+Values are rounded to whole numbers, at least 1, so the mean of small ones differs from what the distribution states. Sessions of
+more than `max_turns` turns or `max_tokens` tokens are left out and drawn anew, which makes both shorter than their distributions say.
+
+Left out: any relation between a session's turns, prompts and answers, trends within a session, text.
+"""
+
+import numpy as np
+
+from traces.generate.laws import Law
+from traces.generate.limits import Drawn, draw_within
+from traces.workload import MAX_TOKENS, Workload, untimed
+
+
+def generate(
+    sessions: int,
+    rng: np.random.Generator,
+    turns: Law,
+    prompt_tokens: Law,
+    output_tokens: Law,
+    max_turns: int = 40,
+    max_tokens: int = 32_768,
+) -> Workload:
+    """`sessions` sessions without times, from distributions of turns per session, of tokens per prompt, and per answer.
+
+    Raises TraceError when the limits leave out nearly everything.
+    """
+
+    longest = min(max_turns, max_tokens // 2)  # a turn has two tokens or more
+
+    def draw(count: int) -> Drawn:
+        drawn = np.minimum(_whole(turns, count, rng), longest + 1)  # one turn more than allowed is enough to be left out
+        rows = int(drawn.sum())
+        return drawn, _whole(prompt_tokens, rows, rng), _whole(output_tokens, rows, rng)
+
+    turns_drawn, prompt, output = draw_within(draw, sessions, max_turns, max_tokens, "synthetic")
+    settings = {"turns": turns, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    return untimed(
+        np.repeat(np.arange(sessions), turns_drawn),
+        prompt,
+        output,
+        source="generator synthetic",
+        tokens="drawn, not counted",
+        distributions={name: law.model_dump(mode="json", exclude_none=True) for name, law in settings.items()},
+    )
+
+
+def _whole(law: Law, count: int, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(np.rint(law.sample(count, rng)), 1, MAX_TOKENS).astype(np.int64)
