@@ -233,11 +233,17 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def _hears_ctrl_c():
+    """A shell's background job ignores it, and so do its children, unless they say otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_nothing(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "sim", "simulate", "paper-13b", "--set", "workload.sessions=30000", "--out", str(out)]
     environment = {**os.environ, "KVPLAN_GUARDS": "0"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=_hears_ctrl_c, **pipes)
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)

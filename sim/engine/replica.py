@@ -389,7 +389,7 @@ class Replica:
                 if end < self._next_end:
                     self._next_end = end
         for source, tier in self._demotes_from:
-            if tier.free < store.low_water[source] and self._demoting[source] is None:
+            if self._demoting[source] is None and (tier.free < store.low_water[source] or store.copies_due[source]):
                 move = store.next_demotion(source, now)
                 if move is not None:
                     self._demoting[source] = move

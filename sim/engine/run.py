@@ -8,6 +8,7 @@ import numpy as np
 from sim import guards
 from sim.config import Config
 from sim.engine.clock import ARRIVAL, Clock, Timer
+from sim.engine.knowledge import EngineKnowledge
 from sim.engine.link import Link
 from sim.engine.plant import Plant, check, plant
 from sim.engine.replica import Replica
@@ -89,15 +90,18 @@ class _Run:
         self._schedule_next_session()
 
     def _replica(self, config: Config, built: Plant, workload: Workload, longest_run) -> Replica:
-        queue = find("scheduling", config.scheduler)()
-        store = None
+        queue = find("scheduling", config.scheduler)(None)
+        store = knowledge = None
         if built.tiers:
+            knowledge = EngineKnowledge(self.clock, built, workload)
             store = SessionStore(
                 list(built.tiers),
                 workload.sessions,
                 find("eviction", config.store.eviction),
                 find("prefetch", config.store.prefetch)(),
                 queue,
+                find("write", config.store.write)(),
+                knowledge,
                 ttl_s=config.store.ttl_s,
                 rewrite_whole=config.store.ssd_write == "whole",
             )

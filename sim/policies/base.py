@@ -1,44 +1,97 @@
-"""What a policy is: an order, and nothing else.
+"""What a policy is: an order or a choice, and nothing else.
 
-The store owns bytes, membership, pins and the evict loop; the engine owns time. A policy is told what enters and leaves its order
-and is asked who is next. None of these calls may cost more than O(log n).
+The store owns bytes, membership, pins and the evict loop; the engine owns time. A policy is told what happens and is asked what should
+come next. No call may cost more than O(log n), and no question may change what a caller can see.
 
-`position` is the place of a session's waiting job in the job queue: a number, smaller is sooner; None when no job of the session
-waits. Policies that read it set `USES_QUEUE`, and are then told whenever it changes.
+A policy is made with a view of what it may look at. `NEEDS` declares what of it the policy uses beyond what is always there; what nobody
+needs is not worked out:
+
+- `queue`: places in the job queue, and word of their changes;
+- `costs`: seconds to recompute and to load a session's KV;
+- `future`: when a session's next turn will come, which no real server knows: for bounds;
+- `tenant`: whose session it is.
 """
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
+
+NEEDS = ("queue", "costs", "future", "tenant")
+
+
+class View(ABC):
+    """What an eviction policy may look at. Sessions are those in its tier."""
+
+    capacity: int
+    """Bytes of the tier."""
+    is_last: bool
+    """Whether what leaves the tier is lost: no tier below takes it."""
+
+    @abstractmethod
+    def size(self, session: int) -> int:
+        """Bytes that the tier holds of the session."""
+
+    @abstractmethod
+    def now_s(self) -> float:
+        """Simulated time; in a replay without a clock, the number of the access."""
+
+    @abstractmethod
+    def position(self, session: int) -> float | None:
+        """Place of the session's waiting job in the queue: smaller is sooner; None when no job waits. Needs `queue`."""
+
+    @abstractmethod
+    def recompute_s(self, session: int) -> float:
+        """Seconds to prefill the tokens whose KV the tier holds. Needs `costs`."""
+
+    @abstractmethod
+    def load_s(self, session: int) -> float:
+        """Seconds to bring the KV from this tier to the GPU over idle links. Needs `costs`."""
+
+    @abstractmethod
+    def next_use_s(self, session: int) -> float:
+        """When the session's next turn comes, or came if it waits; infinity when there is none. Needs `future`.
+
+        In a closed loop it is known once the turn before has ended.
+        """
+
+    @abstractmethod
+    def tenant(self, session: int) -> int:
+        """Number of the session's tenant, 0 when there are none. Needs `tenant`."""
 
 
 class Eviction(ABC):
     """The order in which a tier's sessions leave it. One instance per tier."""
 
     NAME: ClassVar[str]
-    USES_QUEUE: ClassVar[bool] = False
+    NEEDS: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, view: View) -> None:
+        self.view = view
 
     @abstractmethod
-    def insert(self, session: int, position: float | None) -> None:
-        """The session joins the order: it was just stored in the tier, or set aside by `remove` while it was in use."""
+    def insert(self, session: int) -> None:
+        """The session was stored in the tier, and joins the order."""
 
     @abstractmethod
     def remove(self, session: int) -> None:
-        """The session leaves the order, for good or for a while. Always one that is in it."""
+        """A session of the order has left the tier."""
 
     @abstractmethod
     def victim(self) -> int | None:
-        """The session in the order that should leave the tier next, None when there is none. Changes nothing a caller can see."""
+        """The session of the order that should leave the tier next; None when none should. Changes nothing a caller can see."""
 
-    def use(self, session: int, position: float | None) -> None:
-        """A turn of a session in the order has ended. By default it joins anew; an order that ignores use overrides this."""
+    def use(self, session: int) -> None:
+        """A turn of a session of the order has ended, and it was in the tier when the turn came. By default nothing changes."""
+
+    def expect(self, session: int) -> None:
+        """A job of a session of the order has joined the queue, has another place in it, or has ended. For those who need `queue`."""
+
+    def set_aside(self, session: int) -> None:
+        """A session of the order is in use just when it should leave: it leaves the order, until `restore`."""
         self.remove(session)
-        self.insert(session, position)
 
-    def reposition(self, session: int, position: float) -> None:
-        """A job of a session in the order has joined the queue. Called when `USES_QUEUE`."""
-
-    def forget(self, session: int) -> None:
-        """The session has left the tier for good. Called after `remove`."""
+    def restore(self, session: int) -> None:
+        """A session that was set aside may leave the tier again."""
+        self.insert(session)
 
 
 class Queue(ABC):
@@ -50,13 +103,15 @@ class Queue(ABC):
 
 
 class Prefetch(ABC):
-    """Which session to bring from SSD to DRAM next, ahead of its job."""
+    """Which session to bring from SSD to DRAM next, ahead of its job, and how long the job waits for that."""
 
     NAME: ClassVar[str]
+    LEAD_S: ClassVar[float] = 0.0
+    """Word of a turn comes this many seconds ahead of it (or when the one before has ended, if that is later). 0: with the turn."""
 
     @abstractmethod
-    def want(self, session: int, position: float) -> None:
-        """A job of the session waits while its KV lies on SSD."""
+    def want(self, session: int, position: float | None) -> None:
+        """The session's KV lies on SSD, and its job waits at this position; None when the job is only announced."""
 
     @abstractmethod
     def drop(self, session: int) -> None:
@@ -66,11 +121,56 @@ class Prefetch(ABC):
     def next(self, queue: Queue, room: float) -> int | None:
         """The session to fetch now, None to wait. `room`: mean-sized sessions that DRAM can hold ahead of their jobs."""
 
+    def patience_s(self, size: int) -> float:
+        """Seconds that a job whose `size` bytes are still to come from SSD is held back for them, from its arrival on. 0: not at all."""
+        return 0.0
+
+    FINISHES: ClassVar[bool] = True
+    """Whether a fetch goes on when its job starts before it is done, and the job waits for it layer by layer; else it ends there, and
+    what has not come is recomputed."""
+
+
+class JobView(ABC):
+    """What a scheduler may look at."""
+
+    @abstractmethod
+    def now_s(self) -> float:
+        """Simulated time."""
+
+    @abstractmethod
+    def new_tokens(self, turn: int) -> int:
+        """Prompt tokens of the turn itself."""
+
+    @abstractmethod
+    def history_tokens(self, turn: int) -> int:
+        """Tokens of its session's history."""
+
+    @abstractmethod
+    def cached_tokens(self, turn: int) -> int:
+        """Tokens of the history whose KV the store holds, in whichever tier."""
+
+    @abstractmethod
+    def is_ready(self, turn: int) -> bool:
+        """Whether all KV that the store holds for the turn is in DRAM or above."""
+
+    @abstractmethod
+    def prefill_s(self, turn: int) -> float:
+        """Seconds to prefill what is not cached."""
+
+    @abstractmethod
+    def tenant(self, turn: int) -> int:
+        """Number of the session's tenant, 0 when there are none."""
+
 
 class Scheduler(Queue):
     """The queue of waiting jobs (turns), and who is next."""
 
     NAME: ClassVar[str]
+    FOLLOWS_KV: ClassVar[bool] = False
+    """Whether `update` is called when the KV of a waiting turn moves between tiers or is lost."""
+
+    def __init__(self, view: JobView) -> None:
+        self.view = view
 
     @abstractmethod
     def push(self, turn: int) -> float:
@@ -87,3 +187,55 @@ class Scheduler(Queue):
     @abstractmethod
     def __len__(self) -> int:
         """Waiting turns."""
+
+    def update(self, turn: int) -> float:
+        """The KV of a waiting turn has moved; returns its position now. For those that set `FOLLOWS_KV`."""
+        raise NotImplementedError
+
+
+class Write(ABC):
+    """What goes down a tier: at once, when it must make room, or never."""
+
+    NAME: ClassVar[str]
+
+    @abstractmethod
+    def copies(self, session: int, uses: int) -> bool:
+        """A turn of the session has ended and its KV is stored: whether the tier below gets a copy now. `uses`: its turns so far."""
+
+    @abstractmethod
+    def demotes(self, session: int, uses: int, size: int, now_s: float) -> bool:
+        """The session must make room: whether the `size` bytes that the tier below lacks are written there; else they are lost."""
+
+    def wrote(self, size: int, now_s: float) -> None:
+        """`size` bytes are being written to a tier below."""
+
+
+class LoadView(ABC):
+    """One job that is about to start, and what its ways to get its history take. Seconds count from now."""
+
+    cached: int
+    """Tokens of the history whose KV can be loaded."""
+    new: int
+    """Tokens that must be prefilled in any case."""
+
+    @abstractmethod
+    def prefill_s(self, new: int, history: int) -> float:
+        """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
+
+    @abstractmethod
+    def load_s(self, tokens: int) -> float:
+        """Seconds until the KV of so many tokens has been loaded, links as busy as they are."""
+
+    @abstractmethod
+    def layerwise_s(self, tokens: int) -> float:
+        """Seconds until the job is prefilled when its first `tokens` tokens are loaded under the prefill of the rest."""
+
+
+class Load(ABC):
+    """How much of the cached history a job loads; it recomputes the rest."""
+
+    NAME: ClassVar[str]
+
+    @abstractmethod
+    def loads(self, job: LoadView) -> tuple[int, float]:
+        """(tokens to load, seconds until the prefill is done), 0 <= tokens <= job.cached."""

@@ -6,9 +6,9 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from sim.policies.base import Eviction, Prefetch, Scheduler
+from sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
 
-KINDS: dict[str, type] = {"eviction": Eviction, "prefetch": Prefetch, "scheduling": Scheduler}
+KINDS: dict[str, type] = {"eviction": Eviction, "prefetch": Prefetch, "write": Write, "load": Load, "scheduling": Scheduler}
 """Kind -> base class; also the folder's name."""
 
 

@@ -19,12 +19,14 @@ Source: CachedAttention (USENIX ATC 2024) section 3.3. Not from the paper: what 
 connectors skip it too), and the pin on fetched sessions, which keeps a fetch from undoing the one before.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sim.policies.base import Eviction, Prefetch, Queue
+from sim.policies.base import Eviction, Prefetch, Queue, View, Write
 from sim.store.tier import Tier
+from sim.store.view import Knowledge, TierView
 
 
 class Move(NamedTuple):
@@ -34,6 +36,8 @@ class Move(NamedTuple):
     source: int
     target: int
     size: int
+    stays: bool = False
+    """Whether the source keeps what is written to the target."""
 
 
 class SessionStore:
@@ -43,13 +47,16 @@ class SessionStore:
         self,
         tiers: list[tuple[str, int, int]],
         sessions: int,
-        eviction: Callable[[], Eviction],
+        eviction: Callable[[View], Eviction],
         prefetch: Prefetch,
         queue: Queue,
+        write: Write,
+        knowledge: Knowledge,
         ttl_s: float | None = None,
         rewrite_whole: bool = False,
+        kv_moved: Callable[[int], None] | None = None,
     ) -> None:
-        self.tiers = [Tier(name, capacity, sessions, eviction()) for name, capacity, _ in tiers]
+        self.tiers = [Tier(name, capacity, sessions) for name, capacity, _ in tiers]
         names = [tier.name for tier in self.tiers]
         self.fetch_target = names.index("dram") if names[-1] == "ssd" and "dram" in names else None
         """Tier that prefetching fills from the one below it; None when there are not both."""
@@ -62,11 +69,20 @@ class SessionStore:
         self._last = len(tiers) - 1
         self._pins = [0] * sessions
         self._aside: list[set[int]] = [set() for _ in tiers]
-        self._orders = list(zip(self.tiers, self._aside, strict=True))
+        self._fresh: list[set[int]] = [set() for _ in tiers]
+        """Sessions that came into each tier for the turn they are in: its end is no second use."""
+        self._orders = list(zip(self.tiers, self._aside, self._fresh, strict=True))
         self._position: list[float | None] = [None] * sessions
+        for tier in self.tiers:
+            tier.eviction = eviction(TierView(tier, tier is self.tiers[-1], self._position, knowledge))
         self._prefetch = prefetch
         self._queue = queue
-        self._uses_queue = self.tiers[0].eviction.USES_QUEUE
+        self._write = write
+        self._uses = [0] * sessions
+        self.copies_due: list[deque[int]] = [deque() for _ in tiers]
+        """Sessions whose KV the write policy wants in the tier below as well."""
+        self._kv_moved = kv_moved
+        self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self._rewrite_whole = rewrite_whole
         self._ttl_s = ttl_s
         self._released_s: dict[int, float] = {}
@@ -76,7 +92,7 @@ class SessionStore:
         self._fetched_bytes = 0
         self._claimed: dict[int, int] = {}
         self._claimed_bytes = 0
-        self._wanted_position: float | None = None
+        self._wanted_position: float | None = -math.inf
         self._saved_bytes = 0
         self._saves = 0
 
@@ -90,15 +106,15 @@ class SessionStore:
     # --- the life of a turn ---------------------------------------------------------------------------------------------------
 
     def expect(self, session: int, position: float) -> None:
-        """A job of the session has joined the queue."""
+        """A job of the session has joined the queue, or has another place in it."""
         self._position[session] = position
         home = self.home[session]
         if home < 0:
             return
-        if self._uses_queue:
-            for tier, aside in self._orders:
+        if self._needs_queue:
+            for tier, aside, _ in self._orders:
                 if tier.held[session] and session not in aside:
-                    tier.eviction.reposition(session, position)
+                    tier.eviction.expect(session)
         if self.fetch_target is not None and home > self.fetch_target:
             self._prefetch.want(session, position)
 
@@ -174,6 +190,7 @@ class SessionStore:
         """
         self._saved_bytes += size
         self._saves += 1
+        self._uses[session] += 1
         missing = size - self.tiers[0].held[session]
         if not self._room(0, missing, now):
             self.skipped_saves += 1
@@ -194,14 +211,21 @@ class SessionStore:
             self._expiry.append((now, session))
         self._pins[session] -= 1
         pinned = self._pins[session]
-        position = self._position[session]
-        for tier, aside in self._orders:
+        for tier, aside, fresh in self._orders:
             if tier.held[session]:
-                if session not in aside:
-                    tier.eviction.use(session, position)
-                elif not pinned:
+                if session in aside:
+                    if pinned:
+                        continue
                     aside.remove(session)
-                    tier.eviction.insert(session, position)
+                    tier.eviction.restore(session)
+                if session in fresh:
+                    fresh.remove(session)
+                else:
+                    tier.eviction.use(session)
+                if self._needs_queue:
+                    tier.eviction.expect(session)
+        if self._last and self.home[session] == 0 and self._write.copies(session, self._uses[session]):
+            self.copies_due[0].append(session)
 
     # --- moves ----------------------------------------------------------------------------------------------------------------
 
@@ -212,30 +236,47 @@ class SessionStore:
             victim = self._victim(source)
             if victim is None or (tier.free >= self._reserve[source] and self._is_sooner(victim)):
                 return None
-            missing = tier.held[victim] - target.held[victim]
-            if missing <= 0:
-                self._leave(source, victim, now)
+            if self._gives_way(source, victim, now):
                 continue
-            if self._rewrite_whole and target.held[victim]:
-                self._cut(source + 1, victim, target.held[victim], now)
-                missing = tier.held[victim]
-            self._pins[victim] += 1  # making room below must not take it
-            if target.free >= missing or self._room(source + 1, missing, now):
-                self._add(source + 1, victim, missing, now)
-                tier.read += missing
-                return Move(victim, source, source + 1, missing)
-            self._unpin(victim)
+            move = self._write_down(source, victim, now)
+            if move is not None:
+                return move
             if source + 1 < self._last:  # the tier below must be demoted first
-                self._raise_reserve(source + 1, missing)
+                self._raise_reserve(source + 1, tier.held[victim] - target.held[victim])
                 return None
             self._drop(victim, now)
+        copies = self.copies_due[source]
+        while copies:
+            session = copies.popleft()
+            if self.home[session] == source and not self._pins[session] and tier.held[session] > target.held[session]:
+                move = self._write_down(source, session, now)
+                if move is not None:
+                    return move._replace(stays=True)
         return None
 
+    def _write_down(self, source: int, session: int, now: float) -> Move | None:
+        """The move of what the tier below lacks of a session, if it has room or can make it."""
+        tier, target = self.tiers[source], self.tiers[source + 1]
+        if self._rewrite_whole and target.held[session]:
+            self._cut(source + 1, session, target.held[session], now)
+        missing = tier.held[session] - target.held[session]
+        self._pins[session] += 1  # making room below must not take it
+        if target.free < missing and not self._room(source + 1, missing, now):
+            self._unpin(session)
+            return None
+        self._add(source + 1, session, missing, now, for_turn=False)
+        self._write.wrote(missing, now)
+        tier.read += missing
+        return Move(session, source, source + 1, missing)
+
     def finish_demotion(self, move: Move, now: float) -> None:
-        """The bytes are written. The session leaves the source, unless it was used or grew meanwhile."""
+        """The bytes are written. The session leaves the source, unless it stays, or was used or grew meanwhile."""
         session = move.session
         self._unpin(session)
-        if not self._pins[session]:
+        if move.stays:
+            if move.target < self._last:
+                self.copies_due[move.target].append(session)
+        elif not self._pins[session]:
             held = self.tiers[move.source].held[session]
             if 0 < held <= self.tiers[move.target].held[session]:
                 self._leave(move.source, session, now)
@@ -282,16 +323,16 @@ class SessionStore:
             victim = eviction.victim()
             if victim is None or not self._pins[victim]:
                 return victim
-            eviction.remove(victim)
+            eviction.set_aside(victim)
             self._aside[index].add(victim)
 
     def _unpin(self, session: int) -> None:
         self._pins[session] -= 1
         if not self._pins[session]:
-            for tier, aside in self._orders:
+            for tier, aside, _ in self._orders:
                 if session in aside:
                     aside.remove(session)
-                    tier.eviction.insert(session, self._position[session])
+                    tier.eviction.restore(session)
 
     def _raise_reserve(self, index: int, size: int) -> None:
         """A tier had no room for `size` bytes: from now on it keeps that much free, up to half of it."""
@@ -305,28 +346,39 @@ class SessionStore:
             victim = self._victim(index)
             if victim is None or (for_fetch and self._is_sooner(victim)):
                 return False
-            if index == self._last:
-                if self.home[victim] == index:
-                    self._drop(victim, now)
-                else:  # a copy of what a tier above holds
-                    self._cut(index, victim, tier.held[victim], now)
-            elif self.tiers[index + 1].held[victim] >= tier.held[victim]:
-                self._leave(index, victim, now)
-            else:
+            if not self._gives_way(index, victim, now):
                 return False
+        return True
+
+    def _gives_way(self, index: int, victim: int, now: float) -> bool:
+        """Whether a victim could leave a tier at once: because it is the last, holds nothing new, or is not worth writing down."""
+        held = self.tiers[index].held[victim]
+        if index == self._last:
+            if self.home[victim] == index:
+                self._drop(victim, now)
+            else:  # a copy of what a tier above holds
+                self._cut(index, victim, held, now)
+            return True
+        missing = held - self.tiers[index + 1].held[victim]
+        if missing > 0 and self._write.demotes(victim, self._uses[victim], missing, now):
+            return False
+        self._leave(index, victim, now)
         return True
 
     def _is_sooner(self, victim: int) -> bool:
         """Whether the victim's job comes before the job that a fetch wants room for."""
         mine, wanted = self._position[victim], self._wanted_position
-        return mine is not None and wanted is not None and mine < wanted
+        return mine is not None and (wanted is None or mine < wanted)
 
-    def _add(self, index: int, session: int, size: int, now: float) -> None:
-        """`size` more bytes of a session come into a tier."""
+    def _add(self, index: int, session: int, size: int, now: float, for_turn: bool = True) -> None:
+        """`size` more bytes of a session come into a tier, `for_turn` that runs or waits."""
         tier = self.tiers[index]
-        if not tier.held[session] and size:
-            tier.eviction.insert(session, self._position[session])
+        is_new = size and not tier.held[session]
         tier.add(session, size, now)
+        if is_new:
+            tier.eviction.insert(session)
+            if for_turn:
+                self._fresh[index].add(session)
 
     def _cut(self, index: int, session: int, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of a session leave a tier."""
@@ -335,27 +387,38 @@ class SessionStore:
             aside = self._aside[index]
             if session in aside:
                 aside.remove(session)
-            else:
-                tier.eviction.remove(session)
-            tier.eviction.forget(session)
+                tier.eviction.restore(session)
+            tier.eviction.remove(session)
+            self._fresh[index].discard(session)
         tier.cut(session, size, now, moved)
         if index == self.fetch_target and session in self._claimed:
             self._claimed[session] -= size
             self._claimed_bytes -= size
 
     def _leave(self, index: int, session: int, now: float) -> None:
-        """A session leaves a tier; the tier below holds all of it and becomes its home."""
-        self._cut(index, session, self.tiers[index].held[session], now, moved=True)
+        """A session leaves a tier; the next one below that holds some of it becomes its home."""
+        heir = next((below for below in range(index + 1, self._last + 1) if self.tiers[below].held[session]), -1)
+        tier = self.tiers[index]
+        lost = tier.held[session] - (self.tiers[heir].held[session] if heir > 0 else 0)
+        if lost > 0:
+            self._cut(index, session, lost, now)
+        if tier.held[session]:
+            self._cut(index, session, tier.held[session], now, moved=True)
         if self.home[session] == index:
-            self.home[session] = index + 1
+            self.home[session] = heir
             position = self._position[session]
-            if self.fetch_target == index and position is not None:
-                self._prefetch.want(session, position)
+            if position is not None:
+                if self.fetch_target == index and heir > 0:
+                    self._prefetch.want(session, position)
+                if self._kv_moved is not None:
+                    self._kv_moved(session)
 
     def _drop(self, session: int, now: float) -> None:
         """All KV of a session is given up."""
         self.void(session, now)
         self._prefetch.drop(session)
+        if self._kv_moved is not None and self._position[session] is not None:
+            self._kv_moved(session)
 
     def _cut_below(self, index: int, session: int, now: float) -> None:
         for below in range(index + 1, len(self.tiers)):
@@ -368,6 +431,8 @@ class SessionStore:
             self.home[session] = target
             if self._rewrite_whole:
                 self._cut_below(target, session, now)
+            if self._kv_moved is not None and self._position[session] is not None:
+                self._kv_moved(session)
 
     def _expire(self, now: float) -> None:
         """Drops what was not used for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when claimed."""

@@ -6,10 +6,12 @@ from sim.policies.base import Eviction
 class Tier:
     """Bytes by session, with capacity. Conservation: `written − moved − dropped == used`."""
 
-    def __init__(self, name: str, capacity: int, sessions: int, eviction: Eviction) -> None:
+    eviction: Eviction
+    """The order in which sessions leave; set by the store, since it needs a view of the tier."""
+
+    def __init__(self, name: str, capacity: int, sessions: int) -> None:
         self.name = name
         self.capacity = capacity
-        self.eviction = eviction
         self.held = [0] * sessions
         """Bytes per session: the KV of its oldest kept tokens."""
         self.free = capacity

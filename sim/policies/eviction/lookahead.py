@@ -11,16 +11,17 @@ paper's window would leave before any within it; by queue place it does so here 
 from collections import OrderedDict
 from heapq import heappop, heappush
 
-from sim.policies.base import Eviction
+from sim.policies.base import Eviction, View
 
 
 class LookAhead(Eviction):
     """O(1) per call while positions grow, as they do under FCFS; O(log n), amortised, otherwise."""
 
     NAME = "lookahead"
-    USES_QUEUE = True
+    NEEDS = frozenset({"queue"})
 
-    def __init__(self) -> None:
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._awaited: dict[int, float] = {}
         self._stack: list[tuple[float, int]] = []
@@ -28,7 +29,8 @@ class LookAhead(Eviction):
         self._heap: list[tuple[float, int]] = []
         """… unless it is here, where those went that came out of order (negated positions)."""
 
-    def insert(self, session: int, position: float | None) -> None:
+    def insert(self, session: int) -> None:
+        position = self.view.position(session)
         if position is None:
             self._idle[session] = None
             return
@@ -46,9 +48,9 @@ class LookAhead(Eviction):
         if self._awaited.pop(session, None) is None:
             del self._idle[session]
 
-    def reposition(self, session: int, position: float) -> None:
-        self._idle.pop(session, None)
-        self.insert(session, position)
+    def expect(self, session: int) -> None:
+        self.remove(session)
+        self.insert(session)
 
     def victim(self) -> int | None:
         if self._idle:

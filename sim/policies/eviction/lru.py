@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from sim.policies.base import Eviction
+from sim.policies.base import Eviction, View
 
 
 class Lru(Eviction):
@@ -10,10 +10,11 @@ class Lru(Eviction):
 
     NAME = "lru"
 
-    def __init__(self) -> None:
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
         self._order: OrderedDict[int, None] = OrderedDict()
 
-    def insert(self, session: int, position: float | None) -> None:
+    def insert(self, session: int) -> None:
         self._order[session] = None
 
     def remove(self, session: int) -> None:
@@ -22,5 +23,5 @@ class Lru(Eviction):
     def victim(self) -> int | None:
         return next(iter(self._order), None)
 
-    def use(self, session: int, position: float | None) -> None:
+    def use(self, session: int) -> None:
         self._order.move_to_end(session)

@@ -16,7 +16,7 @@ class LookAhead(Prefetch):
     def __init__(self) -> None:
         self._wanted = LazyHeap()
 
-    def want(self, session: int, position: float) -> None:
+    def want(self, session: int, position: float | None) -> None:
         self._wanted.push(session, position)
 
     def drop(self, session: int) -> None:

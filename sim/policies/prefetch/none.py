@@ -8,7 +8,7 @@ class NoPrefetch(Prefetch):
 
     NAME = "none"
 
-    def want(self, session: int, position: float) -> None:
+    def want(self, session: int, position: float | None) -> None:
         pass
 
     def drop(self, session: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from sim.policies.base import Scheduler
+from sim.policies.base import JobView, Scheduler
 
 
 class Fcfs(Scheduler):
@@ -10,7 +10,8 @@ class Fcfs(Scheduler):
 
     NAME = "fcfs"
 
-    def __init__(self) -> None:
+    def __init__(self, view: JobView) -> None:
+        super().__init__(view)
         self._turns: deque[int] = deque()
         self._pushed = 0
 

@@ -1,0 +1,54 @@
+"""What the engine knows and policies may ask: the clock, the workload's future, and what things would take over idle links."""
+
+import math
+
+import numpy as np
+
+from sim.engine.clock import Clock
+from sim.engine.plant import Plant
+from sim.store.view import Knowledge
+from traces import Workload
+
+
+class EngineKnowledge(Knowledge):
+    """One replica's store's. Sessions are numbered as in the workload."""
+
+    def __init__(self, clock: Clock, plant: Plant, workload: Workload) -> None:
+        self._clock = clock
+        self._plant = plant
+        self._tenant = tenants(workload)
+        arrival = np.full(workload.sessions, math.inf)
+        arrival[workload.session[workload.first_turn[:-1]]] = workload.arrival_s[workload.first_turn[:-1]]
+        self._next_use_s: list[float] = arrival.tolist()
+
+    def next_turn(self, session: int, at_s: float) -> None:
+        """The session's turn ends now and its next one comes then."""
+        self._next_use_s[session] = at_s
+
+    def now_s(self) -> float:
+        return self._clock.now
+
+    def recompute_s(self, session: int, size: int) -> float:
+        return self._plant.steps.prefill(max(1, size // self._plant.kv_bytes), 0)
+
+    def load_s(self, tier: str, size: int) -> float:
+        plant = self._plant
+        if tier == "hbm":
+            return 0.0
+        slowest = plant.host_to_device_bytes_per_s
+        if tier == "ssd":
+            slowest = min(slowest, plant.ssd_read_bytes_per_s)
+        return size / slowest
+
+    def next_use_s(self, session: int) -> float:
+        return self._next_use_s[session]
+
+    def tenant(self, session: int) -> int:
+        return self._tenant[session]
+
+
+def tenants(workload: Workload) -> list[int]:
+    """Number of each session's tenant, in the order of their names; 0 for all when there are none."""
+    if workload.tenant is None:
+        return [0] * workload.sessions
+    return np.unique(workload.tenant.astype(str), return_inverse=True)[1].tolist()

@@ -1,0 +1,63 @@
+"""What eviction policies see of a tier, and what only the store's owner can tell them."""
+
+import math
+
+from sim.policies.base import View
+from sim.store.tier import Tier
+
+
+class Knowledge:
+    """What the store has no means to know. Whoever owns a store says what it knows; this says that nothing is known."""
+
+    def now_s(self) -> float:
+        """Simulated time."""
+        return 0.0
+
+    def recompute_s(self, session: int, size: int) -> float:
+        """Seconds to prefill the tokens of `size` bytes of the session's KV."""
+        return 0.0
+
+    def load_s(self, tier: str, size: int) -> float:
+        """Seconds to bring `size` bytes from the tier to the GPU over idle links."""
+        return 0.0
+
+    def next_use_s(self, session: int) -> float:
+        """When the session's next turn comes or came; infinity when there is none."""
+        return math.inf
+
+    def tenant(self, session: int) -> int:
+        """Number of the session's tenant."""
+        return 0
+
+
+class TierView(View):
+    """One tier, as its eviction policy sees it."""
+
+    def __init__(self, tier: Tier, is_last: bool, positions: list[float | None], knowledge: Knowledge) -> None:
+        self.capacity = tier.capacity
+        self.is_last = is_last
+        self._name = tier.name
+        self._held = tier.held
+        self._positions = positions
+        self._knowledge = knowledge
+
+    def size(self, session: int) -> int:
+        return self._held[session]
+
+    def now_s(self) -> float:
+        return self._knowledge.now_s()
+
+    def position(self, session: int) -> float | None:
+        return self._positions[session]
+
+    def recompute_s(self, session: int) -> float:
+        return self._knowledge.recompute_s(session, self._held[session])
+
+    def load_s(self, session: int) -> float:
+        return self._knowledge.load_s(self._name, self._held[session])
+
+    def next_use_s(self, session: int) -> float:
+        return self._knowledge.next_use_s(session)
+
+    def tenant(self, session: int) -> int:
+        return self._knowledge.tenant(session)
