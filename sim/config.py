@@ -77,6 +77,8 @@ class Store(_Section):
     ssd: Size = "10TB"
     eviction: Annotated[str, AfterValidator(_policy("eviction"))] = "lookahead"
     prefetch: Annotated[str, AfterValidator(_policy("prefetch"))] = "lookahead"
+    load: Annotated[str, AfterValidator(_policy("load"))] = "always"
+    """How much of a cached history a job loads, and how much it recomputes."""
     write: Annotated[str, AfterValidator(_policy("write"))] = "back"
     """When KV goes down a tier: `back` on demotion, `through` at once, `second-hit` only that of sessions that came back."""
     ssd_write: Literal["delta", "whole"] = "delta"
@@ -156,6 +158,8 @@ class Config(_Section):
     deployment: Deployment = Deployment()
     workload: WorkloadConfig = WorkloadConfig()
     scheduler: Annotated[str, AfterValidator(_policy("scheduling"))] = "fcfs"
+    tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
+    """Weights of tenants by name, `{pro: 4, free: 1}`: shares under `fair-share`, precedence under `priority`; 1 for those not named."""
     store: Store = Store()
     prices: str = "paper-2024"
     catalogue: str | None = None
@@ -220,8 +224,11 @@ def paths(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return found
 
 
-FREE_FORM = ("arrival", "think_time", "turns", "prompt_tokens", "output_tokens", "tenants")
-"""Settings of `workload` that are mappings whose keys depend on what they say."""
+FREE_FORM = (
+    *(f"workload.{name}" for name in ("arrival", "think_time", "turns", "prompt_tokens", "output_tokens", "tenants")),
+    "tenant_weights",
+)
+"""Settings that are mappings whose keys depend on what they say."""
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -229,7 +236,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     path = path.strip()
     if not equals:
         raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
-    if path not in paths() and not path.startswith(tuple(f"workload.{name}." for name in FREE_FORM)):
+    if path not in paths() and not path.startswith(tuple(f"{name}." for name in FREE_FORM)):
         raise ConfigError(f"--set {override}: unknown path {path!r}: {_hint(path, paths())}`kvplan list settings` shows all")
     try:
         value = strictyaml.loads(text, f"--set {override}")

@@ -34,8 +34,10 @@ def enabled() -> bool:
 class Guards:
     """Books of one run."""
 
-    def __init__(self, built) -> None:
+    def __init__(self, built, keeps_whole: bool) -> None:
         self._built = built
+        self._keeps_whole = keeps_whole
+        """Whether the store keeps all of a session's KV or none: unless its write policy leaves some out."""
         self._links: list[_AuditedLink] = []
         self._saved_tokens: dict[int, int] = {}
         self._waiting: dict[object, _Population] = {}
@@ -69,15 +71,19 @@ class Guards:
         self._completed.add(turn)
         self._present[replica].leave(now)
 
-    def served(self, replica, session: int, cut: int, embedded: bool, cached: int) -> None:
-        """A turn found `cached` tokens, after `cut` tokens were truncated."""
+    def found(self, session: int, cut: int, embedded: bool, cached: int) -> None:
+        """A turn found `cached` tokens in the store, after `cut` tokens were truncated."""
         known = self._saved_tokens.get(session, 0)
         if cut:
             known = 0 if embedded else max(0, known - cut)
-        self._saved_tokens[session] = known
-        _demand(cached in (0, known), 6, f"session {session} is served {cached} tokens, {known} were saved")
-        if not cached:
-            self._saved_tokens[session] = 0
+        whole = cached in (0, known) if self._keeps_whole else 0 <= cached <= known
+        _demand(whole, 6, f"session {session} finds {cached} tokens, {known} were saved")
+        self._saved_tokens[session] = cached
+
+    def served(self, session: int, used: int) -> None:
+        """Of the tokens that were found, the turn uses the first `used`, or with Cake as many others."""
+        known = self._saved_tokens.get(session, 0)
+        _demand(0 <= used <= known, 6, f"session {session} is served {used} tokens, {known} were found")
 
     def cut_back(self, session: int, kept: int) -> None:
         """Only `kept` tokens of the session's history are of use from now on."""
@@ -195,6 +201,13 @@ class _AuditedLink(Link):
         end = super().book_background(now, size)
         self._transfer(max(now, self.free_at), end, size)
         return end
+
+    def end_background(self, now: float, size: int) -> int:
+        sent = super().end_background(now, size)
+        _demand(0 <= sent <= size, 5, f"{self.name}: {sent} of {size} bytes were sent")
+        self._counted -= size - sent
+        self._least_s -= (size - sent) / self.bandwidth
+        return sent
 
     def occupy(self, start: float, end: float, size: int) -> None:
         _demand(start >= self.free_at - 1e-9 * max(1.0, start), 5, f"{self.name}: a transfer overtakes the one before")

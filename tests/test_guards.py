@@ -66,7 +66,7 @@ def test_2_an_hbm_that_is_never_full(monkeypatch):
     def ignore(original, self, turn):
         return (*original(self, turn)[:3], 0)
 
-    wrap(monkeypatch, Replica, "_fit", ignore)
+    wrap(monkeypatch, Replica, "fitted", ignore)
     with expect(2):
         run()
 

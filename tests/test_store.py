@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sim.engine.link import Link
 from sim.policies import registry
-from sim.policies.base import Eviction, View
+from sim.policies.base import Eviction, JobView, View
 from sim.policies.eviction.fifo import Fifo
 from sim.policies.eviction.lookahead import LookAhead
 from sim.policies.eviction.lru import Lru
@@ -217,22 +217,140 @@ def test_look_ahead_fetches_the_soonest_within_its_window():
     assert policy.next(queue, 0.9) is None
 
 
-@pytest.mark.parametrize("name", SCHEDULING)
-@given(st.lists(st.booleans(), max_size=60))
-def test_scheduling_contract(name, pushes):
-    queue, waiting, turn = SCHEDULING[name](None), set(), 0
-    for push in pushes:
-        if push:
-            queue.push(turn)
-            waiting.add(turn)
+class StillJobs(JobView):
+    """Jobs without a server: everything is arithmetic of the turn, and of how often the KV has moved."""
+
+    def __init__(self):
+        self.time, self.moves = 0.0, 0
+
+    def now_s(self):
+        return self.time
+
+    def new_tokens(self, turn):
+        return 5 + 7 * turn % 11
+
+    def history_tokens(self, turn):
+        return 13 * turn % 17
+
+    def cached_tokens(self, turn):
+        return self.history_tokens(turn) if (turn + self.moves) % 3 else 0
+
+    def is_ready(self, turn):
+        return (turn + self.moves) % 2 == 0
+
+    def prefill_s(self, turn):
+        return float(self.new_tokens(turn) + self.history_tokens(turn) - self.cached_tokens(turn))
+
+    def tenant(self, turn):
+        return turn % 3
+
+    def weight(self, turn):
+        return 1.0 + self.tenant(turn)
+
+    def tenant_rank(self, turn):
+        return 2 - self.tenant(turn)
+
+
+def check_scheduling_contract(make, calls):
+    """Drives a scheduler; the head is always one who waits, places ascend, and a place is the one that `push` or `update` gave."""
+    view = StillJobs()
+    queue, waiting, turn = make(view), {}, 0
+    for call in calls:
+        view.time += 1.0
+        if call == "push":
+            waiting[turn] = queue.push(turn)
             turn += 1
-        elif waiting:
+        elif call == "pop" and waiting:
             head = queue.head()
-            assert head in waiting and queue.pop() == head
-            waiting.remove(head)
+            assert head in waiting and waiting[head] == min(waiting.values()), "the head has the first place"
+            assert queue.pop() == head
+            del waiting[head]
+            queue.done(head, 10)
+        elif call == "update" and waiting and queue.FOLLOWS_KV:
+            view.moves += 1
+            for each in waiting:
+                waiting[each] = queue.update(each)
         assert len(queue) == len(waiting) and (queue.head() is None) == (not waiting)
-        places = [queue.position_at(index) for index in range(len(waiting))]
-        assert places == sorted(places) and queue.position_at(len(waiting)) is None
+        assert [queue.position_at(index) for index in range(len(waiting))] == sorted(waiting.values())
+        assert queue.position_at(len(waiting)) is None
+
+
+@pytest.mark.parametrize("name", SCHEDULING)
+@given(st.lists(st.sampled_from(["push", "push", "pop", "update"]), max_size=60))
+def test_scheduling_contract(name, calls):
+    check_scheduling_contract(SCHEDULING[name], calls)
+
+
+class _LosesTheHead(Fcfs):
+    def pop(self):
+        turn = super().pop()
+        if self._turns:
+            self._turns.popleft()
+        return turn
+
+
+class _SaysAnotherPlace(Fcfs):
+    def push(self, turn):
+        return super().push(turn) + 0.5
+
+
+class _ServesTheLast(Fcfs):
+    def head(self):
+        return self._turns[-1] if self._turns else None
+
+    def pop(self):
+        return self._turns.pop()
+
+
+@pytest.mark.parametrize("mutant", [_LosesTheHead, _SaysAnotherPlace, _ServesTheLast])
+def test_the_scheduling_contract_kills_mutants(mutant):
+    with pytest.raises(AssertionError):
+        check_scheduling_contract(mutant, ["push", "push", "push", "pop", "pop"])
+
+
+def _served(name, turns, view=None):
+    view = view or StillJobs()
+    queue = SCHEDULING[name](view)
+    for turn in turns:
+        view.time += 1.0
+        queue.push(turn)
+    return [queue.pop() for _ in range(len(queue))]
+
+
+def test_orders_of_the_schedulers():
+    turns = [0, 1, 2, 3, 4, 5]
+    assert _served("fcfs", turns) == turns
+    assert _served("data-ready", turns) == [0, 2, 4, 1, 3, 5]
+    assert _served("hit-first", turns) == [1, 2, 4, 5, 0, 3]
+    assert _served("priority", turns) == [2, 5, 1, 4, 0, 3]
+    assert _served("shortest-prefill", turns) == sorted(turns, key=StillJobs().prefill_s)
+
+
+def test_hit_first_ages():
+    view = StillJobs()
+    queue = SCHEDULING["hit-first"](view)
+    queue.push(0)  # nothing cached
+    view.time = 31.0
+    queue.push(1)  # cached, but more than the head start later
+    assert queue.pop() == 0
+
+
+def test_fair_share_gives_tokens_by_weight():
+    class TwoTenants(StillJobs):
+        def new_tokens(self, turn):
+            return 100
+
+        def history_tokens(self, turn):
+            return 0
+
+        def cached_tokens(self, turn):
+            return 0
+
+        def tenant(self, turn):
+            return int(turn >= 30)
+
+    served = _served("fair-share", range(60), TwoTenants())  # tenant 0 came first, with 30 turns; tenant 1 has twice its weight
+    assert sum(turn >= 30 for turn in served[:30]) == 20
 
 
 def test_unknown_and_broken_policies_are_named():
@@ -305,7 +423,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert size <= self.known[session]
         self.known[session] = size
         if size:
-            self.store.load(session, now)
+            self.store.load(session, size, now)
 
     @precondition(lambda self: self.running)
     @rule(new=st.integers(1, 12))

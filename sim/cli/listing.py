@@ -127,7 +127,7 @@ def _settings(_folder: str | None):
         value = defaults
         for key in path.split("."):
             value = value[key]
-        if path.startswith(tuple(f"workload.{name}" for name in configuration.FREE_FORM)) or not isinstance(value, dict):
+        if path.startswith(configuration.FREE_FORM) or not isinstance(value, dict):
             rows.append((path, "null" if value is None else str(value)))
     return ("path", "default"), rows
 

@@ -1,4 +1,4 @@
-"""What the engine knows and policies may ask: the clock, the workload's future, and what things would take over idle links."""
+"""What the engine knows and policies may ask: the clock, the workload's future, what things would take over idle links, and the jobs."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from sim.engine.clock import Clock
 from sim.engine.plant import Plant
+from sim.policies.base import JobView
 from sim.store.view import Knowledge
 from traces import Workload
 
@@ -45,6 +46,53 @@ class EngineKnowledge(Knowledge):
 
     def tenant(self, session: int) -> int:
         return self._tenant[session]
+
+
+class EngineJobs(JobView):
+    """What one replica's scheduler may look at. `replica` is set once there is one."""
+
+    def __init__(self, clock: Clock, plant: Plant, workload: Workload, weights: dict[str, float]) -> None:
+        self.replica = None
+        self._clock = clock
+        self._plant = plant
+        self._session = workload.session
+        self._tenant = tenants(workload)
+        names = [] if workload.tenant is None else np.unique(workload.tenant.astype(str)).tolist()
+        self._weight = [weights.get(name, 1.0) for name in names] or [1.0]
+        heaviest_first = sorted(set(self._weight), reverse=True)
+        self._rank = [heaviest_first.index(weight) for weight in self._weight]
+
+    def now_s(self) -> float:
+        return self._clock.now
+
+    def new_tokens(self, turn: int) -> int:
+        return self.replica.fitted(turn)[1]
+
+    def history_tokens(self, turn: int) -> int:
+        return self.replica.fitted(turn)[0]
+
+    def cached_tokens(self, turn: int) -> int:
+        store = self.replica.store
+        if store is None:
+            return 0
+        return min(store.lookup(self._session[turn])[1] // self._plant.kv_bytes, self.history_tokens(turn))
+
+    def is_ready(self, turn: int) -> bool:
+        store = self.replica.store
+        return store is None or store.fetch_target is None or store.home[self._session[turn]] <= store.fetch_target
+
+    def prefill_s(self, turn: int) -> float:
+        cached = self.cached_tokens(turn)
+        return self._plant.steps.prefill(self.history_tokens(turn) + self.new_tokens(turn) - cached, cached)
+
+    def tenant(self, turn: int) -> int:
+        return self._tenant[self._session[turn]]
+
+    def weight(self, turn: int) -> float:
+        return self._weight[self.tenant(turn)]
+
+    def tenant_rank(self, turn: int) -> int:
+        return self._rank[self.tenant(turn)]
 
 
 def tenants(workload: Workload) -> list[int]:

@@ -34,19 +34,23 @@ class Link:
 
     def book(self, ready: float, size: int) -> tuple[float, float]:
         """Books a demand transfer that may start at `ready`; returns its start and end."""
-        start = max(ready, self.free_at)
+        start, end = self.preview(ready, size)
         duration = self.seconds(size)
-        if self.background_end > start:
-            if start > self.free_at:  # the background transfer is under way: its current piece ends first
-                pieces = math.ceil((start - self._background_start) / self._piece_s)
-                start = min(max(start, self._background_start + pieces * self._piece_s), self.background_end)
-            if start < self.background_end:
-                self._background_start += duration
-                self.background_end += duration
-        self.free_at = start + duration
+        if start < self.background_end:
+            self._background_start += duration
+            self.background_end += duration
+        self.free_at = end
         self.bytes += size
         self.busy_s += duration
-        return start, self.free_at
+        return start, end
+
+    def preview(self, ready: float, size: int) -> tuple[float, float]:
+        """What `book` would give now."""
+        start = max(ready, self.free_at)
+        if self.background_end > start > self.free_at:  # the background transfer is under way: its current piece ends first
+            pieces = math.ceil((start - self._background_start) / self._piece_s)
+            start = min(max(start, self._background_start + pieces * self._piece_s), self.background_end)
+        return start, start + self.seconds(size)
 
     def book_background(self, now: float, size: int) -> float:
         """Starts a background transfer, when none is under way; returns its end if no demand comes between."""
@@ -57,6 +61,16 @@ class Link:
         self.bytes += size
         self.busy_s += duration
         return self.background_end
+
+    def end_background(self, now: float, size: int) -> int:
+        """Breaks off the background transfer of `size` bytes; returns how many of them have been sent."""
+        total = self.background_end - self._background_start
+        left = min(total, max(0.0, self.background_end - max(now, self.free_at)))
+        sent = int(size * (1 - left / total))
+        self.background_end = now
+        self.bytes -= size - sent
+        self.busy_s -= left
+        return sent
 
     def occupy(self, start: float, end: float, size: int) -> None:
         """Books a transfer whose times the caller has computed (the layer pipeline): it starts at or after `free_at`."""

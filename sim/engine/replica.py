@@ -20,14 +20,17 @@ import math
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from hwmodels import pipeline_s
 from sim.config import Config
-from sim.engine.clock import STEP, Clock, Timer
+from sim.engine.clock import ARRIVAL, STEP, Clock, Timer
+from sim.engine.knowledge import EngineKnowledge
 from sim.engine.link import Link
+from sim.engine.loader import Loader
 from sim.engine.plant import Plant
+from sim.engine.waiting import WaitingRoom
 from sim.metrics.recorder import Recorder
-from sim.policies.base import Scheduler
+from sim.policies.base import Load, Prefetch, Scheduler
 from sim.store.sessions import Move, SessionStore
+from traces import Workload
 from traces.context import fit
 
 _IDLE, _PREFILL, _DECODE, _STALL, _BOUNDARY = range(5)
@@ -43,25 +46,26 @@ class Replica:
         plant: Plant,
         queue: Scheduler,
         store: SessionStore | None,
-        session_of,
-        sessions: int,
+        prefetch: Prefetch,
+        load: Load,
+        knowledge: EngineKnowledge,
+        workload: Workload,
         recorder: Recorder,
+        next_arrival: Callable[[int, float], float],
         after_turn: Callable[[int, float], None],
         make_link: Callable[..., Link] = Link,
         guard=None,
         longest_run: int | None = None,
-        dropped_tokens=None,
     ) -> None:
         self.clock = clock
-        self.queue = queue
         self.store = store
         self.peers = [self]
         """All replicas of the run."""
         self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
         self.prefilled_tokens = 0
         self.hbm_used = 0
-        self._session_of = session_of
-        self._dropped = dropped_tokens
+        self._session_of = workload.session.tolist()
+        self._dropped = workload.dropped_tokens
         self._rec = recorder
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
         self._history, self._cached = recorder.history_tokens, recorder.cached_tokens
@@ -72,7 +76,6 @@ class Replica:
         self._guard = guard
         self._longest_run = longest_run
         self._steps = plant.steps
-        self._layers = plant.steps.layers
         self._kv = plant.kv_bytes
         self._hbm_kv = plant.hbm_kv_bytes
         self._hbm_budget = plant.hbm_budget
@@ -80,8 +83,6 @@ class Replica:
         self._ratio = config.deployment.truncation_ratio
         self._max_batch = config.deployment.max_batch
         self._write_buffer = plant.write_buffer
-        self._read_buffer = min(config.store.read_buffer_layers, self._layers)
-        self._layerwise = config.store.preload == "layerwise"
         self._sync = config.store.save == "sync"
         self._embedded = config.store.positions == "embedded"
 
@@ -98,18 +99,31 @@ class Replica:
         self._demotes_from = list(enumerate(store.tiers))[:-1] if store else []
         self._fetches = bool(store) and store.fetch_target is not None
         self._fetching: Move | None = None
+        self._load_policy = load
+        self._loader = Loader(plant, config.store, self.h2d, self.ssd_read)
+        self._loads_late = prefetch.LOADS_LATE
+        self._lead_s = prefetch.LEAD_S
+        self._knowledge = knowledge
+        self._next_arrival = next_arrival
+        self._foresees = bool(store) and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in store.tiers))
+        self._learns = type(queue).done is not Scheduler.done
         self._next_end = math.inf
         self._store_changed = False
 
-        self.context = [0] * sessions
+        self.waiting = WaitingRoom(
+            clock, queue, store, prefetch if self._fetches else None, self._session_of, recorder.arrival_s, plant.kv_bytes, self._wake
+        )
+        self._wakes_at = math.inf
+        if store is not None and queue.FOLLOWS_KV:
+            store.on_kv_moved = self._kv_moved
+        self.context = [0] * workload.sessions
         """Kept history tokens per session."""
         self._state = _IDLE
         self._timer: Timer | None = None
         self._began = 0.0
         self._turn = -1
         self._stall_until = 0.0
-        self._head_since = 0.0
-        self._ready = [0.0] * sessions
+        self._ready = [0.0] * workload.sessions
         """When each session's KV is complete in its top tier."""
         self._saved_early: dict[int, int] = {}
         self.running = 0
@@ -129,23 +143,51 @@ class Replica:
             self._finish_moves(now)
         if self._dropped is not None and self._dropped[turn]:
             self._cut_back(turn, now)
-        position = self.queue.push(turn)
-        if self.queue.head() == turn:
-            self._head_since = now
+        position = self.waiting.push(turn, now)
         if self._guard is not None:
             self._guard.queued(self, turn, now)
         if self.store is not None:
             self.store.expect(self._session_of[turn], position)
-        state = self._state
-        if state == _BOUNDARY:
+        if self._state == _BOUNDARY:
             return  # the step that is ending goes on with what waits
-        if state == _IDLE:
-            self._dispatch(now)
-        elif state == _DECODE and self.running < self._max_batch:
-            if self._fit(self.queue.head())[3] <= self._hbm_budget - self.hbm_used:
-                self._cut_run(now)
+        self._welcome(now)
         if self._fetches and self._fetching is None:
             self._start_moves(now)
+
+    def _welcome(self, now: float) -> None:
+        """Somebody new is ready: an idle GPU takes the head of the queue, and a decode run that the head could join is cut."""
+        if self._state == _IDLE:
+            self._dispatch(now)
+        elif self._state == _DECODE and self.running < self._max_batch:
+            head = self.waiting.head(now)
+            if head is not None and self.fitted(head)[3] <= self._hbm_budget - self.hbm_used:
+                self._cut_run(now)
+
+    def _wake(self, now: float) -> None:
+        """A held job has become ready."""
+        if now >= self._next_end:
+            self._finish_moves(now)
+        if self._state != _BOUNDARY:
+            self._welcome(now)
+
+    def _watch_fetch(self) -> None:
+        """The end of a fetch needs an event of its own while jobs are held: nothing else may happen until then."""
+        if self._fetching is not None and self.waiting.holds_jobs:
+            end = self.ssd_read.background_end
+            if end != self._wakes_at:
+                self._wakes_at = end
+                self.clock.at(max(end, self.clock.now), ARRIVAL, self._fetch_may_end)
+
+    def _fetch_may_end(self, timer: Timer) -> None:
+        now = self.clock.now
+        self._wake(now)
+        self._watch_fetch()
+
+    def _kv_moved(self, session: int) -> None:
+        """The scheduler follows the KV of waiting turns."""
+        position = self.waiting.kv_moved(session, self.clock.now)
+        if position is not None:
+            self.store.expect(session, position)
 
     def _cut_back(self, turn: int, now: float) -> None:
         """The turn goes on from less than its session's whole history: the end of what is kept is of no use to it."""
@@ -160,7 +202,7 @@ class Replica:
 
     def _dispatch(self, now: float) -> None:
         """At a step boundary: what the GPU does next."""
-        turn = self.queue.head()
+        turn = self.waiting.head(now)
         if self._stall_until > now and (self.running or turn is not None):
             self._state = _STALL
             self._schedule(now, self._stall_until)
@@ -168,7 +210,7 @@ class Replica:
             return
         if turn is not None:
             if self.running < self._max_batch:
-                fitted = self._fit(turn)
+                fitted = self.fitted(turn)
                 if fitted[3] <= self._hbm_budget - self.hbm_used:
                     self._start_prefill(turn, fitted, now)
                     return
@@ -176,6 +218,17 @@ class Replica:
             self._start_run(now)
         else:
             self._state = _IDLE
+            if self.waiting.holds_jobs:
+                self._revive(now)
+
+    def _revive(self, now: float) -> None:
+        """The GPU is idle, and every job that waits is held for its KV: something must be on its way, or the first goes as it is."""
+        if self._fetching is None:
+            self._start_moves(now)
+        if self._fetching is None and self.waiting.release_first():
+            self._dispatch(now)
+        else:
+            self._watch_fetch()
 
     def _schedule(self, start: float, end: float) -> None:
         self._began = start
@@ -201,7 +254,7 @@ class Replica:
         if self._guard is not None:
             self._guard.check(self, now)
 
-    def _fit(self, turn: int) -> tuple[int, int, int, int]:
+    def fitted(self, turn: int) -> tuple[int, int, int, int]:
         """(history, prompt, output, HBM bytes) of a turn after truncation to the window; room is kept for the answer."""
         history = self.context[self._session_of[turn]]
         prompt, output = self._prompt[turn], self._output[turn]
@@ -212,8 +265,8 @@ class Replica:
     def _start_prefill(self, turn: int, fitted: tuple[int, int, int, int], now: float) -> None:
         history, prompt, output, hbm_bytes = fitted
         rec, session = self._rec, self._session_of[turn]
-        self.queue.pop()
-        head_since, self._head_since = self._head_since, now
+        head_since = self.waiting.head_since
+        self.waiting.take(now)
         if self._guard is not None:
             self._guard.admitted(self, turn, now)
         kept = self.context[session]
@@ -225,73 +278,68 @@ class Replica:
         self.hbm_used += hbm_bytes
         cached = 0
         if self.store is not None:
-            cached = self._claim(turn, session, kept, history, now)
-        new = prompt + history - cached
-        compute = self._steps.prefill(new, cached)
-        duration = self._load(session, cached, compute, head_since, now) if cached else compute
+            cached, tier = self._claim(session, kept, history, now)
+        if cached:
+            cached, compute, duration = self._load(session, tier, cached, prompt + history - cached, head_since, now)
+            if cached:
+                rec.tier[turn] = tier
+        else:
+            compute = duration = self._steps.prefill(prompt + history, 0)
         self._admitted_s[turn] = now
         self._history[turn] = history
         self._cached[turn] = cached
         rec.stall_s[turn] = stall = duration - compute
         self.prefill_s += compute
         self.load_stall_s += stall
-        self.prefilled_tokens += new
+        self.prefilled_tokens += prompt + history - cached
         self._jobs[turn] = history + prompt + output
         self._turn = turn
         self._state = _PREFILL
         self._schedule(now, now + duration)
 
-    def _claim(self, turn: int, session: int, kept: int, history: int, now: float) -> int:
-        """Pins the session in the store; returns the tokens of its history that are cached."""
+    def _claim(self, session: int, kept: int, history: int, now: float) -> tuple[int, int]:
+        """Pins the session in the store; returns the tokens of its history that can be loaded, and the index of their tier."""
         store = self.store
         self._store_changed = True
         store.claim(session, now)
+        if not self._loads_late and self._fetching is not None and self._fetching.session == session:
+            self._break_fetch(now)
         if history < kept:
             if self._embedded:
                 store.void(session, now)
             else:
                 store.truncate(session, (kept - history) * self._kv, now)
         tier, size = store.lookup(session)
-        cached = size // self._kv
         if self._guard is not None:
-            self._guard.served(self, session, kept - history, self._embedded, cached)
-        if cached:
-            self._rec.tier[turn] = tier
-        return cached
+            self._guard.found(session, kept - history, self._embedded, size // self._kv)
+        if not self._loads_late:
+            tier, size = store.arrived(session)
+        return size // self._kv, tier
 
-    def _load(self, session: int, cached: int, compute: float, head_since: float, now: float) -> float:
-        """Seconds from now to the end of a prefill whose cached history must be loaded first, layer by layer."""
-        size = cached * self._kv
-        layers = self._layers
-        fetching = self._fetching if self._fetching is not None and self._fetching.session == session else None
-        tier = self.tier_names[self.store.load(session, now)]
-        if tier == "hbm":
-            return compute
-        load = size / layers / self.h2d.bandwidth + self.h2d.latency_s
-        ready = max(self.h2d.free_at, self._ready[session])
-        preloaded = 0.0
-        if tier == "dram":
-            start = max(ready, head_since)
-            if start < now:
-                if self._layerwise:
-                    preloaded = min(self._read_buffer, (now - start) / load)
-                delay = 0.0
-            else:
-                delay = ready - now if ready > now else 0.0
-        elif fetching is not None:
-            left = self.ssd_read.background_end - now
-            load = max(load, left / layers)
-            delay = max(0.0, ready - now)
-        else:
-            start, end = self.ssd_read.book(now, size)
-            from_ssd = (end - start) / layers
-            delay = max(start, ready) - now + min(load, from_ssd)
-            load = max(load, from_ssd)
-        loaded = delay + (layers - preloaded) * load
-        self.h2d.occupy(now + delay - preloaded * load, now + loaded, size)
-        if not self._layerwise:
-            return loaded + compute
-        return pipeline_s(layers, compute / layers, load, preloaded, delay)
+    def _break_fetch(self, now: float) -> None:
+        """The job takes what has come of its KV; the fetch ends."""
+        move, self._fetching = self._fetching, None
+        sent = self.ssd_read.end_background(now, move.size) // self._kv * self._kv
+        self.store.end_fetch(move, sent, now)
+
+    def _load(self, session: int, tier: int, cached: int, new: int, head_since: float, now: float) -> tuple[int, float, float]:
+        """(tokens loaded, GPU seconds, seconds from now to the end of the prefill) of a job whose history is cached."""
+        name = self.tier_names[tier]
+        if name == "hbm":
+            self.store.load(session, cached * self._kv, now)
+            compute = self._steps.prefill(new, cached)
+            return cached, compute, compute
+        fetching = self._fetching
+        fetched_at = self.ssd_read.background_end if fetching is not None and fetching.session == session else math.inf
+        loader = self._loader
+        loader.begin(name, cached, new, now, self._ready[session], head_since, fetched_at)
+        tokens, compute, duration = self._load_policy.loads(loader)
+        if tokens:
+            loader.take(tokens)
+            self.store.load(session, tokens * self._kv, now)
+        if self._guard is not None:
+            self._guard.served(session, tokens)
+        return tokens, compute, duration
 
     def _end_prefill(self, now: float) -> None:
         """The first token is out; the job joins the batch, or is done."""
@@ -346,6 +394,9 @@ class Replica:
         self.hbm_used -= context * self._hbm_kv
         if self.store is not None:
             self._store_changed = True
+            if self._foresees:
+                next_s = self._next_arrival(turn, now)
+                self._knowledge.next_turn(session, next_s)
             missing = self.store.save(session, context * self._kv, now)
             if self._guard is not None:
                 self._guard.saved(session, context, missing)
@@ -355,10 +406,23 @@ class Replica:
                 else:
                     self._save_behind(session, missing, self._admitted_s[turn], now)
             self.store.release(session, now)
+            if self._lead_s and next_s < math.inf:
+                self.clock.at(max(now, next_s - self._lead_s), ARRIVAL, self._announced, session)
+        if self._learns:
+            self.waiting.queue.done(turn, self._output[turn])
         if self._guard is not None:
             self._guard.completed(self, turn, now)
         self._rec.done(turn, now, self)
         self._after_turn(turn, now)
+
+    def _announced(self, timer: Timer) -> None:
+        """Word has come that the session's next turn will follow."""
+        now = self.clock.now
+        if now >= self._next_end:
+            self._finish_moves(now)
+        self.store.announce(timer.payload)
+        if self._fetching is None:
+            self._start_moves(now)
 
     # --- saving ---------------------------------------------------------------------------------------------------------------
 
@@ -428,6 +492,7 @@ class Replica:
                 self._fetching = None
                 self.store.finish_fetch(fetching, first)
                 self._ready[fetching.session] = first
+                self.waiting.release(fetching.session)
             else:
                 move, self._demoting[source] = self._demoting[source], None
                 self.store.finish_demotion(move, first)
@@ -443,7 +508,7 @@ class Replica:
     def sample(self, now: float) -> tuple:
         """A row of the time series: time, waiting, running, HBM bytes of running jobs, bytes per tier."""
         used = [tier.used for tier in self.store.tiers] if self.store else []
-        return (now, self.peers.index(self), len(self.queue), self.running, self.hbm_used, *used)
+        return (now, self.peers.index(self), len(self.waiting), self.running, self.hbm_used, *used)
 
     def sums(self, now: float) -> dict[str, float]:
         """Every running sum, flat; a difference of two is what happened between."""

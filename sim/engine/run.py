@@ -1,5 +1,6 @@
 """`simulate(config) -> Result`: the pure function in the middle of kvplan."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 from sim import guards
 from sim.config import Config
 from sim.engine.clock import ARRIVAL, Clock, Timer
-from sim.engine.knowledge import EngineKnowledge
+from sim.engine.knowledge import EngineJobs, EngineKnowledge
 from sim.engine.link import Link
 from sim.engine.plant import Plant, check, plant
 from sim.engine.replica import Replica
@@ -76,7 +77,7 @@ class _Run:
         self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
-        self.guard = guards.Guards(built) if guards.enabled() else None
+        self.guard = guards.Guards(built, config.store.write == "back") if guards.enabled() else None
         self._session = workload.session.tolist()
         self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))
         self._gap_s = memoryview(np.ascontiguousarray(workload.gap_s))
@@ -90,37 +91,41 @@ class _Run:
         self._schedule_next_session()
 
     def _replica(self, config: Config, built: Plant, workload: Workload, longest_run) -> Replica:
-        queue = find("scheduling", config.scheduler)(None)
-        store = knowledge = None
+        jobs = EngineJobs(self.clock, built, workload, config.tenant_weights)
+        queue = find("scheduling", config.scheduler)(jobs)
+        eviction, prefetch = find("eviction", config.store.eviction), find("prefetch", config.store.prefetch)()
+        knowledge = EngineKnowledge(self.clock, built, workload)
+        store = None
         if built.tiers:
-            knowledge = EngineKnowledge(self.clock, built, workload)
             store = SessionStore(
                 list(built.tiers),
                 workload.sessions,
-                find("eviction", config.store.eviction),
-                find("prefetch", config.store.prefetch)(),
+                eviction,
+                prefetch,
                 queue,
                 find("write", config.store.write)(),
                 knowledge,
-                ttl_s=config.store.ttl_s,
-                rewrite_whole=config.store.ssd_write == "whole",
+                config.store.ttl_s,
+                config.store.ssd_write == "whole",
             )
-        make_link = Link if self.guard is None else self.guard.make_link
-        return Replica(
+        jobs.replica = replica = Replica(
             self.clock,
             config,
             built,
             queue,
             store,
-            self._session,
-            workload.sessions,
+            prefetch,
+            find("load", config.store.load)(),
+            knowledge,
+            workload,
             self.recorder,
+            self._next_arrival,
             self._after_turn,
-            make_link,
+            Link if self.guard is None else self.guard.make_link,
             self.guard,
             longest_run,
-            workload.dropped_tokens,
         )
+        return replica
 
     def _schedule_next_session(self) -> None:
         turn = next(self._firsts, None)
@@ -136,12 +141,20 @@ class _Run:
     def _turn_arrives(self, timer: Timer) -> None:
         self._replica_of(timer.payload).arrive(timer.payload)
 
-    def _after_turn(self, turn: int, now: float) -> None:
-        """The session's next turn comes a think time later (closed loop) or at its recorded time (open loop)."""
+    def _next_arrival(self, turn: int, now: float) -> float:
+        """When the session's next turn comes, `turn` having ended now: a think time later (closed loop), or at its recorded time (open
+        loop); infinity when there is none."""
         turn += 1
         if turn == self._turns or self._session[turn] != self._session[turn - 1]:
+            return math.inf
+        return self._arrival_s[turn] if self._open_loop else now + self._gap_s[turn]
+
+    def _after_turn(self, turn: int, now: float) -> None:
+        """The session goes on, if it does."""
+        arrival = self._next_arrival(turn, now)
+        if arrival == math.inf:
             return
-        arrival = self._arrival_s[turn] if self._open_loop else now + self._gap_s[turn]
+        turn += 1
         self.recorder.arrival_s[turn] = arrival
         if arrival > now:
             self.clock.at(arrival, ARRIVAL, self._turn_arrives, turn)

@@ -106,6 +106,8 @@ class Prefetch(ABC):
     """Which session to bring from SSD to DRAM next, ahead of its job, and how long the job waits for that."""
 
     NAME: ClassVar[str]
+    LOADS_LATE: ClassVar[bool] = True
+    """Whether a job that starts before all its KV has come from SSD loads the rest on its way; else it recomputes the rest."""
     LEAD_S: ClassVar[float] = 0.0
     """Word of a turn comes this many seconds ahead of it (or when the one before has ended, if that is later). 0: with the turn."""
 
@@ -121,13 +123,9 @@ class Prefetch(ABC):
     def next(self, queue: Queue, room: float) -> int | None:
         """The session to fetch now, None to wait. `room`: mean-sized sessions that DRAM can hold ahead of their jobs."""
 
-    def patience_s(self, size: int) -> float:
-        """Seconds that a job whose `size` bytes are still to come from SSD is held back for them, from its arrival on. 0: not at all."""
+    def patience_s(self, tokens: int) -> float:
+        """Seconds that a job is held back for `tokens` tokens that must come from SSD, from its arrival on. 0: not at all."""
         return 0.0
-
-    FINISHES: ClassVar[bool] = True
-    """Whether a fetch goes on when its job starts before it is done, and the job waits for it layer by layer; else it ends there, and
-    what has not come is recomputed."""
 
 
 class JobView(ABC):
@@ -161,6 +159,14 @@ class JobView(ABC):
     def tenant(self, turn: int) -> int:
         """Number of the session's tenant, 0 when there are none."""
 
+    @abstractmethod
+    def weight(self, turn: int) -> float:
+        """Its tenant's weight, 1 when nothing is said."""
+
+    @abstractmethod
+    def tenant_rank(self, turn: int) -> int:
+        """How many different weights are above its tenant's."""
+
 
 class Scheduler(Queue):
     """The queue of waiting jobs (turns), and who is next."""
@@ -191,6 +197,9 @@ class Scheduler(Queue):
     def update(self, turn: int) -> float:
         """The KV of a waiting turn has moved; returns its position now. For those that set `FOLLOWS_KV`."""
         raise NotImplementedError
+
+    def done(self, turn: int, output_tokens: int) -> None:
+        """A turn has ended, with an answer of so many tokens. By default nothing changes."""
 
 
 class Write(ABC):
@@ -237,5 +246,5 @@ class Load(ABC):
     NAME: ClassVar[str]
 
     @abstractmethod
-    def loads(self, job: LoadView) -> tuple[int, float]:
-        """(tokens to load, seconds until the prefill is done), 0 <= tokens <= job.cached."""
+    def loads(self, job: LoadView) -> tuple[int, float, float]:
+        """(tokens to load, GPU seconds of prefill, seconds until the prefill is done); 0 <= tokens <= job.cached."""

@@ -36,5 +36,8 @@ class LazyHeap:
         """The key of an item that is there."""
         return self._key[item]
 
+    def __contains__(self, item: int) -> bool:
+        return item in self._key
+
     def __len__(self) -> int:
         return len(self._key)

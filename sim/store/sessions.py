@@ -8,6 +8,7 @@ Rules:
 
 - A pinned session leaves no tier; a pinned victim is set aside, out of its tier's order, until it is released. Pinned are sessions
   whose turn runs, sessions on the move, and sessions fetched ahead of their job.
+- What comes into a tier for a turn that waits or runs joins the tier's order when that turn ends, with its end as the time of use.
 - Bytes of a move are reserved in the target when it starts and released in the source when it ends.
 - Demotion down the list begins when free space falls below the tier's reserve (the paper's host buffer), or when a fetch waits for
   room; from the last tier sessions are dropped. What the tier below already holds is not written again (`delta`).
@@ -54,7 +55,6 @@ class SessionStore:
         knowledge: Knowledge,
         ttl_s: float | None = None,
         rewrite_whole: bool = False,
-        kv_moved: Callable[[int], None] | None = None,
     ) -> None:
         self.tiers = [Tier(name, capacity, sessions) for name, capacity, _ in tiers]
         names = [tier.name for tier in self.tiers]
@@ -65,13 +65,15 @@ class SessionStore:
         self.low_water = [reserve for *_, reserve in tiers]
         """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
         self.skipped_saves = 0
+        self.on_kv_moved: Callable[[int], None] | None = None
+        """Called with a session whose job waits when its KV has another home."""
         self._reserve = list(self.low_water)
         self._last = len(tiers) - 1
         self._pins = [0] * sessions
         self._aside: list[set[int]] = [set() for _ in tiers]
-        self._fresh: list[set[int]] = [set() for _ in tiers]
-        """Sessions that came into each tier for the turn they are in: its end is no second use."""
-        self._orders = list(zip(self.tiers, self._aside, self._fresh, strict=True))
+        self._new: list[set[int]] = [set() for _ in tiers]
+        """Sessions that came into each tier for a turn that waits or runs, and join its order when the turn ends."""
+        self._orders = list(zip(self.tiers, self._aside, self._new, strict=True))
         self._position: list[float | None] = [None] * sessions
         for tier in self.tiers:
             tier.eviction = eviction(TierView(tier, tier is self.tiers[-1], self._position, knowledge))
@@ -81,7 +83,6 @@ class SessionStore:
         self._uses = [0] * sessions
         self.copies_due: list[deque[int]] = [deque() for _ in tiers]
         """Sessions whose KV the write policy wants in the tier below as well."""
-        self._kv_moved = kv_moved
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self._rewrite_whole = rewrite_whole
         self._ttl_s = ttl_s
@@ -103,6 +104,23 @@ class SessionStore:
         home = self.home[session]
         return (home, self.tiers[home].held[session]) if home >= 0 else (-1, 0)
 
+    def arrived(self, session: int) -> tuple[int, int]:
+        """`lookup`, less what would still have to come from below the fetch target."""
+        home, target = self.home[session], self.fetch_target
+        if target is None or home <= target:
+            return self.lookup(session)
+        held = self.tiers[target].held[session] if session not in self._fetched else 0
+        return (target, held) if held else (-1, 0)
+
+    def bytes_to_come(self, session: int) -> int:
+        """Bytes of the session's KV that a fetch brings or could bring; 0 when DRAM has them, or could not take them."""
+        home, target = self.home[session], self.fetch_target
+        if target is None or home <= target:
+            return 0
+        size = self.tiers[home].held[session]
+        fits = session in self._fetched or size <= self.tiers[target].capacity - self._reserve[target]
+        return size if fits else 0
+
     # --- the life of a turn ---------------------------------------------------------------------------------------------------
 
     def expect(self, session: int, position: float) -> None:
@@ -112,11 +130,16 @@ class SessionStore:
         if home < 0:
             return
         if self._needs_queue:
-            for tier, aside, _ in self._orders:
-                if tier.held[session] and session not in aside:
+            for tier, aside, new in self._orders:
+                if tier.held[session] and session not in aside and session not in new:
                     tier.eviction.expect(session)
-        if self.fetch_target is not None and home > self.fetch_target:
+        if self.fetch_target is not None and home > self.fetch_target and session not in self._fetched:
             self._prefetch.want(session, position)
+
+    def announce(self, session: int) -> None:
+        """Word has come that a job of the session will follow."""
+        if self.fetch_target is not None and self.home[session] > self.fetch_target and session not in self._fetched:
+            self._prefetch.want(session, None)
 
     def claim(self, session: int, now: float) -> None:
         """The session's job starts: its KV is pinned until `release`."""
@@ -163,25 +186,23 @@ class SessionStore:
                 self._cut(index, session, tier.held[session], now)
         self.home[session] = -1
 
-    def load(self, session: int, now: float) -> int:
-        """A claimed session's KV is read to serve its turn; returns the tier index it is read from.
+    def load(self, session: int, size: int, now: float) -> None:
+        """`size` bytes of a claimed session's KV are read to serve its turn.
 
-        KV below the fetch target takes room there on its way, when there is room at once; KV that is being fetched keeps the room
+        All KV below the fetch target takes room there on its way, when there is room at once; KV that is being fetched keeps the room
         it has there.
         """
         home, target = self.home[session], self.fetch_target
         tier = self.tiers[home]
-        size = tier.held[session]
         if target is None or home <= target:
             tier.read += size
         elif self.tiers[target].held[session]:
             self.tiers[target].read += size
         else:
             tier.read += size
-            if self._room(target, size, now):
+            if size == tier.held[session] and self._room(target, size, now):
                 self._add(target, session, size, now)
                 self._arrived(session, target, now)
-        return home
 
     def save(self, session: int, size: int, now: float) -> int:
         """The KV of a claimed session is now `size` bytes; returns how many of them must be copied to the top tier.
@@ -195,6 +216,7 @@ class SessionStore:
         if not self._room(0, missing, now):
             self.skipped_saves += 1
             self._raise_reserve(0, missing)
+            self._cut_above(session, now)
             return 0
         self._add(0, session, missing, now)
         self.home[session] = 0
@@ -211,17 +233,18 @@ class SessionStore:
             self._expiry.append((now, session))
         self._pins[session] -= 1
         pinned = self._pins[session]
-        for tier, aside, fresh in self._orders:
+        for tier, aside, new in self._orders:
             if tier.held[session]:
+                if session in new:
+                    new.remove(session)
+                    tier.eviction.insert(session)
+                    continue
                 if session in aside:
                     if pinned:
                         continue
                     aside.remove(session)
                     tier.eviction.restore(session)
-                if session in fresh:
-                    fresh.remove(session)
-                else:
-                    tier.eviction.use(session)
+                tier.eviction.use(session)
                 if self._needs_queue:
                     tier.eviction.expect(session)
         if self._last and self.home[session] == 0 and self._write.copies(session, self._uses[session]):
@@ -314,6 +337,12 @@ class SessionStore:
         """The bytes have arrived. The session stays pinned for its job."""
         self._arrived(move.session, move.target, now)
 
+    def end_fetch(self, move: Move, sent: int, now: float) -> None:
+        """The job starts, and the fetch ends with the first `sent` bytes of it. The rest is given up in the target, not in the source."""
+        self._cut(move.target, move.session, move.size - sent, now)
+        if sent == move.size:
+            self._arrived(move.session, move.target, now)
+
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
     def _victim(self, index: int) -> int | None:
@@ -375,21 +404,23 @@ class SessionStore:
         tier = self.tiers[index]
         is_new = size and not tier.held[session]
         tier.add(session, size, now)
-        if is_new:
+        if is_new and for_turn:
+            self._new[index].add(session)
+        elif is_new:
             tier.eviction.insert(session)
-            if for_turn:
-                self._fresh[index].add(session)
 
     def _cut(self, index: int, session: int, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of a session leave a tier."""
         tier = self.tiers[index]
         if size == tier.held[session]:
-            aside = self._aside[index]
-            if session in aside:
-                aside.remove(session)
-                tier.eviction.restore(session)
-            tier.eviction.remove(session)
-            self._fresh[index].discard(session)
+            aside, new = self._aside[index], self._new[index]
+            if session in new:
+                new.remove(session)
+            else:
+                if session in aside:
+                    aside.remove(session)
+                    tier.eviction.restore(session)
+                tier.eviction.remove(session)
         tier.cut(session, size, now, moved)
         if index == self.fetch_target and session in self._claimed:
             self._claimed[session] -= size
@@ -410,20 +441,26 @@ class SessionStore:
             if position is not None:
                 if self.fetch_target == index and heir > 0:
                     self._prefetch.want(session, position)
-                if self._kv_moved is not None:
-                    self._kv_moved(session)
+                if self.on_kv_moved is not None:
+                    self.on_kv_moved(session)
 
     def _drop(self, session: int, now: float) -> None:
         """All KV of a session is given up."""
         self.void(session, now)
         self._prefetch.drop(session)
-        if self._kv_moved is not None and self._position[session] is not None:
-            self._kv_moved(session)
+        if self.on_kv_moved is not None and self._position[session] is not None:
+            self.on_kv_moved(session)
 
     def _cut_below(self, index: int, session: int, now: float) -> None:
         for below in range(index + 1, len(self.tiers)):
             if self.tiers[below].held[session]:
                 self._cut(below, session, self.tiers[below].held[session], now)
+
+    def _cut_above(self, session: int, now: float) -> None:
+        """What tiers above a session's home hold of it is the part that a fetch brought before it ended; nothing came of it."""
+        for index in range(self.home[session]):
+            if self.tiers[index].held[session]:
+                self._cut(index, session, self.tiers[index].held[session], now)
 
     def _arrived(self, session: int, target: int, now: float) -> None:
         """All that the home tier holds of a session is in tier `target` now."""
@@ -431,8 +468,8 @@ class SessionStore:
             self.home[session] = target
             if self._rewrite_whole:
                 self._cut_below(target, session, now)
-            if self._kv_moved is not None and self._position[session] is not None:
-                self._kv_moved(session)
+            if self.on_kv_moved is not None and self._position[session] is not None:
+                self.on_kv_moved(session)
 
     def _expire(self, now: float) -> None:
         """Drops what was not used for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when claimed."""

@@ -1,0 +1,78 @@
+"""How a job's cached history reaches the GPU, and when its prefill is done.
+
+KV in DRAM moves over the host link, layer by layer under the prefill (`pipeline_s`); the read buffer is filled from when the job headed the
+queue and the link was free. KV on SSD starts to move when the job starts, over both links; KV that is being fetched comes as the rest
+of it arrives. What a load policy asks is worked out from the links as they are and books nothing; `take` books.
+"""
+
+from hwmodels import pipeline_s
+from sim.config import Store
+from sim.engine.link import Link
+from sim.engine.plant import Plant
+from sim.policies.base import LoadView
+
+
+class Loader(LoadView):
+    """One replica's; `begin` sets the job that the questions are about."""
+
+    def __init__(self, plant: Plant, settings: Store, host_link: Link, ssd_read: Link) -> None:
+        self.cached = self.new = 0
+        self._prefill = plant.steps.prefill
+        self._layers = plant.steps.layers
+        self._kv = plant.kv_bytes
+        self._read_buffer = min(settings.read_buffer_layers, self._layers)
+        self._layerwise = settings.preload == "layerwise"
+        self._link = host_link
+        self._ssd_read = ssd_read
+        self._tier = ""
+        self._now = self._ready = self._since = self._fetched_at = 0.0
+
+    def begin(self, tier: str, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float) -> None:
+        """A job starts: `cached` tokens of its history lie in `tier`, complete there from `ready` on, and it has headed the queue since
+        `head_since`. `fetched_at`: when a fetch from SSD that is under way ends; infinity when there is none."""
+        self._tier, self.cached, self.new, self._now = tier, cached, new, now
+        self._ready = max(self._link.free_at, ready)
+        self._since = head_since
+        self._fetched_at = fetched_at
+
+    def prefill_s(self, new: int, history: int) -> float:
+        return self._prefill(new, history)
+
+    def load_s(self, tokens: int) -> float:
+        delay, load, preloaded = self._pace(tokens)
+        return delay + (self._layers - preloaded) * load
+
+    def layerwise_s(self, tokens: int) -> float:
+        compute = self._prefill(self.new + self.cached - tokens, tokens)
+        if not tokens:
+            return compute
+        delay, load, preloaded = self._pace(tokens)
+        if not self._layerwise:
+            return delay + self._layers * load + compute
+        return pipeline_s(self._layers, compute / self._layers, load, preloaded, delay)
+
+    def _pace(self, tokens: int) -> tuple[float, float, float]:
+        """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
+        size, layers, link, now = tokens * self._kv, self._layers, self._link, self._now
+        load = size / layers / link.bandwidth + link.latency_s
+        ready = self._ready
+        if self._tier == "dram":
+            start = max(ready, self._since)
+            if start < now:
+                return 0.0, load, min(self._read_buffer, (now - start) / load) if self._layerwise else 0.0
+            return (ready - now if ready > now else 0.0), load, 0.0
+        if self._fetched_at < float("inf"):
+            return max(0.0, ready - now), max(load, (self._fetched_at - now) / layers), 0.0
+        start, end = self._ssd_read.preview(now, size)
+        from_ssd = (end - start) / layers
+        return max(start, ready) - now + min(load, from_ssd), max(load, from_ssd), 0.0
+
+    def take(self, tokens: int) -> None:
+        """Books the transfer of so many tokens."""
+        if not tokens:
+            return
+        delay, load, preloaded = self._pace(tokens)
+        size, now = tokens * self._kv, self._now
+        if self._tier == "ssd" and self._fetched_at == float("inf"):
+            self._ssd_read.book(now, size)
+        self._link.occupy(now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load, size)

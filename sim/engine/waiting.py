@@ -1,0 +1,129 @@
+"""The jobs that wait: the scheduler's queue, and jobs held back until their KV has come from SSD, for as long as the prefetch policy says.
+
+A held job keeps the position that it had; when its KV has come, or its patience is over, it is next to be admitted before all jobs of later
+positions. Without a policy that holds jobs back, this is the queue alone.
+"""
+
+import math
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from sim.engine.clock import ARRIVAL, Clock, Timer
+from sim.policies.base import Prefetch, Scheduler
+from sim.store.sessions import SessionStore
+
+
+class WaitingRoom:
+    """One replica's. `wake(now)` is called when a held job has become ready without any other event."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        queue: Scheduler,
+        store: SessionStore | None,
+        prefetch: Prefetch | None,
+        session_of,
+        arrival_s,
+        kv_bytes: int,
+        wake: Callable[[float], None],
+    ) -> None:
+        self.queue = queue
+        self.head_since = 0.0
+        """Since when the head has been the head."""
+        self._clock = clock
+        self._store = store
+        self._prefetch = prefetch
+        self._session_of = session_of
+        self._arrival_s = arrival_s
+        self._kv = kv_bytes
+        self._wake = wake
+        self._holds = prefetch is not None and type(prefetch).patience_s is not Prefetch.patience_s
+        self._follows = queue.FOLLOWS_KV
+        self._turn_of: dict[int, int] = {}
+        """Queued turn of each session, for schedulers that follow the KV."""
+        self._held: dict[int, tuple[float, int]] = {}
+        """Session -> (position, turn)."""
+        self._ready: list[tuple[float, int]] = []
+        """A heap of (position, turn) that were held."""
+
+    def push(self, turn: int, now: float) -> float:
+        """A turn starts to wait; returns its position."""
+        if self._follows:
+            self._turn_of[self._session_of[turn]] = turn
+        position = self.queue.push(turn)
+        if self.queue.head() == turn:
+            self.head_since = now
+        return position
+
+    def head(self, now: float) -> int | None:
+        """The turn to admit next; None when there is none, or none that is ready."""
+        queue, ready = self.queue, self._ready
+        if not self._holds:
+            return queue.head()
+        while True:
+            turn = queue.head()
+            if ready and (turn is None or ready[0][0] <= queue.position_at(0)):
+                return ready[0][1]
+            if turn is None or not self._hold(turn, now):
+                return turn
+
+    def _hold(self, turn: int, now: float) -> bool:
+        """Whether the queue's head goes aside to wait for its KV."""
+        session = self._session_of[turn]
+        coming = self._store.bytes_to_come(session)
+        if not coming:
+            return False
+        until = self._arrival_s[turn] + self._prefetch.patience_s(coming // self._kv)
+        if until <= now:
+            return False
+        self._held[session] = self.queue.position_at(0), turn
+        self._turn_of.pop(session, None)
+        self.queue.pop()
+        if until < math.inf:
+            self._clock.at(until, ARRIVAL, self._patience_ends, session)
+        return True
+
+    def take(self, now: float) -> None:
+        """The head is admitted."""
+        ready = self._ready
+        if ready and (not len(self.queue) or ready[0][0] <= self.queue.position_at(0)):
+            heappop(ready)
+        else:
+            turn = self.queue.pop()
+            if self._follows:
+                del self._turn_of[self._session_of[turn]]
+        self.head_since = now
+
+    def kv_moved(self, session: int, now: float) -> float | None:
+        """A waiting session's KV has moved; its new position, when the scheduler gives it one."""
+        turn = self._turn_of.get(session)
+        if turn is None:
+            return None
+        before = self.queue.head()
+        position = self.queue.update(turn)
+        if self.queue.head() != before:
+            self.head_since = now
+        return position
+
+    def release(self, session: int) -> bool:
+        """A held session's KV has come: its job is ready. Whether one was held."""
+        held = self._held.pop(session, None)
+        if held is not None:
+            heappush(self._ready, held)
+        return held is not None
+
+    def release_first(self) -> bool:
+        """Nothing can come any more: the soonest held job is ready as it is. Whether one was held."""
+        return bool(self._held) and self.release(min(self._held, key=self._held.__getitem__))
+
+    def _patience_ends(self, timer: Timer) -> None:
+        if self.release(timer.payload):
+            self._wake(self._clock.now)
+
+    @property
+    def holds_jobs(self) -> bool:
+        """Whether any job is held now."""
+        return bool(self._held)
+
+    def __len__(self) -> int:
+        return len(self.queue) + len(self._held) + len(self._ready)

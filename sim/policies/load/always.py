@@ -1,0 +1,15 @@
+"""Always load: all cached history is loaded, layer by layer under the prefill of the new tokens.
+
+Source: CachedAttention (USENIX ATC 2024) section 3.2.
+"""
+
+from sim.policies.base import Load, LoadView
+
+
+class Always(Load):
+    """O(1)."""
+
+    NAME = "always"
+
+    def loads(self, job: LoadView) -> tuple[int, float, float]:
+        return job.cached, job.prefill_s(job.new, job.cached), job.layerwise_s(job.cached)

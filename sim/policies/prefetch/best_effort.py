@@ -1,0 +1,26 @@
+"""Best effort: KV is fetched from when its job joins the queue; what has not come when the job could start is recomputed.
+
+Source: SGLang HiCache, prefetch policy `best_effort`. In order of arrival, without a look-ahead window.
+"""
+
+from sim.policies.base import Prefetch, Queue
+from sim.policies.lazyheap import LazyHeap
+
+
+class BestEffort(Prefetch):
+    """O(log n) per call, amortised."""
+
+    NAME = "best-effort"
+    LOADS_LATE = False
+
+    def __init__(self) -> None:
+        self._wanted = LazyHeap()
+
+    def want(self, session: int, position: float | None) -> None:
+        self._wanted.push(session, position)
+
+    def drop(self, session: int) -> None:
+        self._wanted.discard(session)
+
+    def next(self, queue: Queue, room: float) -> int | None:
+        return self._wanted.peek()

@@ -1,0 +1,28 @@
+"""Data ready first: turns whose KV is in DRAM, or that have none to load, before turns that wait for SSD; in order of arrival within each.
+
+Source: Bidaw (FAST 2026), which keeps two queues. Simplified: a turn changes queues when its KV has moved, and its prompt's length plays
+no part. Look-ahead fetching then sees the ready turns first, so it fetches for the others when DRAM has room for both.
+"""
+
+from sim.policies.base import JobView
+from sim.policies.ranked import CLASS_APART, Ranked
+
+
+class DataReady(Ranked):
+    """O(log n) per call."""
+
+    NAME = "data-ready"
+    FOLLOWS_KV = True
+
+    def __init__(self, view: JobView) -> None:
+        super().__init__(view)
+        self._number: dict[int, int] = {}
+
+    def rank(self, turn: int) -> float:
+        number = self._number.setdefault(turn, self.pushed)
+        return number if self.view.is_ready(turn) else CLASS_APART + number
+
+    def pop(self) -> int:
+        turn = super().pop()
+        del self._number[turn]
+        return turn

@@ -1,0 +1,30 @@
+"""Cache hits first, with ageing: a turn with cached history overtakes those without that came up to 30 s before it.
+
+Cached history is served before it can be evicted, as in SGLang's longest-prefix-first order (arXiv 2312.07104); the head start is bounded,
+so that nobody starves: a turn is overtaken only by those that come within 30 s after it.
+"""
+
+from sim.policies.base import JobView
+from sim.policies.ranked import Ranked
+
+_HEAD_START_S = 30.0
+
+
+class HitFirst(Ranked):
+    """O(log n) per call."""
+
+    NAME = "hit-first"
+    FOLLOWS_KV = True
+
+    def __init__(self, view: JobView) -> None:
+        super().__init__(view)
+        self._came_s: dict[int, float] = {}
+
+    def rank(self, turn: int) -> float:
+        came_s = self._came_s.setdefault(turn, self.view.now_s())
+        return came_s - _HEAD_START_S if self.view.cached_tokens(turn) else came_s
+
+    def pop(self) -> int:
+        turn = super().pop()
+        del self._came_s[turn]
+        return turn

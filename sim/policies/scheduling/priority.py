@@ -1,0 +1,15 @@
+"""Priority by tenant: tenants with more weight first (`tenant_weights`); in order of arrival among equals.
+
+Strict: a tenant waits for as long as one of more weight has turns waiting. Running jobs are not preempted.
+"""
+
+from sim.policies.ranked import CLASS_APART, Ranked
+
+
+class Priority(Ranked):
+    """O(log n) per call."""
+
+    NAME = "priority"
+
+    def rank(self, turn: int) -> float:
+        return self.view.tenant_rank(turn) * CLASS_APART + self.pushed

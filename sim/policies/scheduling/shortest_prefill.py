@@ -1,0 +1,17 @@
+"""Shortest prefill first: the turn whose uncached tokens take least time to prefill.
+
+Source: shortest job first (Smith 1956), on the part of the job whose length is known when it comes; the answer's length is not. Long
+prompts can starve under overload: nothing here ages.
+"""
+
+from sim.policies.ranked import Ranked
+
+
+class ShortestPrefill(Ranked):
+    """O(log n) per call."""
+
+    NAME = "shortest-prefill"
+    FOLLOWS_KV = True
+
+    def rank(self, turn: int) -> float:
+        return self.view.prefill_s(turn)
