@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sim import config
 from sim.engine.link import Link
+from sim.engine.run import simulate
 from sim.policies import registry
-from sim.policies.base import Eviction, JobView, View
+from sim.policies.base import Eviction, JobView, Load, View
 from sim.policies.eviction.fifo import Fifo
 from sim.policies.eviction.lookahead import LookAhead
 from sim.policies.eviction.lru import Lru
@@ -362,7 +364,59 @@ def test_unknown_and_broken_policies_are_named():
         registry.find("eviction", "collections:OrderedDict")
     with pytest.raises(registry.PolicyError, match="does not define"):
         registry.find("eviction", "sim.policies.base:Eviction")
-    assert registry.find("eviction", "sim.policies.eviction.lru:Lru") is Lru
+
+
+class FailsOnUse(Lru):
+    def use(self, session):
+        raise KeyError(session)
+
+
+class NamesAStranger(Lru):
+    def victim(self):
+        return 7
+
+
+class LosesAJob(Fcfs):
+    def pop(self):
+        self._turns.popleft()
+        return self._turns.popleft()
+
+
+class LoadsTooMuch(Load):
+    NAME = "too-much"
+
+    def loads(self, job):
+        return job.cached + 1, 1.0, 2.0
+
+
+class FetchesNobody(LookAheadFetch):
+    def next(self, queue, room):
+        return 99
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ("store.eviction=test_store:FailsOnUse", r"eviction policy 'test_store:FailsOnUse': use\(\d+\) raised KeyError: \d+"),
+        ("store.eviction=test_store:NamesAStranger", r"victim\(\) answered 7, which is not among"),
+        ("scheduler=test_store:LosesAJob", r"scheduling policy 'test_store:LosesAJob': pop\(\) (answered|raised)"),
+        ("store.load=test_store:LoadsTooMuch", r"loads\(Loader\) answered \(\d+, 1.0, 2.0\)"),
+        ("store.prefetch=test_store:FetchesNobody", r"next\(\w+, [\d.]+\) answered 99"),
+    ],
+)
+def test_a_user_policy_that_fails_is_named_with_its_call_and_key(setting, message):
+    with pytest.raises(registry.PolicyError, match=message):
+        simulate(config.load(None, ["workload.sessions=60", "store.dram=5GB", "workload.arrival.rate_per_s=5", setting]))
+
+
+@pytest.mark.parametrize("kind, path", [("eviction", "store.eviction"), ("prefetch", "store.prefetch"), ("scheduling", "scheduler")])
+def test_supervision_changes_no_result(kind, path):
+    for name, policy in registry.policies(kind).items():
+        setup = ["workload.sessions=60", "store.dram=5GB", "workload.arrival.rate_per_s=2"]
+        plain, own = (
+            simulate(config.load(None, [*setup, f"{path}={value}"])).summary for value in (name, f"{policy.__module__}:{policy.__name__}")
+        )
+        assert plain | {"provenance": 0} == own | {"provenance": 0}
 
 
 # --- the store as a state machine -------------------------------------------------------------------------------------------------

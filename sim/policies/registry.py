@@ -7,13 +7,10 @@ from functools import cache
 from importlib import import_module
 
 from sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
+from sim.policies.supervise import PolicyError, supervised
 
 KINDS: dict[str, type] = {"eviction": Eviction, "prefetch": Prefetch, "write": Write, "load": Load, "scheduling": Scheduler}
 """Kind -> base class; also the folder's name."""
-
-
-class PolicyError(ValueError):
-    """No such policy, or a class that is not one."""
 
 
 @cache
@@ -49,12 +46,12 @@ def _users_own(kind: str, name: str) -> type:
     module_name, _, class_name = name.partition(":")
     try:
         found = getattr(import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PolicyError(f"cannot load the {kind} policy {name!r}: {error}") from None
+    except Exception as error:  # whatever a user's module does when it is imported
+        raise PolicyError(f"cannot load the {kind} policy {name!r}: {type(error).__name__}: {error}") from None
     base = KINDS[kind]
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise PolicyError(f"{name!r} is not a subclass of sim.policies.base.{base.__name__}")
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise PolicyError(f"{name!r} does not define {missing}")
-    return found
+    return supervised(kind, base, name, found)
