@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from sim import config
 from sim.engine.plant import plant
 from sim.engine.run import simulate
+from sim.policies import registry
 from sim.rng import stream
 from traces import Workload
 from traces.workload import untimed
 
+TENANTS = "workload.tenants={a: 0.7, b: 0.3}"
 RECOMPUTE = ("store.dram=0GB", "store.ssd=0GB")
 BASELINES = {
     "CachedAttention": (),
@@ -38,6 +40,11 @@ BASELINES = {
     "TTL": ("store.ttl_s=20",),
     "whole writes": ("store.ssd_write=whole",),
     "small write buffer": ("store.write_buffer=0GB",),
+    **{f"prefetch {name}": (f"store.prefetch={name}",) for name in registry.policies("prefetch")},
+    **{f"load {name}": (f"store.load={name}", "store.prefetch=none") for name in registry.policies("load")},
+    **{f"write {name}": (f"store.write={name}",) for name in registry.policies("write")},
+    **{f"scheduler {name}": (f"scheduler={name}", TENANTS) for name in registry.policies("scheduling")},
+    **{f"eviction {name}": (f"store.eviction={name}",) for name in registry.policies("eviction")},
 }
 PRESSED = ("workload.arrival.rate_per_s=2.0", "workload.sessions=150", "workload.think_time.median_s=5")
 TIGHT = ("store.dram=16GB", "store.ssd=60GB")

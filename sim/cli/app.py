@@ -3,8 +3,10 @@
 0 done; 1 failed or interrupted; 2 wrong usage, configuration or data.
 """
 
+import os
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +22,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+class Tier(StrEnum):
+    """Tiers whose size a curve can vary."""
+
+    dram = "dram"
+    ssd = "ssd"
+
+
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
+_VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
 
 
 def _reports_errors(command: Callable) -> Callable:
@@ -32,18 +43,29 @@ def _reports_errors(command: Callable) -> Callable:
         from hwmodels import CatalogueError
         from sim.config import ConfigError
         from sim.report.rundir import OutputError
+        from sim.sweep.runs import SweepError
         from traces import TraceError
 
         try:
-            return command(*arguments, **options)
+            command(*arguments, **options)
+            sys.stdout.flush()  # what cannot be written shall be known here
         except (ConfigError, CatalogueError, TraceError, OutputError) as error:
             print(f"kvplan: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
+        except SweepError as error:
+            print(f"kvplan: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("kvplan: interrupted, nothing was written", file=sys.stderr)
             raise typer.Exit(1) from None
         except MemoryError:
             print("kvplan: out of memory: simulate fewer sessions", file=sys.stderr)
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise  # whoever reads has seen enough: typer ends quietly
+        except OSError as error:
+            print(f"kvplan: cannot write the output: {error.strerror or error}", file=sys.stderr)
+            sys.stdout = open(os.devnull, "w")  # what is left in the buffer would fail again at exit
             raise typer.Exit(1) from None
 
     return run
@@ -77,6 +99,61 @@ def simulate(
     from sim.cli.simulate import run
 
     run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline)
+
+
+@app.command(
+    epilog="Examples:  kvplan compare   |   kvplan compare --vary store.eviction=lru,lookahead --vary store.dram=64GB,128GB --out cmp   |  "
+    " kvplan compare --vary store.dram+store.ssd=0GB+0GB,128GB+10TB --metric ttft_s.p95"
+)
+@_reports_errors
+def compare(
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_VARY_HELP)] = None,
+    replications: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each variant, each with a seed of its own.")] = 5,
+    jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
+    trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
+    resample: Annotated[bool, typer.Option(help="Draw the sessions of a trace anew, with replacement, for each replication.")] = True,
+    set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
+    metric: Annotated[str, typer.Option(help="What to rank by: any number of summary.json.")] = "hit_rate.resumed",
+    baseline: Annotated[str | None, typer.Option(help="Show differences to this label or path=value; else to the first.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the comparison there; finished runs are kept, and not done again.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
+) -> None:
+    """Run variants of a configuration side by side, and say which of them can be told apart."""
+    from sim.cli.compare import run
+
+    overrides = _trace_settings(trace, format, skip_bad) + (set or [])
+    run(config, overrides, vary or [], replications, jobs, out, json, baseline, metric, resample)
+
+
+@app.command(
+    epilog="Examples:  kvplan curve --tier ssd   |   kvplan curve paper-13b --tier dram --sizes 64GB,128GB,256GB --policies lru,lookahead"
+    " --figure dram.png"
+)
+@_reports_errors
+def curve(
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    tier: Annotated[Tier, typer.Option(help="The tier whose size varies.")] = Tier.dram,
+    sizes: Annotated[str | None, typer.Option(metavar="S1,S2,...", help="Sizes; powers of two when not given.")] = None,
+    policies: Annotated[str, typer.Option(metavar="P1,P2,...", help="Eviction policies.")] = "lookahead,lru,fifo",
+    replications: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each point, each with a seed of its own.")] = 5,
+    jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
+    trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
+    resample: Annotated[bool, typer.Option(help="Draw the sessions of a trace anew, with replacement, for each replication.")] = True,
+    set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the curve there; finished runs are kept, and not done again.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw a picture there (PNG).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
+) -> None:
+    """Hit rate and TTFT against the size of DRAM or SSD, for several eviction policies."""
+    from sim.cli.curve import run
+
+    overrides = _trace_settings(trace, format, skip_bad) + (set or [])
+    run(config, overrides, tier.value, sizes, policies, replications, jobs, out, figure, json, resample)
 
 
 def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """What a configuration means in seconds and bytes for one replica: catalogue entries looked up, budgets worked out, sizes checked."""
 
+import math
 from dataclasses import dataclass
 
 from hwmodels import (
@@ -123,6 +124,12 @@ def plant(config: Config) -> Plant:
         write_buffer=write_buffer,
         piece=max(1, parse_bytes(store.piece)),
     )
+
+
+def rated_writes(built: Plant) -> float:
+    """Bytes/s that the SSD tier may be written on average to last its warranty; infinite without one."""
+    capacity = {name: size for name, size, _ in built.tiers}.get("ssd")
+    return math.inf if capacity is None else built.ssd.rated_dwpd.value * capacity / 86_400
 
 
 def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:

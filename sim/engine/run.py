@@ -11,7 +11,7 @@ from sim.config import Config
 from sim.engine.clock import ARRIVAL, Clock, Timer
 from sim.engine.knowledge import EngineJobs, EngineKnowledge
 from sim.engine.link import Link
-from sim.engine.plant import Plant, check, plant
+from sim.engine.plant import Plant, check, plant, rated_writes
 from sim.engine.replica import Replica
 from sim.engine.workload import build_workload
 from sim.metrics.recorder import Recorder
@@ -103,7 +103,7 @@ class _Run:
                 eviction,
                 prefetch,
                 queue,
-                find("write", config.store.write)(),
+                find("write", config.store.write)(rated_writes(built)),
                 knowledge,
                 config.store.ttl_s,
                 config.store.ssd_write == "whole",

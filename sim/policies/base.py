@@ -63,6 +63,8 @@ class Eviction(ABC):
 
     NAME: ClassVar[str]
     NEEDS: ClassVar[frozenset[str]] = frozenset()
+    MAY_REFUSE: ClassVar[bool] = False
+    """Whether the policy may keep all that a tier holds, and name no victim though there are sessions; what is new is not kept then."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -77,7 +79,8 @@ class Eviction(ABC):
 
     @abstractmethod
     def victim(self) -> int | None:
-        """The session of the order that should leave the tier next; None when none should. Changes nothing a caller can see."""
+        """The session of the order that should leave the tier next; None when the order is empty (but see MAY_REFUSE). Changes nothing that a
+        caller can see."""
 
     def use(self, session: int) -> None:
         """A turn of a session of the order has ended, and it was in the tier when the turn came. By default nothing changes."""
@@ -207,6 +210,10 @@ class Write(ABC):
 
     NAME: ClassVar[str]
 
+    def __init__(self, rated_bytes_per_s: float) -> None:
+        self.rated_bytes_per_s = rated_bytes_per_s
+        """What the SSD may be written on average to last its rated life; infinite without SSD."""
+
     @abstractmethod
     def copies(self, session: int, uses: int) -> bool:
         """A turn of the session has ended and its KV is stored: whether the tier below gets a copy now. `uses`: its turns so far."""
@@ -216,7 +223,7 @@ class Write(ABC):
         """The session must make room: whether the `size` bytes that the tier below lacks are written there; else they are lost."""
 
     def wrote(self, size: int, now_s: float) -> None:
-        """`size` bytes are being written to a tier below."""
+        """`size` bytes begin to be written to a tier below. By default nothing changes."""
 
 
 class LoadView(ABC):

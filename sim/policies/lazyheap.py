@@ -2,15 +2,17 @@
 
 from heapq import heapify, heappop, heappush
 
+Key = float | tuple[float, ...]
+
 
 class LazyHeap:
     """Smallest key first; ties by item. Stale entries are skipped when met and swept when they outnumber live ones."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int]] = []
-        self._key: dict[int, float] = {}
+        self._heap: list[tuple[Key, int]] = []
+        self._key: dict[int, Key] = {}
 
-    def push(self, item: int, key: float) -> None:
+    def push(self, item: int, key: Key) -> None:
         """Adds the item, or moves it to a new key."""
         self._key[item] = key
         heappush(self._heap, (key, item))
@@ -32,7 +34,7 @@ class LazyHeap:
             heappop(heap)
         return None
 
-    def key(self, item: int) -> float:
+    def key(self, item: int) -> Key:
         """The key of an item that is there."""
         return self._key[item]
 

@@ -12,7 +12,7 @@ class PolicyError(ValueError):
 
 
 def supervised(kind: str, base: type, name: str, policy: type) -> type:
-    """A class like `policy` whose instances raise PolicyError for whatever goes wrong in them."""
+    """A class like `policy` whose instances raise PolicyError for whatever goes wrong in them. Its `SUPERVISED` is the policy itself."""
 
     def guard(call: str, function: Callable, arguments: tuple) -> Any:
         try:
@@ -41,7 +41,8 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
 
     overridden = [call for call in _calls(base) if getattr(policy, call) is not getattr(base, call)]
     settings = {key: getattr(policy, key) for key in _settings(base)}
-    return type(policy.__name__, (base,), {"__init__": __init__, "NAME": name, **settings, **{call: method(call) for call in overridden}})
+    methods = {call: method(call) for call in overridden}
+    return type(policy.__name__, (base,), {"__init__": __init__, "NAME": name, "SUPERVISED": policy, **settings, **methods})
 
 
 def _calls(base: type) -> list[str]:

@@ -7,7 +7,7 @@ from sim.store.tier import Tier
 
 
 class Knowledge:
-    """What the store has no means to know. Whoever owns a store says what it knows; this says that nothing is known."""
+    """What the store has no means to know. Whoever owns a store says what it knows; by this, time stands still and all costs the same."""
 
     def now_s(self) -> float:
         """Simulated time."""
@@ -15,11 +15,11 @@ class Knowledge:
 
     def recompute_s(self, session: int, size: int) -> float:
         """Seconds to prefill the tokens of `size` bytes of the session's KV."""
-        return 0.0
+        return 1.0
 
     def load_s(self, tier: str, size: int) -> float:
         """Seconds to bring `size` bytes from the tier to the GPU over idle links."""
-        return 0.0
+        return 1.0
 
     def next_use_s(self, session: int) -> float:
         """When the session's next turn comes or came; infinity when there is none."""

@@ -5,10 +5,10 @@ no part. Look-ahead fetching then sees the ready turns first, so it fetches for 
 """
 
 from sim.policies.base import JobView
-from sim.policies.ranked import CLASS_APART, Ranked
+from sim.policies.rankedqueue import CLASS_APART, RankedQueue
 
 
-class DataReady(Ranked):
+class DataReady(RankedQueue):
     """O(log n) per call."""
 
     NAME = "data-ready"

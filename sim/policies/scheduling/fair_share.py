@@ -6,12 +6,12 @@ OSDI 2024): prompt tokens that are not cached, and twice the answer's. Simplifie
 """
 
 from sim.policies.base import JobView
-from sim.policies.ranked import Ranked
+from sim.policies.rankedqueue import RankedQueue
 
 _OUTPUT_WEIGHT = 2.0
 
 
-class FairShare(Ranked):
+class FairShare(RankedQueue):
     """O(log n) per call."""
 
     NAME = "fair-share"

@@ -5,12 +5,12 @@ so that nobody starves: a turn is overtaken only by those that come within 30 s 
 """
 
 from sim.policies.base import JobView
-from sim.policies.ranked import Ranked
+from sim.policies.rankedqueue import RankedQueue
 
 _HEAD_START_S = 30.0
 
 
-class HitFirst(Ranked):
+class HitFirst(RankedQueue):
     """O(log n) per call."""
 
     NAME = "hit-first"

@@ -3,10 +3,10 @@
 Strict: a tenant waits for as long as one of more weight has turns waiting. Running jobs are not preempted.
 """
 
-from sim.policies.ranked import CLASS_APART, Ranked
+from sim.policies.rankedqueue import CLASS_APART, RankedQueue
 
 
-class Priority(Ranked):
+class Priority(RankedQueue):
     """O(log n) per call."""
 
     NAME = "priority"

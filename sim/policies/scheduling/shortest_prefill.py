@@ -4,10 +4,10 @@ Source: shortest job first (Smith 1956), on the part of the job whose length is 
 prompts can starve under overload: nothing here ages.
 """
 
-from sim.policies.ranked import Ranked
+from sim.policies.rankedqueue import RankedQueue
 
 
-class ShortestPrefill(Ranked):
+class ShortestPrefill(RankedQueue):
     """O(log n) per call."""
 
     NAME = "shortest-prefill"

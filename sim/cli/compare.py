@@ -1,0 +1,90 @@
+"""`kvplan compare`."""
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from joblib import cpu_count
+
+from sim.cli.progress import progress, turns_of
+from sim.report import compare as report
+from sim.report import rundir
+from sim.sweep.axes import Axis
+from sim.sweep.compare import Question, Sweep, compare, prepare
+from sim.sweep.runs import Records
+from sim.sweep.variants import eviction_policies
+
+
+def run(
+    config: str | None,
+    overrides: Sequence[str],
+    vary: Sequence[str],
+    replications: int,
+    jobs: int | None,
+    out: Path | None,
+    json: bool,
+    baseline: str | None,
+    metric: str,
+    resample: bool,
+) -> None:
+    """Compares variants of a configuration; prints and writes the result. Exit code 1 when a variant failed."""
+    axes = tuple(Axis.parse(text) for text in vary) or (eviction_policies(),)
+    question = Question(config, tuple(overrides), axes, replications, resample, metric, baseline)
+    if out is not None:
+        check_folder(out, report.SUMMARY)
+    found = measured(prepare(question, turns_of), jobs, out)
+    if out is not None and found["variants"]:
+        report.write(found, out)
+    if json:
+        sys.stdout.write(rundir.dumps(found))
+    elif found["variants"]:
+        report.print_comparison(found)
+    if out is not None and found["variants"]:
+        print(f"wrote {out}", file=sys.stderr)
+    report_failures(found)
+
+
+def measured(sweep: Sweep, jobs: int | None, out: Path | None) -> dict:
+    """Does the runs of a sweep, with a bar, and keeps them in `out`. Ctrl-C says what is kept, exit code 1."""
+    with _folder(out) as folder:
+        records = Records(folder)
+        before = records.count(sweep.runs)
+        if before:
+            print(f"{before} of {len(sweep.runs)} runs were done before and are taken from {records.folder}", file=sys.stderr)
+        try:
+            with progress("simulating", "runs") as bar:
+                return compare(sweep, records, jobs or cpu_count(), bar)
+        except KeyboardInterrupt:
+            done = records.count(sweep.runs)
+            kept = f"{done} of {len(sweep.runs)} runs are kept in {records.folder}; the same command goes on from there"
+            lost = "nothing is kept; with --out DIR finished runs are, and the same command goes on from there"
+            print(f"kvplan: interrupted: {lost if out is None else kept}", file=sys.stderr)
+            raise typer.Exit(1) from None
+
+
+def report_failures(found: dict) -> None:
+    """To stderr; exit code 1 when there are any."""
+    for failure in found["failures"]:
+        print(f"kvplan: {report.failure_text(failure)}", file=sys.stderr)
+    if found["failures"]:
+        raise typer.Exit(1)
+
+
+def check_folder(out: Path, summary: str) -> None:
+    """Before long work: that the files of a sweep can go there, and no others are there. Raises OutputError."""
+    rundir.check_file(out / summary)
+    if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir() and not (out / summary).is_file():
+        raise rundir.OutputError(f"will not write into {out}: it holds something else; name another --out")
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """Where finished runs are kept: for good in `out`, else for as long as it takes."""
+    if out is not None:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="kvplan-") as folder:
+        yield Path(folder)

@@ -1,0 +1,60 @@
+"""`kvplan curve`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sim import config as configuration
+from sim.cli.compare import check_folder, measured, report_failures
+from sim.cli.progress import turns_of
+from sim.engine.plant import plant
+from sim.report import curve as report
+from sim.report import rundir
+from sim.sweep.compare import Question, prepare
+from sim.sweep.curve import axes, capacity, curve, default_sizes
+
+
+def run(
+    config: str | None,
+    overrides: Sequence[str],
+    tier: str,
+    sizes: str | None,
+    policies: str,
+    replications: int,
+    jobs: int | None,
+    out: Path | None,
+    figure: Path | None,
+    json: bool,
+    resample: bool,
+) -> None:
+    """Simulates every policy at every size; prints, draws and writes the curves. Exit code 1 when a run failed."""
+    loaded = configuration.load(config, overrides)
+    built = plant(loaded)
+    if out is not None:
+        check_folder(out, report.SUMMARY)
+    if figure is not None:
+        rundir.check_file(figure)
+    workload = turns_of(loaded)
+    needed = capacity(loaded, built, workload)
+    wanted = [size.strip() for size in sizes.split(",")] if sizes else default_sizes(tier, built, needed)
+    varied = axes(loaded, tier, [name.strip() for name in policies.split(",")], wanted)
+    sweep = prepare(Question(config, tuple(overrides), varied, replications, resample), lambda _: workload)
+    compared = measured(sweep, jobs, out)
+    found = curve(sweep, compared, tier, needed, loaded)
+    if compared["variants"]:
+        _deliver(found, out, figure, json)
+    report_failures(found)
+
+
+def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> None:
+    if out is not None:
+        report.write(found, out)
+    if figure is not None:
+        rundir.write_file(figure, lambda path: report.draw(found, path))
+    if json:
+        sys.stdout.write(rundir.dumps(found))
+    else:
+        report.print_curve(found)
+    for path in (out, figure):
+        if path is not None:
+            print(f"wrote {path}", file=sys.stderr)

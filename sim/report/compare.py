@@ -1,0 +1,197 @@
+"""A comparison as text and as files: a table with one row per variant, what it means in words, compare.json, .csv, .html and .png."""
+
+import base64
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from sim.report import compare_figures, rundir
+from sim.report.console import print_table
+from sim.sweep import measures, words
+from sim.sweep.stats import Estimate
+
+SUMMARY, ROWS, PICTURE, PAGE = "compare.json", "compare.csv", "compare.png", "compare.html"
+BOUND = "bound.resumed"
+
+
+def print_comparison(found: dict) -> None:
+    """To stdout."""
+    print_table(title(found), _table(found), sentences(found))
+
+
+def sentences(found: dict) -> list[str]:
+    """What the table means, and what to know about it."""
+    count = found["replications"]
+    lines = list(found["words"])
+    if count > 1:
+        lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every variant.")
+        return lines + found["notes"]
+    return lines + (found["notes"] or ["1 replication: no intervals. --replications gives them."])
+
+
+def title(found: dict) -> str:
+    """One line: what was compared."""
+    count = found["replications"]
+    paths = ", ".join(path for axis in found["axes"] for path in axis["paths"])
+    return f"{len(found['variants'])} variants of {paths}, {count} replication{'s' * (count > 1)}; differences to {found['baseline']}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One measure in the table."""
+
+    head: str
+    key: str
+    interval: bool = False
+
+
+_COLUMNS = (
+    _Column("DRAM", "hit_rate.dram"),
+    _Column("SSD", "hit_rate.ssd"),
+    _Column("TTFT", "ttft_s.mean", interval=True),
+    _Column("p95", "ttft_s.p95"),
+    _Column("prefill tok/s", "prefill_tokens_per_s"),
+    _Column("GPU h", "gpu.busy_h"),
+    _Column("$/M tokens", "cost_usd.per_million_output_tokens", interval=True),
+    _Column("SSD TB/day", "ssd_wear.bytes_per_day"),
+)
+
+
+def rows(found: dict) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the table."""
+    main = found["metric"]
+    shown = measures.metric(main)
+    columns = [_Column(f"{shown.name}{f', {shown.unit}' if shown.unit else ''}", main, interval=True)]
+    columns += [column for column in _COLUMNS if column.key != main]
+    bounded = main == "hit_rate.resumed" and any(BOUND in variant["mean"] for variant in found["variants"])
+    against = len(found["variants"]) > 1
+    cells = []
+    for variant in found["variants"]:
+        first, *rest = (_cell(variant, column) for column in columns)
+        extra = [_difference(variant, main, variant["label"] == found["baseline"])] * against
+        extra += [_to_the_bound(variant)] * bounded
+        cells.append([variant["label"], first, *extra, *rest])
+    heads = ["", columns[0].head, *["difference"] * against, *["to the bound"] * bounded, *(column.head for column in columns[1:])]
+    return heads, cells
+
+
+def _cell(variant: dict, column: _Column) -> str:
+    mean, half = variant["mean"].get(column.key), variant["half_width"].get(column.key)
+    if mean is None:
+        return "–"
+    shown = measures.metric(column.key).at(mean)
+    value = shown.scale * mean
+    spread = shown.scale * half if column.interval and half else abs(value) / 50
+    places = 1 if shown.unit == "%" else min(words.decimals(spread), 4)
+    text = f"{value:,.{places}f}"
+    if column.interval and half is not None:
+        text += f" ± {shown.scale * half:,.{places}f}"
+    return f"{text} {shown.unit}" if shown.unit in ("ms", "s") else text
+
+
+def _difference(variant: dict, key: str, is_baseline: bool) -> str:
+    difference = variant["difference"].get(key)
+    if is_baseline or difference is None:
+        return ""
+    if difference["mean"] == 0 and not difference["half_width"]:
+        return "identical"
+    return words.number(Estimate(**difference), measures.metric(key), signed=True)
+
+
+def _to_the_bound(variant: dict) -> str:
+    if BOUND not in variant["mean"]:
+        return "–"
+    return f"{100 * (variant['mean'][BOUND] - variant['mean']['hit_rate.resumed']):.1f}"
+
+
+def _table(found: dict) -> Table:
+    heads, cells = rows(found)
+    table = Table(box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def write(found: dict, folder: Path) -> None:
+    """The files of a comparison, each whole or not at all. Raises OutputError."""
+    rundir.write_file(folder / SUMMARY, lambda path: path.write_text(rundir.dumps(found), encoding="utf-8"))
+    rundir.write_file(folder / ROWS, lambda path: _write_rows(found, path))
+    rundir.write_file(folder / PICTURE, lambda path: compare_figures.draw(found, path))
+    rundir.write_file(folder / PAGE, lambda path: path.write_text(_page(found, folder / PICTURE), encoding="utf-8"))
+
+
+def _write_rows(found: dict, path: Path) -> None:
+    """One row per run."""
+    names = list(dict.fromkeys(key for variant in found["variants"] for key in variant["values"]))
+    settings = [path for axis in found["axes"] for path in axis["paths"]]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["variant", *settings, "replication", "seed", "run", *names])
+        writer.writerows(_run_rows(found, settings, names))
+
+
+def _run_rows(found: dict, settings: list[str], names: list[str]) -> Iterator[list]:
+    for variant in found["variants"]:
+        for replication, (seed, run) in enumerate(zip(variant["seeds"], variant["runs"], strict=True)):
+            values = [variant["values"][name][replication] if name in variant["values"] else "" for name in names]
+            yield [variant["label"], *(variant["settings"][path] for path in settings), replication, seed, run, *values]
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>kvplan compare</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.4rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; } td, th { padding: .25rem 0 .25rem 1.1rem; text-align: right; white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; } tr { border-bottom: 1px solid #e6e6e6; }
+img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
+.failure { background: #fdeaea; padding: .4rem .8rem; border-left: 4px solid #c0392b; margin: .5rem 0; }
+</style></head><body>
+<h1>{{ title }}</h1>
+{% for failure in failures %}<div class="failure">{{ failure }}</div>{% endfor %}
+<div class="wide"><table><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
+{% for row in cells %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table></div>
+{% for line in sentences %}<p>{{ line }}</p>{% endfor %}
+<h2>Figures</h2><img alt="comparison" src="data:image/png;base64,{{ picture }}">
+<h2>Configuration of the first variant</h2><pre>{{ config }}</pre>
+<h2>Provenance</h2><pre>{{ provenance }}</pre>
+</body></html>
+"""
+
+
+def _page(found: dict, picture: Path) -> str:
+    """The report as HTML text, the picture inside."""
+    import jinja2
+    import yaml
+
+    heads, cells = rows(found)
+    provenance = {key: value for key, value in found["provenance"].items() if key != "config"}
+    return (
+        jinja2.Environment(autoescape=True)
+        .from_string(_PAGE)
+        .render(
+            title=title(found),
+            failures=[failure_text(failure) for failure in found["failures"]],
+            heads=heads,
+            cells=cells,
+            sentences=sentences(found),
+            picture=base64.b64encode(picture.read_bytes()).decode(),
+            config=yaml.safe_dump(found["provenance"]["config"], sort_keys=False),
+            provenance=yaml.safe_dump(provenance, sort_keys=False),
+        )
+    )
+
+
+def failure_text(failure: dict) -> str:
+    """One line about a variant that failed."""
+    settings, count = " ".join(f"{path}={value}" for path, value in failure["settings"].items()), failure["replications"]
+    what = f"failed in {count} replication{'s' * (count > 1)}" if count else "cannot run"
+    return f"{settings} {what}: {failure['reason']}"

@@ -1,0 +1,19 @@
+"""Prints a table that is never cut: a narrower terminal wraps whole lines, not cells."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_FILE_WIDTH, _UNBOUNDED = 110, 10_000
+
+
+def print_table(title: str, table: Table, lines: Iterable[str]) -> None:
+    """To stdout: title, table, and lines of text; plain text when that is no terminal."""
+    stdout = Console(highlight=False)
+    width = stdout.width if stdout.is_terminal else _FILE_WIDTH
+    needed = Console(width=_UNBOUNDED).measure(table).maximum
+    plain = not stdout.is_terminal
+    Console(highlight=False, width=max(width, needed), no_color=plain).print(Text(title, style="bold"), table, sep="\n")
+    Console(highlight=False, width=width, no_color=plain).print("", *map(Text, lines), sep="\n")

@@ -1,0 +1,150 @@
+"""Hit rate and TTFT over the size of a tier, as text and as a picture."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from hwmodels.units import format_bytes, format_seconds
+from sim.report import rundir
+from sim.report.compare_figures import STYLE
+from sim.report.console import print_table
+from sim.sweep.curve import KEYS
+
+SUMMARY, ROWS, PICTURE = "curve.json", "curve.csv", "curve.png"
+_COLOURS = ("#2a6fbb", "#e08a1e", "#2f9e6e", "#b5489a", "#7a5cc4", "#b8860b", "#3aa6a6", "#c0392b")
+_DASHES = ((4, 2), (1, 1.5), (6, 2, 1, 2))
+
+
+def print_curve(found: dict) -> None:
+    """To stdout."""
+    title = f"hit rate of resumed turns and mean TTFT by size of {found['tier'].upper()}"
+    print_table(title, _table(found), sentences(found))
+
+
+def sentences(found: dict) -> list[str]:
+    """What to know about the table."""
+    need, count = found["need"], found["replications"]
+    lines = [
+        f"RCC/CCpUT: all tiers together against {format_bytes(need['ccput_bytes'])}, the {need['dsput']:,} distinct sessions of"
+        f" {format_seconds(need['ttl_s'])} at a full window; at their real sizes they hold {format_bytes(need['held_bytes'])}.",
+        "LRU, clockless: one exact LRU list of whole sessions; no server, no room kept free, no queueing.",
+    ]
+    if count > 1:
+        lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every point.")
+        return lines + found["notes"]
+    return lines + (found["notes"] or ["1 replication: no intervals. --replications gives them."])
+
+
+def _table(found: dict) -> Table:
+    tier = found["tier"].upper()
+    table = Table(box=None, pad_edge=False)
+    lines = [line for line in found["lines"] if line["points"]]
+    heads = [tier, "RCC/CCpUT", *(f"{name}{what}" for line in lines for name, what in ((line["policy"], ", %"), ("", "TTFT")))]
+    for head in [*heads, *(f"{line['name']}, %" for line in found["clockless"])]:
+        table.add_column(head, justify="right", no_wrap=True)
+    for size in found["sizes"]:
+        cells = [size["text"], f"{size['rcc_to_ccput']:.2f}"]
+        for line in lines:
+            point = next((point for point in line["points"] if point["size"] == size["text"]), None)
+            cells += ["–", "–"] if point is None else [_hit(point), format_seconds(point["ttft_s.mean"]["mean"])]
+        for line in found["clockless"]:
+            cells.append(f"{100 * next(point for point in line['points'] if point['bytes'] == size['bytes'])['hit_rate.resumed']:.1f}")
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _hit(point: dict) -> str:
+    hit = point["hit_rate.resumed"]
+    return f"{100 * hit['mean']:.1f}" + ("" if hit["half_width"] is None else f" ± {100 * hit['half_width']:.1f}")
+
+
+def write(found: dict, folder: Path) -> None:
+    """curve.json, curve.csv and curve.png, each whole or not at all. Raises OutputError."""
+    rundir.write_file(folder / SUMMARY, lambda path: path.write_text(rundir.dumps(found), encoding="utf-8"))
+    rundir.write_file(folder / ROWS, lambda path: _write_rows(found, path))
+    rundir.write_file(folder / PICTURE, lambda path: draw(found, path))
+
+
+def _write_rows(found: dict, path: Path) -> None:
+    """One row per policy and size, means over replications."""
+    share = {size["text"]: size["rcc_to_ccput"] for size in found["sizes"]}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["policy", "tier", "bytes", "rcc_to_ccput", *(f"{key}{what}" for key in KEYS for what in ("", ".half_width"))])
+        for line in found["lines"]:
+            for point in line["points"]:
+                values = [point[key][what] for key in KEYS for what in ("mean", "half_width")]
+                writer.writerow([line["policy"], found["tier"], point["bytes"], share[point["size"]], *values])
+
+
+def draw(found: dict, path: Path) -> None:
+    """Writes a PNG: hit rate of all tiers, of the varied tier, and TTFT. Raises OSError."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    tier, (scale, unit) = found["tier"], _seconds(found)
+    panels = (
+        ("hit_rate.resumed", 100, "Hit rate of all tiers", "% of resumed turns"),
+        (f"hit_rate.{tier}", 100, f"Hits served from {tier.upper()}", "% of resumed turns"),
+        ("ttft_s.mean", scale, "Mean TTFT", unit),
+    )
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 4.4), layout="constrained")
+        for axis, (key, scale, title, unit) in zip(axes, panels, strict=True):
+            _lines(axis, found, key, scale)
+            _sizes(axis, found)
+            axis.set_ylabel(unit)
+            axis.set_title(title, loc="left", pad=10)
+            if key.startswith("hit_rate"):
+                axis.set_ylim(0, 101)
+            else:
+                axis.set_ylim(bottom=0)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+        figure.savefig(path, dpi=130, format="png")
+        plt.close(figure)
+
+
+def _seconds(found: dict) -> tuple[float, str]:
+    """Scale and unit for the latencies of the curve."""
+    means = [point["ttft_s.mean"]["mean"] for line in found["lines"] for point in line["points"]]
+    return (1.0, "s") if max(means, default=0) >= 10 else (1e3, "ms")
+
+
+def _lines(axis, found: dict, key: str, scale: float) -> None:
+    for number, line in enumerate(found["lines"]):
+        colour = _COLOURS[number % len(_COLOURS)]
+        size = np.array([point["bytes"] for point in line["points"]])
+        mean = scale * np.array([point[key]["mean"] for point in line["points"]])
+        half = scale * np.array([point[key]["half_width"] or 0.0 for point in line["points"]])
+        width = 1.5 + 3.0 * (len(found["lines"]) - 1 - number) / len(found["lines"])  # lines that lie on one another all show
+        axis.plot(size, mean, color=colour, marker="o", markersize=2.5 + width, linewidth=width, label=line["policy"])
+        axis.fill_between(size, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
+    for number, line in enumerate(found["clockless"]):
+        if line["points"] and key in line["points"][0]:
+            size = [point["bytes"] for point in line["points"]]
+            values = [scale * point[key] for point in line["points"]]
+            axis.plot(size, values, color="#555555", dashes=_DASHES[number % len(_DASHES)], linewidth=1.3, label=line["name"])
+
+
+def _sizes(axis, found: dict) -> None:
+    """Bytes below on a logarithmic axis, with the sizes that were run as ticks, and RCC / CCpUT above."""
+    from matplotlib.ticker import NullLocator
+
+    sizes, share, elsewhere = found["sizes"], found["rcc_to_ccput_per_byte"], found["other_tiers_bytes"]
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks([size["bytes"] for size in sizes], [size["text"] for size in sizes], rotation=45, ha="right")
+    axis.set_xlabel(f"{found['tier'].upper()} per replica")
+    above = axis.secondary_xaxis("top", functions=(lambda x: share * (x + elsewhere), lambda y: y / share - elsewhere))
+    logarithmic = (lambda y: np.log(np.maximum(y / share - elsewhere, 1.0)), lambda z: share * (np.exp(z) + elsewhere))
+    above.set_xscale("function", functions=logarithmic)
+    ticks = [size["rcc_to_ccput"] for size in sizes]
+    above.xaxis.set_minor_locator(NullLocator())
+    above.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], fontsize=8)
+    above.set_xlabel("RCC / CCpUT", fontsize=8)

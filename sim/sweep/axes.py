@@ -1,0 +1,137 @@
+"""What varies between runs: axes of settings, and the variants that their product gives.
+
+An axis is `path=v1,v2` or, for settings that go together, `a+b=x+y,z+w`. Several axes make a cartesian product. Values are YAML, as in
+`--set`; commas and plus signs inside brackets, braces and quotes do not split.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from hwmodels import strictyaml, units
+from sim.config import ConfigError
+
+_OPEN, _CLOSE, _QUOTES = "[{", "]}", "'\""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Settings that vary together."""
+
+    paths: tuple[str, ...]
+    points: tuple[tuple[str, ...], ...]
+    """Per point one value for each path, as text."""
+
+    def __str__(self) -> str:
+        return "+".join(self.paths) + "=" + ",".join("+".join(point) for point in self.points)
+
+    @classmethod
+    def parse(cls, text: str) -> "Axis":
+        """The axis of `a=x,y` or `a+b=x+y,z+w`. Raises ConfigError that names it."""
+        where = f"--vary {text}"
+        left, equals, right = text.partition("=")
+        paths = tuple(path.strip() for path in left.split("+"))
+        if not equals or not all(paths):
+            raise ConfigError(f"{where}: write it as path=value,value, for example store.eviction=lru,lookahead")
+        points = []
+        for value in _split(right, ",", where):
+            point = tuple(_split(value, "+", where)) if len(paths) > 1 else (value,)
+            if len(point) != len(paths):
+                raise ConfigError(f"{where}: {value!r} has {len(point)} values for {len(paths)} paths, {' and '.join(paths)}")
+            points.append(point)
+        return cls(paths, tuple(points))
+
+    def __post_init__(self) -> None:
+        if not all(all(point) for point in self.points):
+            raise ConfigError(f"--vary {self}: an empty value; write null for none")
+        for what, items in (("path", self.paths), ("value", self.points)):
+            twice = [item for item in items if items.count(item) > 1]
+            if twice:
+                raise ConfigError(f"--vary {self}: the {what} {twice[0] if what == 'path' else '+'.join(twice[0])} is given twice")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of the axes' values."""
+
+    label: str
+    """Short: only what differs from the other points."""
+    settings: tuple[tuple[str, str], ...]
+    """(path, value as text) of everything that varies."""
+
+    @property
+    def overrides(self) -> list[str]:
+        """As `sim.config.load` takes them."""
+        return [f"{path}={value}" for path, value in self.settings]
+
+
+def points(axes: Sequence[Axis]) -> list[Point]:
+    """The cartesian product, the last axis fastest. Raises ConfigError when two axes share a path."""
+    paths = [path for axis in axes for path in axis.paths]
+    twice = [path for path in paths if paths.count(path) > 1]
+    if twice:
+        raise ConfigError(f"--vary: {twice[0]} is in two axes; write settings that go together as one axis, a+b=x+y,z+w")
+    texts = _texts(axes)
+    found = []
+    for places in product(*(range(len(axis.points)) for axis in axes)):
+        parts = [text[place] for axis, text, place in zip(axes, texts, places, strict=True) if len(axis.points) > 1]
+        settings = [pair for axis, place in zip(axes, places, strict=True) for pair in zip(axis.paths, axis.points[place], strict=True)]
+        found.append(Point(" · ".join(parts) or " · ".join(text[0] for text in texts), tuple(settings)))
+    return found
+
+
+def _texts(axes: Sequence[Axis]) -> list[list[str]]:
+    """Per axis the text of each value in a label; with the setting's name where the value alone would not say what it is."""
+    short = [_shortest(axis) for axis in axes]
+    texts = []
+    for axis, mine in zip(axes, short, strict=True):
+        others = [theirs for theirs in short if theirs is not mine]
+        taken = {value for theirs in others for point in theirs for value in point}
+        sizes = any(_is_size(value) for theirs in others for point in theirs for value in point)
+        unclear = any(not _is_word(value) or value in taken or (sizes and _is_size(value)) for point in mine for value in point)
+        names = [f"{path.rpartition('.')[2]} " if unclear else "" for path in axis.paths]
+        texts.append(["+".join(f"{name}{value}" for name, value in zip(names, point, strict=False)) for point in mine])
+    return texts
+
+
+def _shortest(axis: Axis) -> list[tuple[str, ...]]:
+    """The points, cut to the first values that tell all of them apart; only names are left out."""
+    for count in range(1, len(axis.paths)):
+        cut = [point[:count] for point in axis.points]
+        rest = [value for point in axis.points for value in point[count:]]
+        if len(set(cut)) == len(cut) and all(_is_word(value) and not _is_size(value) for value in rest):
+            return cut
+    return list(axis.points)
+
+
+def _is_word(value: str) -> bool:
+    """Whether it is a name or a size rather than a number, a truth value, null or a mapping."""
+    try:
+        return isinstance(strictyaml.loads(value), str)
+    except strictyaml.YamlError:
+        return True
+
+
+def _is_size(value: str) -> bool:
+    try:
+        return units.parse_bytes(value) >= 0
+    except ValueError:
+        return False
+
+
+def _split(text: str, separator: str, where: str) -> list[str]:
+    """Parts between separators that are not inside brackets, braces or quotes. Raises ConfigError when these do not pair."""
+    parts, start, depth, quote = [], 0, 0, ""
+    for place, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in _QUOTES:
+            quote = char
+        else:
+            depth += (char in _OPEN) - (char in _CLOSE)
+            if char == separator and depth == 0:
+                parts.append(text[start:place].strip())
+                start = place + 1
+    if quote or depth:
+        raise ConfigError(f"{where}: brackets or quotes do not pair")
+    return [*parts, text[start:].strip()]

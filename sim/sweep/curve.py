@@ -1,0 +1,162 @@
+"""Hit rate and latency against the size of a tier, for several policies: the runs are those of a comparison, policy by size.
+
+Beside the simulated policies stands a clockless one: what a single LRU list of whole sessions hits at every capacity, exact, from stack
+distances (`traces.reuse`). It knows no server: every session's KV is there at once, nothing is reserved, and answers take the mean time
+per output token that the runs have measured, without queueing.
+
+Capacities are also given as RCC / CCpUT: what all tiers hold together against what the distinct sessions of one TTL can ask for at a full
+window. Source: CachedAttention (USENIX ATC 2024).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from hwmodels.units import parse_bytes
+from sim.config import Config, ConfigError
+from sim.engine.plant import Plant, plant
+from sim.engine.workload import build_workload
+from sim.policies.registry import policies
+from sim.sweep.axes import Axis
+from sim.sweep.compare import Sweep
+from traces import Workload
+from traces.reuse import accesses, active, stack_distances
+
+TTL_S = 3600.0
+"""The unit of time of CCpUT when no TTL is set."""
+_SIZES = 8
+_FASTEST_FIRST = ("hbm", "dram", "ssd")
+_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the sessions of a workload ask for, in bytes."""
+
+    ttl_s: float
+    dsput: int
+    """Distinct sessions that have a turn within any TTL, at most."""
+    ccput_bytes: int
+    """All of them at a full window."""
+    held_bytes: int
+    """All of them at their real sizes."""
+    longest_bytes: int
+    """The longest session."""
+
+
+def capacity(config: Config, built: Plant, workload: Workload) -> Capacity:
+    """Of a workload with times; answers take no time, so a real server has more active sessions in a closed loop."""
+    ttl_s = config.store.ttl_s or TTL_S
+    seen = accesses(workload, built.kv_bytes, built.window)
+    dsput, held = active(seen, ttl_s)
+    return Capacity(ttl_s, dsput, dsput * built.window * built.kv_bytes, held, int(seen.size.max()))
+
+
+def default_sizes(tier: str, built: Plant, needed: Capacity) -> list[str]:
+    """Powers of two, up to what holds all active sessions, that fit into the node and hold the longest session: a full window, or twice the
+    longest here, since other replications draw others."""
+    top = math.ceil(math.log2(needed.held_bytes / 1e6))
+    if tier == "dram" and built.node.max_dram is not None:
+        top = min(top, math.floor(math.log2(built.node.max_dram.value / 1e6)))
+    least = math.ceil(math.log2(min(built.window * built.kv_bytes, 2 * needed.longest_bytes) / 1e6))
+    return [_size(power) for power in range(max(top - _SIZES + 1, least), max(top, least) + 1)]
+
+
+def _size(power: int) -> str:
+    """About 2^power MB: 256MB, 512MB, 1GB, 2GB; a GB is 1000 MB, so each step from MB to GB is 2.4 % short."""
+    return f"{2 ** (power - 10)}GB" if power >= 10 else f"{2 ** max(power, 0)}MB"
+
+
+def axes(config: Config, tier: str, names: Sequence[str], sizes: Sequence[str]) -> tuple[Axis, Axis]:
+    """Policies by sizes. A prefetcher of a policy's name goes with it; the others have the configured one."""
+    known = policies("prefetch")
+    points = tuple((name, name if name in known else config.store.prefetch) for name in names)
+    for size in sizes:
+        _check_size(size)
+    return Axis(("store.eviction", "store.prefetch"), points), Axis((f"store.{tier}",), tuple((size,) for size in sizes))
+
+
+def _check_size(size: str) -> None:
+    try:
+        if parse_bytes(size) == 0:
+            raise ValueError(f"{size!r} is no size to draw")
+    except ValueError as error:
+        raise ConfigError(f"--sizes: {error}") from None
+
+
+def curve(sweep: Sweep, compared: dict, tier: str, needed: Capacity, config: Config) -> dict:
+    """Lines over sizes from the comparison of policies and sizes, and the clockless LRU, as strict JSON."""
+    sizes = [size for (size,) in sweep.question.axes[1].points]
+    done = compared["variants"]
+    by_settings = {(each["settings"]["store.eviction"], each["settings"][f"store.{tier}"]): each for each in done}
+    names = [name for name, _ in sweep.question.axes[0].points]
+    built = plant(config)
+    elsewhere = sum(size for name, size, _ in built.tiers if name != tier)
+    share = config.deployment.replicas / needed.ccput_bytes
+    tpot_s = float(np.mean([variant["mean"]["tpot_s.mean"] for variant in done])) if done else 0.0
+    return {
+        "tier": tier,
+        "replications": compared["replications"],
+        "sizes": [{"text": size, "bytes": parse_bytes(size), "rcc_to_ccput": share * (parse_bytes(size) + elsewhere)} for size in sizes],
+        "other_tiers_bytes": elsewhere,
+        "rcc_to_ccput_per_byte": share,
+        "need": asdict(needed),
+        "lines": [
+            {"policy": name, "points": [_point(by_settings[name, size], size) for size in sizes if (name, size) in by_settings]}
+            for name in names
+        ],
+        "clockless": [{"name": "LRU, clockless", "points": lru(sweep, tier, elsewhere, sizes, tpot_s)}] if done else [],
+        "failures": compared["failures"],
+        "notes": compared["notes"],
+        "comparison": compared,
+    }
+
+
+def _point(variant: dict, size: str) -> dict:
+    found = {"size": size, "bytes": parse_bytes(size), "label": variant["label"]}
+    return found | {key: {"mean": variant["mean"][key], "half_width": variant["half_width"][key]} for key in KEYS}
+
+
+KEYS = ("hit_rate.resumed", "hit_rate.dram", "hit_rate.ssd", "ttft_s.mean", "ttft_s.p95")
+"""What a point of a line has."""
+
+
+def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: float) -> list[dict[str, float]]:
+    """Hit rates of resumed turns, means over the replications' workloads, of one LRU list of whole sessions per replica, as large as all
+    tiers together, and the varied tier's part: DRAM's is what lies within its size, SSD's what lies beyond the tiers above it."""
+    first = [run.config for run in sweep.runs if run.variant == sweep.runs[0].variant]
+    faster = _FASTEST_FIRST[: _FASTEST_FIRST.index(tier)]
+    above = sum(size for name, size, _ in plant(first[0]).tiers if name in faster)
+    reuse = [_reuse(config, plant(config), build_workload(config), tpot_s) for config in first]
+    exact, found = [parse_bytes(size) for size in sizes], []
+    for size in np.union1d(np.rint(np.geomspace(min(exact), max(exact), _POINTS)), exact):
+        found.append(
+            {
+                "bytes": float(size),
+                "hit_rate.resumed": float(np.mean([_share(hits & (distance <= size + elsewhere)) for distance, hits in reuse])),
+                f"hit_rate.{tier}": float(
+                    np.mean([_share(hits & (distance > above) & (distance <= above + size)) for distance, hits in reuse])
+                ),
+            }
+        )
+    return found
+
+
+def _share(which: np.ndarray) -> float:
+    return float(which.mean()) if len(which) else 0.0
+
+
+def _reuse(config: Config, built: Plant, workload: Workload, tpot_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Per resumed turn after the warm-up: its LRU distance in bytes, and whether it has history that outlived no TTL."""
+    replicas, distances, hits = config.deployment.replicas, [], []
+    seen = accesses(workload, built.kv_bytes, built.window, workload.output_tokens * tpot_s)
+    for replica in range(replicas):
+        mine = seen.session % replicas == replica
+        part = replace(seen, **{name: getattr(seen, name)[mine] for name in ("session", "time_s", "gap_s", "history", "size")})
+        distance = stack_distances(part)
+        measured = (distance >= 0) & (np.flatnonzero(mine) >= config.warmup_turns)
+        distances.append(distance[measured])
+        hits.append(((part.history > 0) & (part.gap_s <= (config.store.ttl_s or math.inf)))[measured])
+    return np.concatenate(distances), np.concatenate(hits)

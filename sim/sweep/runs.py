@@ -1,0 +1,182 @@
+"""The runs of a sweep: replications with common random numbers, in processes, each kept when it is done.
+
+Replication r has the same seed in every variant; replication 0 has the configuration's own. Generated workloads are drawn anew; the
+sessions of a trace are drawn with replacement (bootstrap). A finished run is one file under its digest (`sim.sweep.digest`), so that a
+sweep that was cut off goes on where it was.
+
+Processes come from joblib: its workers need no `if __name__ == "__main__"` in a user's script, and can be Dask's or Ray's on a cluster.
+"""
+
+import json
+import signal
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from sim.config import Config
+from sim.engine.run import simulate
+from sim.engine.workload import build_workload
+from sim.policies.registry import PolicyError
+from sim.report import rundir
+from sim.sweep.measures import measure
+from traces import Workload
+
+
+class SweepError(RuntimeError):
+    """The runs could not be done."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant in one replication."""
+
+    variant: str
+    replication: int
+    config: Config
+    """With the seed of the replication."""
+    digest: str
+    """Runs of the same digest have the same outcome."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: its measures, or why it failed."""
+
+    digest: str
+    values: dict[str, float] | None
+    failure: str | None = None
+
+
+def replicated(config: Config, replication: int, resample: int | None) -> Config:
+    """The configuration of a replication; with `resample`, of a bootstrap of so many sessions."""
+    seed = config.seed
+    if replication:
+        entropy = np.random.SeedSequence([seed, zlib.crc32(b"replication"), replication])
+        seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    if resample is None:
+        return config.model_copy(update={"seed": seed})
+    rescale = config.workload.rescale.model_copy(update={"resample": resample})
+    return config.model_copy(update={"seed": seed, "workload": config.workload.model_copy(update={"rescale": rescale})})
+
+
+@dataclass(frozen=True)
+class WorkloadKey:
+    """Configurations that are equal as keys have the same workload."""
+
+    text: str
+    config: Config = field(compare=False)
+
+    @classmethod
+    def of(cls, config: Config) -> "WorkloadKey":
+        """Everything that `build_workload` reads."""
+        parts = config.workload.model_dump(mode="json"), config.seed, config.model, config.deployment.window_tokens, config.catalogue
+        return cls(json.dumps(parts, sort_keys=True), config)
+
+
+@lru_cache(maxsize=1)
+def _workload(key: WorkloadKey) -> Workload:
+    return build_workload(key.config)
+
+
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs of one workload after another, so that a process builds each once."""
+    return sorted(runs, key=lambda run: (run.replication, WorkloadKey.of(run.config).text))
+
+
+def do(run: Run) -> Outcome:
+    """Simulates. A policy, or anything else, that fails is an outcome and not an error, so that the other runs go on."""
+    try:
+        return Outcome(run.digest, measure(simulate(run.config, _workload(WorkloadKey.of(run.config)))))
+    except PolicyError as error:
+        return Outcome(run.digest, None, str(error))
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
+        return Outcome(run.digest, None, f"{type(error).__name__}: {error} ({where})")
+
+
+def outcomes(runs: Sequence[Run], jobs: int) -> Iterator[Outcome]:
+    """Does the runs in up to `jobs` processes; yields them as they end. Raises SweepError when a process dies."""
+    import joblib
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    jobs = min(jobs, len(runs))
+    if jobs < 2:
+        yield from map(do, runs)
+        return
+    try:
+        pool = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        yield from pool(joblib.delayed(_do_in_worker)(run) for run in runs)
+    except TerminatedWorkerError:
+        raise SweepError("a process died, perhaps for want of memory: take fewer --jobs") from None
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)  # the next sweep may find other code in a user's policy
+
+
+def _do_in_worker(run: Run) -> Outcome:
+    """`do` in a process of its own, where Ctrl-C is for the parent, which ends its workers."""
+    with suppress(ValueError):  # a thread of a cluster's worker has no signals
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return do(run)
+
+
+class Records:
+    """Finished runs in `folder`/runs, one file each, written whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "runs"
+        """Made when the first run is kept."""
+
+    def count(self, runs: Sequence[Run]) -> int:
+        """How many of these runs are kept."""
+        return sum(self._path(run).exists() for run in runs)
+
+    def load(self, run: Run) -> Outcome | None:
+        """The outcome of a run that was done before."""
+        try:
+            return Outcome(run.digest, json.loads(self._path(run).read_text(encoding="utf-8"))["values"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise rundir.OutputError(f"cannot read {self._path(run)}: {error}; remove it to do this run again") from None
+
+    def keep(self, run: Run, outcome: Outcome) -> None:
+        """Writes what a run gave. Raises OutputError."""
+        record = {"variant": run.variant, "replication": run.replication, "seed": run.config.seed, "values": outcome.values}
+        rundir.write_file(self._path(run), lambda path: path.write_text(rundir.dumps(record), encoding="utf-8"))
+
+    def _path(self, run: Run) -> Path:
+        return self.folder / f"{run.digest}.json"
+
+
+def perform(
+    runs: Sequence[Run],
+    records: Records,
+    jobs: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    seen: Callable[[Outcome], None] = lambda outcome: None,
+) -> dict[str, Outcome]:
+    """Outcomes by digest; what `records` has is not done again.
+
+    `progress(done, total)` counts runs; `seen(outcome)` gets each when it is there, and may raise. Raises SweepError and OutputError.
+    """
+    wanted = {run.digest: run for run in runs}
+    found = {name: outcome for name, run in wanted.items() if (outcome := records.load(run))}
+    for outcome in found.values():
+        seen(outcome)
+    missing = in_order([run for name, run in wanted.items() if name not in found])
+    progress(len(found), len(wanted))
+    for outcome in outcomes(missing, jobs):
+        if outcome.values is not None:
+            records.keep(wanted[outcome.digest], outcome)
+        found[outcome.digest] = outcome
+        seen(outcome)
+        progress(len(found), len(wanted))
+    return found

@@ -1,0 +1,85 @@
+"""The configurations of a sweep: every one of them resolved and checked before anything runs.
+
+A user's own policy that cannot be loaded does not stop the others: it becomes the failure of its variants.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sim import config as configuration
+from sim.config import Config, ConfigError
+from sim.engine.plant import check, plant
+from sim.engine.workload import build_workload
+from sim.policies.registry import KINDS, PolicyError, find, policies
+from sim.sweep.axes import Axis, Point, points
+from sim.sweep.runs import WorkloadKey
+from traces import Workload
+
+POLICY_PATHS = {path: kind for kind in KINDS if (path := "scheduler" if kind == "scheduling" else f"store.{kind}") in configuration.paths()}
+"""Setting -> kind of policy that it names."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One configuration of the sweep."""
+
+    point: Point
+    config: Config
+    """Without the policies that could not be loaded."""
+    failure: str | None = None
+    """Why it cannot run."""
+
+    @property
+    def label(self) -> str:
+        """Of its point."""
+        return self.point.label
+
+
+def eviction_policies() -> Axis:
+    """All packaged eviction policies: what `compare` varies when nobody says what."""
+    return Axis(("store.eviction",), tuple((name,) for name in policies("eviction")))
+
+
+def variants(source: str | None, overrides: Sequence[str], axes: Sequence[Axis]) -> list[Variant]:
+    """The variants of a configuration (as `sim.config.load` takes it). Raises ConfigError that names the axes' values."""
+    configuration.load(source, overrides)  # what is wrong without the axes is no fault of theirs
+    return [_variant(source, overrides, point) for point in points(axes)]
+
+
+def _variant(source: str | None, overrides: Sequence[str], point: Point) -> Variant:
+    broken = {path: reason for path, value in point.settings if (reason := _cannot_load(path, value))}
+    try:
+        config = configuration.load(source, [*overrides, *(f"{path}={value}" for path, value in point.settings if path not in broken)])
+        plant(config)
+    except ConfigError as error:
+        raise ConfigError(f"--vary {' '.join(point.overrides)}: {error}") from None
+    return Variant(point, config, "; ".join(broken.values()) or None)
+
+
+def _cannot_load(path: str, value: str) -> str | None:
+    """Why a user's own policy cannot be loaded. Whatever its module raises is its failure."""
+    if ":" not in value or path not in POLICY_PATHS:
+        return None
+    try:
+        find(POLICY_PATHS[path], value)
+    except PolicyError as error:
+        return f"{path}={value}: {error}"
+    except Exception as error:
+        return f"{path}={value}: loading it raised {type(error).__name__}: {error}"
+    return None
+
+
+def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] = build_workload) -> dict[str, Workload]:
+    """The workload of each variant by label, read or drawn once, checked against the variant's plant. Raises ConfigError, TraceError."""
+    known: dict[WorkloadKey, Workload] = {}
+    workloads = {}
+    for variant in found:
+        key = WorkloadKey.of(variant.config)
+        if key not in known:
+            known[key] = read(variant.config)
+        try:
+            check(variant.config, plant(variant.config), known[key])
+        except ConfigError as error:
+            raise ConfigError(f"--vary {' '.join(variant.point.overrides)}: {error}") from None
+        workloads[variant.label] = known[key]
+    return workloads

@@ -1,0 +1,546 @@
+"""Many runs side by side: axes and labels, replications and digests, statistics, words, resuming, failures, and the two commands."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from sim import config as configuration
+from sim.cli.app import app
+from sim.config import ConfigError
+from sim.engine.plant import plant
+from sim.engine.run import simulate
+from sim.engine.workload import build_workload
+from sim.policies.registry import PolicyError, policies
+from sim.sweep import curve as curves
+from sim.sweep import runs, stats, words
+from sim.sweep.axes import Axis, points
+from sim.sweep.compare import Question, compare, prepare
+from sim.sweep.digest import digest
+from sim.sweep.measures import measure
+from sim.sweep.runs import Records, in_order, replicated
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("workload.sessions=40", "store.dram=8GB", "store.ssd=30GB", "warmup_turns=0")
+OPTIONS = [part for override in SMALL for part in ("--set", override)]
+BROKEN = (
+    "from sim.policies.eviction.lru import Lru\n\n\nclass Broken(Lru):\n    NAME = 'broken'\n\n"
+    "    def victim(self):\n        raise LookupError('no such session')\n"
+)
+
+
+def kvplan(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def question(*axes: str, replications: int = 2, overrides=SMALL, **more) -> Question:
+    return Question(None, tuple(overrides), tuple(map(Axis.parse, axes)), replications, **more)
+
+
+def compared(folder: Path, *axes: str, jobs: int = 1, **more) -> dict:
+    return compare(prepare(question(*axes, **more)), Records(folder), jobs)
+
+
+def labels(*axes: str) -> list[str]:
+    return [point.label for point in points(list(map(Axis.parse, axes)))]
+
+
+# --- axes -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_axis_of_one_path():
+    assert Axis.parse("store.eviction=lru, fifo") == Axis(("store.eviction",), (("lru",), ("fifo",)))
+
+
+def test_zipped_paths():
+    axis = Axis.parse("store.eviction+store.prefetch=lru+none,lookahead+lookahead")
+    assert axis.paths == ("store.eviction", "store.prefetch")
+    assert axis.points == (("lru", "none"), ("lookahead", "lookahead"))
+    assert Axis.parse(str(axis)) == axis
+
+
+def test_brackets_braces_and_quotes_do_not_split():
+    axis = Axis.parse("workload.arrival={process: poisson, rate_per_s: 0.1},{process: poisson, rate_per_s: 1e+1}")
+    assert len(axis.points) == 2
+    assert Axis.parse("model+seed='a,b+c'+1").points == (("'a,b+c'", "1"),)
+    assert Axis.parse("seed=1e+1,2").points == (("1e+1",), ("2",)), "a plus sign splits zipped axes only"
+
+
+def test_the_product_takes_the_last_axis_fastest():
+    found = points([Axis.parse("store.eviction=lru,fifo"), Axis.parse("store.dram=64GB,128GB")])
+    assert [point.overrides for point in found] == [
+        ["store.eviction=lru", "store.dram=64GB"],
+        ["store.eviction=lru", "store.dram=128GB"],
+        ["store.eviction=fifo", "store.dram=64GB"],
+        ["store.eviction=fifo", "store.dram=128GB"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected"),
+    [
+        (["store.eviction=lru,fifo"], ["lru", "fifo"]),
+        (["store.dram=64GB,256GB", "store.eviction=lru,fifo"], ["64GB · lru", "64GB · fifo", "256GB · lru", "256GB · fifo"]),
+        (["store.dram=64GB", "store.eviction=lru,fifo"], ["lru", "fifo"]),
+        (["store.dram=64GB"], ["64GB"]),
+        (["store.dram=1GB,2GB", "store.ssd=1TB"], ["dram 1GB", "dram 2GB"]),
+        (["deployment.max_batch=8,16"], ["max_batch 8", "max_batch 16"]),
+        (["store.ttl_s=null,60"], ["ttl_s null", "ttl_s 60"]),
+        (["store.eviction+store.prefetch=lru+none,fifo+none"], ["lru", "fifo"]),
+        (["store.eviction+store.prefetch=lru+none,lru+lookahead"], ["lru+none", "lru+lookahead"]),
+        (["store.dram+store.ssd=0GB+0GB,8GB+1TB"], ["0GB+0GB", "8GB+1TB"]),
+        (["store.eviction=lookahead", "store.prefetch=none,lookahead"], ["prefetch none", "prefetch lookahead"]),
+    ],
+)
+def test_labels_say_what_differs(axes, expected):
+    assert labels(*axes) == expected
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["a", "b", "1", "2", "8GB", "null"]), min_size=1, max_size=4, unique=True), min_size=1, max_size=3)
+)
+@settings(max_examples=60, deadline=None)
+def test_labels_are_unique(values):
+    found = labels(*(f"p{place}.x{place}={','.join(items)}" for place, items in enumerate(values)))
+    assert len(set(found)) == len(found) == np.prod([len(items) for items in values])
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (["store.dram"], "path=value"),
+        (["=1"], "path=value"),
+        (["store.dram=1GB,,2GB"], "empty value"),
+        (["store.dram=1GB,1GB"], "given twice"),
+        (["seed+seed=1+2"], "given twice"),
+        (["a+b=1,2"], "1 values for 2 paths"),
+        (["workload.arrival={process: poisson"], "do not pair"),
+        (["workload.arrival=process]"], "do not pair"),
+        (["seed=1", "seed=2"], "two axes"),
+    ],
+)
+def test_bad_axes_are_named(axes, message):
+    with pytest.raises(ConfigError, match="--vary") as error:
+        points(list(map(Axis.parse, axes)))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        ("stoer.dram=1GB", "did you mean 'store.dram'"),
+        ("store.eviction=lru,lrru", "did you mean 'lru'"),
+        ("store.dram=8GB,9", "store.dram"),
+        ("deployment.gpus=2,8", "has 4"),
+        ("store.dram=8GB,1GB", "does not fit into store.dram"),
+        ("model=llama-2-13b,nothing", "unknown model"),
+    ],
+)
+def test_every_variant_is_checked_before_anything_runs(axis, message, monkeypatch):
+    monkeypatch.setattr(runs, "simulate", lambda *_: pytest.fail("ran"))
+    with pytest.raises(ConfigError, match="--vary") as error:
+        prepare(question(axis))
+    assert message in str(error.value) and axis.partition("=")[0] in str(error.value)
+
+
+# --- statistics -------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_by_hand():
+    found = stats.estimate([1.0, 2.0, 3.0])
+    assert found.mean == 2
+    assert found.half_width == pytest.approx(4.302652729911275 / np.sqrt(3), rel=1e-9), "t(2, 97.5 %) · s / √n with s = 1"
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=2, max_size=12))
+@settings(max_examples=15, deadline=None)
+def test_paired_t_agrees_with_scipy(rows):
+    from scipy.stats import ttest_rel
+
+    ours, theirs = map(np.array, zip(*rows, strict=True))
+    if np.std(ours - theirs) < 1e-6:
+        return
+    found, expected = stats.paired(ours, theirs), ttest_rel(ours, theirs)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    ends = found.mean - found.half_width, found.mean + found.half_width
+    assert ends == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+
+
+def test_differences_without_variance():
+    assert stats.paired([1.0, 2.0], [1.0, 2.0]) == stats.Estimate(0.0, 0.0, 1.0)
+    assert stats.paired([2.0, 3.0], [1.0, 2.0]) == stats.Estimate(1.0, 0.0, 0.0)
+    assert stats.paired([2.0], [1.0]) == stats.Estimate(1.0, None, None)
+
+
+def test_holm_by_hand():
+    """Four tests: 4 · 0.005, 3 · 0.01, then 2 · 0.03 and 1 · 0.04, which must not fall below the one before."""
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.6, 0.7]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+def test_pairs_are_looked_up_both_ways():
+    table = stats.Table(stats.pairs({"a": [1.0, 2.0], "b": [0.0, 0.5]}))
+    assert table.pair("a", "b").difference.mean == 1.25 == -table.pair("b", "a").difference.mean
+
+
+# --- words ------------------------------------------------------------------------------------------------------------------------
+
+
+def said(values: dict, key: str = "hit_rate.resumed") -> list[str]:
+    replications = len(next(iter(values.values())))
+    return words.verdict(key, {label: float(np.mean(items)) for label, items in values.items()}, stats.pairs(values), replications)
+
+
+def test_a_winner_and_two_that_cannot_be_told_apart():
+    noise = np.array([0.001, -0.002, 0.0015, -0.001, 0.0005])
+    values = {"lru": 0.6 + noise, "lookahead": 0.87 + 8 * noise, "s3fifo": 0.599 - noise}
+    assert said({label: items.tolist() for label, items in values.items()}) == [
+        "lookahead beats lru by 27.0 ± 1.3 points of hit rate (resumed).",
+        "lru and s3fifo cannot be told apart here (0.1 ± 0.4 points).",
+    ]
+
+
+def test_less_is_better_for_latencies():
+    assert said({"slow": [2.0, 2.1, 2.2], "fast": [1.0, 1.11, 1.2]}, "ttft_s.mean") == ["fast beats slow by 997 ± 14 ms of TTFT (mean)."]
+
+
+def test_identical_is_said_and_one_stands_for_both():
+    assert said({"a": [0.5, 0.6], "b": [0.5, 0.6]}) == ["a and b are identical here in hit rate (resumed)."]
+
+
+def test_one_replication_has_no_intervals():
+    assert said({"a": [0.5], "b": [0.7]}) == ["b beats a by 20 points in the one replication: no intervals, it may be chance."]
+
+
+def test_twenty_variants_need_few_words():
+    rng = np.random.default_rng(1)
+    values = {f"v{number}": (number // 10 / 2 + 0.01 * rng.random(5)).tolist() for number in range(20)}
+    found = said(values)
+    assert len(found) == 3, found
+    assert sum("cannot be told apart" in line for line in found) == 2
+
+
+def test_a_large_difference_that_many_pairs_drown_says_so():
+    rng = np.random.default_rng(3)
+    values = {f"v{number}": (0.004 * number + 0.01 * rng.random(3)).tolist() for number in range(12)}
+    assert any("not enough among 66 pairs" in line for line in said(values))
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_replication_0_is_what_simulate_gives(tmp_path):
+    found = compared(tmp_path, "store.eviction=lru,fifo")
+    alone = measure(simulate(configuration.load(None, [*SMALL, "store.eviction=fifo"])))
+    assert {key: numbers[0] for key, numbers in found["variants"][1]["values"].items()} == alone
+    assert found["variants"][1]["mean"]["hit_rate.resumed"] == pytest.approx(np.mean(found["variants"][1]["values"]["hit_rate.resumed"]))
+
+
+def test_common_random_numbers():
+    sweep = prepare(question("store.eviction=lru,fifo", replications=3))
+    seeds = [[run.config.seed for run in sweep.runs if run.variant == label] for label in ("lru", "fifo")]
+    assert seeds[0] == seeds[1] and len(set(seeds[0])) == 3 and seeds[0][0] == 1
+
+
+def test_a_workload_is_built_once_per_replication(monkeypatch):
+    built = []
+    monkeypatch.setattr(runs, "build_workload", lambda config: built.append(config.seed) or build_workload(config))
+    runs._workload.cache_clear()
+    sweep = prepare(question("store.eviction=lru,fifo", replications=3))
+    assert all(outcome.values for outcome in runs.outcomes(in_order(sweep.runs), 1))
+    assert len(built) == 3
+
+
+def test_any_number_of_processes_gives_the_same(tmp_path):
+    one = compared(tmp_path / "1", "store.eviction=lookahead,lru,fifo", jobs=1)
+    assert one == compared(tmp_path / "2", "store.eviction=lookahead,lru,fifo", jobs=2)
+    names = [{path.name: path.read_bytes() for path in (tmp_path / name / "runs").iterdir()} for name in "12"]
+    assert names[0] == names[1] and len(names[0]) == 6
+
+
+def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
+    """Cut off after two of four runs, then gone on with: the same result, from two more runs."""
+    sweep = prepare(question("store.eviction=lru,fifo"))
+    whole = compare(sweep, Records(tmp_path / "whole"))
+
+    def interrupt(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    records = Records(tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        compare(sweep, records, progress=interrupt)
+    assert records.count(sweep.runs) == 2
+    simulated = []
+    monkeypatch.setattr(runs, "simulate", lambda *given: simulated.append(given) or simulate(*given))
+    assert compare(sweep, records) == whole
+    assert len(simulated) == 2
+
+
+def test_a_killed_command_goes_on_where_it_was(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sim", "compare", "--out", str(out), "--jobs", "1", *OPTIONS, "--set", "workload.sessions=120"]
+    command += ["--vary", "store.eviction=lru,fifo", "--json"]
+    environment = {**os.environ, "KVPLAN_GUARDS": "0"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not list(out.glob("runs/[!.]*.json")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.communicate()[0] == b""
+    kept = len(list(out.glob("runs/[!.]*.json")))
+    assert 0 < kept < 10
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert f"{kept} of 10 runs were done before" in again.stderr
+    assert json.loads(again.stdout) == json.loads((out / "compare.json").read_text())
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "simulate", interrupt)
+    with_out = kvplan("compare", *OPTIONS, "--jobs", "1", "--out", str(tmp_path / "c"))
+    assert with_out.exit_code == 1 and "0 of" in with_out.stderr and "goes on from there" in with_out.stderr
+    without = kvplan("compare", *OPTIONS, "--jobs", "1")
+    assert without.exit_code == 1 and "nothing is kept" in without.stderr
+
+
+def test_a_broken_record_is_named(tmp_path):
+    compared(tmp_path, "store.eviction=lru")
+    path = next((tmp_path / "runs").iterdir())
+    path.write_text("{")
+    from sim.report.rundir import OutputError
+
+    with pytest.raises(OutputError, match=path.name):
+        compared(tmp_path, "store.eviction=lru")
+
+
+def test_a_digest_covers_seed_settings_and_files(tmp_path, monkeypatch):
+    config = configuration.load(None, SMALL)
+    assert digest(config) == digest(configuration.load(None, SMALL))
+    assert digest(config) != digest(replicated(config, 1, None)) != digest(configuration.load(None, [*SMALL, "store.eviction=lru"]))
+    kvplan("trace", "generate", str(tmp_path / "t.csv"), "--set", "workload.sessions=5")
+    seen = set()
+    for text in ((tmp_path / "t.csv").read_text(), (tmp_path / "t.csv").read_text() + "\n"):
+        (tmp_path / "t.csv").write_text(text)
+        from sim.sweep import digest as module
+
+        module._content.cache_clear()
+        seen.add(digest(configuration.load(None, [f"workload.trace={tmp_path / 't.csv'}"])))
+    assert len(seen) == 2
+
+
+# --- replications of a trace ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trace(tmp_path) -> Path:
+    """A canonical trace of 30 sessions with all its times, on which an answer never passes the window."""
+    path = tmp_path / "t.csv"
+    rng = np.random.default_rng(0)
+    rows = [f"{session},{rng.integers(20, 400)},{rng.integers(20, 400)},{session * 3.0 if turn == 0 else ''},{0 if turn == 0 else 20.0}"
+            for session in range(30) for turn in range(1 + session % 4)]  # fmt: skip
+    path.write_text("session,prompt_tokens,output_tokens,arrival_s,gap_s\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_sessions_of_a_trace_are_drawn_anew(trace, tmp_path):
+    sweep = prepare(question("store.eviction=lru,fifo", overrides=(f"workload.trace={trace}", "store.dram=8GB", "store.ssd=30GB")))
+    assert {run.config.workload.rescale.resample for run in sweep.runs} == {30}
+    turns = [build_workload(run.config).turns for run in sweep.runs]
+    assert turns[0] == turns[2] and turns[1] == turns[3], "the same draw for both policies"
+    assert len({tuple(build_workload(run.config).prompt_tokens) for run in sweep.runs}) == 2
+    assert compare(sweep, Records(tmp_path))["provenance"]["resampled"]
+
+
+def test_without_resampling_a_whole_trace_is_the_same_every_time(trace):
+    overrides = (f"workload.trace={trace}",)
+    sweep = prepare(question("store.eviction=lru,fifo", overrides=overrides, resample=False, replications=5))
+    assert sweep.replications == 1 and "nothing is drawn" in sweep.notes[0]
+    trace.write_text("\n".join(",".join(line.split(",")[:3]) for line in trace.read_text().splitlines()) + "\n")
+    assert prepare(question("store.eviction=lru,fifo", overrides=overrides, resample=False)).replications == 2, "times are drawn"
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
+    (tmp_path / "broken_policy.py").write_text(BROKEN)
+    (tmp_path / "unreadable_policy.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    vary = "store.eviction=lru,broken_policy:Broken,unreadable_policy:X,fifo"
+    result = kvplan("compare", *OPTIONS, "--vary", vary, "--replications", "2", "--jobs", "1", "--out", str(out))
+    assert result.exit_code == 1
+    assert "store.eviction=broken_policy:Broken failed in 2 replications" in result.stderr and "no such session" in result.stderr
+    assert "store.eviction=unreadable_policy:X cannot run" in result.stderr
+    assert "beats" in result.stdout or "apart" in result.stdout or "identical" in result.stdout
+    saved = json.loads((out / "compare.json").read_text())
+    assert [variant["label"] for variant in saved["variants"]] == ["lru", "fifo"]
+    assert [failure["variant"] for failure in saved["failures"]] == ["broken_policy:Broken", "unreadable_policy:X"]
+    assert len(list((out / "runs").iterdir())) == 4, "a failed run is tried again next time"
+
+
+def test_what_a_policy_error_says_is_all_that_is_said(monkeypatch):
+    def fail(*_):
+        raise PolicyError("store.eviction: mine:Order.victim() gave 7")
+
+    monkeypatch.setattr(runs, "simulate", fail)
+    (run,) = prepare(question("store.eviction=lru", replications=1)).runs
+    assert runs.do(run) == runs.Outcome(run.digest, None, "store.eviction: mine:Order.victim() gave 7")
+
+
+def test_when_all_fail_nothing_is_written(tmp_path, monkeypatch):
+    (tmp_path / "broken_policy.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    result = kvplan("compare", *OPTIONS, "--vary", "store.eviction=broken_policy:Broken", "--jobs", "1", "--out", str(out))
+    assert result.exit_code == 1 and result.stdout == "" and not out.exists()
+
+
+# --- the command ------------------------------------------------------------------------------------------------------------------
+
+
+def test_compare_writes_a_folder_and_prints_json(tmp_path):
+    out = tmp_path / "deep" / "c"
+    vary = ["--vary", "store.eviction=lru,fifo", "--vary", "deployment.max_batch=4,8"]
+    vary += ["--replications", "2", "--jobs", "1", "--baseline", "lru · max_batch 8"]
+    result = kvplan("compare", *OPTIONS, *vary, "--out", str(out), "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert result.stdout == (out / "compare.json").read_text()
+    assert {path.name for path in out.iterdir()} == {"compare.json", "compare.csv", "compare.html", "compare.png", "runs"}
+    assert found["baseline"] == "lru · max_batch 8" and len(found["variants"]) == 4 and len(found["pairs"]) == 6 and found["words"]
+    assert found["variants"][1]["difference"]["hit_rate.resumed"]["mean"] == 0
+    with (out / "compare.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and rows[0]["store.eviction"] == "lru" and rows[0]["deployment.max_batch"] == "4"
+    assert float(rows[1]["ttft_s.mean"]) == found["variants"][0]["values"]["ttft_s.mean"][1]
+    page = (out / "compare.html").read_text()
+    assert "data:image/png;base64" in page and 'src="http' not in page and "<script" not in page and "fifo · max_batch 4" in page
+
+
+def test_compare_takes_all_eviction_policies_by_default():
+    result = kvplan("compare", *OPTIONS, "--replications", "1", "--jobs", "1", "--json")
+    found = json.loads(result.stdout)
+    assert [variant["label"] for variant in found["variants"]] == list(policies("eviction"))
+    assert found["variants"][0]["half_width"]["hit_rate.resumed"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "hit_rate.resummed"], "did you mean 'hit_rate.resumed'"),
+        (["--baseline", "fifi"], "for example 'fifo'"),
+        (["--set", "stoer.dram=1GB"], "did you mean 'store.dram'"),
+        (["--out", "/proc/nothing/here"], "cannot write"),
+        (["--trace", "/no/such/file.json"], "cannot read"),
+        (["--format", "sharegpt"], "go with --trace"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(arguments, message):
+    result = kvplan("compare", *OPTIONS, "--vary", "store.eviction=lru,fifo", "--replications", "1", "--jobs", "1", *arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert message in result.stderr and len(result.stderr) < 600
+
+
+def test_a_folder_of_the_users_is_left_alone(tmp_path):
+    (tmp_path / "precious.txt").write_text("x")
+    result = kvplan("compare", *OPTIONS, "--jobs", "1", "--out", str(tmp_path))
+    assert result.exit_code == 2 and "will not write into" in result.stderr
+    assert os.listdir(tmp_path) == ["precious.txt"]
+
+
+def test_any_number_of_the_summary_can_rank(tmp_path):
+    found = compared(tmp_path, "deployment.max_batch=2,8", metric="ttft_s.p95")
+    assert found["words"][0].startswith("max_batch 8 ") or found["words"][0].startswith("max_batch 8 and")
+    assert compared(tmp_path, "deployment.max_batch=2,8", metric="tiers.dram.peak_bytes")["metric"] == "tiers.dram.peak_bytes"
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_is_a_comparison_of_policies_and_sizes(tmp_path):
+    figure = tmp_path / "f.png"
+    result = kvplan("curve", *OPTIONS, "--tier", "ssd", "--sizes", "10GB,40GB", "--policies", "lookahead,lru", "--replications", "2",
+                    "--jobs", "1", "--out", str(tmp_path / "c"), "--figure", str(figure))  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "LRU, clockless" in result.stdout and "40GB" in result.stdout
+    found = json.loads((tmp_path / "c" / "curve.json").read_text())
+    assert [line["policy"] for line in found["lines"]] == ["lookahead", "lru"]
+    variant = found["comparison"]["variants"][1]
+    assert variant["settings"] == {"store.eviction": "lookahead", "store.prefetch": "lookahead", "store.ssd": "40GB"}
+    assert found["lines"][0]["points"][1]["hit_rate.resumed"]["mean"] == variant["mean"]["hit_rate.resumed"]
+    assert found["sizes"][1]["rcc_to_ccput"] == pytest.approx(48e9 / found["need"]["ccput_bytes"])
+    assert figure.read_bytes()[:4] == (tmp_path / "c" / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    with (tmp_path / "c" / "curve.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
+def test_the_clockless_line_is_an_lru_list(tmp_path):
+    """Against a list that is walked access by access, per replica; and a larger store never hits less."""
+    config = configuration.load(None, [*SMALL, "deployment.replicas=2", "store.dram=0GB"])
+    axes = curves.axes(config, "ssd", ["lru"], ["10GB", "40GB"])
+    sweep = prepare(Question(None, (*SMALL, "deployment.replicas=2", "store.dram=0GB"), axes, 1))
+    found = curves.lru(sweep, "ssd", 0, ["10GB", "40GB"], 0.0)
+    line = [point["hit_rate.resumed"] for point in found]
+    assert line == sorted(line) and line[0] < line[-1]
+    built, workload = plant(config), build_workload(config)
+    for at, capacity in ((0, 10 * 10**9), (-1, 40 * 10**9)):
+        assert found[at]["bytes"] == capacity
+        assert found[at]["hit_rate.resumed"] == pytest.approx(_walked(built, workload, capacity, 2))
+
+
+def _walked(built, workload, capacity: int, replicas: int) -> float:
+    """An LRU list as a list: a session hits when the sizes of those used since, and its own, fit."""
+    from traces.reuse import accesses
+
+    seen = accesses(workload, built.kv_bytes, built.window)
+    lists, hits = [[] for _ in range(replicas)], []
+    for session, size, history in zip(seen.session.tolist(), seen.size.tolist(), seen.history.tolist(), strict=True):
+        order = lists[session % replicas]
+        place = next((place for place, (other, _) in enumerate(order) if other == session), None)
+        if place is not None:
+            hits.append(history > 0 and sum(held for _, held in order[: place + 1]) <= capacity)
+            order.pop(place)
+        order.insert(0, (session, size))
+    return float(np.mean(hits))
+
+
+def test_default_sizes_are_powers_of_two_around_what_active_sessions_hold():
+    config = configuration.load(None, SMALL)
+    built, workload = plant(config), build_workload(config)
+    need = curves.capacity(config, built, workload)
+    sizes = curves.default_sizes("ssd", built, need)
+    assert 2 <= len(sizes) <= 8 and all(size.endswith("GB") for size in sizes)
+    assert int(sizes[-1][:-2]) * 1e9 >= 0.95 * need.held_bytes > int(sizes[-1][:-2]) / 2 * 0.95e9
+    assert int(sizes[0][:-2]) * 1e9 >= need.longest_bytes
+    assert need.ccput_bytes == need.dsput * 4096 * 819200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sizes", "10"], "write it like '128GB'"),
+        (["--sizes", "0GB"], "no size to draw"),
+        (["--sizes", "8GB,8GB"], "given twice"),
+        (["--policies", "lrru"], "did you mean 'lru'"),
+        (["--tier", "tape"], "tape"),
+    ],
+)
+def test_bad_curves(arguments, message):
+    result = kvplan("curve", *OPTIONS, "--jobs", "1", *arguments)
+    assert result.exit_code == 2 and message in result.stderr
