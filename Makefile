@@ -11,7 +11,7 @@ test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n auto
 
 bench: $(VENV)/.ready
-	$(BIN)/python -m validate bench reading
+	$(BIN)/python -m validate bench reading policycost
 
 paper: $(VENV)/.ready
 	$(BIN)/python -m validate paper

@@ -15,6 +15,8 @@ FORBIDDEN = {
     "sim/store": {"simpy", "sim.engine", "hwmodels", "traces"},
     "sim/policies": {"simpy", "sim.engine", "sim.store", "hwmodels", "traces"},
     "sim/metrics": {"simpy", "typer", "rich"},
+    "sim/replay": {"simpy", "sim.engine", "typer", "rich"},
+    "sim/sweep": {"simpy", "typer", "rich"},
     "sim/report": {"simpy", "typer"},
     "sim/cli": {"simpy"},
 }

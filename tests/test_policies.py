@@ -1,5 +1,10 @@
 """What prefetch, load, write and scheduling policies do in the engine: one scene each, worked by hand."""
 
+import json
+import random
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +13,13 @@ from sim import config
 from sim.engine.plant import plant
 from sim.engine.run import simulate
 from sim.policies import registry
+from sim.cli.app import app
 from sim.policies.base import LoadView
+from test_store import check_eviction_contract
 from traces.workload import untimed
+from typer.testing import CliRunner
 
+ROOT = Path(__file__).resolve().parents[1]
 ON_SSD = ("store.dram=3.4GB", "store.host_buffer=0.5", "store.ssd=100GB", "store.eviction=lru")
 """With these the KV of `scene`'s first session has gone to SSD when its second turn comes."""
 
@@ -182,3 +191,66 @@ def test_within_rating_writes_a_bucket_and_then_at_the_rated_rate():
     policy.wrote(7200, 0.0)
     assert not policy.demotes(0, 1, 21, 10.0) and policy.demotes(0, 1, 20, 10.0)
     assert policy.demotes(0, 1, 7200, 1e6) and not policy.demotes(0, 1, 7201, 1e6)
+
+
+# --- a policy of one's own --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def example():
+    """The README's policy."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.search(r"```python\n(# mine.py.*?)```", text, re.DOTALL).group(1)
+
+
+def _calls(count=400):
+    rng = random.Random(5)
+    names = ["insert", "use", "expect", "remove", "set aside", "restore"]
+    return [(rng.choice(names), rng.randrange(9)) for _ in range(count)]
+
+
+def _compared(*eviction):
+    small = ["--set", "workload.sessions=40", "--set", "store.dram=8GB", "--set", "store.ssd=20GB", "--replications", "1", "--jobs", "1"]
+    vary = ["--vary", f"store.eviction={','.join(eviction)}"] if eviction else []
+    done = CliRunner().invoke(app, ["compare", *small, *vary, "--json"])
+    assert done.exit_code == 0, done.output
+    return {variant["label"]: variant["mean"]["hit_rate.resumed"] for variant in json.loads(done.stdout)["variants"]}
+
+
+def test_the_readme_policy_runs_and_keeps_the_contract(example, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(example, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = _compared("lru", "mine:LargestFirst")
+    assert found.keys() == {"lru", "mine:LargestFirst"} and found["lru"] != found["mine:LargestFirst"]
+    check_eviction_contract(registry.find("eviction", "mine:LargestFirst"), _calls())
+
+
+def test_a_policy_is_one_file(example, tmp_path, monkeypatch):
+    """A file beside the packaged ones is in `list`, in `compare` and under the contract: nothing else is touched."""
+    import sim.policies.eviction as room
+
+    (tmp_path / "largest_first_here.py").write_text(example, encoding="utf-8")
+    monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path)])
+    registry.policies.cache_clear()
+    try:
+        assert "largest-first" in CliRunner().invoke(app, ["list", "eviction"]).output
+        assert "largest-first" in _compared()
+        check_eviction_contract(registry.policies("eviction")["largest-first"], _calls())
+    finally:
+        registry.policies.cache_clear()
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_kind_is_listed_with_what_it_does(kind):
+    shown = CliRunner().invoke(app, ["list", kind]).output
+    for name, policy in registry.policies(kind).items():
+        assert re.search(rf"^{re.escape(name)} +\S+", shown, re.MULTILINE), policy
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_policy_says_where_it_comes_from(kind):
+    import sys
+
+    for policy in registry.policies(kind).values():
+        text = sys.modules[policy.__module__].__doc__
+        assert len(text.splitlines()[0]) <= 140 and policy.__doc__.startswith("O("), policy

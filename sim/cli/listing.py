@@ -1,5 +1,6 @@
 """`kvplan list`: one table per kind of thing that a configuration can name."""
 
+import sys
 from collections.abc import Callable
 
 from rich.console import Console
@@ -99,8 +100,8 @@ def _policies_of(kind: str):
     def table(_folder: str | None):
         rows = []
         for name, policy in policies(kind).items():
-            module = __import__(policy.__module__, fromlist=["_"])
-            rows.append((name, (module.__doc__ or "").strip().splitlines()[0]))
+            said = sys.modules[policy.__module__].__doc__ or policy.__doc__ or "–"
+            rows.append((name, said.strip().splitlines()[0]))
         return (kind, "what it does"), rows
 
     return table
