@@ -1,6 +1,6 @@
 """YAML without its traps, and JSON.
 
-A safe loader that refuses duplicate keys, anchors and aliases (so no entity bombs), and everything implicit but plain
+A safe loader that refuses duplicate keys, anchors and aliases (so no entity bombs), nesting over 100 levels, and everything implicit but plain
 numbers, `true`/`false` and `null`: `no` stays text, `1:30` stays text, and `3.35e12` is the number that it looks like.
 """
 
@@ -16,15 +16,30 @@ class YamlError(ValueError):
     """The text is not the YAML that kvplan accepts; the message has file, line and reason."""
 
 
+_DEEPEST = 100
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict = {}
+    _depth = 0
+
+    def fetch_flow_collection_start(self, token):
+        if self.flow_level == _DEEPEST:  # before the parser, which looks far ahead of it, sees any of them
+            raise _too_deep(self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
             raise yaml.constructor.ConstructorError(
                 None, None, "anchors and aliases are not accepted", self.peek_event().start_mark
             )
-        return super().compose_node(parent, index)
+        if self._depth == _DEEPEST:
+            raise _too_deep(self.peek_event().start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -40,6 +55,10 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _too_deep(mark) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, f"nested more than {_DEEPEST} levels deep", mark)
 
 
 for _tag, _pattern, _first in [

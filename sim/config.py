@@ -99,7 +99,7 @@ class Store(_Section):
 class Rescale(_Section):
     """What-if: a denser, larger or longer workload than the one recorded or generated."""
 
-    rate: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    rate: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     """Sessions arrive this many times as fast."""
     sessions: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """This many times as many sessions in the same time."""
@@ -127,7 +127,7 @@ class WorkloadConfig(_Section):
     """A system prompt that begins every session; a store of sessions does not share it."""
     tenants: dict[str, float] = {}
     """Shares of the sessions by tenant, `{free: 0.8, pro: 0.2}`; empty keeps what a trace says."""
-    trace: str | None = None
+    trace: Annotated[str, Field(min_length=1)] | None = None
     """A file, or a folder of files, to replay instead of generated sessions."""
     format: str | None = None
     tokenizer: str | None = None
@@ -201,7 +201,8 @@ def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Con
         raise ConfigError(f"{path}: a configuration is a mapping of settings, this is not")
     for override in overrides:
         _override(data, override)
-    return validated(data, str(path))
+    _complete(data)
+    return validated(data, f"{path} and --set" if overrides else str(path))
 
 
 def validated(data: dict[str, Any], where: str = "configuration") -> Config:
@@ -248,6 +249,15 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"--set {override}: {section} is not a section in the configuration")
     data[leaf] = value
+
+
+def _complete(data: dict[str, Any]) -> None:
+    """Settings of a kind that is not said belong to the default's kind: `turns: {mean: 3}` is an exponential with the mean 3."""
+    workload = data.get("workload")
+    for name, info in WorkloadConfig.model_fields.items():
+        given = workload.get(name) if isinstance(workload, dict) else None
+        if info.discriminator is not None and isinstance(given, dict) and info.discriminator not in given:
+            workload[name] = {**info.default.model_dump(mode="json", exclude_none=True), **given}
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

@@ -2,12 +2,17 @@
 
 Everything here is arithmetic on means, without queueing and without a clock: what a turn asks of each resource against what the resource
 has. The simulator says what really happens. Shares of the history that each tier serves come from the LRU distances of the workload
-(`traces.reuse`), so they are for LRU, and for answers that take what they take in full batches without queueing.
+(`traces.reuse`), replica by replica, so they are for LRU, and for answers that take what they take in full batches without queueing.
+
+Left out: room that expired sessions leave to others, SSD writes that a TTL or a skipped save spares, load policies (all that is cached is
+loaded), and what mean turns hide: stalls and batches of turns that are longer or shorter.
 
 Sources: CachedAttention (USENIX ATC 2024) section 3 for S_buf and L_pw; the pipeline is `hwmodels.steptime.pipeline_s`.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,11 +20,32 @@ from hwmodels import kvsize, pipeline_s
 from hwmodels.units import format_bytes, format_seconds
 from sim.config import Config
 from sim.engine.plant import Plant
+from sim.policies.registry import find
 from traces import Workload
 from traces.context import contexts
 from traces.reuse import accesses, stack_distances
 
 _HISTORY_SHARES = (0.125, 0.25, 0.5, 1.0)
+_MIDDLE = (0.05, 0.95)
+"""Turns within these quantiles of time tell the rate: a few late sessions do not stretch it."""
+_HOLDS_UP = ("GPU", "host to GPU", "GPU to host", "SSD read")
+"""Resources that turns wait for. A save that the SSD cannot write in time is skipped instead."""
+
+
+@dataclass(frozen=True)
+class _Reuse:
+    """The turns of all replicas, each replica's sessions one after the other, in order of their turns."""
+
+    is_first: np.ndarray
+    history: np.ndarray
+    """Tokens, after truncation; so are the next two."""
+    prompt: np.ndarray
+    output: np.ndarray
+    time_s: np.ndarray
+    idle_s: np.ndarray
+    """Since the answer before; NaN for first turns."""
+    distance: np.ndarray
+    """Bytes that an LRU store of the replica needs to hit; -1 for first turns."""
 
 
 def explain(config: Config, built: Plant, workload: Workload, report: Callable[[int, int], None] = lambda done, total: None) -> dict:
@@ -27,7 +53,7 @@ def explain(config: Config, built: Plant, workload: Workload, report: Callable[[
     turn = _mean_turn(built, workload, config.deployment.truncation_ratio)
     hbm = _hbm(config, built, turn)
     step = _decode_step_s(built, turn, hbm["jobs"])
-    served = _served(built, workload, step, report)
+    reuse = _reuse(config, built, workload, step, report)
     found = {
         "model": _model(config, built),
         "hbm": hbm,
@@ -35,12 +61,13 @@ def explain(config: Config, built: Plant, workload: Workload, report: Callable[[
         "tiers": _tiers(built, turn),
         "points": _points(config, built, turn),
         "windows": _windows(built, turn),
-        "served": served,
-        "rate": _rate(config, workload),
+        "served": _served(config, built, reuse),
+        "rate": _rate(config, workload, reuse),
     }
-    found["demand"] = _demand(config, built, turn, served, step, found["rate"]["turns_per_s"])
+    found["demand"] = _demand(config, built, found, reuse, step)
     found["cost_usd_per_h"] = _cost(config, built, found)
-    found["warnings"] = _warnings(config, built, workload, found)
+    found["warnings"] = list(_warnings(config, built, workload, found))
+    found["origin"] = dict(workload.origin)
     return found
 
 
@@ -63,7 +90,10 @@ def _mean_turn(built: Plant, workload: Workload, ratio: float) -> dict:
     history, prompt, output = contexts(workload, built.window, ratio)
     context = history + prompt + output
     last = workload.first_turn[1:] - 1
+    resumed = ~workload.is_first
     return {
+        "resumed_share": float(resumed.mean()),
+        "resumed_history_tokens": float(history[resumed].mean()) if resumed.any() else 0.0,
         "history_tokens": float(history.mean()),
         "prompt_tokens": float(prompt.mean()),
         "output_tokens": float(output.mean()),
@@ -155,55 +185,115 @@ def _decode_step_s(built: Plant, turn: dict, jobs: float) -> float:
     return built.steps.decode(batch, round(batch * (turn["history_tokens"] + turn["prompt_tokens"] + turn["output_tokens"] / 2)))
 
 
-def _served(built: Plant, workload: Workload, step: float, report) -> dict:
+def _reuse(config: Config, built: Plant, workload: Workload, step: float, report: Callable[[int, int], None]) -> _Reuse:
+    replicas = config.deployment.replicas
+    done = 0
+    parts = []
+    for replica in range(min(replicas, workload.sessions)):
+        part = workload if replicas == 1 else workload.select(np.arange(replica, workload.sessions, replicas))
+        before = done
+        parts.append(_reuse_of(config, built, part, step, lambda turns, _, before=before: report(before + turns, workload.turns)))
+        done += part.turns
+    return _Reuse(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _reuse_of(config: Config, built: Plant, workload: Workload, step: float, report: Callable[[int, int], None]) -> tuple[np.ndarray, ...]:
+    """The columns of `_Reuse` for one replica."""
+    answer_s = workload.output_tokens * step
+    seen = accesses(workload, built.kv_bytes, built.window, answer_s)
+    rows = np.argsort(seen.session, kind="stable")
+    idle_s = np.maximum(seen.gap_s[rows] - np.append(0.0, answer_s[:-1]), 0.0)
+    kept = contexts(workload, built.window, config.deployment.truncation_ratio)
+    return workload.is_first, *kept, seen.time_s[rows], idle_s, stack_distances(seen, report)[rows]
+
+
+def _served(config: Config, built: Plant, reuse: _Reuse) -> dict:
     """Shares of the history tokens that an LRU store of these tiers serves from each, and loses."""
-    seen = accesses(workload, built.kv_bytes, built.window, workload.output_tokens * step)
-    distances = stack_distances(seen, report)
-    again = distances >= 0
-    total = max(float(seen.history[again].sum()), 1.0)
+    ttl = math.inf if config.store.ttl_s is None else config.store.ttl_s
+    alive = ~reuse.is_first & (reuse.idle_s <= ttl)
+    total = max(float(reuse.history.sum()), 1.0)
     found, above, below = {}, 0.0, 0
     for name, size, reserve in built.tiers:
         below += size - reserve
-        within = float(seen.history[again][distances[again] <= below].sum()) / total
+        within = float(reuse.history[alive & (reuse.distance <= below)].sum()) / total
         found[name] = within - above
         above = within
     found["lost"] = 1.0 - above
     return found
 
 
-def _rate(config: Config, workload: Workload) -> dict:
-    """What arrives at one replica."""
-    starts = workload.arrival_s[workload.first_turn[:-1]]
-    span = float(np.ptp(starts))
-    sessions = (workload.sessions - 1) / span / config.deployment.replicas if span else 0.0
-    return {"sessions_per_s": sessions, "turns_per_s": sessions * workload.turns / workload.sessions, "span_s": span}
+def _rate(config: Config, workload: Workload, reuse: _Reuse) -> dict:
+    """What arrives at one replica. Sessions may begin within minutes and go on for hours, so turns are counted over their own time; `steady` is
+    what would come if sessions kept arriving."""
+    replicas = config.deployment.replicas
+    span = float(np.ptp(workload.arrival_s[workload.first_turn[:-1]]))
+    low, high = _MIDDLE
+    middle = float(np.ptp(np.quantile(reuse.time_s, _MIDDLE)))
+    return {
+        "sessions_per_s": (workload.sessions - 1) / span / replicas if span else 0.0,
+        "turns_per_s": (high - low) * (workload.turns - 1) / middle / replicas if middle else 0.0,
+        "steady_turns_per_s": (workload.sessions - 1) / span / replicas * workload.turns / workload.sessions if span else 0.0,
+        "span_s": span,
+        "turns_span_s": float(np.ptp(reuse.time_s)),
+    }
 
 
-def _demand(config: Config, built: Plant, turn: dict, served: dict, step: float, turns_per_s: float) -> dict:
+def _demand(config: Config, built: Plant, found: dict, reuse: _Reuse, step: float) -> dict:
     """Seconds that the mean turn takes of each resource, and the share of it that the given rate uses up."""
+    turn, served, names = found["turn"], found["served"], [name for name, *_ in built.tiers]
     history, prompt, output = turn["history_tokens"], turn["prompt_tokens"], turn["output_tokens"]
-    batch = max(round(_hbm(config, built, turn)["jobs"]), 1)
+    batch = max(round(found["hbm"]["jobs"]), 1)
     decode = output * step / batch
-    hit = 1.0 - served["lost"]
-    new_bytes = (prompt + output) * built.kv_bytes
-    names = [name for name, *_ in built.tiers]
-    top = built.tiers[0][1] if built.tiers else 0
-    spills = "ssd" in names and turn["all_bytes"] / config.deployment.replicas > (top if len(names) > 1 else 0)
-    rewritten = history * built.kv_bytes * served.get("ssd", 0.0) if config.store.ssd_write == "whole" else 0.0
+    hit, in_hbm = 1.0 - served["lost"], served.get("hbm", 0.0)
+    saved = _moved_down(config, built, reuse, "hbm") if "hbm" in names else (prompt + output) * built.kv_bytes
     seconds = {
         "GPU, recomputing": built.steps.prefill(prompt + history) + decode,
-        "GPU": built.steps.prefill(prompt + (1 - hit) * history, hit * history) + decode,
-        "host to GPU": 0.0 if names[:1] == ["hbm"] else history * hit * built.kv_bytes / built.host_to_device_bytes_per_s,
-        "GPU to host": (new_bytes if names and names != ["hbm"] else 0.0) / built.device_to_host_bytes_per_s,
+        "GPU": built.steps.prefill(prompt + (1 - hit) * history, hit * history) + decode + _stall_s(config, built, turn, served),
+        "host to GPU": history * (hit - in_hbm) * built.kv_bytes / built.host_to_device_bytes_per_s,
+        "GPU to host": (saved if {"dram", "ssd"} & set(names) else 0.0) / built.device_to_host_bytes_per_s,
         "SSD read": history * built.kv_bytes * served.get("ssd", 0.0) / built.ssd_read_bytes_per_s,
-        "SSD write": (new_bytes + rewritten) * spills / built.ssd_write_bytes_per_s,
+        "SSD write": (_moved_down(config, built, reuse, *names[:-1]) if "ssd" in names else 0.0) / built.ssd_write_bytes_per_s,
     }
-    found = {
-        name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * turns_per_s}
-        for name, used in seconds.items()
+    rate = found["rate"]["turns_per_s"]
+    resources = {
+        name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * rate} for name, used in seconds.items()
     }
-    real = [name for name in found if name != "GPU, recomputing"] if built.tiers else ["GPU, recomputing"]
-    return {"resources": found, "decode_s": decode, "first": max(real, key=lambda name: found[name]["utilization"]), "batch": batch}
+    real = _HOLDS_UP if built.tiers else ("GPU, recomputing",)
+    return {"resources": resources, "decode_s": decode, "first": max(real, key=lambda name: resources[name]["utilization"]), "batch": batch}
+
+
+def _stall_s(config: Config, built: Plant, turn: dict, served: dict) -> float:
+    """Seconds that the mean turn's GPU waits for KV that loads slower than the new tokens are prefilled. Without queueing nothing is in the
+    read buffer before a job starts; what is fetched ahead from SSD loads from DRAM."""
+    point = _point(config, built, max(round(turn["prompt_tokens"]), 1), max(round(turn["resumed_history_tokens"]), 1))
+    from_dram = point["with_dram_unbuffered_s"]
+    from_ssd = point["with_ssd_s"] if config.store.prefetch == "none" else from_dram
+    prefills = {"dram": from_dram, "ssd": from_ssd}
+    return turn["resumed_share"] * sum(served.get(name, 0.0) * (prefill - point["prefill_new_s"]) for name, prefill in prefills.items())
+
+
+def _moved_down(config: Config, built: Plant, reuse: _Reuse, *above: str) -> float:
+    """Bytes a turn that an LRU store writes below the tiers `above`.
+
+    A session goes down when more than these tiers hold comes between two of its turns, and for good after its last one, if they do not hold
+    all sessions. Then what the tier below lacks is written, so what truncation cuts off before that never is.
+    """
+    write = find("write", config.store.write)(math.inf)
+    room = sum(size - reserve for name, size, reserve in built.tiers if name in above)
+    last = np.append(reuse.is_first[1:], True)
+    fits = float((reuse.history + reuse.prompt + reuse.output)[last].sum()) * built.kv_bytes <= room * config.deployment.replicas
+    leaves = np.where(last, not fits, np.append(reuse.distance[1:], 0) > room)
+    moves_back = config.store.ssd_write == "whole"
+    session, uses, context, below, moved = -1, 0, 0, 0, 0
+    columns = (reuse.is_first, reuse.history, reuse.prompt, reuse.output, leaves)
+    for first, history, prompt, output, goes in zip(*(column.tolist() for column in columns), strict=True):
+        session, uses = session + first, 1 if first else uses + 1
+        below = 0 if first else max(0, below - (context - history))
+        context = history + prompt + output
+        if write.copies(session, uses) or goes and write.demotes(session, uses, (context - below) * built.kv_bytes, 0.0):
+            moved += context - below
+            below = 0 if moves_back else context
+    return moved * built.kv_bytes / len(reuse.history)
 
 
 def _cost(config: Config, built: Plant, found: dict) -> dict:
@@ -221,44 +311,77 @@ def _cost(config: Config, built: Plant, found: dict) -> dict:
     }
 
 
-def _warnings(config: Config, built: Plant, workload: Workload, found: dict) -> list[str]:
-    warnings = []
+def _warnings(config: Config, built: Plant, workload: Workload, found: dict) -> Iterator[str]:
+    mean = _point(config, built, max(round(found["turn"]["prompt_tokens"]), 1), max(round(found["turn"]["history_tokens"]), 1))
+    yield from _inverted(built)
+    yield from _overloads(found)
+    yield from _slow_loads(config, built, mean)
+    yield from _short_runs(config, found)
+    yield from _pins(built, found)
+    yield from _truncations(built, workload)
+
+
+def _inverted(built: Plant) -> Iterator[str]:
     for (upper, upper_size, _), (lower, lower_size, _) in zip(built.tiers, built.tiers[1:], strict=False):
         if lower_size < upper_size:
-            warnings.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
-    first = found["demand"]["first"]
-    use = found["demand"]["resources"][first]["utilization"]
+            yield f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it"
+
+
+def _overloads(found: dict) -> Iterator[str]:
+    first, resources = found["demand"]["first"], found["demand"]["resources"]
+    use, writes = resources[first]["utilization"], resources["SSD write"]["utilization"]
     if use > 1:
-        warnings.append(
+        yield (
             f"overloaded: {first} would have to work {use:.0%} of the time; the queue grows as long as sessions arrive, turns come back later than"
             " assumed here, and LRU serves less"
         )
-    mean = _point(config, built, max(round(found["turn"]["prompt_tokens"]), 1), max(round(found["turn"]["history_tokens"]), 1))
+    if writes > 1:
+        yield (
+            f"SSD writes would have to go on {writes:.0%} of the time: what has no room is not saved, so no queue grows, and the SSD serves"
+            " less than is said here"
+        )
+
+
+def _slow_loads(config: Config, built: Plant, mean: dict) -> Iterator[str]:
     stall = mean["with_dram_s"] - mean["prefill_new_s"]
     if built.tiers and stall > 0.25 * mean["prefill_new_s"]:
-        warnings.append(
+        yield (
             f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
             f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with the read"
             f" buffer a hit waits {format_seconds(stall)} (S_buf asks for {mean['s_buf_layers']:.0f} layers, store.read_buffer_layers is"
             f" {config.store.read_buffer_layers})"
         )
     if built.tiers and mean["with_ssd_s"] > mean["recompute_s"]:
-        warnings.append(
+        yield (
             f"at the mean turn loading from SSD ({format_seconds(mean['with_ssd_s'])}) is slower than recomputing"
             f" ({format_seconds(mean['recompute_s'])}): SSD pays only for what is fetched ahead"
         )
-    if config.store.ttl_s is not None and found["rate"]["span_s"] < 2 * config.store.ttl_s:
-        warnings.append(
-            f"the run is too short for its TTL: sessions arrive for {format_seconds(found['rate']['span_s'])}, store.ttl_s is"
-            f" {format_seconds(config.store.ttl_s)}; make it at least twice as long"
+
+
+def _short_runs(config: Config, found: dict) -> Iterator[str]:
+    starts, turns, ttl = found["rate"]["span_s"], found["rate"]["turns_span_s"], config.store.ttl_s
+    first, steady = found["demand"]["first"], found["rate"]["steady_turns_per_s"]
+    if ttl is not None and starts < 2 * ttl:
+        yield (
+            f"the run is too short for its TTL: sessions arrive for {format_seconds(starts)}, store.ttl_s is {format_seconds(ttl)}; make it at"
+            " least twice as long"
         )
+    if turns > 2 * starts > 0:
+        yield (
+            f"sessions arrive for {format_seconds(starts)} and go on for {format_seconds(turns)}: the rate is a mean over all of that; were they"
+            f" to keep arriving, {steady:.3g} turns/s would come, and {first} be in use"
+            f" {steady * found['demand']['resources'][first]['seconds_per_turn']:.0%} of the time"
+        )
+
+
+def _pins(built: Plant, found: dict) -> Iterator[str]:
     pinned = found["hbm"]["jobs"] * found["turn"]["history_tokens"] * built.kv_bytes
     dram = next((size for name, size, _ in built.tiers if name == "dram"), 0)
     if dram and pinned > 0.5 * dram:
-        warnings.append(
-            f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"
-        )
+        yield f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"
+
+
+def _truncations(built: Plant, workload: Workload) -> Iterator[str]:
     long = float((workload.history_tokens + workload.prompt_tokens + workload.output_tokens > built.window).mean())
     if long > 0.01:
-        warnings.append(f"{long:.1%} of the turns pass the window of {built.window:,} tokens and are truncated")
-    return warnings
+        yield f"{long:.1%} of the turns pass the window of {built.window:,} tokens and are truncated"

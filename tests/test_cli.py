@@ -113,6 +113,7 @@ def test_the_readme_shows_what_the_demo_prints():
     ("arguments", "words"),
     [
         (["defualt"], "did you mean 'default'"),
+        (["--set", "store.dram=5"], "and --set: store.dram"),
         (["--set", "stoer.dram=1GB"], "did you mean 'store.dram'"),
         (["--set", "store.dram"], "path=value"),
         (["--set", "store.dram=128"], "store.dram"),
@@ -250,3 +251,16 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     assert process.returncode == 1
     assert stdout == "" and stderr.strip() == "kvplan: interrupted, nothing was written"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_setting_changes_the_default():
+    assert config.load(None, ["workload.turns.mean=3"]).workload.turns.mean == 3
+    other = config.load(None, ["workload.turns.value=2", "workload.turns.distribution=constant"]).workload.turns
+    assert other.value == 2 and other.distribution == "constant"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_a_full_disk_is_one_message():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "sim", "list", "settings"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr == "kvplan: cannot write the output: No space left on device\n"

@@ -140,9 +140,53 @@ def test_a_picture_is_drawn(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+BAD = "session,prompt_tokens,output_tokens,gap_s\na,9,9,\na,9,9,-4\n"
+
+
+@pytest.mark.parametrize("command", [["explain", "--trace"], ["explain", "--json", "--trace"], ["trace", "describe"], ["trace", "convert"]])
+def test_what_was_left_out_is_said(tmp_path, command):
+    path = tmp_path / "bad.csv"
+    path.write_text(BAD)
+    out = [str(tmp_path / "out.csv")] if command[-1] == "convert" else []
+    result = CliRunner().invoke(app, [*command, str(path), *out, "--skip-bad"])
+    assert result.exit_code == 0 and "bad" in result.output and "record 2" in result.output.replace("\n", " ")
+
+
+def test_converting_obeys_the_settings_or_refuses(tmp_path):
+    log, out = tmp_path / "log.csv", tmp_path / "out.csv"
+    log.write_text(traces.known_formats()["burstgpt"].EXAMPLE)
+    assert run("trace", "convert", log, out, "--set", "workload.loop=open").exit_code == 0
+    assert traces.read(out).open_loop
+    log.write_text(BAD.replace("-4", "4"))
+    refused = run("trace", "convert", log, out, "--set", "workload.rescale.rate=2")
+    assert refused.exit_code == 2 and "no times to rescale" in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", [["convert", "t.csv", "t.csv"], ["convert", ".", "new.csv"], ["describe", "t.csv", "--figure", "t.csv"]])
+def test_a_trace_is_not_written_over(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(BAD)
+    result = run("trace", *arguments)
+    assert result.exit_code == 2 and "where the trace is read from" in result.stderr
+    assert (tmp_path / "t.csv").read_text() == BAD and not (tmp_path / "new.csv").exists()
+
+
+def test_the_suffix_is_checked_before_anything_is_read(tmp_path):
+    result = run("trace", "convert", "/nothing", tmp_path / "x.txt")
+    assert result.exit_code == 2 and result.stderr == f"kvplan: {tmp_path / 'x.txt'}: kvplan writes .parquet and .csv\n"
+
+
+def test_sessions_per_hour_of_a_trace_of_ages():
+    table = build_workload(config.load(None, ["workload.sessions=20", "workload.rescale.rate=1e-6"]))
+    hours = describe(table, 1000, 4096)["sessions_per_hour"]
+    assert hours["max"] >= 1 and hours["mean"] < 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words_"),
     [
+        (["describe", ""], "workload.trace"),
+        (["describe", "--set", "workload.rescale.rate=1e-300"], "workload.rescale.rate"),
         (["describe", "/nothing"], "cannot read"),
         (["describe", "--format", "sharegpt"], "go with --trace"),
         (["describe", "--model", "gpt-9"], "unknown model"),

@@ -29,7 +29,8 @@ def test_sizes_by_hand(workload):
     assert found["tiers"]["dram"]["sessions_at_full_window"] == pytest.approx(128e9 / (4096 * kv))
     assert found["windows"]["prefetch_jobs"] == pytest.approx(0.9 * 128e9 / (1000 * kv))
     assert found["windows"]["eviction_jobs"] == pytest.approx(0.9 * (128e9 + 10e12) / (1000 * kv))
-    assert found["rate"] == {"sessions_per_s": 0.1, "turns_per_s": pytest.approx(0.15), "span_s": 10.0}
+    assert found["rate"] == {"sessions_per_s": 0.1, "turns_per_s": pytest.approx(0.2), "steady_turns_per_s": pytest.approx(0.15), "span_s": 10.0,
+                             "turns_span_s": 10.0}  # fmt: skip
     weights = found["model"]["weight_bytes"]
     assert found["hbm"]["kv_bytes"] == int(2 * 80 * 2**30 * 0.9 - weights - 4096 * kv * 15 // 40 - 10**9)
 
@@ -76,7 +77,8 @@ def test_without_tiers_it_is_recomputation():
     ("overrides", "words"),
     [
         (["store.ssd=64GB"], "ssd (64 GB) is smaller than dram (128 GB)"),
-        (["workload.arrival.rate_per_s=5"], "overloaded: GPU"),
+        (["workload.arrival.rate_per_s=5", "workload.sessions=2000"], "overloaded: GPU"),
+        (["workload.arrival.rate_per_s=5"], "were they to keep arriving"),
         (["store.ttl_s=3600"], "too short for its TTL"),
         (["store.read_buffer_layers=0"], "host link cannot keep up"),
         (["store.dram=20GB"], "running jobs alone pin"),
@@ -90,6 +92,68 @@ def test_warnings(overrides, words):
 def test_warnings_are_not_always_there():
     found = explained("store.read_buffer_layers=40", "deployment.window_tokens=4096", "workload.max_tokens=3000", "store.ttl_s=60")
     assert not [warning for warning in found["warnings"] if "SSD" not in warning]
+
+
+# --- against the simulator --------------------------------------------------------------------------------------------------------
+
+CONSTANT = [
+    "workload.kind=synthetic",
+    *(f"workload.{name}={{distribution: constant, value: {value}}}" for name, value in (("turns", 10), ("prompt_tokens", 350), ("output_tokens", 30))),
+    "workload.max_tokens=100000",
+    "model=llama-2-7b",
+    "deployment.gpus=4",
+    "store.eviction=lru",
+]
+
+
+def test_sessions_that_outlast_their_starts(workload):
+    """100 sessions within 99 s, each with ten turns 1,000 s apart: 0.1 turns/s, and 10 a second only if sessions kept arriving."""
+    rate = explained(workload=workload([[(9, 9)] * 10] * 100, arrivals=range(100), gap_s=1000.0))["rate"]
+    assert rate["turns_per_s"] == pytest.approx(0.11, rel=0.1) and rate["steady_turns_per_s"] == pytest.approx(10.0)
+
+
+def test_what_expires_serves_nothing(small):
+    for ttl, least, most in ((1, 0.0, 0.02), (1e6, 0.95, 1.0)):
+        assert least <= 1 - explained(f"store.ttl_s={ttl}")["served"]["lost"] <= most
+
+
+def test_each_replica_has_tiers_of_its_own(workload):
+    """Eight sessions take turns; one replica of two holds four of them, which fit where eight do not."""
+    turns = workload([[(500, 500), (100, 100)]] * 8, arrivals=range(8), gap_s=100.0)
+    room = f"store.dram={5.5 * 1000 * 819_200 / 0.9:.0f}B"
+    assert explained(room, workload=turns)["served"]["dram"] == 0
+    assert explained(room, "deployment.replicas=2", workload=turns)["served"]["dram"] == 1
+
+
+def test_the_gpu_waits_for_loads(small):
+    overrides = [*CONSTANT, "store.dram=4TB", "store.ssd=0GB", "store.prefetch=none", "workload.arrival.rate_per_s=1", "workload.sessions=300"]
+    found, result = explained(*overrides), simulate(small(*overrides))
+    gpu = result.summary["gpu"]
+    expected = (gpu["prefill_s"] + gpu["load_stall_s"]) / result.workload.turns
+    demand = found["demand"]
+    assert gpu["load_stall_s"] > gpu["prefill_s"]
+    assert demand["resources"]["GPU"]["seconds_per_turn"] - demand["decode_s"] == pytest.approx(expected, rel=0.15)
+
+
+def test_saves_that_the_ssd_cannot_take_hold_nobody_up():
+    found = explained(*CONSTANT, "workload.turns.value=1", "workload.prompt_tokens.value=1500", "store.dram=8GB", "workload.arrival.rate_per_s=7")
+    assert found["demand"]["resources"]["SSD write"]["utilization"] > 1 and found["demand"]["first"] == "GPU"
+    assert any("no queue grows" in warning for warning in found["warnings"])
+    assert not any("overloaded" in warning for warning in found["warnings"])
+
+
+def test_what_hbm_does_not_hold_is_loaded():
+    with_hbm, without = (explained(*hbm)["demand"]["resources"]["host to GPU"]["seconds_per_turn"] for hbm in (["store.hbm=8GB"], []))
+    assert 0.5 * without < with_hbm < without
+
+
+@pytest.mark.parametrize(("overrides", "within"), [([], 0.15), (["store.write=through"], 0.15), (["store.ssd_write=whole"], 0.3)])
+def test_the_ssd_is_written_what_the_simulator_writes(small, overrides, within):
+    overrides = ["store.eviction=lru", "store.prefetch=none", "store.dram=20GB", "workload.sessions=600", "deployment.window_tokens=2048",
+                 "workload.arrival.rate_per_s=0.1", *overrides]  # fmt: skip
+    found, result = explained(*overrides), simulate(small(*overrides))
+    write = found["demand"]["resources"]["SSD write"]["seconds_per_turn"] * plant(small(*overrides)).ssd_write_bytes_per_s
+    assert write * result.workload.turns == pytest.approx(result.summary["tiers"]["ssd"]["written_bytes"], rel=within)
 
 
 @pytest.mark.parametrize("preset", config.presets())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import traces
-from traces import TraceError, fields
+from traces import TraceError, fields, origin
 from traces.formats import canonical
 from traces.source import BadRecord, Source
 
@@ -193,6 +193,8 @@ def test_burstgpt_has_think_times_from_elapsed_times(tmp_path):
     table = traces.read(put(tmp_path, FORMATS["burstgpt"].EXAMPLE))
     assert table.gap_s.tolist() == [0, 37.5, 0] and table.opened().open_loop
     assert table.tenant.tolist() == ["Conversation log", "API log"]
+    without = "Timestamp,Session ID,Request tokens,Response tokens\n5,1,9,9\n50,1,30,9\n"
+    assert traces.read(put(tmp_path, without)).open_loop
 
 
 def test_a_folder_is_one_trace_and_its_files_are_of_one_format(tmp_path):
@@ -204,6 +206,48 @@ def test_a_folder_is_one_trace_and_its_files_are_of_one_format(tmp_path):
     put(tmp_path / "logs", FORMATS["azure"].EXAMPLE, "x.csv")
     with pytest.raises(TraceError, match="mixed formats"):
         traces.read(tmp_path / "logs")
+
+
+BURST = "Timestamp,Request tokens,Response tokens\n5,100,50\n9,100,50\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sessions"),
+    [
+        ("burstgpt", BURST, 4),
+        ("mooncake", lines(*({"timestamp": at, "input_length": 600, "output_length": 30} for at in (0, 9000))), 4),
+        ("canonical", "session,prompt_tokens,output_tokens\n0,5,5\n0,5,5\n1,5,5\n", 4),
+        ("canonical", "session,prompt_tokens,output_tokens,arrival_s\n0,5,5,1\n0,5,5,400\n", 2),
+    ],
+)
+def test_records_of_different_files_are_different_records(tmp_path, name, text, sessions):
+    for index in range(2):
+        put(tmp_path, text, f"{index}.csv" if name != "mooncake" else f"{index}.jsonl")
+    if name == "mooncake":  # its records are in order of time, over all files
+        put(tmp_path, text.replace('"timestamp": 0', '"timestamp": 9500').replace("9000", "9900"), "1.jsonl")
+    table = traces.read(tmp_path)
+    assert table.origin["format"] == name and table.sessions == sessions
+    assert table.place(table.turns - 1).startswith("1.")
+
+
+def test_a_duplicate_in_another_file_is_refused_by_its_place(tmp_path):
+    for name in ("a.json", "b.json"):
+        put(tmp_path, FORMATS["agentic"].EXAMPLE, name)
+    with pytest.raises(TraceError, match=r"b.json, record 1: `id` 'trace_1' is a duplicate of that in a.json, record 1"):
+        traces.read(tmp_path)
+
+
+def test_a_table_in_csv_keeps_its_origin(tmp_path):
+    text = json.dumps([{"id": str(i), "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]} for i in (1, 1, 2)])
+    table = traces.read(put(tmp_path, text, "chats.json"), skip_bad=True)
+    for name in ("a.csv", "b.csv", "c.parquet"):
+        canonical.write(table, tmp_path / name)
+    (tmp_path / "chats.json").unlink()
+    (tmp_path / "c.parquet").rename(tmp_path / "z")
+    both, packed = traces.read(tmp_path), traces.read(tmp_path / "z")
+    for again, times in ((both, 2), (packed, 1)):
+        assert again.origin["tokens"] == table.origin["tokens"] and again.origin["converted_from"] == table.origin["source"]
+        assert again.origin["left_out"] == {"bad_records": times}
 
 
 def test_open_and_closed_loops(tmp_path):
@@ -220,6 +264,11 @@ def test_open_and_closed_loops(tmp_path):
 
 def _chat_log(scale):
     return [mooncake(scale * 20_000 * i, 600 + 60 * i, 50, [i // 512, *range(1, -(-(600 + 60 * i) // 512))]) for i in range(9)]
+
+
+def _bailian(chat, parent, at, turn):
+    return {"chat_id": chat, "parent_chat_id": parent, "timestamp": at, "input_length": 16 * turn, "output_length": 4, "type": "t", "turn": turn,
+            "hash_ids": list(range(turn))}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -239,8 +288,20 @@ def _chat_log(scale):
         (lines(mooncake(0, 600), {"messages": []}), r"record 2: has no `input_length`: the fields are 'messages' \(mixed formats\?\)"),
         (lines(mooncake(0, 600), 7), "record 2: is not a Mooncake record"),
         (lines(mooncake(0, 600)) + '{"timestamp": 5, "inp', "record 2: not valid JSON .*truncated"),
-        (lines(*({"session_id": "a", "turns": [{"input_length": 5, "output_length": 5}]} for _ in range(2))), "duplicate: record 1"),
+        (lines(*({"session_id": "a", "turns": [{"input_length": 5, "output_length": 5}]} for _ in range(2))), "duplicate of that in record 1"),
         (lines({"session_id": "a", "turns": [{"input_length": 5}]}), "turn 0: has no `output_length`"),
+        (lines(mooncake(0, 600), {"timestamp": 9000, "input_length": 9, "output_length": 9}), "record 2: .*lacks it, unlike record 1"),
+        (lines({"timestamp": 0, "input_length": 9, "output_length": 9}, mooncake(9, 600)), "record 2: .* `hash_ids` or none; this one has it"),
+        (lines(mooncake(0, 600), mooncake(9000, 600, session_id="s")), "record 2: .* `session_id` or none; this one has it, unlike record 1"),
+        ("session,prompt_tokens,output_tokens,arrival_s\na,5,5,9\nb,5,5,\n", "record 2: .* `arrival_s` or none"),
+        ("session,prompt_tokens,output_tokens,dropped_tokens\na,5,5,0\na,5,5,11\n", "record 2: `dropped_tokens` is 11, more than the 10"),
+        ("session,prompt_tokens,output_tokens,origin\na,5,5,7\n", "record 1: `origin` is not a JSON object"),
+        (lines({"messages": [{"role": "assistant", "content": None, "tool_calls": 5}]}), "record 1: message 0: `tool_calls` is not a list"),
+        (lines(_bailian(2, 1, 5.0, 2), _bailian(1, -1, 9.0, 1)), "record 2: turns out of order: is the parent of record 1"),
+        (lines(_bailian(1, -1, 5.0, 1) | {"type": "\ud800"}), "record 1: `type` is .*not an identifier"),
+        ('{"timestamp": NaN, "input_length": 600, "output_length": 30}\n', "record 1: `timestamp` is nan, not a finite number"),
+        ('[{"id": NaN, "conversations": []}]', "format not recognised: record 1 is not valid JSON"),
+        ('{"timestamp": 0}'.encode("utf-16"), "is UTF-16 text; kvplan reads UTF-8"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-13-45,5,5\n", "record 1: `TIMESTAMP` is '2023-13-45', not a date"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,5\n", "record 1: has more or fewer fields"),
         ("Timestamp,Request tokens,Response tokens,Total tokens\n1,5,5,11\n", "record 1: `Total tokens` is 11, not 5"),
@@ -254,12 +315,111 @@ def test_what_would_be_silently_wrong_is_refused(tmp_path, text, reason):
     assert str(path) in str(caught.value)
 
 
+def _aiperf(at, delay):
+    return lines({"session_id": "a", "turns": [{"input_length": 9, "output_length": 90, "timestamp": at}] + [
+        {"input_length": 9, "output_length": 90, "delay": delay} for _ in range(3)]})  # fmt: skip
+
+
+def _agentic(t=1.0, think_time=1.0, api_time=1.0):
+    """Five requests, 9 s apart: 4 s of answer (160 tokens), 5 s of thought; each in a unit of its own."""
+    requests = [{"t": 9 * i * t, "in": 64, "out": 160, "hash_ids": [i], "think_time": 5 * think_time, "api_time": 4 * api_time} for i in range(5)]
+    return json.dumps({"id": 1, "block_size": 64, "requests": requests})
+
+
+def _burst(timestamp=1.0, elapsed=1.0):
+    rows = "".join(f"{60 * i * timestamp},1,{3 * elapsed},M,{60 + 60 * i},60,{120 + 60 * i},log\n" for i in range(9))
+    return FORMATS["burstgpt"].EXAMPLE.partition("\n")[0] + "\n" + rows
+
+
+def _table(unit):
+    return "session,prompt_tokens,output_tokens,arrival_s\n" + "".join(f"a,50,90,{100 * i * unit}\n" for i in range(9))
+
+
+def _single(unit, count=200):
+    return lines(*({"timestamp": 200 * i * unit, "input_length": 9000, "output_length": 300} for i in range(count)))
+
+
+IMPOSSIBLE = {
+    "coding agents in ms": _agentic(1e3, 1e3, 1e3),
+    "their times in ms": _agentic(t=1e3),
+    "their think times in ms": _agentic(think_time=1e3),
+    "their answers in ms": _agentic(api_time=1e3),
+    "elapsed times in ms": _burst(elapsed=1e3),
+    "BurstGPT in ms": _burst(1e3, 1e3),
+    "a table in ms": _table(1e3),
+    "single requests in s": _single(1e-3),
+    "single requests in us": _single(1e6),
+}
+DOUBTFUL = {
+    "delays in s": (_aiperf(0, 2.5), "think times are under 2.5 ms"),
+    "Bailian in ms": (lines(*(_bailian(i, i - 1 if i > 1 else -1, 40_000 * i, i) for i in range(1, 9))), "more than 11.1 h after the turn before"),
+    "rare requests": (lines(*(_bailian(i, -1, 40_000 * i, i) for i in range(1, 9))), "only 8 requests come in"),
+}
+"""What a factor of a thousand makes of real times, but a person may too."""
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_units_that_cannot_be_are_refused(tmp_path, case):
+    with pytest.raises(TraceError, match="taken as .*are the times in"):
+        traces.read(put(tmp_path, IMPOSSIBLE[case]))
+
+
+@pytest.mark.parametrize("case", DOUBTFUL)
+def test_units_that_can_hardly_be_are_a_doubt_in_the_result(tmp_path, case):
+    text, words = DOUBTFUL[case]
+    found = traces.read(put(tmp_path, text)).origin
+    assert words in found["doubtful_times"] and any(words in warning for warning in origin.warnings(found))
+
+
+@pytest.mark.parametrize("text", [_agentic(), _burst(), _table(1), _single(1), _aiperf(0, 2500), BURST])
+def test_right_units_raise_no_doubt(tmp_path, text):
+    assert "doubtful_times" not in traces.read(put(tmp_path, text)).origin
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_raise_no_doubt(real, name):
+    assert "doubtful_times" not in traces.read(real(name)).origin
+
+
+@pytest.mark.parametrize("change", ["blocks", "origin", "left_out", "block_tokens"])
+def test_parquet_with_wrong_blocks_or_metadata_is_refused(tmp_path, change):
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    columns = {"session": [1], "prompt_tokens": [5], "output_tokens": [5], "blocks": [[1.5]] if change == "blocks" else [[1]]}
+    said = {"origin": {"left_out": 3}} if change == "left_out" else {"origin": 5} if change == "origin" else {"block_tokens": "x"}
+    table = pyarrow.table(columns).replace_schema_metadata({b"kvplan": json.dumps({} if change == "blocks" else said).encode()})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(TraceError, match=change):
+        traces.read(tmp_path / "t.parquet")
+
+
+def test_a_pipe_is_refused_and_not_emptied(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TraceError, match="save it to a file first"):
+        traces.read(tmp_path / "pipe")
+
+
+def test_origins_say_what_was_done_and_nothing_else(tmp_path):
+    lengths = traces.read(put(tmp_path, _aiperf(0, 2500)))
+    assert "tokens" not in lengths.origin
+    single = traces.read(put(tmp_path, _single(1)))
+    assert "sessions_from" not in single.origin and "session of its own" in single.origin["requests"]
+
+
+def test_identifiers_are_the_same_as_text_and_as_numbers(tmp_path):
+    table = traces.read(put(tmp_path, lines(_bailian(1, -1, 5.0, 1), _bailian(2, "1", 60.0, 2))))
+    assert table.sessions == 1 and "left_out" not in table.origin
+
+
 def test_bad_records_can_be_skipped_and_are_counted(tmp_path):
     text = lines(mooncake(0, 600), mooncake(1, 600, -1), mooncake(2000, 600, 10, [1, 2, 3])) + "{broken\n" + lines(mooncake(3000, 700, 10, [5, 6]))
     table = traces.read(put(tmp_path, text), skip_bad=True)
     assert table.turns == 2
     assert table.origin["left_out"] == {"bad_records": 3}
     assert "record 2" in table.origin["first_bad_record"]
+    rows = traces.read(put(tmp_path, "session,prompt_tokens,output_tokens,arrival_s,dropped_tokens\na,5,5,1,0\nb,5,5,,0\na,5,5,60,99\n"), skip_bad=True)
+    assert rows.turns == 1 and rows.origin["left_out"] == {"bad_records": 2}
 
 
 def test_a_compressed_bomb_is_refused(tmp_path):

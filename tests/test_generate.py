@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from sim.rng import stream
-from traces import TraceError
+from traces import TraceError, origin
 from traces.generate import distributions, laws, population, synthetic, tables
 from traces.generate.arrivals import Arrival, Curve, Diurnal, Gamma, Poisson, Replayed
 from traces.generate.distributions import ThinkTime
@@ -406,3 +406,12 @@ def test_tenants_have_their_shares():
 def test_what_are_no_shares_is_refused(three_turns, shares):
     with pytest.raises(TraceError, match="shares of tenants"):
         population.with_tenants(three_turns, shares, stream(1, "tenants"))
+
+
+def test_what_limits_leave_out_is_said():
+    """A mean of 5,000 tokens a prompt and sessions of 32,768 at most: only short sessions are left."""
+    laws_ = laws.Exponential(mean=5.0), laws.Exponential(mean=5000.0), laws.Constant(value=10)
+    table = synthetic.generate(1000, stream(1, "a"), *laws_)
+    assert 0.1 < table.origin["redrawn_share"] < 0.6
+    assert any("were drawn anew" in warning for warning in origin.warnings(table.origin))
+    assert synthetic.generate(100, stream(1, "a"), laws.Constant(value=2), laws_[2], laws_[2]).origin["redrawn_share"] == 0

@@ -5,6 +5,7 @@ import doctest
 import json
 import math
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -56,9 +57,12 @@ def test_yaml_refuses_what_is_unsafe_or_doubtful(text):
         strictyaml.loads(text)
 
 
-def test_yaml_refuses_deep_nesting():
-    with pytest.raises(strictyaml.YamlError):
-        strictyaml.loads("[" * 20_000)
+@pytest.mark.parametrize("text", ["[" * 20_000, "{a: " * 5000, "- " * 5000, "".join(f"{' ' * depth}a:\n" for depth in range(2000))])
+def test_yaml_refuses_deep_nesting_at_once(text):
+    started = time.process_time()
+    with pytest.raises(strictyaml.YamlError, match="nested more than 100 levels deep"):
+        strictyaml.loads(text)
+    assert time.process_time() - started < 0.3
 
 
 @given(st.text(max_size=60))
@@ -72,7 +76,7 @@ def test_yaml_never_fails_otherwise(text):
 # --- catalogue --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", catalogue.KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in catalogue.KINDS if kind != "calibration"])
 def test_every_entry_loads_and_is_named_as_its_file(kind):
     assert catalogue.names(kind)
     for name in catalogue.names(kind):
@@ -113,7 +117,7 @@ def test_a_file_without_a_date_is_refused(tmp_path):
         hwmodels.load("gpu", str(path))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in catalogue.KINDS if kind != "model"])
+@pytest.mark.parametrize("kind", [kind for kind in catalogue.KINDS if kind not in ("model", "calibration")])
 def test_every_row_has_a_unit_a_source_and_a_date(kind):
     for name in catalogue.names(kind):
         rows = dict(hwmodels.load(kind, name).rows())

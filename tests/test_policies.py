@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,7 @@ def _compared(*eviction):
 def test_the_readme_policy_runs_and_keeps_the_contract(example, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(example, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     found = _compared("lru", "mine:LargestFirst")
     assert found.keys() == {"lru", "mine:LargestFirst"} and found["lru"] != found["mine:LargestFirst"]
     check_eviction_contract(registry.find("eviction", "mine:LargestFirst"), _calls())
@@ -249,8 +251,6 @@ def test_every_kind_is_listed_with_what_it_does(kind):
 
 @pytest.mark.parametrize("kind", registry.KINDS)
 def test_every_policy_says_where_it_comes_from(kind):
-    import sys
-
     for policy in registry.policies(kind).values():
         text = sys.modules[policy.__module__].__doc__
         assert len(text.splitlines()[0]) <= 140 and policy.__doc__.startswith("O("), policy

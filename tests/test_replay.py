@@ -1,5 +1,6 @@
 """Traces in the simulator: loops, edited contexts, windows, and rescaled or resampled workloads."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,26 @@ def test_think_times_of_a_trace_are_kept(tmp_path):
     path = put(tmp_path, '{"session_id": "a", "turns": [{"input_length": 9, "output_length": 5}, {"input_length": 9, "delay": 7000, "output_length": 5}]}')
     table = build_workload(loaded(path))
     assert table.gap_s.tolist() == [0, 7] and table.origin["drawn"] == "arrivals"
+
+
+def test_think_times_that_are_missing_are_drawn_and_the_others_kept(tmp_path):
+    turns = [{"input_length": 9, "output_length": 5}, {"input_length": 9, "output_length": 5}, {"input_length": 9, "delay": 7000, "output_length": 5}]
+    path = put(tmp_path, json.dumps({"session_id": "a", "turns": turns}))
+    table = build_workload(loaded(path, "workload.think_time={distribution: constant, value_s: 3}"))
+    assert table.gap_s.tolist() == [0, 3, 7] and table.origin["drawn"] == "arrivals and 1 of 2 think times"
+
+
+def test_recorded_times_stand_for_missing_think_times(tmp_path):
+    text = "session,prompt_tokens,output_tokens,arrival_s,gap_s\na,5,5,0,\na,5,5,50,40\na,5,5,80,\n"
+    table = build_workload(loaded(put(tmp_path, text, "t.csv")))
+    assert table.gap_s.tolist() == [0, 40, 30] and "for 1 of 2 turns: answers included" in table.origin["think_times"]
+
+
+def test_a_rate_needs_times(tmp_path):
+    path = put(tmp_path, '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    with pytest.raises(TraceError, match="no times to rescale"):
+        build_workload(loaded(path, "workload.rescale.rate=2"), timed=False)
+    assert build_workload(loaded(path, "workload.rescale.rate=2")).arrivals_known
 
 
 def test_an_answer_longer_than_the_window_is_refused_or_left_out(tmp_path):

@@ -108,7 +108,8 @@ class Requests:
     """Requests of a log, in its order, and the sessions that they are put into."""
 
     def __init__(self, block_tokens: int | None = None) -> None:
-        self._block_tokens = block_tokens
+        self.block_tokens = block_tokens
+        """Tokens of a block; None: the log has no block hashes."""
         self._session: list[int] = []
         self._record, self._input, self._output = array("i"), array("q"), array("q")
         self._arrival, self._gap = array("d"), array("d")
@@ -135,7 +136,7 @@ class Requests:
         if session is not None:
             before = self._arrival[self._tip[session]]
             if arrival_s < before:
-                raise BadRecord(f"arrives {before - arrival_s:,.3g} s before record {self._record[self._tip[session]]}: turns out of order")
+                raise BadRecord(f"turns out of order: arrives {before - arrival_s:,.3g} s before", self._record[self._tip[session]])
         self._record.append(record)
         self._input.append(input_tokens)
         self._output.append(output_tokens)
@@ -179,11 +180,11 @@ class Requests:
             else:
                 self._session.append(self._session[before])
                 self._tip[self._session[before]] = number
-            full = self._input[number] // self._block_tokens
+            full = self._input[number] // self.block_tokens
             if full > common:
                 tip[blocks[full - 1]] = number
         self._tenant = [""] * len(self._tip)
-        return common * self._block_tokens
+        return common * self.block_tokens
 
     def _shared_blocks(self) -> int:
         if len(self) < _SHARED_PROMPT_REQUESTS:
@@ -202,7 +203,7 @@ class Requests:
         A log without block hashes in which most later requests are shorter than what came before counts new tokens only: then they are
         taken as such, and `origin` says so.
         """
-        whole_context = self._block_tokens is not None or self._counts_history()
+        whole_context = self.block_tokens is not None or self._counts_history()
         turns = Turns()
         last: list[int] = [-1] * len(self._tip)
         context = [0] * len(self._tip)
@@ -234,16 +235,16 @@ class Requests:
         tenants = self._tenant if any(self._tenant) else None
         if edited:
             origin["edited_contexts"] = edited
-        return turns.workload(self._block_tokens, tenants, left_out, **origin)
+        return turns.workload(self.block_tokens, tenants, left_out, **origin)
 
     def _kept(self, before: int, number: int) -> int:
         """Tokens of the context after request `before` that the next one goes on from."""
         whole = self._input[before] + self._output[before]
         length = self._input[number]
-        if self._block_tokens is not None:
+        if self.block_tokens is not None:
             shared = _common(self._blocks[before], self._blocks[number])
-            if shared < self._input[before] // self._block_tokens:
-                return min(shared * self._block_tokens, length - 1)
+            if shared < self._input[before] // self.block_tokens:
+                return min(shared * self.block_tokens, length - 1)
         return whole if length > whole else min(self._input[before], length - 1)
 
     def _counts_history(self) -> bool:

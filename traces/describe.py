@@ -117,8 +117,8 @@ def _per_hour(seen) -> dict[str, float]:
     hours = ((seen.time_s - seen.time_s[0]) // 3600).astype(np.int64)
     whole = max(int((seen.time_s[-1] - seen.time_s[0]) // 3600), 1)
     pairs = np.unique(np.stack([hours, seen.session]), axis=1)
-    counts = np.bincount(pairs[0])[:whole]
-    return {"mean": float(counts.mean()), "max": float(counts.max()), "hours": whole}
+    _, counts = np.unique(pairs[0][pairs[0] < whole], return_counts=True)
+    return {"mean": float(counts.sum() / whole), "max": float(counts.max()), "hours": whole}
 
 
 def _curve(seen, distances: np.ndarray) -> list[dict[str, float]]:

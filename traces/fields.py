@@ -76,9 +76,23 @@ def items(record: dict, name: str) -> list:
 def label(record: dict, name: str) -> str | int:
     """An identifier: text or a whole number."""
     value = required(record, name)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or not _writable(value):
         raise BadRecord(f"`{name}` is {_shown(value)}, not an identifier")
     return value
+
+
+def tag(record: dict, name: str) -> str:
+    """An optional name to group by, empty where there is none."""
+    return "" if record.get(name) in (None, "") else str(label(record, name))
+
+
+def _writable(value: object) -> bool:
+    """False for text with half of a surrogate pair in it, which no file can hold."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def blocks(record: dict, name: str, block_tokens: int, context_tokens: int) -> list[int]:
@@ -90,6 +104,11 @@ def blocks(record: dict, name: str, block_tokens: int, context_tokens: int) -> l
         raise BadRecord(
             f"{len(found)} blocks in `{name}` for {context_tokens:,} tokens are {size} tokens a block; this format has {block_tokens}"
         )
+    return hashes(found, name)
+
+
+def hashes(found: list, name: str) -> list[int]:
+    """Block hashes as numbers of 64 bits."""
     if not all(type(block) is int for block in found):
         found = [_hashed(block, name) for block in found]
     return [block & _MASK if not -_SIGN <= block < _SIGN else block for block in found]
@@ -110,6 +129,24 @@ def _hashed(block: object, name: str) -> int:
         return int.from_bytes(block.encode("utf-8", "surrogatepass"), "big")
 
 
+class Either:
+    """A field that all records have, or none: what the first of them does, the others must do."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.given: bool | None = None
+        """Whether the first record has it; None before the first."""
+        self._first = 0
+
+    def check(self, given: bool, number: int) -> bool:
+        """`given` again. Raises BadRecord when the first record did otherwise."""
+        if self.given is None:
+            self.given, self._first = given, number
+        if given != self.given:
+            raise BadRecord(f"all records must have `{self._name}` or none; this one {'has' if given else 'lacks'} it, unlike", self._first)
+        return given
+
+
 class Unique:
     """Identifiers that may be seen once."""
 
@@ -119,9 +156,9 @@ class Unique:
 
     def check(self, value: object, number: int) -> None:
         """Raises BadRecord when an earlier record had the value."""
-        first = self._seen.setdefault(value, number)
-        if first != number:
-            raise BadRecord(f"`{self._name}` {_shown(value)} is a duplicate: record {first} has it already")
+        if value in self._seen:
+            raise BadRecord(f"`{self._name}` {_shown(value)} is a duplicate of that in", self._seen[value])
+        self._seen[value] = number
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """Finds the trace formats: every module of `traces.formats` is one.
 
-A format module has `NAME`, `OFFERS` (what its files hold: text, lengths, times, …), `EXAMPLE` (a small valid file), `detect(head)`
-and `read(source, count_tokens)`. Adding a format is adding a file.
+A format module has `NAME`, `OFFERS` (what its files hold: text, lengths, times, …), `EXAMPLE` (a small valid file), `TIME_UNIT` where it
+offers times or think times, `detect(head)` and `read(source, count_tokens)`. Adding a format is adding a file.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import traces.formats
-from traces import tokens
+from traces import clock, tokens
 from traces.source import Source
 from traces.workload import TraceError, Workload
 
@@ -44,18 +44,21 @@ def read(
     """
     source = Source(path, skip_bad, progress)
     module = _named(format) if format else _detected(source)
-    count_tokens, label = tokens.counter(tokenizer)
+    count_tokens = tokens.Counter(tokenizer)
     try:
         workload = module.read(source, count_tokens)
+        doubts = clock.check(workload, module.TIME_UNIT) if {"times", "think times"} & module.OFFERS else ""
     except TraceError as error:
         raise error if str(source.path) in str(error) else TraceError(f"{source.path}: {error}") from None
     origin = {"source": str(path), "format": module.NAME, **workload.origin}
-    if "text" in module.OFFERS:
-        origin["tokens"] = label
+    if count_tokens.used:
+        origin["tokens"] = count_tokens.label
+    if doubts:
+        origin["doubtful_times"] = doubts
     if source.skipped:
         origin["left_out"] = {**origin.get("left_out", {}), "bad_records": source.skipped}
         origin["first_bad_record"] = source.first_reason
-    return replace(workload, origin=origin)
+    return replace(workload, files=tuple(source.starts), origin=origin)
 
 
 def _named(format: str) -> ModuleType:
@@ -71,7 +74,8 @@ def _detected(source: Source) -> ModuleType:
     for file, head in source.heads():
         module = next((module for module in known_formats().values() if module.detect(head)), None)
         if module is None:
-            raise TraceError(f"{file}: format not recognised; known are {', '.join(known_formats())} (--format names one)")
+            why = head.fault or "no known format begins like this"
+            raise TraceError(f"{file}: format not recognised: {why}; known are {', '.join(known_formats())} (--format names one)")
         found.setdefault(module.NAME, file)
     if len(found) > 1:
         raise TraceError(f"{source.path} holds mixed formats: " + ", ".join(f"{file.name} is {name}" for name, file in found.items()))

@@ -1,22 +1,23 @@
 """Reading trace files: opening (plain, gzip, zstd; a file or a folder of files), recognising, and walking their records.
 
 A format's reader gives a function `take(number, record)` that checks a record before it keeps anything of it, and raises `BadRecord` for
-what is wrong. `Source` knows the place: it turns that into a `TraceError` with file and record number or, with `skip_bad`, counts the
-record and goes on. Files are streamed; memory holds one record and what the reader keeps.
+what is wrong. Records are numbered over all files, so that a number means one record and no other. `Source` knows the place: it turns a
+`BadRecord` into a `TraceError` with file and record number in it or, with `skip_bad`, counts the record and goes on. Files are streamed;
+memory holds one record and what the reader keeps.
 """
 
 import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import ijson
 
-from traces.workload import TraceError
+from traces.workload import TraceError, record_place
 
 _HEAD_BYTES = 1 << 16
 _LINE_BYTES = 1 << 28
@@ -28,10 +29,18 @@ _NESTING = 5000
 """More open brackets in one record than this are refused: the parser's memory grows with their square."""
 _SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class BadRecord(ValueError):
-    """One record is unusable; the message says why. Where it is, is added by the Source."""
+    """One record is unusable; the message says why. Where it is, is added by the Source.
+
+    `earlier`: the number of a record before it that it contradicts; the Source ends the message with that one's place.
+    """
+
+    def __init__(self, message: str, earlier: int | None = None) -> None:
+        super().__init__(message)
+        self.earlier = earlier
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class Head:
     """`array` (a JSON list), `objects` (JSON Lines, or one JSON object), `csv`, `parquet` or `unknown`."""
     keys: frozenset[str] = frozenset()
     """Top-level keys of the first JSON record, as far as they were seen; or the columns."""
+    fault: str = ""
+    """Why the first record could not be read to its end, where that is not for being long."""
 
 
 class Source:
@@ -57,6 +68,10 @@ class Source:
         self._report = report or (lambda done, total: None)
         self.files = _files(self.path)
         """The file, or the trace files of the folder in order of their names."""
+        self.file = self.files[0]
+        """The file that is being read."""
+        self.starts: list[tuple[str, int]] = []
+        """Of every file begun: its name, and how many records come before it."""
         self._total = sum(file.stat().st_size for file in self.files)
         self._done = 0
 
@@ -70,46 +85,58 @@ class Source:
 
     def each_json(self, take: Callable[[int, dict], None]) -> None:
         """Calls `take` with every record of JSON lists, JSON Lines or single JSON objects. Raises TraceError."""
-        self._each(_json_records, take)
+        self.each(self._parsed_by(_json_records), take)
 
     def each_row(self, columns: frozenset[str], take: Callable[[int, dict], None]) -> None:
         """Calls `take` with every row of CSV files that have at least these columns. Raises TraceError."""
-        self._each(lambda stream: _csv_rows(stream, columns), take)
+        self.each(self._parsed_by(lambda stream: _csv_rows(stream, columns)), take)
 
-    def bad(self, place: str, reason: object) -> None:
-        """Counts a bad record, or raises TraceError."""
-        if not self.skip_bad:
-            raise TraceError(f"{place}: {reason}")
-        self.skipped += 1
-        self.first_reason = self.first_reason or f"{place}: {reason}"
-
-    def _each(self, records: Callable, take: Callable[[int, dict], None]) -> None:
+    def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, dict], None]) -> None:
+        """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises TraceError."""
+        number = 0
         for file in self.files:
-            with opened(file) as stream:
-                number = 0
-                try:
-                    for number, record in records(stream):
-                        stream.unpacked.nesting = 0
-                        if number % 1024 == 0:
-                            self._report(self._done + stream.unpacked.position(), self._total)
-                        try:
-                            if isinstance(record, BadRecord):
-                                raise record
-                            take(number, record)
-                        except BadRecord as error:
-                            self.bad(f"{file}, record {number}", error)
-                except TraceError as error:
-                    raise error if str(file) in str(error) else TraceError(f"{file}: {error}") from None
-                except (ijson.JSONError, csv.Error, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
-                    raise TraceError(f"{file}: not readable after record {number} ({reason(error)}): is it truncated?") from None
+            self.file, before = file, number
+            self.starts.append((file.name, before))
+            try:
+                for number, record in enumerate(records(file), before + 1):
+                    self._take(take, number, record)
+            except TraceError as error:
+                raise error if str(file) in str(error) else TraceError(f"{file}: {error}") from None
+            except (ijson.JSONError, csv.Error, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
+                raise TraceError(f"{file}: not readable after record {number - before} ({reason(error)}): is it truncated?") from None
             self._done += file.stat().st_size
+
+    def _take(self, take: Callable[[int, dict], None], number: int, record: object) -> None:
+        """One record, taken; or counted as bad with `skip_bad`."""
+        try:
+            if isinstance(record, BadRecord):
+                raise record
+            take(number, record)
+        except BadRecord as error:
+            against = "" if error.earlier is None else f" {record_place(error.earlier, self.starts)}"
+            message = f"{self.file}, record {number - self.starts[-1][1]}: {error}{against}"
+            if not self.skip_bad:
+                raise TraceError(message) from None
+            self.skipped += 1
+            self.first_reason = self.first_reason or message
+
+    def _parsed_by(self, parse: Callable[[io.BufferedReader], Iterator[object]]) -> Callable[[Path], Iterator[object]]:
+        """A function from a file to its records, by one from its bytes."""
+
+        def records(file: Path) -> Iterator[object]:
+            with opened(file, lambda position: self._report(self._done + position, self._total)) as stream:
+                for record in parse(stream):
+                    stream.unpacked.nesting = 0
+                    yield record
+
+        return records
 
 
 class _Stream(io.RawIOBase):
     """Bytes of a file, decompressed; refuses to grow without bound."""
 
-    def __init__(self, raw, unpacked, size: int) -> None:
-        self._raw, self._unpacked = raw, unpacked
+    def __init__(self, raw, unpacked, size: int, report: Callable[[int], None]) -> None:
+        self._raw, self._unpacked, self._report = raw, unpacked, report
         self._limit = max(_EXPANSION * size, _EXPANSION_FLOOR) if unpacked is not raw else None
         self._given = 0
         self.nesting = 0
@@ -127,11 +154,8 @@ class _Stream(io.RawIOBase):
         self.nesting += data.count(b"[") + data.count(b"{") - data.count(b"]") - data.count(b"}")
         if self.nesting > _NESTING:
             raise TraceError(f"nested more than {_NESTING:,} deep: not a trace")
+        self._report(self._raw.tell())
         return len(data)
-
-    def position(self) -> int:
-        """Bytes of the file on disk that were read."""
-        return self._raw.tell()
 
     def close(self) -> None:
         self._unpacked.close()
@@ -140,8 +164,10 @@ class _Stream(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a plain, gzip or zstd file; `.unpacked` is the _Stream below the buffer. Raises TraceError."""
+def opened(path: Path, report: Callable[[int], None] = lambda position: None) -> Iterator[io.BufferedReader]:
+    """The bytes of a plain, gzip or zstd file; `.unpacked` is the _Stream below the buffer. Raises TraceError.
+
+    `report(position)` is called now and then with the bytes of the file on disk that were read."""
     try:
         raw = open(path, "rb")
     except OSError as error:
@@ -151,7 +177,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
             magic = raw.peek(4)[:4]
             packing = next((name for start, name in _MAGIC.items() if magic.startswith(start)), None)
             unpacked = raw if packing is None else _unpacked(raw, packing)
-            stream = _Stream(raw, unpacked, path.stat().st_size)
+            stream = _Stream(raw, unpacked, path.stat().st_size, report)
         except OSError as error:
             raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
         buffered = io.BufferedReader(stream, 1 << 16)
@@ -180,6 +206,8 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.exists():
             raise TraceError(f"cannot read {path}: no such file")
+        if not path.is_file():
+            raise TraceError(f"cannot read {path}: a pipe or device; a trace is read twice, so save it to a file first")
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
     if not files:
@@ -193,24 +221,30 @@ def _head(path: Path) -> Head:
             start = stream.read(_HEAD_BYTES)
     except (OSError, EOFError) as error:
         raise TraceError(f"cannot read {path}: {reason(error)}") from None
+    if start.startswith(_UTF16):
+        raise TraceError(f"{path} is UTF-16 text; kvplan reads UTF-8: convert it, for example with `iconv -f UTF-16 -t UTF-8`")
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if not text:
         raise TraceError(f"{path} is empty")
     if text.startswith(b"PAR1"):
         return Head("parquet")
     if text.startswith((b"[", b"{")):
-        return Head("array" if text.startswith(b"[") else "objects", _first_keys(text))
+        return Head("array" if text.startswith(b"[") else "objects", *_first_keys(text, len(start) == _HEAD_BYTES))
     line = text.splitlines()[0].decode("utf-8", "replace")
     if "," in line:
         return Head("csv", frozenset(name.strip() for name in next(csv.reader([line]), [])))
     return Head("unknown")
 
 
-def _first_keys(text: bytes) -> frozenset[str]:
-    """Top-level keys of the first object, from a text that may be cut off anywhere.
+def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], str]:
+    """Top-level keys of the first object, from a text that may be `cut` off anywhere, and the fault that ended them early otherwise.
 
+    A first line that is whole is read as the reader will read it: NaN passes here, and is refused there by its field's name.
     `use_float` here as everywhere: without it ijson 3.6 ends the process on a number of over 4,300 digits.
     """
+    record = _parsed(text.partition(b"\n")[0])
+    if isinstance(record, dict):
+        return frozenset(record), ""
     prefix, keys = ("item" if text.startswith(b"[") else ""), set()
     try:
         for place, event, value in ijson.parse(io.BytesIO(text), multiple_values=True, use_float=True):
@@ -218,30 +252,30 @@ def _first_keys(text: bytes) -> frozenset[str]:
                 keys.add(value)
             elif place == prefix and event == "end_map":
                 break
-    except (ijson.JSONError, ValueError, OverflowError):
-        pass  # a head is cut off somewhere; the reader will say what is wrong with the whole
-    return frozenset(keys)
+    except (ijson.JSONError, ValueError, OverflowError) as error:
+        return frozenset(keys), "" if cut else f"record 1 is not valid JSON ({reason(error)})"
+    return frozenset(keys), ""
 
 
-def _json_records(stream) -> Iterator[tuple[int, object]]:
+def _json_records(stream) -> Iterator[object]:
     start = stream.peek(4)[:4]
     if start.startswith(codecs.BOM_UTF8):
         stream.read(len(codecs.BOM_UTF8))
     while (byte := stream.peek(1)[:1]).isspace():
         stream.read(1)
     if byte == b"[":
-        yield from enumerate(ijson.items(stream, "item", use_float=True), 1)
+        yield from ijson.items(stream, "item", use_float=True)
         return
     line = stream.readline(_LINE_BYTES)
     record = _parsed(line)
     if isinstance(record, BadRecord) and stream.peek(1)[:1] not in (b"", b"{"):  # one object, printed over many lines
-        yield from enumerate(ijson.items(_Rejoined(line, stream), "", use_float=True, multiple_values=True), 1)
+        yield from ijson.items(_Rejoined(line, stream), "", use_float=True, multiple_values=True)
         return
     number = 0
     while line:
         if line.strip():
             number += 1
-            yield number, _parsed(line) if number > 1 else record
+            yield _parsed(line) if number > 1 else record
         if len(line) == _LINE_BYTES:
             raise TraceError(f"line {number} is longer than {_LINE_BYTES >> 20} MiB")
         line = stream.readline(_LINE_BYTES)
@@ -269,14 +303,14 @@ class _Rejoined:
         return line or self._rest.read(size)
 
 
-def _csv_rows(stream, columns: frozenset[str]) -> Iterator[tuple[int, dict]]:
+def _csv_rows(stream, columns: frozenset[str]) -> Iterator[object]:
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     try:
         rows = csv.DictReader(text, skipinitialspace=True)
         missing = columns - set(rows.fieldnames or ())
         if missing:
             raise TraceError(f"the column {sorted(missing)[0]!r} is missing")
-        for number, row in enumerate(rows, 1):
-            yield number, BadRecord("has more or fewer fields than the header") if None in row or None in row.values() else row
+        for row in rows:
+            yield BadRecord("has more or fewer fields than the header") if None in row or None in row.values() else row
     finally:
         text.detach()

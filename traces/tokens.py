@@ -30,14 +30,25 @@ def estimate(text: str) -> int:
     return max(round(tokens), 1) if data else 0
 
 
-def counter(tokenizer: Path | None) -> tuple[Callable[[str], int], str]:
-    """A function from text to tokens, and the label that says how it counts.
+class Counter:
+    """A function from text to its number of tokens, that remembers whether it was used and says how it counts."""
 
-    `tokenizer` is a HuggingFace `tokenizer.json`; it needs the `tokenizers` package. Raises TraceError when either is missing
-    or broken.
-    """
-    if tokenizer is None:
-        return estimate, ESTIMATED
+    def __init__(self, tokenizer: Path | None = None) -> None:
+        """`tokenizer` is a HuggingFace `tokenizer.json`; it needs the `tokenizers` package. Raises TraceError when either is missing or
+        broken."""
+        self._count = estimate if tokenizer is None else _exact(tokenizer)
+        self.label = ESTIMATED if tokenizer is None else f"counted with {tokenizer}"
+        """How tokens are counted."""
+        self.used = False
+        """Whether any text was counted."""
+
+    def __call__(self, text: str) -> int:
+        """Tokens of a text."""
+        self.used = True
+        return self._count(text)
+
+
+def _exact(tokenizer: Path) -> Callable[[str], int]:
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -46,4 +57,4 @@ def counter(tokenizer: Path | None) -> tuple[Callable[[str], int], str]:
         loaded = Tokenizer.from_file(str(tokenizer))
     except Exception as error:  # the package raises bare Exception for every fault of the file
         raise TraceError(f"cannot use the tokenizer {tokenizer}: {error}") from None
-    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids), f"counted with {tokenizer}"
+    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)

@@ -6,14 +6,14 @@ One row per turn, sorted by session and then by turn. Two ways to say when a tur
   to the one before, whenever the simulated server gives it. `arrival_s` of later turns is NaN.
 - *open loop*: every turn has its recorded `arrival_s`, and `gap_s` is NaN. A turn whose predecessor is still running waits for it.
 
-What a source does not know is NaN: `with_arrivals` and `with_gaps` fill it in. A source that knows both, arrivals of all turns and
+What a source does not know is NaN: `with_arrivals` and `filled` supply it. A source that knows both, arrivals of all turns and
 think times, can be replayed either way.
 
 A turn's context is the history of its session, then its prompt. Where a log shows that a turn went on from less than the whole history
 (an edited message, a compacted context), `dropped_tokens` says how much of the history's end it left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,7 +61,9 @@ class Workload:
     blocks: Blocks | None = None
     """Optional: block hashes, where the source has them."""
     record: np.ndarray | None = None
-    """int32, optional: number of the record that a turn was read from, for messages."""
+    """int32, optional: number of the record that a turn was read from, over all files, for messages."""
+    files: Sequence[tuple[str, int]] = ()
+    """Of the files that `record` counts over: name, and how many records come before it."""
     origin: Mapping[str, object] = field(default_factory=dict)
     """Where the turns come from: source, how tokens were counted, what was left out. Goes into every result's provenance."""
 
@@ -92,13 +94,12 @@ class Workload:
 
     def _check_times(self) -> None:
         first = self.is_first
-        for name, column, known, needed in (
-            ("arrival time", self.arrival_s, self.arrivals_known, first | self.open_loop),
-            ("think time", self.gap_s, self.gaps_known, ~first),
-        ):
-            bad = np.flatnonzero(needed & ~(np.isfinite(column) & (column >= 0))) if known else ()
-            if len(bad):
-                raise TraceError(f"{self.place(bad[0])}: its {name} is missing, negative or not finite, while others have one")
+        bad = np.flatnonzero((first | self.open_loop) & ~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0))) if self.arrivals_known else ()
+        if len(bad):
+            raise TraceError(f"{self.place(bad[0])}: its arrival time is missing, negative or not finite, while others have one")
+        bad = np.flatnonzero(~first & ~np.isnan(self.gap_s) & ~(np.isfinite(self.gap_s) & (self.gap_s >= 0)))
+        if len(bad):
+            raise TraceError(f"{self.place(bad[0])}: its think time is negative or not finite")
         if self.open_loop:
             late = np.flatnonzero((np.diff(self.arrival_s) < 0) & ~self.is_first[1:])
             if late.size:
@@ -107,7 +108,7 @@ class Workload:
     def place(self, turn: int) -> str:
         """Where a turn comes from, for messages: its record if that is known."""
         where = f"turn {int(self.turn[turn]) + 1} of session {int(self.session[turn])}"
-        return where if self.record is None else f"record {int(self.record[turn])} ({where})"
+        return where if self.record is None else f"{record_place(int(self.record[turn]), self.files)} ({where})"
 
     @property
     def turns(self) -> int:
@@ -158,9 +159,14 @@ class Workload:
         return not bool(np.isnan(self.arrival_s).all())
 
     @property
+    def gap_known(self) -> np.ndarray:
+        """bool per turn: it follows on one, and its think time is known."""
+        return ~self.is_first & ~np.isnan(self.gap_s)
+
+    @property
     def gaps_known(self) -> bool:
         """Whether think times are known: those of all turns that follow on one."""
-        return not bool(np.isnan(self.gap_s[~self.is_first]).any())
+        return bool(self.gap_known.sum() == self.turns - self.sessions)
 
     def with_arrivals(self, arrival_s: np.ndarray) -> "Workload":
         """The same sessions, arriving at `arrival_s` (one per session, seconds); later turns follow after their think times."""
@@ -171,6 +177,10 @@ class Workload:
     def with_gaps(self, gap_s: np.ndarray) -> "Workload":
         """The same turns in a closed loop with think times `gap_s` (one per turn, seconds; first turns' are ignored)."""
         return replace(self, gap_s=np.where(self.is_first, 0.0, gap_s), open_loop=False)
+
+    def filled(self, gap_s: np.ndarray) -> "Workload":
+        """The same turns in a closed loop, with think times from `gap_s` (one per turn, seconds) where they are not known."""
+        return self.with_gaps(np.where(np.isnan(self.gap_s), gap_s, self.gap_s))
 
     def with_times(self, arrival_s: np.ndarray, gap_s: np.ndarray) -> "Workload":
         """Both: a closed loop."""
@@ -184,11 +194,13 @@ class Workload:
 
     def closed(self) -> "Workload":
         """Turns a think time after their answers. Where only arrivals were recorded, the time between two requests stands for the think
-        time, which is too long by the recorded server's time to answer."""
-        if self.gaps_known:
-            return replace(self, open_loop=False)
-        gaps = np.diff(self.arrival_s, prepend=0.0)
-        return replace(self.with_gaps(gaps), origin={**self.origin, "think_times": "times between requests: answers included"})
+        time, which is too long by the recorded server's time to answer. What neither gives stays unknown."""
+        closed = self.filled(np.diff(self.arrival_s, prepend=0.0))
+        taken = int(closed.gap_known.sum() - self.gap_known.sum())
+        if not taken:
+            return closed
+        share = "" if not self.gap_known.any() else f" for {taken:,} of {int((~self.is_first).sum()):,} turns"
+        return replace(closed, origin={**self.origin, "think_times": f"times between requests{share}: answers included"})
 
     def select(self, sessions: np.ndarray) -> "Workload":
         """The sessions of these numbers, in this order; a session may come more than once."""
@@ -207,6 +219,14 @@ class Workload:
             blocks=None if self.blocks is None else _picked(self.blocks, rows),
             **pick,
         )
+
+
+def record_place(number: int, files: Sequence[tuple[str, int]]) -> str:
+    """Where the record is that has this number over all files: `record 3`, or `b.json, record 3` where there are several files."""
+    if len(files) < 2:
+        return f"record {number}"
+    name, before = next(file for file in reversed(files) if file[1] < number)
+    return f"{name}, record {number - before}"
 
 
 def _picked(blocks: Blocks, rows: np.ndarray) -> Blocks:

@@ -8,6 +8,7 @@ from sim import config as configuration
 from sim.cli.progress import progress, turns_of
 from sim.engine.plant import plant
 from sim.report import rundir, trace
+from traces import Workload, origin
 from traces.describe import describe as described
 from traces.formats import canonical
 
@@ -17,7 +18,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     loaded = configuration.load(None, overrides)
     model = catalogue.load("model", loaded.model, loaded.catalogue)
     if figure is not None:
-        rundir.check_file(figure)
+        _check_output(figure, loaded)
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
@@ -34,18 +35,41 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
 
 def convert(overrides: list[str], out: Path) -> None:
     """Reads a trace, rescales it as the configuration says, and writes it as kvplan's own table."""
-    _write(turns_of(configuration.load(None, overrides), any_length=True, timed=False), out)
+    loaded = configuration.load(None, overrides)
+    _check_table(out, loaded)
+    _write(turns_of(loaded, any_length=True, timed=False), out)
 
 
 def generate(config: str | None, overrides: list[str], out: Path) -> None:
     """Writes the workload of a configuration."""
     loaded = configuration.load(config, overrides)
     plant(loaded)
+    _check_table(out, loaded)
     _write(turns_of(loaded), out)
 
 
-def _write(workload, out: Path) -> None:
+def _check_table(out: Path, config: configuration.Config) -> None:
+    """Before long work: that the table can be written there."""
+    _check_output(out, config)
+    canonical.check_name(out)
+
+
+def _check_output(out: Path, config: configuration.Config) -> None:
+    """Before long work: that a file can be written there, and is none of the trace. Raises OutputError."""
     rundir.check_file(out)
+    source = config.workload.trace
+    if source is not None and out.resolve().is_relative_to(Path(source).resolve()):
+        raise rundir.OutputError(f"will not write {out}: it is where the trace is read from; name another file")
+
+
+def _write(workload: Workload, out: Path) -> None:
     rundir.write_file(out, lambda path: canonical.write(workload, path))
-    loop = "untimed" if not workload.arrivals_known else "open loop" if workload.open_loop else "closed loop"
-    print(f"wrote {out}: {workload.turns:,} turns of {workload.sessions:,} sessions, {loop}", file=sys.stderr)
+    print(f"wrote {out}: {workload.turns:,} turns of {workload.sessions:,} sessions, {_times(workload)}", file=sys.stderr)
+    for warning in origin.warnings(workload.origin):
+        print(f"! {warning}", file=sys.stderr)
+
+
+def _times(workload: Workload) -> str:
+    if not workload.arrivals_known:
+        return "untimed: what is missing is drawn when it is replayed"
+    return "open loop" if workload.open_loop else "closed loop"

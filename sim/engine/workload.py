@@ -31,12 +31,12 @@ def build_workload(
     else:
         window = plant(config).window  # a configuration that cannot run is refused before a long file is read
         workload = _within(_read(settings, progress), window, config)
-    workload = _rescaled(_populated(workload, config), config)
-    if timed:
-        workload = _timed(workload, config)
-    if settings.rescale.rate != 1 and workload.arrivals_known:
-        workload = rescale.scaled_rate(workload, settings.rescale.rate)
-    return workload
+    workload = _looped(_rescaled(_populated(workload, config), config), settings.loop)
+    if timed and not workload.arrivals_known:
+        workload = _drawn(workload.with_arrivals(_arrivals(config, workload.sessions)), "arrivals")
+    if timed and not workload.open_loop and not workload.gaps_known:
+        workload = _with_think_times(workload, config)
+    return _rated(workload, settings.rescale.rate)
 
 
 def _read(settings: WorkloadConfig, progress) -> Workload:
@@ -97,20 +97,32 @@ def _rescaled(workload: Workload, config: Config) -> Workload:
     return replace(workload, origin={**workload.origin, "rescaled": changed}) if changed else workload
 
 
-def _timed(workload: Workload, config: Config) -> Workload:
-    """Arrivals and think times, where the source has none, and the loop that the configuration asks for."""
-    settings, drawn = config.workload, []
+def _looped(workload: Workload, loop: str) -> Workload:
+    """The loop that the configuration asks for. Raises TraceError when the source lacks the times for it."""
+    if loop == "open":
+        return workload.opened()
+    if loop == "closed" or not workload.open_loop:
+        return workload.closed()
+    return workload
+
+
+def _with_think_times(workload: Workload, config: Config) -> Workload:
+    """The workload with think times drawn where it has none."""
+    known, resumed = int(workload.gap_known.sum()), workload.turns - workload.sessions
+    drawn = config.workload.think_time.sample(workload.turns, stream(config.seed, "think time"))
+    return _drawn(workload.filled(drawn), f"{resumed - known:,} of {resumed:,} think times" if known else "think times")
+
+
+def _drawn(workload: Workload, what: str) -> Workload:
+    """The workload, whose origin says that this was drawn."""
+    before = workload.origin.get("drawn")
+    return replace(workload, origin={**workload.origin, "drawn": f"{before} and {what}" if before else what})
+
+
+def _rated(workload: Workload, factor: float) -> Workload:
+    """Sessions arriving faster. Raises TraceError when it is not known when they arrive."""
+    if factor == 1:
+        return workload
     if not workload.arrivals_known:
-        workload = workload.with_arrivals(_arrivals(config, workload.sessions))
-        drawn.append("arrivals")
-    elif settings.loop == "open":
-        workload = workload.opened()
-    elif settings.loop == "closed":
-        workload = workload.closed()
-    if not workload.open_loop and not workload.gaps_known:
-        workload = workload.with_gaps(settings.think_time.sample(workload.turns, stream(config.seed, "think time")))
-        drawn.append("think times")
-    if settings.loop == "open" and not workload.open_loop:
-        raise TraceError("workload.loop is open, but not all turns have an arrival time of their own: replay it closed")
-    origin = {**workload.origin, "drawn": " and ".join(drawn)} if drawn else workload.origin
-    return replace(workload, origin=origin)
+        raise TraceError(f"workload.rescale.rate is {factor:g}, but the trace has no times to rescale: set workload.arrival when it is replayed")
+    return rescale.scaled_rate(workload, factor)

@@ -16,7 +16,7 @@ from sim.config import Config
 from sim.engine.plant import Plant
 from sim.metrics.recorder import Recorder
 from sim.provenance import provenance
-from traces import Workload
+from traces import Workload, origin
 
 _DAY_S = 86400.0
 _PERCENTILES = (50, 90, 95, 99)
@@ -191,12 +191,7 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
     for (upper, upper_size, _), (lower, lower_size, _) in zip(built.tiers, built.tiers[1:], strict=False):
         if lower_size < upper_size:
             found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
-    if "estimated" in str(workload.origin.get("tokens", "")):
-        found.append(f"token counts are {workload.origin['tokens']}; workload.tokenizer names a tokenizer.json")
-    left_out = workload.origin.get("left_out", {})
-    if left_out:
-        found.append("left out of the trace: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items()))
-    return found
+    return found + origin.warnings(workload.origin)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwmodels.units import format_bytes, format_seconds
+from traces import origin
 
 _TIERS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 
@@ -24,10 +25,13 @@ def explanation(found: dict) -> Group:
     parts += [Text(f"Prefill of {found['points'][0]['prompt_tokens']:,} new tokens", style="bold"), _points(found)]
     parts += [Text(line) for line in _break_even(found)]
     rate = found["rate"]
-    title = f"At {rate['sessions_per_s']:.3g} sessions/s = {rate['turns_per_s']:.3g} turns/s a replica (means; full batches, no queueing)"
+    title = (
+        f"At {rate['turns_per_s']:.3g} turns/s a replica, with {rate['sessions_per_s']:.3g} sessions/s that begin (means; full batches, no"
+        " queueing)"
+    )
     parts += [Text(""), Text(title, style="bold"), _demand(found)]
     parts += [Text(line) for line in [*_saturation(found), *_money(found)]]
-    parts += [Text(f"! {warning}", style="yellow") for warning in found["warnings"]]
+    parts += [Text(f"! {warning}", style="yellow") for warning in [*found["warnings"], *origin.notes(found["origin"])]]
     return Group(*parts)
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwmodels.units import format_bytes, format_seconds
-from traces import Workload
+from traces import Workload, origin
 from traces.reuse import accesses
 
 _BAR = 40
@@ -68,13 +68,9 @@ def words(found: dict, model: str) -> list[str]:
 
 def doubts(found: dict, model: str) -> list[str]:
     """What one should know before one trusts the figures."""
-    origin, lines = found["origin"], []
-    if "drawn" in origin:
-        lines.append(f"the source has no {origin['drawn']}: they are drawn as the configuration says (workload.arrival, workload.think_time)")
+    lines = origin.notes(found["origin"])
     if found["loop"] == "closed":
         lines.append("closed loop: answers take no time here, so reuse comes later on a real server")
-    if "think_times" in origin:
-        lines.append(f"think times are {origin['think_times']}")
     if found["kv"]["turns_past_window_share"] > 0:
         lines.append(
             f"{found['kv']['turns_past_window_share']:.1%} of the turns pass the window of {model} ({found['kv']['window_tokens']:,} tokens);"
@@ -82,12 +78,6 @@ def doubts(found: dict, model: str) -> list[str]:
         )
     if found["edited_share"] > 0:
         lines.append(f"{found['edited_share']:.1%} of the resumed turns go on from less than the whole history (edited or compacted contexts)")
-    for key, text in _ORIGIN_NOTES.items():
-        if origin.get(key):
-            lines.append(text.format(origin[key]))
-    left_out = origin.get("left_out", {})
-    if left_out:
-        lines.append("left out: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items()))
     return lines
 
 
@@ -128,13 +118,6 @@ _ROWS = [
     ("gap between turns", "gap_s", format_seconds),
     ("reuse distance", "distance_bytes", format_bytes),
 ]
-_ORIGIN_NOTES = {
-    "answers": "answers are {}",
-    "input_tokens": "input tokens are {}",
-    "tokens": "token counts are {}",
-    "sessions_from": "sessions are found by {}",
-    "shared_prompt_tokens": "most requests share their first {} tokens, which a store of sessions cannot share",
-}
 
 
 def _span(seconds: float) -> str:

@@ -7,15 +7,17 @@ Source: callanjfox/kv-cache-tester (Apache-2.0).
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 
-from traces import fields
+from traces import clock, fields
 from traces.build import Requests
 from traces.source import BadRecord, Head, Source
 from traces.workload import Workload
 
 NAME = "agentic"
 OFFERS = frozenset({"lengths", "think times", "block hashes"})
+TIME_UNIT = "s"
 EXAMPLE = """{"id": "trace_1", "block_size": 64, "requests": [
   {"t": 0.0, "in": 130, "out": 20, "hash_ids": [1, 2], "think_time": 0.0, "api_time": 2.0},
   {"t": 9.0, "in": 200, "out": 20, "hash_ids": [1, 2, 3], "think_time": 7.0, "api_time": 2.0}]}
@@ -31,6 +33,7 @@ def detect(head: Head) -> bool:
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     """All sessions, with think times and without arrivals. Raises TraceError with the record number and what is wrong with it."""
     requests, ids = Requests(BLOCK_TOKENS), fields.Unique("id")
+    answers: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
     empty = 0
 
     def take(number: int, record: object) -> None:
@@ -48,9 +51,13 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
         empty += not turns
         session = None
         for turn in turns:
+            for way, seconds, tokens in turn["answers"]:
+                answers[way].append((seconds, tokens))
             session = requests.session_of(requests.add(number, *turn["lengths"], math.nan, turn["gap_s"], turn["blocks"], session))
 
     source.each_json(take)
+    for recorded in answers.values():
+        clock.check_answers(recorded, TIME_UNIT)
     return requests.workload(left_out={"sessions_without_requests": empty})
 
 
@@ -58,13 +65,18 @@ def _turn(request: object, before: dict | None) -> dict:
     fields.of(request, "a request")
     prompt, output = fields.tokens(request, "in"), fields.tokens(request, "out")
     at = fields.seconds(request, "t", 1.0)
-    api = fields.seconds(request, "api_time", 1.0) if request.get("api_time") is not None else 0.0
-    if before is None:
-        gap = 0.0
-    elif at < before["t"]:
+    api, think = (fields.seconds(request, name, 1.0) if request.get(name) is not None else math.nan for name in ("api_time", "think_time"))
+    if before is not None and at < before["t"]:
         raise BadRecord(f"`t` is {at:g}, before {before['t']:g} of the request before: out of order")
-    elif request.get("think_time") is not None:
-        gap = fields.seconds(request, "think_time", 1.0)
-    else:
-        gap = max(0.0, at - before["t"] - before["api"])
-    return {"lengths": (prompt, output), "t": at, "api": api, "gap_s": gap, "blocks": fields.blocks(request, "hash_ids", BLOCK_TOKENS, prompt)}
+    gap, answers = (0.0, []) if before is None else _between(at - before["t"], think, before)
+    blocks = fields.blocks(request, "hash_ids", BLOCK_TOKENS, prompt)
+    return {"lengths": (prompt, output), "t": at, "api": api, "gap_s": gap, "answers": answers, "blocks": blocks}
+
+
+def _between(spacing_s: float, think_s: float, before: dict) -> tuple[float, list[tuple[str, float, int]]]:
+    """The think time between two requests, and (way, seconds, tokens) of the answer before it in the ways in which it was recorded: as
+    `api_time`, and as what the think time leaves of the time between them."""
+    ways = {"api_time": before["api"], "left": spacing_s - think_s}
+    answer_s = 0.0 if math.isnan(before["api"]) else before["api"]
+    gap = max(0.0, spacing_s - answer_s) if math.isnan(think_s) else think_s
+    return gap, [(way, seconds, before["lengths"][1]) for way, seconds in ways.items() if not math.isnan(seconds)]

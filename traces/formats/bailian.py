@@ -3,23 +3,26 @@
 
 A chat goes on from its parent. When a parent has gone on already (the user edited a message or asked again), the second child begins a
 session of its own with all of its context as prompt, and is counted: a store of whole sessions cannot share what they have in common.
-A parent that is not in the file (it was cut) also begins a session. `type` is the tenant. Source: Qwen-Bailian usage traces (Alibaba).
+A parent that is not in the file (it was cut) also begins a session; one that comes after its child is refused. `type` is the tenant.
+Source: Qwen-Bailian usage traces (Alibaba).
 """
 
 from collections import Counter
 from collections.abc import Callable
 
-from traces import clock, fields
+from traces import fields
 from traces.build import Requests
 from traces.source import BadRecord, Head, Source
 from traces.workload import Workload
 
 NAME = "bailian"
 OFFERS = frozenset({"lengths", "times", "block hashes", "tenants"})
+TIME_UNIT = "s"
 EXAMPLE = """{"chat_id": 1, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 20, "output_length": 9, "type": "text", "turn": 1, "hash_ids": [7, 8]}
 {"chat_id": 2, "parent_chat_id": 1, "timestamp": 60.0, "input_length": 40, "output_length": 9, "type": "text", "turn": 2, "hash_ids": [7, 9, 10]}
 """
 BLOCK_TOKENS = 16
+_NONE = "-1"
 
 
 def detect(head: Head) -> bool:
@@ -30,28 +33,31 @@ def detect(head: Head) -> bool:
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
     requests, ids = Requests(BLOCK_TOKENS), fields.Unique("chat_id")
-    chats: dict[object, tuple[int, int]] = {}
+    chats: dict[str, tuple[int, int]] = {}
+    orphans: dict[str, int] = {}
     found: Counter[str] = Counter()
 
     def take(number: int, record: object) -> None:
         fields.of(record, "a Bailian record")
-        chat, parent = fields.label(record, "chat_id"), fields.label(record, "parent_chat_id")
+        chat, parent = (str(fields.label(record, name)) for name in ("chat_id", "parent_chat_id"))
         prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length")
         arrival = fields.seconds(record, "timestamp", 1.0)
-        turn = fields.tokens(record, "turn", low=0)
+        turn, tenant = fields.tokens(record, "turn", low=0), fields.tag(record, "type")
         blocks = fields.blocks(record, "hash_ids", BLOCK_TOKENS, prompt)
         before, turn_before = chats.get(parent, (None, 0))
         if before is not None and turn <= turn_before:
             raise BadRecord(f"`turn` is {turn}, but its parent's is {turn_before}: turns out of order")
+        if chat in orphans:
+            raise BadRecord("turns out of order: is the parent of", orphans[chat])
         forks = before is not None and not requests.is_tip(before)
         ids.check(chat, number)
         session = None if before is None or forks else requests.session_of(before)
-        added = requests.add(number, prompt, output, arrival, blocks=blocks, session=session, tenant=str(record.get("type", "")))
+        added = requests.add(number, prompt, output, arrival, blocks=blocks, session=session, tenant=tenant)
         chats[chat] = added, turn
         found["links_of_second_children"] += forks
-        found["parents"] += before is None and str(parent) != "-1"
+        if before is None and parent != _NONE:
+            orphans.setdefault(parent, number)
+            found["parents"] += 1
 
     source.each_json(take)
-    workload = requests.workload(sessions_from="parent_chat_id", left_out=found)
-    clock.check_unit(workload, "s")
-    return workload
+    return requests.workload(sessions_from="parent_chat_id", left_out=found)

@@ -16,6 +16,7 @@ from traces.workload import Workload
 
 NAME = "burstgpt"
 OFFERS = frozenset({"lengths", "times", "think times", "tenants"})
+TIME_UNIT = "s"
 EXAMPLE = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
 5,1,2.5,ChatGPT,472,18,490,Conversation log
 45,1,4.0,ChatGPT,600,230,830,Conversation log
@@ -32,7 +33,8 @@ def detect(head: Head) -> bool:
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
     requests = Requests()
-    sessions: dict[str, tuple[int, float]] = {}
+    sessions: dict[str | int, tuple[int, float]] = {}
+    answers: list[tuple[float, int]] = []
     failed = 0
 
     def take(number: int, row: dict) -> None:
@@ -40,19 +42,20 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
         arrival = fields.seconds(row, "Timestamp", 1.0)
         prompt, output = fields.tokens(row, "Request tokens", low=0), fields.tokens(row, "Response tokens", low=0)
         elapsed = fields.seconds(row, "Elapsed time", 1.0) if row.get("Elapsed time") else math.nan
-        total = row.get("Total tokens")
+        total, tenant = row.get("Total tokens"), fields.tag(row, "Log Type")
         if total and fields.tokens(row, "Total tokens", low=0) != prompt + output:
             raise BadRecord(f"`Total tokens` is {total}, not {prompt} + {output}")
         if not prompt or not output:
             failed += 1
             return
-        name = row.get("Session ID") or f"row {number}"
-        session, ended = sessions.get(name, (None, 0.0))
-        gap = math.nan if session is None else max(0.0, arrival - ended)
-        added = requests.add(number, prompt, output, arrival, gap, session=session, tenant=row.get("Log Type") or "")
+        name = row.get("Session ID") or number
+        session, ended = sessions.get(name, (None, math.nan))
+        gap = math.nan if math.isnan(ended) else max(0.0, arrival - ended)
+        added = requests.add(number, prompt, output, arrival, gap, session=session, tenant=tenant)
         sessions[name] = requests.session_of(added), arrival + elapsed
+        if not math.isnan(elapsed):
+            answers.append((elapsed, output))
 
     source.each_row(_COLUMNS, take)
-    workload = requests.workload({"requests_without_response": failed})
-    clock.check_unit(workload, "s")
-    return workload
+    clock.check_answers(answers, TIME_UNIT)
+    return requests.workload({"requests_without_response": failed})

@@ -1,14 +1,16 @@
 """kvplan's own tables, Parquet or CSV: one row a turn, `session`, `prompt_tokens`, `output_tokens`, and what is known of `arrival_s`,
-`gap_s`, `dropped_tokens`, `tenant`; Parquet also `blocks` (a list of hashes).
+`gap_s`, `dropped_tokens`, `tenant`; Parquet also `blocks` (a list of hashes). What is known of the turns' origin is in Parquet's metadata,
+and in the first row of a CSV file's column `origin` (a JSON object).
 
 Columns as in `traces.workload.Workload`. Arrivals of all turns without think times are an open loop. Rows of a session may be apart,
-but keep their order. `kvplan trace convert` and `generate` write these.
+but keep their order. A session's label holds within its file. `kvplan trace convert` and `generate` write these.
 """
 
 import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from traces.workload import TraceError, Workload
 
 NAME = "canonical"
 OFFERS = frozenset({"lengths", "times", "think times", "block hashes", "tenants"})
+TIME_UNIT = "s"
 EXAMPLE = """session,prompt_tokens,output_tokens,arrival_s,gap_s,tenant
 a,100,20,0.0,0.0,free
 b,50,10,1.5,0.0,pro
@@ -37,46 +40,87 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     """All turns. Raises TraceError with the record number and what is wrong with it."""
-    table = Turns()
-    sessions: dict[object, int] = {}
-    latest: dict[int, float] = {}
+    table, starts = Turns(), fields.Either("arrival_s")
+    sessions: dict[tuple[Path, str | int], int] = {}
+    ends: list[tuple[float, int]] = []
     tenants: list[str] = []
-    meta: dict = {}
+    made = _Origins()
 
     def take(number: int, row: dict) -> None:
         prompt, output = fields.tokens(row, "prompt_tokens"), fields.tokens(row, "output_tokens")
         arrival, gap = (fields.seconds(row, name, 1.0) if _given(row, name) else math.nan for name in ("arrival_s", "gap_s"))
         dropped = fields.tokens(row, "dropped_tokens", low=0) if _given(row, "dropped_tokens") else 0
-        label = fields.label(row, "session")
+        blocks = fields.hashes(fields.items(row, "blocks"), "blocks") if _given(row, "blocks") else ()
+        label, tenant = (source.file, fields.label(row, "session")), fields.tag(row, "tenant")
+        known = label in sessions
         session = sessions.get(label, len(sessions))
-        if arrival < latest.get(session, -math.inf):
+        latest, context = ends[session] if known else (-math.inf, 0)
+        if arrival < latest:
             raise BadRecord(f"`arrival_s` {arrival:g} is before the session's turn before: turns out of order")
-        if label not in sessions:
+        if dropped > context:
+            raise BadRecord(f"`dropped_tokens` is {dropped:,}, more than the {context:,} tokens of the session before it")
+        if _given(row, "origin"):
+            made.add(_json(str(row["origin"])))
+        if not known:
+            starts.check(not math.isnan(arrival), number)
             sessions[label] = session
-            tenants.append(str(row.get("tenant") or ""))
-        latest[session] = arrival
-        table.add(session, prompt, output, number, arrival, gap, dropped, row.get("blocks") or ())
+            tenants.append(tenant)
+            ends.append((-math.inf, 0))
+        ends[session] = latest if math.isnan(arrival) else arrival, context - dropped + prompt + output
+        table.add(session, prompt, output, number, arrival, gap, dropped, blocks)
 
     if source.head().container == "parquet":
-        for file in source.files:
-            meta |= _each_parquet_row(source, file, take)
+        source.each(lambda file: _parquet_rows(file, made), take)
     else:
         source.each_row(_COLUMNS, take)
-    origin = dict(meta.get("origin", {}))
-    left_out = origin.pop("left_out", None)
-    if "source" in origin:
-        origin["converted_from"] = origin.pop("source")
-    return table.workload(meta.get("block_tokens"), tenants if any(tenants) else None, left_out, **origin)
+    return table.workload(made.block_tokens(), tenants if any(tenants) else None, made.left_out, **made.merged())
+
+
+def check_name(path: Path) -> None:
+    """Raises TraceError when `write` knows no table of this suffix."""
+    if path.suffix not in _WRITERS:
+        raise TraceError(f"{path}: kvplan writes {' and '.join(_WRITERS)}")
 
 
 def write(workload: Workload, path: Path) -> None:
     """Writes a workload as `.parquet` or `.csv` (without block hashes). Raises TraceError for another suffix, OSError if it cannot."""
-    if path.suffix == ".csv":
-        _write_csv(workload, path)
-    elif path.suffix == ".parquet":
-        _write_parquet(workload, path)
-    else:
-        raise TraceError(f"{path}: kvplan writes .parquet and .csv")
+    check_name(path)
+    _WRITERS[path.suffix](workload, path)
+
+
+class _Origins:
+    """What the tables of a trace say of where they come from."""
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        """Parts of the first source that are not in the tables."""
+        self._said: dict[str, list] = {}
+        self._block_tokens: set[int] = set()
+
+    def add(self, origin: object, block_tokens: object = None) -> None:
+        """The origin of one table. Raises BadRecord when it is none."""
+        if not isinstance(origin, dict):
+            raise BadRecord("`origin` is not a JSON object")
+        origin = dict(origin)
+        left_out = origin.pop("left_out", {})
+        if not isinstance(left_out, dict) or not all(type(count) is int and count >= 0 for count in left_out.values()):
+            raise BadRecord("`origin` has a `left_out` that does not count anything")
+        if block_tokens is not None:
+            self._block_tokens.add(fields.tokens({"block_tokens": block_tokens}, "block_tokens"))
+        self.left_out.update(left_out)
+        for name, value in origin.items():
+            values = self._said.setdefault("converted_from" if name == "source" else name, [])
+            values += [value] * (value not in values)
+
+    def merged(self) -> dict[str, object]:
+        """What all tables say; where they differ, all of it."""
+        return {name: values[0] if len(values) == 1 else "; ".join(map(str, values)) for name, values in self._said.items()}
+
+    def block_tokens(self) -> int | None:
+        """Tokens of a block. Raises TraceError when tables differ."""
+        if len(self._block_tokens) > 1:
+            raise TraceError(f"the tables have blocks of {' and '.join(map(str, sorted(self._block_tokens)))} tokens: read them apart")
+        return next(iter(self._block_tokens), None)
 
 
 def _given(row: dict, name: str) -> bool:
@@ -84,7 +128,8 @@ def _given(row: dict, name: str) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
-def _each_parquet_row(source: Source, file: Path, take: Callable[[int, dict], None]) -> dict:
+def _parquet_rows(file: Path, made: _Origins) -> Iterator[dict]:
+    """The rows of a Parquet file, after its metadata went to `made`. Raises TraceError."""
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -93,21 +138,26 @@ def _each_parquet_row(source: Source, file: Path, take: Callable[[int, dict], No
         missing = _COLUMNS - set(table.schema_arrow.names)
         if missing:
             raise TraceError(f"{file}: the column {sorted(missing)[0]!r} is missing")
-        for number, row in enumerate(_rows(table), 1):
-            try:
-                take(number, row)
-            except BadRecord as error:
-                source.bad(f"{file}, record {number}", error)
-        return json.loads((table.schema_arrow.metadata or {}).get(_METADATA, b"{}"))
+        said = (table.schema_arrow.metadata or {}).get(_METADATA)
+        if said is not None:
+            said = fields.of(_json(said), "a JSON object")
+            made.add(said.get("origin", {}), said.get("block_tokens"))
+        for batch in table.iter_batches(batch_size=4096):
+            yield from batch.to_pylist()
+    except BadRecord as error:
+        raise TraceError(f"{file}: its metadata {error}") from None
     except TraceError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise TraceError(f"{file}: unreadable Parquet ({reason(error)})") from None
 
 
-def _rows(table) -> Iterator[dict]:
-    for batch in table.iter_batches(batch_size=4096):
-        yield from batch.to_pylist()
+def _json(text: str | bytes) -> object:
+    """The value that a JSON text says; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _columns(workload: Workload) -> dict[str, np.ndarray]:
@@ -122,13 +172,14 @@ def _columns(workload: Workload) -> dict[str, np.ndarray]:
 
 
 def _write_csv(workload: Workload, path: Path) -> None:
-    columns = _columns(workload)
+    columns = {name: values.tolist() for name, values in _columns(workload).items()}
+    if workload.origin:
+        columns["origin"] = [json.dumps(dict(workload.origin), sort_keys=True), *[""] * (workload.turns - 1)]
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(columns)
     out.writerows(
-        ["" if isinstance(value, float) and math.isnan(value) else value for value in row]
-        for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+        ["" if isinstance(value, float) and math.isnan(value) else value for value in row] for row in zip(*columns.values(), strict=True)
     )
     path.write_text(text.getvalue(), encoding="utf-8")
 
@@ -144,3 +195,6 @@ def _write_parquet(workload: Workload, path: Path) -> None:
     meta = {"block_tokens": blocks.block_tokens if blocks else None, "origin": dict(workload.origin)}
     table = pyarrow.table(columns).replace_schema_metadata({_METADATA: json.dumps(meta, sort_keys=True).encode()})
     parquet.write_table(table, path)
+
+
+_WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}

@@ -7,13 +7,14 @@ answer really had comes with the next prompt. Sessions are found by longest pref
 import math
 from collections.abc import Callable
 
-from traces import clock, fields
+from traces import fields
 from traces.build import Requests
 from traces.source import BadRecord, Head, Source
 from traces.workload import Workload
 
 NAME = "lmcache"
 OFFERS = frozenset({"prompt lengths", "times", "block hashes"})
+TIME_UNIT = "s"
 EXAMPLE = """{"timestamp": 1760000000.5, "chunk_size": 256, "seq_len": 600, "shapes": [], "dtypes": [], "chunk_hashes": ["a1", "b2"]}
 {"timestamp": 1760000060.5, "chunk_size": 256, "seq_len": 900, "shapes": [], "dtypes": [], "chunk_hashes": ["a1", "b2", "c3"]}
 """
@@ -44,10 +45,8 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
 
     source.each_json(take)
     shared = requests.chain_by_prefix() if len(requests) else 0
-    workload = requests.workload(
+    return requests.workload(
         sessions_from="the longest prefix of chunk hashes",
         answers="not in the file, taken as one token: prefill and cache are measured, decoding is not",
         shared_prompt_tokens=shared,
     )
-    clock.check_unit(workload, "s")
-    return workload

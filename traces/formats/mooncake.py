@@ -7,13 +7,14 @@ and for later turns `delay` (ms after the end of the turn before) instead of a t
 import math
 from collections.abc import Callable
 
-from traces import clock, fields
+from traces import fields
 from traces.build import Requests
 from traces.source import BadRecord, Head, Source
 from traces.workload import Workload
 
 NAME = "mooncake"
 OFFERS = frozenset({"lengths", "times", "block hashes"})
+TIME_UNIT = "ms"
 EXAMPLE = """{"timestamp": 0, "input_length": 600, "output_length": 30, "hash_ids": [1, 2]}
 {"timestamp": 5000, "input_length": 700, "output_length": 500, "hash_ids": [1, 3]}
 """
@@ -27,9 +28,8 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
-    named = "session_id" in source.head().keys
-    hashed = "hash_ids" in source.head().keys
-    requests = Requests(BLOCK_TOKENS if hashed else None)
+    requests = Requests()
+    named, hashed = fields.Either("session_id"), fields.Either("hash_ids")
     sessions: dict[object, int] = {}
     latest = -math.inf
 
@@ -37,23 +37,32 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
         nonlocal latest
         fields.of(record, "a Mooncake record")
         prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length")
-        blocks = fields.blocks(record, "hash_ids", BLOCK_TOKENS, prompt) if hashed else ()
-        session = fields.label(record, "session_id") if named else number
-        arrival = gap = math.nan
-        if session in sessions and "delay" in record:
-            gap = fields.seconds(record, "delay", 1e-3)
-        elif "timestamp" in record or session not in sessions:
-            arrival = fields.seconds(record, "timestamp", 1e-3)
-            if not named and arrival < latest:
-                raise BadRecord(f"`timestamp` {record['timestamp']} is before the record above it: out of order")
-            latest = arrival
-        else:
-            raise BadRecord("has neither `timestamp` nor `delay`")
+        has_name, has_blocks = "session_id" in record, "hash_ids" in record
+        blocks = fields.blocks(record, "hash_ids", BLOCK_TOKENS, prompt) if has_blocks else ()
+        session = fields.label(record, "session_id") if has_name else number
+        arrival, gap = _times(record, session in sessions)
+        if not has_name and arrival < latest:
+            raise BadRecord(f"`timestamp` {record['timestamp']} is before the record above it: out of order")
+        named.check(has_name, number)
+        hashed.check(has_blocks, number)
         added = requests.add(number, prompt, output, arrival, gap, blocks, sessions.get(session))
         sessions[session] = requests.session_of(added)
+        latest = arrival
 
     source.each_json(take)
-    shared = 0 if named or not hashed else requests.chain_by_prefix()
-    workload = requests.workload(sessions_from="session_id" if named else "the longest prefix of block hashes", shared_prompt_tokens=shared)
-    clock.check_unit(workload, "ms")
-    return workload
+    requests.block_tokens = BLOCK_TOKENS if hashed.given else None
+    if named.given:
+        return requests.workload(sessions_from="session_id")
+    if not hashed.given:
+        return requests.workload(requests="each a session of its own: the log has neither session_id nor hash_ids")
+    shared = requests.chain_by_prefix()
+    return requests.workload(sessions_from="the longest prefix of block hashes", shared_prompt_tokens=shared)
+
+
+def _times(record: dict, resumes: bool) -> tuple[float, float]:
+    """(arrival, think time) in seconds; a turn that resumes a session may have one of them only."""
+    if resumes and "delay" in record:
+        return math.nan, fields.seconds(record, "delay", 1e-3)
+    if resumes and "timestamp" not in record:
+        raise BadRecord("has neither `timestamp` nor `delay`")
+    return fields.seconds(record, "timestamp", 1e-3), math.nan

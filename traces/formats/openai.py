@@ -47,13 +47,20 @@ def _text(message: dict, index: int) -> str:
     if isinstance(content, str):
         return content
     if content is None:
-        content = [{"text": _arguments(call)} for call in message.get("tool_calls") or []]
+        content = [{"text": _arguments(call)} for call in _calls(message, index)]
     if not isinstance(content, list):
         raise BadRecord(f"message {index}: `content` is neither text nor a list of parts")
     texts = [part.get("text") or "" if isinstance(part, dict) else None for part in content]
     if not all(isinstance(text, str) for text in texts):
         raise BadRecord(f"message {index}: a part of `content` is no object with text")
     return "\n".join(texts)
+
+
+def _calls(message: dict, index: int) -> list:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list | None):
+        raise BadRecord(f"message {index}: `tool_calls` is not a list")
+    return calls or []
 
 
 def _arguments(call: object) -> str:

@@ -10,12 +10,12 @@ Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 """int64: turns per session; prompt and output tokens per turn."""
 
 
-def draw_within(draw: Callable[[int], Drawn], sessions: int, max_turns: int, max_tokens: int, kind: str) -> Drawn:
-    """`sessions` sessions of at most `max_turns` turns and `max_tokens` tokens; others are left out and drawn anew.
+def draw_within(draw: Callable[[int], Drawn], sessions: int, max_turns: int, max_tokens: int, kind: str) -> tuple[Drawn, float]:
+    """`sessions` sessions of at most `max_turns` turns and `max_tokens` tokens, and the share of others, which were drawn anew.
 
     Raises TraceError when the limits leave out nearly everything.
     """
-    missing, parts = sessions, []
+    missing, parts, seen, kept = sessions, [], 0, 0
     while missing > 0:
         turns, prompt, output = draw(max(missing, 1000))
         starts = np.cumsum(turns) - turns
@@ -24,8 +24,9 @@ def draw_within(draw: Callable[[int], Drawn], sessions: int, max_turns: int, max
             raise TraceError(
                 f"fewer than 1 % of {kind} sessions are within {max_turns} turns and {max_tokens} tokens: raise the limits"
             )
+        seen, kept = seen + len(within), kept + int(within.sum())
         within &= np.cumsum(within) <= missing
         rows = np.repeat(within, turns)
         parts.append((turns[within], prompt[rows], output[rows]))
         missing -= int(within.sum())
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True)), 1 - kept / seen

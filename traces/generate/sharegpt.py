@@ -32,10 +32,10 @@ def generate(
 
     Raises TraceError when the limits leave out nearly everything.
     """
-    turns, prompt, output = draw_within(
+    (turns, prompt, output), redrawn = draw_within(
         lambda count: _draw(count, rng, length_correlation), sessions, max_turns, max_tokens, "ShareGPT"
     )
-    return untimed(np.repeat(np.arange(sessions), turns), prompt, output, source=SOURCE, tokens=TOKENS)
+    return untimed(np.repeat(np.arange(sessions), turns), prompt, output, source=SOURCE, tokens=TOKENS, redrawn_share=redrawn)
 
 
 def quantiles() -> dict[str, tables.Table]:

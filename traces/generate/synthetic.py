@@ -1,7 +1,8 @@
 """Sessions whose turns, prompts and answers each follow a distribution of one's own.
 
 Values are rounded to whole numbers, at least 1, so the mean of small ones differs from what the distribution states. Sessions of
-more than `max_turns` turns or `max_tokens` tokens are left out and drawn anew, which makes both shorter than their distributions say.
+more than `max_turns` turns or `max_tokens` tokens are left out and drawn anew, which makes both shorter than their distributions say; the
+origin has the share of them.
 
 Left out: any relation between a session's turns, prompts and answers, trends within a session, text.
 """
@@ -34,7 +35,7 @@ def generate(
         rows = int(drawn.sum())
         return drawn, _whole(prompt_tokens, rows, rng), _whole(output_tokens, rows, rng)
 
-    turns_drawn, prompt, output = draw_within(draw, sessions, max_turns, max_tokens, "synthetic")
+    (turns_drawn, prompt, output), redrawn = draw_within(draw, sessions, max_turns, max_tokens, "synthetic")
     settings = {"turns": turns, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
     return untimed(
         np.repeat(np.arange(sessions), turns_drawn),
@@ -42,6 +43,7 @@ def generate(
         output,
         source="generator synthetic",
         tokens="drawn, not counted",
+        redrawn_share=redrawn,
         distributions={name: law.model_dump(mode="json", exclude_none=True) for name, law in settings.items()},
     )
 

@@ -1,0 +1,61 @@
+"""What the origin of a workload means to somebody who reads a result, in sentences."""
+
+from collections.abc import Callable, Mapping
+
+_REDRAWN_SHARE = 0.05
+"""From here on sessions that were drawn anew show in the means."""
+
+
+def warnings(origin: Mapping[str, object]) -> list[str]:
+    """What makes figures less certain than they look, or leaves something out."""
+    return _sentences(origin, _WARNINGS)
+
+
+def notes(origin: Mapping[str, object]) -> list[str]:
+    """How the turns came to be: what was drawn, found or taken for something else; and the warnings."""
+    return _sentences(origin, _NOTES) + warnings(origin)
+
+
+def _sentences(origin: Mapping[str, object], words: Mapping[str, Callable[[object], str]]) -> list[str]:
+    said = [sentence(origin[key]) for key, sentence in words.items() if origin.get(key)]
+    return [text for text in said if text]
+
+
+def _tokens(label: object) -> str:
+    return "" if "estimated" in str(label) else f"token counts are {label}"
+
+
+def _estimate(label: object) -> str:
+    return "" if _tokens(label) else f"token counts are {label}; workload.tokenizer names a tokenizer.json"
+
+
+def _redrawn(share: object) -> str:
+    if not isinstance(share, float) or share < _REDRAWN_SHARE:
+        return ""
+    return (
+        f"{share:.0%} of the sessions drawn passed workload.max_turns or workload.max_tokens and were drawn anew:"
+        " turns and lengths are below what their distributions say"
+    )
+
+
+def _left_out(counts: object) -> str:
+    return "left out of the trace: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+
+
+_NOTES: Mapping[str, Callable[[object], str]] = {
+    "drawn": lambda what: f"not in the source, and drawn as the configuration says (workload.arrival, workload.think_time): {what}",
+    "think_times": lambda what: f"think times are {what}",
+    "answers": lambda what: f"answers are {what}",
+    "input_tokens": lambda what: f"input tokens are {what}",
+    "tokens": _tokens,
+    "sessions_from": lambda what: f"sessions are found by {what}",
+    "requests": lambda what: f"requests are {what}",
+    "shared_prompt_tokens": lambda count: f"most requests share their first {count} tokens, which a store of sessions cannot share",
+}
+_WARNINGS: Mapping[str, Callable[[object], str]] = {
+    "doubtful_times": lambda why: f"the times may be in another unit: {why}",
+    "tokens": _estimate,
+    "redrawn_share": _redrawn,
+    "left_out": _left_out,
+    "first_bad_record": lambda place: f"the first bad record: {place}",
+}
