@@ -7,11 +7,12 @@ from sim.policies.lazyheap import Key, LazyHeap
 
 
 class Ranked(Eviction):
-    """O(log n) per call. A session that was set aside is ranked again when it is restored, since it was in use until then."""
+    """O(log n) per call, amortised. A session that is set aside keeps its rank."""
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._order = LazyHeap()
+        self._aside: dict[int, Key] = {}
 
     @abstractmethod
     def rank(self, session: int) -> Key:
@@ -27,10 +28,11 @@ class Ranked(Eviction):
         self._order.discard(session)
 
     def set_aside(self, session: int) -> None:
+        self._aside[session] = self._order.key(session)
         self._order.discard(session)
 
     def restore(self, session: int) -> None:
-        self._order.push(session, self.rank(session))
+        self._order.push(session, self._aside.pop(session))
 
     def victim(self) -> int | None:
         return self._order.peek()

@@ -232,7 +232,6 @@ class SessionStore:
             self._released_s[session] = now
             self._expiry.append((now, session))
         self._pins[session] -= 1
-        pinned = self._pins[session]
         for tier, aside, new in self._orders:
             if tier.held[session]:
                 if session in new:
@@ -240,8 +239,6 @@ class SessionStore:
                     tier.eviction.insert(session)
                     continue
                 if session in aside:
-                    if pinned:
-                        continue
                     aside.remove(session)
                     tier.eviction.restore(session)
                 tier.eviction.use(session)

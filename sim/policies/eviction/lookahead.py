@@ -48,6 +48,11 @@ class LookAhead(Eviction):
         if self._awaited.pop(session, None) is None:
             del self._idle[session]
 
+    def restore(self, session: int) -> None:
+        self.insert(session)
+        if session in self._idle:
+            self._idle.move_to_end(session, last=False)
+
     def expect(self, session: int) -> None:
         self.remove(session)
         self.insert(session)

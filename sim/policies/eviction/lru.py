@@ -20,6 +20,10 @@ class Lru(Eviction):
     def remove(self, session: int) -> None:
         del self._order[session]
 
+    def restore(self, session: int) -> None:
+        self._order[session] = None
+        self._order.move_to_end(session, last=False)
+
     def victim(self) -> int | None:
         return next(iter(self._order), None)
 
