@@ -1,23 +1,35 @@
-"""Hardware, models and prices: from catalogue files to bytes, seconds and dollars. Knows nothing of traces or simulation."""
+"""Hardware, models and prices: from catalogue files to bytes, seconds and dollars. Knows nothing of traces or simulation.
 
-from hwmodels.catalogue import CatalogueError, load, names
-from hwmodels.node import host_bandwidth, ssd_bandwidth
-from hwmodels.schema import Gpu, Link, Model, Node, Prices, Ssd
-from hwmodels.steptime import StepTime, pipeline_s, roofline
+Public names are imported when they are first used (PEP 562), so that `hwmodels.strictyaml` needs PyYAML only: GPU boxes on which
+`python -m validate measure` runs may have no pydantic.
+"""
 
-__all__ = [
-    "CatalogueError",
-    "Gpu",
-    "Link",
-    "Model",
-    "Node",
-    "Prices",
-    "Ssd",
-    "StepTime",
-    "host_bandwidth",
-    "load",
-    "names",
-    "pipeline_s",
-    "roofline",
-    "ssd_bandwidth",
-]
+from importlib import import_module
+
+_HOMES = {
+    "Calibration": "calibration",
+    "CatalogueError": "catalogue",
+    "Gpu": "schema",
+    "Link": "schema",
+    "Model": "schema",
+    "Node": "schema",
+    "Prices": "schema",
+    "Ssd": "schema",
+    "StepTime": "steptime",
+    "host_bandwidth": "node",
+    "load": "catalogue",
+    "names": "catalogue",
+    "pipeline_s": "steptime",
+    "roofline": "steptime",
+    "ssd_bandwidth": "node",
+    "step_time": "steps",
+}
+"""Public name -> the module that defines it."""
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

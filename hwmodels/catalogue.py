@@ -1,7 +1,8 @@
-"""The catalogue: one YAML file per GPU, link, SSD class, node, model and price list, found by file name.
+"""The catalogue: one YAML file per GPU, link, SSD class, node, calibration, model and price list, found by file name.
 
 `load("node", "a100-80g-pcie4")` gives a validated, frozen entry; a path loads a file of the user's own, and `folder` adds a whole
-catalogue of the user's own: subfolders `gpu`, `link`, `ssd`, `node`, `models`, `prices` of YAML files, whose names must be new.
+catalogue of the user's own: subfolders `gpu`, `link`, `ssd`, `node`, `calibration`, `models`, `prices` of YAML files, whose names
+must be new.
 Errors name the file and the row, and an unknown name comes with the nearest known one.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hwmodels import hfconfig, strictyaml
+from hwmodels.calibration import Calibration
 from hwmodels.schema import Gpu, Link, Node, Prices, Ssd
 
 _ROOT = Path(__file__).parent
@@ -25,6 +27,7 @@ KINDS: dict[str, tuple[Callable[[dict], Any], Path]] = {
     "link": (Link.model_validate, _ROOT / "hardware" / "link"),
     "ssd": (Ssd.model_validate, _ROOT / "hardware" / "ssd"),
     "node": (Node.model_validate, _ROOT / "hardware" / "node"),
+    "calibration": (Calibration.model_validate, _ROOT / "hardware" / "calibration"),
     "model": (hfconfig.read, _ROOT / "models"),
     "prices": (Prices.model_validate, _ROOT / "prices"),
 }

@@ -30,6 +30,25 @@ from dataclasses import dataclass
 from hwmodels import kvsize
 from hwmodels.schema import DTYPE_BYTES, Gpu, Model, Node
 
+COEFFICIENTS = ("fixed", "per_token", "per_pair", "per_history", "per_context")
+"""Of a StepTime, each in seconds and in proportion to which its times are."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Where coefficients were fitted, each from the smallest to the largest value, and how far off they are there.
+
+    The errors are cross-validated: means of |predicted − measured| / measured over points that the fit had not seen.
+    """
+
+    new: tuple[int, int]
+    history: tuple[int, int]
+    batch: tuple[int, int]
+    context: tuple[int, int]
+    """Summed over the batch."""
+    prefill_error: float
+    decode_error: float
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -42,6 +61,8 @@ class StepTime:
     per_history: float
     per_context: float
     source: str = ""
+    measured: Measured | None = None
+    """None for a roofline, which holds everywhere alike."""
 
     def prefill(self, new: int, history: int = 0) -> float:
         """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
@@ -59,6 +80,22 @@ class StepTime:
         """
         step = self.fixed + self.per_token * batch + self.per_context * context
         return steps * step + self.per_context * batch * (0.5 * steps * (steps - 1))
+
+    def outside(self, **asked: int) -> list[str]:
+        """What of `new`, `history`, `batch` and `context` lies outside what was measured, in words; nothing for a roofline.
+
+        >>> fit = StepTime(2, 1e-3, 1e-5, 0, 0, 0, measured=Measured((16, 2048), (0, 2032), (1, 16), (64, 32768), 0.05, 0.04))
+        >>> fit.outside(new=4096, history=0)
+        ['new 4096 (measured: 16 to 2048)']
+        """
+        if self.measured is None:
+            return []
+        spans = {name: getattr(self.measured, name) for name in asked}
+        return [
+            f"{name} {asked[name]} (measured: {low} to {high})"
+            for name, (low, high) in spans.items()
+            if not low <= asked[name] <= high
+        ]
 
     def steps_until(self, batch: int, context: int, seconds: float) -> int:
         """Fewest decode steps that take at least `seconds`: the inverse of `decode`."""

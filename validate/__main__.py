@@ -1,31 +1,52 @@
-"""`python -m validate --list | NAME ...`: named checks, each printing quantity, source, published and simulated figures."""
+"""`python -m validate --list | NAME ... | COMMAND ...`: named checks, each printing quantity, source, published and simulated figures;
+and commands with arguments of their own (`python -m validate measure --help`)."""
 
 import argparse
+import ast
 import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
-from validate import bench, micro, paper, reading
+CHECKS = {
+    "micro": "validate.micro",
+    "paper": "validate.paper",
+    "bench": "validate.bench",
+    "reading": "validate.reading",
+    "policycost": "validate.policycost",
+    "truncation": "validate.kernels.truncation",
+}
+"""Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""
+COMMANDS = {"measure": "validate.measure.command", "fit": "validate.fit.command"}
+"""Name -> module with a `main(arguments)` that gives the exit code."""
 
-CHECKS = {"micro": micro, "paper": paper, "bench": bench, "reading": reading}
 
-
-def main() -> int:
-    """Runs the named checks, or lists them."""
+def main(argv: list[str]) -> int:
+    """Runs the named checks or a command, or lists them."""
+    if argv and argv[0] in COMMANDS:
+        return import_module(COMMANDS[argv[0]]).main(argv[1:])
     parser = argparse.ArgumentParser(prog="python -m validate", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="list the checks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CHECKS))
-    arguments = parser.parse_args()
+    parser.add_argument("--list", action="store_true", help="list checks and commands")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*CHECKS, *COMMANDS]))
+    arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.names if name not in CHECKS]
     if unknown:
-        print(f"validate: unknown check {unknown[0]!r}; known are {', '.join(CHECKS)}", file=sys.stderr)
+        print(f"validate: unknown check {unknown[0]!r}; known are {', '.join([*CHECKS, *COMMANDS])}", file=sys.stderr)
         return 2
     if arguments.list or not arguments.names:
-        for name, module in CHECKS.items():
-            print(f"{name:8} {module.__doc__.strip().splitlines()[0]}")
+        for name, module in (CHECKS | COMMANDS).items():
+            print(f"{name:10} {_about(module)}")
         return 0
     for name in arguments.names:
-        CHECKS[name].run()
+        import_module(CHECKS[name]).run()
     return 0
 
 
+def _about(module: str) -> str:
+    """First line of a module's docstring, read without running it."""
+    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

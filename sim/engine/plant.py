@@ -14,8 +14,8 @@ from hwmodels import (
     catalogue,
     host_bandwidth,
     kvsize,
-    roofline,
     ssd_bandwidth,
+    step_time,
 )
 from hwmodels.units import format_bytes, parse_bytes
 from sim.config import Config, ConfigError
@@ -66,6 +66,7 @@ def plant(config: Config) -> Plant:
         ssd = catalogue.load("ssd", node.ssd, config.catalogue)
         prices = catalogue.load("prices", config.prices, config.catalogue)
         _check_prices(config, gpu, prices)
+        steps = step_time(model, gpu, node, config.deployment.gpus, config.catalogue)
     except CatalogueError as error:
         raise ConfigError(str(error)) from None
     gpus, store = config.deployment.gpus, config.store
@@ -108,7 +109,7 @@ def plant(config: Config) -> Plant:
         gpu=gpu,
         ssd=ssd,
         prices=prices,
-        steps=roofline(model, gpu, node, gpus),
+        steps=steps,
         kv_bytes=kv_bytes,
         hbm_kv_bytes=hbm_kv_bytes,
         window=window,

@@ -188,10 +188,23 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
             " KV comes faster than the tier below takes it"
         )
+    unmeasured = _unmeasured(built, recorder)
+    if unmeasured:
+        found.append(f"step times are extrapolated beyond what was measured: {', '.join(unmeasured)}")
     for (upper, upper_size, _), (lower, lower_size, _) in zip(built.tiers, built.tiers[1:], strict=False):
         if lower_size < upper_size:
             found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
     return found + origin.warnings(workload.origin)
+
+
+def _unmeasured(built: Plant, recorder: Recorder) -> list[str]:
+    """What lies outside the range of the step times' measurements, in words: the largest of each kind, and the smallest prefill."""
+    columns = recorder.columns
+    history = columns["cached_tokens"]
+    new = columns["prompt_tokens"] + columns["history_tokens"] - history
+    _, _, _, running, hbm_bytes, *_ = map(max, zip(*recorder.series, strict=True))
+    largest = {"new": int(new.max()), "history": int(history.max()), "batch": running, "context": hbm_bytes // built.hbm_kv_bytes}
+    return built.steps.outside(new=int(new.min())) + built.steps.outside(**largest)
 
 
 def _ratio(part: float, whole: float) -> float:

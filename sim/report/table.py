@@ -137,8 +137,9 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
                 " sessions."
             )
         cost, other = summary["cost_usd"]["total"], baseline["cost_usd"]["total"]
+        dollars = f"{_saved(cost, other)} dollars, " if other else ""
         lines.append(
-            f"Against recomputation: {_saved(cost, other)} dollars, {_saved(gpu['busy_h'], baseline['gpu']['busy_h'])} GPU hours"
+            f"Against recomputation: {dollars}{_saved(gpu['busy_h'], baseline['gpu']['busy_h'])} GPU hours"
             " (GPUs are paid by the busy hour, storage by the clock)."
         )
     return lines

@@ -1,0 +1,69 @@
+"""Step times that were measured: a calibration belongs to the node of its name and holds coefficients of models that ran there.
+
+`python -m validate fit` writes them; `hwmodels.steps` looks them up.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hwmodels import kvsize
+from hwmodels.schema import Date, Model
+from hwmodels.steptime import COEFFICIENTS, Measured, StepTime
+
+_Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+_Span = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+_Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class FittedSteps(BaseModel):
+    """Coefficients of `hwmodels.steptime` for one model, in seconds, with the span and the error of what they were fitted to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    torch_dtype: str
+    layers: Annotated[int, Field(gt=0)]
+    decoder_parameters: Annotated[int, Field(gt=0)]
+    gpus: Annotated[int, Field(gt=0)]
+    fixed: _Seconds
+    per_token: _Seconds
+    per_pair: _Seconds
+    per_history: _Seconds
+    per_context: _Seconds
+    new: _Span
+    history: _Span
+    batch: _Span
+    context: _Span
+    prefill_error: _Error
+    decode_error: _Error
+
+    def is_for(self, model: Model, gpus: int) -> bool:
+        """Whether these are the steps of that very model: name, dtype and size."""
+        own = (self.model, self.torch_dtype, self.layers, self.decoder_parameters, self.gpus)
+        return own == (model.name, model.torch_dtype, model.num_hidden_layers, kvsize.decoder_parameters(model), gpus)
+
+    def step_time(self, source: str) -> StepTime:
+        """The StepTime that they describe."""
+        return StepTime(
+            layers=self.layers,
+            **{name: getattr(self, name) for name in COEFFICIENTS},
+            source=source,
+            measured=Measured(
+                **{span: tuple(getattr(self, span)) for span in ("new", "history", "batch", "context")},
+                prefill_error=self.prefill_error,
+                decode_error=self.decode_error,
+            ),
+        )
+
+
+class Calibration(BaseModel):
+    """What was measured on one node."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str = ""
+    date: Date
+    source: str
+    steps: list[FittedSteps]
