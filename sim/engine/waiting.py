@@ -80,7 +80,7 @@ class WaitingRoom:
         self._turn_of.pop(session, None)
         self.queue.pop()
         if until < math.inf:
-            self._clock.at(until, ARRIVAL, self._patience_ends, session)
+            self._clock.at(until, ARRIVAL, self._patience_ends, turn)
         return True
 
     def take(self, now: float) -> None:
@@ -117,7 +117,10 @@ class WaitingRoom:
         return bool(self._held) and self.release(min(self._held, key=self._held.__getitem__))
 
     def _patience_ends(self, timer: Timer) -> None:
-        if self.release(timer.payload):
+        session = self._session_of[timer.payload]
+        _, turn = self._held.get(session, (0.0, None))
+        if turn == timer.payload:
+            self.release(session)
             self._wake(self._clock.now)
 
     @property
