@@ -32,7 +32,7 @@ class View(ABC):
 
     @abstractmethod
     def now_s(self) -> float:
-        """Simulated time; in a replay without a clock, the number of the access."""
+        """Simulated time; in a replay, the time of the access."""
 
     @abstractmethod
     def position(self, session: int) -> float | None:

@@ -10,7 +10,7 @@ window. Source: CachedAttention (USENIX ATC 2024).
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def _reuse(config: Config, built: Plant, workload: Workload, tpot_s: float) -> t
     seen = accesses(workload, built.kv_bytes, built.window, workload.output_tokens * tpot_s)
     for replica in range(replicas):
         mine = seen.session % replicas == replica
-        part = replace(seen, **{name: getattr(seen, name)[mine] for name in ("session", "time_s", "gap_s", "history", "size")})
+        part = seen.those(mine)
         distance = stack_distances(part)
         measured = (distance >= 0) & (np.flatnonzero(mine) >= config.warmup_turns)
         distances.append(distance[measured])

@@ -7,12 +7,21 @@ words of their own; every other path works as well, in its own unit and without 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sim.engine.plant import plant
 from sim.engine.run import Result
+from sim.replay.bound import best_possible
 
 
 def measure(result: Result) -> dict[str, float]:
-    """Every number of the run's summary, flat; what has no value (null) is left out."""
-    return dict(_flat({key: value for key, value in result.summary.items() if key not in ("provenance", "warnings")}))
+    """Every number of the run's summary, flat, and the most that any eviction policy could have hit in the run's own order of turns
+    (`bound.resumed`, `bound.tokens`); what has no value (null) is left out."""
+    found = dict(_flat({key: value for key, value in result.summary.items() if key not in ("provenance", "warnings")}))
+    built, config = plant(result.config), result.config
+    if built.tiers:
+        capacity = sum(size for _, size, _ in built.tiers)
+        bound = best_possible(result.columns, capacity, built.kv_bytes, config.warmup_turns, config.deployment.replicas)
+        found |= {f"bound.{key}": value for key, value in bound.items()}
+    return found
 
 
 def _flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -73,6 +82,7 @@ _METRICS = {
         )
     },
     "bound.resumed": Metric("bound of the hit rate (resumed)", "%", 100, 0, "points"),
+    "bound.tokens": Metric("bound of the hit rate (tokens)", "%", 100, 0, "points"),
     "prefill_tokens_per_s": Metric("prefill throughput", "tok/s", 1, 1),
     "output_tokens_per_s": Metric("output throughput", "tok/s", 1, 1),
     "goodput_per_s": Metric("goodput", "turns/s", 1, 1),

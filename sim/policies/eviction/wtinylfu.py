@@ -41,7 +41,10 @@ class WTinyLfu(Segmented):
         self._seen.add(session)
         segment = self._segment[session]
         self._put(session, self._window if segment is self._window else self._protected)
-        while self._protected.bytes > self._protected_limit and (oldest := self._protected.first()) != session:
+        while self._protected.bytes > self._protected_limit:
+            oldest = self._protected.first()
+            if oldest is None or oldest == session:
+                return
             self._put(oldest, self._probation)
 
     def remove(self, session: int) -> None:
