@@ -32,14 +32,15 @@ SCHEDULING = registry.policies("scheduling")
 
 
 class StillView(View):
-    """A tier without a store: sizes, places and times are arithmetic of the session and of what was said."""
+    """A tier without a store: sizes, places and times are arithmetic of the session and of what was said. Knows only who is in it."""
 
     capacity, is_last = 1000, True
 
-    def __init__(self):
-        self.positions, self.time = {}, 0
+    def __init__(self, inside=None):
+        self.positions, self.time, self.inside = {}, 0, inside
 
     def size(self, session):
+        assert self.inside is None or session in self.inside, "a policy asks about sessions in its tier only"
         return 10 + 7 * session
 
     def now_s(self):
@@ -63,11 +64,13 @@ class StillView(View):
 
 def check_eviction_contract(make, calls):
     """Drives a policy with (operation, session) pairs that keep the protocol; its victim is always one of the order."""
-    view = StillView()
-    policy, order, aside = make(view), set(), set()
+    order, aside = set(), set()
+    view = StillView(inside=set())
+    policy = make(view)
     for operation, session in calls:
         view.time += 1
         if operation == "insert" and session not in order | aside:
+            view.inside.add(session)
             policy.insert(session)
             order.add(session)
         elif operation == "use" and session in order:
@@ -79,6 +82,7 @@ def check_eviction_contract(make, calls):
                 policy.expect(session)
         elif operation == "remove" and session in order:
             policy.remove(session)
+            view.inside.remove(session)
             order.remove(session)
         elif operation == "set aside" and policy.victim() is not None:
             victim = policy.victim()
@@ -131,9 +135,30 @@ class _KeepsTheRemoved(Fifo):
         pass
 
 
-@pytest.mark.parametrize("mutant", [_ReturnsAStranger, _ForgetsAKey, _KeepsTheRemoved])
+class _IgnoresPins(Lru):
+    def set_aside(self, session):
+        pass
+
+
+class _AsksForAnothersSize(Lru):
+    def use(self, session):
+        self.view.size(session + 1)
+        super().use(session)
+
+
+class _GoesOnWhenAskedForAVictim(Lru):
+    def victim(self):
+        victim = super().victim()
+        if victim is not None:
+            self._order.move_to_end(victim)
+        return victim
+
+
+@pytest.mark.parametrize(
+    "mutant", [_ReturnsAStranger, _ForgetsAKey, _KeepsTheRemoved, _IgnoresPins, _AsksForAnothersSize, _GoesOnWhenAskedForAVictim]
+)
 def test_the_contract_kills_mutants(mutant):
-    calls = [("insert", 1), ("insert", 2), ("use", 1), ("remove", 2), ("use", 1), ("remove", 1), ("insert", 3)]
+    calls = [("insert", 1), ("insert", 2), ("set aside", 0), ("use", 2), ("restore", 1), ("remove", 2), ("use", 1), ("remove", 1)]
     with pytest.raises((AssertionError, KeyError)):
         check_eviction_contract(mutant, calls)
 
@@ -195,17 +220,57 @@ def test_lazy_heap_is_a_heap(calls):
 # --- prefetch and scheduling ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PREFETCH)
-def test_prefetch_contract(name):
-    policy, queue = PREFETCH[name](), Fcfs(None)
-    positions = [queue.push(turn) for turn in range(5)]
-    for session, position in enumerate(positions):
-        policy.want(session, position)
-    named = policy.next(queue, 100.0)
-    assert named in (None, 0, 1, 2, 3, 4) and policy.next(queue, 100.0) == named
+def check_prefetch_contract(make, calls):
+    """Drives a prefetcher; whom it names is always wanted, asking changes nothing, and a session that was dropped is forgotten."""
+    policy, queue, wanted = make(), Fcfs(None), set()
+    positions = [queue.push(turn) for turn in range(6)]
+    for call, session in calls:
+        if call == "want":
+            policy.want(session, positions[session])
+            wanted.add(session)
+        elif call == "announce" and policy.LEAD_S:
+            policy.want(session, None)
+            wanted.add(session)
+        elif call == "drop":
+            policy.drop(session)
+            wanted.discard(session)
+        named = policy.next(queue, 100.0)
+        assert named is None or named in wanted, "whom it names is wanted"
+        assert policy.next(queue, 100.0) == named, "asking changes nothing"
     for session in range(6):
         policy.drop(session)
     assert policy.next(queue, 100.0) is None
+    assert 0 <= policy.patience_s(10) <= policy.patience_s(1000)
+
+
+@pytest.mark.parametrize("name", PREFETCH)
+@given(st.lists(st.tuples(st.sampled_from(["want", "announce", "drop"]), st.integers(0, 5)), max_size=40))
+def test_prefetch_contract(name, calls):
+    check_prefetch_contract(PREFETCH[name], calls)
+
+
+class _FetchesAStranger(LookAheadFetch):
+    def next(self, queue, room):
+        return 5
+
+
+class _NeverForgets(LookAheadFetch):
+    def drop(self, session):
+        pass
+
+
+class _GoesOnWhenAsked(LookAheadFetch):
+    def next(self, queue, room):
+        session = super().next(queue, room)
+        if session is not None:
+            self.drop(session)
+        return session
+
+
+@pytest.mark.parametrize("mutant", [_FetchesAStranger, _NeverForgets, _GoesOnWhenAsked])
+def test_the_prefetch_contract_kills_mutants(mutant):
+    with pytest.raises(AssertionError):
+        check_prefetch_contract(mutant, [("want", 1), ("want", 2), ("drop", 1), ("drop", 2)])
 
 
 def test_look_ahead_fetches_the_soonest_within_its_window():
@@ -449,6 +514,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.waiting, self.running = set(), set()
         self.demoting, self.fetching = {}, None
         self.partial = write != "back"
+        self.in_use = {}
         self.now = 0.0
 
     def later(self):
@@ -478,7 +544,7 @@ class StoreMachine(RuleBasedStateMachine):
         home, size = self.store.lookup(session)
         assert size in (0, self.known[session]) or self.partial, "a hit is exactly what was saved"
         assert size <= self.known[session]
-        self.known[session] = size
+        self.known[session] = self.in_use[session] = size
         if size:
             self.store.load(session, size, now)
 
@@ -493,6 +559,7 @@ class StoreMachine(RuleBasedStateMachine):
         if total > held and self.store.save(session, total, now):
             self.known[session] = total
         self.store.release(session, now)
+        del self.in_use[session]
 
     @rule()
     def start_moves(self):
@@ -533,6 +600,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert held > 0
             for below in self.store.tiers[home + 1 :]:
                 assert below.held[session] <= held, "a copy below is a prefix"
+        for session, size in self.in_use.items():
+            assert self.store.lookup(session)[1] >= size, "nobody evicts what a running turn uses"
         target = self.store.fetch_target
         if target is not None:
             held = self.store.tiers[target].held
