@@ -15,9 +15,16 @@ CHECKS = {
     "reading": "validate.reading",
     "policycost": "validate.policycost",
     "truncation": "validate.kernels.truncation",
+    "reference": "validate.agreement",
+    "oracles": "validate.oracles",
 }
 """Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""
-COMMANDS = {"measure": "validate.measure.command", "fit": "validate.fit.command"}
+COMMANDS = {
+    "measure": "validate.measure.command",
+    "fit": "validate.fit.command",
+    "serve": "validate.engine.command",
+    "fidelity": "validate.fidelity.command",
+}
 """Name -> module with a `main(arguments)` that gives the exit code."""
 
 

@@ -310,6 +310,8 @@ class Replica:
             else:
                 store.truncate(session, (kept - history) * self._kv, now)
         tier, size = store.lookup(session)
+        if not size and self._fetching is not None and self._fetching.session == session:
+            self._fetching = self._fetching._replace(session=None)  # what comes is of no use any more
         if self._guard is not None:
             self._guard.found(session, kept - history, self._embedded, size // self._kv)
         if not self._loads_late:
@@ -490,9 +492,10 @@ class Replica:
             self._next_end = then
             if source < 0:
                 self._fetching = None
-                self.store.finish_fetch(fetching, first)
-                self._ready[fetching.session] = first
-                self.waiting.release(fetching.session)
+                if fetching.session is not None:
+                    self.store.finish_fetch(fetching, first)
+                    self._ready[fetching.session] = first
+                    self.waiting.release(fetching.session)
             else:
                 move, self._demoting[source] = self._demoting[source], None
                 self.store.finish_demotion(move, first)

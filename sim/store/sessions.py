@@ -33,7 +33,8 @@ from sim.store.view import Knowledge, TierView
 class Move(NamedTuple):
     """KV on its way from one tier to another."""
 
-    session: int
+    session: int | None
+    """None when it has become useless on its way."""
     source: int
     target: int
     size: int
@@ -215,7 +216,7 @@ class SessionStore:
         missing = size - self.tiers[0].held[session]
         if not self._room(0, missing, now):
             self.skipped_saves += 1
-            self._raise_reserve(0, missing)
+            self._raise_reserve(0, min(missing, self.tiers[0].capacity // 2))
             self._cut_above(session, now)
             return 0
         self._add(0, session, missing, now)
@@ -401,6 +402,9 @@ class SessionStore:
         tier = self.tiers[index]
         is_new = size and not tier.held[session]
         tier.add(session, size, now)
+        if index == self.fetch_target and session in self._claimed:
+            self._claimed[session] += size
+            self._claimed_bytes += size
         if is_new and for_turn:
             self._new[index].add(session)
         elif is_new:

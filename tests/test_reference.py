@@ -1,0 +1,98 @@
+"""The engine against the plain reference, the oracles that are exact, and that both would notice."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sim.policies.eviction.lru import Lru
+from validate import agreement, reference
+from validate.oracles import caches, pipeline, queues
+from validate.verdict import Finding, averaged, fail
+
+SEEDS = range(30)
+
+
+def agreed(family: str) -> Counter:
+    """What happened in cases of a family, in all of which engine and reference agreed."""
+    happened = Counter()
+    for seed in SEEDS:
+        found, seen = agreement.compare(*agreement.case(family, seed))
+        assert not found, f"{family}, seed {seed}"
+        happened += seen
+    return happened
+
+
+@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if "prefetching" not in family])
+def test_engine_and_reference_agree_event_by_event(family):
+    happened = agreed(family)
+    assert happened["truncations"]
+    assert bool(happened["evictions"]) == (family != "no store")
+    assert bool(happened["demotions"]) == (family == "DRAM and SSD")
+
+
+def test_engine_and_reference_agree_with_prefetching():
+    happened = agreed("DRAM and SSD, prefetching")
+    assert min(happened[what] for what in ("fetches", "loads of what was being fetched", "loads from SSD", "skipped saves", "partial preloads"))
+
+
+def test_another_order_of_eviction_is_noticed(monkeypatch):
+    monkeypatch.setattr(Lru, "use", lambda self, session: None)
+    cases = [agreement.case("DRAM", seed) for seed in SEEDS]
+    assert any(agreement.compare(*one)[0] for one in cases if one[0].store.eviction == "lru")
+
+
+def test_a_little_time_is_noticed(monkeypatch):
+    loaded, table = agreement.case("DRAM and SSD", 1)
+    late = reference.Reference.admit
+    monkeypatch.setattr(reference.Reference, "admit", lambda self, turn, now: late(self, turn, now) * (1 + 1e-6))
+    assert "first_token_s" in "".join(agreement.compare(loaded, table)[0])
+
+
+def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_means():
+    tree = ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert {module for module in imported if module.split(".")[0] in ("sim", "hwmodels", "traces", "simpy", "heapq")} == {
+        "sim.config",
+        "sim.engine.plant",
+        "traces",
+    }
+
+
+@pytest.mark.parametrize("figures", [queues.recursions, caches.orders, pipeline.figures], ids=["recursions", "orders", "pipeline"])
+def test_exact_oracles_hold(figures):
+    assert not [finding for finding in figures() if not finding.holds]
+
+
+def test_kiefer_wolfowitz_by_hand():
+    starts = queues.kiefer_wolfowitz(np.array([0.0, 1.0, 2.0, 3.0]), np.array([5.0, 5.0, 1.0, 1.0]), 2)
+    assert starts.tolist() == [0, 1, 5, 6]
+
+
+def test_formulas_where_the_answer_is_plain():
+    even = np.full(5, 0.2)
+    for formula in (caches.king, caches.gelenbe):
+        assert formula(even, 3) == pytest.approx(3 / 5)
+        assert formula(caches.FEW, len(caches.FEW)) == pytest.approx(1)
+        assert formula(caches.FEW, 1) == pytest.approx(caches.FEW @ caches.FEW)
+    assert caches.king(caches.FEW, 3) > caches.gelenbe(caches.FEW, 3)
+    assert caches.most_hits(np.array([0, 1, 2, 0, 1, 2]), 2) == 2
+    assert caches.lru_distance(np.array([0, 1, 0, 0, 1])) == [-1, -1, 2, 1, 2]
+
+
+def test_service_laws_have_the_mean_that_they_say():
+    for law in queues._laws(service := np.linspace(0.02, 80, queues.LONGEST)).values():
+        assert law.sum() == pytest.approx(1) and law @ service == pytest.approx(queues.MEAN_S, rel=0.01)
+
+
+def test_a_finding_holds_within_its_interval_only():
+    assert Finding("", 1.0, "", 1.1, 0.2).holds and not Finding("", 1.0, "", 1.3, 0.2).holds
+    assert Finding("", 0, "", 0, 0).holds and not Finding("", 0, "", 1, 0).holds
+    one, three = averaged("", 0, "", [1, 2, 3]), averaged("", 0, "", [1, 2, 3], figures=3)
+    assert one.margin == pytest.approx(4.303 / 3**0.5, rel=1e-3) and three.margin > one.margin
+    fail([])
+    with pytest.raises(SystemExit, match="mean wait"):
+        fail(["mean wait"])

@@ -1,0 +1,118 @@
+"""The engine against a second, plain simulator (`validate/reference.py`), event by event, on random small cases; half a minute.
+
+Times must agree to 1e-9 of themselves, which is what is left of rounding; tokens, tiers, bytes and skipped saves must be the same. The cases are
+small and tight: a few sessions whose KV does not fit, so that in hundreds of them everything happens that can; the second table counts it.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from sim import config
+from sim.config import Config
+from sim.engine.plant import plant
+from sim.engine.run import Result, simulate
+from sim.rng import stream
+from traces import Workload
+from traces.workload import untimed
+from validate.reference import Reference
+from validate.show import show
+from validate.verdict import Finding, fail, report
+
+CASES = 200
+TOLERANCE = 1e-9
+NAMED = 10
+"""Cases that differ are named up to this number."""
+FAMILIES = {
+    "no store": ("store.dram=0GB", "store.ssd=0GB"),
+    "DRAM": ("store.dram={dram}B", "store.ssd=0GB"),
+    "SSD": ("store.dram=0GB", "store.ssd={ssd}B"),
+    "DRAM and SSD": ("store.dram={dram}B", "store.ssd={ssd}B", "store.prefetch=none"),
+    "DRAM and SSD, prefetching": ("store.dram={dram}B", "store.ssd={ssd}B", "store.prefetch=lookahead"),
+}
+TIMES = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
+COUNTS = ("history_tokens", "cached_tokens", "tier", "overflow")
+WIRES = {"host_to_device": "h2d", "device_to_host": "d2h", "ssd_read": "ssd_read", "ssd_write": "ssd_write"}
+
+
+def case(family: str, seed: int) -> tuple[Config, Workload]:
+    """A random configuration and workload: LLaMA-2-13B with a short window, a few sessions, and tiers that hold one to six or twelve of them."""
+    rng = stream(seed, "agreement")
+    window = int(rng.integers(60, 1500 if rng.random() < 0.5 else 400))
+    largest = window * 819_200
+    sizes = {"dram": int(largest * rng.uniform(1.02, 6)), "ssd": int(largest * rng.uniform(1.02, 12))}
+    loaded = config.load(
+        None,
+        [
+            *(setting.format(**sizes) for setting in FAMILIES[family]),
+            f"deployment.window_tokens={window}",
+            f"deployment.max_batch={rng.integers(1, 9)}",
+            f"deployment.hbm_utilization={rng.choice([0.177, 0.18, 0.2, 0.9])}",
+            f"deployment.truncation_ratio={rng.choice([0.3, 0.5, 1.0])}",
+            f"store.eviction={rng.choice(['lru', 'fifo', 'lookahead'])}",
+            f"store.host_buffer={rng.choice([0.0, 0.1, 0.3])}",
+            f"store.read_buffer_layers={rng.choice([0, 3, 15, 40])}",
+            f"store.write_buffer={rng.choice(['0GB', '50MB', '1GB'])}",
+            f"store.piece={rng.choice(['1MiB', '8MiB', '64MiB'])}",
+        ],
+    )
+    return loaded, _workload(rng, window)
+
+
+def _workload(rng: np.random.Generator, window: int) -> Workload:
+    """Up to 24 sessions of up to 11 turns, open or closed loop, with or without think times; times coincide in half of the cases."""
+    turns = rng.integers(1, 12, rng.integers(3, 25))
+    total, span_s = int(turns.sum()), rng.choice([0.2, 1.0, 5.0])
+    prompt = rng.integers(1, max(2, window // rng.choice([2, 3, 8])), total)
+    output = rng.integers(1, rng.choice([2, 10, 60]), total)
+    table = untimed(np.repeat(np.arange(len(turns)), turns), prompt, output)
+    starts = np.round(np.sort(rng.uniform(0, span_s, len(turns))), rng.choice([1, 6]))
+    if rng.random() < 0.3:
+        gaps = np.round(rng.exponential(span_s / 4, total), 1)
+        since = np.cumsum(np.where(table.is_first, 0.0, gaps))
+        arrivals = (starts - since[table.first_turn[:-1]])[table.session] + since
+        return replace(table, arrival_s=np.round(arrivals, 6), open_loop=True)
+    return table.with_times(starts, rng.choice([0.0, 0.1, 0.5]) * rng.exponential(1, total))
+
+
+def differences(fast: Result, slow: Reference) -> list[str]:
+    """What the engine and the reference do not agree on, in words."""
+    found = []
+    for name in (*TIMES, *COUNTS):
+        ours, theirs = fast.columns[name], np.array([getattr(turn, name) for turn in slow.turns])
+        close = np.isclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE) if name in TIMES else ours == theirs
+        if not close.all():
+            turn = int(np.argmin(close))
+            found.append(f"{name} of {np.sum(~close)} turns, the first is row {turn}: engine {ours[turn]}, reference {theirs[turn]}")
+    totals = [(f"bytes written to {tier.name}", fast.summary["tiers"][tier.name]["written_bytes"], tier.written) for tier in slow.tiers]
+    totals += [(f"bytes over {name}", fast.summary["links"][name]["bytes"], getattr(slow, wire).bytes) for name, wire in WIRES.items()]
+    totals.append(("skipped saves", fast.summary["skipped_saves"], slow.seen["skipped saves"]))
+    return found + [f"{name}: engine {ours}, reference {theirs}" for name, ours, theirs in totals if ours != theirs]
+
+
+def compare(loaded: Config, table: Workload) -> tuple[list[str], Counter]:
+    """(differences, what the case exercised)."""
+    slow = Reference(loaded, plant(loaded), table).run()
+    slow.seen["turns"] = table.turns
+    slow.seen["truncations"] = sum(turn.overflow for turn in slow.turns)
+    return differences(simulate(loaded, table), slow), slow.seen
+
+
+def run() -> None:
+    """Prints both tables; fails when a case differs, and names it."""
+    findings, failures, seen = [], [], {}
+    for family in FAMILIES:
+        seen[family], different = Counter(), 0
+        for seed in range(CASES):
+            found, happened = compare(*case(family, seed))
+            seen[family].update(happened)
+            if found:
+                different += 1
+                failures.append(f"{family}, seed {seed}: {found[0]}")
+        findings.append(Finding(f"{family}: cases that differ, of {CASES}", 0, "reference.py", different, 0))
+    report("Engine against reference", findings)
+    happenings = sorted(set().union(*seen.values()))
+    rows = [[what, *(f"{seen[family][what]:,}" for family in FAMILIES)] for what in happenings]
+    show("What happened in these cases", ["", *FAMILIES], rows)
+    fail(failures[:NAMED] + [f"and {len(failures) - NAMED} more"] * (len(failures) > NAMED))

@@ -1,0 +1,390 @@
+"""A second simulator, slow and plain: one replica, one decode step at a time, scanning queue and store for every decision.
+
+It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies: no
+event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Plant`) is common to
+both. `python -m validate reference` compares the two, event by event, on random small cases.
+
+It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`, `lookahead`;
+layer-wise pre-loading, asynchronous saving, write-back of deltas, truncation with decoupled positions. What the specification leaves open:
+
+- *Equal times.* Moves end first (the fetch before the demotion), then turns arrive (in the order in which that became known; a session becomes
+  known when the one before it comes), then the GPU's step ends. Turns that end in one step end in the order of the workload. A turn whose
+  time has come when its predecessor ends joins the queue within that step.
+- *Moves start*, the fetch first and one of each at a time, when a move ends; when a turn joins the queue and nothing is being fetched; and
+  after a step, when a turn was admitted or has ended since the last one.
+- *A fetch* is of the foremost of the first L_pw = C_mem / S_kv waiting jobs whose KV is on SSD, if there is room. C_mem is DRAM less its reserve less
+  what running sessions hold there; S_kv is the mean of all sizes offered for saving. What is fetched for waiting jobs stays within C_mem.
+  A fetch whose KV becomes void on the way goes on, for nobody.
+- *Room* for a save, a fetch or KV that was loaded from SSD is free, or is given up at once from the head of the order: in DRAM by sessions of which
+  SSD has all, in the last tier by any. It ends at the first that cannot; those before it have left. For a fetch, and for a demotion that only a
+  fetch asks for, it also ends at a session whose job comes sooner than the one fetched for.
+- *A demotion* is due when less than the reserve is free, or less than a fetch waits for. Where SSD cannot make room, the session is lost.
+- *A save without room* is skipped, and the reserve grows to what was missing, up to half of the tier.
+- *Order.* A session is used when its turn ends, in each tier that holds some of it, and in SSD when it is demoted and nothing of it was there. It
+  came to a tier at the first of these. What moves, runs, or was fetched for a waiting job does not leave.
+- *Links* take their latency once per transfer, and per layer for a load. KV that a job must have from SSD waits for the piece of a fetch that is
+  under way, and delays the rest of it; it takes the slower link's time per layer, and the faster one's for one layer more. KV that is being
+  fetched when its job starts comes in even layers until the fetch ends.
+- *Saving* starts when the job is admitted and ends a token's transfer after its last step at the earliest. The GPU then stalls until the write
+  buffer can hold what is left of all saves.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from sim.config import Config
+from sim.engine.plant import Plant
+from traces import Workload
+
+NOBODY = -1
+
+
+@dataclass(eq=False)
+class Turn:
+    """What comes, and what becomes of it, under the names of `Result.columns`."""
+
+    session: int
+    prompt: int
+    output: int
+    arrival_s: float
+    gap_s: float
+    following: "Turn | None" = None
+    admitted_s: float = math.nan
+    first_token_s: float = math.nan
+    done_s: float = math.nan
+    stall_s: float = 0.0
+    history_tokens: int = 0
+    cached_tokens: int = 0
+    tier: int = -1
+    overflow: bool = False
+    context: int = 0
+    """Tokens so far, `left` those of the answer to come."""
+    left: int = 0
+
+
+class Tier:
+    """Bytes by session, and the stamps that they leave by: of their last use, or of when they came."""
+
+    def __init__(self, name: str, capacity: int, reserve: int) -> None:
+        self.name, self.capacity, self.reserve = name, capacity, reserve
+        self.held, self.stamp, self.written = Counter(), Counter(), 0
+
+    def free(self) -> int:
+        return self.capacity - sum(self.held.values())
+
+    def put(self, session: int, size: int) -> None:
+        self.held[session] += size
+        self.written += size
+
+    def cut(self, session: int, size: int) -> None:
+        self.held[session] = max(0, self.held[session] - size)
+        if not self.held[session]:
+            del self.held[session], self.stamp[session]
+
+
+class Wire:
+    """One direction of a link: transfers that jobs wait for, one after the other, and a slow one in between."""
+
+    def __init__(self, bandwidth: float, latency_s: float, piece: int) -> None:
+        self.bandwidth, self.latency_s, self.piece_s = bandwidth, latency_s, piece / bandwidth
+        self.free_s = self.slow_start_s = self.slow_end_s = 0.0
+        self.bytes = 0
+
+    def start_s(self, ready_s: float) -> float:
+        start = max(ready_s, self.free_s)
+        if self.free_s < start < self.slow_end_s:
+            boundary = self.slow_start_s
+            while boundary < start:
+                boundary += self.piece_s
+            start = min(boundary, self.slow_end_s)
+        return start
+
+    def send(self, ready_s: float, size: int) -> float:
+        start, seconds = self.start_s(ready_s), self.latency_s + size / self.bandwidth
+        if start < self.slow_end_s:
+            self.slow_start_s += seconds
+            self.slow_end_s += seconds
+        self.free_s = start + seconds
+        self.bytes += size
+        return self.free_s
+
+    def send_slowly(self, now: float, size: int) -> None:
+        self.slow_start_s = max(now, self.free_s)
+        self.slow_end_s = self.slow_start_s + self.latency_s + size / self.bandwidth
+        self.bytes += size
+
+
+class Reference:
+    """One run. `turns` has the results; `seen` counts what happened, so that it can be shown that it did."""
+
+    def __init__(self, config: Config, plant: Plant, table: Workload) -> None:
+        self.config, self.plant, self.steps, self.open_loop = config, plant, plant.steps, table.open_loop
+        columns = (table.session, table.prompt_tokens, table.output_tokens, table.arrival_s, table.gap_s)
+        self.turns = [Turn(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        for turn, following in zip(self.turns, self.turns[1:], strict=False):
+            turn.following = following if following.session == turn.session else None
+        firsts = [turn for turn, first in zip(self.turns, table.is_first, strict=True) if first]
+        self.firsts = sorted(firsts, key=lambda turn: turn.arrival_s)
+        self.coming = [self.firsts.pop(0)]  # known, but not yet here
+        self.queue: list[Turn] = []
+        self.batch: list[Turn] = []  # the last one may be in its prefill
+        self.context, self.ready_s = Counter(), Counter()  # per session: tokens of history; when its KV is complete where it is
+        self.tiers = [Tier(*tier) for tier in plant.tiers]
+        self.home: dict[int, Tier] = {}  # per session: where its newest KV is
+        self.h2d = Wire(plant.host_to_device_bytes_per_s, plant.host_link_latency_s, plant.piece)
+        self.d2h = Wire(plant.device_to_host_bytes_per_s, plant.host_link_latency_s, plant.piece)
+        self.ssd_read = Wire(plant.ssd_read_bytes_per_s, plant.ssd_latency_s, plant.piece)
+        self.ssd_write = Wire(plant.ssd_write_bytes_per_s, plant.ssd_latency_s, plant.piece)
+        self.fetching = self.demoting = self.starved = None  # a session each; `starved` waits for room to be fetched to
+        self.fetched: list[int] = []  # sessions with KV that came, or comes, for a job that waits
+        self.offered: list[int] = []  # bytes of each save, done or skipped
+        self.doing, self.step_end_s, self.stall_until_s, self.head_since_s = "nothing", math.inf, 0.0, 0.0
+        self.store_changed, self.stamps, self.seen = False, 0, Counter()
+
+    def run(self) -> "Reference":
+        while self.coming or self.doing != "nothing":
+            turn = min(self.coming, key=lambda turn: turn.arrival_s, default=None)
+            arrives = turn is not None and turn.arrival_s <= self.step_end_s
+            now = turn.arrival_s if arrives else self.step_end_s
+            self.end_moves(now)
+            if arrives:
+                self.arrive(turn, now)
+            else:
+                self.end_step(now)
+        return self
+
+    def arrive(self, turn: Turn, now: float) -> None:
+        self.coming.remove(turn)
+        if not self.context[turn.session] and self.firsts:
+            self.coming.append(self.firsts.pop(0))
+        self.join(turn, now)
+        if self.doing == "nothing":
+            self.decide(now)
+        if self.fetching is None:
+            self.start_moves(now)
+
+    def join(self, turn: Turn, now: float) -> None:
+        self.head_since_s = self.head_since_s if self.queue else now
+        self.queue.append(turn)
+
+    # --- the GPU --------------------------------------------------------------------------------------------------------------
+
+    def decide(self, now: float) -> None:
+        """What comes after a step."""
+        self.doing, self.step_end_s = "nothing", math.inf
+        if self.stall_until_s > now and (self.batch or self.queue):
+            self.doing, self.step_end_s = "stall", self.stall_until_s
+            self.seen["stalls for saving"] += 1
+        elif self.queue and len(self.batch) < self.config.deployment.max_batch and self.fits(self.queue[0]):
+            self.doing, self.step_end_s = "prefill", now + self.admit(self.queue.pop(0), now)
+        elif self.batch:
+            contexts = sum(turn.context for turn in self.batch)
+            self.doing, self.step_end_s = "decode", now + self.steps.decode(len(self.batch), contexts)
+
+    def end_step(self, now: float) -> None:
+        if self.doing == "prefill":
+            self.batch[-1].first_token_s = now
+        advanced = {"stall": [], "prefill": self.batch[-1:], "decode": self.batch}[self.doing]
+        for turn in sorted(advanced, key=self.turns.index):
+            turn.context, turn.left = turn.context + 1, turn.left - 1
+            if not turn.left:
+                self.complete(turn, now)
+        self.decide(now)
+        if self.store_changed:
+            self.store_changed = False
+            self.start_moves(now)
+
+    def trimmed(self, turn: Turn) -> tuple[int, int, int]:
+        """(history, prompt, output) that fit into the window: what is too much is cut from the history, its oldest share at a time."""
+        history, prompt, output, window = self.context[turn.session], turn.prompt, turn.output, self.plant.window
+        if history + prompt + output > window:
+            prompt = min(prompt, window - 1)
+            output = min(output, window - prompt)
+        while history + prompt + output > window:
+            history -= math.ceil(history * self.config.deployment.truncation_ratio)
+        return history, prompt, output
+
+    def fits(self, turn: Turn) -> bool:
+        """Whether HBM has room for the KV that this turn and those that run will have in the end."""
+        tokens = sum(self.trimmed(turn)) + sum(other.context + other.left for other in self.batch)
+        return tokens * self.plant.hbm_kv_bytes <= self.plant.hbm_budget
+
+    def admit(self, turn: Turn, now: float) -> float:
+        """The turn starts; returns the seconds of its prefill."""
+        session, kept, kv = turn.session, self.context[turn.session], self.plant.kv_bytes
+        history, prompt, output = self.trimmed(turn)
+        since, self.head_since_s, self.store_changed = self.head_since_s, now, True
+        self.batch.append(turn)
+        self.fetched = [other for other in self.fetched if other != session]
+        for tier in self.tiers:
+            tier.cut(session, (kept - history) * kv)
+        if session in self.home and not self.home[session].held[session]:
+            del self.home[session]
+            self.fetching = NOBODY if self.fetching == session else self.fetching
+        cached = self.home[session].held[session] // kv if session in self.home else 0
+        compute = seconds = self.steps.prefill(prompt + history - cached, cached)
+        if cached:
+            turn.tier = self.tiers.index(self.home[session])
+            seconds = self.load(session, cached * kv, compute, since, now)
+        turn.admitted_s, turn.stall_s, turn.overflow = now, seconds - compute, history < kept
+        turn.history_tokens, turn.cached_tokens, turn.context, turn.left = history, cached, history + prompt, output
+        return seconds
+
+    def load(self, session: int, size: int, compute: float, since: float, now: float) -> float:
+        """Loads KV layer by layer under its prefill, from DRAM as early as the job headed the queue; returns the seconds to the prefill's end."""
+        layers, ready = self.steps.layers, max(self.h2d.free_s, self.ready_s[session])
+        each, delay, early = size / layers / self.h2d.bandwidth + self.h2d.latency_s, max(0.0, ready - now), 0.0
+        if self.home[session].name == "dram":
+            early = min(self.config.store.read_buffer_layers, layers, max(0.0, now - max(ready, since)) / each)
+            self.seen["partial preloads"] += 0 < early < layers
+        elif self.fetching == session:
+            each = max(each, (self.ssd_read.slow_end_s - now) / layers)
+            self.seen["loads of what was being fetched"] += 1
+        else:
+            start = self.ssd_read.start_s(now)
+            from_ssd = (self.ssd_read.send(now, size) - start) / layers
+            each, delay = max(each, from_ssd), max(start, ready) - now + min(each, from_ssd)
+            self.seen["loads from SSD"] += 1
+            if len(self.tiers) == 2 and self.make_room(self.tiers[0], size):
+                self.tiers[0].put(session, size)
+                self.home[session] = self.tiers[0]
+        self.h2d.free_s = now + delay + (layers - early) * each
+        self.h2d.bytes += size
+        end = 0.0
+        for layer in range(1, layers + 1):
+            end = max(end, delay + (layer - early) * each if layer > early else 0.0) + compute / layers
+        return end
+
+    def complete(self, turn: Turn, now: float) -> None:
+        """The answer is out: its KV is saved, and the session goes on."""
+        turn.done_s, self.context[turn.session], self.store_changed = now, turn.context, True
+        if self.tiers:
+            self.save(turn, turn.context * self.plant.kv_bytes, now)
+        self.batch.remove(turn)
+        self.use(turn.session, [tier for tier in self.tiers if tier.held[turn.session]])
+        following = turn.following
+        if following is not None:
+            following.arrival_s = following.arrival_s if self.open_loop else now + following.gap_s
+            if following.arrival_s > now:
+                self.coming.append(following)
+            else:
+                self.join(following, now)
+
+    # --- the store ------------------------------------------------------------------------------------------------------------
+
+    def save(self, turn: Turn, size: int, now: float) -> None:
+        top, session = self.tiers[0], turn.session
+        missing = size - top.held[session]
+        self.offered.append(size)
+        if not self.make_room(top, missing):
+            top.reserve = max(top.reserve, min(missing, top.capacity // 2))
+            self.seen["skipped saves"] += 1
+            return
+        top.put(session, missing)
+        self.home[session] = top
+        for link in [self.d2h] if top.name == "dram" else [self.d2h, self.ssd_write]:
+            end = link.send(turn.admitted_s, missing)
+        self.ready_s[session] = max(end, now + self.plant.kv_bytes / link.bandwidth)
+        self.stall_until_s = max(self.stall_until_s, end - self.plant.write_buffer / link.bandwidth)
+
+    def use(self, session: int, tiers: list[Tier]) -> None:
+        self.stamps += 1
+        for tier in tiers:
+            if self.config.store.eviction != "fifo" or not tier.stamp[session]:
+                tier.stamp[session] = self.stamps
+
+    def victim(self, tier: Tier, wanted_by: int | None = None) -> int | None:
+        """Who leaves a tier next; None also when its job comes sooner than that of the session that wants the room."""
+        waiting = [turn.session for turn in self.queue]
+
+        def order(session: int) -> tuple[int, int]:
+            if self.config.store.eviction == "lookahead" and session in waiting:
+                return 1, -waiting.index(session)
+            return 0, tier.stamp[session]
+
+        staying = {*(turn.session for turn in self.batch), *self.fetched, self.demoting}
+        first = min((session for session in tier.held if session not in staying), key=order, default=None)
+        sooner = waiting[: waiting.index(wanted_by)] if wanted_by is not None else []
+        return None if first in sooner else first
+
+    def make_room(self, tier: Tier, size: int, wanted_by: int | None = None) -> bool:
+        """Whether so many bytes are free in a tier, after those have left that can at once."""
+        while tier.free() < size:
+            session = self.victim(tier, wanted_by)
+            if session is None or (tier is not self.tiers[-1] and tier.held[session] > self.tiers[-1].held[session]):
+                return False
+            self.leave(session, [tier])
+        return True
+
+    def leave(self, session: int, tiers: list[Tier]) -> None:
+        self.seen["evictions"] += 1
+        for tier in tiers:
+            tier.cut(session, tier.held[session])
+        if not self.home[session].held[session]:
+            del self.home[session]
+            if self.tiers[-1].held[session]:
+                self.home[session] = self.tiers[-1]
+
+    def start_moves(self, now: float) -> None:
+        if len(self.tiers) == 2:
+            if self.fetching is None and self.config.store.prefetch == "lookahead":
+                self.start_fetch(*self.tiers, now)
+            if self.demoting is None:
+                self.start_demotion(*self.tiers, now)
+
+    def start_fetch(self, dram: Tier, ssd: Tier, now: float) -> None:
+        self.starved = None
+        free = dram.capacity - dram.reserve - sum(dram.held[turn.session] for turn in self.batch)
+        window = max(0, free * len(self.offered) // max(1, sum(self.offered)))
+        wanted = [turn.session for turn in self.queue[:window] if self.home.get(turn.session) is ssd and turn.session not in self.fetched]
+        if not wanted or sum(dram.held[session] for session in self.fetched) + ssd.held[wanted[0]] > free:
+            return
+        session, size = wanted[0], ssd.held[wanted[0]]
+        if not self.make_room(dram, size, session):
+            self.starved = session
+            return
+        self.fetching = session
+        self.fetched.append(session)
+        dram.put(session, size)
+        self.ssd_read.send_slowly(now, size)
+        self.seen["fetches"] += 1
+
+    def start_demotion(self, dram: Tier, ssd: Tier, now: float) -> None:
+        wanted = 0 if self.starved is None else ssd.held[self.starved]
+        while dram.free() < max(dram.reserve, wanted):
+            session = self.victim(dram, self.starved if dram.free() >= dram.reserve else None)
+            if session is None:
+                return
+            self.demoting = session
+            missing = dram.held[session] - ssd.held[session]
+            has_room = self.make_room(ssd, missing)
+            if missing and has_room:
+                if not ssd.held[session]:
+                    self.use(session, [ssd])
+                ssd.put(session, missing)
+                self.ssd_write.send_slowly(now, missing)
+                self.seen["demotions"] += 1
+                return
+            self.demoting = None
+            self.leave(session, [dram] if has_room else [dram, ssd])
+
+    def end_moves(self, now: float) -> None:
+        """Ends what is due by now, each at its own time, and starts what follows from it."""
+        while True:
+            fetched_s = math.inf if self.fetching is None else self.ssd_read.slow_end_s
+            demoted_s = math.inf if self.demoting is None else self.ssd_write.slow_end_s
+            end = min(fetched_s, demoted_s)
+            if end > now:
+                return
+            if fetched_s == end:
+                session, self.fetching = self.fetching, None
+                self.ready_s[session] = end
+                if session != NOBODY:
+                    self.home[session] = self.tiers[0]
+            else:
+                session, self.demoting, (dram, ssd) = self.demoting, None, self.tiers
+                runs = session in [turn.session for turn in self.batch]
+                if not runs and 0 < dram.held[session] <= ssd.held[session]:
+                    self.leave(session, [dram])
+            self.start_moves(end)
