@@ -101,8 +101,8 @@ def _policies_of(kind: str):
         rows = []
         for name, policy in policies(kind).items():
             said = sys.modules[policy.__module__].__doc__ or policy.__doc__ or "–"
-            rows.append((name, said.strip().splitlines()[0]))
-        return (kind, "what it does"), rows
+            rows.append((name, ", ".join(sorted(getattr(policy, "NEEDS", ()))) or "–", said.strip().splitlines()[0]))
+        return (kind, "needs", "what it does"), rows
 
     return table
 
