@@ -194,6 +194,25 @@ def test_within_rating_writes_a_bucket_and_then_at_the_rated_rate():
     assert policy.demotes(0, 1, 7200, 1e6) and not policy.demotes(0, 1, 7201, 1e6)
 
 
+@pytest.mark.parametrize("prefetch", registry.policies("prefetch"))
+def test_what_expires_while_it_is_fetched_does_no_harm(prefetch):
+    setup = ["workload.sessions=40", "workload.arrival.rate_per_s=2", "workload.think_time.median_s=10", "store.dram=10GB", "store.ttl_s=30"]
+    for seed in (1, 2, 59):
+        simulate(config.load(None, [*setup, f"store.prefetch={prefetch}", f"seed={seed}"]))
+
+
+def test_weights_of_tenants_that_do_not_exist_are_refused():
+    with pytest.raises(config.ConfigError, match="tenant_weights names proo, but the workload's tenants are free, pro"):
+        simulate(config.load(None, ["workload.sessions=20", "workload.tenants={pro: 0.3, free: 0.7}", "tenant_weights={proo: 8}"]))
+
+
+def test_a_failing_policy_is_one_line():
+    settings = ("workload.sessions=60", "store.dram=5GB", "store.eviction=test_store:FailsOnUse")
+    done = CliRunner().invoke(app, ["simulate", *(part for each in settings for part in ("--set", each))])
+    assert done.exit_code == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "eviction policy 'test_store:FailsOnUse': use(" in done.stderr
+
+
 # --- a policy of one's own --------------------------------------------------------------------------------------------------------
 
 

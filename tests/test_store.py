@@ -432,6 +432,10 @@ def test_unknown_and_broken_policies_are_named():
         registry.find("eviction", "collections:OrderedDict")
     with pytest.raises(registry.PolicyError, match="does not define"):
         registry.find("eviction", "sim.policies.base:Eviction")
+    with pytest.raises(registry.PolicyError, match="NEEDS is frozenset\\({'ques'}\\)"):
+        registry.find("eviction", "test_store:NeedsNonsense")
+    with pytest.raises(registry.PolicyError, match="does not define update"):
+        registry.find("scheduling", "test_store:FollowsWithoutUpdate")
 
 
 class FailsOnUse(Lru):
@@ -462,9 +466,67 @@ class FetchesNobody(LookAheadFetch):
         return 99
 
 
+class Leaves(Lru):
+    def victim(self):
+        raise SystemExit(0)
+
+
+class NeverNames(Lru):
+    def victim(self):
+        return None
+
+
+class ReadsTheFuture(Lru):
+    def use(self, session):
+        self.view.next_use_s(session)
+
+
+class NeedsNonsense(Lru):
+    NEEDS = frozenset({"ques"})
+
+
+class FollowsWithoutUpdate(Fcfs):
+    FOLLOWS_KV = True
+
+
+class LosesOnArrival(Fcfs):
+    def push(self, turn):
+        return super().push(turn) if turn % 10 else float(turn)
+
+
+class PopsAnother(Fcfs):
+    def pop(self):
+        return self._turns.pop()
+
+
+class WantsPatience(LookAheadFetch):
+    def patience_s(self, tokens):
+        return math.nan
+
+
+class ForgetsToAnswer(Back):
+    def demotes(self, session, uses, size, now_s):
+        pass
+
+
+class LoadsForNothing(Load):
+    NAME = "free"
+
+    def loads(self, job):
+        return job.cached, 0.0, 0.0
+
+
 @pytest.mark.parametrize(
     "setting, message",
     [
+        ("store.eviction=test_store:Leaves", r"victim\(\) raised SystemExit"),
+        ("store.eviction=test_store:NeverNames", r"victim\(\) answered None, with \d+ to choose from"),
+        ("store.eviction=test_store:ReadsTheFuture", r"calls next_use_s and does not declare 'future'"),
+        ("scheduler=test_store:LosesOnArrival", r"(head|pop|__len__|position_at)\(.*\) (answered|left)"),
+        ("scheduler=test_store:PopsAnother", r"pop\(\) answered \d+, but head\(\) had answered"),
+        ("store.prefetch=test_store:WantsPatience", r"patience_s\(\d+\) answered nan"),
+        ("store.write=test_store:ForgetsToAnswer", r"demotes\(.*\) answered None, which is neither"),
+        ("store.load=test_store:LoadsForNothing", r"loads\(Loader\) answered \(\d+, 0.0, 0.0\)"),
         ("store.eviction=test_store:FailsOnUse", r"eviction policy 'test_store:FailsOnUse': use\(\d+\) raised KeyError: \d+"),
         ("store.eviction=test_store:NamesAStranger", r"victim\(\) answered 7, which is not among"),
         ("scheduler=test_store:LosesAJob", r"scheduling policy 'test_store:LosesAJob': pop\(\) (answered|raised)"),
@@ -477,8 +539,9 @@ def test_a_user_policy_that_fails_is_named_with_its_call_and_key(setting, messag
         simulate(config.load(None, ["workload.sessions=60", "store.dram=5GB", "workload.arrival.rate_per_s=5", setting]))
 
 
-@pytest.mark.parametrize("kind, path", [("eviction", "store.eviction"), ("prefetch", "store.prefetch"), ("scheduling", "scheduler")])
+@pytest.mark.parametrize("kind, path", [("scheduling", "scheduler"), *((kind, f"store.{kind}") for kind in ("eviction", "prefetch", "write", "load"))])
 def test_supervision_changes_no_result(kind, path):
+    """Nor does a packaged policy fail it."""
     for name, policy in registry.policies(kind).items():
         setup = ["workload.sessions=60", "store.dram=5GB", "workload.arrival.rate_per_s=2"]
         plain, own = (

@@ -36,12 +36,13 @@ _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be r
 
 
 def _reports_errors(command: Callable) -> Callable:
-    """Bad input becomes one message and exit code 2; Ctrl-C one line and exit code 1."""
+    """Bad input becomes one message and exit code 2; a user's policy that fails, and Ctrl-C, one line and exit code 1."""
 
     @wraps(command)
     def run(*arguments, **options):
         from hwmodels import CatalogueError
         from sim.config import ConfigError
+        from sim.policies.supervise import PolicyError
         from sim.report.rundir import OutputError
         from sim.sweep.runs import SweepError
         from traces import TraceError
@@ -52,7 +53,7 @@ def _reports_errors(command: Callable) -> Callable:
         except (ConfigError, CatalogueError, TraceError, OutputError) as error:
             print(f"kvplan: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
-        except SweepError as error:
+        except (SweepError, PolicyError) as error:
             print(f"kvplan: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:

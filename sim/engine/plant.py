@@ -145,6 +145,12 @@ def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:
 
 def check(config: Config, built: Plant, workload: Workload) -> None:
     """That the workload's longest context can run and be stored, and that the warm-up leaves something. Raises ConfigError."""
+    tenants = set() if workload.tenant is None else set(map(str, workload.tenant))
+    strangers = sorted(set(config.tenant_weights) - tenants)
+    if strangers:
+        raise ConfigError(
+            f"tenant_weights names {', '.join(strangers)}, but the workload's tenants are {', '.join(sorted(tenants)) or 'not named'}"
+        )
     if config.warmup_turns >= workload.turns:
         raise ConfigError(
             f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure"

@@ -16,7 +16,7 @@ from sim.engine.replica import Replica
 from sim.engine.workload import build_workload
 from sim.metrics.recorder import Recorder
 from sim.metrics.summary import summarize
-from sim.policies.registry import find
+from sim.policies.registry import PolicyError, find
 from sim.store.sessions import SessionStore
 from traces import Workload
 
@@ -46,7 +46,8 @@ def simulate(
     """Replays the configuration's workload (or the one given) through the simulated server.
 
     `progress(completed, turns)` is called now and then. `longest_run` bounds the decode steps of one event; the result does not
-    depend on it but for rounding, which is what the tests use it for. Raises ConfigError and TraceError.
+    depend on it but for rounding, which is what the tests use it for. Raises ConfigError and TraceError, and PolicyError when a user's own
+    policy fails.
     """
     built = plant(config)
     if workload is None:
@@ -56,6 +57,9 @@ def simulate(
     run.clock.run()
     if run.guard is not None:
         run.guard.finish(run.replicas, run.recorder, run.clock.now)
+    lost = workload.turns - run.recorder.completed
+    if lost:
+        raise PolicyError(f"scheduling policy {config.scheduler!r}: {lost} of {workload.turns} turns came and were never served")
     names = ["time_s", "replica", "waiting", "running", "hbm_running_bytes", *(f"{tier[0]}_bytes" for tier in built.tiers)]
     columns = run.recorder.columns
     columns = {"session": workload.session, "turn": workload.turn, **columns}

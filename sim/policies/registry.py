@@ -46,7 +46,7 @@ def _users_own(kind: str, name: str) -> type:
     module_name, _, class_name = name.partition(":")
     try:
         found = getattr(import_module(module_name), class_name)
-    except Exception as error:  # whatever a user's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a user's module does when it is imported
         raise PolicyError(f"cannot load the {kind} policy {name!r}: {type(error).__name__}: {error}") from None
     base = KINDS[kind]
     if not (inspect.isclass(found) and issubclass(found, base)):

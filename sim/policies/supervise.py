@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
-from sim.policies.base import Eviction, Load, Prefetch, Scheduler
+from sim.policies.base import NEEDS, Eviction, Load, Prefetch, Scheduler, View, Write
 
 
 class PolicyError(ValueError):
@@ -12,37 +13,91 @@ class PolicyError(ValueError):
 
 
 def supervised(kind: str, base: type, name: str, policy: type) -> type:
-    """A class like `policy` whose instances raise PolicyError for whatever goes wrong in them. Its `SUPERVISED` is the policy itself."""
+    """A class like `policy` whose instances raise PolicyError for whatever goes wrong in them. Its `SUPERVISED` is the policy itself.
+
+    Raises PolicyError when what the class declares of itself cannot be.
+    """
+    settings = {key: getattr(policy, key) for key in _settings(base)}
+    _check_settings(kind, base, name, policy, settings)
 
     def guard(call: str, function: Callable, arguments: tuple) -> Any:
         try:
             return function(*arguments)
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PolicyError(f"{_place(kind, name, call, arguments)} raised {type(error).__name__}: {error}") from error
 
     def __init__(self, *arguments):
-        self._members: set[int] = set()
+        self.members: set[int] = set()
         """What a right answer can name: the sessions of the order, those wanted, or the turns that wait."""
-        self._inner = guard("__init__", policy, arguments)
+        self.shown: int | None = None
+        """The head of the queue, as the policy last said."""
+        if base is Eviction:
+            arguments = (_Declared(arguments[0], name, settings["NEEDS"]),)
+        self.inner = guard("__init__", policy, arguments)
 
     def method(call: str):
         audit = _AUDITS.get((base, call))
 
         def run(self, *arguments):
-            answer = guard(call, getattr(self._inner, call), arguments)
-            wrong = audit(self._members, answer, *arguments) if audit else None
+            answer = guard(call, getattr(self.inner, call), arguments)
+            wrong = audit(self, answer, *arguments) if audit else None
             if wrong:
                 raise PolicyError(f"{_place(kind, name, call, arguments)} {wrong}")
             return answer
 
         return run
 
-    overridden = [call for call in _calls(base) if getattr(policy, call) is not getattr(base, call)]
-    settings = {key: getattr(policy, key) for key in _settings(base)}
-    methods = {call: method(call) for call in overridden}
+    methods = {call: method(call) for call in _calls(base) if getattr(policy, call) is not getattr(base, call)}
     return type(policy.__name__, (base,), {"__init__": __init__, "NAME": name, "SUPERVISED": policy, **settings, **methods})
+
+
+def _check_settings(kind: str, base: type, name: str, policy: type, settings: dict[str, Any]) -> None:
+    needs = settings.get("NEEDS", frozenset())
+    lead_s = settings.get("LEAD_S", 0.0)
+    if not isinstance(needs, set | frozenset) or not needs <= set(NEEDS):
+        raise PolicyError(f"{kind} policy {name!r}: NEEDS is {needs!r}; it is a frozenset of {', '.join(NEEDS)}")
+    if not _is_number(lead_s) or not 0 <= lead_s < math.inf:
+        raise PolicyError(f"{kind} policy {name!r}: LEAD_S is {lead_s!r}; it is a number of seconds, 0 or more")
+    if settings.get("FOLLOWS_KV") and policy.update is base.update:
+        raise PolicyError(f"{kind} policy {name!r} sets FOLLOWS_KV and does not define update")
+
+
+class _Declared(View):
+    """A view that answers only what the policy has declared that it needs."""
+
+    def __init__(self, view: View, name: str, needs: frozenset[str]) -> None:
+        self.capacity, self.is_last = view.capacity, view.is_last
+        self._view = view
+        self._name = name
+        self._needs = needs
+
+    def _ask(self, call: str, need: str, session: int) -> Any:
+        if need not in self._needs:
+            raise PolicyError(f"eviction policy {self._name!r} calls {call} and does not declare {need!r} in NEEDS")
+        return getattr(self._view, call)(session)
+
+    def size(self, session: int) -> int:
+        return self._view.size(session)
+
+    def now_s(self) -> float:
+        return self._view.now_s()
+
+    def position(self, session: int) -> float | None:
+        return self._ask("position", "queue", session)
+
+    def recompute_s(self, session: int) -> float:
+        return self._ask("recompute_s", "costs", session)
+
+    def load_s(self, session: int) -> float:
+        return self._ask("load_s", "costs", session)
+
+    def next_use_s(self, session: int) -> float:
+        return self._ask("next_use_s", "future", session)
+
+    def tenant(self, session: int) -> int:
+        return self._ask("tenant", "tenant", session)
 
 
 def _calls(base: type) -> list[str]:
@@ -61,40 +116,87 @@ def _place(kind: str, name: str, call: str, arguments: tuple) -> str:
     return f"{kind} policy {name!r}: {call}({shown})"
 
 
-def _joins(members: set[int], answer: Any, key: int, *_: Any) -> None:
-    members.add(key)
+def _is_number(answer: Any) -> bool:
+    return isinstance(answer, Real) and not isinstance(answer, bool)
 
 
-def _leaves(members: set[int], answer: Any, key: int, *_: Any) -> None:
-    members.discard(key)
+def _is_member(policy: Any, answer: Any) -> bool:
+    return isinstance(answer, Integral) and not isinstance(answer, bool) and answer in policy.members
 
 
-def _names_a_member(members: set[int], answer: Any, *_: Any) -> str | None:
-    if answer is None or answer in members:
+def _joins(policy: Any, answer: Any, key: int, *_: Any) -> None:
+    policy.members.add(key)
+
+
+def _leaves(policy: Any, answer: Any, key: int, *_: Any) -> None:
+    policy.members.discard(key)
+
+
+def _names_a_member(policy: Any, answer: Any, *_: Any) -> str | None:
+    if answer is None or _is_member(policy, answer):
         return None
-    return f"answered {answer!r}, which is not among the {len(members)} it can choose from"
+    return f"answered {answer!r}, which is not among the {len(policy.members)} it can choose from"
 
 
-def _takes_a_place(members: set[int], answer: Any, turn: int) -> str | None:
-    members.add(turn)
-    if isinstance(answer, int | float) and math.isfinite(answer):
+def _names_a_victim(policy: Any, answer: Any) -> str | None:
+    if answer is None and policy.members and not policy.MAY_REFUSE:
+        return f"answered None, with {len(policy.members)} to choose from; a policy that may refuse sets MAY_REFUSE"
+    return _names_a_member(policy, answer)
+
+
+def _names_the_head(policy: Any, answer: Any) -> str | None:
+    policy.shown = answer
+    if answer is None and policy.members:
+        return f"answered None, while {len(policy.members)} wait"
+    return _names_a_member(policy, answer)
+
+
+def _takes_a_place(policy: Any, answer: Any, turn: int) -> str | None:
+    policy.members.add(turn)
+    if _is_number(answer) and math.isfinite(answer):
         return None
     return f"answered {answer!r}, but a place in the queue is a finite number"
 
 
-def _gives_up_a_member(members: set[int], answer: Any) -> str | None:
-    wrong = f"answered {answer!r}, which does not wait" if answer not in members else None
-    members.discard(answer)
-    return wrong
+def _gives_up_a_member(policy: Any, answer: Any) -> str | None:
+    if not _is_member(policy, answer):
+        return f"answered {answer!r}, which does not wait"
+    if answer != policy.shown:
+        return f"answered {answer!r}, but head() had answered {policy.shown!r}"
+    policy.members.discard(answer)
+    if len(policy.inner) != len(policy.members):
+        return f"left {len(policy.inner)} waiting, but {len(policy.members)} have come and not gone"
+    return None
 
 
-def _can_be_loaded(members: set[int], answer: Any, job: Any) -> str | None:
+def _is_a_place(policy: Any, answer: Any, index: int) -> str | None:
+    waiting = len(policy.members)
+    right = (_is_number(answer) and math.isfinite(answer)) if index < waiting else answer is None
+    return None if right else f"answered {answer!r} with {waiting} waiting"
+
+
+def _counts_members(policy: Any, answer: Any) -> str | None:
+    return None if answer == len(policy.members) else f"answered {answer!r}, but {len(policy.members)} wait"
+
+
+def _is_patience(policy: Any, answer: Any, *_: Any) -> str | None:
+    return None if _is_number(answer) and answer >= 0 else f"answered {answer!r}, but patience is a number of seconds, 0 or more"
+
+
+def _is_yes_or_no(policy: Any, answer: Any, *_: Any) -> str | None:
+    return None if isinstance(answer, bool) else f"answered {answer!r}, which is neither True nor False"
+
+
+def _can_be_loaded(policy: Any, answer: Any, job: Any) -> str | None:
     try:
         tokens, compute_s, done_s = answer
-        right = 0 <= tokens <= job.cached and 0 <= compute_s <= done_s < math.inf
+        is_count = isinstance(tokens, Integral) and not isinstance(tokens, bool)
+        least_s = job.prefill_s(job.new, job.cached) * (1 - 1e-9)
+        right = is_count and 0 <= tokens <= job.cached and least_s <= compute_s <= done_s < math.inf
     except (TypeError, ValueError):
         right = False
-    return None if right else f"answered {answer!r}: it must be (tokens up to {job.cached}, GPU seconds, seconds that are no less)"
+    wanted = f"(whole tokens up to {job.cached}, GPU seconds, no less than the new tokens take, seconds, no less than those)"
+    return None if right else f"answered {answer!r}: it must be {wanted}"
 
 
 _AUDITS = {
@@ -102,13 +204,18 @@ _AUDITS = {
     (Eviction, "restore"): _joins,
     (Eviction, "remove"): _leaves,
     (Eviction, "set_aside"): _leaves,
-    (Eviction, "victim"): _names_a_member,
+    (Eviction, "victim"): _names_a_victim,
     (Prefetch, "want"): _joins,
     (Prefetch, "drop"): _leaves,
     (Prefetch, "next"): _names_a_member,
+    (Prefetch, "patience_s"): _is_patience,
     (Scheduler, "push"): _takes_a_place,
     (Scheduler, "update"): _takes_a_place,
-    (Scheduler, "head"): _names_a_member,
+    (Scheduler, "head"): _names_the_head,
     (Scheduler, "pop"): _gives_up_a_member,
+    (Scheduler, "position_at"): _is_a_place,
+    (Scheduler, "__len__"): _counts_members,
+    (Write, "copies"): _is_yes_or_no,
+    (Write, "demotes"): _is_yes_or_no,
     (Load, "loads"): _can_be_loaded,
 }

@@ -337,6 +337,8 @@ class SessionStore:
 
     def end_fetch(self, move: Move, sent: int, now: float) -> None:
         """The job starts, and the fetch ends with the first `sent` bytes of it. The rest is given up in the target, not in the source."""
+        if not self.tiers[move.target].held[move.session]:
+            return  # expired on the way
         self._cut(move.target, move.session, move.size - sent, now)
         if sent == move.size:
             self._arrived(move.session, move.target, now)
