@@ -22,11 +22,12 @@ from sim.engine.plant import plant
 from sim.engine.run import simulate
 from sim.engine.workload import build_workload
 from sim.policies.registry import PolicyError, policies
+from sim.report.rundir import OutputError
 from sim.sweep import curve as curves
 from sim.sweep import runs, stats, words
 from sim.sweep.axes import Axis, points
 from sim.sweep.compare import Question, compare, prepare
-from sim.sweep.digest import digest
+from sim.sweep.digest import _content, _files, digest
 from sim.sweep.measures import measure
 from sim.sweep.runs import Records, in_order, replicated
 
@@ -122,6 +123,12 @@ def test_labels_are_unique(values):
         (["=1"], "path=value"),
         (["store.dram=1GB,,2GB"], "empty value"),
         (["store.dram=1GB,1GB"], "given twice"),
+        (["store.dram=8GB,8.0GB"], "8GB is given twice, again as 8.0GB"),
+        (["store.dram=8GB,8000MB"], "given twice"),
+        (["seed=10,1e+1"], "given twice"),
+        (["store.eviction=lru,'lru'"], "given twice"),
+        (["store.dram+store.ssd=1GB+1TB,1.0GB+1TB"], "given twice"),
+        (["workload.arrival={process: poisson, rate_per_s: 1},{rate_per_s: 1.0, process: poisson}"], "given twice"),
         (["seed+seed=1+2"], "given twice"),
         (["a+b=1,2"], "1 values for 2 paths"),
         (["workload.arrival={process: poisson"], "do not pair"),
@@ -322,10 +329,67 @@ def test_a_broken_record_is_named(tmp_path):
     compared(tmp_path, "store.eviction=lru")
     path = next((tmp_path / "runs").iterdir())
     path.write_text("{")
-    from sim.report.rundir import OutputError
-
     with pytest.raises(OutputError, match=path.name):
         compared(tmp_path, "store.eviction=lru")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: [],
+        lambda record: {key: value for key, value in record.items() if key != "values"},
+        lambda record: {key: value for key, value in record.items() if key != "values_sha256"},
+        lambda record: record | {"values": None},
+        lambda record: record | {"values": [1]},
+        lambda record: record | {"values": {}},
+        lambda record: record | {"values": {"hit_rate.resumed": 0.5}},
+        *(
+            lambda record, wrong=wrong: record | {"values": record["values"] | {"hit_rate.resumed": wrong}}
+            for wrong in ("x", None, True, float("nan"), float("inf"), 0.123)
+        ),
+    ],
+)
+def test_a_record_that_is_not_what_was_written_is_not_believed(change, tmp_path):
+    (run,) = prepare(question("store.eviction=lru", replications=1)).runs
+    records = Records(tmp_path)
+    whole = runs.Outcome(run.digest, {"hit_rate.resumed": 0.25, "turns": 3.0})
+    records.keep(run, whole)
+    assert records.load(run) == whole
+    (path,) = (tmp_path / "runs").iterdir()
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(OutputError, match=f"cannot read .*{path.name}: .*; remove it to do this run again"):
+        records.load(run)
+
+
+def test_a_digest_reads_only_what_the_run_reads(tmp_path, monkeypatch):
+    """A folder of the model's name, as one with its weights, is nothing to a run."""
+    monkeypatch.chdir(tmp_path)
+    before = digest(configuration.load(None, SMALL))
+    (tmp_path / "llama-2-13b").mkdir()
+    (tmp_path / "llama-2-13b" / "weights.bin").write_bytes(b"many")
+    (tmp_path / "lookahead").write_bytes(b"a file of a policy's name")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"read {path} at once"))
+    assert digest(configuration.load(None, SMALL)) == before
+
+
+def test_a_digest_covers_a_models_file_and_replayed_arrivals(tmp_path):
+    model = tmp_path / "m" / "config.json"
+    model.parent.mkdir()
+    fields = {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048, "vocab_size": 32000,
+              "max_position_embeddings": 4096, "torch_dtype": "float16", "model_type": "llama"}  # fmt: skip
+    seen = set()
+    for layers in (4, 8):
+        model.write_text(json.dumps(fields | {"num_hidden_layers": layers}))
+        seen.add(digest(configuration.load(None, [*SMALL, f"model={model}"])))
+    assert len(seen) == 2
+    seen = set()
+    for name in "ab":
+        path = tmp_path / name
+        path.write_text(f"arrivals {name}")
+        arrivals = f"workload.arrival={{process: replayed, trace: {path}}}"
+        (named,) = _files(configuration.load(None, [*SMALL, arrivals]))
+        seen.add(_content(named))
+    assert len(seen) == 2
 
 
 def test_a_digest_covers_seed_settings_and_files(tmp_path, monkeypatch):
@@ -366,6 +430,13 @@ def test_sessions_of_a_trace_are_drawn_anew(trace, tmp_path):
     assert compare(sweep, Records(tmp_path))["provenance"]["resampled"]
 
 
+def test_a_trace_of_one_session_has_one_replication(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("session,prompt_tokens,output_tokens,arrival_s,gap_s\n0,30,40,0.0,0\n0,20,10,,5.0\n")
+    sweep = prepare(question("store.eviction=lru,fifo", overrides=(f"workload.trace={path}",), replications=5))
+    assert sweep.replications == 1 and "nothing is drawn" in sweep.notes[0]
+
+
 def test_without_resampling_a_whole_trace_is_the_same_every_time(trace):
     overrides = (f"workload.trace={trace}",)
     sweep = prepare(question("store.eviction=lru,fifo", overrides=overrides, resample=False, replications=5))
@@ -401,6 +472,56 @@ def test_what_a_policy_error_says_is_all_that_is_said(monkeypatch):
     monkeypatch.setattr(runs, "simulate", fail)
     (run,) = prepare(question("store.eviction=lru", replications=1)).runs
     assert runs.do(run) == runs.Outcome(run.digest, None, "store.eviction: mine:Order.victim() gave 7")
+
+
+def test_measures_that_are_not_finite_are_the_variants_failure(tmp_path, monkeypatch):
+    def measured(result):
+        found = measure(result)
+        return found | {"hit_rate.resumed": float("nan")} if result.config.store.eviction == "lru" else found
+
+    monkeypatch.setattr(runs, "measure", measured)
+    found = compared(tmp_path, "store.eviction=lru,fifo")
+    assert [variant["label"] for variant in found["variants"]] == ["fifo"]
+    assert [failure["reason"] for failure in found["failures"]] == ["hit_rate.resumed is nan, which is no finite number"]
+
+
+@pytest.mark.parametrize("place", ["import", "victim"])
+def test_a_policy_that_exits_does_not_end_the_others(place, tmp_path, monkeypatch):
+    leave = "raise SystemExit(3)"
+    source = leave if place == "import" else BROKEN.replace("raise LookupError('no such session')", leave)
+    (tmp_path / f"leaving_{place}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    vary = f"store.eviction=lru,leaving_{place}:Broken"
+    result = kvplan("compare", *OPTIONS, "--vary", vary, "--replications", "1", "--jobs", "1", "--json")
+    assert result.exit_code == 1 and "SystemExit: 3" in result.stderr
+    assert [variant["label"] for variant in json.loads(result.stdout)["variants"]] == ["lru"]
+
+
+def test_whatever_exits_in_a_run_is_its_failure(monkeypatch):
+    def leave(*_):
+        raise SystemExit(3)
+
+    monkeypatch.setattr(runs, "simulate", leave)
+    (run,) = prepare(question("store.eviction=lru", replications=1)).runs
+    assert runs.do(run).failure.startswith("SystemExit: 3 ")
+
+
+def test_a_quoted_policy_is_found_without_its_quotes(tmp_path, monkeypatch):
+    (tmp_path / "quoted_policy.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    sweep = prepare(question('store.eviction=lru,"quoted_policy:Broken"', replications=1))
+    assert [variant.failure for variant in sweep.variants] == [None, None]
+    assert sweep.variants[1].config.store.eviction == "quoted_policy:Broken"
+
+
+def test_a_baseline_that_fails_is_replaced_and_this_is_said(tmp_path, monkeypatch):
+    (tmp_path / "broken_policy.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    axis = "store.eviction=lru,broken_policy:Broken"
+    found = compared(tmp_path / "c", axis, baseline="broken_policy:Broken")
+    assert found["baseline"] == "lru"
+    assert found["notes"] == ["the baseline broken_policy:Broken has nothing to compare with, so differences are to lru"]
+    assert compared(tmp_path / "c", axis)["notes"] == []
 
 
 def test_when_all_fail_nothing_is_written(tmp_path, monkeypatch):
@@ -468,6 +589,33 @@ def test_any_number_of_the_summary_can_rank(tmp_path):
     found = compared(tmp_path, "deployment.max_batch=2,8", metric="ttft_s.p95")
     assert found["words"][0].startswith("max_batch 8 ") or found["words"][0].startswith("max_batch 8 and")
     assert compared(tmp_path, "deployment.max_batch=2,8", metric="tiers.dram.peak_bytes")["metric"] == "tiers.dram.peak_bytes"
+
+
+@pytest.mark.parametrize(
+    ("axis", "metric", "without"),
+    [
+        ("store.dram=0GB,8GB,9GB", "tiers.dram.written_bytes", "0GB"),
+        ("store.ssd=0GB,20GB,30GB", "ssd_wear.lifetime_years", "0GB"),
+    ],
+)
+def test_variants_without_the_metric_are_named_and_the_others_ranked(axis, metric, without, tmp_path):
+    out = tmp_path / "c"
+    options = ["--vary", axis, "--metric", metric, "--replications", "2", "--jobs", "1", "--out", str(out)]
+    result = kvplan("compare", *OPTIONS, *options)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "compare.json").read_text())
+    assert len(found["variants"]) == 3 and len(found["pairs"]) == 1 and found["words"]
+    assert found["baseline"] != without
+    assert f"not ranked, for want of {metric} in some or all replications: {without}" in found["notes"]
+    assert "not ranked" in result.stdout and (out / "compare.html").exists()
+
+
+def test_a_metric_that_none_has_is_found_before_the_second_replication(tmp_path, monkeypatch):
+    simulated = []
+    monkeypatch.setattr(runs, "simulate", lambda *given: simulated.append(given) or simulate(*given))
+    with pytest.raises(ConfigError, match="did you mean 'hit_rate.resumed'"):
+        compared(tmp_path, "store.eviction=lru,fifo", metric="hit_rate.resummed", replications=5)
+    assert len(simulated) == 2
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------------------

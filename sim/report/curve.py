@@ -34,8 +34,7 @@ def sentences(found: dict) -> list[str]:
     ]
     if count > 1:
         lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every point.")
-        return lines + found["notes"]
-    return lines + (found["notes"] or ["1 replication: no intervals. --replications gives them."])
+    return lines + found["notes"]
 
 
 def _table(found: dict) -> Table:

@@ -4,6 +4,7 @@ An axis is `path=v1,v2` or, for settings that go together, `a+b=x+y,z+w`. Severa
 `--set`; commas and plus signs inside brackets, braces and quotes do not split.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -44,10 +45,12 @@ class Axis:
     def __post_init__(self) -> None:
         if not all(all(point) for point in self.points):
             raise ConfigError(f"--vary {self}: an empty value; write null for none")
-        for what, items in (("path", self.paths), ("value", self.points)):
-            twice = [item for item in items if items.count(item) > 1]
-            if twice:
-                raise ConfigError(f"--vary {self}: the {what} {twice[0] if what == 'path' else '+'.join(twice[0])} is given twice")
+        same = _first_twice(self.paths, self.paths)
+        if same:
+            raise ConfigError(f"--vary {self}: the path {same[0]} is given twice")
+        same = _first_twice([tuple(map(_meaning, point)) for point in self.points], ["+".join(point) for point in self.points])
+        if same:
+            raise ConfigError(f"--vary {self}: the value {same[0]} is given twice, again as {same[1]}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,31 @@ def _shortest(axis: Axis) -> list[tuple[str, ...]]:
         if len(set(cut)) == len(cut) and all(_is_word(value) and not _is_size(value) for value in rest):
             return cut
     return list(axis.points)
+
+
+def _first_twice(items: Sequence, texts: Sequence[str]) -> list[str]:
+    """The texts of the first item that is there more than once; nothing when each is there once."""
+    twice = next((item for item in items if items.count(item) > 1), None)
+    return [text for item, text in zip(items, texts, strict=True) if item == twice]
+
+
+def _meaning(value: str) -> str:
+    """The same for values that say the same: `8GB` and `8.0GB`, `10` and `1e+1`, `lru` and `'lru'`."""
+    try:
+        return json.dumps(_normal(strictyaml.loads(value)), sort_keys=True)
+    except strictyaml.YamlError:
+        return value
+
+
+def _normal(tree: object) -> object:
+    """Plain data with whole numbers as integers and sizes in bytes."""
+    if isinstance(tree, dict):
+        return {key: _normal(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_normal(value) for value in tree]
+    if isinstance(tree, str) and _is_size(tree):
+        return [units.parse_bytes(tree), "bytes"]
+    return int(tree) if isinstance(tree, float) and tree.is_integer() else tree
 
 
 def _is_word(value: str) -> bool:

@@ -56,7 +56,9 @@ def prepare(question: Question, read: Callable[[Config], Workload] = build_workl
     runnable = [variant for variant in found if variant.failure is None]
     sessions = {variant.label: _bootstrap(variant.config, workloads[variant.label], question.resample) for variant in runnable}
     count, notes = question.replications, []
-    if count > 1 and runnable and not any(_varies(variant.config, sessions[variant.label]) for variant in runnable):
+    if count == 1:
+        notes.append("1 replication: no intervals. --replications gives them.")
+    elif runnable and not any(_varies(variant.config, sessions[variant.label]) for variant in runnable):
         count = 1
         notes.append("nothing is drawn at random, so there is only one replication")
     runs = []
@@ -69,7 +71,7 @@ def prepare(question: Question, read: Callable[[Config], Workload] = build_workl
 
 def compare(sweep: Sweep, records: Records, jobs: int = 1, progress: Callable[[int, int], None] = lambda done, total: None) -> dict:
     """Does the runs and says what they mean, as strict JSON. Raises ConfigError for an unknown metric, SweepError and OutputError."""
-    outcomes = perform(sweep.runs, records, jobs, progress, lambda outcome: _check_metric(outcome, sweep.question.metric))
+    outcomes = perform(sweep.runs, records, jobs, progress, _Seeker(sweep))
     failures = _failures(sweep, outcomes)
     failed = {failure["variant"] for failure in failures}
     values = {
@@ -77,13 +79,15 @@ def compare(sweep: Sweep, records: Records, jobs: int = 1, progress: Callable[[i
         for variant in sweep.variants
         if variant.label not in failed
     }
+    lacking = [label for label, columns in values.items() if sweep.question.metric not in columns]
+    judged = _judged(sweep, values, [label for label in values if label not in lacking])
     return {
         "metric": sweep.question.metric,
         "replications": sweep.replications,
         "axes": [{"paths": list(axis.paths), "values": [list(point) for point in axis.points]} for axis in sweep.question.axes],
-        **_judged(sweep, values),
+        **judged,
         "failures": failures,
-        "notes": list(sweep.notes),
+        "notes": [*sweep.notes, *_lacking(lacking, sweep.question.metric), *_moved(sweep, judged["baseline"])],
         "provenance": _provenance(sweep),
     }
 
@@ -96,11 +100,9 @@ def _bootstrap(config: Config, workload: Workload, wanted: bool) -> int | None:
 
 
 def _varies(config: Config, sessions: int | None) -> bool:
-    """Whether two seeds give two workloads."""
-    if config.workload.trace is None or sessions is not None:
-        return True
-    one, other = (build_workload(replicated(config, replication, None)) for replication in (0, 1))
-    columns = ("session", "prompt_tokens", "output_tokens", "arrival_s", "gap_s")
+    """Whether two replications have two workloads."""
+    one, other = (build_workload(replicated(config, replication, sessions)) for replication in (0, 1))
+    columns = ("session", "prompt_tokens", "output_tokens", "arrival_s", "gap_s", "tenant")
     return not all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name.endswith("_s")) for name in columns)
 
 
@@ -117,11 +119,36 @@ def _baseline(found: Sequence[Variant], wanted: str | None) -> str:
     raise ConfigError(f"--baseline {wanted}: {problem} this; write a label, for example {' or '.join(map(repr, near))}")
 
 
-def _check_metric(outcome: Outcome, metric: str) -> None:
-    if outcome.values is not None and metric not in outcome.values:
-        near = difflib.get_close_matches(metric, outcome.values, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"--metric {metric}: a run has no such measure: {hint}for example {MAIN}, ttft_s.p95, cost_usd.total")
+class _Seeker:
+    """Looks for the metric in every outcome; raises ConfigError when each variant has had a run and none of them has it."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._metric = sweep.question.metric
+        self._variants: dict[str, set[str]] = {}
+        """Digest of a run -> the variants that it is a run of."""
+        for run in sweep.runs:
+            self._variants.setdefault(run.digest, set()).add(run.variant)
+        self._unseen = {run.variant for run in sweep.runs}
+        self._measures: set[str] = set()
+
+    def __call__(self, outcome: Outcome) -> None:
+        self._unseen -= self._variants[outcome.digest]
+        self._measures.update(outcome.values or ())
+        if self._measures and not self._unseen and self._metric not in self._measures:
+            near = difflib.get_close_matches(self._metric, sorted(self._measures), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"--metric {self._metric}: no run has such a measure: {hint}for example {MAIN}, ttft_s.p95, cost_usd.total")
+
+
+def _lacking(labels: Sequence[str], metric: str) -> list[str]:
+    """A note on variants that lack the metric."""
+    return [f"not ranked, for want of {metric} in some or all replications: {', '.join(labels)}"] if labels else []
+
+
+def _moved(sweep: Sweep, baseline: str | None) -> list[str]:
+    """A note when the differences are not to the baseline that was asked for."""
+    wanted = _baseline(sweep.variants, sweep.question.baseline)
+    return [] if baseline in (None, wanted) else [f"the baseline {wanted} has nothing to compare with, so differences are to {baseline}"]
 
 
 def _failures(sweep: Sweep, outcomes: dict[str, Outcome]) -> list[dict]:
@@ -142,15 +169,15 @@ def _columns(records: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     return {key: [record[key] for record in records] for key in records[0] if all(key in record for record in records)}
 
 
-def _judged(sweep: Sweep, values: dict[str, dict[str, list[float]]]) -> dict:
-    """Baseline, variants, pairs and words."""
+def _judged(sweep: Sweep, values: dict[str, dict[str, list[float]]], ranked: Sequence[str]) -> dict:
+    """Baseline, variants, pairs and words; the pairs and words of those that have the metric."""
     metric, replications = sweep.question.metric, sweep.replications
     if not values:
         return {"baseline": None, "variants": [], "pairs": [], "words": []}
     baseline = _baseline(sweep.variants, sweep.question.baseline)
-    baseline = baseline if baseline in values else next(iter(values))
-    pairs = stats.pairs({label: columns[metric] for label, columns in values.items()})
-    means = {label: float(np.mean(columns[metric])) for label, columns in values.items()}
+    baseline = baseline if baseline in ranked else next(iter(ranked or values))
+    pairs = stats.pairs({label: values[label][metric] for label in ranked})
+    means = {label: float(np.mean(values[label][metric])) for label in ranked}
     points = {variant.label: variant.point for variant in sweep.variants}
     return {
         "baseline": baseline,

@@ -1,9 +1,9 @@
-"""A name for a run that changes whenever its numbers could: configuration, seed, kvplan's version and code, content of the files named."""
+"""A name for a run that changes whenever its numbers could: configuration, seed, kvplan's version and code, catalogue
+entries, content of the workload's files and of users' own policies."""
 
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import hwmodels
 import sim
 import traces
 from sim.config import Config
+from sim.engine.plant import plant
 from sim.policies.registry import find
 from sim.provenance import version
 from sim.sweep.variants import POLICY_PATHS
@@ -19,24 +20,22 @@ from sim.sweep.variants import POLICY_PATHS
 def digest(config: Config) -> str:
     """Of the run of a configuration: 16 hexadecimal digits. Raises PolicyError, and OSError when a file cannot be read."""
     resolved = config.resolved()
-    files = [path for text in _leaves(resolved) if len(text) < 1000 and (path := Path(text)).exists()]
     parts = {
         "kvplan": version(),
         "code": _content(*(Path(package.__file__).parent for package in (hwmodels, sim, traces))),
         "config": resolved,
-        "files": [_content(path.absolute()) for path in files],
+        "plant": repr(plant(config)),
+        "files": [_content(path.absolute()) for path in _files(config)],
         "policies": [_content(*_sources(kind, path, resolved)) for path, kind in POLICY_PATHS.items()],
     }
     return _sha(json.dumps(parts, sort_keys=True).encode())
 
 
-def _leaves(tree: object) -> Iterator[str]:
-    """Every text in plain data that could name a file."""
-    if isinstance(tree, dict):
-        for value in tree.values():
-            yield from _leaves(value)
-    elif isinstance(tree, str) and tree and "\0" not in tree:
-        yield tree
+def _files(config: Config) -> list[Path]:
+    """The files and folders that the workload is read from. Those of the catalogue, and a model's config.json, are in the plant."""
+    workload = config.workload
+    named = workload.trace, workload.tokenizer, getattr(workload.arrival, "trace", None)
+    return [Path(name) for name in named if name]
 
 
 def _sources(kind: str, path: str, resolved: dict) -> list[Path]:
@@ -58,8 +57,14 @@ def _content(*paths: Path) -> str:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in inside:
             if file.is_file() and file.suffix != ".pyc":
-                total.update(f"{file.relative_to(path)}\0{_sha(file.read_bytes())}\n".encode())
+                total.update(f"{file.relative_to(path)}\0{_file_sha(file)}\n".encode())
     return total.hexdigest()
+
+
+def _file_sha(path: Path) -> str:
+    """A part at a time: traces can be larger than memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _sha(data: bytes) -> str:

@@ -4,6 +4,7 @@ A measure is a number of `summary.json` under its dotted path (`hit_rate.resumed
 words of their own; every other path works as well, in its own unit and without a better side.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,20 @@ def measure(result: Result) -> dict[str, float]:
         bound = best_possible(result.columns, capacity, built.kv_bytes, config.warmup_turns, config.deployment.replicas)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
+
+
+class MeasureError(ValueError):
+    """Measures that nothing can be said about."""
+
+
+def checked(values: object) -> dict[str, float]:
+    """The measures of a run, or what should be: at least one, all finite numbers. Raises MeasureError."""
+    if not isinstance(values, dict) or not values:
+        raise MeasureError("there are no measures")
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise MeasureError(f"{key} is {value!r}, which is no finite number")
+    return values
 
 
 def _flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -7,6 +7,7 @@ sweep that was cut off goes on where it was.
 Processes come from joblib: its workers need no `if __name__ == "__main__"` in a user's script, and can be Dask's or Ray's on a cluster.
 """
 
+import hashlib
 import json
 import signal
 import traceback
@@ -24,7 +25,7 @@ from sim.engine.run import simulate
 from sim.engine.workload import build_workload
 from sim.policies.registry import PolicyError
 from sim.report import rundir
-from sim.sweep.measures import measure
+from sim.sweep.measures import MeasureError, checked, measure
 from traces import Workload
 
 
@@ -92,10 +93,10 @@ def in_order(runs: Sequence[Run]) -> list[Run]:
 def do(run: Run) -> Outcome:
     """Simulates. A policy, or anything else, that fails is an outcome and not an error, so that the other runs go on."""
     try:
-        return Outcome(run.digest, measure(simulate(run.config, _workload(WorkloadKey.of(run.config)))))
-    except PolicyError as error:
+        return Outcome(run.digest, checked(measure(simulate(run.config, _workload(WorkloadKey.of(run.config))))))
+    except (PolicyError, MeasureError) as error:
         return Outcome(run.digest, None, str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
         return Outcome(run.digest, None, f"{type(error).__name__}: {error} ({where})")
@@ -127,6 +128,11 @@ def _do_in_worker(run: Run) -> Outcome:
     return do(run)
 
 
+def _sha256(values: dict[str, float]) -> str:
+    """Of measures: tells a record that lacks some of them, or has others."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 class Records:
     """Finished runs in `folder`/runs, one file each, written whole."""
 
@@ -141,15 +147,30 @@ class Records:
     def load(self, run: Run) -> Outcome | None:
         """The outcome of a run that was done before."""
         try:
-            return Outcome(run.digest, json.loads(self._path(run).read_text(encoding="utf-8"))["values"])
+            record = json.loads(self._path(run).read_text(encoding="utf-8"))
+            values = checked(record["values"])
+            if record["values_sha256"] != _sha256(values):
+                raise ValueError("its values are not those that were written")
+            return Outcome(run.digest, values)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise rundir.OutputError(f"cannot read {self._path(run)}: {error}; remove it to do this run again") from None
+        except KeyError as error:
+            raise self._unreadable(run, f"it has no {error}") from None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise self._unreadable(run, error) from None
+
+    def _unreadable(self, run: Run, why: object) -> rundir.OutputError:
+        return rundir.OutputError(f"cannot read {self._path(run)}: {why}; remove it to do this run again")
 
     def keep(self, run: Run, outcome: Outcome) -> None:
         """Writes what a run gave. Raises OutputError."""
-        record = {"variant": run.variant, "replication": run.replication, "seed": run.config.seed, "values": outcome.values}
+        record = {
+            "variant": run.variant,
+            "replication": run.replication,
+            "seed": run.config.seed,
+            "values": outcome.values,
+            "values_sha256": _sha256(outcome.values),
+        }
         rundir.write_file(self._path(run), lambda path: path.write_text(rundir.dumps(record), encoding="utf-8"))
 
     def _path(self, run: Run) -> Path:

@@ -6,6 +6,7 @@ A user's own policy that cannot be loaded does not stop the others: it becomes t
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hwmodels import strictyaml
 from sim import config as configuration
 from sim.config import Config, ConfigError
 from sim.engine.plant import check, plant
@@ -58,15 +59,24 @@ def _variant(source: str | None, overrides: Sequence[str], point: Point) -> Vari
 
 def _cannot_load(path: str, value: str) -> str | None:
     """Why a user's own policy cannot be loaded. Whatever its module raises is its failure."""
-    if ":" not in value or path not in POLICY_PATHS:
+    name = _parsed(value)
+    if path not in POLICY_PATHS or not isinstance(name, str) or ":" not in name:
         return None
     try:
-        find(POLICY_PATHS[path], value)
+        find(POLICY_PATHS[path], name)
     except PolicyError as error:
         return f"{path}={value}: {error}"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"{path}={value}: loading it raised {type(error).__name__}: {error}"
     return None
+
+
+def _parsed(value: str) -> object:
+    """What a setting's text says; None where it is no YAML, which loading the configuration reports."""
+    try:
+        return strictyaml.loads(value)
+    except strictyaml.YamlError:
+        return None
 
 
 def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] = build_workload) -> dict[str, Workload]:
