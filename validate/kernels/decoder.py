@@ -51,6 +51,14 @@ class Decoder:
         rows = torch.arange(len(lengths), device=self.device)
         return Place(0, self.rope.at(after), (rows[:, None], after[:, None]), visible, mask)
 
+    def place_apart(self, rows: Sequence[int], lengths: Sequence[int]) -> Place:
+        """One new token per sequence, as in `place_decode`, but sequence i lives in row `rows[i]` of the working cache and is attended by
+        itself: work is in proportion to the sum of `lengths` instead of to the longest, and jobs may come and go without a copy."""
+        after = torch.tensor(lengths, device=self.device)
+        slots = (torch.tensor(rows, device=self.device)[:, None], after[:, None])
+        apart = tuple((row, length + 1) for row, length in zip(rows, lengths, strict=True))
+        return Place(0, self.rope.at(after), slots, max(lengths) + 1, None, apart)
+
     def embed(self, tokens: Tensor) -> Tensor:
         """[batch, new, hidden] of token numbers [batch, new]."""
         return self._embedding[tokens]

@@ -28,6 +28,8 @@ class Place:
     """Tokens of a working cache that attention looks at."""
     mask: Tensor | None
     """Which of them each new token sees; None for all."""
+    apart: tuple[tuple[int, int], ...] = ()
+    """(row of the working cache, tokens of it to look at) per sequence, when each is attended by itself; () when all are at once."""
 
 
 class Layer:
@@ -62,8 +64,15 @@ class Layer:
         fresh = heads[:, :, self._heads :].unflatten(2, (2, self._kv_heads)).contiguous()
         kv[(*place.slots, 0)] = rotate(fresh[:, :, 0], place.rotation)
         kv[(*place.slots, 1)] = fresh[:, :, 1]
-        x = x + self._attention(query, kv[:, : place.visible], place.mask) @ self._out
+        x = x + self._attended(query, kv, place) @ self._out
         return x + self._activated(norm(x) @ self._up) @ self._down, fresh
+
+    def _attended(self, query: Tensor, kv: Tensor, place: Place) -> Tensor:
+        """Attention over what of a working cache each sequence sees."""
+        if not place.apart:
+            return self._attention(query, kv[:, : place.visible], place.mask)
+        found = [self._attention(query[i : i + 1], kv[row : row + 1, :seen], None) for i, (row, seen) in enumerate(place.apart)]
+        return torch.cat(found)
 
     def _attention(self, query: Tensor, kv: Tensor, mask: Tensor | None) -> Tensor:
         """[batch, new, heads · head_dim] from queries [batch, new, heads, head_dim] and the visible part of a working cache."""

@@ -1,0 +1,35 @@
+"""What of a configuration the mini server does not do. It refuses instead of doing something else."""
+
+from collections.abc import Iterator
+
+from hwmodels.units import parse_bytes
+from sim.config import Config, ConfigError
+from sim.policies.base import Prefetch
+from sim.policies.registry import find
+from traces import Workload
+
+
+def refuse(config: Config, workload: Workload) -> None:
+    """Raises ConfigError that names all that is too much."""
+    found = list(_findings(config, workload))
+    if found:
+        raise ConfigError("the mini server cannot run this: " + "; ".join(found))
+
+
+def _findings(config: Config, workload: Workload) -> Iterator[str]:
+    deployment, store = config.deployment, config.store
+    if (deployment.gpus, deployment.replicas) != (1, 1):
+        yield "deployment.gpus and deployment.replicas must be 1"
+    if parse_bytes(store.hbm):
+        yield "store.hbm must be 0GB"
+    if parse_bytes(store.ssd) and not parse_bytes(store.dram):
+        yield "store.ssd needs store.dram"
+    prefetch = find("prefetch", store.prefetch)
+    if not prefetch.LOADS_LATE or prefetch.LEAD_S or prefetch.patience_s is not Prefetch.patience_s:
+        yield f"store.prefetch {store.prefetch} holds jobs back, leaves KV behind or is told of turns to come: take lookahead or none"
+    if store.preload == "layerwise" and store.read_buffer_layers:
+        yield "store.read_buffer_layers must be 0: a job's KV is sent for when it starts"
+    if store.load != "always":
+        yield "store.load must be always"
+    if workload.dropped_tokens is not None and workload.dropped_tokens.any():
+        yield "the trace has turns that go on from less than their history (dropped_tokens)"

@@ -1,0 +1,125 @@
+"""`python -m validate fidelity`: one trace through the real mini server and through the simulator, side by side, with errors.
+
+Loads below and above saturation, tight and roomy tiers, look-ahead, LRU and FIFO, open and closed loops. The simulator runs twice: by the
+calibration of the case (kernels and transfers timed alone), and by the server's own steps and transfers on another trace. Some scenarios
+run on the server twice, which shows its noise. Writes fidelity.json, .csv, .png and .html, and the second calibration as a catalogue,
+whole or not at all.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sim.config import ConfigError
+from sim.engine.run import simulate
+from traces import TraceError
+from validate.engine.clock import CLOCKS
+from validate.engine.server import Served, serve
+from validate.fidelity import output, training
+from validate.fidelity.compare import Pair, explain
+from validate.fidelity.scenarios import SCENARIOS, TEST_SEED, TRAINING_SEED, Bench, Scenario
+from validate.kernels.decoder import Decoder
+from validate.kernels.shape import ModelShape
+from validate.measure import machine
+from validate.measure.record import RecordError, read_header
+
+CASE = Path(__file__).parents[1] / "cases" / "cascade-lake-2c"
+TRAINING = (SCENARIOS[0], SCENARIOS[2])
+"""Scenarios on whose configurations, with another seed, the step times and transfers are fitted."""
+_PROBE_SESSIONS = 200
+_SLACK = 2.0
+"""How much longer a run takes than the simulated server is busy at load 1: smaller batches below saturation, other programs."""
+
+
+def main(argv: list[str]) -> int:
+    """Compares; 0 when done, whatever the errors are; 1 when interrupted, 2 for what cannot be compared."""
+    arguments = _parser().parse_args(argv)
+    unknown = sorted(set(arguments.only or ()) - {scenario.name for scenario in SCENARIOS})
+    if unknown:
+        print(f"validate fidelity: no scenario {unknown[0]!r}: see --list", file=sys.stderr)
+        return 2
+    if arguments.list:
+        print("\n".join(scenario.name for scenario in SCENARIOS))
+        return 0
+    try:
+        _run(arguments, "python -m validate fidelity " + " ".join(argv))
+    except (ConfigError, TraceError, RecordError, ValueError, OSError) as error:
+        print(f"validate fidelity: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m validate fidelity", description=__doc__.partition("\n")[0])
+    parser.add_argument("--case", type=Path, default=CASE, metavar="DIR", help="measured and fitted machine; default: the packaged one")
+    parser.add_argument("--budget", type=float, default=900.0, metavar="SECONDS", help="about so long may it take, on an idle machine")
+    parser.add_argument(
+        "--clock", choices=tuple(CLOCKS), default="wall", help="`processor` on a shared machine: computing counts processor time only"
+    )
+    parser.add_argument("--only", action="append", metavar="SCENARIO", help="this one; may come several times")
+    parser.add_argument("--list", action="store_true", help="list the scenarios")
+    parser.add_argument("--out", type=Path, default=Path("runs/fidelity"), metavar="DIR")
+    parser.add_argument("--ssd", type=Path, metavar="DIR", help="where KV files go meanwhile; default: the system's temporary folder")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, command: str) -> None:
+    import torch
+
+    output.check(arguments.out)
+    torch.set_num_threads(1)
+    chosen = [scenario for scenario in SCENARIOS if not arguments.only or scenario.name in arguments.only]
+    sessions = _sessions(arguments, chosen)
+    about = {"command": command, **machine.run(), "clock": arguments.clock, "sessions": sessions}
+    with tempfile.TemporaryDirectory(prefix="kvplan-fidelity-", dir=arguments.ssd) as name:
+        files, catalogue = Path(name, "kv"), Path(name, "catalogue")
+        files.mkdir()
+        bench = Bench(arguments.case, sessions)
+        server = _Machine(arguments.case, bench.model, files, arguments.clock)
+        trained = [server.run(bench, scenario, TRAINING_SEED) for scenario in TRAINING]
+        about["training_error"] = training.write_catalogue(arguments.case, catalogue, bench.model, trained, command).mean_error
+        bench = Bench(arguments.case, sessions, catalogue)
+        about["capacity_per_s"] = bench.capacity_per_s
+        pairs = [_pair(bench, scenario, server, catalogue) for scenario in chosen]
+        about["load_1_min_at_end"] = machine.run()["load_1_min"]
+        about["direct_io"] = pairs[0].served.direct_io
+        output.write(arguments.out, pairs, about, catalogue)
+    output.show(pairs, about)
+
+
+def _pair(bench: Bench, scenario: Scenario, server: "_Machine", catalogue: Path) -> Pair:
+    runs = [server.run(bench, scenario) for _ in range(1 + scenario.repeated)]
+    settings, workload = runs[0].config, runs[0].workload
+    by_case, by_training = simulate(settings, workload), simulate(bench.config(scenario, catalogue=catalogue), workload)
+    again = runs[1] if scenario.repeated else None
+    return Pair(scenario, runs[0], again, by_case, by_training, explain(runs[0], by_case), explain(runs[0], by_training))
+
+
+class _Machine:
+    """Serves configurations of one case; the decoder is made once."""
+
+    def __init__(self, case: Path, model: str, files: Path, clock: str) -> None:
+        sizes = ModelShape(**read_header(case)["models"][model])
+        self._decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
+        self._files, self._clock = files, clock
+
+    def run(self, bench: Bench, scenario: Scenario, seed: int = TEST_SEED) -> Served:
+        """Serves a scenario's workload."""
+        workload, started = bench.workload(scenario, seed), time.monotonic()
+        served = serve(bench.config(scenario, seed), workload, self._decoder, self._files, self._clock)
+        about = "training" if seed == TRAINING_SEED else scenario.name
+        print(f"{about}: {workload.turns} turns in {time.monotonic() - started:.0f} s", file=sys.stderr)
+        return served
+
+
+def _sessions(arguments: argparse.Namespace, chosen: list[Scenario]) -> int:
+    """Sessions per run, so that all runs together take about the budget."""
+    busy_s = Bench(arguments.case, _PROBE_SESSIONS).busy_s / _PROBE_SESSIONS
+    loads = [scenario.load for scenario in chosen for _ in range(1 + scenario.repeated)] + [scenario.load for scenario in TRAINING]
+    idle = [1.0 if arguments.clock == "processor" else max(1.0, 1 / load) for load in loads]
+    return max(8, int(arguments.budget / (_SLACK * busy_s * sum(idle))))

@@ -1,0 +1,230 @@
+"""The comparison as a table on stdout, and as JSON, CSV, picture and page."""
+
+import base64
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from validate.fidelity.compare import HIT_RATES, Pair, Row
+from validate.show import show as show_table
+
+JSON, CSV, PICTURE, PAGE = "fidelity.json", "fidelity.csv", "fidelity.png", "fidelity.html"
+CALIBRATIONS = ("training", "case")
+"""Names in the files; Pair has `by_` and `why_` of each."""
+_TABLE = (*HIT_RATES, "TTFT, mean", "TTFT, p95", "prefill, mean", "TPOT, mean", "busy time", "makespan")
+_OVERVIEWS = {
+    "by_training": "Errors of the simulator, calibrated by steps and transfers of the server on another trace",
+    "by_case": "Errors of the simulator, calibrated by kernels and transfers timed alone",
+}
+TARGETS = {**dict.fromkeys(HIT_RATES, 1.0), "TTFT, mean": 0.1, "busy time": 0.1}
+"""Points, and shares."""
+
+
+class OutputError(ValueError):
+    """The output cannot be written there."""
+
+
+def check(out: Path) -> None:
+    """Before a long run. Raises OutputError when `out` is there and is none of ours."""
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / JSON).is_file())):
+        raise OutputError(f"will not replace {out}: it is not a fidelity folder; name another --out")
+
+
+def data(pairs: Sequence[Pair], about: dict) -> dict:
+    """All of it as plain data."""
+    return {"about": about, "scenarios": [_scenario(pair) for pair in pairs]}
+
+
+def _scenario(pair: Pair) -> dict:
+    found = {
+        "name": pair.scenario.name,
+        "load": pair.scenario.load,
+        "overrides": list(pair.scenario.overrides),
+        "turns": pair.served.summary["turns"],
+        "between_steps_s": pair.served.between_s,
+        "idle_s": pair.served.idle_s,
+        "faults": asdict(pair.served.faults),
+    }
+    for name in CALIBRATIONS:
+        rows = {row.quantity: {**asdict(row), "error": row.error, "noise": row.noise} for row in pair.rows(getattr(pair, f"by_{name}"))}
+        found[name] = {"quantities": rows, "busy_time_explained": asdict(getattr(pair, f"why_{name}"))}
+    return found
+
+
+def write(out: Path, pairs: Sequence[Pair], about: dict, catalogue: Path) -> None:
+    """Writes the folder, whole or not at all. Raises OSError and OutputError."""
+    check(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        (temporary / JSON).write_text(json.dumps(data(pairs, about), indent=1) + "\n", encoding="utf-8")
+        _write_csv(temporary / CSV, pairs)
+        _draw(temporary / PICTURE, pairs)
+        (temporary / PAGE).write_text(_page(pairs, about, temporary / PICTURE), encoding="utf-8")
+        shutil.copytree(catalogue, temporary / "catalogue")
+        temporary.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        os.rename(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_csv(path: Path, pairs: Sequence[Pair]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("scenario", "calibration", "quantity", "served", "served_again", "simulated", "error", "noise"))
+        for pair in pairs:
+            for name in CALIBRATIONS:
+                for row in pair.rows(getattr(pair, f"by_{name}")):
+                    numbers = (row.served, row.served_again, row.simulated, row.error, row.noise)
+                    cells = ("" if number is None else f"{number:.6g}" for number in numbers)
+                    writer.writerow((pair.scenario.name, name, row.quantity, *cells))
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------------------
+
+
+def show(pairs: Sequence[Pair], about: dict) -> None:
+    """Prints a table per scenario, and one of all of them."""
+    for pair in pairs:
+        show_table(f"{pair.scenario.name}: {pair.served.summary['turns']} turns", _COLUMNS, detail(pair))
+    for attribute, title in _OVERVIEWS.items():
+        show_table(f"{title} (* beyond the target)", *overview(pairs, attribute))
+    show_table("Why the busy time differs, % of it", *reasons(pairs))
+    print(f"clock: {_clock(about['clock'])}; load average {about['load_1_min']} to {about['load_1_min_at_end']}")
+
+
+_COLUMNS = ["quantity", "served", "again", "noise", "simulated", "error", "by case", "error"]
+
+
+def detail(pair: Pair) -> list[list[str]]:
+    """Cells of one scenario's table, under `_COLUMNS`."""
+    found = []
+    for row, case in zip(pair.rows(pair.by_training), pair.rows(pair.by_case), strict=True):
+        again = "" if row.served_again is None else f"{row.served_again:.4g}"
+        numbers = [f"{row.served:.4g}", again, _error(row, row.noise)]
+        simulated = [cell for each in (row, case) for cell in (f"{each.simulated:.4g}", _error(each, each.error))]
+        found.append([row.quantity, *numbers, *simulated])
+    return found
+
+
+def overview(pairs: Sequence[Pair], attribute: str) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of the table of all scenarios: errors, and the noise below scenarios that were served twice."""
+    cells = []
+    for pair in pairs:
+        rows = {row.quantity: row for row in pair.rows(getattr(pair, attribute))}
+        cells.append([pair.scenario.name, *(_error(rows[name], rows[name].error, TARGETS) for name in _TABLE)])
+        if pair.again:
+            cells.append(["  server against itself", *(_error(rows[name], rows[name].noise) for name in _TABLE)])
+    return ["scenario", *(name.replace(", resumed turns", "").replace("hits ", "") for name in _TABLE)], cells
+
+
+def reasons(pairs: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells: what the error of the busy time is made of."""
+    cells = []
+    for pair in pairs:
+        own, case = pair.why_training, pair.why_case
+        numbers = (own.step_times, own.other_steps, case.step_times, case.other_steps, own.between)
+        cells.append([pair.scenario.name, *(f"{100 * number:+.1f}" for number in numbers)])
+    return ["scenario", "step times", "other steps", "step times, case", "other steps, case", "between steps"], cells
+
+
+def _error(row: Row, error: float | None, targets: dict[str, float] | None = None) -> str:
+    if error is None:
+        return ""
+    text = f"{error:+.1f} pt" if row.quantity in HIT_RATES else f"{100 * error:+.1f}%"
+    beyond = targets is not None and row.quantity in targets and abs(error) > targets[row.quantity]
+    return f"{text} *" if beyond else text
+
+
+def _clock(name: str) -> str:
+    if name == "wall":
+        return "wall (real time)"
+    return "processor (computing counts processor time of its thread, waiting for transfers real time; other programs' time is left out)"
+
+
+# --- picture and page -------------------------------------------------------------------------------------------------------------
+
+_DRAWN = ("TTFT, mean", "TTFT, p95", "prefill, mean", "TPOT, mean", "busy time", "makespan")
+
+
+def _draw(path: Path, pairs: Sequence[Pair]) -> None:
+    """Served against simulated: seconds and bytes on logarithmic axes, hit rates on linear ones."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = [row for pair in pairs for row in pair.rows(pair.by_training)]
+    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
+    with plt.rc_context(style):
+        figure, (seconds, hits) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+        _scatter(seconds, [[row for row in rows if row.quantity == name] for name in _DRAWN], "seconds", 0.1)
+        seconds.set(xscale="log", yscale="log")
+        _scatter(hits, [[row for row in rows if row.quantity == name] for name in HIT_RATES], "% of resumed turns", 0.0)
+        figure.savefig(path, dpi=130)
+        plt.close(figure)
+
+
+def _scatter(axes, groups: list[list[Row]], unit: str, band: float) -> None:
+    """One colour per quantity, the diagonal, and a band of that share around it."""
+    values = [value for rows in groups for row in rows for value in (row.truth, row.simulated) if value > 0]
+    ends = np.array([0.8 * min(values, default=0.1), 1.1 * max(values, default=1)])
+    axes.plot(ends, ends, color="#888888", linewidth=1)
+    if band:
+        axes.fill_between(ends, (1 - band) * ends, (1 + band) * ends, color="#888888", alpha=0.15, linewidth=0)
+    for rows in groups:
+        axes.scatter([row.truth for row in rows], [row.simulated for row in rows], s=22, label=rows[0].quantity, alpha=0.8)
+    axes.set_xlabel(f"real server, {unit}")
+    axes.set_ylabel(f"simulator, {unit}")
+    axes.legend(frameon=False, fontsize=8)
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>kvplan: fidelity</title>
+<style>
+body { font: 14px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: right; white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; } tr { border-bottom: 1px solid #e6e6e6; }
+img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; font-size: 13px; white-space: pre-wrap; }
+</style></head><body>
+<h1>The simulator against a real server</h1>
+<p>Clock: {{ clock }}. The grey band is 10 % wide on either side; a star marks what is beyond the target: 1 point in hit rates,
+10 % in mean TTFT and busy time.</p>
+<img alt="served against simulated" src="data:image/png;base64,{{ picture }}">
+{% for table in tables %}<h2>{{ table.title }}</h2>
+<table><tr>{% for name in table.columns %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% endfor %}<h2>Run</h2><pre>{{ about }}</pre>
+</body></html>
+"""
+
+
+def _page(pairs: Sequence[Pair], about: dict, picture: Path) -> str:
+    import jinja2
+
+    tables = [
+        *((title, *overview(pairs, attribute)) for attribute, title in _OVERVIEWS.items()),
+        ("Why the busy time differs, % of it", *reasons(pairs)),
+        *((pair.scenario.name, _COLUMNS, detail(pair)) for pair in pairs),
+    ]
+    return (
+        jinja2.Environment(autoescape=True)
+        .from_string(_PAGE)
+        .render(
+            clock=_clock(about["clock"]),
+            picture=base64.b64encode(picture.read_bytes()).decode(),
+            tables=[{"title": title, "columns": columns, "rows": rows} for title, columns, rows in tables],
+            about=json.dumps(about, indent=1),
+        )
+    )
