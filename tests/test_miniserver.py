@@ -298,7 +298,8 @@ def test_ctrl_c_leaves_nothing_behind(catalogue, tmp_path):
     overrides += ["workload.arrival={process: poisson, rate_per_s: 0.5}", "store.write_buffer=1MB", "store.read_buffer_layers=0"]
     command = [sys.executable, "-m", "validate", "serve", "--ssd", str(tmp_path)]
     command += [word for override in overrides for word in ("--set", override)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - a background job would not
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=hears)
     while process.poll() is None and not list(tmp_path.iterdir()):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
