@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from validate.kernels import kvcache, shape  # noqa: E402
-from validate.kernels.decoder import Decoder  # noqa: E402
+from validate.kernels.decoder import DTYPES, Decoder  # noqa: E402
+from validate.kernels.linear import Linear  # noqa: E402
 from validate.kernels.rope import rotate  # noqa: E402
 from validate.kernels.shape import ModelShape, ShapeError  # noqa: E402
 from validate.kernels.truncation import truncation_errors  # noqa: E402
@@ -71,7 +72,7 @@ def plainly(decoder, tokens, kept=None):
 
     x = decoder._embedding[tokens]
     for index, layer in enumerate(decoder.layers):
-        queries, keys, values = (norm(x) @ layer._qkv).split(
+        queries, keys, values = (layer._qkv(norm(x))).split(
             [count * sizes.head_dim for count in (sizes.num_attention_heads, sizes.num_key_value_heads, sizes.num_key_value_heads)],
             dim=-1,
         )
@@ -87,15 +88,15 @@ def plainly(decoder, tokens, kept=None):
                 query = turned(queries[token, span], history + token)
                 scores = torch.stack([query @ turned(keys[place, kv_head], place) for place in range(seen)]) / sizes.head_dim**0.5
                 found[token, span] = (scores.exp() / scores.exp().sum()) @ values[:seen, kv_head]
-        x = x + found @ layer._out
-        wide = norm(x) @ layer._up
+        x = x + layer._out(found)
+        wide = layer._up(norm(x))
         if sizes.gated_mlp:
             gate, up = wide.chunk(2, dim=-1)
             wide = gate * torch.sigmoid(gate) * up
         else:
             wide = wide * torch.sigmoid(wide)
-        x = x + wide @ layer._down
-    return norm(x[-1]) @ decoder._head
+        x = x + layer._down(wide)
+    return decoder._head(norm(x[-1]))
 
 
 # --- equalities -------------------------------------------------------------------------------------------------------------------
@@ -167,6 +168,16 @@ def test_the_causal_bias_of_gpus_is_the_mask_of_cpus(decoder, monkeypatch):
     assert difference(*found) < 1e-12
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [1, 2, 7, 64])
+def test_packed_weights_give_the_plain_product(dtype, rows):
+    generator = torch.Generator().manual_seed(rows)
+    x, weight = (torch.randn(size, dtype=torch.float64, generator=generator) for size in ((2, rows, 48), (48, 80)))
+    product = Linear(weight.to(DTYPES[dtype]))(x.to(DTYPES[dtype]))
+    assert product.shape == (2, rows, 80)
+    assert (product - x @ weight).abs().max() < 200 * torch.finfo(DTYPES[dtype]).eps
+
+
 # --- truncation -------------------------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +247,7 @@ def test_shapes_are_those_of_the_catalogue():
 def test_weights_are_as_many_as_the_shape_says():
     for sizes in SHAPES.values():
         layer = Decoder(sizes, 1, "float32").layers[0]
-        assert sum(weight.numel() for weight in (layer._qkv, layer._out, layer._up, layer._down)) == sizes.weights_per_layer
+        assert sum(weight.parameters for weight in (layer._qkv, layer._out, layer._up, layer._down)) == sizes.weights_per_layer
 
 
 @pytest.mark.parametrize(

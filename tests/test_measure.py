@@ -5,7 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +18,8 @@ import hwmodels  # noqa: E402
 from hwmodels import catalogue, steptime  # noqa: E402
 from hwmodels.steptime import COEFFICIENTS, StepTime, pipeline_s  # noqa: E402
 from validate import __main__ as validate_main  # noqa: E402
+from validate import clock as clock_module  # noqa: E402
+from validate.clock import SteadyClock  # noqa: E402
 from validate.fit import pipeline  # noqa: E402
 from validate.fit.links import fastest, fit_links  # noqa: E402
 from validate.measure import command, record  # noqa: E402
@@ -23,6 +28,7 @@ from validate.measure.budget import Budget  # noqa: E402
 from validate.measure.record import Record, RecordError  # noqa: E402
 from validate.measure.task import LEVELS, Task, grid  # noqa: E402
 from validate.measure.timing import REPETITIONS, Timing, once, repeated  # noqa: E402
+from validate.speed import Speed  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {
@@ -115,6 +121,82 @@ def test_time_is_that_of_the_work():
     assert 0.02 <= once(lambda: time.sleep(0.02), "cpu") < 0.5
 
 
+class _Machine:
+    """Seconds that pass only when told, and a probe that finds a machine of a given slowness."""
+
+    def __init__(self, slowness):
+        self.slowness, self.next = slowness, slowness
+        self.computed = self.real = 0.0
+
+    def compute(self, seconds):
+        self.computed += seconds
+        self.real += seconds
+
+    def look(self):
+        self.slowness = self.next
+
+    def probe(self):
+        self.compute(0.1)
+        self.look()
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    found = _Machine(slowness=2.0)
+    times = SimpleNamespace(thread_time=lambda: found.computed, perf_counter=lambda: found.real)
+    monkeypatch.setattr(clock_module, "time", times)
+    return found
+
+
+def test_a_steady_clock_counts_computing_at_the_usual_speed_and_no_probes(machine):
+    clock = SteadyClock(machine)
+    machine.compute(4)
+    assert clock.now == 2
+    machine.next = 1.0
+    clock.tick()
+    assert clock.now == pytest.approx(2)
+    machine.compute(3)
+    assert clock.now == pytest.approx(5)
+    clock.stopped(lambda: machine.compute(1))
+    assert clock.now == pytest.approx(5)
+
+
+def test_a_steady_clock_looks_now_and_then_only(machine):
+    clock = SteadyClock(machine)
+    machine.next = 1.0
+    machine.compute(0.001)
+    clock.tick()
+    assert machine.slowness == 2
+    machine.compute(0.01)
+    clock.tick()
+    assert machine.slowness == 1
+
+
+def test_a_steady_clock_counts_waits_as_they_are(machine):
+    clock = SteadyClock(machine)
+
+    def wait():
+        machine.real += 7
+        machine.compute(2)
+
+    clock.blocked(wait)
+    assert clock.now == 7 + 2 / 2
+    assert clock.until(20, SimpleQueue(), moving=False) is None
+    assert clock.now == 20
+
+
+def test_slowness_is_what_the_latest_probes_took(monkeypatch):
+    took = iter([3.0] * 400 + [6.0] * 4 + [12.0] * 4)
+    monkeypatch.setattr(Speed, "_probed_s", lambda self: next(took))
+    speed = Speed()
+    assert (speed.usual_s, speed.slowness) == (3, 2)
+    speed.probe()
+    assert 2 < speed.slowness < 4
+    for _ in range(3):
+        speed.probe()
+    assert speed.slowness == 4
+
+
 # --- the folder -------------------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +226,11 @@ def test_a_line_without_its_end_is_dropped(tmp_path, torn):
     path.write_text(torn)
     Record(tmp_path, IDENTITY, run("third")).add(point, timing(0.5))
     assert record.read(tmp_path, "copy")[0]["median_s"] == "0.5"
+
+
+def test_what_a_folder_has_settled_stays(tmp_path):
+    assert Record(tmp_path, IDENTITY, {}).settle("probe_s", lambda: 0.25) == 0.25
+    assert Record(tmp_path, IDENTITY, {}).settle("probe_s", lambda: 0.5) == 0.25
 
 
 def test_a_folder_is_of_one_machine_and_one_model_of_a_name(tmp_path):
@@ -219,14 +306,12 @@ def test_models_without_kernels_are_refused(tmp_path, capsys, model, reason):
     assert reason in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_processor_time_is_that_of_one_thread_on_the_cpu(config, tmp_path, capsys):
-    arguments = ["--device", "cpu", "--model", config, "--out", str(tmp_path), "--threads", "2", "--clock", "processor"]
+def test_steady_time_is_that_of_one_thread_on_the_cpu(config, tmp_path, capsys):
+    arguments = ["--device", "cpu", "--model", config, "--out", str(tmp_path), "--threads", "2", "--clock", "steady"]
     assert command.main(arguments) == 2
     assert "--threads 1" in capsys.readouterr().err
     torch.set_num_threads(1)
-    import time
-
-    assert once(lambda: time.sleep(0.05), "cpu", "processor") < 0.04
+    assert once(lambda: time.sleep(0.05), "cpu", SteadyClock(Speed())) < 0.04
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -3,14 +3,16 @@
 import ast
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sim.policies.eviction.lru import Lru
+from validate import __main__ as validate_main
 from validate import agreement, reference
-from validate.oracles import caches, pipeline, queues
-from validate.verdict import Finding, averaged, fail
+from validate.oracles import caches, pipeline, queues, servers
+from validate.verdict import Failed, Finding, averaged, fail
 
 SEEDS = range(30)
 
@@ -67,6 +69,18 @@ def test_exact_oracles_hold(figures):
     assert not [finding for finding in figures() if not finding.holds]
 
 
+def test_a_batch_of_even_steps_is_several_servers(monkeypatch):
+    monkeypatch.setattr(servers, "REPLICATIONS", 4)
+    figures = servers.figures()
+    assert len(figures) == 6 and not [finding for finding in figures if not finding.holds]
+
+
+def test_erlangs_formula_where_the_answer_is_plain():
+    assert servers.erlang_c(1, 0.7) == pytest.approx(0.7)
+    assert servers.erlang_c(2, 1.0) == pytest.approx(1 / 3)
+    assert servers.erlang_c(3, 1e-9) == pytest.approx(0, abs=1e-20)
+
+
 def test_kiefer_wolfowitz_by_hand():
     starts = queues.kiefer_wolfowitz(np.array([0.0, 1.0, 2.0, 3.0]), np.array([5.0, 5.0, 1.0, 1.0]), 2)
     assert starts.tolist() == [0, 1, 5, 6]
@@ -94,5 +108,20 @@ def test_a_finding_holds_within_its_interval_only():
     one, three = averaged("", 0, "", [1, 2, 3]), averaged("", 0, "", [1, 2, 3], figures=3)
     assert one.margin == pytest.approx(4.303 / 3**0.5, rel=1e-3) and three.margin > one.margin
     fail([])
-    with pytest.raises(SystemExit, match="mean wait"):
+    with pytest.raises(Failed, match="mean wait"):
         fail(["mean wait"])
+
+
+def test_a_failed_check_does_not_stop_the_others(monkeypatch, capsys):
+    ran = []
+
+    def bad():
+        ran.append("bad")
+        fail(["mean wait"])
+
+    modules = {"bad": SimpleNamespace(run=bad), "good": SimpleNamespace(run=lambda: ran.append("good"))}
+    monkeypatch.setattr(validate_main, "CHECKS", {name: name for name in modules})
+    monkeypatch.setattr(validate_main, "import_module", modules.get)
+    assert validate_main.main(["bad", "good"]) == 1 and ran == ["bad", "good"]
+    assert "validate bad: does not hold:\nmean wait" in capsys.readouterr().err
+    assert validate_main.main(["good"]) == 0

@@ -14,6 +14,7 @@ import time
 
 from sim import config
 from validate.show import show
+from validate.verdict import fail
 
 SESSIONS = {"5K": 900, "50K": 9000, "500K": 90_000}
 REPEATS = {"5K": 5, "50K": 3, "500K": 1}
@@ -81,5 +82,4 @@ def run() -> None:
         if expected != one["events"]:
             wrong.append(f"{policy}, {size} turns: {one['events']} events, {expected} expected")
     show("simulate(paper-13b)", ["run", "turns", "turns/s", "us/turn", "x RE", "x 5K", "MiB", "events"], cells)
-    if wrong:
-        raise SystemExit("the model has changed:\n" + "\n".join(wrong))
+    fail(wrong, "the model has changed")

@@ -20,6 +20,7 @@ from sim.rng import stream
 from traces.generate import sharegpt
 from traces.workload import Workload
 from validate.show import show
+from validate.verdict import fail
 
 SESSIONS = 25_000
 _WORDS = "the model keeps its cache in memory and loads it layer by layer while the prompt is computed, 42 tokens at a time.\n"
@@ -63,8 +64,7 @@ def run() -> None:
                 lost.append(f"{name}: {one['turns']} turns, {table.turns} written")
             path.unlink()
     show("reading traces", ["file", "MB", "turns", "MB/s", "turns/s", "peak MiB"], cells)
-    if lost:
-        raise SystemExit("turns were lost:\n" + "\n".join(lost))
+    fail(lost, "turns were lost")
 
 
 def _sharegpt(table: Workload) -> Iterator[str]:

@@ -54,7 +54,11 @@ def report(title: str, findings: Sequence[Finding]) -> list[str]:
     return [f"{title}: {finding.quantity}: {finding.simulated:.6g}, not {finding.expected:.6g}" for finding in findings if not finding.holds]
 
 
-def fail(failures: Sequence[str]) -> None:
-    """Raises SystemExit that lists the failures, when there are any."""
+class Failed(Exception):
+    """A check has failed; the message lists how."""
+
+
+def fail(failures: Sequence[str], what: str = "does not hold") -> None:
+    """Raises Failed with the failures, when there are any."""
     if failures:
-        raise SystemExit("does not hold:\n" + "\n".join(failures))
+        raise Failed(f"{what}:\n" + "\n".join(failures))

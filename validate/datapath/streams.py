@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 
+from validate.clock import Clock, WallClock
+
 
 class Event(Protocol):
     """A point in a stream."""
@@ -55,11 +57,11 @@ class Streams:
         self.close()
 
 
-def streams(device: str) -> Streams:
-    """The streams of a device, cpu or cuda."""
+def streams(device: str, clock: Clock | None = None) -> Streams:
+    """The streams of a device, cpu or cuda. On a CPU `clock` is told of waits."""
     if device == "cuda":
         return Streams(CudaStream(torch.cuda.current_stream()), CudaStream(torch.cuda.Stream()), CudaStream(torch.cuda.Stream()))
-    return Streams(CallerStream(), ThreadStream(), ThreadStream())
+    return Streams(CallerStream(clock), ThreadStream(), ThreadStream())
 
 
 class CudaStream:
@@ -120,7 +122,10 @@ class ThreadStream:
 
 
 class CallerStream:
-    """The calling thread itself: work is done when `run` returns."""
+    """The calling thread itself: work is done when `run` returns. Its clock is told when it waits for others."""
+
+    def __init__(self, clock: Clock | None = None):
+        self._clock = clock or WallClock()
 
     def run(self, work: Callable[[], object]) -> Event:
         work()
@@ -129,7 +134,8 @@ class CallerStream:
         return HostEvent(done)
 
     def wait(self, event: Event) -> None:
-        event.synchronize()
+        self._clock.tick()
+        self._clock.blocked(event.synchronize)
 
     def close(self) -> None:
         """Nothing is queued."""

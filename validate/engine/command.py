@@ -15,7 +15,7 @@ from sim.config import Config, ConfigError
 from sim.engine.workload import build_workload
 from sim.report import table
 from traces import TraceError
-from validate.engine.clock import CLOCKS
+from validate import clock
 from validate.engine.limits import refuse
 from validate.engine.server import Served, serve
 from validate.kernels import shape
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m validate serve", description=__doc__.partition("\n")[0])
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a preset or a file, as for kvplan simulate")
     parser.add_argument("--set", action="append", default=[], metavar="path=value", dest="overrides")
-    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="`processor` counts computing by processor time")
+    parser.add_argument("--clock", choices=clock.CLOCKS, default="wall", help="`steady` on a shared machine: computing at its usual speed")
     parser.add_argument("--check", type=int, default=0, metavar="N", help="recompute every N-th turn that loaded KV, and compare logits")
     parser.add_argument("--ssd", type=Path, metavar="DIR", help="where KV files go meanwhile; default: the system's temporary folder")
     parser.add_argument("--json", action="store_true", help="print summary.json and nothing else")
@@ -65,7 +65,7 @@ def _serve(arguments: argparse.Namespace) -> Served:
     _check_memory(sizes)
     decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
     with tempfile.TemporaryDirectory(prefix="kvplan-serve-", dir=arguments.ssd) as folder:
-        return serve(settings, workload, decoder, Path(folder), arguments.clock, arguments.check, _progress)
+        return serve(settings, workload, decoder, Path(folder), clock.maker(arguments.clock), arguments.check, _progress)
 
 
 def _model(settings: Config) -> str:
@@ -95,7 +95,7 @@ def lines(served: Served) -> list[str]:
     busy_s = served.summary["gpu"]["busy_s"]
     found = [
         f"{served.clock} clock; SSD files {'past' if served.direct_io else 'through'} the page cache;"
-        f" between steps {served.between_s / busy_s:.1%} of the busy time"
+        f" the server's own work is {served.own_s / busy_s:.1%} of the busy time"
     ]
     if verifier.compared:
         found.append(f"{verifier.compared} turns computed again: logits differ by {verifier.largest_error:.1e} of the largest at most")

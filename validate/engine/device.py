@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from validate.clock import Clock
 from validate.datapath.pipeline import Saver
 from validate.datapath.streams import CallerStream, Event, Streams, ThreadStream
 from validate.engine.chunk import Chunk, Layout
-from validate.engine.clock import ProcessorClock, WallClock
 from validate.engine.meter import Meter, MeteredStream
 from validate.engine.storage import Source
 from validate.kernels.decoder import Decoder
@@ -59,7 +59,7 @@ class Device:
         window: int,
         layerwise: bool,
         write_buffer: int,
-        clock: WallClock | ProcessorClock,
+        clock: Clock,
         attend: Callable[[], None],
     ) -> None:
         self.decoder = decoder
@@ -151,6 +151,7 @@ class _Waiting(CallerStream):
     """The thread that computes; what it waits for is counted."""
 
     def __init__(self, device: Device) -> None:
+        super().__init__()
         self._device = device
 
     def wait(self, event: Event) -> None:

@@ -30,3 +30,6 @@ class MeteredStream(ThreadStream):
 
     def run(self, work: Callable[[], object]) -> Event:
         return super().run(lambda: self._meter.timed(work))
+
+    def wait(self, event: Event) -> None:
+        super().run(event.synchronize)

@@ -4,8 +4,9 @@ Iteration-level batching as in the simulator: the prefill of an admitted job blo
 for all running jobs. Between the layers of every step the server looks up: turns that have arrived join the queue, transfers that have
 ended are taken note of, and those that are due are started.
 
-Prompts are random tokens, answers are what the decoder says, for as long as the trace has them. Steps, stalls and all that lies between
-the steps (`between_s`: choosing, keeping books, and looking up) are counted apart.
+Prompts are random tokens, answers are what the decoder says, for as long as the trace has them. A step lasts from the end of the step
+before, or of the wait for a job, to its own end, less its stalls: the server's own work (choosing, keeping books, looking up) is part of it,
+and is also counted by itself.
 
 Left out: see `validate.engine.limits`; a read buffer that is filled before a job starts; preemption.
 """
@@ -31,8 +32,8 @@ from sim.policies.base import Scheduler
 from sim.policies.registry import find
 from traces import Workload
 from traces.context import fit
+from validate.clock import Answer, Clock, WallClock
 from validate.engine import chunk as kv
-from validate.engine.clock import CLOCKS
 from validate.engine.device import NOTHING, Device, Job
 from validate.engine.drive import Drive
 from validate.engine.limits import refuse
@@ -50,9 +51,11 @@ class Served:
     summary: dict
     columns: dict[str, np.ndarray]
     steps: list["Step"]
-    between_s: float
-    """Seconds of the server's own work between steps, while there were jobs."""
+    own_s: float
+    """Seconds of the server's own work, which `steps` hold as well."""
     idle_s: float
+    pace: float
+    """Seconds of the clock per real second in which the links' transfers are timed."""
     faults: Faults
     verifier: Verifier
     direct_io: bool
@@ -76,13 +79,13 @@ def serve(
     workload: Workload,
     decoder: Decoder,
     folder: Path,
-    clock: str = "wall",
+    clock: Callable[[], Clock] = WallClock,
     verify_every: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Served:
     """Serves a workload in real time. KV on SSD goes to files in `folder`, which must exist and is empty again at the end.
 
-    `clock` is a name of CLOCKS. Every `verify_every`-th turn that loads KV is computed a second time from its tokens, outside of the
+    `clock` makes one. Every `verify_every`-th turn that loads KV is computed a second time from its tokens, outside of the
     clock, and compared (0: none). Raises ConfigError, TraceError, and OSError when `folder` cannot be used.
     """
     refuse(config, workload)
@@ -102,7 +105,7 @@ class _Server:
     def __init__(self, config, built: Plant, workload, decoder, folder, clock, verify_every, progress) -> None:
         self._config, self._built, self._workload = config, built, workload
         self._posted: SimpleQueue = SimpleQueue()
-        self.clock = CLOCKS[clock]()
+        self.clock: Clock = clock()
         write_buffer = 0 if config.store.save == "sync" else parse_bytes(config.store.write_buffer)
         self._rows = list(range(config.deployment.max_batch))
         self._device = Device(
@@ -136,8 +139,9 @@ class _Server:
         self._steps: list[Step] = []
         self._prefill_s = self._decode_s = self._load_stall_s = self._save_stall_s = 0.0
         self._prefilled_tokens = 0
-        self._attended_s = self._idle_s = 0.0
-        self._end_s = 0.0
+        self._own_s = self._attended_s = self._idle_s = 0.0
+        self._step_ended_s = 0.0
+        """When the latest step ended, or the wait for a job."""
 
     def _make_storage(self) -> Storage:
         settings, built = self._config.store, self._built
@@ -169,20 +173,21 @@ class _Server:
                 self._decode()
             else:
                 self._idle()
-        self._end_s = self.clock.now
 
     def _idle(self) -> None:
         """Nothing to compute: waits for an arrival or the end of a transfer."""
-        before = self.clock.now
         until = self._arrivals[0][0] if self._arrivals else math.inf
         moving = self._storage is not None and self._storage.is_moving
         done = self.clock.until(until, self._posted, moving)
-        self._idle_s += self.clock.now - before
+        now = self.clock.now
+        self._idle_s += now - self._step_ended_s
+        self._step_ended_s = now
         if done is not None:
             self._take(done)
 
     def _look_up(self) -> None:
         """Takes note of what has happened, and starts what follows."""
+        self.clock.tick()
         before = self.clock.now
         while True:
             try:
@@ -276,42 +281,46 @@ class _Server:
 
     def _compute(self, job: Job, text: list[int], cached: int) -> tuple[torch.Tensor, int]:
         """Logits after the job's text, and how many tokens of it were served by the store: none when what it had is damaged."""
-        began, attended, stalled = self.clock.now, self._attended_s, self._device.stall_s
         tokens = text[job.source.tokens :]
         if self._storage is not None:
             job.fresh = kv.empty(self._device.layout, len(tokens) + job.left - 1)
         try:
-            logits = self._device.prefill(job, tokens)
+            logits, seconds, stall = self._step(True, len(tokens), job.source.tokens, lambda: self._device.prefill(job, tokens))
         except OSError:
             self._storage.give_up(job.session, self.clock.now)
             job.source = NOTHING
             return self._compute(job, text, 0)
-        stall = self._device.stall_s - stalled
-        seconds = self.clock.now - began - stall - (self._attended_s - attended)
         self._recorder.stall_s[job.turn] = stall
-        self._prefill_s += seconds
         self._load_stall_s += stall
-        self._steps.append(Step(True, len(tokens), job.source.tokens, seconds))
+        self._prefill_s += seconds
         return logits, cached
 
     # --- decode steps ---------------------------------------------------------------------------------------------------------
 
     def _decode(self) -> None:
         """One more token for every running job."""
-        began, attended, stalled = self.clock.now, self._attended_s, self._device.stall_s
         context = sum(job.cached for job in self._running)
-        tokens = self._device.decode(self._running).argmax(dim=-1).tolist()
-        stall = self._device.stall_s - stalled
-        seconds = self.clock.now - began - stall - (self._attended_s - attended)
-        self._decode_s += seconds
+        jobs = self._running
+        tokens, seconds, stall = self._step(False, len(jobs), context, lambda: self._device.decode(jobs).argmax(dim=-1).tolist())
         self._save_stall_s += stall
-        self._steps.append(Step(False, len(tokens), context, seconds))
+        self._decode_s += seconds
         for job, token in zip(self._running, tokens, strict=True):
             self._speak(job, token)
         ended = [job for job in self._running if not job.left]
         self._running = [job for job in self._running if job.left]
         for job in ended:
             self._complete(job)
+
+    def _step(self, is_prefill: bool, tokens: int, context: int, work: Callable[[], Answer]) -> tuple[Answer, float, float]:
+        """Makes a step; returns the answer of its work, its seconds without stalls, and its stalls."""
+        began, attended, stalled = self.clock.now, self._attended_s, self._device.stall_s
+        answer = work()
+        now, stall = self.clock.now, self._device.stall_s - stalled
+        seconds = now - self._step_ended_s - stall
+        self._own_s += seconds - (now - began - stall - (self._attended_s - attended))
+        self._step_ended_s = now
+        self._steps.append(Step(is_prefill, tokens, context, seconds))
+        return answer, seconds, stall
 
     def _speak(self, job: Job, token: int) -> None:
         """The job's next token is out."""
@@ -357,15 +366,15 @@ class _Server:
         """The result of a finished run."""
         workload, recorder = self._workload, self._recorder
         columns = {"session": workload.session, "turn": workload.turn, **recorder.columns}
-        busy_s = self._prefill_s + self._decode_s + self._load_stall_s + self._save_stall_s
         return Served(
             self._config,
             workload,
-            summarize(self._config, self._built, workload, recorder, self.peers, self._end_s),
+            summarize(self._config, self._built, workload, recorder, self.peers, self._step_ended_s),
             columns,
             self._steps,
-            self._end_s - busy_s - self._idle_s,
+            self._own_s,
             self._idle_s,
+            self.clock.pace,
             self._storage.faults if self._storage else Faults(),
             self._verifier,
             self._drive.direct,

@@ -1,9 +1,10 @@
 """`python -m validate fidelity`: one trace through the real mini server and through the simulator, side by side, with errors.
 
-Loads below and above saturation, tight and roomy tiers, look-ahead, LRU and FIFO, open and closed loops. The simulator runs twice: by the
-calibration of the case (kernels and transfers timed alone), and by the server's own steps and transfers on another trace. Some scenarios
-run on the server twice, which shows its noise. Writes fidelity.json, .csv, .png and .html, and the second calibration as a catalogue,
-whole or not at all.
+Loads below and above saturation, tight and roomy tiers, look-ahead, LRU and FIFO, open and closed loops. The simulator runs by three
+calibrations: by the server's steps and transfers on other traces, served before and after (`training`: the one that counts); by those of
+the very run that it is compared with (`own`: what is off then is no matter of timings); and by the case's kernels and transfers timed alone
+(`case`). Some scenarios run on the server twice, which shows its noise. Writes fidelity.json, .csv, .png and .html, and the first calibration
+as a catalogue, whole or not at all.
 """
 
 import argparse
@@ -15,19 +16,20 @@ from pathlib import Path
 from sim.config import ConfigError
 from sim.engine.run import simulate
 from traces import TraceError
-from validate.engine.clock import CLOCKS
+from validate.clock import CLOCKS, maker
 from validate.engine.server import Served, serve
 from validate.fidelity import output, training
-from validate.fidelity.compare import Pair, explain
+from validate.fidelity.compare import CALIBRATIONS, Pair, explain
 from validate.fidelity.scenarios import SCENARIOS, TEST_SEED, TRAINING_SEED, Bench, Scenario
 from validate.kernels.decoder import Decoder
 from validate.kernels.shape import ModelShape
 from validate.measure import machine
 from validate.measure.record import RecordError, read_header
+from validate.speed import Speed
 
 CASE = Path(__file__).parents[1] / "cases" / "cascade-lake-2c"
 TRAINING = (SCENARIOS[0], SCENARIOS[2])
-"""Scenarios on whose configurations, with another seed, the step times and transfers are fitted."""
+"""Scenarios on whose configurations, with another seed, the step times and transfers are fitted: before all others, and after."""
 _PROBE_SESSIONS = 200
 _SLACK = 2.0
 """How much longer a run takes than the simulated server is busy at load 1: smaller batches below saturation, other programs."""
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--case", type=Path, default=CASE, metavar="DIR", help="measured and fitted machine; default: the packaged one")
     parser.add_argument("--budget", type=float, default=900.0, metavar="SECONDS", help="about so long may it take, on an idle machine")
     parser.add_argument(
-        "--clock", choices=tuple(CLOCKS), default="wall", help="`processor` on a shared machine: computing counts processor time only"
+        "--clock", choices=CLOCKS, default="wall", help="`steady` on a shared machine: computing at its usual speed"
     )
     parser.add_argument("--only", action="append", metavar="SCENARIO", help="this one; may come several times")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
@@ -77,42 +79,51 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     sessions = _sessions(arguments, chosen)
     about = {"command": command, **machine.run(), "clock": arguments.clock, "sessions": sessions}
     with tempfile.TemporaryDirectory(prefix="kvplan-fidelity-", dir=arguments.ssd) as name:
-        files, catalogue = Path(name, "kv"), Path(name, "catalogue")
-        files.mkdir()
-        bench = Bench(arguments.case, sessions)
-        server = _Machine(arguments.case, bench.model, files, arguments.clock)
-        trained = [server.run(bench, scenario, TRAINING_SEED) for scenario in TRAINING]
-        about["training_error"] = training.write_catalogue(arguments.case, catalogue, bench.model, trained, command).mean_error
-        bench = Bench(arguments.case, sessions, catalogue)
+        folder = Path(name)
+        catalogue = folder / "catalogue"
+        server = _Machine(arguments.case, folder / "kv", arguments.clock)
+        trained = server.train(Bench(arguments.case, sessions), 1)
+        training.write_catalogue(arguments.case, folder / "first", trained, command)
+        bench = Bench(arguments.case, sessions, folder / "first")
         about["capacity_per_s"] = bench.capacity_per_s
-        pairs = [_pair(bench, scenario, server, catalogue) for scenario in chosen]
+        served = [(scenario, [server.run(bench, scenario) for _ in range(1 + scenario.repeated)]) for scenario in chosen]
+        trained += server.train(bench, 2)
+        about["training_error"] = training.write_catalogue(arguments.case, catalogue, trained, command).mean_error
+        pairs = [_pair(bench, scenario, runs, catalogue, folder / f"own-{place}") for place, (scenario, runs) in enumerate(served)]
         about["load_1_min_at_end"] = machine.run()["load_1_min"]
         about["direct_io"] = pairs[0].served.direct_io
         output.write(arguments.out, pairs, about, catalogue)
     output.show(pairs, about)
 
 
-def _pair(bench: Bench, scenario: Scenario, server: "_Machine", catalogue: Path) -> Pair:
-    runs = [server.run(bench, scenario) for _ in range(1 + scenario.repeated)]
-    settings, workload = runs[0].config, runs[0].workload
-    by_case, by_training = simulate(settings, workload), simulate(bench.config(scenario, catalogue=catalogue), workload)
-    again = runs[1] if scenario.repeated else None
-    return Pair(scenario, runs[0], again, by_case, by_training, explain(runs[0], by_case), explain(runs[0], by_training))
+def _pair(bench: Bench, scenario: Scenario, runs: list[Served], trained: Path, own: Path) -> Pair:
+    """Simulates what was served, by each of CALIBRATIONS; `own` gets the catalogue of these very runs."""
+    training.write_catalogue(bench.case, own, runs, "these very runs")
+    configs = {"training": bench.config(scenario, catalogue=trained), "own": bench.config(scenario, catalogue=own), "case": runs[0].config}
+    simulated = {name: simulate(configs[name], runs[0].workload) for name in CALIBRATIONS}
+    explained = {name: explain(runs, result) for name, result in simulated.items()}
+    return Pair(scenario, runs[0], runs[1] if scenario.repeated else None, simulated, explained)
 
 
 class _Machine:
-    """Serves configurations of one case; the decoder is made once."""
+    """Serves configurations of one case; the decoder is made once. `files` is made."""
 
-    def __init__(self, case: Path, model: str, files: Path, clock: str) -> None:
-        sizes = ModelShape(**read_header(case)["models"][model])
+    def __init__(self, case: Path, files: Path, clock: str) -> None:
+        header = read_header(case)
+        sizes = ModelShape(**next(iter(header["models"].values())))
         self._decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
-        self._files, self._clock = files, clock
+        self._files, self._clock = files, maker(clock, Speed(header.get("probe_s")))
+        files.mkdir()
+
+    def train(self, bench: Bench, round_: int) -> list[Served]:
+        """Serves traces for the fit, others in each round."""
+        return [self.run(bench, scenario, TRAINING_SEED + round_) for scenario in TRAINING]
 
     def run(self, bench: Bench, scenario: Scenario, seed: int = TEST_SEED) -> Served:
         """Serves a scenario's workload."""
         workload, started = bench.workload(scenario, seed), time.monotonic()
         served = serve(bench.config(scenario, seed), workload, self._decoder, self._files, self._clock)
-        about = "training" if seed == TRAINING_SEED else scenario.name
+        about = scenario.name if seed == TEST_SEED else "training"
         print(f"{about}: {workload.turns} turns in {time.monotonic() - started:.0f} s", file=sys.stderr)
         return served
 
@@ -120,6 +131,7 @@ class _Machine:
 def _sessions(arguments: argparse.Namespace, chosen: list[Scenario]) -> int:
     """Sessions per run, so that all runs together take about the budget."""
     busy_s = Bench(arguments.case, _PROBE_SESSIONS).busy_s / _PROBE_SESSIONS
-    loads = [scenario.load for scenario in chosen for _ in range(1 + scenario.repeated)] + [scenario.load for scenario in TRAINING]
-    idle = [1.0 if arguments.clock == "processor" else max(1.0, 1 / load) for load in loads]
+    loads = [scenario.load for scenario in chosen for _ in range(1 + scenario.repeated)]
+    loads += [scenario.load for scenario in 2 * TRAINING]
+    idle = [1.0 if arguments.clock == "steady" else max(1.0, 1 / load) for load in loads]
     return max(8, int(arguments.budget / (_SLACK * busy_s * sum(idle))))

@@ -1,11 +1,10 @@
 """One scenario through the server and the simulator: quantities side by side, and where an error comes from.
 
 The error of the busy time has two parts. The steps that the server made, each priced by the calibration, show how far the *step times* are
-off; what is left is that the simulator made *other steps* (batches of other sizes, other hits). Work between steps, which no
-calibration has, is its own row.
+off; what is left is that the simulator made *other steps* (batches of other sizes, other hits).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hwmodels.steptime import StepTime
@@ -15,6 +14,8 @@ from validate.engine.server import Served
 from validate.fidelity.scenarios import Scenario
 from validate.fidelity.training import seconds_of
 
+CALIBRATIONS = ("training", "own", "case")
+"""By which the simulator runs; `validate.fidelity.command` says what they are."""
 HIT_RATES = ("hit rate, resumed turns", "hits in DRAM", "hits on SSD")
 """Compared in percentage points; everything else as a share."""
 
@@ -58,8 +59,8 @@ class Explained:
     """The calibration's seconds for the steps that the server made, less what they took."""
     other_steps: float
     """What the simulator's busy time differs by beyond that."""
-    between: float
-    """The server's own work between steps, on top of its busy time and unknown to the simulator."""
+    own_work: float
+    """The server's own work, part of its steps; no timing of kernels has it."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,14 @@ class Pair:
     scenario: Scenario
     served: Served
     again: Served | None
-    by_case: Result
-    """Simulated with the calibration of the case …"""
-    by_training: Result
-    """… and with that of the server's own steps."""
-    why_case: Explained
-    why_training: Explained
+    simulated: Mapping[str, Result]
+    """By each of CALIBRATIONS."""
+    explained: Mapping[str, Explained]
+    """Likewise."""
 
-    def rows(self, simulated: Result) -> list[Row]:
-        """Every quantity, for one of the two."""
-        runs = [self.served.summary, self.again.summary if self.again else None, simulated.summary]
+    def rows(self, calibration: str) -> list[Row]:
+        """Every quantity, by one of CALIBRATIONS."""
+        runs = [self.served.summary, self.again.summary if self.again else None, self.simulated[calibration].summary]
         served, again, said = [dict(quantities(each)) if each else {} for each in runs]
         return [Row(name, served[name], again.get(name), said[name]) for name in served]
 
@@ -98,11 +97,10 @@ def quantities(summary: dict) -> Iterator[tuple[str, float]]:
         yield f"moved: {name.replace('_', ' ')}", link["bytes"] / 1e6
 
 
-def explain(served: Served, simulated: Result) -> Explained:
-    """Where the error of the busy time comes from."""
+def explain(runs: Sequence[Served], simulated: Result) -> Explained:
+    """Where the error of the busy time comes from; all in means over the runs."""
     form: StepTime = plant(simulated.config).steps
-    gpu = served.summary["gpu"]
-    priced = sum(seconds_of(form, step) for step in served.steps)
-    step_error = priced - sum(step.seconds for step in served.steps)
-    error = simulated.summary["gpu"]["busy_s"] - gpu["busy_s"]
-    return Explained(step_error / gpu["busy_s"], (error - step_error) / gpu["busy_s"], served.between_s / gpu["busy_s"])
+    busy_s = sum(run.summary["gpu"]["busy_s"] for run in runs)
+    step_error = sum(seconds_of(form, step) - step.seconds for run in runs for step in run.steps)
+    error = len(runs) * simulated.summary["gpu"]["busy_s"] - busy_s
+    return Explained(step_error / busy_s, (error - step_error) / busy_s, sum(run.own_s for run in runs) / busy_s)

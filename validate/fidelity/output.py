@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from validate.fidelity.compare import HIT_RATES, Pair, Row
+from validate.fidelity.compare import CALIBRATIONS, HIT_RATES, Pair, Row
 from validate.show import show as show_table
 
 JSON, CSV, PICTURE, PAGE = "fidelity.json", "fidelity.csv", "fidelity.png", "fidelity.html"
-CALIBRATIONS = ("training", "case")
-"""Names in the files; Pair has `by_` and `why_` of each."""
 _TABLE = (*HIT_RATES, "TTFT, mean", "TTFT, p95", "prefill, mean", "TPOT, mean", "busy time", "makespan")
 _OVERVIEWS = {
-    "by_training": "Errors of the simulator, calibrated by steps and transfers of the server on another trace",
-    "by_case": "Errors of the simulator, calibrated by kernels and transfers timed alone",
+    "training": "Errors of the simulator, calibrated by steps and transfers of the server on other traces",
+    "own": "Errors of the simulator, calibrated by steps and transfers of the very run it is compared with",
+    "case": "Errors of the simulator, calibrated by kernels and transfers timed alone",
 }
+"""In the order of CALIBRATIONS."""
 TARGETS = {**dict.fromkeys(HIT_RATES, 1.0), "TTFT, mean": 0.1, "busy time": 0.1}
 """Points, and shares."""
 
@@ -48,13 +48,13 @@ def _scenario(pair: Pair) -> dict:
         "load": pair.scenario.load,
         "overrides": list(pair.scenario.overrides),
         "turns": pair.served.summary["turns"],
-        "between_steps_s": pair.served.between_s,
+        "own_work_s": pair.served.own_s,
         "idle_s": pair.served.idle_s,
         "faults": asdict(pair.served.faults),
     }
     for name in CALIBRATIONS:
-        rows = {row.quantity: {**asdict(row), "error": row.error, "noise": row.noise} for row in pair.rows(getattr(pair, f"by_{name}"))}
-        found[name] = {"quantities": rows, "busy_time_explained": asdict(getattr(pair, f"why_{name}"))}
+        rows = {row.quantity: {**asdict(row), "error": row.error, "noise": row.noise} for row in pair.rows(name)}
+        found[name] = {"quantities": rows, "busy_time_explained": asdict(pair.explained[name])}
     return found
 
 
@@ -83,7 +83,7 @@ def _write_csv(path: Path, pairs: Sequence[Pair]) -> None:
         writer.writerow(("scenario", "calibration", "quantity", "served", "served_again", "simulated", "error", "noise"))
         for pair in pairs:
             for name in CALIBRATIONS:
-                for row in pair.rows(getattr(pair, f"by_{name}")):
+                for row in pair.rows(name):
                     numbers = (row.served, row.served_again, row.simulated, row.error, row.noise)
                     cells = ("" if number is None else f"{number:.6g}" for number in numbers)
                     writer.writerow((pair.scenario.name, name, row.quantity, *cells))
@@ -96,31 +96,31 @@ def show(pairs: Sequence[Pair], about: dict) -> None:
     """Prints a table per scenario, and one of all of them."""
     for pair in pairs:
         show_table(f"{pair.scenario.name}: {pair.served.summary['turns']} turns", _COLUMNS, detail(pair))
-    for attribute, title in _OVERVIEWS.items():
-        show_table(f"{title} (* beyond the target)", *overview(pairs, attribute))
+    for name, title in _OVERVIEWS.items():
+        show_table(f"{title} (* beyond the target)", *overview(pairs, name))
     show_table("Why the busy time differs, % of it", *reasons(pairs))
     print(f"clock: {_clock(about['clock'])}; load average {about['load_1_min']} to {about['load_1_min_at_end']}")
 
 
-_COLUMNS = ["quantity", "served", "again", "noise", "simulated", "error", "by case", "error"]
+_COLUMNS = ["quantity", "served", "again", "noise", *(cell for name in CALIBRATIONS for cell in (f"by {name}", "error"))]
 
 
 def detail(pair: Pair) -> list[list[str]]:
     """Cells of one scenario's table, under `_COLUMNS`."""
     found = []
-    for row, case in zip(pair.rows(pair.by_training), pair.rows(pair.by_case), strict=True):
+    for rows in zip(*(pair.rows(name) for name in CALIBRATIONS), strict=True):
+        row = rows[0]
         again = "" if row.served_again is None else f"{row.served_again:.4g}"
-        numbers = [f"{row.served:.4g}", again, _error(row, row.noise)]
-        simulated = [cell for each in (row, case) for cell in (f"{each.simulated:.4g}", _error(each, each.error))]
-        found.append([row.quantity, *numbers, *simulated])
+        simulated = [cell for each in rows for cell in (f"{each.simulated:.4g}", _error(each, each.error))]
+        found.append([row.quantity, f"{row.served:.4g}", again, _error(row, row.noise), *simulated])
     return found
 
 
-def overview(pairs: Sequence[Pair], attribute: str) -> tuple[list[str], list[list[str]]]:
+def overview(pairs: Sequence[Pair], calibration: str) -> tuple[list[str], list[list[str]]]:
     """Columns and cells of the table of all scenarios: errors, and the noise below scenarios that were served twice."""
     cells = []
     for pair in pairs:
-        rows = {row.quantity: row for row in pair.rows(getattr(pair, attribute))}
+        rows = {row.quantity: row for row in pair.rows(calibration)}
         cells.append([pair.scenario.name, *(_error(rows[name], rows[name].error, TARGETS) for name in _TABLE)])
         if pair.again:
             cells.append(["  server against itself", *(_error(rows[name], rows[name].noise) for name in _TABLE)])
@@ -131,10 +131,10 @@ def reasons(pairs: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
     """Columns and cells: what the error of the busy time is made of."""
     cells = []
     for pair in pairs:
-        own, case = pair.why_training, pair.why_case
-        numbers = (own.step_times, own.other_steps, case.step_times, case.other_steps, own.between)
-        cells.append([pair.scenario.name, *(f"{100 * number:+.1f}" for number in numbers)])
-    return ["scenario", "step times", "other steps", "step times, case", "other steps, case", "between steps"], cells
+        numbers = [each for name in CALIBRATIONS for each in (pair.explained[name].step_times, pair.explained[name].other_steps)]
+        cells.append([pair.scenario.name, *(f"{100 * number:+.1f}" for number in (*numbers, pair.explained["case"].own_work))])
+    columns = [f"{part}, {name}" for name in CALIBRATIONS for part in ("step times", "other steps")]
+    return ["scenario", *columns, "the server's own work"], cells
 
 
 def _error(row: Row, error: float | None, targets: dict[str, float] | None = None) -> str:
@@ -148,7 +148,7 @@ def _error(row: Row, error: float | None, targets: dict[str, float] | None = Non
 def _clock(name: str) -> str:
     if name == "wall":
         return "wall (real time)"
-    return "processor (computing counts processor time of its thread, waiting for transfers real time; other programs' time is left out)"
+    return "steady (computing counts at the machine's usual speed, waiting for transfers real time; what other programs take is left out)"
 
 
 # --- picture and page -------------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def _draw(path: Path, pairs: Sequence[Pair]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = [row for pair in pairs for row in pair.rows(pair.by_training)]
+    rows = [row for pair in pairs for row in pair.rows(CALIBRATIONS[0])]
     style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
     with plt.rc_context(style):
         figure, (seconds, hits) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
@@ -214,7 +214,7 @@ def _page(pairs: Sequence[Pair], about: dict, picture: Path) -> str:
     import jinja2
 
     tables = [
-        *((title, *overview(pairs, attribute)) for attribute, title in _OVERVIEWS.items()),
+        *((title, *overview(pairs, name)) for name, title in _OVERVIEWS.items()),
         ("Why the busy time differs, % of it", *reasons(pairs)),
         *((pair.scenario.name, _COLUMNS, detail(pair)) for pair in pairs),
     ]

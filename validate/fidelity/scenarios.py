@@ -68,12 +68,13 @@ class Bench:
 
     def __init__(self, case: Path, sessions: int, catalogue: Path | None = None) -> None:
         header = read_header(case)
-        self.model = next(iter(header["models"]))
+        self.case = case
+        model = next(iter(header["models"]))
         self._base = (
             f"catalogue={case}",
             f"hardware={_node(case)}",
             f"prices={_node(case)}",
-            f"model={self.model}",
+            f"model={model}",
             "deployment.gpus=1",
             f"deployment.max_batch={MAX_BATCH}",
             f"deployment.window_tokens={WINDOW}",
@@ -81,7 +82,7 @@ class Bench:
             f"workload.sessions={sessions}",
             "workload.turns={distribution: exponential, mean: 5}",
             "workload.max_turns=8",
-            f"workload.max_tokens={header['models'][self.model]['max_position_embeddings']}",
+            f"workload.max_tokens={header['models'][model]['max_position_embeddings']}",
             "workload.prompt_tokens={distribution: lognormal, median: 50, sigma: 0.8}",
             "workload.output_tokens={distribution: lognormal, median: 12, sigma: 0.6}",
             "workload.think_time={distribution: lognormal, median_s: 1.5, sigma: 0.8}",

@@ -1,8 +1,8 @@
 """A calibration from what a server has done on a trace of its own: the catalogue of a case with these step times and transfers in it.
 
-`python -m validate measure` times kernels and transfers alone, over a wide grid. A server works in a small part of that grid, its steps
-hold a little more (arguments made, answers picked), its transfers are small, are checked, and share the machine with what is computed.
-Which of the errors is whose is what simulating with both calibrations tells.
+`python -m validate measure` times kernels and transfers alone, over a wide grid. A server works in a small part of that grid. Its steps hold
+more: its own work, arguments made, answers picked, and the traffic of its other threads; its transfers are small and are checked. Which of
+the errors is whose is what simulating with both calibrations tells.
 """
 
 import shutil
@@ -68,8 +68,8 @@ def seconds_of(form: StepTime, step: Step) -> float:
     return form.prefill(step.tokens, step.context) if step.is_prefill else form.decode(step.tokens, step.context)
 
 
-def write_catalogue(case: Path, folder: Path, model: str, runs: Sequence[Served], source: str) -> Fit:
-    """Writes the case's catalogue into `folder`, with the steps of `model` and the transfers as they were served; returns the fit."""
+def write_catalogue(case: Path, folder: Path, runs: Sequence[Served], source: str) -> Fit:
+    """Writes the case's catalogue into `folder`, with the steps and the transfers as they were served; returns the fit."""
     for kind in _KINDS:
         if (case / kind).is_dir():
             shutil.copytree(case / kind, folder / kind)
@@ -77,7 +77,7 @@ def write_catalogue(case: Path, folder: Path, model: str, runs: Sequence[Served]
         _rewrite(folder, row.kind, lambda entry, row=row: _with_transfer(entry, row, runs))
     steps = [step for run in runs for step in run.steps]
     found = fit_steps(steps)
-    _rewrite(folder, "calibration", lambda entry: _with_steps(entry, model, steps, found, source))
+    _rewrite(folder, "calibration", lambda entry: _with_steps(entry, runs[0].config.model, steps, found, source))
     return found
 
 
@@ -100,7 +100,7 @@ def _with_steps(entry: dict, model: str, steps: list[Step], found: Fit, source: 
 def _with_transfer(entry: dict, row: _Transfer, runs: Sequence[Served]) -> dict:
     """An entry whose `row` is what went over a link / how long it was busy, latencies included; as it was when nothing went over it."""
     moved = sum(run.summary["links"][row.link]["bytes"] for run in runs)
-    busy_s = sum(run.summary["links"][row.link]["busy_share"] * run.summary["makespan_s"] for run in runs)
+    busy_s = sum(run.pace * run.summary["links"][row.link]["busy_share"] * run.summary["makespan_s"] for run in runs)
     if not moved:
         return entry
     rate = {"value": _rounded(moved / busy_s / 1e9), "unit": "GB/s", "source": "measured: by the mini server, latencies included"}

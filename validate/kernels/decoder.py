@@ -11,6 +11,7 @@ from torch.nn.attention.bias import causal_lower_right
 
 from validate.kernels import kvcache
 from validate.kernels.layer import Layer, Place, norm
+from validate.kernels.linear import Linear
 from validate.kernels.rope import Rope
 from validate.kernels.shape import ModelShape
 
@@ -25,7 +26,7 @@ class Decoder:
         generator = torch.Generator(device).manual_seed(seed)
         words, hidden = shape.vocab_size, shape.hidden_size
         self._embedding = torch.randn(words, hidden, dtype=self.dtype, device=device, generator=generator)
-        self._head = torch.randn(hidden, words, dtype=self.dtype, device=device, generator=generator).mul_(hidden**-0.5)
+        self._head = Linear(torch.randn(hidden, words, dtype=self.dtype, device=device, generator=generator).mul_(hidden**-0.5))
         self.layers = [Layer(shape, layers, self.dtype, device, generator) for _ in range(layers)]
         self.rope = Rope(positions or shape.max_position_embeddings, shape.head_dim, shape.rope_theta, self.dtype, device)
 
@@ -88,7 +89,7 @@ class Decoder:
 
     def logits(self, x: Tensor) -> Tensor:
         """[batch, vocabulary] for the last token of each sequence of [batch, new, hidden]."""
-        return norm(x[:, -1]) @ self._head
+        return self._head(norm(x[:, -1]))
 
     def prefill(self, tokens: Tensor, kv: list[Tensor], history: int = 0) -> tuple[Tensor, list[Tensor]]:
         """Logits after new tokens [batch, new], and what to save of them. `kv` holds `history` tokens as they were saved."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from validate.clock import CLOCKS, Clock, SteadyClock, WallClock
 from validate.datapath.ssdfile import has_direct_io
 from validate.datapath.streams import Streams, streams
 from validate.kernels import shape
@@ -27,7 +28,7 @@ from validate.measure.overlap import SMALL, Job, OverlapBench
 from validate.measure.record import Record, RecordError
 from validate.measure.steps import StepBench
 from validate.measure.task import LEVELS, Task
-from validate.measure.timing import CLOCKS
+from validate.speed import Speed
 
 
 def main(argv: list[str]) -> int:
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=_positive, help="CPU threads that compute; default on cpu: all cores but one, which moves data"
     )
     parser.add_argument(
-        "--clock", choices=tuple(CLOCKS), default="wall", help="of steps on cpu; `processor` for a shared machine, 1 thread"
+        "--clock", choices=CLOCKS, default="wall", help="on cpu; `steady` on a shared machine, 1 thread"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/measured"), metavar="DIR")
     parser.add_argument("--ssd", type=Path, metavar="DIR", help="where the drive's test file goes; default: --out")
@@ -83,8 +84,8 @@ def _measure(arguments: argparse.Namespace) -> int:
         raise shape.ShapeError(f"{sizes.name} has dtype {dtype}: give --dtype {' or '.join(DTYPES)}")
     if arguments.device == "cpu":
         torch.set_num_threads(arguments.threads or max(1, torch.get_num_threads() - 1))
-    if arguments.clock == "processor" and (arguments.device != "cpu" or torch.get_num_threads() > 1):
-        raise RecordError("--clock processor counts one thread: it goes with --device cpu --threads 1")
+    if arguments.clock == "steady" and (arguments.device != "cpu" or torch.get_num_threads() > 1):
+        raise RecordError("--clock steady counts one thread: it goes with --device cpu --threads 1")
     with ExitStack() as stack:
         arguments.out.mkdir(parents=True, exist_ok=True)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.ssd or arguments.out, prefix=".ssd-")))
@@ -92,16 +93,24 @@ def _measure(arguments: argparse.Namespace) -> int:
         identity = machine.identity(arguments.device, folder, direct) | {"clock": arguments.clock}
         record = Record(arguments.out, identity, machine.run())
         record.add_model(sizes.name, asdict(sizes))
-        three = stack.enter_context(streams(arguments.device))
+        ticking = _clock(arguments.clock, record)
+        three = stack.enter_context(streams(arguments.device, ticking))
         benches = [
-            *_benches_of(arguments, sizes, dtype, three),
+            *_benches_of(arguments, sizes, dtype, three, ticking),
             cache(lambda: CopyBench(arguments.device, three)),
             cache(lambda: DriveBench(folder, direct)),
         ]
         return _run(_tasks(benches), record, budget)
 
 
-def _benches_of(arguments: argparse.Namespace, sizes: shape.ModelShape, dtype: str, three: Streams) -> list[Callable]:
+def _clock(name: str, record: Record) -> Clock:
+    """A clock of that name; all steady ones of a record mean the same speed."""
+    if name == "wall":
+        return WallClock()
+    return SteadyClock(Speed(record.settle("probe_s", lambda: Speed().usual_s)))
+
+
+def _benches_of(arguments: argparse.Namespace, sizes: shape.ModelShape, dtype: str, three: Streams, clock: Clock) -> list[Callable]:
     """What makes the benches of the model, which share one decoder; it is made when the first point of it is due."""
     window = min(arguments.window, sizes.max_position_embeddings)
     job = Job() if arguments.device == "cuda" else SMALL
@@ -113,8 +122,8 @@ def _benches_of(arguments: argparse.Namespace, sizes: shape.ModelShape, dtype: s
         return Decoder(sizes, layers, dtype, arguments.device, positions)
 
     return [
-        cache(lambda: StepBench(decoder(), dtype, window, arguments.max_batch, arguments.clock)),
-        cache(lambda: OverlapBench(decoder(), dtype, three, job)),
+        cache(lambda: StepBench(decoder(), dtype, window, arguments.max_batch, clock)),
+        cache(lambda: OverlapBench(decoder(), dtype, three, job, clock)),
     ]
 
 

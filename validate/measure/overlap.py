@@ -13,6 +13,7 @@ from functools import cached_property, partial
 
 import torch
 
+from validate.clock import Clock
 from validate.datapath import pipeline
 from validate.datapath.buffers import host_cache
 from validate.datapath.pipeline import Preload, Saver
@@ -43,10 +44,10 @@ SMALL = Job(batch=2, history=256, new=32, prompt=128, steps=10)
 
 
 class OverlapBench:
-    """Times jobs of one decoder with history in (pinned) host memory."""
+    """Times jobs of one decoder with history in (pinned) host memory; on a CPU by `clock`."""
 
-    def __init__(self, decoder: Decoder, dtype: str, streams: Streams, job: Job):
-        self._decoder, self._streams, self._job = decoder, streams, job
+    def __init__(self, decoder: Decoder, dtype: str, streams: Streams, job: Job, clock: Clock):
+        self._decoder, self._streams, self._job, self._clock = decoder, streams, job, clock
         self._measured = {"model": decoder.shape.name, "dtype": dtype, "layers": len(decoder.layers), "batch": job.batch}
 
     @cached_property
@@ -92,7 +93,7 @@ class OverlapBench:
                     preload.await_layer(layers - 1)
                 pipeline.prefill(decoder, tokens, working, preload)
 
-            return once(work, decoder.device)
+            return once(work, decoder.device, self._clock)
 
         return repeated(one, may_take_s)
 
@@ -111,7 +112,7 @@ class OverlapBench:
                 for step in range(job.steps):
                     pipeline.decode(decoder, tokens[:, step], working, job.prompt + step, saver, self._host)
 
-            seconds = once(work, decoder.device)
+            seconds = once(work, decoder.device, self._clock)
             if saver is not None:
                 saver.drain()
             return seconds

@@ -6,6 +6,7 @@ without its end is dropped. A folder takes measurements of one machine with one 
 
 import csv
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,6 +55,13 @@ class Record:
         if self._header["models"].setdefault(name, sizes) != sizes:
             raise RecordError(f"{self._folder / HEADER} has another {name!r}: give another --out")
         self._write_header()
+
+    def settle(self, name: str, first: Callable[[], float]) -> float:
+        """What the header has under a name; `first()` when it has nothing yet."""
+        if name not in self._header:
+            self._header[name] = first()
+            self._write_header()
+        return self._header[name]
 
     def has(self, task: Task) -> bool:
         """Whether the point was measured before."""

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from validate.clock import Clock
 from validate.kernels.decoder import Decoder
+from validate.kernels.layer import Place
 from validate.measure import machine
 from validate.measure.task import Task, grid
 from validate.measure.timing import Timing, once, repeated
@@ -35,6 +37,15 @@ class Pool:
         size = self.tokens * decoder.shape.kv_values_per_token
         self._layers = [torch.empty(size, dtype=decoder.dtype, device=decoder.device).uniform_(-1, 1) for _ in decoder.layers]
 
+    def evict(self) -> None:
+        """Reads as much as drives everything else from the device's cache."""
+        left = 2 * machine.cache_bytes(self._decoder.device)
+        for layer in self._layers:
+            if left <= 0:
+                break
+            layer.sum()
+            left -= layer.nbytes
+
     def working(self, batch: int, capacity: int, turn: int) -> list[Tensor]:
         """Working caches of one job, [batch, capacity, 2, kv_heads, head_dim] per layer."""
         sizes = self._decoder.shape
@@ -52,9 +63,9 @@ def multiplications(decoder: Decoder, tokens: int, pairs: int) -> float:
 
 
 class StepBench:
-    """Times one decoder, by a clock of CLOCKS. `window` bounds new and history tokens together, `max_batch` decode batches."""
+    """Times one decoder; on a CPU by `clock`. `window` bounds new and history tokens together, `max_batch` decode batches."""
 
-    def __init__(self, decoder: Decoder, dtype: str, window: int, max_batch: int, clock: str):
+    def __init__(self, decoder: Decoder, dtype: str, window: int, max_batch: int, clock: Clock):
         self._decoder, self._window, self._max_batch, self._clock = decoder, window, max_batch, clock
         self._pool = Pool(decoder, max_batch * window)
         self._model = {"model": decoder.shape.name, "dtype": dtype}
@@ -83,7 +94,7 @@ class StepBench:
 
     def _decode(self, batch: int, context: int) -> Task:
         def prepare() -> Callable[[int], float]:
-            place = self._decoder.place_decode([context] * batch)
+            place = self._place_decode([context] * batch)
             x = self._hidden(batch, 1)
             return lambda turn: self._stack_s(x, self._pool.working(batch, context + 1, turn), place)
 
@@ -99,7 +110,11 @@ class StepBench:
                 decoder.place_decode([0] * rows)
                 decoder.logits(decoder.embed(tokens))
 
-            return repeated(lambda _: once(work, decoder.device, self._clock), may_take_s)
+            def one(_: int) -> float:
+                self._pool.evict()  # in a step the layers come before it
+                return once(work, decoder.device, self._clock)
+
+            return repeated(one, may_take_s)
 
         work = rows * decoder.shape.vocab_size * decoder.shape.hidden_size
         return Task("head", {**self._model, "rows": rows}, work, "head", measure)
@@ -108,10 +123,19 @@ class StepBench:
         work = multiplications(self._decoder, tokens, pairs)
         return Task(quantity, {**self._measured, **parameters}, work, quantity, lambda may_take_s: repeated(prepare(), may_take_s))
 
+    def _place_decode(self, lengths: list[int]) -> Place:
+        """On a CPU as the mini server does it: sequence by sequence. On a GPU at once, as paged kernels do."""
+        if self._decoder.device == "cpu":
+            return self._decoder.place_apart(range(len(lengths)), lengths)
+        return self._decoder.place_decode(lengths)
+
     def _hidden(self, batch: int, new: int) -> Tensor:
         """Hidden states of random tokens, [batch, new, hidden]."""
         tokens = torch.randint(self._decoder.shape.vocab_size, (batch, new), device=self._decoder.device)
         return self._decoder.embed(tokens)
 
     def _stack_s(self, x: Tensor, working: list[Tensor], place) -> float:
-        return once(lambda: self._decoder.stack(x, working, place), self._decoder.device, self._clock)
+        def work() -> None:
+            self._decoder.stack(x, working, place, await_history=lambda _: self._clock.tick())
+
+        return once(work, self._decoder.device, self._clock)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from validate.clock import Clock, WallClock
+
+WALL = WallClock()
+
 WARM_UP_S = 0.05
 """Least time of warming up: clocks rise, kernels are chosen, pages are touched."""
 REPETITIONS = (3, 30)
@@ -23,12 +27,9 @@ class Timing:
     repetitions: int
 
 
-CLOCKS = {"wall": time.perf_counter, "processor": time.thread_time}
-"""On the CPU. The processor time of the calling thread leaves out other programs on a shared machine, and work in other threads."""
 
-
-def once(work: Callable[[], object], device: str, clock: str = "wall") -> float:
-    """Seconds of `work` on the current stream, from an idle device to its end there; on the CPU by one of CLOCKS."""
+def once(work: Callable[[], object], device: str, clock: Clock = WALL) -> float:
+    """Seconds of `work` on the current stream, from an idle device to its end there; on the CPU by `clock`."""
     if device == "cuda":
         torch.cuda.synchronize()
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -37,9 +38,10 @@ def once(work: Callable[[], object], device: str, clock: str = "wall") -> float:
         end.record()
         end.synchronize()
         return start.elapsed_time(end) / 1e3
-    started = CLOCKS[clock]()
+    clock.tick()
+    started = clock.now
     work()
-    return CLOCKS[clock]() - started
+    return clock.now - started
 
 
 def repeated(one: Callable[[int], float], may_take_s: float) -> Timing:

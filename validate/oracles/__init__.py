@@ -3,12 +3,13 @@
 Exact where theory gives every value (Lindley, Mattson, Belady, the pipeline's recurrence), else means over replications with intervals.
 """
 
-from validate.oracles import caches, pipeline, queues
+from validate.oracles import caches, pipeline, queues, servers
 from validate.verdict import fail, report
 
 ORACLES = {
     "Queues: every turn": queues.recursions,
     "Queues: means": queues.means,
+    "Several servers": servers.figures,
     "Caches: every access": caches.orders,
     "Caches: hit rates": caches.rates,
     "Layer pipeline": pipeline.figures,

@@ -3,10 +3,9 @@
 With one slot (`max_batch: 1`) and no store, the server is a single-server FCFS queue: a turn of p prompt and m answer tokens takes
 S = prefill(p) + decode(1, p + 1, m − 1) seconds, whoever else waits. Any law of S comes from a law of m.
 
-Lindley's recursion is that of Kiefer and Wolfowitz with one server. With more, theirs holds where service does not depend on who else is
-served. Here it always does: decode steps take longer in larger batches, and prefills stop them, whatever the step times are. So M/M/c does
-not apply to a batch. What does: turns that are nothing but a prefill (answers of one token) are served one at a time, however many
-slots there are; and Little's law, which asks for nothing.
+Lindley's recursion is that of Kiefer and Wolfowitz with one server. A batch is not c servers, as its steps take longer the more it holds, and
+prefills stop it (`validate.oracles.servers` makes one that nearly is). What holds of it: turns that are nothing but a prefill (answers of one
+token) are served one at a time, however many slots there are; and Little's law, which asks for nothing.
 
 Sources: Lindley, Proc. Cambridge Phil. Soc. 48, 1952; Kiefer and Wolfowitz, Trans. AMS 78, 1955; Pollaczek 1930 and Khinchine 1932, in
 Kleinrock, Queueing Systems I, 1975, sections 3.2 (M/M/1) and 5.6 (M/G/1); Little, Operations Research 9, 1961; Wolff, Operations Research 30,
@@ -32,7 +31,7 @@ LOADS = (0.4, 0.7)
 MEAN_S = 5.0
 
 
-def _single_turns(prompt: np.ndarray, output: np.ndarray, arrival_s: np.ndarray) -> Workload:
+def single_turns(prompt: np.ndarray, output: np.ndarray, arrival_s: np.ndarray) -> Workload:
     """Sessions of one turn each."""
     return untimed(np.arange(len(prompt)), prompt, output).with_times(arrival_s, np.zeros(len(prompt)))
 
@@ -62,7 +61,7 @@ def _recursion(slots: int, longest: int, load: float) -> Finding:
     prompt, output = rng.integers(1, 500, 3000), rng.integers(1, longest + 1, 3000)
     service_s = steps.prefill(prompt) + steps.decode(1, prompt + 1, output - 1)
     arrival_s = np.cumsum(rng.exponential(float(service_s.mean()) / load, 3000))
-    started = simulate(settings, _single_turns(prompt, output, arrival_s)).columns["admitted_s"]
+    started = simulate(settings, single_turns(prompt, output, arrival_s)).columns["admitted_s"]
     off = float(np.abs(started - kiefer_wolfowitz(arrival_s, service_s, 1)).max())
     quantity = f"{slots} slots, answers to {longest:,}, load {load}: starts off, s"
     return Finding(quantity, 0, "Lindley; K.-W. with c=1", off, 1e-12 * arrival_s[-1])
@@ -98,7 +97,7 @@ def _waits(law: np.ndarray, load: float, name: str) -> tuple[list[float], list[f
     for replication in range(REPLICATIONS):
         rng = stream(replication, f"{name} {load}")
         output = rng.choice(len(law), TURNS, p=law) + 1
-        table = _single_turns(np.full(TURNS, PROMPT), output, np.cumsum(rng.exponential(mean_s / load, TURNS)))
+        table = single_turns(np.full(TURNS, PROMPT), output, np.cumsum(rng.exponential(mean_s / load, TURNS)))
         columns = simulate(settings, table).columns
         wait = (columns["admitted_s"] - columns["arrival_s"])[WARM:]
         first, second = np.split(wait, 2)
@@ -138,7 +137,7 @@ def _little() -> list[float]:
     for replication in range(REPLICATIONS):
         rng = stream(replication, "little")
         prompt, output = rng.integers(1, 2000, TURNS), rng.integers(1, 400, TURNS)
-        result = simulate(settings, _single_turns(prompt, output, np.cumsum(rng.exponential(0.28, TURNS))))
+        result = simulate(settings, single_turns(prompt, output, np.cumsum(rng.exponential(0.28, TURNS))))
         columns, series = result.columns, result.series
         arrival, stay = columns["arrival_s"][WARM:], (columns["done_s"] - columns["arrival_s"])[WARM:]
         rate = (len(arrival) - 1) / (arrival[-1] - arrival[0])
