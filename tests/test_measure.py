@@ -183,6 +183,7 @@ def test_a_steady_clock_counts_waits_as_they_are(machine):
     assert clock.now == 7 + 2 / 2
     assert clock.until(20, SimpleQueue(), moving=False) is None
     assert clock.now == 20
+    assert clock.pace == pytest.approx(8 / 9)
 
 
 def test_slowness_is_what_the_latest_probes_took(monkeypatch):
