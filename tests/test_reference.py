@@ -79,6 +79,8 @@ def test_erlangs_formula_where_the_answer_is_plain():
     assert servers.erlang_c(1, 0.7) == pytest.approx(0.7)
     assert servers.erlang_c(2, 1.0) == pytest.approx(1 / 3)
     assert servers.erlang_c(3, 1e-9) == pytest.approx(0, abs=1e-20)
+    assert servers.others_running(1, 0.7) == 0
+    assert servers.others_running(2, 1.0) == pytest.approx(1 / 3 + 2 / 3 * 1 / 2)
 
 
 def test_kiefer_wolfowitz_by_hand():

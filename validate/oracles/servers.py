@@ -2,7 +2,7 @@
 
 A turn with an answer of m tokens then takes m steps, whoever else is there, and c slots are c servers, but for two things that vanish as
 answers grow longer: the prefill of a turn is a step in which the others stand still, and a turn that comes waits for the end of a step.
-The first makes service longer by the share of time that is spent on prefills, rate x step, and is part of what is expected; the
+The first makes service longer in the mean by as many steps as others run when a turn is admitted, and is part of what is expected; the
 second, a step at most, is in the margin.
 
 Sources: Erlang 1917 (M/M/c), in Kleinrock, Queueing Systems I, 1975, section 3.5; Kiefer and Wolfowitz, Trans. AMS 78, 1955.
@@ -41,8 +41,8 @@ def figures() -> list[Finding]:
 
 def _findings(settings: Config, load: float) -> list[Finding]:
     rate = load * SERVERS / (MEAN_STEPS * STEP_S)
-    slower = 1 / (1 - rate * STEP_S)
-    mean_s = MEAN_STEPS * STEP_S * slower
+    mean_s = STEP_S * (MEAN_STEPS + others_running(SERVERS, load * SERVERS))
+    slower = mean_s / (MEAN_STEPS * STEP_S)
     waits, waited, apart = [], [], []
     for replication in range(REPLICATIONS):
         rng = stream(replication, f"servers {load}")
@@ -68,6 +68,14 @@ def erlang_c(servers: int, offered: float) -> float:
     terms = [offered**k / math.factorial(k) for k in range(servers)]
     last = offered**servers / math.factorial(servers) * servers / (servers - offered)
     return last / (sum(terms) + last)
+
+
+def others_running(servers: int, offered: float) -> float:
+    """How many others are served, in the mean, when a customer of M/M/c begins: those that it finds, or all but one when it has waited."""
+    terms = [offered**k / math.factorial(k) for k in range(servers)]
+    found = sum(k * term for k, term in enumerate(terms)) / sum(terms)
+    waits = erlang_c(servers, offered)
+    return waits * (servers - 1) + (1 - waits) * found
 
 
 def _even(folder: Path) -> Config:
