@@ -5,8 +5,8 @@ for all running jobs. Between the layers of every step the server looks up: turn
 ended are taken note of, and those that are due are started.
 
 Prompts are random tokens, answers are what the decoder says, for as long as the trace has them. A step lasts from the end of the step
-before, or of the wait for a job, to its own end, less its stalls: the server's own work (choosing, keeping books, looking up) is part of it,
-and is also counted by itself.
+before, or of the wait for a job, to its own end, less its stalls: the server's own work (choosing, keeping books, looking up) is part of
+it, and is also counted by itself.
 
 Left out: see `validate.engine.limits`; a read buffer that is filled before a job starts; preemption.
 """

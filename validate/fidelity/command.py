@@ -2,9 +2,9 @@
 
 Loads below and above saturation, tight and roomy tiers, look-ahead, LRU and FIFO, open and closed loops. The simulator runs by three
 calibrations: by the server's steps and transfers on other traces, served before and after (`training`: the one that counts); by those of
-the very run that it is compared with (`own`: what is off then is no matter of timings); and by the case's kernels and transfers timed alone
-(`case`). Some scenarios run on the server twice, which shows its noise. Writes fidelity.json, .csv, .png and .html, and the first calibration
-as a catalogue, whole or not at all.
+the very run that it is compared with (`own`: what is off then is no matter of timings); and by the case's kernels and transfers timed
+alone (`case`). Some scenarios run on the server twice, which shows its noise. Writes fidelity.json, .csv, .png and .html, and the first
+calibration as a catalogue, whole or not at all.
 """
 
 import argparse

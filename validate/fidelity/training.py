@@ -1,8 +1,8 @@
 """A calibration from what a server has done on a trace of its own: the catalogue of a case with these step times and transfers in it.
 
-`python -m validate measure` times kernels and transfers alone, over a wide grid. A server works in a small part of that grid. Its steps hold
-more: its own work, arguments made, answers picked, and the traffic of its other threads; its transfers are small and are checked. Which of
-the errors is whose is what simulating with both calibrations tells.
+`python -m validate measure` times kernels and transfers alone, over a wide grid. A server works in a small part of that grid. Its steps
+hold more: its own work, arguments made, answers picked, and the traffic of its other threads; its transfers are small and are checked.
+Which of the errors is whose is what simulating with both calibrations tells.
 """
 
 import shutil

@@ -3,13 +3,13 @@
 With one slot (`max_batch: 1`) and no store, the server is a single-server FCFS queue: a turn of p prompt and m answer tokens takes
 S = prefill(p) + decode(1, p + 1, m − 1) seconds, whoever else waits. Any law of S comes from a law of m.
 
-Lindley's recursion is that of Kiefer and Wolfowitz with one server. A batch is not c servers, as its steps take longer the more it holds, and
-prefills stop it (`validate.oracles.servers` makes one that nearly is). What holds of it: turns that are nothing but a prefill (answers of one
-token) are served one at a time, however many slots there are; and Little's law, which asks for nothing.
+Lindley's recursion is that of Kiefer and Wolfowitz with one server. A batch is not c servers, as its steps take longer the more it holds,
+and prefills stop it (`validate.oracles.servers` makes one that nearly is). What holds of it: turns that are nothing but a prefill (answers
+of one token) are served one at a time, however many slots there are; and Little's law, which asks for nothing.
 
 Sources: Lindley, Proc. Cambridge Phil. Soc. 48, 1952; Kiefer and Wolfowitz, Trans. AMS 78, 1955; Pollaczek 1930 and Khinchine 1932, in
-Kleinrock, Queueing Systems I, 1975, sections 3.2 (M/M/1) and 5.6 (M/G/1); Little, Operations Research 9, 1961; Wolff, Operations Research 30,
-1982 (Poisson arrivals see time averages).
+Kleinrock, Queueing Systems I, 1975, sections 3.2 (M/M/1) and 5.6 (M/G/1); Little, Operations Research 9, 1961; Wolff, Operations
+Research 30, 1982 (Poisson arrivals see time averages).
 """
 
 import numpy as np
