@@ -43,3 +43,13 @@ def workload():
         return untimed(session, prompt, output).with_times(times, np.full(len(rows), float(gap_s)))
 
     return make
+
+
+@pytest.fixture
+def one_thread():
+    """PyTorch on one thread meanwhile."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -20,13 +20,7 @@ from validate.kernels.shape import ModelShape  # noqa: E402
 SHAPE = ModelShape("tiny", 6, 64, 4, 2, 16, 96, 61, 128, "float32", True, 1e4)
 LAYERS, BATCH, HISTORY, NEW, CAPACITY = 6, 3, 20, 5, 32
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,7 @@ SHAPES = {
 TIGHT = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 0.05, "float16": 0.01}
 """Largest norm of a difference relative to the norm, for results of the same arithmetic in another order."""
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=SHAPES)

@@ -61,17 +61,11 @@ TINY = {
     "torch_dtype": "float32",
 }
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def STEADY() -> SteadyClock:
     return SteadyClock(SPEED)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,8 @@ class WallClock:
     """Seconds since it was made."""
 
     NAME = "wall"
+    pace = 1.0
+    """Its seconds per second of real time, waits with nothing under way left out."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -33,9 +35,6 @@ class WallClock:
     def now(self) -> float:
         """Seconds."""
         return time.perf_counter() - self._start
-
-    pace = 1.0
-    """Its seconds per second of real time, waits with nothing under way left out."""
 
     def tick(self) -> None:
         """Computing goes on: called every few milliseconds."""
@@ -121,11 +120,11 @@ Clock = WallClock | SteadyClock
 CLOCKS = ("wall", "steady")
 
 
-def maker(name: str, speed: Speed | None = None) -> Callable[[], Clock]:
-    """What makes clocks of that name of CLOCKS. `speed` says what is usual for steady ones; default: as it is now."""
+def maker(name: str, usual_s: float | None = None) -> Callable[[], Clock]:
+    """What makes clocks of that name of CLOCKS. `usual_s` is that of the `Speed` of steady ones; wall clocks need none."""
     if name == "wall":
         return WallClock
-    speed = speed or Speed()
+    speed = Speed(usual_s)
     return lambda: SteadyClock(speed)
 
 

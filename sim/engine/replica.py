@@ -512,23 +512,3 @@ class Replica:
         """A row of the time series: time, waiting, running, HBM bytes of running jobs, bytes per tier."""
         used = [tier.used for tier in self.store.tiers] if self.store else []
         return (now, self.peers.index(self), len(self.waiting), self.running, self.hbm_used, *used)
-
-    def sums(self, now: float) -> dict[str, float]:
-        """Every running sum, flat; a difference of two is what happened between."""
-        found = {
-            "prefill_s": self.prefill_s,
-            "decode_s": self.decode_s,
-            "load_stall_s": self.load_stall_s,
-            "save_stall_s": self.save_stall_s,
-            "prefilled_tokens": self.prefilled_tokens,
-        }
-        for link in self.links:
-            found[f"{link.name}.bytes"] = link.bytes
-            found[f"{link.name}.busy_s"] = link.busy_s
-        if self.store is not None:
-            found["skipped_saves"] = self.store.skipped_saves
-            for tier in self.store.tiers:
-                found[f"{tier.name}.byte_seconds"] = tier.byte_seconds(now)
-                found[f"{tier.name}.written"] = tier.written
-                found[f"{tier.name}.read"] = tier.read
-        return found

@@ -14,7 +14,7 @@ from hwmodels.cost import run_cost_usd
 from hwmodels.units import format_bytes
 from sim.config import Config
 from sim.engine.plant import Plant
-from sim.metrics.recorder import Recorder
+from sim.metrics.recorder import Recorder, sums
 from sim.provenance import provenance
 from traces import Workload, origin
 
@@ -96,7 +96,7 @@ def _sums(recorder: Recorder, replicas, end_s: float) -> dict[str, float]:
     total: dict[str, float] = {}
     for index, replica in enumerate(replicas):
         before = recorder.warm["sums"][index] if recorder.warm else {}
-        for name, value in replica.sums(end_s).items():
+        for name, value in sums(replica, end_s).items():
             total[name] = total.get(name, 0) + value - before.get(name, 0)
     return total
 

@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sim.engine.run import Result
@@ -20,15 +21,37 @@ class OutputError(ValueError):
     """The output cannot be written there."""
 
 
-def check_writable(out: Path) -> None:
-    """Before a long run: that `write` could write there. Raises OutputError."""
+def check_writable(out: Path, mark: str = SUMMARY, kind: str = "run directory") -> None:
+    """Before a long run: that `replacing` could write there. Raises OutputError."""
     parent = _existing_parent(out)
     if not parent.is_dir():
         raise OutputError(f"cannot write {out}: {parent} is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {out}: no permission to write in {parent}")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / SUMMARY).is_file())):
-        raise OutputError(f"will not replace {out}: it is not a run directory; name another --out")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / mark).is_file())):
+        raise OutputError(f"will not replace {out}: it is not a {kind}; name another --out")
+
+
+@contextmanager
+def replacing(out: Path, mark: str = SUMMARY, kind: str = "run directory") -> Iterator[Path]:
+    """A new folder that becomes `out` when the block ends well, and is gone when not. What is there must be empty, or a `kind`, which is a
+    folder with a file `mark`. Raises OutputError."""
+    check_writable(out, mark, kind)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}") from None
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.rename(out)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write(result: Result, summary: dict, out: Path) -> None:
@@ -38,27 +61,13 @@ def write(result: Result, summary: dict, out: Path) -> None:
 
     from sim.report import figures, html
 
-    check_writable(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror}") from None
-    try:
+    with replacing(out) as temporary:
         (temporary / SUMMARY).write_text(dumps(summary), encoding="utf-8")
         (temporary / "config.resolved.yaml").write_text(yaml.safe_dump(result.config.resolved(), sort_keys=False), encoding="utf-8")
         pd.DataFrame(result.columns).to_parquet(temporary / "turns.parquet", index=False)
         pd.DataFrame(result.series).to_parquet(temporary / "tiers.parquet", index=False)
         pictures = figures.draw(result, temporary)
         (temporary / "report.html").write_text(html.page(result, summary, pictures), encoding="utf-8")
-        temporary.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.rename(out)
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_file(path: Path) -> None:

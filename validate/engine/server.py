@@ -137,8 +137,8 @@ class _Server:
         self._waiting_turn: dict[int, int] = {}
         self._changed = False
         self._steps: list[Step] = []
-        self._prefill_s = self._decode_s = self._load_stall_s = self._save_stall_s = 0.0
-        self._prefilled_tokens = 0
+        self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
+        self.prefilled_tokens = 0
         self._own_s = self._attended_s = self._idle_s = 0.0
         self._step_ended_s = 0.0
         """When the latest step ended, or the wait for a job."""
@@ -265,7 +265,7 @@ class _Server:
         if cached:
             recorder.tier[turn] = tier
             self.clock.stopped(lambda: self._verifier.compare(turn, session, text, logits))
-        self._prefilled_tokens += history + prompt - cached
+        self.prefilled_tokens += history + prompt - cached
         self._speak(job, int(logits.argmax()))
         recorder.first_token_s[turn] = self.clock.now
         if not job.left:
@@ -291,8 +291,8 @@ class _Server:
             job.source = NOTHING
             return self._compute(job, text, 0)
         self._recorder.stall_s[job.turn] = stall
-        self._load_stall_s += stall
-        self._prefill_s += seconds
+        self.load_stall_s += stall
+        self.prefill_s += seconds
         return logits, cached
 
     # --- decode steps ---------------------------------------------------------------------------------------------------------
@@ -302,8 +302,8 @@ class _Server:
         context = sum(job.cached for job in self._running)
         jobs = self._running
         tokens, seconds, stall = self._step(False, len(jobs), context, lambda: self._device.decode(jobs).argmax(dim=-1).tolist())
-        self._save_stall_s += stall
-        self._decode_s += seconds
+        self.save_stall_s += stall
+        self.decode_s += seconds
         for job, token in zip(self._running, tokens, strict=True):
             self._speak(job, token)
         ended = [job for job in self._running if not job.left]
@@ -385,23 +385,3 @@ class _Server:
         """A row of the time series."""
         used = [tier.used for tier in self.store.tiers] if self.store else []
         return (now, 0, len(self._queue), len(self._running), sum(self._hbm_used.values()), *used)
-
-    def sums(self, now: float) -> dict[str, float]:
-        """Every running sum, under the simulator's names."""
-        found = {
-            "prefill_s": self._prefill_s,
-            "decode_s": self._decode_s,
-            "load_stall_s": self._load_stall_s,
-            "save_stall_s": self._save_stall_s,
-            "prefilled_tokens": self._prefilled_tokens,
-        }
-        for link in self.links:
-            found[f"{link.name}.bytes"] = link.bytes
-            found[f"{link.name}.busy_s"] = link.busy_s
-        if self.store is not None:
-            found["skipped_saves"] = self.store.skipped_saves
-            for tier in self.store.tiers:
-                found[f"{tier.name}.byte_seconds"] = tier.byte_seconds(now)
-                found[f"{tier.name}.written"] = tier.written
-                found[f"{tier.name}.read"] = tier.read
-        return found

@@ -25,7 +25,6 @@ from validate.kernels.decoder import Decoder
 from validate.kernels.shape import ModelShape
 from validate.measure import machine
 from validate.measure.record import RecordError, read_header
-from validate.speed import Speed
 
 CASE = Path(__file__).parents[1] / "cases" / "cascade-lake-2c"
 TRAINING = (SCENARIOS[0], SCENARIOS[2])
@@ -112,7 +111,7 @@ class _Machine:
         header = read_header(case)
         sizes = ModelShape(**next(iter(header["models"].values())))
         self._decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
-        self._files, self._clock = files, maker(clock, Speed(header.get("probe_s")))
+        self._files, self._clock = files, maker(clock, header.get("probe_s"))
         files.mkdir()
 
     def train(self, bench: Bench, round_: int) -> list[Served]:

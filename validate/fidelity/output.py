@@ -3,19 +3,20 @@
 import base64
 import csv
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from sim.report import rundir
 from validate.fidelity.compare import CALIBRATIONS, HIT_RATES, Pair, Row
 from validate.show import show as show_table
 
 JSON, CSV, PICTURE, PAGE = "fidelity.json", "fidelity.csv", "fidelity.png", "fidelity.html"
+_OURS = JSON, "fidelity folder"
+"""What tells our folders from others, and what they are called."""
 _TABLE = (*HIT_RATES, "TTFT, mean", "TTFT, p95", "prefill, mean", "TPOT, mean", "busy time", "makespan")
 _OVERVIEWS = {
     "training": "Errors of the simulator, calibrated by steps and transfers of the server on other traces",
@@ -27,14 +28,9 @@ TARGETS = {**dict.fromkeys(HIT_RATES, 1.0), "TTFT, mean": 0.1, "busy time": 0.1}
 """Points, and shares."""
 
 
-class OutputError(ValueError):
-    """The output cannot be written there."""
-
-
 def check(out: Path) -> None:
-    """Before a long run. Raises OutputError when `out` is there and is none of ours."""
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / JSON).is_file())):
-        raise OutputError(f"will not replace {out}: it is not a fidelity folder; name another --out")
+    """Before a long run. Raises OutputError when `write` could not write there."""
+    rundir.check_writable(out, *_OURS)
 
 
 def data(pairs: Sequence[Pair], about: dict) -> dict:
@@ -59,22 +55,13 @@ def _scenario(pair: Pair) -> dict:
 
 
 def write(out: Path, pairs: Sequence[Pair], about: dict, catalogue: Path) -> None:
-    """Writes the folder, whole or not at all. Raises OSError and OutputError."""
-    check(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    """Writes the folder, whole or not at all. Raises OutputError."""
+    with rundir.replacing(out, *_OURS) as temporary:
         (temporary / JSON).write_text(json.dumps(data(pairs, about), indent=1) + "\n", encoding="utf-8")
         _write_csv(temporary / CSV, pairs)
         _draw(temporary / PICTURE, pairs)
         (temporary / PAGE).write_text(_page(pairs, about, temporary / PICTURE), encoding="utf-8")
         shutil.copytree(catalogue, temporary / "catalogue")
-        temporary.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        os.rename(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_csv(path: Path, pairs: Sequence[Pair]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from validate.clock import CLOCKS, Clock, SteadyClock, WallClock
+from validate.clock import CLOCKS, Clock, maker
 from validate.datapath.ssdfile import has_direct_io
 from validate.datapath.streams import Streams, streams
 from validate.kernels import shape
@@ -105,9 +105,8 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def _clock(name: str, record: Record) -> Clock:
     """A clock of that name; all steady ones of a record mean the same speed."""
-    if name == "wall":
-        return WallClock()
-    return SteadyClock(Speed(record.settle("probe_s", lambda: Speed().usual_s)))
+    usual_s = record.settle("probe_s", lambda: Speed().usual_s) if name == "steady" else None
+    return maker(name, usual_s)()
 
 
 def _benches_of(arguments: argparse.Namespace, sizes: shape.ModelShape, dtype: str, three: Streams, clock: Clock) -> list[Callable]:

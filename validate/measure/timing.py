@@ -10,7 +10,6 @@ import torch
 from validate.clock import Clock, WallClock
 
 WALL = WallClock()
-
 WARM_UP_S = 0.05
 """Least time of warming up: clocks rise, kernels are chosen, pages are touched."""
 REPETITIONS = (3, 30)
@@ -25,7 +24,6 @@ class Timing:
     q25_s: float
     q75_s: float
     repetitions: int
-
 
 
 def once(work: Callable[[], object], device: str, clock: Clock = WALL) -> float:
