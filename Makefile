@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench paper calibrate-gpu wheel clean
+.PHONY: demo test lint bench paper calibrate-gpu wheel clean
 
 demo: $(VENV)/.ready
 	$(BIN)/kvplan simulate
@@ -10,18 +10,31 @@ demo: $(VENV)/.ready
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n auto
 
+lint: $(VENV)/.lint-ready build/links
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/mypy_count.py
+
 bench: $(VENV)/.ready
-	$(BIN)/python -m validate bench reading policycost
+	$(BIN)/kvplan validate bench reading policycost
 
 paper: $(VENV)/.ready
-	$(BIN)/python -m validate paper
+	$(BIN)/kvplan validate paper
+
+# The package as a tree of links, for what reads sources without installing them: mypy, and the GPU box below.
+ROOMS = sim hwmodels traces validate
+LINKED = PYTHONPATH=build/links $(PYTHON) -P
+build/links:
+	mkdir -p build/links/kvplan
+	for file in __init__.py __main__.py py.typed; do ln -sfn ../../../kvplan/$$file build/links/kvplan/$$file; done
+	for room in $(ROOMS); do ln -sfn ../../../$$room build/links/kvplan/$$room; done
 
 # On a machine with a GPU, with a PYTHON that has PyTorch, NumPy and PyYAML: about 8 minutes. Fitting needs kvplan and SciPy as well.
 CASE ?= validate/cases/$(shell hostname)
-calibrate-gpu:
-	$(PYTHON) -m validate measure --device cuda --model llama-2-13b --layers 20 --budget 220 --out $(CASE)
-	$(PYTHON) -m validate measure --device cuda --model llama-3.1-8b --layers 16 --budget 220 --out $(CASE)
-	$(PYTHON) -m validate fit $(CASE) || echo "measured; fit it where kvplan and SciPy are installed: python -m validate fit $(CASE)"
+calibrate-gpu: build/links
+	$(LINKED) -m kvplan.validate measure --device cuda --model llama-2-13b --layers 20 --budget 220 --out $(CASE)
+	$(LINKED) -m kvplan.validate measure --device cuda --model llama-3.1-8b --layers 16 --budget 220 --out $(CASE)
+	$(LINKED) -m kvplan.validate fit $(CASE) || echo "measured; fit it where kvplan and SciPy are installed: kvplan validate fit $(CASE)"
 
 wheel: $(VENV)/.ready
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
@@ -29,11 +42,15 @@ wheel: $(VENV)/.ready
 clean:
 	rm -rf $(VENV) dist build *.egg-info
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -e .
 	touch $@
 
 $(VENV)/.test-ready: pyproject.toml $(VENV)/.ready
 	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)/.lint-ready: pyproject.toml $(VENV)/.ready
+	$(BIN)/python -m pip install -q -e '.[lint]'
 	touch $@

@@ -1,7 +1,7 @@
 """Hardware, models and prices: from catalogue files to bytes, seconds and dollars. Knows nothing of traces or simulation.
 
-Public names are imported when they are first used (PEP 562), so that `hwmodels.strictyaml` needs PyYAML only: GPU boxes on which
-`python -m validate measure` runs may have no pydantic.
+Public names are imported when they are first used (PEP 562), so that `kvplan.hwmodels.strictyaml` needs PyYAML only: GPU boxes on which
+`kvplan validate measure` runs may have no pydantic.
 """
 
 from importlib import import_module

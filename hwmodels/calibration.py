@@ -1,15 +1,15 @@
 """Step times that were measured: a calibration belongs to the node of its name and holds coefficients of models that ran there.
 
-`python -m validate fit` writes them; `hwmodels.steps` looks them up.
+`kvplan validate fit` writes them; `kvplan.hwmodels.steps` looks them up.
 """
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hwmodels import kvsize
-from hwmodels.schema import Date, Model
-from hwmodels.steptime import COEFFICIENTS, Measured, StepTime
+from kvplan.hwmodels import kvsize
+from kvplan.hwmodels.schema import Date, Model
+from kvplan.hwmodels.steptime import COEFFICIENTS, Measured, StepTime
 
 _Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 _Span = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
@@ -17,7 +17,7 @@ _Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class FittedSteps(BaseModel):
-    """Coefficients of `hwmodels.steptime` for one model, in seconds, with the span and the error of what they were fitted to."""
+    """Coefficients of `kvplan.hwmodels.steptime` for one model, in seconds, with the span and the error of what they were fitted to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hwmodels import hfconfig, strictyaml
-from hwmodels.calibration import Calibration
-from hwmodels.schema import Gpu, Link, Node, Prices, Ssd
+from kvplan.hwmodels import hfconfig, strictyaml
+from kvplan.hwmodels.calibration import Calibration
+from kvplan.hwmodels.schema import Gpu, Link, Node, Prices, Ssd
 
 _ROOT = Path(__file__).parent
 

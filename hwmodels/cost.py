@@ -2,11 +2,11 @@
 
 GPU time is charged by the busy GPU-hour, as the paper charges it: an idle GPU is taken to serve something else. DRAM and SSD are
 charged for their configured capacity over the whole span, because they hold KV all the time. `gpu_provisioned` is what the GPUs
-cost when they are paid for the whole span, busy or not. A purchase price counts as price / lifetime (`hwmodels.schema.Price`).
+cost when they are paid for the whole span, busy or not. A purchase price counts as price / lifetime (`kvplan.hwmodels.schema.Price`).
 Source: CachedAttention (USENIX ATC 2024) section 4.4.
 """
 
-from hwmodels.schema import Prices
+from kvplan.hwmodels.schema import Prices
 
 
 def run_cost_usd(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from hwmodels.schema import DTYPE_BYTES, Date, Model
+from kvplan.hwmodels.schema import DTYPE_BYTES, Date, Model
 
 _RENAMED = {"RefinedWeb": "falcon", "RefinedWebModel": "falcon"}
 """Model types by their older names."""

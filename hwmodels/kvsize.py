@@ -8,7 +8,7 @@ section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: sca
 (every layer keeps every token), norms and biases.
 """
 
-from hwmodels.schema import DTYPE_BYTES, Model
+from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
 
 def kv_bytes_per_token(model: Model) -> int:

@@ -8,7 +8,7 @@ KV of which ranks hold copies (MLA, fewer heads than ranks) crosses the host lin
 Left out: PCIe lanes that SSD and GPU traffic share, NUMA hops, deployments beside this one on the same node.
 """
 
-from hwmodels.schema import Link, Node, Ssd
+from kvplan.hwmodels.schema import Link, Node, Ssd
 
 
 def host_bandwidth(node: Node, link: Link, gpus: int) -> tuple[float, float]:

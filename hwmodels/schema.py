@@ -2,7 +2,7 @@
 
 Every number of a GPU, a link, an SSD, a node or a price list is a row `{value, unit, source}`; a `note` may follow, and a `date`
 where the row is older or newer than the `date` of its file. Unknown keys, wrong units, non-finite and out-of-range numbers are
-refused with the path of the offending row. Model files are read by `hwmodels.hfconfig`.
+refused with the path of the offending row. Model files are read by `kvplan.hwmodels.hfconfig`.
 """
 
 import math
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from hwmodels import units
+from kvplan.hwmodels import units
 
 YEAR_S = 365 * 86400.0
 """Seconds of a year of service, as warranties and depreciation count it."""
@@ -188,7 +188,7 @@ class Ssd(Entry):
 
 
 class Node(Entry):
-    """A server: identical GPUs, their interconnect, host links, DRAM, and SSDs. `hwmodels.node` has its arithmetic."""
+    """A server: identical GPUs, their interconnect, host links, DRAM, and SSDs. `kvplan.hwmodels.node` has its arithmetic."""
 
     gpu: str
     max_gpus: Count
@@ -218,7 +218,7 @@ class Prices(Entry):
 
 @dataclass(frozen=True)
 class Model:
-    """A decoder-only transformer. `hwmodels.hfconfig` makes one of a HuggingFace `config.json`, whose names it keeps."""
+    """A decoder-only transformer. `kvplan.hwmodels.hfconfig` makes one of a HuggingFace `config.json`, whose names it keeps."""
 
     name: str
     source: str

@@ -1,8 +1,8 @@
 """Which step times a simulation uses: measured ones where a calibration has them, the roofline elsewhere."""
 
-from hwmodels import catalogue
-from hwmodels.schema import Gpu, Model, Node
-from hwmodels.steptime import StepTime, roofline
+from kvplan.hwmodels import catalogue
+from kvplan.hwmodels.schema import Gpu, Model, Node
+from kvplan.hwmodels.steptime import StepTime, roofline
 
 
 def step_time(model: Model, gpu: Gpu, node: Node, gpus: int, folder: str | None = None) -> StepTime:

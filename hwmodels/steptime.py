@@ -13,7 +13,7 @@ max(read, arithmetic), is at most 2× faster, at n = n_half, and equal at both e
 **Mixture of experts.** `fixed` reads the weights of all experts, `per_token` multiplies with the active ones only. A step of n
 tokens with k of E experts each touches the share 1 − (1 − k/E)^n of them, if tokens choose evenly: 95 % at n = 3·E/k (12 tokens
 for Mixtral, 96 for DeepSeek-V3), so prefills and large batches read them all. Smaller decode batches read less than the form
-says (Mixtral at n = 1: 25 %) and come out too slow, by up to 2.8× for Mixtral against gpt-fast (`python -m validate micro`).
+says (Mixtral at n = 1: 25 %) and come out too slow, by up to 2.8× for Mixtral against gpt-fast (`kvplan validate micro`).
 
 **Quantised weights** are read at their own size and multiplied at the 16-bit peak, as weight-only kernels do; where the GPU
 multiplies in FP8 at twice that, prefill comes out up to twice too slow.
@@ -27,8 +27,8 @@ Source of the roofline: Williams et al., CACM 52(4), 2009; transformer arithmeti
 import math
 from dataclasses import dataclass
 
-from hwmodels import kvsize
-from hwmodels.schema import DTYPE_BYTES, Gpu, Model, Node
+from kvplan.hwmodels import kvsize
+from kvplan.hwmodels.schema import DTYPE_BYTES, Gpu, Model, Node
 
 COEFFICIENTS = ("fixed", "per_token", "per_pair", "per_history", "per_context")
 """Of a StepTime, each in seconds and in proportion to which its times are."""
@@ -66,12 +66,7 @@ class StepTime:
 
     def prefill(self, new: int, history: int = 0) -> float:
         """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
-        return (
-            self.fixed
-            + self.per_token * new
-            + self.per_pair * new * (history + 0.5 * (new + 1))
-            + self.per_history * history
-        )
+        return self.fixed + self.per_token * new + self.per_pair * new * (history + 0.5 * (new + 1)) + self.per_history * history
 
     def decode(self, batch: int, context: int, steps: int = 1) -> float:
         """Seconds of `steps` decode steps of a constant batch whose contexts sum to `context` tokens before the first.
@@ -92,9 +87,7 @@ class StepTime:
             return []
         spans = {name: getattr(self.measured, name) for name in asked}
         return [
-            f"{name} {asked[name]} (measured: {low} to {high})"
-            for name, (low, high) in spans.items()
-            if not low <= asked[name] <= high
+            f"{name} {asked[name]} (measured: {low} to {high})" for name, (low, high) in spans.items() if not low <= asked[name] <= high
         ]
 
     def steps_until(self, batch: int, context: int, seconds: float) -> int:

@@ -1,7 +1,7 @@
 """YAML without its traps, and JSON.
 
-A safe loader that refuses duplicate keys, anchors and aliases (so no entity bombs), nesting over 100 levels, and everything implicit but plain
-numbers, `true`/`false` and `null`: `no` stays text, `1:30` stays text, and `3.35e12` is the number that it looks like.
+A safe loader that refuses duplicate keys, anchors and aliases (so no entity bombs), nesting over 100 levels, and everything implicit but
+plain numbers, `true`/`false` and `null`: `no` stays text, `1:30` stays text, and `3.35e12` is the number that it looks like.
 """
 
 import json
@@ -30,9 +30,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
-            raise yaml.constructor.ConstructorError(
-                None, None, "anchors and aliases are not accepted", self.peek_event().start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not accepted", self.peek_event().start_mark)
         if self._depth == _DEEPEST:
             raise _too_deep(self.peek_event().start_mark)
         self._depth += 1
@@ -46,13 +44,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not text", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

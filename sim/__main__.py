@@ -1,5 +1,5 @@
 """`python -m sim` is `kvplan`."""
 
-from sim.cli.app import main
+from kvplan.__main__ import main
 
 main()

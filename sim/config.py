@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from hwmodels import strictyaml, units
-from hwmodels.catalogue import explain
-from sim.policies.registry import PolicyError, find
-from traces.generate import laws
-from traces.generate.arrivals import Arrival, Poisson
-from traces.generate.distributions import LogNormal, ThinkTime
+from kvplan.hwmodels import strictyaml, units
+from kvplan.hwmodels.catalogue import explain
+from kvplan.sim.policies.registry import PolicyError, find
+from kvplan.traces.generate import laws
+from kvplan.traces.generate.arrivals import Arrival, Poisson
+from kvplan.traces.generate.distributions import LogNormal, ThinkTime
 
 
 class ConfigError(ValueError):

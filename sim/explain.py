@@ -2,12 +2,12 @@
 
 Everything here is arithmetic on means, without queueing and without a clock: what a turn asks of each resource against what the resource
 has. The simulator says what really happens. Shares of the history that each tier serves come from the LRU distances of the workload
-(`traces.reuse`), replica by replica, so they are for LRU, and for answers that take what they take in full batches without queueing.
+(`kvplan.traces.reuse`), replica by replica, so they are for LRU, and for answers that take what they take in full batches without queueing.
 
 Left out: room that expired sessions leave to others, SSD writes that a TTL or a skipped save spares, load policies (all that is cached is
 loaded), and what mean turns hide: stalls and batches of turns that are longer or shorter.
 
-Sources: CachedAttention (USENIX ATC 2024) section 3 for S_buf and L_pw; the pipeline is `hwmodels.steptime.pipeline_s`.
+Sources: CachedAttention (USENIX ATC 2024) section 3 for S_buf and L_pw; the pipeline is `kvplan.hwmodels.steptime.pipeline_s`.
 """
 
 import math
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwmodels import kvsize, pipeline_s
-from hwmodels.units import format_bytes, format_seconds
-from sim.config import Config
-from sim.engine.plant import Plant
-from sim.policies.registry import find
-from traces import Workload
-from traces.context import contexts
-from traces.reuse import accesses, stack_distances
+from kvplan.hwmodels import kvsize, pipeline_s
+from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import Plant
+from kvplan.sim.policies.registry import find
+from kvplan.traces import Workload
+from kvplan.traces.context import contexts
+from kvplan.traces.reuse import accesses, stack_distances
 
 _HISTORY_SHARES = (0.125, 0.25, 0.5, 1.0)
 _MIDDLE = (0.05, 0.95)
@@ -223,8 +223,8 @@ def _served(config: Config, built: Plant, reuse: _Reuse) -> dict:
 
 
 def _rate(config: Config, workload: Workload, reuse: _Reuse) -> dict:
-    """What arrives at one replica. Sessions may begin within minutes and go on for hours, so turns are counted over their own time; `steady` is
-    what would come if sessions kept arriving."""
+    """What arrives at one replica. Sessions may begin within minutes and go on for hours, so turns are counted over their own time;
+    `steady` is what would come if sessions kept arriving."""
     replicas = config.deployment.replicas
     span = float(np.ptp(workload.arrival_s[workload.first_turn[:-1]]))
     low, high = _MIDDLE
@@ -256,7 +256,8 @@ def _demand(config: Config, built: Plant, found: dict, reuse: _Reuse, step: floa
     }
     rate = found["rate"]["turns_per_s"]
     resources = {
-        name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * rate} for name, used in seconds.items()
+        name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * rate}
+        for name, used in seconds.items()
     }
     real = _HOLDS_UP if built.tiers else ("GPU, recomputing",)
     return {"resources": resources, "decode_s": decode, "first": max(real, key=lambda name: resources[name]["utilization"]), "batch": batch}
@@ -290,7 +291,7 @@ def _moved_down(config: Config, built: Plant, reuse: _Reuse, *above: str) -> flo
         session, uses = session + first, 1 if first else uses + 1
         below = 0 if first else max(0, below - (context - history))
         context = history + prompt + output
-        if write.copies(session, uses) or goes and write.demotes(session, uses, (context - below) * built.kv_bytes, 0.0):
+        if write.copies(session, uses) or (goes and write.demotes(session, uses, (context - below) * built.kv_bytes, 0.0)):
             moved += context - below
             below = 0 if moves_back else context
     return moved * built.kv_bytes / len(reuse.history)

@@ -15,8 +15,8 @@ The guards keep books of their own, apart from the engine's, and compare.
 import math
 import os
 
-from hwmodels.units import format_bytes
-from sim.engine.link import Link
+from kvplan.hwmodels.units import format_bytes
+from kvplan.sim.engine.link import Link
 
 _ENVIRONMENT = "KVPLAN_GUARDS"
 _FULL_CHECK_EVERY = 64
@@ -106,7 +106,7 @@ class Guards:
         if replica.store is None:
             return
         for tier in replica.store.tiers:
-            _demand(0 <= tier.used and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
+            _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
         self._checks += 1
         if self._checks % _FULL_CHECK_EVERY == 0:
             self._conserved(replica)

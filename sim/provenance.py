@@ -5,8 +5,8 @@ import json
 import platform
 from importlib import metadata
 
-from sim.config import Config
-from traces import Workload
+from kvplan.sim.config import Config
+from kvplan.traces import Workload
 
 
 def version() -> str:

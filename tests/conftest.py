@@ -23,7 +23,7 @@ def sharegpt_sample() -> Path:
 @pytest.fixture
 def small():
     """A function from overrides to a configuration that runs in a fraction of a second."""
-    from sim import config
+    from kvplan.sim import config
 
     def make(*overrides: str, preset: str = "default"):
         return config.load(preset, ["workload.sessions=60", "warmup_turns=0", *overrides])
@@ -34,7 +34,7 @@ def small():
 @pytest.fixture
 def workload():
     """A function that builds a closed-loop workload from sessions of (prompt, output) turns."""
-    from traces.workload import untimed
+    from kvplan.traces.workload import untimed
 
     def make(sessions, arrivals=None, gap_s=0.0):
         rows = [(index, *turn) for index, turns in enumerate(sessions) for turn in turns]

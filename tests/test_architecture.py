@@ -9,13 +9,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FORBIDDEN = {
-    "traces": {"hwmodels", "sim", "validate", "simpy"},
-    "hwmodels": {"traces", "sim", "validate", "simpy"},
-    "sim": {"validate"},
-    "sim/store": {"simpy", "sim.engine", "hwmodels", "traces"},
-    "sim/policies": {"simpy", "sim.engine", "sim.store", "hwmodels", "traces"},
+    "traces": {"kvplan.hwmodels", "kvplan.sim", "kvplan.validate", "simpy"},
+    "hwmodels": {"kvplan.traces", "kvplan.sim", "kvplan.validate", "simpy"},
+    "sim": {"kvplan.validate"},
+    "sim/store": {"simpy", "kvplan.sim.engine", "kvplan.hwmodels", "kvplan.traces"},
+    "sim/policies": {"simpy", "kvplan.sim.engine", "kvplan.sim.store", "kvplan.hwmodels", "kvplan.traces"},
     "sim/metrics": {"simpy", "typer", "rich"},
-    "sim/replay": {"simpy", "sim.engine", "typer", "rich"},
+    "sim/replay": {"simpy", "kvplan.sim.engine", "typer", "rich"},
     "sim/sweep": {"simpy", "typer", "rich"},
     "sim/report": {"simpy", "typer"},
     "sim/cli": {"simpy"},
@@ -28,7 +28,7 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
@@ -44,7 +44,7 @@ def test_imports_run_one_way(room):
 
 def test_help_does_not_load_heavy_libraries():
     code = (
-        "import sys, sim.cli.app; "
+        "import sys, kvplan.sim.cli.app; "
         "print([m for m in ('pandas', 'matplotlib', 'pyarrow', 'scipy', 'torch', 'numpy') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

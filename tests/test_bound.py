@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import config
-from sim.engine.plant import plant
-from sim.engine.run import simulate
-from sim.engine.workload import build_workload
-from sim.policies.eviction.lru import Lru
-from sim.policies.prefetch.none import NoPrefetch
-from sim.policies.registry import PolicyError, policies
-from sim.policies.scheduling.fcfs import Fcfs
-from sim.policies.write.back import Back
-from sim.replay.bound import Reuses, best_possible, bound, most
-from sim.replay.clockless import Costs, realised, replay
-from sim.store.sessions import SessionStore
-from sim.store.view import Knowledge
-from traces.reuse import Accesses, accesses, hit_curve, previous, sampled, sampled_stack_distances, stack_distances
+from kvplan.sim import config
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.policies.eviction.lru import Lru
+from kvplan.sim.policies.prefetch.none import NoPrefetch
+from kvplan.sim.policies.registry import PolicyError, policies
+from kvplan.sim.policies.scheduling.fcfs import Fcfs
+from kvplan.sim.policies.write.back import Back
+from kvplan.sim.replay.bound import Reuses, best_possible, bound, most
+from kvplan.sim.replay.clockless import Costs, realised, replay
+from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.store.view import Knowledge
+from kvplan.traces.reuse import Accesses, accesses, hit_curve, previous, sampled, sampled_stack_distances, stack_distances
 
 COSTS = Costs(lambda size: size**1.5, lambda size: 3.0 * size)
 
@@ -143,9 +143,7 @@ def test_a_replay_of_a_runs_own_starts_and_ends_finds_what_the_run_found(name, t
     )  # fmt: skip
     built, result = plant(settings_), simulate(settings_)
     seen, order = realised(result.columns, built.kv_bytes)
-    costs = Costs(
-        lambda size: built.steps.prefill(max(1, size // built.kv_bytes), 0), lambda size: size / built.host_to_device_bytes_per_s
-    )
+    costs = Costs(lambda size: built.steps.prefill(max(1, size // built.kv_bytes), 0), lambda size: size / built.host_to_device_bytes_per_s)
     found = replay(CLOCKLESS[name], seen, 60 * 10**9, costs)
     assert result.summary["skipped_saves"] == 0 and 0.05 < found.rates()["resumed"] < 0.95
     assert (found.served // built.kv_bytes).tolist() == result.columns["cached_tokens"][order].tolist()
@@ -163,7 +161,9 @@ def test_answers_take_their_time_and_end_before_the_next_turn(workload):
 
 @pytest.mark.parametrize("name", ["lru", "fifo"])
 def test_with_mean_answers_a_replay_comes_near_a_run_in_which_little_waits(name):
-    settings_ = config.load(None, ["workload.sessions=600", "store.dram=40GB", "store.ssd=0GB", "store.prefetch=none", f"store.eviction={name}"])
+    settings_ = config.load(
+        None, ["workload.sessions=600", "store.dram=40GB", "store.ssd=0GB", "store.prefetch=none", f"store.eviction={name}"]
+    )
     built, table = plant(settings_), build_workload(settings_)
     result = simulate(settings_, table)
     answer_s = float((result.columns["done_s"] - result.columns["admitted_s"]).mean())
@@ -381,7 +381,8 @@ def _schedule(turns):
 
 
 def _best_on_one_replica(columns, here, capacity: int, warmup: int) -> int:
-    """The most resumed turns that can find their history, when what waits to be found fits at every instant, between its ends and starts."""
+    """The most resumed turns that can find their history, when what waits to be found fits at every instant, between its ends and
+    starts."""
     wanted = [row for row in range(len(here)) if here[row] and columns["turn"][row] and columns["order"][row] >= warmup]
     most_found = 0
     for chosen in _subsets(wanted):
@@ -416,7 +417,11 @@ def _full(columns, warmup: int):
     cached, history = columns["cached_tokens"][again], columns["history_tokens"][again]
     context = (columns["prompt_tokens"] + columns["history_tokens"])[measured].sum()
     count = max(1, again.sum())
-    return ((cached == history) & (history > 0)).sum() / count, (cached / np.maximum(history, 1)).sum() / count, cached.sum() / max(1, context)
+    return (
+        ((cached == history) & (history > 0)).sum() / count,
+        (cached / np.maximum(history, 1)).sum() / count,
+        cached.sum() / max(1, context),
+    )
 
 
 @settings(max_examples=80, deadline=None)

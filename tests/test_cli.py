@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sim import config
-from sim.cli.app import app
+from kvplan.sim import config
+from kvplan.sim.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--set", "workload.sessions=20"]
@@ -94,7 +94,7 @@ def test_list(kind):
 
 def test_a_users_policy_is_taken_by_name(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "from sim.policies.eviction.lru import Lru\n\n\nclass MostRecent(Lru):\n"
+        "from kvplan.sim.policies.eviction.lru import Lru\n\n\nclass MostRecent(Lru):\n"
         "    NAME = 'mru'\n\n    def victim(self):\n        return next(reversed(self._order), None)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -224,7 +224,7 @@ def test_a_folder_of_the_users_is_never_replaced(tmp_path):
 
 
 def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
-    from sim.report import figures
+    from kvplan.sim.report import figures
 
     def fail(result, folder):
         raise OSError(28, "No space left on device")
@@ -241,7 +241,7 @@ def _hears_ctrl_c():
 
 def test_ctrl_c_leaves_nothing(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "sim", "simulate", "paper-13b", "--set", "workload.sessions=30000", "--out", str(out)]
+    command = [sys.executable, "-m", "kvplan", "simulate", "paper-13b", "--set", "workload.sessions=30000", "--out", str(out)]
     environment = {**os.environ, "KVPLAN_GUARDS": "0"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=_hears_ctrl_c, **pipes)
@@ -262,5 +262,7 @@ def test_a_part_of_a_setting_changes_the_default():
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
 def test_a_full_disk_is_one_message():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "sim", "list", "settings"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "kvplan", "list", "settings"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert done.returncode == 1 and done.stderr == "kvplan: cannot write the output: No space left on device\n"

@@ -15,27 +15,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sim import config as configuration
-from sim.cli.app import app
-from sim.config import ConfigError
-from sim.engine.plant import plant
-from sim.engine.run import simulate
-from sim.engine.workload import build_workload
-from sim.policies.registry import PolicyError, policies
-from sim.report.rundir import OutputError
-from sim.sweep import curve as curves
-from sim.sweep import runs, stats, words
-from sim.sweep.axes import Axis, points
-from sim.sweep.compare import Question, compare, prepare
-from sim.sweep.digest import _content, _files, digest
-from sim.sweep.measures import measure
-from sim.sweep.runs import Records, in_order, replicated
+from kvplan.sim import config as configuration
+from kvplan.sim.cli.app import app
+from kvplan.sim.config import ConfigError
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.policies.registry import PolicyError, policies
+from kvplan.sim.report.rundir import OutputError
+from kvplan.sim.sweep import curve as curves
+from kvplan.sim.sweep import runs, stats, words
+from kvplan.sim.sweep.axes import Axis, points
+from kvplan.sim.sweep.compare import Question, compare, prepare
+from kvplan.sim.sweep.digest import _content, _files, digest
+from kvplan.sim.sweep.measures import measure
+from kvplan.sim.sweep.runs import Records, in_order, replicated
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("workload.sessions=40", "store.dram=8GB", "store.ssd=30GB", "warmup_turns=0")
 OPTIONS = [part for override in SMALL for part in ("--set", override)]
 BROKEN = (
-    "from sim.policies.eviction.lru import Lru\n\n\nclass Broken(Lru):\n    NAME = 'broken'\n\n"
+    "from kvplan.sim.policies.eviction.lru import Lru\n\n\nclass Broken(Lru):\n    NAME = 'broken'\n\n"
     "    def victim(self):\n        raise LookupError('no such session')\n"
 )
 
@@ -298,7 +298,7 @@ def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
 
 def test_a_killed_command_goes_on_where_it_was(tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "sim", "compare", "--out", str(out), "--jobs", "1", *OPTIONS, "--set", "workload.sessions=120"]
+    command = [sys.executable, "-m", "kvplan", "compare", "--out", str(out), "--jobs", "1", *OPTIONS, "--set", "workload.sessions=120"]
     command += ["--vary", "store.eviction=lru,fifo", "--json"]
     environment = {**os.environ, "KVPLAN_GUARDS": "0"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -400,7 +400,7 @@ def test_a_digest_covers_seed_settings_and_files(tmp_path, monkeypatch):
     seen = set()
     for text in ((tmp_path / "t.csv").read_text(), (tmp_path / "t.csv").read_text() + "\n"):
         (tmp_path / "t.csv").write_text(text)
-        from sim.sweep import digest as module
+        from kvplan.sim.sweep import digest as module
 
         module._content.cache_clear()
         seen.add(digest(configuration.load(None, [f"workload.trace={tmp_path / 't.csv'}"])))
@@ -654,7 +654,7 @@ def test_the_clockless_line_is_an_lru_list(tmp_path):
 
 def _walked(built, workload, capacity: int, replicas: int) -> float:
     """An LRU list as a list: a session hits when the sizes of those used since, and its own, fit."""
-    from traces.reuse import accesses
+    from kvplan.traces.reuse import accesses
 
     seen = accesses(workload, built.kv_bytes, built.window)
     lists, hits = [[] for _ in range(replicas)], []

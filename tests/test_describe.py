@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import traces
-from sim import config
-from sim.cli.app import app
-from sim.engine.workload import build_workload
-from sim.report.trace import description, words
-from traces.describe import describe
-from traces.reuse import Accesses, accesses, active, stack_distances
+from kvplan import traces
+from kvplan.sim import config
+from kvplan.sim.cli.app import app
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.report.trace import description, words
+from kvplan.traces.describe import describe
+from kvplan.traces.reuse import Accesses, accesses, active, stack_distances
 
 
 def run(*arguments):
@@ -94,7 +94,7 @@ def test_the_clockless_curve_is_what_the_simulator_does_with_a_roomy_machine(sma
     seen = accesses(table, 819_200, 4096)
     distances = stack_distances(seen)
     clockless = np.mean((distances >= 0) & (distances <= 20e9))
-    from sim.engine.run import simulate
+    from kvplan.sim.engine.run import simulate
 
     simulated = simulate(settings, table).summary["hit_rate"]["turns"]
     assert 0.2 < clockless < 0.85 < np.mean(distances >= 0) + 0.05
@@ -106,7 +106,11 @@ def test_words_say_whether_caching_can_pay(generated):
     text = " ".join(words(found, "m"))
     assert "caching can pay" in text and "Half of the reuse comes within" in text and "DSpUT" in text
     single = generated.select(np.arange(3))
-    alone = describe(single.select(np.flatnonzero(np.diff(single.first_turn) == 1)[:1]), 819_200, 4096) if 1 in np.diff(single.first_turn) else None
+    alone = (
+        describe(single.select(np.flatnonzero(np.diff(single.first_turn) == 1)[:1]), 819_200, 4096)
+        if 1 in np.diff(single.first_turn)
+        else None
+    )
     if alone:
         assert "no store of sessions can hit" in " ".join(words(alone, "m")).lower()
 
@@ -162,7 +166,9 @@ def test_converting_obeys_the_settings_or_refuses(tmp_path):
     assert refused.exit_code == 2 and "no times to rescale" in refused.stderr
 
 
-@pytest.mark.parametrize("arguments", [["convert", "t.csv", "t.csv"], ["convert", ".", "new.csv"], ["describe", "t.csv", "--figure", "t.csv"]])
+@pytest.mark.parametrize(
+    "arguments", [["convert", "t.csv", "t.csv"], ["convert", ".", "new.csv"], ["describe", "t.csv", "--figure", "t.csv"]]
+)
 def test_a_trace_is_not_written_over(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text(BAD)

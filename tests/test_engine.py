@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import config
-from sim.engine.plant import plant
-from sim.engine.run import simulate
-from sim.policies import registry
-from sim.rng import stream
-from traces import Workload
-from traces.workload import untimed
+from kvplan.sim import config
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.policies import registry
+from kvplan.sim.rng import stream
+from kvplan.traces import Workload
+from kvplan.traces.workload import untimed
 
 TENANTS = "workload.tenants={a: 0.7, b: 0.3}"
 RECOMPUTE = ("store.dram=0GB", "store.ssd=0GB")

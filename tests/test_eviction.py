@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.policies import registry
-from sim.policies.base import View
-from sim.policies.eviction.pensieve import STEP
-from sim.policies.eviction.ttl import TTL_S
-from sim.policies.segments import Segment
-from sim.policies.sketch import Sketch
+from kvplan.sim.policies import registry
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.eviction.pensieve import STEP
+from kvplan.sim.policies.eviction.ttl import TTL_S
+from kvplan.sim.policies.segments import Segment
+from kvplan.sim.policies.sketch import Sketch
 
 EVICTION = registry.policies("eviction")
 

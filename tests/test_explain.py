@@ -5,13 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from hwmodels import pipeline_s
-from sim import config
-from sim.cli.app import app
-from sim.engine.plant import plant
-from sim.engine.run import simulate
-from sim.engine.workload import build_workload
-from sim.explain import explain
+from kvplan.hwmodels import pipeline_s
+from kvplan.sim import config
+from kvplan.sim.cli.app import app
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.explain import explain
 
 
 def explained(*overrides, preset=None, workload=None):
@@ -98,7 +98,10 @@ def test_warnings_are_not_always_there():
 
 CONSTANT = [
     "workload.kind=synthetic",
-    *(f"workload.{name}={{distribution: constant, value: {value}}}" for name, value in (("turns", 10), ("prompt_tokens", 350), ("output_tokens", 30))),
+    *(
+        f"workload.{name}={{distribution: constant, value: {value}}}"
+        for name, value in (("turns", 10), ("prompt_tokens", 350), ("output_tokens", 30))
+    ),
     "workload.max_tokens=100000",
     "model=llama-2-7b",
     "deployment.gpus=4",
@@ -126,7 +129,14 @@ def test_each_replica_has_tiers_of_its_own(workload):
 
 
 def test_the_gpu_waits_for_loads(small):
-    overrides = [*CONSTANT, "store.dram=4TB", "store.ssd=0GB", "store.prefetch=none", "workload.arrival.rate_per_s=1", "workload.sessions=300"]
+    overrides = [
+        *CONSTANT,
+        "store.dram=4TB",
+        "store.ssd=0GB",
+        "store.prefetch=none",
+        "workload.arrival.rate_per_s=1",
+        "workload.sessions=300",
+    ]
     found, result = explained(*overrides), simulate(small(*overrides))
     gpu = result.summary["gpu"]
     expected = (gpu["prefill_s"] + gpu["load_stall_s"]) / result.workload.turns
@@ -136,7 +146,9 @@ def test_the_gpu_waits_for_loads(small):
 
 
 def test_saves_that_the_ssd_cannot_take_hold_nobody_up():
-    found = explained(*CONSTANT, "workload.turns.value=1", "workload.prompt_tokens.value=1500", "store.dram=8GB", "workload.arrival.rate_per_s=7")
+    found = explained(
+        *CONSTANT, "workload.turns.value=1", "workload.prompt_tokens.value=1500", "store.dram=8GB", "workload.arrival.rate_per_s=7"
+    )
     assert found["demand"]["resources"]["SSD write"]["utilization"] > 1 and found["demand"]["first"] == "GPU"
     assert any("no queue grows" in warning for warning in found["warnings"])
     assert not any("overloaded" in warning for warning in found["warnings"])
@@ -160,5 +172,7 @@ def test_the_ssd_is_written_what_the_simulator_writes(small, overrides, within):
 def test_every_preset_is_explained(preset):
     result = CliRunner().invoke(app, ["explain", preset, "--set", "workload.sessions=100", "--set", "warmup_turns=0"])
     assert result.exit_code == 0 and "saturates first" in result.stdout
-    found = json.loads(CliRunner().invoke(app, ["explain", preset, "--set", "workload.sessions=100", "--set", "warmup_turns=0", "--json"]).stdout)
+    found = json.loads(
+        CliRunner().invoke(app, ["explain", preset, "--set", "workload.sessions=100", "--set", "warmup_turns=0", "--json"]).stdout
+    )
     assert set(found) >= {"model", "hbm", "tiers", "points", "windows", "served", "rate", "demand", "cost_usd_per_h", "warnings"}

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import traces
-from traces import TraceError, fields, origin
-from traces.formats import canonical
-from traces.source import BadRecord, Source
+from kvplan import traces
+from kvplan.traces import TraceError, fields, origin
+from kvplan.traces.formats import canonical
+from kvplan.traces.source import BadRecord, Source
 
 FORMATS = traces.known_formats()
 REAL = {
@@ -180,9 +180,7 @@ def test_a_second_child_begins_a_session(tmp_path):
         return {"chat_id": chat, "parent_chat_id": parent, "timestamp": at, "input_length": length, "output_length": 4, "type": "t", "turn": turn,
                 "hash_ids": ids}  # fmt: skip
 
-    text = lines(
-        chat(1, -1, 0, 16, 1, [1]), chat(2, 1, 50, 32, 2, [1, 2]), chat(3, 1, 90, 48, 2, [1, 3, 4]), chat(4, 77, 99, 16, 5, [9])
-    )
+    text = lines(chat(1, -1, 0, 16, 1, [1]), chat(2, 1, 50, 32, 2, [1, 2]), chat(3, 1, 90, 48, 2, [1, 3, 4]), chat(4, 77, 99, 16, 5, [9]))
     table = traces.read(put(tmp_path, text))
     assert table.session.tolist() == [0, 0, 1, 2]
     assert table.prompt_tokens.tolist() == [16, 12, 48, 16]
@@ -238,7 +236,9 @@ def test_a_duplicate_in_another_file_is_refused_by_its_place(tmp_path):
 
 
 def test_a_table_in_csv_keeps_its_origin(tmp_path):
-    text = json.dumps([{"id": str(i), "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]} for i in (1, 1, 2)])
+    text = json.dumps(
+        [{"id": str(i), "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]} for i in (1, 1, 2)]
+    )
     table = traces.read(put(tmp_path, text, "chats.json"), skip_bad=True)
     for name in ("a.csv", "b.csv", "c.parquet"):
         canonical.write(table, tmp_path / name)
@@ -288,11 +288,20 @@ def _bailian(chat, parent, at, turn):
         (lines(mooncake(0, 600), {"messages": []}), r"record 2: has no `input_length`: the fields are 'messages' \(mixed formats\?\)"),
         (lines(mooncake(0, 600), 7), "record 2: is not a Mooncake record"),
         (lines(mooncake(0, 600)) + '{"timestamp": 5, "inp', "record 2: not valid JSON .*truncated"),
-        (lines(*({"session_id": "a", "turns": [{"input_length": 5, "output_length": 5}]} for _ in range(2))), "duplicate of that in record 1"),
+        (
+            lines(*({"session_id": "a", "turns": [{"input_length": 5, "output_length": 5}]} for _ in range(2))),
+            "duplicate of that in record 1",
+        ),
         (lines({"session_id": "a", "turns": [{"input_length": 5}]}), "turn 0: has no `output_length`"),
         (lines(mooncake(0, 600), {"timestamp": 9000, "input_length": 9, "output_length": 9}), "record 2: .*lacks it, unlike record 1"),
-        (lines({"timestamp": 0, "input_length": 9, "output_length": 9}, mooncake(9, 600)), "record 2: .* `hash_ids` or none; this one has it"),
-        (lines(mooncake(0, 600), mooncake(9000, 600, session_id="s")), "record 2: .* `session_id` or none; this one has it, unlike record 1"),
+        (
+            lines({"timestamp": 0, "input_length": 9, "output_length": 9}, mooncake(9, 600)),
+            "record 2: .* `hash_ids` or none; this one has it",
+        ),
+        (
+            lines(mooncake(0, 600), mooncake(9000, 600, session_id="s")),
+            "record 2: .* `session_id` or none; this one has it, unlike record 1",
+        ),
         ("session,prompt_tokens,output_tokens,arrival_s\na,5,5,9\nb,5,5,\n", "record 2: .* `arrival_s` or none"),
         ("session,prompt_tokens,output_tokens,dropped_tokens\na,5,5,0\na,5,5,11\n", "record 2: `dropped_tokens` is 11, more than the 10"),
         ("session,prompt_tokens,output_tokens,origin\na,5,5,7\n", "record 1: `origin` is not a JSON object"),
@@ -322,7 +331,9 @@ def _aiperf(at, delay):
 
 def _agentic(t=1.0, think_time=1.0, api_time=1.0):
     """Five requests, 9 s apart: 4 s of answer (160 tokens), 5 s of thought; each in a unit of its own."""
-    requests = [{"t": 9 * i * t, "in": 64, "out": 160, "hash_ids": [i], "think_time": 5 * think_time, "api_time": 4 * api_time} for i in range(5)]
+    requests = [
+        {"t": 9 * i * t, "in": 64, "out": 160, "hash_ids": [i], "think_time": 5 * think_time, "api_time": 4 * api_time} for i in range(5)
+    ]
     return json.dumps({"id": 1, "block_size": 64, "requests": requests})
 
 
@@ -352,7 +363,10 @@ IMPOSSIBLE = {
 }
 DOUBTFUL = {
     "delays in s": (_aiperf(0, 2.5), "think times are under 2.5 ms"),
-    "Bailian in ms": (lines(*(_bailian(i, i - 1 if i > 1 else -1, 40_000 * i, i) for i in range(1, 9))), "more than 11.1 h after the turn before"),
+    "Bailian in ms": (
+        lines(*(_bailian(i, i - 1 if i > 1 else -1, 40_000 * i, i) for i in range(1, 9))),
+        "more than 11.1 h after the turn before",
+    ),
     "rare requests": (lines(*(_bailian(i, -1, 40_000 * i, i) for i in range(1, 9))), "only 8 requests come in"),
 }
 """What a factor of a thousand makes of real times, but a person may too."""
@@ -413,12 +427,18 @@ def test_identifiers_are_the_same_as_text_and_as_numbers(tmp_path):
 
 
 def test_bad_records_can_be_skipped_and_are_counted(tmp_path):
-    text = lines(mooncake(0, 600), mooncake(1, 600, -1), mooncake(2000, 600, 10, [1, 2, 3])) + "{broken\n" + lines(mooncake(3000, 700, 10, [5, 6]))
+    text = (
+        lines(mooncake(0, 600), mooncake(1, 600, -1), mooncake(2000, 600, 10, [1, 2, 3]))
+        + "{broken\n"
+        + lines(mooncake(3000, 700, 10, [5, 6]))
+    )
     table = traces.read(put(tmp_path, text), skip_bad=True)
     assert table.turns == 2
     assert table.origin["left_out"] == {"bad_records": 3}
     assert "record 2" in table.origin["first_bad_record"]
-    rows = traces.read(put(tmp_path, "session,prompt_tokens,output_tokens,arrival_s,dropped_tokens\na,5,5,1,0\nb,5,5,,0\na,5,5,60,99\n"), skip_bad=True)
+    rows = traces.read(
+        put(tmp_path, "session,prompt_tokens,output_tokens,arrival_s,dropped_tokens\na,5,5,1,0\nb,5,5,,0\na,5,5,60,99\n"), skip_bad=True
+    )
     assert rows.turns == 1 and rows.origin["left_out"] == {"bad_records": 2}
 
 
@@ -428,7 +448,9 @@ def test_a_compressed_bomb_is_refused(tmp_path):
         traces.read(put(tmp_path, bomb), "sharegpt")
 
 
-@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 100_000, "[" + "9" * 100_000 + "]", '[{"conversations": [{"from": "human", "value": "\\ud800"}]}]'])
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, '{"a":' * 100_000, "[" + "9" * 100_000 + "]", '[{"conversations": [{"from": "human", "value": "\\ud800"}]}]']
+)
 @pytest.mark.parametrize("name", ["sharegpt", "mooncake", "agentic"])
 def test_deep_nesting_and_huge_numbers_are_refused(tmp_path, text, name):
     with pytest.raises(TraceError):
@@ -485,7 +507,9 @@ def test_agentic_sessions_are_their_files(real):
     assert (table.sessions, table.turns) == (16, 393)
     total = sum(len(json.loads(file.read_text())["requests"]) for file in real("agentic_coding").glob("*.json"))
     assert total == 393
-    lengths = [request["in"] for file in sorted(real("agentic_coding").glob("*.json")) for request in json.loads(file.read_text())["requests"]]
+    lengths = [
+        request["in"] for file in sorted(real("agentic_coding").glob("*.json")) for request in json.loads(file.read_text())["requests"]
+    ]
     assert (table.history_tokens + table.prompt_tokens).tolist() == lengths
 
 
@@ -503,7 +527,21 @@ INPUTS = 10_000
 def mutants(seeds: list[bytes], count: int, seed: int):
     """`count` byte-level mutations: flips, cuts, repeats, splices of two seeds, and numbers replaced by absurd ones."""
     rng = random.Random(seed)
-    absurd = [b"-1", b"1e999", b"NaN", b"1000000000000", b'"x"', b"null", b"[]", b"{}", b"0", b"\xff", b"9" * 400, b"[" * 300, b'{"a":' * 200]
+    absurd = [
+        b"-1",
+        b"1e999",
+        b"NaN",
+        b"1000000000000",
+        b'"x"',
+        b"null",
+        b"[]",
+        b"{}",
+        b"0",
+        b"\xff",
+        b"9" * 400,
+        b"[" * 300,
+        b'{"a":' * 200,
+    ]
     for _ in range(count):
         data = bytearray(rng.choice(seeds))
         for _ in range(rng.randint(1, 4)):

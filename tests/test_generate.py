@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from sim.rng import stream
-from traces import TraceError, origin
-from traces.generate import distributions, laws, population, synthetic, tables
-from traces.generate.arrivals import Arrival, Curve, Diurnal, Gamma, Poisson, Replayed
-from traces.generate.distributions import ThinkTime
-from traces.generate.laws import Length
-from traces.generate.ratecurve import RateCurve
-from traces.workload import MAX_TOKENS, Blocks, untimed
+from kvplan.sim.rng import stream
+from kvplan.traces import TraceError, origin
+from kvplan.traces.generate import distributions, laws, population, synthetic, tables
+from kvplan.traces.generate.arrivals import Arrival, Curve, Diurnal, Gamma, Poisson, Replayed
+from kvplan.traces.generate.distributions import ThinkTime
+from kvplan.traces.generate.laws import Length
+from kvplan.traces.generate.ratecurve import RateCurve
+from kvplan.traces.workload import MAX_TOKENS, Blocks, untimed
 
 PROCESSES = [
     Poisson(rate_per_s=2.5),

@@ -2,13 +2,13 @@
 
 import pytest
 
-from sim import config, guards
-from sim.engine.link import Link
-from sim.engine.replica import Replica
-from sim.engine.run import _Run, simulate
-from sim.metrics.recorder import Recorder
-from sim.store.sessions import SessionStore
-from sim.store.tier import Tier
+from kvplan.sim import config, guards
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.replica import Replica
+from kvplan.sim.engine.run import _Run, simulate
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.store.tier import Tier
 
 RUN = config.load(
     None,

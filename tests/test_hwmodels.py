@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hwmodels
-from hwmodels import catalogue, cost, hfconfig, kvsize, strictyaml, units
-from hwmodels.schema import YEAR_S, Model
+from kvplan import hwmodels
+from kvplan.hwmodels import catalogue, cost, hfconfig, kvsize, strictyaml, units
+from kvplan.hwmodels.schema import YEAR_S, Model
 
 NODE = hwmodels.load("node", "a100-80g-pcie4")
 GPU = hwmodels.load("gpu", NODE.gpu)
@@ -172,8 +172,8 @@ def test_every_model_fits_somewhere(name):
 @pytest.mark.parametrize("node", catalogue.names("node"))
 def test_every_node_runs(node):
     """A small model, priced, on one GPU of the node."""
-    from sim import config
-    from sim.engine.plant import plant
+    from kvplan.sim import config
+    from kvplan.sim.engine.plant import plant
 
     overrides = ["model=qwen2.5-0.5b", f"hardware={node}", "deployment.gpus=1", "prices=buy-2026"]
     built = plant(config.load(None, overrides))
@@ -236,8 +236,8 @@ def own(tmp_path):
 
 
 def test_a_users_entries_stand_beside_the_packaged_ones(own):
-    from sim import config
-    from sim.engine.plant import plant
+    from kvplan.sim import config
+    from kvplan.sim.engine.plant import plant
 
     own("node", "a100-80g-x8", "ours", "gpu: a100-80g", "gpu: our-gpu")
     folder = own("gpu", "h100-80g", "our-gpu")
@@ -282,7 +282,7 @@ def test_a_subfolder_that_nothing_reads_is_refused(tmp_path):
 def test_list_is_a_table_of_every_entry(kind):
     from typer.testing import CliRunner
 
-    from sim.cli.app import app
+    from kvplan.sim.cli.app import app
 
     lines = CliRunner().invoke(app, ["list", kind]).stdout.splitlines()
     assert max(map(len, lines)) <= 200
@@ -293,7 +293,7 @@ def test_list_is_a_table_of_every_entry(kind):
 def test_list_shows_a_users_entries(own):
     from typer.testing import CliRunner
 
-    from sim.cli.app import app
+    from kvplan.sim.cli.app import app
 
     folder = own("gpu", "h100-80g", "our-gpu")
     shown = CliRunner().invoke(app, ["list", "gpus", "--catalogue", folder])
@@ -507,8 +507,7 @@ JSON = st.recursive(
         st.sampled_from(["falcon", "fp8", 10**30]),
     ),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from([*sorted(hfconfig.KEYS), "quant_method", "bits"]), inner, max_size=3)
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*sorted(hfconfig.KEYS), "quant_method", "bits"]), inner, max_size=3)
     ),
     max_leaves=4,
 )
@@ -820,8 +819,8 @@ def test_prices_without_sense_are_refused(row, reason):
 
 
 def test_a_gpu_without_a_price_names_the_lists_that_have_it():
-    from sim import config
-    from sim.engine.plant import plant
+    from kvplan.sim import config
+    from kvplan.sim.engine.plant import plant
 
     words = "price list paper-2024 has no h100-80g, only a100-80g: set prices=buy-2026 or prices=rent-2026"
     with pytest.raises(config.ConfigError, match=words):
@@ -829,8 +828,8 @@ def test_a_gpu_without_a_price_names_the_lists_that_have_it():
 
 
 def test_more_dram_than_the_node_takes_is_refused():
-    from sim import config
-    from sim.engine.plant import plant
+    from kvplan.sim import config
+    from kvplan.sim.engine.plant import plant
 
     with pytest.raises(config.ConfigError, match="store.dram is 3TB, but a100-80g-x8 takes 2 TiB at most"):
         plant(config.load(None, ["hardware=a100-80g-x8", "store.dram=3TB"]))

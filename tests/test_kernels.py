@@ -6,12 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from validate.kernels import kvcache, shape  # noqa: E402
-from validate.kernels.decoder import DTYPES, Decoder  # noqa: E402
-from validate.kernels.linear import Linear  # noqa: E402
-from validate.kernels.rope import rotate  # noqa: E402
-from validate.kernels.shape import ModelShape, ShapeError  # noqa: E402
-from validate.kernels.truncation import truncation_errors  # noqa: E402
+from kvplan.validate.kernels import kvcache, shape  # noqa: E402
+from kvplan.validate.kernels.decoder import DTYPES, Decoder  # noqa: E402
+from kvplan.validate.kernels.linear import Linear  # noqa: E402
+from kvplan.validate.kernels.rope import rotate  # noqa: E402
+from kvplan.validate.kernels.shape import ModelShape, ShapeError  # noqa: E402
+from kvplan.validate.kernels.truncation import truncation_errors  # noqa: E402
 
 SHAPES = {
     "MHA": ModelShape("mha", 3, 48, 4, 4, 12, 96, 61, 128, "float32", True, 1e4),
@@ -180,9 +180,7 @@ def test_a_truncated_cache_is_attention_over_what_was_kept_at_new_positions(deco
     tokens = tokens_of(decoder, 1, 17)
     _, saved, _ = prefill(decoder, tokens[:, :12])
     kept = kvcache.truncate(saved, cut)
-    assert all(
-        layer.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr() for layer, whole in zip(kept, saved, strict=True)
-    )
+    assert all(layer.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr() for layer, whole in zip(kept, saved, strict=True))
     logits, _, _ = prefill(decoder, tokens[:, 12:], kept)
     expected = plainly(decoder, tokens[0, 12:], [layer[0] for layer in kept])
     assert difference(logits[0], expected) < 1e-12
@@ -211,7 +209,7 @@ def test_truncation_errs_in_all_layers_but_the_first(decoder):
 
 
 def test_shapes_are_those_of_the_catalogue():
-    from hwmodels import catalogue, kvsize
+    from kvplan.hwmodels import catalogue, kvsize
 
     refused = []
     for name in catalogue.names("model"):

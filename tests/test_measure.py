@@ -14,21 +14,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import hwmodels  # noqa: E402
-from hwmodels import catalogue, steptime  # noqa: E402
-from hwmodels.steptime import COEFFICIENTS, StepTime, pipeline_s  # noqa: E402
-from validate import __main__ as validate_main  # noqa: E402
-from validate import clock as clock_module  # noqa: E402
-from validate.clock import SteadyClock  # noqa: E402
-from validate.fit import pipeline  # noqa: E402
-from validate.fit.links import fastest, fit_links  # noqa: E402
-from validate.measure import command, record  # noqa: E402
-from validate.measure import task as task_module  # noqa: E402
-from validate.measure.budget import Budget  # noqa: E402
-from validate.measure.record import Record, RecordError  # noqa: E402
-from validate.measure.task import LEVELS, Task, grid  # noqa: E402
-from validate.measure.timing import REPETITIONS, Timing, once, repeated  # noqa: E402
-from validate.speed import Speed  # noqa: E402
+from kvplan import hwmodels  # noqa: E402
+from kvplan.hwmodels import catalogue, steptime  # noqa: E402
+from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime, pipeline_s  # noqa: E402
+from kvplan.validate import __main__ as validate_main  # noqa: E402
+from kvplan.validate import clock as clock_module  # noqa: E402
+from kvplan.validate.clock import SteadyClock  # noqa: E402
+from kvplan.validate.fit import pipeline  # noqa: E402
+from kvplan.validate.fit.links import fastest, fit_links  # noqa: E402
+from kvplan.validate.measure import command, record  # noqa: E402
+from kvplan.validate.measure import task as task_module  # noqa: E402
+from kvplan.validate.measure.budget import Budget  # noqa: E402
+from kvplan.validate.measure.record import Record, RecordError  # noqa: E402
+from kvplan.validate.measure.task import LEVELS, Task, grid  # noqa: E402
+from kvplan.validate.measure.timing import REPETITIONS, Timing, once, repeated  # noqa: E402
+from kvplan.validate.speed import Speed  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {
@@ -256,9 +256,9 @@ def test_measuring_needs_pytorch_numpy_and_pyyaml_only(config, tmp_path):
     code = (
         "import sys\n"
         f"for name in {banned}: sys.modules[name] = None\n"
-        "from validate.__main__ import main\n"
+        "from kvplan.validate.__main__ import main\n"
         f"sys.exit(main(['measure', '--device', 'cpu', '--model', {config!r}, '--layers', '1', '--window', '64', '--max-batch', '2',"
-        f" '--budget', '2', '--threads', '1', '--out', {str(tmp_path / 'out')!r}]))"
+        f" '--budget', '6', '--threads', '1', '--out', {str(tmp_path / 'out')!r}]))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={**os.environ})
     assert found.returncode == 0, found.stderr
@@ -270,11 +270,11 @@ def test_measuring_needs_pytorch_numpy_and_pyyaml_only(config, tmp_path):
 
 def test_a_finished_folder_has_nothing_left_to_measure(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "LEVELS", 1)
-    monkeypatch.setattr("validate.measure.timing.WARM_UP_S", 0.0)
-    monkeypatch.setattr("validate.measure.timing.REPETITIONS", (1, 1))
-    monkeypatch.setattr("validate.measure.drives.SIZES", (2**16, 2**18))
-    monkeypatch.setattr("validate.measure.drives.FILE_BYTES", 2**20)
-    monkeypatch.setattr("validate.measure.copies.SIZES", (2**12, 2**16))
+    monkeypatch.setattr("kvplan.validate.measure.timing.WARM_UP_S", 0.0)
+    monkeypatch.setattr("kvplan.validate.measure.timing.REPETITIONS", (1, 1))
+    monkeypatch.setattr("kvplan.validate.measure.drives.SIZES", (2**16, 2**18))
+    monkeypatch.setattr("kvplan.validate.measure.drives.FILE_BYTES", 2**20)
+    monkeypatch.setattr("kvplan.validate.measure.copies.SIZES", (2**12, 2**16))
     out = tmp_path / "out"
     assert measure(config, out, "--layers", "2", "--window", "64", "--max-batch", "2", "--budget", "60") == 0
     first = {quantity: record.read(out, quantity) for quantity in record.COLUMNS}
@@ -299,9 +299,7 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_no_other_file(config
     assert len(record.read(tmp_path / "out", "prefill")) == 1
 
 
-@pytest.mark.parametrize(
-    ("model", "reason"), [("mixtral-8x7b", "mixtures of experts"), ("deepseek-v3", "MLA"), ("nope", "unknown model")]
-)
+@pytest.mark.parametrize(("model", "reason"), [("mixtral-8x7b", "mixtures of experts"), ("deepseek-v3", "MLA"), ("nope", "unknown model")])
 def test_models_without_kernels_are_refused(tmp_path, capsys, model, reason):
     assert measure(model, tmp_path / "out") == 2
     assert reason in capsys.readouterr().err and not (tmp_path / "out").exists()
@@ -329,7 +327,7 @@ def measured(config, tmp_path):
     """A folder named `lab` with points that follow TRUTH exactly, timed on 2 of the 8 layers."""
     from dataclasses import asdict
 
-    from validate.kernels import shape
+    from kvplan.validate.kernels import shape
 
     folder = tmp_path / "lab"
     kept = Record(folder, IDENTITY, run("made up for a test"))
@@ -368,7 +366,7 @@ def test_known_coefficients_are_found_again(measured, config):
     for name in COEFFICIENTS:
         assert getattr(steps, name) == pytest.approx(getattr(TRUTH, name), rel=1e-3), name
     assert steps.measured.prefill_error < 1e-3 > steps.measured.decode_error
-    assert steps.source.startswith("measured: tiny on 1 x lab, python -m validate fit")
+    assert steps.source.startswith("measured: tiny on 1 x lab, kvplan validate fit")
     assert link.host_to_device.value == pytest.approx(20e9, rel=1e-4) and link.device_to_host.value == pytest.approx(16e9, rel=1e-4)
     assert ssd.read_bandwidth.value == pytest.approx(5e9, rel=1e-4) and ssd.latency.value == pytest.approx(8e-5, rel=1e-3)
     assert hwmodels.load("prices", "lab", str(measured)).gpus["lab"].value == pytest.approx(1.5 / 3600)

@@ -20,25 +20,25 @@ import yaml
 
 torch = pytest.importorskip("torch")
 
-from hwmodels import catalogue as catalogue_of  # noqa: E402
-from hwmodels.steptime import StepTime  # noqa: E402
-from sim import config  # noqa: E402
-from sim.config import ConfigError  # noqa: E402
-from sim.engine.run import simulate  # noqa: E402
-from sim.engine.workload import build_workload  # noqa: E402
-from traces import Workload  # noqa: E402
-from validate.clock import SteadyClock, Stuck, WallClock  # noqa: E402
-from validate.datapath.ssdfile import SsdFile  # noqa: E402
-from validate.engine import chunk as kv  # noqa: E402
-from validate.engine.chunk import Layout  # noqa: E402
-from validate.engine.drive import DamagedFile, Drive  # noqa: E402
-from validate.engine.server import Step, serve  # noqa: E402
-from validate.fidelity import command as fidelity  # noqa: E402
-from validate.fidelity import training  # noqa: E402
-from validate.fidelity.compare import Row  # noqa: E402
-from validate.kernels.decoder import Decoder  # noqa: E402
-from validate.kernels.shape import ModelShape  # noqa: E402
-from validate.speed import Speed  # noqa: E402
+from kvplan.hwmodels import catalogue as catalogue_of  # noqa: E402
+from kvplan.hwmodels.steptime import StepTime  # noqa: E402
+from kvplan.sim import config  # noqa: E402
+from kvplan.sim.config import ConfigError  # noqa: E402
+from kvplan.sim.engine.run import simulate  # noqa: E402
+from kvplan.sim.engine.workload import build_workload  # noqa: E402
+from kvplan.traces import Workload  # noqa: E402
+from kvplan.validate.clock import SteadyClock, Stuck, WallClock  # noqa: E402
+from kvplan.validate.datapath.ssdfile import SsdFile  # noqa: E402
+from kvplan.validate.engine import chunk as kv  # noqa: E402
+from kvplan.validate.engine.chunk import Layout  # noqa: E402
+from kvplan.validate.engine.drive import DamagedFile, Drive  # noqa: E402
+from kvplan.validate.engine.server import Step, serve  # noqa: E402
+from kvplan.validate.fidelity import command as fidelity  # noqa: E402
+from kvplan.validate.fidelity import training  # noqa: E402
+from kvplan.validate.fidelity.compare import Row  # noqa: E402
+from kvplan.validate.kernels.decoder import Decoder  # noqa: E402
+from kvplan.validate.kernels.shape import ModelShape  # noqa: E402
+from kvplan.validate.speed import Speed  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CASE = ROOT / "validate" / "cases" / "cascade-lake-2c"
@@ -203,9 +203,7 @@ def test_without_a_store_nothing_is_cached(settings, served):
 def test_open_loop_in_real_time(settings, served):
     closed = build_workload(settings("workload.sessions=4"))
     arrivals = 0.01 * np.arange(closed.turns)
-    workload = Workload(
-        closed.session, closed.prompt_tokens, closed.output_tokens, arrivals, np.full(closed.turns, np.nan), open_loop=True
-    )
+    workload = Workload(closed.session, closed.prompt_tokens, closed.output_tokens, arrivals, np.full(closed.turns, np.nan), open_loop=True)
     found = served(settings(), workload, clock=WallClock)
     assert np.array_equal(found.columns["arrival_s"], arrivals)
 
@@ -228,6 +226,7 @@ def test_what_it_does_not_do_is_refused_with_all_findings(settings, served):
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------------------
+
 
 def test_a_full_disk_is_survived(settings, served, monkeypatch):
     write, calls = SsdFile.write, []
@@ -296,7 +295,7 @@ def test_ctrl_c_leaves_nothing_behind(catalogue, tmp_path):
     overrides = ["model=tiny", f"catalogue={catalogue}", "hardware=cascade-lake-2c", "prices=cascade-lake-2c", "deployment.gpus=1"]
     overrides += ["workload.max_tokens=250", "workload.sessions=7", "store.dram=1MB", "store.ssd=2MB", "workload.kind=synthetic"]
     overrides += ["workload.arrival={process: poisson, rate_per_s: 0.5}", "store.write_buffer=1MB", "store.read_buffer_layers=0"]
-    command = [sys.executable, "-m", "validate", "serve", "--ssd", str(tmp_path)]
+    command = [sys.executable, "-m", "kvplan.validate", "serve", "--ssd", str(tmp_path)]
     command += [word for override in overrides for word in ("--set", override)]
     hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - a background job would not
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=hears)

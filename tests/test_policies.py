@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from sim import config
-from sim.engine.plant import plant
-from sim.engine.run import simulate
-from sim.policies import registry
-from sim.cli.app import app
-from sim.policies.base import LoadView
 from test_store import check_eviction_contract
-from traces.workload import untimed
 from typer.testing import CliRunner
+
+from kvplan.sim import config
+from kvplan.sim.cli.app import app
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.policies import registry
+from kvplan.sim.policies.base import LoadView
+from kvplan.traces.workload import untimed
 
 ROOT = Path(__file__).resolve().parents[1]
 ON_SSD = ("store.dram=3.4GB", "store.host_buffer=0.5", "store.ssd=100GB", "store.eviction=lru")
@@ -86,7 +86,7 @@ def test_a_job_that_dram_cannot_take_does_not_wait(scene):
 
 
 def test_timeout_gives_up(scene, monkeypatch):
-    from sim.policies.prefetch import timeout
+    from kvplan.sim.policies.prefetch import timeout
 
     monkeypatch.setattr(timeout, "_BASE_S", 0.05)
     monkeypatch.setattr(timeout, "_PER_TOKEN_S", 0.0)
@@ -196,7 +196,13 @@ def test_within_rating_writes_a_bucket_and_then_at_the_rated_rate():
 
 @pytest.mark.parametrize("prefetch", registry.policies("prefetch"))
 def test_what_expires_while_it_is_fetched_does_no_harm(prefetch):
-    setup = ["workload.sessions=40", "workload.arrival.rate_per_s=2", "workload.think_time.median_s=10", "store.dram=10GB", "store.ttl_s=30"]
+    setup = [
+        "workload.sessions=40",
+        "workload.arrival.rate_per_s=2",
+        "workload.think_time.median_s=10",
+        "store.dram=10GB",
+        "store.ttl_s=30",
+    ]
     for seed in (1, 2, 59):
         simulate(config.load(None, [*setup, f"store.prefetch={prefetch}", f"seed={seed}"]))
 
@@ -248,7 +254,7 @@ def test_the_readme_policy_runs_and_keeps_the_contract(example, tmp_path, monkey
 
 def test_a_policy_is_one_file(example, tmp_path, monkeypatch):
     """A file beside the packaged ones is in `list`, in `compare` and under the contract: nothing else is touched."""
-    import sim.policies.eviction as room
+    import kvplan.sim.policies.eviction as room
 
     (tmp_path / "largest_first_here.py").write_text(example, encoding="utf-8")
     monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path)])

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sim.policies.eviction.lru import Lru
-from validate import __main__ as validate_main
-from validate import agreement, reference
-from validate.oracles import caches, pipeline, queues, servers
-from validate.verdict import Failed, Finding, averaged, fail
+from kvplan.sim.policies.eviction.lru import Lru
+from kvplan.validate import __main__ as validate_main
+from kvplan.validate import agreement, reference
+from kvplan.validate.oracles import caches, pipeline, queues, servers
+from kvplan.validate.verdict import Failed, Finding, averaged, fail
 
 SEEDS = range(30)
 
@@ -37,7 +37,9 @@ def test_engine_and_reference_agree_event_by_event(family):
 
 def test_engine_and_reference_agree_with_prefetching():
     happened = agreed("DRAM and SSD, prefetching")
-    assert min(happened[what] for what in ("fetches", "loads of what was being fetched", "loads from SSD", "skipped saves", "partial preloads"))
+    assert min(
+        happened[what] for what in ("fetches", "loads of what was being fetched", "loads from SSD", "skipped saves", "partial preloads")
+    )
 
 
 def test_another_order_of_eviction_is_noticed(monkeypatch):
@@ -57,10 +59,10 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
     tree = ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert {module for module in imported if module.split(".")[0] in ("sim", "hwmodels", "traces", "simpy", "heapq")} == {
-        "sim.config",
-        "sim.engine.plant",
-        "traces",
+    assert {module for module in imported if module.split(".")[0] in ("kvplan", "simpy", "heapq")} == {
+        "kvplan.sim.config",
+        "kvplan.sim.engine.plant",
+        "kvplan.traces",
     }
 
 

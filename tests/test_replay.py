@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import config
-from sim.engine.run import simulate
-from sim.engine.workload import build_workload
-from sim.rng import stream
-from traces import TraceError, rescale
-from traces.workload import untimed
+from kvplan.sim import config
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.rng import stream
+from kvplan.traces import TraceError, rescale
+from kvplan.traces.workload import untimed
 
 MOONCAKE = """{"timestamp": 0, "input_length": 600, "output_length": 30, "hash_ids": [1, 2]}
 {"timestamp": 100, "input_length": 700, "output_length": 30, "hash_ids": [5, 6]}
@@ -49,13 +49,20 @@ def test_a_trace_without_times_cannot_be_replayed_open(tmp_path):
 
 
 def test_think_times_of_a_trace_are_kept(tmp_path):
-    path = put(tmp_path, '{"session_id": "a", "turns": [{"input_length": 9, "output_length": 5}, {"input_length": 9, "delay": 7000, "output_length": 5}]}')
+    path = put(
+        tmp_path,
+        '{"session_id": "a", "turns": [{"input_length": 9, "output_length": 5}, {"input_length": 9, "delay": 7000, "output_length": 5}]}',
+    )
     table = build_workload(loaded(path))
     assert table.gap_s.tolist() == [0, 7] and table.origin["drawn"] == "arrivals"
 
 
 def test_think_times_that_are_missing_are_drawn_and_the_others_kept(tmp_path):
-    turns = [{"input_length": 9, "output_length": 5}, {"input_length": 9, "output_length": 5}, {"input_length": 9, "delay": 7000, "output_length": 5}]
+    turns = [
+        {"input_length": 9, "output_length": 5},
+        {"input_length": 9, "output_length": 5},
+        {"input_length": 9, "delay": 7000, "output_length": 5},
+    ]
     path = put(tmp_path, json.dumps({"session_id": "a", "turns": turns}))
     table = build_workload(loaded(path, "workload.think_time={distribution: constant, value_s: 3}"))
     assert table.gap_s.tolist() == [0, 3, 7] and table.origin["drawn"] == "arrivals and 1 of 2 think times"
@@ -100,15 +107,27 @@ def test_an_edited_context_hits_what_it_kept(workload):
 def test_edited_contexts_keep_every_invariant(data):
     """Under guards: whatever is dropped, in whatever tiers, hits serve exactly what was saved and still wanted."""
     count = data.draw(st.integers(2, 12))
-    rows = [(s, *data.draw(st.tuples(st.integers(1, 3000), st.integers(1, 800)))) for s in range(count) for _ in range(data.draw(st.integers(1, 5)))]
+    rows = [
+        (s, *data.draw(st.tuples(st.integers(1, 3000), st.integers(1, 800))))
+        for s in range(count)
+        for _ in range(data.draw(st.integers(1, 5)))
+    ]
     session, prompt, output = zip(*rows, strict=True)
-    table = untimed(session, prompt, output).with_times(np.sort(stream(data.draw(st.integers(0, 99)), "t").random(count) * 60), np.full(len(rows), 2.0))
+    table = untimed(session, prompt, output).with_times(
+        np.sort(stream(data.draw(st.integers(0, 99)), "t").random(count) * 60), np.full(len(rows), 2.0)
+    )
     dropped, context = [], 0
     for turn, first in enumerate(table.is_first):
         dropped.append(0 if first else data.draw(st.integers(0, context)))
         context = (0 if first else context - dropped[-1]) + prompt[turn] + output[turn]
     table = replace(table, dropped_tokens=np.array(dropped))
-    stores = (["store.dram=8GB", "store.ssd=30GB"], ["store.ssd_write=whole"], ["store.positions=embedded"], ["store.hbm=9GB", "store.dram=9GB"], [])
+    stores = (
+        ["store.dram=8GB", "store.ssd=30GB"],
+        ["store.ssd_write=whole"],
+        ["store.positions=embedded"],
+        ["store.hbm=9GB", "store.dram=9GB"],
+        [],
+    )
     chosen = data.draw(st.sampled_from(stores))
     columns = simulate(config.load(None, chosen), table).columns
     assert np.all(columns["cached_tokens"] <= columns["history_tokens"])
@@ -184,7 +203,7 @@ def test_nothing_is_left_of_too_few_sessions(open_trace):
 
 
 def test_selected_sessions_take_everything_along(open_trace):
-    from traces.workload import Blocks
+    from kvplan.traces.workload import Blocks
 
     first = np.arange(open_trace.turns + 1) * 2
     table = replace(
@@ -208,7 +227,11 @@ GENERATED = {
     "curve": ["workload.arrival={process: curve, points: [[0, 0.1], [300, 2], [600, 0.1]]}"],
     "agentic gaps": ["workload.think_time={distribution: empirical, table: agentic-gaps}"],
     "exponential": ["workload.think_time={distribution: exponential, mean_s: 9}"],
-    "synthetic": ["workload.kind=synthetic", "workload.turns={distribution: constant, value: 3}", "workload.prompt_tokens={distribution: constant, value: 70}"],
+    "synthetic": [
+        "workload.kind=synthetic",
+        "workload.turns={distribution: constant, value: 3}",
+        "workload.prompt_tokens={distribution: constant, value: 70}",
+    ],
     "quantiles": ["workload.kind=synthetic", "workload.output_tokens={distribution: empirical, points: [[0, 10], [0.5, 100], [1, 900]]}"],
     "system prompt": ["workload.system_prompt_tokens=500"],
     "tenants": ["workload.tenants={free: 3, pro: 1}"],
@@ -234,7 +257,9 @@ def test_what_is_asked_for_is_generated(small):
 
 
 def test_arrivals_of_another_trace_are_replayed(small, tmp_path):
-    log = put(tmp_path, "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"2023-11-16 18:15:{s:02d},9,9\n" for s in (1, 4, 5)), "azure.csv")
+    log = put(
+        tmp_path, "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"2023-11-16 18:15:{s:02d},9,9\n" for s in (1, 4, 5)), "azure.csv"
+    )
     table = build_workload(small(f"workload.arrival={{process: replayed, trace: '{log}'}}", "workload.sessions=5"))
     assert table.arrival_s[table.is_first].tolist() == [0, 3, 4, 6, 9]
     untimed_log = put(tmp_path, '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')

@@ -7,20 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sim import config
-from sim.engine.link import Link
-from sim.engine.run import simulate
-from sim.policies import registry
-from sim.policies.base import Eviction, JobView, Load, View
-from sim.policies.eviction.fifo import Fifo
-from sim.policies.eviction.lookahead import LookAhead
-from sim.policies.eviction.lru import Lru
-from sim.policies.lazyheap import LazyHeap
-from sim.policies.prefetch.lookahead import LookAhead as LookAheadFetch
-from sim.policies.scheduling.fcfs import Fcfs
-from sim.policies.write.back import Back
-from sim.store.sessions import SessionStore
-from sim.store.view import Knowledge
+from kvplan.sim import config
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.policies import registry
+from kvplan.sim.policies.base import Eviction, JobView, Load, View
+from kvplan.sim.policies.eviction.fifo import Fifo
+from kvplan.sim.policies.eviction.lookahead import LookAhead
+from kvplan.sim.policies.eviction.lru import Lru
+from kvplan.sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.prefetch.lookahead import LookAhead as LookAheadFetch
+from kvplan.sim.policies.scheduling.fcfs import Fcfs
+from kvplan.sim.policies.write.back import Back
+from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.store.view import Knowledge
 
 EVICTION = registry.policies("eviction")
 PREFETCH = registry.policies("prefetch")
@@ -111,7 +111,9 @@ def check_eviction_contract(make, calls):
     assert policy.victim() is None
 
 
-operations = st.lists(st.tuples(st.sampled_from(["insert", "use", "expect", "remove", "set aside", "restore"]), st.integers(0, 8)), max_size=80)
+operations = st.lists(
+    st.tuples(st.sampled_from(["insert", "use", "expect", "remove", "set aside", "restore"]), st.integers(0, 8)), max_size=80
+)
 
 
 @pytest.mark.parametrize("name", EVICTION)
@@ -431,7 +433,7 @@ def test_unknown_and_broken_policies_are_named():
     with pytest.raises(registry.PolicyError, match="not a subclass"):
         registry.find("eviction", "collections:OrderedDict")
     with pytest.raises(registry.PolicyError, match="does not define"):
-        registry.find("eviction", "sim.policies.base:Eviction")
+        registry.find("eviction", "kvplan.sim.policies.base:Eviction")
     with pytest.raises(registry.PolicyError, match="NEEDS is frozenset\\({'ques'}\\)"):
         registry.find("eviction", "test_store:NeedsNonsense")
     with pytest.raises(registry.PolicyError, match="does not define update"):
@@ -539,7 +541,9 @@ def test_a_user_policy_that_fails_is_named_with_its_call_and_key(setting, messag
         simulate(config.load(None, ["workload.sessions=60", "store.dram=5GB", "workload.arrival.rate_per_s=5", setting]))
 
 
-@pytest.mark.parametrize("kind, path", [("scheduling", "scheduler"), *((kind, f"store.{kind}") for kind in ("eviction", "prefetch", "write", "load"))])
+@pytest.mark.parametrize(
+    "kind, path", [("scheduling", "scheduler"), *((kind, f"store.{kind}") for kind in ("eviction", "prefetch", "write", "load"))]
+)
 def test_supervision_changes_no_result(kind, path):
     """Nor does a packaged policy fail it."""
     for name, policy in registry.policies(kind).items():
@@ -735,7 +739,9 @@ def test_a_save_without_room_keeps_the_prefix():
 
 def test_a_demotion_without_room_below_makes_demotion_there_due():
     queue = Fcfs(None)
-    store = SessionStore([("hbm", 40, 20), ("dram", 60, 0), ("ssd", 1000, 0)], 10, Lru, LookAheadFetch(), queue, Back(math.inf), Knowledge())
+    store = SessionStore(
+        [("hbm", 40, 20), ("dram", 60, 0), ("ssd", 1000, 0)], 10, Lru, LookAheadFetch(), queue, Back(math.inf), Knowledge()
+    )
     for session in range(3):
         _turn(store, queue, session, 35, float(session))
         while (move := store.next_demotion(0, session + 0.2)) is not None:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import traces
-from sim.rng import stream
-from traces import TraceError, tokens
-from traces.source import Source
-from traces.generate import sharegpt
-from traces.workload import untimed
+from kvplan import traces
+from kvplan.sim.rng import stream
+from kvplan.traces import TraceError, tokens
+from kvplan.traces.generate import sharegpt
+from kvplan.traces.source import Source
+from kvplan.traces.workload import untimed
 
 
 def write(tmp_path, records, name="trace.json"):

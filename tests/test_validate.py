@@ -1,4 +1,4 @@
-"""The checks of `python -m validate` that take seconds, and that the paper's table has all its rows."""
+"""The checks of `kvplan validate` that take seconds, and that the paper's table has all its rows."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from validate import micro, paper
+from kvplan.validate import micro, paper
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +31,6 @@ def test_the_papers_table_on_a_few_sessions():
 
 
 def test_the_command_lists_and_refuses():
-    listed = subprocess.run([sys.executable, "-m", "validate", "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run([sys.executable, "-m", "kvplan.validate", "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "micro" in listed.stdout and "paper" in listed.stdout
-    assert subprocess.run([sys.executable, "-m", "validate", "nope"], cwd=ROOT, capture_output=True).returncode == 2
+    assert subprocess.run([sys.executable, "-m", "kvplan.validate", "nope"], cwd=ROOT, capture_output=True).returncode == 2

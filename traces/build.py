@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from traces.source import BadRecord
-from traces.workload import Blocks, TraceError, Workload
+from kvplan.traces.source import BadRecord
+from kvplan.traces.workload import Blocks, TraceError, Workload
 
 _SHARED_PROMPT_SHARE = 0.1
 _SHARED_PROMPT_REQUESTS = 100

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traces.workload import TraceError, Workload
+from kvplan.traces.workload import TraceError, Workload
 
 _FAST_TOKENS_PER_S = 1000.0
 """No server streams one answer faster than this."""

@@ -1,12 +1,12 @@
-"""What of a session's history stays in the context window, by the rule of CachedAttention's runs: when history, prompt and answer do not fit,
-the oldest share (`ratio`) of the history is cut off, again until they do.
+"""What of a session's history stays in the context window, by the rule of CachedAttention's runs: when history, prompt and answer do not
+fit, the oldest share (`ratio`) of the history is cut off, again until they do.
 
 A prompt or an answer that alone passes the window is cut to it. Source: CachedAttention (USENIX ATC 2024) section 3.4.
 """
 
 import numpy as np
 
-from traces.workload import Workload
+from kvplan.traces.workload import Workload
 
 
 def fit(history: int, prompt: int, output: int, window: int, ratio: float) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """What a workload means to somebody who sizes a KV cache for it: plain data, from the turns alone.
 
-Bytes need a model: `kv_bytes` is its KV per token, `window` its longest context. Nothing is simulated; see `traces.reuse` for what that
-leaves out.
+Bytes need a model: `kv_bytes` is its KV per token, `window` its longest context. Nothing is simulated; see `kvplan.traces.reuse` for what
+that leaves out.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from traces.context import contexts
-from traces.reuse import accesses, active, stack_distances
-from traces.workload import Workload
+from kvplan.traces.context import contexts
+from kvplan.traces.reuse import accesses, active, stack_distances
+from kvplan.traces.workload import Workload
 
 _PERCENTILES = (10, 25, 50, 75, 90, 95, 99)
 _SPANS_S = (60, 600, 3600, 6 * 3600, 86400)
@@ -131,5 +131,6 @@ def _curve(seen, distances: np.ndarray) -> list[dict[str, float]]:
     tokens = np.cumsum(seen.history[again][order]) / max(int(seen.history.sum()), 1)
     pick = np.unique(np.linspace(0, len(order) - 1, _CURVE_POINTS).astype(int))
     return [
-        {"capacity_bytes": int(capacity[i]), "turn_hit_rate": float((i + 1) / len(distances)), "history_hit_rate": float(tokens[i])} for i in pick
+        {"capacity_bytes": int(capacity[i]), "turn_hit_rate": float((i + 1) / len(distances)), "history_hit_rate": float(tokens[i])}
+        for i in pick
     ]

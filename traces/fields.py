@@ -2,8 +2,8 @@
 
 import math
 
-from traces.source import BadRecord
-from traces.workload import MAX_TOKENS
+from kvplan.traces.source import BadRecord
+from kvplan.traces.workload import MAX_TOKENS
 
 _LONGEST_S = 1e11
 """Timestamps past this are no seconds (the year 5138)."""
@@ -52,7 +52,7 @@ def number(value: object, name: str) -> float:
             raise BadRecord(f"`{name}` is {_shown(value)}, not a number") from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRecord(f"`{name}` is {_shown(value)}, not a number")
-    if isinstance(value, float) and not math.isfinite(value) or abs(value) > 1e300:
+    if (isinstance(value, float) and not math.isfinite(value)) or abs(value) > 1e300:
         raise BadRecord(f"`{name}` is {_shown(value)}, not a finite number")
     return value
 

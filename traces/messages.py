@@ -10,9 +10,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from traces.build import Turns
-from traces.source import BadRecord
-from traces.workload import Workload
+from kvplan.traces.build import Turns
+from kvplan.traces.source import BadRecord
+from kvplan.traces.workload import Workload
 
 PROMPT_ROLES = frozenset({"human", "user", "system", "developer", "tool", "function", "observation"})
 ANSWER_ROLES = frozenset({"gpt", "chatgpt", "assistant", "bing", "bard", "model"})

@@ -1,4 +1,4 @@
-"""Finds the trace formats: every module of `traces.formats` is one.
+"""Finds the trace formats: every module of `kvplan.traces.formats` is one.
 
 A format module has `NAME`, `OFFERS` (what its files hold: text, lengths, times, …), `EXAMPLE` (a small valid file), `TIME_UNIT` where it
 offers times or think times, `detect(head)` and `read(source, count_tokens)`. Adding a format is adding a file.
@@ -13,18 +13,18 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import traces.formats
-from traces import clock, tokens
-from traces.source import Source
-from traces.workload import TraceError, Workload
+import kvplan.traces.formats
+from kvplan.traces import clock, tokens
+from kvplan.traces.source import Source
+from kvplan.traces.workload import TraceError, Workload
 
 
 @cache
 def known_formats() -> dict[str, ModuleType]:
     """Name -> module of every format."""
     found: dict[str, ModuleType] = {}
-    for info in pkgutil.iter_modules(traces.formats.__path__):
-        module = import_module(f"traces.formats.{info.name}")
+    for info in pkgutil.iter_modules(kvplan.traces.formats.__path__):
+        module = import_module(f"kvplan.traces.formats.{info.name}")
         if module.NAME in found:
             raise TypeError(f"two trace formats are named {module.NAME!r}")
         found[module.NAME] = module

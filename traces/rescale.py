@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from traces.workload import MAX_TOKENS, TraceError, Workload
+from kvplan.traces.workload import MAX_TOKENS, TraceError, Workload
 
 
 def scaled_rate(workload: Workload, factor: float) -> Workload:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from traces.context import contexts
-from traces.workload import Workload
+from kvplan.traces.context import contexts
+from kvplan.traces.workload import Workload
 
 _REPORT_EVERY = 5000
 
@@ -41,8 +41,8 @@ class Accesses:
     def events(self) -> np.ndarray:
         """int64, twice as long: the starts (place of the access) and the ends (~place) of all accesses in order of time.
 
-        At one instant come first the ends of turns that took some time, by session; then starts, and the ends of turns that took none, by place.
-        The simulator does the same.
+        At one instant come first the ends of turns that took some time, by session; then starts, and the ends of turns that took none, by
+        place. The simulator does the same.
         """
         places = np.arange(len(self.session))
         ends = self.time_s if self.end_s is None else self.end_s
@@ -55,8 +55,8 @@ class Accesses:
 def accesses(workload: Workload, unit: int, window: int, answer_s: np.ndarray | float = 0.0) -> Accesses:
     """The turns of a workload with times. Sizes are contexts, truncated to `window` tokens, times `unit` (bytes per token).
 
-    `answer_s`: seconds from a turn's start to the end of its answer, one for all or one per turn. In an open loop, an answer is complete at the
-    latest when the session's next turn comes.
+    `answer_s`: seconds from a turn's start to the end of its answer, one for all or one per turn. In an open loop, an answer is complete at
+    the latest when the session's next turn comes.
     """
     history, prompt, output = contexts(workload, window)
     size = history + prompt + output
@@ -89,8 +89,8 @@ def previous(session: np.ndarray) -> np.ndarray:
 def stack_distances(seen: Accesses, report: Callable[[int, int], None] = lambda done, total: None) -> np.ndarray:
     """int64 per access: what the distinct sessions hold that had a turn end since the session's last, itself included; −1 for first turns.
 
-    An LRU store of whole sessions hits exactly when its capacity is at least this, as long as every turn ends at once, no session shrinks and
-    all fit. Where truncation makes one shrink, the store may have given a session up while more was held; where turns overlap, it may
+    An LRU store of whole sessions hits exactly when its capacity is at least this, as long as every turn ends at once, no session shrinks
+    and all fit. Where truncation makes one shrink, the store may have given a session up while more was held; where turns overlap, it may
     have kept those that run at the cost of others: then this counts hits that the store does not have. One pass, O(log n) each.
     Source: Mattson et al. 1970, with the tree of Bennett and Kruskal 1975.
     """
@@ -179,12 +179,12 @@ def sampled(seen: Accesses, rate: float, seed: int = 0) -> Accesses:
 def sampled_stack_distances(sample: Accesses, rate: float) -> np.ndarray:
     """int64 per access of a sample: estimates of its `stack_distances` in the whole; −1 for first turns.
 
-    What other sessions hold counts 1/rate times, for those left out; the session itself counts once, which keeps the estimate unbiased where
-    sessions are large. A curve from them is off by 1 to 2 points of hit rate when some 100 sampled sessions fit into the capacity, and
-    by more when fewer do: on a service with few sessions at a time, sample little or not at all.
+    What other sessions hold counts 1/rate times, for those left out; the session itself counts once, which keeps the estimate unbiased
+    where sessions are large. A curve from them is off by 1 to 2 points of hit rate when some 100 sampled sessions fit into the capacity,
+    and by more when fewer do: on a service with few sessions at a time, sample little or not at all.
 
-    Left out: SHARDS-adj, which puts the accesses that a sample lacks to the shortest distances. It mends samples that miss a few blocks used
-    very often; sessions have a few turns each, and there it doubled the error.
+    Left out: SHARDS-adj, which puts the accesses that a sample lacks to the shortest distances. It mends samples that miss a few blocks
+    used very often; sessions have a few turns each, and there it doubled the error.
     """
     found = stack_distances(sample)
     own = sample.size[previous(sample.session)]
@@ -194,8 +194,8 @@ def sampled_stack_distances(sample: Accesses, rate: float) -> np.ndarray:
 def hit_curve(distances: np.ndarray, worth: np.ndarray, capacity: np.ndarray) -> np.ndarray:
     """float64 per capacity: what an LRU store of it hits, as a share of all worth.
 
-    `distances` are those of `stack_distances` or `sampled_stack_distances`; `worth`, per access, is `history` for a curve of tokens or bytes, and
-    `history > 0` for one of turns.
+    `distances` are those of `stack_distances` or `sampled_stack_distances`; `worth`, per access, is `history` for a curve of tokens or
+    bytes, and `history > 0` for one of turns.
     """
     again = distances >= 0
     order = np.argsort(distances[again], kind="stable")

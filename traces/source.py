@@ -17,7 +17,7 @@ from pathlib import Path
 
 import ijson
 
-from traces.workload import TraceError, record_place
+from kvplan.traces.workload import TraceError, record_place
 
 _HEAD_BYTES = 1 << 16
 _LINE_BYTES = 1 << 28
@@ -92,7 +92,8 @@ class Source:
         self.each(self._parsed_by(lambda stream: _csv_rows(stream, columns)), take)
 
     def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, dict], None]) -> None:
-        """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises TraceError."""
+        """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises
+        TraceError."""
         number = 0
         for file in self.files:
             self.file, before = file, number

@@ -9,7 +9,7 @@ import string
 from collections.abc import Callable
 from pathlib import Path
 
-from traces.workload import TraceError
+from kvplan.traces.workload import TraceError
 
 _LETTERS = string.ascii_letters.encode()
 _DIGITS = string.digits.encode()

@@ -94,7 +94,9 @@ class Workload:
 
     def _check_times(self) -> None:
         first = self.is_first
-        bad = np.flatnonzero((first | self.open_loop) & ~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0))) if self.arrivals_known else ()
+        bad = (
+            np.flatnonzero((first | self.open_loop) & ~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0))) if self.arrivals_known else ()
+        )
         if len(bad):
             raise TraceError(f"{self.place(bad[0])}: its arrival time is missing, negative or not finite, while others have one")
         bad = np.flatnonzero(~first & ~np.isnan(self.gap_s) & ~(np.isfinite(self.gap_s) & (self.gap_s >= 0)))

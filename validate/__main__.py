@@ -1,5 +1,5 @@
-"""`python -m validate --list | NAME ... | COMMAND ...`: named checks, each printing quantity, source, published and simulated figures;
-and commands with arguments of their own (`python -m validate measure --help`)."""
+"""`kvplan validate --list | NAME ... | COMMAND ...`: named checks, each printing quantity, source, published and simulated figures;
+and commands with arguments of their own (`kvplan validate measure --help`)."""
 
 import argparse
 import ast
@@ -9,21 +9,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 CHECKS = {
-    "micro": "validate.micro",
-    "paper": "validate.paper",
-    "bench": "validate.bench",
-    "reading": "validate.reading",
-    "policycost": "validate.policycost",
-    "truncation": "validate.kernels.truncation",
-    "reference": "validate.agreement",
-    "oracles": "validate.oracles",
+    "micro": "kvplan.validate.micro",
+    "paper": "kvplan.validate.paper",
+    "bench": "kvplan.validate.bench",
+    "reading": "kvplan.validate.reading",
+    "policycost": "kvplan.validate.policycost",
+    "truncation": "kvplan.validate.kernels.truncation",
+    "reference": "kvplan.validate.agreement",
+    "oracles": "kvplan.validate.oracles",
 }
 """Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""
 COMMANDS = {
-    "measure": "validate.measure.command",
-    "fit": "validate.fit.command",
-    "serve": "validate.engine.command",
-    "fidelity": "validate.fidelity.command",
+    "measure": "kvplan.validate.measure.command",
+    "fit": "kvplan.validate.fit.command",
+    "serve": "kvplan.validate.engine.command",
+    "fidelity": "kvplan.validate.fidelity.command",
 }
 """Name -> module with a `main(arguments)` that gives the exit code."""
 
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     """Runs the named checks or a command, or lists them."""
     if argv and argv[0] in COMMANDS:
         return import_module(COMMANDS[argv[0]]).main(argv[1:])
-    parser = argparse.ArgumentParser(prog="python -m validate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="kvplan validate", description=__doc__)
     parser.add_argument("--list", action="store_true", help="list checks and commands")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*CHECKS, *COMMANDS]))
     arguments = parser.parse_args(argv)
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 def _check(name: str) -> int:
     """Runs one check: 0 when it holds, else 1."""
-    from validate.verdict import Failed  # needs more than a GPU box has
+    from kvplan.validate.verdict import Failed  # needs more than a GPU box has
 
     try:
         import_module(CHECKS[name]).run()

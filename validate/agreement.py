@@ -1,7 +1,8 @@
 """The engine against a second, plain simulator (`validate/reference.py`), event by event, on random small cases; half a minute.
 
-Times must agree to 1e-9 of themselves, which is what is left of rounding; tokens, tiers, bytes and skipped saves must be the same. The cases are
-small and tight: a few sessions whose KV does not fit, so that in hundreds of them everything happens that can; the second table counts it.
+Times must agree to 1e-9 of themselves, which is what is left of rounding; tokens, tiers, bytes and skipped saves must be the same. The
+cases are small and tight: a few sessions whose KV does not fit, so that in hundreds of them everything happens that can; the second table
+counts it.
 """
 
 from collections import Counter
@@ -9,16 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from sim import config
-from sim.config import Config
-from sim.engine.plant import plant
-from sim.engine.run import Result, simulate
-from sim.rng import stream
-from traces import Workload
-from traces.workload import untimed
-from validate.reference import Reference
-from validate.show import show
-from validate.verdict import Finding, fail, report
+from kvplan.sim import config
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import Result, simulate
+from kvplan.sim.rng import stream
+from kvplan.traces import Workload
+from kvplan.traces.workload import untimed
+from kvplan.validate.reference import Reference
+from kvplan.validate.show import show
+from kvplan.validate.verdict import Finding, fail, report
 
 CASES = 200
 TOLERANCE = 1e-9
@@ -37,7 +38,8 @@ WIRES = {"host_to_device": "h2d", "device_to_host": "d2h", "ssd_read": "ssd_read
 
 
 def case(family: str, seed: int) -> tuple[Config, Workload]:
-    """A random configuration and workload: LLaMA-2-13B with a short window, a few sessions, and tiers that hold one to six or twelve of them."""
+    """A random configuration and workload: LLaMA-2-13B with a short window, a few sessions, and tiers that hold one to six or twelve of
+    them."""
     rng = stream(seed, "agreement")
     window = int(rng.integers(60, 1500 if rng.random() < 0.5 else 400))
     largest = window * 819_200

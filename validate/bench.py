@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 
-from sim import config
-from validate.show import show
-from validate.verdict import fail
+from kvplan.sim import config
+from kvplan.validate.show import show
+from kvplan.validate.verdict import fail
 
 SESSIONS = {"5K": 900, "50K": 9000, "500K": 90_000}
 REPEATS = {"5K": 5, "50K": 3, "500K": 1}
@@ -40,7 +40,7 @@ EVENTS = {
 
 def measure(policy: str, size: str) -> dict:
     """One run in this process: turns, events, processor seconds, peak memory in bytes."""
-    from sim.engine.run import simulate
+    from kvplan.sim.engine.run import simulate
 
     loaded = config.load("paper-13b", [*POLICIES[policy], f"workload.sessions={SESSIONS[size]}", "warmup_turns=0"])
     simulate(config.load(None, ["workload.sessions=50"]))  # imports and the catalogue are read once, not per turn
@@ -56,7 +56,7 @@ def measure(policy: str, size: str) -> dict:
 def run() -> None:
     """Prints the table; fails when an event count has changed."""
     environment = {**os.environ, "KVPLAN_GUARDS": "0"}
-    code = "import sys, json; from validate.bench import measure; print(json.dumps(measure(*sys.argv[1:])))"
+    code = "import sys, json; from kvplan.validate.bench import measure; print(json.dumps(measure(*sys.argv[1:])))"
     found = {}
     for size in SESSIONS:
         for policy in POLICIES:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from validate.speed import Speed
+from kvplan.validate.speed import Speed
 
 Answer = TypeVar("Answer")
 _BETWEEN_PROBES_S = 0.008

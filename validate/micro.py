@@ -7,11 +7,11 @@ DGX-A100 and DGX-H100, median prompts of 1,500 (coding) and 1,020 tokens (conver
 
 import numpy as np
 
-import hwmodels
-from hwmodels import kvsize
-from sim.rng import stream
-from traces.generate import sharegpt
-from validate.show import show
+from kvplan import hwmodels
+from kvplan.hwmodels import kvsize
+from kvplan.sim.rng import stream
+from kvplan.traces.generate import sharegpt
+from kvplan.validate.show import show
 
 
 def rows() -> list[tuple[str, float, float, str]]:

@@ -3,10 +3,10 @@
 Baselines: RE, LRU and FIFO stores without prefetching, and OF (embedded positions). Every published figure is from arXiv 2403.19708v3.
 """
 
-from sim import config
-from sim.engine.run import simulate
-from sim.engine.workload import build_workload
-from validate.show import show
+from kvplan.sim import config
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.validate.show import show
 
 MODELS = ("13b", "65b", "70b")
 PUBLISHED = {

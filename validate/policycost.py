@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 
-from sim import config
-from sim.engine.run import simulate
-from sim.policies.base import View
-from sim.policies.registry import policies
-from validate.show import show
+from kvplan.sim import config
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.registry import policies
+from kvplan.validate.show import show
 
 RESIDENT = (1_000, 10_000, 100_000, 1_000_000)
 ROUNDS = 5_000

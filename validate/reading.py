@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.rng import stream
-from traces.generate import sharegpt
-from traces.workload import Workload
-from validate.show import show
-from validate.verdict import fail
+from kvplan.sim.rng import stream
+from kvplan.traces.generate import sharegpt
+from kvplan.traces.workload import Workload
+from kvplan.validate.show import show
+from kvplan.validate.verdict import fail
 
 SESSIONS = 25_000
 _WORDS = "the model keeps its cache in memory and loads it layer by layer while the prompt is computed, 42 tokens at a time.\n"
@@ -29,7 +29,7 @@ _LETTERS_PER_TOKEN = 4
 
 def measure(path: str) -> dict:
     """Reads one file in this process: turns, processor seconds, peak memory in bytes."""
-    import traces
+    from kvplan import traces
 
     started = time.process_time()
     table = traces.read(Path(path))
@@ -40,7 +40,7 @@ def measure(path: str) -> dict:
 def run() -> None:
     """Prints the table; fails when a reader lost turns."""
     table = sharegpt.generate(SESSIONS, stream(1, "lengths"))
-    code = "import sys, json; from validate.reading import measure; print(json.dumps(measure(sys.argv[1])))"
+    code = "import sys, json; from kvplan.validate.reading import measure; print(json.dumps(measure(sys.argv[1])))"
     cells, lost = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, write in FILES.items():

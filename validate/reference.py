@@ -1,41 +1,42 @@
 """A second simulator, slow and plain: one replica, one decode step at a time, scanning queue and store for every decision.
 
-It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies: no
-event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Plant`) is common to
-both. `python -m validate reference` compares the two, event by event, on random small cases.
+It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies:
+no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Plant`) is common
+to both. `kvplan validate reference` compares the two, event by event, on random small cases.
 
-It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`, `lookahead`;
-layer-wise pre-loading, asynchronous saving, write-back of deltas, truncation with decoupled positions. What the specification leaves open:
+It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`,
+`lookahead`; layer-wise pre-loading, asynchronous saving, write-back of deltas, truncation with decoupled positions. What the specification
+leaves open:
 
-- *Equal times.* Moves end first (the fetch before the demotion), then turns arrive (in the order in which that became known; a session becomes
-  known when the one before it comes), then the GPU's step ends. Turns that end in one step end in the order of the workload. A turn whose
-  time has come when its predecessor ends joins the queue within that step.
+- *Equal times.* Moves end first (the fetch before the demotion), then turns arrive (in the order in which that became known; a session
+  becomes known when the one before it comes), then the GPU's step ends. Turns that end in one step end in the order of the workload. A turn
+  whose time has come when its predecessor ends joins the queue within that step.
 - *Moves start*, the fetch first and one of each at a time, when a move ends; when a turn joins the queue and nothing is being fetched; and
   after a step, when a turn was admitted or has ended since the last one.
-- *A fetch* is of the foremost of the first L_pw = C_mem / S_kv waiting jobs whose KV is on SSD, if there is room. C_mem is DRAM less its reserve less
-  what running sessions hold there; S_kv is the mean of all sizes offered for saving. What is fetched for waiting jobs stays within C_mem.
-  A fetch whose KV becomes void on the way goes on, for nobody.
-- *Room* for a save, a fetch or KV that was loaded from SSD is free, or is given up at once from the head of the order: in DRAM by sessions of which
-  SSD has all, in the last tier by any. It ends at the first that cannot; those before it have left. For a fetch, and for a demotion that only a
-  fetch asks for, it also ends at a session whose job comes sooner than the one fetched for.
+- *A fetch* is of the foremost of the first L_pw = C_mem / S_kv waiting jobs whose KV is on SSD, if there is room. C_mem is DRAM less its
+  reserve less what running sessions hold there; S_kv is the mean of all sizes offered for saving. What is fetched for waiting jobs stays
+  within C_mem. A fetch whose KV becomes void on the way goes on, for nobody.
+- *Room* for a save, a fetch or KV that was loaded from SSD is free, or is given up at once from the head of the order: in DRAM by sessions
+  of which SSD has all, in the last tier by any. It ends at the first that cannot; those before it have left. For a fetch, and for a
+  demotion that only a fetch asks for, it also ends at a session whose job comes sooner than the one fetched for.
 - *A demotion* is due when less than the reserve is free, or less than a fetch waits for. Where SSD cannot make room, the session is lost.
 - *A save without room* is skipped, and the reserve grows to what was missing, up to half of the tier.
-- *Order.* A session is used when its turn ends, in each tier that holds some of it, and in SSD when it is demoted and nothing of it was there. It
-  came to a tier at the first of these. What moves, runs, or was fetched for a waiting job does not leave.
-- *Links* take their latency once per transfer, and per layer for a load. KV that a job must have from SSD waits for the piece of a fetch that is
-  under way, and delays the rest of it; it takes the slower link's time per layer, and the faster one's for one layer more. KV that is being
-  fetched when its job starts comes in even layers until the fetch ends.
-- *Saving* starts when the job is admitted and ends a token's transfer after its last step at the earliest. The GPU then stalls until the write
-  buffer can hold what is left of all saves.
+- *Order.* A session is used when its turn ends, in each tier that holds some of it, and in SSD when it is demoted and nothing of it was
+  there. It came to a tier at the first of these. What moves, runs, or was fetched for a waiting job does not leave.
+- *Links* take their latency once per transfer, and per layer for a load. KV that a job must have from SSD waits for the piece of a fetch
+  that is under way, and delays the rest of it; it takes the slower link's time per layer, and the faster one's for one layer more. KV that
+  is being fetched when its job starts comes in even layers until the fetch ends.
+- *Saving* starts when the job is admitted and ends a token's transfer after its last step at the earliest. The GPU then stalls until the
+  write buffer can hold what is left of all saves.
 """
 
 import math
 from collections import Counter
 from dataclasses import dataclass
 
-from sim.config import Config
-from sim.engine.plant import Plant
-from traces import Workload
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import Plant
+from kvplan.traces import Workload
 
 NOBODY = -1
 
@@ -232,7 +233,8 @@ class Reference:
         return seconds
 
     def load(self, session: int, size: int, compute: float, since: float, now: float) -> float:
-        """Loads KV layer by layer under its prefill, from DRAM as early as the job headed the queue; returns the seconds to the prefill's end."""
+        """Loads KV layer by layer under its prefill, from DRAM as early as the job headed the queue; returns the seconds to the prefill's
+        end."""
         layers, ready = self.steps.layers, max(self.h2d.free_s, self.ready_s[session])
         each, delay, early = size / layers / self.h2d.bandwidth + self.h2d.latency_s, max(0.0, ready - now), 0.0
         if self.home[session].name == "dram":

@@ -13,7 +13,7 @@ from itertools import cycle
 
 import torch
 
-from validate.kernels.linear import Linear
+from kvplan.validate.kernels.linear import Linear
 
 _ROWS, _INPUTS, _OUTPUTS = 24, 512, 2816
 _WEIGHTS = 16

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from validate.show import show
+from kvplan.validate.show import show
 
 LEVEL = 0.95
 
@@ -51,7 +51,9 @@ def averaged(quantity: str, expected: float, source: str, values: Sequence[float
 def report(title: str, findings: Sequence[Finding]) -> list[str]:
     """Prints the findings; returns those that do not hold, in words."""
     show(title, ["quantity", "expected", "source", "simulated", "interval", "verdict"], [finding.cells for finding in findings])
-    return [f"{title}: {finding.quantity}: {finding.simulated:.6g}, not {finding.expected:.6g}" for finding in findings if not finding.holds]
+    return [
+        f"{title}: {finding.quantity}: {finding.simulated:.6g}, not {finding.expected:.6g}" for finding in findings if not finding.holds
+    ]
 
 
 class Failed(Exception):

@@ -40,12 +40,12 @@ def _reports_errors(command: Callable) -> Callable:
 
     @wraps(command)
     def run(*arguments, **options):
-        from hwmodels import CatalogueError
-        from sim.config import ConfigError
-        from sim.policies.supervise import PolicyError
-        from sim.report.rundir import OutputError
-        from sim.sweep.runs import SweepError
-        from traces import TraceError
+        from kvplan.hwmodels import CatalogueError
+        from kvplan.sim.config import ConfigError
+        from kvplan.sim.policies.supervise import PolicyError
+        from kvplan.sim.report.rundir import OutputError
+        from kvplan.sim.sweep.runs import SweepError
+        from kvplan.traces import TraceError
 
         try:
             command(*arguments, **options)
@@ -75,7 +75,7 @@ def _reports_errors(command: Callable) -> Callable:
 @app.callback(invoke_without_command=True)
 def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        from sim.provenance import version as number
+        from kvplan.sim.provenance import version as number
 
         print(f"kvplan {number()}")
         raise typer.Exit
@@ -97,7 +97,7 @@ def simulate(
     baseline: Annotated[bool, typer.Option(help="Also run recomputation, to compare with.")] = True,
 ) -> None:
     """Replay a workload through the simulated server and print what the KV cache gives and saves."""
-    from sim.cli.simulate import run
+    from kvplan.sim.cli.simulate import run
 
     run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline)
 
@@ -123,7 +123,7 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
     """Run variants of a configuration side by side, and say which of them can be told apart."""
-    from sim.cli.compare import run
+    from kvplan.sim.cli.compare import run
 
     overrides = _trace_settings(trace, format, skip_bad) + (set or [])
     run(config, overrides, vary or [], replications, jobs, out, json, baseline, metric, resample)
@@ -151,7 +151,7 @@ def curve(
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
     """Hit rate and TTFT against the size of DRAM or SSD, for several eviction policies."""
-    from sim.cli.curve import run
+    from kvplan.sim.cli.curve import run
 
     overrides = _trace_settings(trace, format, skip_bad) + (set or [])
     run(config, overrides, tier.value, sizes, policies, replications, jobs, out, figure, json, resample)
@@ -159,7 +159,7 @@ def curve(
 
 def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> list[str]:
     """The options about a trace, as overrides of the configuration. Raises ConfigError when they have no trace to go with."""
-    from sim.config import ConfigError
+    from kvplan.sim.config import ConfigError
 
     if trace is None and (format is not None or skip_bad):
         raise ConfigError("--format and --skip-bad go with --trace")
@@ -172,7 +172,9 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-@app.command(epilog="Examples:  kvplan explain   |   kvplan explain paper-65b   |   kvplan explain --trace mooncake.jsonl --set model=llama-3.1-8b")
+@app.command(
+    epilog="Examples:  kvplan explain   |   kvplan explain paper-65b   |   kvplan explain --trace mooncake.jsonl --set model=llama-3.1-8b"
+)
 @_reports_errors
 def explain(
     config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
@@ -183,7 +185,7 @@ def explain(
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
     """Say what a configuration means before it runs: sizes, loading against recomputing, windows, what saturates first, cost."""
-    from sim.cli.explain import run
+    from kvplan.sim.cli.explain import run
 
     run(config, _trace_settings(trace, format, skip_bad) + (set or []), json)
 
@@ -208,7 +210,7 @@ def describe(
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
     """Say what a workload means to somebody who sizes a KV cache: lengths, gaps, how much is reused, and what holds it."""
-    from sim.cli import trace as commands
+    from kvplan.sim.cli import trace as commands
 
     commands.describe([*_trace_settings(trace, format, skip_bad), f"model={_quoted(model)}", *(set or [])], ttl_s, json, figure)
 
@@ -226,12 +228,14 @@ def convert(
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
 ) -> None:
     """Turn a trace into kvplan's own table, rescaled or resampled if settings under workload.rescale say so."""
-    from sim.cli import trace as commands
+    from kvplan.sim.cli import trace as commands
 
     commands.convert([*_trace_settings(trace, format, skip_bad), *(set or [])], out)
 
 
-@trace_app.command(epilog="Examples:  kvplan trace generate day.parquet --set workload.sessions=50000   |   kvplan trace generate p.csv paper-13b")
+@trace_app.command(
+    epilog="Examples:  kvplan trace generate day.parquet --set workload.sessions=50000   |   kvplan trace generate p.csv paper-13b"
+)
 @_reports_errors
 def generate(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The table to write: .parquet or .csv.")],
@@ -239,7 +243,7 @@ def generate(
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
 ) -> None:
     """Draw the workload of a configuration and write it as a table, times included."""
-    from sim.cli import trace as commands
+    from kvplan.sim.cli import trace as commands
 
     commands.generate(config, set or [], out)
 
@@ -251,7 +255,7 @@ def list_(
     catalogue: Annotated[str | None, typer.Option(help="A folder of your own entries, shown with the packaged ones.")] = None,
 ) -> None:
     """Show the catalogue: what a configuration can name, with units, sources and dates."""
-    from sim.cli.listing import show
+    from kvplan.sim.cli.listing import show
 
     show(kind, catalogue)
 

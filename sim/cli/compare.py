@@ -9,13 +9,13 @@ from pathlib import Path
 import typer
 from joblib import cpu_count
 
-from sim.cli.progress import progress, turns_of
-from sim.report import compare as report
-from sim.report import rundir
-from sim.sweep.axes import Axis
-from sim.sweep.compare import Question, Sweep, compare, prepare
-from sim.sweep.runs import Records
-from sim.sweep.variants import eviction_policies
+from kvplan.sim.cli.progress import progress, turns_of
+from kvplan.sim.report import compare as report
+from kvplan.sim.report import rundir
+from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.compare import Question, Sweep, compare, prepare
+from kvplan.sim.sweep.runs import Records
+from kvplan.sim.sweep.variants import eviction_policies
 
 
 def run(

@@ -4,14 +4,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sim import config as configuration
-from sim.cli.compare import check_folder, measured, report_failures
-from sim.cli.progress import turns_of
-from sim.engine.plant import plant
-from sim.report import curve as report
-from sim.report import rundir
-from sim.sweep.compare import Question, prepare
-from sim.sweep.curve import axes, capacity, curve, default_sizes
+from kvplan.sim import config as configuration
+from kvplan.sim.cli.compare import check_folder, measured, report_failures
+from kvplan.sim.cli.progress import turns_of
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.report import curve as report
+from kvplan.sim.report import rundir
+from kvplan.sim.sweep.compare import Question, prepare
+from kvplan.sim.sweep.curve import axes, capacity, curve, default_sizes
 
 
 def run(

@@ -2,12 +2,12 @@
 
 import sys
 
-from sim import config as configuration
-from sim.cli.progress import progress, turns_of
-from sim.engine.plant import check, plant
-from sim.explain import explain
-from sim.report import explain as text
-from sim.report import rundir
+from kvplan.sim import config as configuration
+from kvplan.sim.cli.progress import progress, turns_of
+from kvplan.sim.engine.plant import check, plant
+from kvplan.sim.explain import explain
+from kvplan.sim.report import explain as text
+from kvplan.sim.report import rundir
 
 
 def run(config: str | None, overrides: list[str], json: bool) -> None:

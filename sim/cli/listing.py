@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth
-from hwmodels.units import format_bytes
-from sim import config as configuration
-from sim.policies.registry import KINDS, policies
-from traces import known_formats
+from kvplan.hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth
+from kvplan.hwmodels.units import format_bytes
+from kvplan.sim import config as configuration
+from kvplan.sim.policies.registry import KINDS, policies
+from kvplan.traces import known_formats
 
 
 def show(kind: str, folder: str | None = None) -> None:

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sim.config import Config
-from sim.engine.workload import build_workload
-from traces import Workload
+from kvplan.sim.config import Config
+from kvplan.sim.engine.workload import build_workload
+from kvplan.traces import Workload
 
 _PATIENCE_S = 2.0
 

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from sim import config as configuration
-from sim.cli.progress import progress, turns_of
-from sim.engine.run import simulate
-from sim.report import rundir, table
+from kvplan.sim import config as configuration
+from kvplan.sim.cli.progress import progress, turns_of
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.report import rundir, table
 
 
 def run(config: str | None, overrides: list[str], out: Path | None, json: bool, baseline: bool) -> None:

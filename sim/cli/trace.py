@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from hwmodels import catalogue, kvsize
-from sim import config as configuration
-from sim.cli.progress import progress, turns_of
-from sim.engine.plant import plant
-from sim.report import rundir, trace
-from traces import Workload, origin
-from traces.describe import describe as described
-from traces.formats import canonical
+from kvplan.hwmodels import catalogue, kvsize
+from kvplan.sim import config as configuration
+from kvplan.sim.cli.progress import progress, turns_of
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.report import rundir, trace
+from kvplan.traces import Workload, origin
+from kvplan.traces.describe import describe as described
+from kvplan.traces.formats import canonical
 
 
 def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None) -> None:

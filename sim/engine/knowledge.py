@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from sim.engine.clock import Clock
-from sim.engine.plant import Plant
-from sim.policies.base import JobView
-from sim.store.view import Knowledge
-from traces import Workload
+from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.plant import Plant
+from kvplan.sim.policies.base import JobView
+from kvplan.sim.store.view import Knowledge
+from kvplan.traces import Workload
 
 
 class EngineKnowledge(Knowledge):

@@ -5,11 +5,11 @@ queue and the link was free. KV on SSD starts to move when the job starts, over 
 of it arrives. What a load policy asks is worked out from the links as they are and books nothing; `take` books.
 """
 
-from hwmodels import pipeline_s
-from sim.config import Store
-from sim.engine.link import Link
-from sim.engine.plant import Plant
-from sim.policies.base import LoadView
+from kvplan.hwmodels import pipeline_s
+from kvplan.sim.config import Store
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.plant import Plant
+from kvplan.sim.policies.base import LoadView
 
 
 class Loader(LoadView):

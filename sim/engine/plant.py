@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from hwmodels import (
+from kvplan.hwmodels import (
     CatalogueError,
     Gpu,
     Model,
@@ -17,9 +17,9 @@ from hwmodels import (
     ssd_bandwidth,
     step_time,
 )
-from hwmodels.units import format_bytes, parse_bytes
-from sim.config import Config, ConfigError
-from traces import Workload
+from kvplan.hwmodels.units import format_bytes, parse_bytes
+from kvplan.sim.config import Config, ConfigError
+from kvplan.traces import Workload
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,7 @@ def check(config: Config, built: Plant, workload: Workload) -> None:
             f"tenant_weights names {', '.join(strangers)}, but the workload's tenants are {', '.join(sorted(tenants)) or 'not named'}"
         )
     if config.warmup_turns >= workload.turns:
-        raise ConfigError(
-            f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure"
-        )
+        raise ConfigError(f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure")
     tokens = min(int(workload.session_tokens.max()), built.window)
     if tokens * built.hbm_kv_bytes > built.hbm_budget:
         raise ConfigError(

@@ -8,7 +8,7 @@ A turn's life: arrive, wait, be admitted, (load), prefill, decode, (save), done,
 - a *stall*, while KV is saved synchronously or the write buffer is too full for the next step.
 
 A job enters the batch when a slot is free and the HBM budget has room for all the KV it will have at its end. KV loading follows the
-layer pipeline of `hwmodels.steptime.pipeline_s`: the read buffer is filled from DRAM as soon as the job heads the queue and the link
+layer pipeline of `kvplan.hwmodels.steptime.pipeline_s`: the read buffer is filled from DRAM as soon as the job heads the queue and the link
 is free, and KV on SSD starts to move when the job starts. Background moves (prefetch, write-back) go on meanwhile, one at a time per
 link.
 
@@ -20,18 +20,18 @@ import math
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from sim.config import Config
-from sim.engine.clock import ARRIVAL, STEP, Clock, Timer
-from sim.engine.knowledge import EngineKnowledge
-from sim.engine.link import Link
-from sim.engine.loader import Loader
-from sim.engine.plant import Plant
-from sim.engine.waiting import WaitingRoom
-from sim.metrics.recorder import Recorder
-from sim.policies.base import Load, Prefetch, Scheduler
-from sim.store.sessions import Move, SessionStore
-from traces import Workload
-from traces.context import fit
+from kvplan.sim.config import Config
+from kvplan.sim.engine.clock import ARRIVAL, STEP, Clock, Timer
+from kvplan.sim.engine.knowledge import EngineKnowledge
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.loader import Loader
+from kvplan.sim.engine.plant import Plant
+from kvplan.sim.engine.waiting import WaitingRoom
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.policies.base import Load, Prefetch, Scheduler
+from kvplan.sim.store.sessions import Move, SessionStore
+from kvplan.traces import Workload
+from kvplan.traces.context import fit
 
 _IDLE, _PREFILL, _DECODE, _STALL, _BOUNDARY = range(5)
 

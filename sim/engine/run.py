@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim import guards
-from sim.config import Config
-from sim.engine.clock import ARRIVAL, Clock, Timer
-from sim.engine.knowledge import EngineJobs, EngineKnowledge
-from sim.engine.link import Link
-from sim.engine.plant import Plant, check, plant, rated_writes
-from sim.engine.replica import Replica
-from sim.engine.workload import build_workload
-from sim.metrics.recorder import Recorder
-from sim.metrics.summary import summarize
-from sim.policies.registry import PolicyError, find
-from sim.store.sessions import SessionStore
-from traces import Workload
+from kvplan.sim import guards
+from kvplan.sim.config import Config
+from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.plant import Plant, check, plant, rated_writes
+from kvplan.sim.engine.replica import Replica
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.metrics.summary import summarize
+from kvplan.sim.policies.registry import PolicyError, find
+from kvplan.sim.store.sessions import SessionStore
+from kvplan.traces import Workload
 
 
 @dataclass(frozen=True)

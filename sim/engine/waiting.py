@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from sim.engine.clock import ARRIVAL, Clock, Timer
-from sim.policies.base import Prefetch, Scheduler
-from sim.store.sessions import SessionStore
+from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.policies.base import Prefetch, Scheduler
+from kvplan.sim.store.sessions import SessionStore
 
 
 class WaitingRoom:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-import traces
-from sim.config import Config, WorkloadConfig
-from sim.engine.plant import plant
-from sim.rng import stream
-from traces import TraceError, Workload, rescale
-from traces.generate import population, sharegpt, synthetic
-from traces.generate.arrivals import Replayed
+from kvplan import traces
+from kvplan.sim.config import Config, WorkloadConfig
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.rng import stream
+from kvplan.traces import TraceError, Workload, rescale
+from kvplan.traces.generate import population, sharegpt, synthetic
+from kvplan.traces.generate.arrivals import Replayed
 
 
 def build_workload(
@@ -124,5 +124,7 @@ def _rated(workload: Workload, factor: float) -> Workload:
     if factor == 1:
         return workload
     if not workload.arrivals_known:
-        raise TraceError(f"workload.rescale.rate is {factor:g}, but the trace has no times to rescale: set workload.arrival when it is replayed")
+        raise TraceError(
+            f"workload.rescale.rate is {factor:g}, but the trace has no times to rescale: set workload.arrival when it is replayed"
+        )
     return rescale.scaled_rate(workload, factor)

@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 
-from hwmodels.cost import run_cost_usd
-from hwmodels.units import format_bytes
-from sim.config import Config
-from sim.engine.plant import Plant
-from sim.metrics.recorder import Recorder, sums
-from sim.provenance import provenance
-from traces import Workload, origin
+from kvplan.hwmodels.cost import run_cost_usd
+from kvplan.hwmodels.units import format_bytes
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import Plant
+from kvplan.sim.metrics.recorder import Recorder, sums
+from kvplan.sim.provenance import provenance
+from kvplan.traces import Workload, origin
 
 _DAY_S = 86400.0
 _PERCENTILES = (50, 90, 95, 99)
@@ -41,7 +41,7 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
     capacity = {name: size * count for name, size, _ in built.tiers}
     summary = {
         "turns": int(measured.sum()),
-        "sessions": int(len(np.unique(workload.session[measured]))),
+        "sessions": len(np.unique(workload.session[measured])),
         "resumed_turns": int(resumed.sum()),
         "makespan_s": span_s,
         "hit_rate": _hit_rates(col, resumed, [name for name, *_ in built.tiers], context_tokens),
@@ -115,7 +115,7 @@ def _latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:
     if not len(values):
-        return {name: None for name in ("mean", *(f"p{p}" for p in _PERCENTILES), "max")}
+        return dict.fromkeys(("mean", *(f"p{p}" for p in _PERCENTILES), "max"))
     found = {"mean": float(values.mean())}
     found |= {f"p{p}": float(q) for p, q in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)}
     return {**found, "max": float(values.max())}

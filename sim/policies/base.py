@@ -79,8 +79,8 @@ class Eviction(ABC):
 
     @abstractmethod
     def victim(self) -> int | None:
-        """The session of the order that should leave the tier next; None when the order is empty (but see MAY_REFUSE). Changes nothing that a
-        caller can see."""
+        """The session of the order that should leave the tier next; None when the order is empty (but see MAY_REFUSE). Changes nothing that
+        a caller can see."""
 
     def use(self, session: int) -> None:
         """A turn of a session of the order has ended, and it was in the tier when the turn came. By default nothing changes."""

@@ -2,8 +2,8 @@
 
 from abc import abstractmethod
 
-from sim.policies.base import Eviction, View
-from sim.policies.lazyheap import Key, LazyHeap
+from kvplan.sim.policies.base import Eviction, View
+from kvplan.sim.policies.lazyheap import Key, LazyHeap
 
 
 class Ranked(Eviction):

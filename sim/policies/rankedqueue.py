@@ -4,7 +4,7 @@ from abc import abstractmethod
 
 from sortedcontainers import SortedList
 
-from sim.policies.base import JobView, Scheduler
+from kvplan.sim.policies.base import JobView, Scheduler
 
 
 class RankedQueue(Scheduler):

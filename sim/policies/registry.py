@@ -1,4 +1,4 @@
-"""Finds policies: every module of `sim.policies.<kind>` holds one, and `package.module:Class` names a user's own."""
+"""Finds policies: every module of `kvplan.sim.policies.<kind>` holds one, and `package.module:Class` names a user's own."""
 
 import difflib
 import inspect
@@ -6,8 +6,8 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
-from sim.policies.supervise import PolicyError, supervised
+from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
+from kvplan.sim.policies.supervise import PolicyError, supervised
 
 KINDS: dict[str, type] = {"eviction": Eviction, "prefetch": Prefetch, "write": Write, "load": Load, "scheduling": Scheduler}
 """Kind -> base class; also the folder's name."""
@@ -16,7 +16,7 @@ KINDS: dict[str, type] = {"eviction": Eviction, "prefetch": Prefetch, "write": W
 @cache
 def policies(kind: str) -> dict[str, type]:
     """Name -> class of every packaged policy of a kind, by name."""
-    package = import_module(f"sim.policies.{kind}")
+    package = import_module(f"kvplan.sim.policies.{kind}")
     found: dict[str, type] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
         module = import_module(f"{package.__name__}.{info.name}")
@@ -36,9 +36,7 @@ def find(kind: str, name: str) -> type:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise PolicyError(
-            f"unknown {kind} policy {name!r}: {hint}known are {', '.join(known)}, or package.module:Class for your own"
-        )
+        raise PolicyError(f"unknown {kind} policy {name!r}: {hint}known are {', '.join(known)}, or package.module:Class for your own")
     return known[name]
 
 
@@ -50,7 +48,7 @@ def _users_own(kind: str, name: str) -> type:
         raise PolicyError(f"cannot load the {kind} policy {name!r}: {type(error).__name__}: {error}") from None
     base = KINDS[kind]
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise PolicyError(f"{name!r} is not a subclass of sim.policies.base.{base.__name__}")
+        raise PolicyError(f"{name!r} is not a subclass of kvplan.sim.policies.base.{base.__name__}")
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise PolicyError(f"{name!r} does not define {missing}")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from sim.policies.base import NEEDS, Eviction, Load, Prefetch, Scheduler, View, Write
+from kvplan.sim.policies.base import NEEDS, Eviction, Load, Prefetch, Scheduler, View, Write
 
 
 class PolicyError(ValueError):

@@ -1,14 +1,14 @@
 """The most that any eviction policy can hit, over a given order of accesses and with a given capacity, when sessions differ in size.
 
-To be reused, KV must be held from the end of one turn to the start of its session's next: a *reuse*. It takes its bytes in every *slot* (what
-the store holds after the end of some turn) that it spans, and no slot has more than the capacity. To find the best choice of reuses is
-NP-hard; a bound lets them be held in part, and puts prices on what is scarce. Weak duality: for any prices p_t >= 0 of a byte in slot t,
+To be reused, KV must be held from the end of one turn to the start of its session's next: a *reuse*. It takes its bytes in every *slot*
+(what the store holds after the end of some turn) that it spans, and no slot has more than the capacity. To find the best choice of reuses
+is NP-hard; a bound lets them be held in part, and puts prices on what is scarce. Weak duality: for any prices p_t >= 0 of a byte in slot t,
 
     worth of any feasible choice <= capacity · sum of p_t + sum over reuses of max(0, worth − size · sum of p_t over its slots)
 
-since a choice that fits pays no more than capacity · sum of p_t in all. So all prices give a bound, and poor ones only a loose one. The first
-are those of PFOO-L: one price for all slots, the best one, which is what pooling them comes to ("all reuses together take no more than
-capacity x slots", greedy by worth per byte and slot). Slots in which all reuses fit together are free and lend nothing. From there a
+since a choice that fits pays no more than capacity · sum of p_t in all. So all prices give a bound, and poor ones only a loose one. The
+first are those of PFOO-L: one price for all slots, the best one, which is what pooling them comes to ("all reuses together take no more
+than capacity x slots", greedy by worth per byte and slot). Slots in which all reuses fit together are free and lend nothing. From there a
 slot's price goes up where more is asked than there is, and down where less is. On kvplan's default preset that ends within a point of
 hit rate above the linear program's optimum; PFOO-L is 4 to 9 above it.
 
@@ -18,8 +18,8 @@ What the bound knows: all sizes and the whole order. What it assumes of a policy
 Over which order: the one given. In a closed loop a turn comes after the answer to the one before, so another policy makes another order,
 in which the most that can be hit is another. The bound of a simulated run is that of the starts and ends that this run had.
 
-Sources: Berger, Beckmann and Harchol-Balter, Practical Bounds on Optimal Caching with Variable Object Sizes, SIGMETRICS 2018 (intervals, FOO's
-linear program, PFOO-L); the prices per slot are that program's dual, lowered by an exponentiated subgradient.
+Sources: Berger, Beckmann and Harchol-Balter, Practical Bounds on Optimal Caching with Variable Object Sizes, SIGMETRICS 2018 (intervals,
+FOO's linear program, PFOO-L); the prices per slot are that program's dual, lowered by an exponentiated subgradient.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.replay.clockless import realised
-from traces.reuse import Accesses, previous
+from kvplan.sim.replay.clockless import realised
+from kvplan.traces.reuse import Accesses, previous
 
 _ROUNDS = 200
 _FIRST_STEP = 2.0
@@ -115,8 +115,8 @@ def best_possible(
     summary.json (shares of resumed turns and of context tokens, turns of the warm-up left out).
 
     `columns` are `Result.columns`; `capacity_bytes` is that of all tiers of one replica together, since KV in any of them can be reused;
-    `kv_bytes` is that of a token. A turn that found only a part of its history counts by that part in `resumed`; summary.json counts it whole.
-    Copies of a session in several tiers, moves, reserves and pins are taken to need no room: they can only lower what a run hits.
+    `kv_bytes` is that of a token. A turn that found only a part of its history counts by that part in `resumed`; summary.json counts it
+    whole. Copies of a session in several tiers, moves, reserves and pins are taken to need no room: they can only lower what a run hits.
     """
     measured = columns["order"] >= warmup_turns
     turns = tokens = 0.0

@@ -1,9 +1,9 @@
 """Any eviction policy over a list of accesses, without a server: which turns would find their KV, in one pass, for screening.
 
-One tier, whose capacity is all there is. When a turn starts, what of its session's KV it cannot use is cut off, and the rest is pinned. When
-its answer is complete the session grows; whoever the policy names leaves until it fits. A turn that cannot be stored leaves what was held before,
-as a skipped save does. The policy is told what the simulator's store tells it, in the same order: over the starts and ends that a simulated
-run had (`realised`), with one tier, the two agree turn by turn.
+One tier, whose capacity is all there is. When a turn starts, what of its session's KV it cannot use is cut off, and the rest is pinned.
+When its answer is complete the session grows; whoever the policy names leaves until it fits. A turn that cannot be stored leaves what was
+held before, as a skipped save does. The policy is told what the simulator's store tells it, in the same order: over the starts and ends
+that a simulated run had (`realised`), with one tier, the two agree turn by turn.
 
 Left out is what moves starts and ends: queueing, which reorders turns and lengthens the time between them; and what one tier has not: lower
 tiers, links, writes under way. So the answer is near the simulator's while little waits, and far from it in an overloaded closed loop. A
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.policies.base import Eviction, View
-from sim.policies.registry import PolicyError
-from traces.reuse import Accesses, previous
+from kvplan.sim.policies.base import Eviction, View
+from kvplan.sim.policies.registry import PolicyError
+from kvplan.traces.reuse import Accesses, previous
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Replayed:
         return (self.served > 0) & (self.served == self.seen.history)
 
     def rates(self, counted: np.ndarray | None = None) -> dict[str, float]:
-        """Shares over the accesses that are counted (bool each; all by default): `resumed`, of the turns that are not their session's first,
-        by hits; `history`, of all history, by units. 0 of nothing."""
+        """Shares over the accesses that are counted (bool each; all by default): `resumed`, of the turns that are not their session's
+        first, by hits; `history`, of all history, by units. 0 of nothing."""
         if counted is None:
             counted = np.ones(len(self.served), bool)
         again = counted & (previous(self.seen.session) >= 0)

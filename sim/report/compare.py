@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from sim.report import compare_figures, rundir
-from sim.report.console import print_table
-from sim.sweep import measures, words
-from sim.sweep.stats import Estimate
+from kvplan.sim.report import compare_figures, rundir
+from kvplan.sim.report.console import print_table
+from kvplan.sim.sweep import measures, words
+from kvplan.sim.sweep.stats import Estimate
 
 SUMMARY, ROWS, PICTURE, PAGE = "compare.json", "compare.csv", "compare.png", "compare.html"
 BOUND = "bound.resumed"

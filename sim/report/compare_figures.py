@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.sweep import measures
+from kvplan.sim.sweep import measures
 
 _TIERS = (("hit_rate.hbm", "HBM", "#b5489a"), ("hit_rate.dram", "DRAM", "#2a6fbb"), ("hit_rate.ssd", "SSD", "#e08a1e"))
 _INK, _SOFT, _BOUND = "#333333", "#9db7d5", "#b03030"

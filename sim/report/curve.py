@@ -7,11 +7,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from hwmodels.units import format_bytes, format_seconds
-from sim.report import rundir
-from sim.report.compare_figures import STYLE
-from sim.report.console import print_table
-from sim.sweep.curve import KEYS
+from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report import rundir
+from kvplan.sim.report.compare_figures import STYLE
+from kvplan.sim.report.console import print_table
+from kvplan.sim.sweep.curve import KEYS
 
 SUMMARY, ROWS, PICTURE = "curve.json", "curve.csv", "curve.png"
 _COLOURS = ("#2a6fbb", "#e08a1e", "#2f9e6e", "#b5489a", "#7a5cc4", "#b8860b", "#3aa6a6", "#c0392b")

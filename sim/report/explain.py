@@ -4,8 +4,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from hwmodels.units import format_bytes, format_seconds
-from traces import origin
+from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.traces import origin
 
 _TIERS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.engine.run import Result
+from kvplan.sim.engine.run import Result
 
 _TIER_COLOURS = {"hbm": "#b5489a", "dram": "#2a6fbb", "ssd": "#e08a1e"}
 _POINTS = 1500

@@ -3,8 +3,8 @@
 import base64
 from pathlib import Path
 
-from sim.engine.run import Result
-from sim.report import table
+from kvplan.sim.engine.run import Result
+from kvplan.sim.report import table
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>kvplan: {{ config.model }}</title>

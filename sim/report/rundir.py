@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sim.engine.run import Result
+from kvplan.sim.engine.run import Result
 
 SUMMARY = "summary.json"
 
@@ -59,7 +59,7 @@ def write(result: Result, summary: dict, out: Path) -> None:
     import pandas as pd
     import yaml
 
-    from sim.report import figures, html
+    from kvplan.sim.report import figures, html
 
     with replacing(out) as temporary:
         (temporary / SUMMARY).write_text(dumps(summary), encoding="utf-8")

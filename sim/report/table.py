@@ -4,7 +4,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from hwmodels.units import format_bytes, format_seconds
+from kvplan.hwmodels.units import format_bytes, format_seconds
 
 
 def comparison(summary: dict, baseline: dict | None) -> Group:

@@ -7,9 +7,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from hwmodels.units import format_bytes, format_seconds
-from traces import Workload, origin
-from traces.reuse import accesses
+from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.traces import Workload, origin
+from kvplan.traces.reuse import accesses
 
 _BAR = 40
 _COLUMNS = ("mean", "p10", "p50", "p90", "p95", "p99", "max")
@@ -77,7 +77,9 @@ def doubts(found: dict, model: str) -> list[str]:
             " they are truncated, and bytes are for what is left"
         )
     if found["edited_share"] > 0:
-        lines.append(f"{found['edited_share']:.1%} of the resumed turns go on from less than the whole history (edited or compacted contexts)")
+        lines.append(
+            f"{found['edited_share']:.1%} of the resumed turns go on from less than the whole history (edited or compacted contexts)"
+        )
     return lines
 
 

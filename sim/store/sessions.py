@@ -25,9 +25,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sim.policies.base import Eviction, Prefetch, Queue, View, Write
-from sim.store.tier import Tier
-from sim.store.view import Knowledge, TierView
+from kvplan.sim.policies.base import Eviction, Prefetch, Queue, View, Write
+from kvplan.sim.store.tier import Tier
+from kvplan.sim.store.view import Knowledge, TierView
 
 
 class Move(NamedTuple):

@@ -1,6 +1,6 @@
 """One tier of the store: who holds how many bytes in it, and the sums that the metrics and the guards read."""
 
-from sim.policies.base import Eviction
+from kvplan.sim.policies.base import Eviction
 
 
 class Tier:

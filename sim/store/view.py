@@ -2,8 +2,8 @@
 
 import math
 
-from sim.policies.base import View
-from sim.store.tier import Tier
+from kvplan.sim.policies.base import View
+from kvplan.sim.store.tier import Tier
 
 
 class Knowledge:

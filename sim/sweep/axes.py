@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from hwmodels import strictyaml, units
-from sim.config import ConfigError
+from kvplan.hwmodels import strictyaml, units
+from kvplan.sim.config import ConfigError
 
 _OPEN, _CLOSE, _QUOTES = "[{", "]}", "'\""
 
@@ -64,7 +64,7 @@ class Point:
 
     @property
     def overrides(self) -> list[str]:
-        """As `sim.config.load` takes them."""
+        """As `kvplan.sim.config.load` takes them."""
         return [f"{path}={value}" for path, value in self.settings]
 
 

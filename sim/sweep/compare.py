@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.config import Config, ConfigError
-from sim.engine.workload import build_workload
-from sim.provenance import version
-from sim.sweep import stats, words
-from sim.sweep.axes import Axis
-from sim.sweep.digest import digest
-from sim.sweep.runs import Outcome, Records, Run, perform, replicated
-from sim.sweep.variants import Variant, read_workloads, variants
-from traces import Workload
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.provenance import version
+from kvplan.sim.sweep import stats, words
+from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.digest import digest
+from kvplan.sim.sweep.runs import Outcome, Records, Run, perform, replicated
+from kvplan.sim.sweep.variants import Variant, read_workloads, variants
+from kvplan.traces import Workload
 
 MAIN = "hit_rate.resumed"
 _NAMED = 3
@@ -26,7 +26,7 @@ class Question:
     """What to compare."""
 
     source: str | None = None
-    """Preset or file, as `sim.config.load` takes it."""
+    """Preset or file, as `kvplan.sim.config.load` takes it."""
     overrides: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
     replications: int = 5

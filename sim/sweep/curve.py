@@ -1,8 +1,8 @@
 """Hit rate and latency against the size of a tier, for several policies: the runs are those of a comparison, policy by size.
 
 Beside the simulated policies stands a clockless one: what a single LRU list of whole sessions hits at every capacity, exact, from stack
-distances (`traces.reuse`). It knows no server: every session's KV is there at once, nothing is reserved, and answers take the mean time
-per output token that the runs have measured, without queueing.
+distances (`kvplan.traces.reuse`). It knows no server: every session's KV is there at once, nothing is reserved, and answers take the mean
+time per output token that the runs have measured, without queueing.
 
 Capacities are also given as RCC / CCpUT: what all tiers hold together against what the distinct sessions of one TTL can ask for at a full
 window. Source: CachedAttention (USENIX ATC 2024).
@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from hwmodels.units import parse_bytes
-from sim.config import Config, ConfigError
-from sim.engine.plant import Plant, plant
-from sim.engine.workload import build_workload
-from sim.policies.registry import policies
-from sim.sweep.axes import Axis
-from sim.sweep.compare import Sweep
-from traces import Workload
-from traces.reuse import accesses, active, stack_distances
+from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.engine.plant import Plant, plant
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.policies.registry import policies
+from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.compare import Sweep
+from kvplan.traces import Workload
+from kvplan.traces.reuse import accesses, active, stack_distances
 
 TTL_S = 3600.0
 """The unit of time of CCpUT when no TTL is set."""

@@ -7,14 +7,12 @@ import json
 from functools import cache
 from pathlib import Path
 
-import hwmodels
-import sim
-import traces
-from sim.config import Config
-from sim.engine.plant import plant
-from sim.policies.registry import find
-from sim.provenance import version
-from sim.sweep.variants import POLICY_PATHS
+from kvplan import hwmodels, sim, traces
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.policies.registry import find
+from kvplan.sim.provenance import version
+from kvplan.sim.sweep.variants import POLICY_PATHS
 
 
 def digest(config: Config) -> str:

@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sim.engine.plant import plant
-from sim.engine.run import Result
-from sim.replay.bound import best_possible
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import Result
+from kvplan.sim.replay.bound import best_possible
 
 
 def measure(result: Result) -> dict[str, float]:

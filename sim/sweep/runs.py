@@ -1,8 +1,8 @@
 """The runs of a sweep: replications with common random numbers, in processes, each kept when it is done.
 
 Replication r has the same seed in every variant; replication 0 has the configuration's own. Generated workloads are drawn anew; the
-sessions of a trace are drawn with replacement (bootstrap). A finished run is one file under its digest (`sim.sweep.digest`), so that a
-sweep that was cut off goes on where it was.
+sessions of a trace are drawn with replacement (bootstrap). A finished run is one file under its digest (`kvplan.sim.sweep.digest`), so that
+a sweep that was cut off goes on where it was.
 
 Processes come from joblib: its workers need no `if __name__ == "__main__"` in a user's script, and can be Dask's or Ray's on a cluster.
 """
@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.config import Config
-from sim.engine.run import simulate
-from sim.engine.workload import build_workload
-from sim.policies.registry import PolicyError
-from sim.report import rundir
-from sim.sweep.measures import MeasureError, checked, measure
-from traces import Workload
+from kvplan.sim.config import Config
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.policies.registry import PolicyError
+from kvplan.sim.report import rundir
+from kvplan.sim.sweep.measures import MeasureError, checked, measure
+from kvplan.traces import Workload
 
 
 class SweepError(RuntimeError):

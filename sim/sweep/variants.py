@@ -6,15 +6,15 @@ A user's own policy that cannot be loaded does not stop the others: it becomes t
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hwmodels import strictyaml
-from sim import config as configuration
-from sim.config import Config, ConfigError
-from sim.engine.plant import check, plant
-from sim.engine.workload import build_workload
-from sim.policies.registry import KINDS, PolicyError, find, policies
-from sim.sweep.axes import Axis, Point, points
-from sim.sweep.runs import WorkloadKey
-from traces import Workload
+from kvplan.hwmodels import strictyaml
+from kvplan.sim import config as configuration
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.engine.plant import check, plant
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.policies.registry import KINDS, PolicyError, find, policies
+from kvplan.sim.sweep.axes import Axis, Point, points
+from kvplan.sim.sweep.runs import WorkloadKey
+from kvplan.traces import Workload
 
 POLICY_PATHS = {path: kind for kind in KINDS if (path := "scheduler" if kind == "scheduling" else f"store.{kind}") in configuration.paths()}
 """Setting -> kind of policy that it names."""
@@ -42,7 +42,7 @@ def eviction_policies() -> Axis:
 
 
 def variants(source: str | None, overrides: Sequence[str], axes: Sequence[Axis]) -> list[Variant]:
-    """The variants of a configuration (as `sim.config.load` takes it). Raises ConfigError that names the axes' values."""
+    """The variants of a configuration (as `kvplan.sim.config.load` takes it). Raises ConfigError that names the axes' values."""
     configuration.load(source, overrides)  # what is wrong without the axes is no fault of theirs
     return [_variant(source, overrides, point) for point in points(axes)]
 

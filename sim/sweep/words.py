@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from sim.sweep.measures import Metric, metric
-from sim.sweep.stats import Estimate, Pair, Table, groups, twins
+from kvplan.sim.sweep.measures import Metric, metric
+from kvplan.sim.sweep.stats import Estimate, Pair, Table, groups, twins
 
 
 def verdict(key: str, means: Mapping[str, float], pairs: Sequence[Pair], replications: int) -> list[str]:

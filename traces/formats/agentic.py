@@ -10,10 +10,10 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 
-from traces import clock, fields
-from traces.build import Requests
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import clock, fields
+from kvplan.traces.build import Requests
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "agentic"
 OFFERS = frozenset({"lengths", "think times", "block hashes"})

@@ -7,10 +7,10 @@ Without either for the first turns, sessions arrive as the workload's settings s
 import math
 from collections.abc import Callable
 
-from traces import fields
-from traces.build import Turns
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import fields
+from kvplan.traces.build import Turns
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "aiperf"
 OFFERS = frozenset({"text", "lengths", "times", "think times"})

@@ -6,10 +6,10 @@ Good for arrivals and lengths; nothing in it can be reused. Source: Azure public
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from traces import fields
-from traces.build import Requests
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import fields
+from kvplan.traces.build import Requests
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "azure"
 OFFERS = frozenset({"lengths", "times"})
@@ -23,7 +23,7 @@ _COLUMNS = frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"})
 
 def detect(head: Head) -> bool:
     """Whether a file begins like Azure's."""
-    return _COLUMNS <= head.keys
+    return head.keys >= _COLUMNS
 
 
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
@@ -49,7 +49,7 @@ def _seconds(text: str) -> float:
     day, _, rest = text.strip().partition(".")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     try:
-        moment = datetime.fromisoformat(f"{day}{'.' + digits[:6].ljust(6, '0') if digits else ''}{rest[len(digits):]}")
+        moment = datetime.fromisoformat(f"{day}{'.' + digits[:6].ljust(6, '0') if digits else ''}{rest[len(digits) :]}")
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise BadRecord(f"`TIMESTAMP` is {text[:40]!r}, not a date and time") from None

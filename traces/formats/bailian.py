@@ -10,10 +10,10 @@ Source: Qwen-Bailian usage traces (Alibaba).
 from collections import Counter
 from collections.abc import Callable
 
-from traces import fields
-from traces.build import Requests
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import fields
+from kvplan.traces.build import Requests
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "bailian"
 OFFERS = frozenset({"lengths", "times", "block hashes", "tenants"})

@@ -1,7 +1,7 @@
 """BurstGPT CSV: `Timestamp` (s), `Session ID`, `Elapsed time` (s), `Model`, `Request tokens`, `Response tokens`, `Log Type`.
 
 Early releases have no `Session ID`: then every row is a session of its own. The dataset does not say whether `Request tokens` counts the
-history; it is taken from the data (see `traces.build.Requests.workload`). With `Elapsed time`, the recorded seconds to the answer, a
+history; it is taken from the data (see `kvplan.traces.build.Requests.workload`). With `Elapsed time`, the recorded seconds to the answer, a
 later turn has a think time as well as an arrival. Rows without a response failed and are left out; `Log Type` is the tenant.
 Source: Wang et al., BurstGPT (arXiv 2401.17644).
 """
@@ -9,10 +9,10 @@ Source: Wang et al., BurstGPT (arXiv 2401.17644).
 import math
 from collections.abc import Callable
 
-from traces import clock, fields
-from traces.build import Requests
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import clock, fields
+from kvplan.traces.build import Requests
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "burstgpt"
 OFFERS = frozenset({"lengths", "times", "think times", "tenants"})
@@ -27,7 +27,7 @@ _COLUMNS = frozenset({"Timestamp", "Request tokens", "Response tokens"})
 
 def detect(head: Head) -> bool:
     """Whether a file begins like BurstGPT."""
-    return _COLUMNS <= head.keys
+    return head.keys >= _COLUMNS
 
 
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:

@@ -2,7 +2,7 @@
 `gap_s`, `dropped_tokens`, `tenant`; Parquet also `blocks` (a list of hashes). What is known of the turns' origin is in Parquet's metadata,
 and in the first row of a CSV file's column `origin` (a JSON object).
 
-Columns as in `traces.workload.Workload`. Arrivals of all turns without think times are an open loop. Rows of a session may be apart,
+Columns as in `kvplan.traces.workload.Workload`. Arrivals of all turns without think times are an open loop. Rows of a session may be apart,
 but keep their order. A session's label holds within its file. `kvplan trace convert` and `generate` write these.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from traces import fields
-from traces.build import Turns
-from traces.source import BadRecord, Head, Source, reason
-from traces.workload import TraceError, Workload
+from kvplan.traces import fields
+from kvplan.traces.build import Turns
+from kvplan.traces.source import BadRecord, Head, Source, reason
+from kvplan.traces.workload import TraceError, Workload
 
 NAME = "canonical"
 OFFERS = frozenset({"lengths", "times", "think times", "block hashes", "tenants"})
@@ -35,7 +35,7 @@ _METADATA = b"kvplan"
 
 def detect(head: Head) -> bool:
     """Whether a file is Parquet, or CSV with our columns."""
-    return head.container == "parquet" or (head.container == "csv" and _COLUMNS <= head.keys)
+    return head.container == "parquet" or (head.container == "csv" and head.keys >= _COLUMNS)
 
 
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:

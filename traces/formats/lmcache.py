@@ -7,10 +7,10 @@ answer really had comes with the next prompt. Sessions are found by longest pref
 import math
 from collections.abc import Callable
 
-from traces import fields
-from traces.build import Requests
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import fields
+from kvplan.traces.build import Requests
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "lmcache"
 OFFERS = frozenset({"prompt lengths", "times", "block hashes"})

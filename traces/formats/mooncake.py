@@ -7,10 +7,10 @@ and for later turns `delay` (ms after the end of the turn before) instead of a t
 import math
 from collections.abc import Callable
 
-from traces import fields
-from traces.build import Requests
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import fields
+from kvplan.traces.build import Requests
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "mooncake"
 OFFERS = frozenset({"lengths", "times", "block hashes"})

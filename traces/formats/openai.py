@@ -1,15 +1,15 @@
 """OpenAI chat JSON Lines and vLLM multi-turn JSON: `{"id"?, "messages": [{"role", "content"}, …]}`, one a line or in a list.
 
 `content` is text, a list of parts of which the text is taken, or null where a message only calls tools (then the calls' arguments are
-its text). Roles as said in `traces.messages`. No times: they come from the workload's settings.
+its text). Roles as said in `kvplan.traces.messages`. No times: they come from the workload's settings.
 """
 
 from collections.abc import Callable, Iterator
 
-from traces import fields
-from traces.messages import Conversations
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import fields
+from kvplan.traces.messages import Conversations
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "openai"
 OFFERS = frozenset({"text"})

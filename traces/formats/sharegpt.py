@@ -1,15 +1,15 @@
 """ShareGPT JSON: a list of `{"id", "conversations": [{"from", "value"}, …]}`.
 
-What becomes of roles, chunks and unanswered prompts is said in `traces.messages`. The format has no times: arrivals and think times come
-from the workload's settings. An id may be missing, but not come twice.
+What becomes of roles, chunks and unanswered prompts is said in `kvplan.traces.messages`. The format has no times: arrivals and think times
+come from the workload's settings. An id may be missing, but not come twice.
 """
 
 from collections.abc import Callable, Iterator
 
-from traces import fields
-from traces.messages import Conversations
-from traces.source import BadRecord, Head, Source
-from traces.workload import Workload
+from kvplan.traces import fields
+from kvplan.traces.messages import Conversations
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import Workload
 
 NAME = "sharegpt"
 OFFERS = frozenset({"text"})

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from traces.generate.ratecurve import RateCurve
-from traces.generate.settings import NotNegative, Points, Positive, Rate, Settings
-from traces.rescale import repeated
-from traces.workload import TraceError
+from kvplan.traces.generate.ratecurve import RateCurve
+from kvplan.traces.generate.settings import NotNegative, Points, Positive, Rate, Settings
+from kvplan.traces.rescale import repeated
+from kvplan.traces.workload import TraceError
 
 
 class Poisson(Settings):

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from traces.generate import laws
-from traces.generate.settings import NotNegative, Positive, Settings
+from kvplan.traces.generate import laws
+from kvplan.traces.generate.settings import NotNegative, Positive, Settings
 
 
 class _ThinkTime(Settings):

@@ -12,8 +12,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from traces.generate import tables
-from traces.generate.settings import NotNegative, Points, Positive, Settings
+from kvplan.traces.generate import tables
+from kvplan.traces.generate.settings import NotNegative, Points, Positive, Settings
 
 Sigma = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 """Standard deviation of a logarithm."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from traces.workload import TraceError
+from kvplan.traces.workload import TraceError
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 """int64: turns per session; prompt and output tokens per turn."""
@@ -21,9 +21,7 @@ def draw_within(draw: Callable[[int], Drawn], sessions: int, max_turns: int, max
         starts = np.cumsum(turns) - turns
         within = (turns <= max_turns) & (np.add.reduceat(prompt + output, starts) <= max_tokens)
         if within.mean() < 0.01:
-            raise TraceError(
-                f"fewer than 1 % of {kind} sessions are within {max_turns} turns and {max_tokens} tokens: raise the limits"
-            )
+            raise TraceError(f"fewer than 1 % of {kind} sessions are within {max_turns} turns and {max_tokens} tokens: raise the limits")
         seen, kept = seen + len(within), kept + int(within.sum())
         within &= np.cumsum(within) <= missing
         rows = np.repeat(within, turns)

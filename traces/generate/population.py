@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from traces.workload import MAX_TOKENS, TraceError, Workload
+from kvplan.traces.workload import MAX_TOKENS, TraceError, Workload
 
 
 def with_system_prompt(workload: Workload, tokens: int) -> Workload:

@@ -13,9 +13,9 @@ Left out: any relation between the number of turns and their lengths, trends wit
 
 import numpy as np
 
-from traces.generate import tables
-from traces.generate.limits import Drawn, draw_within
-from traces.workload import Workload, untimed
+from kvplan.traces.generate import tables
+from kvplan.traces.generate.limits import Drawn, draw_within
+from kvplan.traces.workload import Workload, untimed
 
 SOURCE = "generator sharegpt: ShareGPT-90K quantiles (YitaoYuan/sharegpt-statistics)"
 TOKENS = "Llama-3.1 tokens, as published"

@@ -9,9 +9,9 @@ Left out: any relation between a session's turns, prompts and answers, trends wi
 
 import numpy as np
 
-from traces.generate.laws import Law
-from traces.generate.limits import Drawn, draw_within
-from traces.workload import MAX_TOKENS, Workload, untimed
+from kvplan.traces.generate.laws import Law
+from kvplan.traces.generate.limits import Drawn, draw_within
+from kvplan.traces.workload import MAX_TOKENS, Workload, untimed
 
 
 def generate(

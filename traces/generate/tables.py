@@ -17,7 +17,7 @@ Table = tuple[np.ndarray, np.ndarray]
 @cache
 def read(file: str) -> dict[str, Table]:
     """Quantity -> its table, of one packaged file (named without `.csv`)."""
-    text = resources.files("traces.generate").joinpath(f"{file}.csv").read_text(encoding="utf-8")
+    text = resources.files("kvplan.traces.generate").joinpath(f"{file}.csv").read_text(encoding="utf-8")
     table: dict[str, list[tuple[float, float]]] = {}
     for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
         table.setdefault(row["quantity"], []).append((float(row["cdf"]), float(row["value"])))
@@ -27,6 +27,6 @@ def read(file: str) -> dict[str, Table]:
 @cache
 def known() -> dict[str, Table]:
     """Name -> table, of all that are whole quantile functions: those whose cdf runs from 0 to 1."""
-    files = sorted(entry.name[:-4] for entry in resources.files("traces.generate").iterdir() if entry.name.endswith(".csv"))
+    files = sorted(entry.name[:-4] for entry in resources.files("kvplan.traces.generate").iterdir() if entry.name.endswith(".csv"))
     tables = {f"{file}-{quantity}": table for file in files for quantity, table in read(file).items()}
     return {name: (cdf, values) for name, (cdf, values) in tables.items() if cdf[0] == 0 and cdf[-1] == 1}

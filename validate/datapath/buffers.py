@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from validate.kernels.shape import ModelShape
+from kvplan.validate.kernels.shape import ModelShape
 
 ALIGNMENT = 4096
 """Bytes; what O_DIRECT asks of addresses, lengths and offsets on common drives (512 on some)."""

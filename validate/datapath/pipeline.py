@@ -6,7 +6,7 @@ not there yet stays in HBM, and that is the write buffer: when it is full, compu
 saving.
 
 Left out: an HBM budget for the read buffer (the working cache has its room from the start), and loading from SSD layer by layer: a
-file is read into host memory first (`validate.datapath.ssdfile`).
+file is read into host memory first (`kvplan.validate.datapath.ssdfile`).
 Source: CachedAttention (USENIX ATC 2024) sections 3.2.1 and 3.2.2.
 """
 
@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from validate.datapath.streams import Event, Streams
-from validate.kernels import kvcache
-from validate.kernels.decoder import Decoder
+from kvplan.validate.datapath.streams import Event, Streams
+from kvplan.validate.kernels import kvcache
+from kvplan.validate.kernels.decoder import Decoder
 
 LoadLayer = Callable[[Tensor, Tensor], None]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from validate.datapath.buffers import ALIGNMENT, host_buffer
+from kvplan.validate.datapath.buffers import ALIGNMENT, host_buffer
 
 REQUEST_BYTES = 1 << 20
 """Bytes of one request; drives reach their bandwidth with a few of these in flight."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from validate.clock import Clock, WallClock
+from kvplan.validate.clock import Clock, WallClock
 
 
 class Event(Protocol):

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from validate.datapath.buffers import host_buffer, padded
-from validate.datapath.streams import Event
+from kvplan.validate.datapath.buffers import host_buffer, padded
+from kvplan.validate.datapath.streams import Event
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m validate serve`: serves a configuration's workload with the real mini server on this machine's CPU, in real time.
+"""`kvplan validate serve`: serves a configuration's workload with the real mini server on this machine's CPU, in real time.
 
 The configuration is kvplan's own; the model must be small enough for a CPU. Results go to stdout, progress to stderr.
 """
@@ -9,18 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hwmodels.units import format_bytes
-from sim import config
-from sim.config import Config, ConfigError
-from sim.engine.workload import build_workload
-from sim.report import table
-from traces import TraceError
-from validate import clock
-from validate.engine.limits import refuse
-from validate.engine.server import Served, serve
-from validate.kernels import shape
-from validate.kernels.decoder import DTYPES, Decoder
-from validate.measure import machine
+from kvplan.hwmodels.units import format_bytes
+from kvplan.sim import config
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.report import table
+from kvplan.traces import TraceError
+from kvplan.validate import clock
+from kvplan.validate.engine.limits import refuse
+from kvplan.validate.engine.server import Served, serve
+from kvplan.validate.kernels import shape
+from kvplan.validate.kernels.decoder import DTYPES, Decoder
+from kvplan.validate.measure import machine
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m validate serve", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="kvplan validate serve", description=__doc__.partition("\n")[0])
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a preset or a file, as for kvplan simulate")
     parser.add_argument("--set", action="append", default=[], metavar="path=value", dest="overrides")
     parser.add_argument("--clock", choices=clock.CLOCKS, default="wall", help="`steady` on a shared machine: computing at its usual speed")

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from validate.clock import Clock
-from validate.datapath.pipeline import Saver
-from validate.datapath.streams import CallerStream, Event, Streams, ThreadStream
-from validate.engine.chunk import Chunk, Layout
-from validate.engine.meter import Meter, MeteredStream
-from validate.engine.storage import Source
-from validate.kernels.decoder import Decoder
+from kvplan.validate.clock import Clock
+from kvplan.validate.datapath.pipeline import Saver
+from kvplan.validate.datapath.streams import CallerStream, Event, Streams, ThreadStream
+from kvplan.validate.engine.chunk import Chunk, Layout
+from kvplan.validate.engine.meter import Meter, MeteredStream
+from kvplan.validate.engine.storage import Source
+from kvplan.validate.kernels.decoder import Decoder
 
 FLUSH_STEPS = 16
 """Decode steps whose KV is saved together."""

@@ -15,10 +15,10 @@ from queue import SimpleQueue
 
 from torch import Tensor
 
-from validate.datapath.ssdfile import SsdFile, has_direct_io
-from validate.engine import chunk as kv
-from validate.engine.chunk import Chunk, ChunkFile, Layout
-from validate.engine.meter import Meter
+from kvplan.validate.datapath.ssdfile import SsdFile, has_direct_io
+from kvplan.validate.engine import chunk as kv
+from kvplan.validate.engine.chunk import Chunk, ChunkFile, Layout
+from kvplan.validate.engine.meter import Meter
 
 REQUESTS = 4
 """Requests in flight of one read."""

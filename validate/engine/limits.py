@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from hwmodels.units import parse_bytes
-from sim.config import Config, ConfigError
-from sim.policies.base import Prefetch
-from sim.policies.registry import find
-from traces import Workload
+from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.policies.base import Prefetch
+from kvplan.sim.policies.registry import find
+from kvplan.traces import Workload
 
 
 def refuse(config: Config, workload: Workload) -> None:

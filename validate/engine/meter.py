@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from validate.datapath.streams import Event, ThreadStream
+from kvplan.validate.datapath.streams import Event, ThreadStream
 
 
 class Meter:

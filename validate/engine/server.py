@@ -8,7 +8,7 @@ Prompts are random tokens, answers are what the decoder says, for as long as the
 before, or of the wait for a job, to its own end, less its stalls: the server's own work (choosing, keeping books, looking up) is part of
 it, and is also counted by itself.
 
-Left out: see `validate.engine.limits`; a read buffer that is filled before a job starts; preemption.
+Left out: see `kvplan.validate.engine.limits`; a read buffer that is filled before a job starts; preemption.
 """
 
 import math
@@ -21,30 +21,30 @@ from queue import Empty, SimpleQueue
 import numpy as np
 import torch
 
-from hwmodels.units import parse_bytes
-from sim import guards
-from sim.config import Config
-from sim.engine.knowledge import EngineJobs, EngineKnowledge
-from sim.engine.plant import Plant, check, plant, rated_writes
-from sim.metrics.recorder import Recorder
-from sim.metrics.summary import summarize
-from sim.policies.base import Scheduler
-from sim.policies.registry import find
-from traces import Workload
-from traces.context import fit
-from validate.clock import Answer, Clock, WallClock
-from validate.engine import chunk as kv
-from validate.engine.device import NOTHING, Device, Job
-from validate.engine.drive import Drive
-from validate.engine.limits import refuse
-from validate.engine.storage import FallibleStore, Faults, Storage
-from validate.engine.verify import Verifier
-from validate.kernels.decoder import Decoder
+from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim import guards
+from kvplan.sim.config import Config
+from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
+from kvplan.sim.engine.plant import Plant, check, plant, rated_writes
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.metrics.summary import summarize
+from kvplan.sim.policies.base import Scheduler
+from kvplan.sim.policies.registry import find
+from kvplan.traces import Workload
+from kvplan.traces.context import fit
+from kvplan.validate.clock import Answer, Clock, WallClock
+from kvplan.validate.engine import chunk as kv
+from kvplan.validate.engine.device import NOTHING, Device, Job
+from kvplan.validate.engine.drive import Drive
+from kvplan.validate.engine.limits import refuse
+from kvplan.validate.engine.storage import FallibleStore, Faults, Storage
+from kvplan.validate.engine.verify import Verifier
+from kvplan.validate.kernels.decoder import Decoder
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a run gave; as far as it goes, under the names of `sim.engine.run.Result`."""
+    """What a run gave; as far as it goes, under the names of `kvplan.sim.engine.run.Result`."""
 
     config: Config
     workload: Workload
@@ -100,7 +100,7 @@ def serve(
 
 
 class _Server:
-    """One run. The names that `sim.metrics` and the policies' views read are those of the simulator's replica."""
+    """One run. The names that `kvplan.sim.metrics` and the policies' views read are those of the simulator's replica."""
 
     def __init__(self, config, built: Plant, workload, decoder, folder, clock, verify_every, progress) -> None:
         self._config, self._built, self._workload = config, built, workload

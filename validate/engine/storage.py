@@ -1,6 +1,6 @@
 """The AttentionStore over real memory and real files.
 
-What to keep, move and drop is decided by `sim.store.sessions.SessionStore`, the very store of the simulator, with the simulator's
+What to keep, move and drop is decided by `kvplan.sim.store.sessions.SessionStore`, the very store of the simulator, with the simulator's
 policies. It hands out moves; here they are carried out on chunks in host memory and files on SSD, and reported back when they are
 done. After each of its decisions the chunks follow: what it no longer holds is dropped, and where it holds less, the oldest tokens are.
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from sim.store.sessions import Move, SessionStore
-from validate.engine import chunk as kv
-from validate.engine.chunk import Chunk, ChunkFile
-from validate.engine.drive import Drive, Reading, Writing
+from kvplan.sim.store.sessions import Move, SessionStore
+from kvplan.validate.engine import chunk as kv
+from kvplan.validate.engine.chunk import Chunk, ChunkFile
+from kvplan.validate.engine.drive import Drive, Reading, Writing
 
 
 class FallibleStore(SessionStore):

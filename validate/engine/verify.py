@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from validate.kernels.decoder import Decoder
+from kvplan.validate.kernels.decoder import Decoder
 
 
 class Verifier:
     """Takes every `every`-th turn that it is shown (0: none) and compares logits. What was truncated is left out: cutting a saved cache
-    is not the same as computing the shorter text (see `python -m validate truncation`)."""
+    is not the same as computing the shorter text (see `kvplan validate truncation`)."""
 
     def __init__(self, decoder: Decoder, every: int) -> None:
         self._decoder, self._every = decoder, every

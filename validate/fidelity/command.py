@@ -1,4 +1,4 @@
-"""`python -m validate fidelity`: one trace through the real mini server and through the simulator, side by side, with errors.
+"""`kvplan validate fidelity`: one trace through the real mini server and through the simulator, side by side, with errors.
 
 Loads below and above saturation, tight and roomy tiers, look-ahead, LRU and FIFO, open and closed loops. The simulator runs by three
 calibrations: by the server's steps and transfers on other traces, served before and after (`training`: the one that counts); by those of
@@ -13,18 +13,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from sim.config import ConfigError
-from sim.engine.run import simulate
-from traces import TraceError
-from validate.clock import CLOCKS, maker
-from validate.engine.server import Served, serve
-from validate.fidelity import output, training
-from validate.fidelity.compare import CALIBRATIONS, Pair, explain
-from validate.fidelity.scenarios import SCENARIOS, TEST_SEED, TRAINING_SEED, Bench, Scenario
-from validate.kernels.decoder import Decoder
-from validate.kernels.shape import ModelShape
-from validate.measure import machine
-from validate.measure.record import RecordError, read_header
+from kvplan.sim.config import ConfigError
+from kvplan.sim.engine.run import simulate
+from kvplan.traces import TraceError
+from kvplan.validate.clock import CLOCKS, maker
+from kvplan.validate.engine.server import Served, serve
+from kvplan.validate.fidelity import output, training
+from kvplan.validate.fidelity.compare import CALIBRATIONS, Pair, explain
+from kvplan.validate.fidelity.scenarios import SCENARIOS, TEST_SEED, TRAINING_SEED, Bench, Scenario
+from kvplan.validate.kernels.decoder import Decoder
+from kvplan.validate.kernels.shape import ModelShape
+from kvplan.validate.measure import machine
+from kvplan.validate.measure.record import RecordError, read_header
 
 CASE = Path(__file__).parents[1] / "cases" / "cascade-lake-2c"
 TRAINING = (SCENARIOS[0], SCENARIOS[2])
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         print("\n".join(scenario.name for scenario in SCENARIOS))
         return 0
     try:
-        _run(arguments, "python -m validate fidelity " + " ".join(argv))
+        _run(arguments, "kvplan validate fidelity " + " ".join(argv))
     except (ConfigError, TraceError, RecordError, ValueError, OSError) as error:
         print(f"validate fidelity: {error}", file=sys.stderr)
         return 2
@@ -56,12 +56,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m validate fidelity", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="kvplan validate fidelity", description=__doc__.partition("\n")[0])
     parser.add_argument("--case", type=Path, default=CASE, metavar="DIR", help="measured and fitted machine; default: the packaged one")
     parser.add_argument("--budget", type=float, default=900.0, metavar="SECONDS", help="about so long may it take, on an idle machine")
-    parser.add_argument(
-        "--clock", choices=CLOCKS, default="wall", help="`steady` on a shared machine: computing at its usual speed"
-    )
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="`steady` on a shared machine: computing at its usual speed")
     parser.add_argument("--only", action="append", metavar="SCENARIO", help="this one; may come several times")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--out", type=Path, default=Path("runs/fidelity"), metavar="DIR")

@@ -7,15 +7,15 @@ off; what is left is that the simulator made *other steps* (batches of other siz
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hwmodels.steptime import StepTime
-from sim.engine.plant import plant
-from sim.engine.run import Result
-from validate.engine.server import Served
-from validate.fidelity.scenarios import Scenario
-from validate.fidelity.training import seconds_of
+from kvplan.hwmodels.steptime import StepTime
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import Result
+from kvplan.validate.engine.server import Served
+from kvplan.validate.fidelity.scenarios import Scenario
+from kvplan.validate.fidelity.training import seconds_of
 
 CALIBRATIONS = ("training", "own", "case")
-"""By which the simulator runs; `validate.fidelity.command` says what they are."""
+"""By which the simulator runs; `kvplan.validate.fidelity.command` says what they are."""
 HIT_RATES = ("hit rate, resumed turns", "hits in DRAM", "hits on SSD")
 """Compared in percentage points; everything else as a share."""
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.report import rundir
-from validate.fidelity.compare import CALIBRATIONS, HIT_RATES, Pair, Row
-from validate.show import show as show_table
+from kvplan.sim.report import rundir
+from kvplan.validate.fidelity.compare import CALIBRATIONS, HIT_RATES, Pair, Row
+from kvplan.validate.show import show as show_table
 
 JSON, CSV, PICTURE, PAGE = "fidelity.json", "fidelity.csv", "fidelity.png", "fidelity.html"
 _OURS = JSON, "fidelity folder"

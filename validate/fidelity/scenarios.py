@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sim import config
-from sim.config import Config
-from sim.engine.run import simulate
-from sim.engine.workload import build_workload
-from traces import Workload
-from validate.measure.record import read_header
+from kvplan.sim import config
+from kvplan.sim.config import Config
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.traces import Workload
+from kvplan.validate.measure.record import read_header
 
 TRAINING_SEED, TEST_SEED = 1001, 1
 MAX_BATCH = 8
@@ -123,5 +123,5 @@ def _node(case: Path) -> str:
     """Name of the machine that was measured: that of its one node entry. Raises ValueError."""
     found = sorted(path.stem for path in (case / "node").glob("*.yaml"))
     if len(found) != 1:
-        raise ValueError(f"{case} has {len(found)} node entries, one is needed: run python -m validate fit {case}")
+        raise ValueError(f"{case} has {len(found)} node entries, one is needed: run kvplan validate fit {case}")
     return found[0]

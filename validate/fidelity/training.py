@@ -1,6 +1,6 @@
 """A calibration from what a server has done on a trace of its own: the catalogue of a case with these step times and transfers in it.
 
-`python -m validate measure` times kernels and transfers alone, over a wide grid. A server works in a small part of that grid. Its steps
+`kvplan validate measure` times kernels and transfers alone, over a wide grid. A server works in a small part of that grid. Its steps
 hold more: its own work, arguments made, answers picked, and the traffic of its other threads; its transfers are small and are checked.
 Which of the errors is whose is what simulating with both calibrations tells.
 """
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from hwmodels.steptime import COEFFICIENTS, StepTime
-from validate.engine.server import Served, Step
-from validate.fit.entries import write
-from validate.fit.least_squares import Fit, fit
-from validate.fit.steps import UNITS
+from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime
+from kvplan.validate.engine.server import Served, Step
+from kvplan.validate.fit.entries import write
+from kvplan.validate.fit.least_squares import Fit, fit
+from kvplan.validate.fit.steps import UNITS
 
 _GROUPS = 60
 """Rows of a fit. All of them took the same time together, so that a share of the busy time counts as much wherever it was spent."""
@@ -56,7 +56,7 @@ def groups(steps: Iterable[Step]) -> list[list[Step]]:
 
 
 def fit_steps(steps: Iterable[Step]) -> Fit:
-    """Coefficients of `hwmodels.steptime` for steps as they were served: the form is linear, so it holds for sums of steps. Raises
+    """Coefficients of `kvplan.hwmodels.steptime` for steps as they were served: the form is linear, so it holds for sums of steps. Raises
     ValueError when there are too few."""
     found = groups(steps)
     design = [[sum(seconds_of(unit, step) for step in group) for unit in UNITS] for group in found]

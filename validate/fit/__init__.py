@@ -1,1 +1,1 @@
-"""From measurements to a calibration: `python -m validate fit DIR`. Needs SciPy, and all of hwmodels."""
+"""From measurements to a calibration: `kvplan validate fit DIR`. Needs SciPy, and all of hwmodels."""

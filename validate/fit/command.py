@@ -1,4 +1,4 @@
-"""`python -m validate fit`: a calibration from the folder that `measure` wrote, and how far it is off.
+"""`kvplan validate fit`: a calibration from the folder that `measure` wrote, and how far it is off.
 
 Writes into the folder a catalogue that `kvplan simulate --set catalogue=DIR --set hardware=NAME` takes, and prints the
 cross-validated error of every quantity over the span that was measured.
@@ -9,23 +9,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from validate.fit import pipeline
-from validate.fit.entries import Entries, write
-from validate.fit.links import FittedLink, fastest, fit_links
-from validate.fit.steps import FittedModel, Rows, fit_model
-from validate.measure.record import RecordError, read, read_header
+from kvplan.validate.fit import pipeline
+from kvplan.validate.fit.entries import Entries, write
+from kvplan.validate.fit.links import FittedLink, fastest, fit_links
+from kvplan.validate.fit.steps import FittedModel, Rows, fit_model
+from kvplan.validate.measure.record import RecordError, read, read_header
 
 
 def main(argv: list[str]) -> int:
     """Fits; 0 when done, 2 when the folder does not hold what is needed."""
-    parser = argparse.ArgumentParser(prog="python -m validate fit", description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, metavar="DIR", help="what `python -m validate measure --out` wrote")
+    parser = argparse.ArgumentParser(prog="kvplan validate fit", description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="DIR", help="what `kvplan validate measure --out` wrote")
     parser.add_argument("--name", help="of the hardware entry; default: the folder's name")
     parser.add_argument("--gpu", help="the catalogue's GPU that this machine has; default: an entry made of what was measured")
     parser.add_argument("--usd-per-h", type=float, help="rent of the machine; writes a price list of the machine's name")
     arguments = parser.parse_args(argv)
     try:
-        _fit(arguments, "python -m validate fit " + " ".join(argv))
+        _fit(arguments, "kvplan validate fit " + " ".join(argv))
     except (ValueError, RecordError) as error:
         print(f"validate fit: {arguments.folder}: {error}", file=sys.stderr)
         return 2
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
 
 def _fit(arguments: argparse.Namespace, source: str) -> None:
-    from validate.show import show
+    from kvplan.validate.show import show
 
     folder, name = arguments.folder, arguments.name or arguments.folder.resolve().name
     header = read_header(folder)
@@ -97,11 +97,9 @@ def _errors(fit) -> list[str]:
 
 
 def _show_overlap(overlap: Rows, saving: Rows) -> None:
-    from validate.show import show
+    from kvplan.validate.show import show
 
-    cells = [
-        [name, f"{1e3 * seen:.4g}", f"{1e3 * said:.4g}", f"{said / seen - 1:+.1%}"] for name, seen, said in pipeline.compared(overlap)
-    ]
+    cells = [[name, f"{1e3 * seen:.4g}", f"{1e3 * said:.4g}", f"{said / seen - 1:+.1%}"] for name, seen, said in pipeline.compared(overlap)]
     if cells:
         show(
             "Prefill with layer-wise loading, ms, and the pipeline in closed form",

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from validate.fit.least_squares import Fit
-from validate.fit.links import FittedLink
-from validate.fit.steps import FittedModel
-from validate.kernels.shape import ModelShape
+from kvplan.validate.fit.least_squares import Fit
+from kvplan.validate.fit.links import FittedLink
+from kvplan.validate.fit.steps import FittedModel
+from kvplan.validate.kernels.shape import ModelShape
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -125,9 +125,7 @@ def write(folder: Path, kind: str, entry: dict) -> Path:
     path = folder / kind / f"{entry['name']}.yaml"
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(
-        yaml.safe_dump(entry, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000), encoding="utf-8"
-    )
+    temporary.write_text(yaml.safe_dump(entry, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000), encoding="utf-8")
     os.replace(temporary, path)
     return path
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from validate.fit.least_squares import LEAST_POINTS, Fit, fit
-from validate.fit.steps import Rows
+from kvplan.validate.fit.least_squares import LEAST_POINTS, Fit, fit
+from kvplan.validate.fit.steps import Rows
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Measured overlap beside the layer pipeline of `hwmodels.steptime`, which takes only the two ends of it from the measurement.
+"""Measured overlap beside the layer pipeline of `kvplan.hwmodels.steptime`, which takes only the two ends of it from the measurement.
 
 `none` gives the compute time, `no-pl` − `none` the time of loading; everything between them is predicted.
 """
 
 from collections.abc import Iterator
 
-from hwmodels.steptime import pipeline_s
-from validate.fit.steps import Rows
+from kvplan.hwmodels.steptime import pipeline_s
+from kvplan.validate.fit.steps import Rows
 
 
 def compared(rows: Rows) -> Iterator[tuple[str, float, float]]:

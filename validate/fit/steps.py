@@ -1,4 +1,4 @@
-"""Step times of whole models from timed layers, fitted to the form of `hwmodels.steptime`.
+"""Step times of whole models from timed layers, fitted to the form of `kvplan.hwmodels.steptime`.
 
 A stack of n layers stands for a model's L by the factor L/n, as its layers are all alike; the output head was timed apart and is added
 once, for one row in a prefill and for the batch in a decode step. One set of coefficients serves both, as the form has it.
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwmodels.steptime import COEFFICIENTS, StepTime
-from validate.fit.least_squares import Fit, fit
+from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime
+from kvplan.validate.fit.least_squares import Fit, fit
 
 _NOTHING = StepTime(layers=1, **dict.fromkeys(COEFFICIENTS, 0.0))
 UNITS = [replace(_NOTHING, **{name: 1.0}) for name in COEFFICIENTS]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
-from validate.kernels import kvcache
-from validate.kernels.layer import Layer, Place, norm
-from validate.kernels.linear import Linear
-from validate.kernels.rope import Rope
-from validate.kernels.shape import ModelShape
+from kvplan.validate.kernels import kvcache
+from kvplan.validate.kernels.layer import Layer, Place, norm
+from kvplan.validate.kernels.linear import Linear
+from kvplan.validate.kernels.rope import Rope
+from kvplan.validate.kernels.shape import ModelShape
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

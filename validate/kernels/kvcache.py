@@ -12,8 +12,8 @@ Source: CachedAttention (USENIX ATC 2024) section 3.4, decoupled positional enco
 import torch
 from torch import Tensor
 
-from validate.kernels.rope import Rotation, rotate
-from validate.kernels.shape import ModelShape
+from kvplan.validate.kernels.rope import Rotation, rotate
+from kvplan.validate.kernels.shape import ModelShape
 
 
 def room(shape: ModelShape, layers: int, batch: int, capacity: int, dtype: torch.dtype, device: str) -> list[Tensor]:

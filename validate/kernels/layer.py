@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
-from validate.kernels.linear import Linear
-from validate.kernels.rope import Rotation, rotate
-from validate.kernels.shape import ModelShape
+from kvplan.validate.kernels.linear import Linear
+from kvplan.validate.kernels.rope import Rotation, rotate
+from kvplan.validate.kernels.shape import ModelShape
 
 
 @dataclass(frozen=True)

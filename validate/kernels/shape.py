@@ -1,6 +1,6 @@
 """Sizes of the decoder that the kernels run, from a catalogue model or a HuggingFace `config.json`, without pydantic.
 
-`hwmodels.hfconfig` knows every family's way of writing; this reads LLaMA's names only, so that measuring needs no more than PyTorch,
+`kvplan.hwmodels.hfconfig` knows every family's way of writing; this reads LLaMA's names only, so that measuring needs no more than PyTorch,
 NumPy and PyYAML. For the models that both read they agree (a test holds them to it).
 
 **Refused:** MLA and mixtures of experts, whose layers are other kernels, and families that are not listed here.
@@ -9,7 +9,7 @@ NumPy and PyYAML. For the models that both read they agree (a test holds them to
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwmodels import strictyaml
+from kvplan.hwmodels import strictyaml
 
 FAMILIES = ("falcon", "gemma", "gemma2", "llama", "mistral", "qwen2")
 """`model_type`s whose layer is near enough to LLaMA's for its time: the same matrix products and the same attention."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from validate.kernels import kvcache, shape
-from validate.kernels.decoder import Decoder
-from validate.kernels.rope import rotate
+from kvplan.validate.kernels import kvcache, shape
+from kvplan.validate.kernels.decoder import Decoder
+from kvplan.validate.kernels.rope import rotate
 
 MODEL, LAYERS = "qwen2.5-0.5b", 24
 BATCH, KEPT, NEW = 4, 128, 16
@@ -72,7 +72,7 @@ def _go_on(decoder: Decoder, tokens: Tensor, saved: list[Tensor], first_position
 
 def run() -> None:
     """Prints the table."""
-    from validate.show import show
+    from kvplan.validate.show import show
 
     decoder = Decoder(shape.read(MODEL), LAYERS, "float32", positions=KEPT + NEW + max(CUTS))
     generator = torch.Generator().manual_seed(1)

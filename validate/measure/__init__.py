@@ -1,1 +1,1 @@
-"""Timing the real kernels and the real data path on one machine: `python -m validate measure`. Needs PyTorch, NumPy and PyYAML only."""
+"""Timing the real kernels and the real data path on one machine: `kvplan validate measure`. Needs PyTorch, NumPy and PyYAML only."""

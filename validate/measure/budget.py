@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from validate.measure.task import Task
-from validate.measure.timing import REPETITIONS
+from kvplan.validate.measure.task import Task
+from kvplan.validate.measure.timing import REPETITIONS
 
 POINTS_PER_BUDGET = 60
 """A point repeats for this share of the budget at most, unless even the fewest repetitions take longer."""

@@ -1,7 +1,7 @@
-"""`python -m validate measure`: times one model's layers, the host link and the SSD of this machine, into a folder.
+"""`kvplan validate measure`: times one model's layers, the host link and the SSD of this machine, into a folder.
 
 Points come coarse first; what time is left refines them. Points that the folder already has are kept, so a second model, or the same
-command with more time, adds to it. `python -m validate fit` makes a calibration of the folder.
+command with more time, adds to it. `kvplan validate fit` makes a calibration of the folder.
 """
 
 import argparse
@@ -15,20 +15,20 @@ from pathlib import Path
 
 import torch
 
-from validate.clock import CLOCKS, Clock, maker
-from validate.datapath.ssdfile import has_direct_io
-from validate.datapath.streams import Streams, streams
-from validate.kernels import shape
-from validate.kernels.decoder import DTYPES, Decoder
-from validate.measure import machine
-from validate.measure.budget import Budget
-from validate.measure.copies import CopyBench
-from validate.measure.drives import DriveBench
-from validate.measure.overlap import SMALL, Job, OverlapBench
-from validate.measure.record import Record, RecordError
-from validate.measure.steps import StepBench
-from validate.measure.task import LEVELS, Task
-from validate.speed import Speed
+from kvplan.validate.clock import CLOCKS, Clock, maker
+from kvplan.validate.datapath.ssdfile import has_direct_io
+from kvplan.validate.datapath.streams import Streams, streams
+from kvplan.validate.kernels import shape
+from kvplan.validate.kernels.decoder import DTYPES, Decoder
+from kvplan.validate.measure import machine
+from kvplan.validate.measure.budget import Budget
+from kvplan.validate.measure.copies import CopyBench
+from kvplan.validate.measure.drives import DriveBench
+from kvplan.validate.measure.overlap import SMALL, Job, OverlapBench
+from kvplan.validate.measure.record import Record, RecordError
+from kvplan.validate.measure.steps import StepBench
+from kvplan.validate.measure.task import LEVELS, Task
+from kvplan.validate.speed import Speed
 
 
 def main(argv: list[str]) -> int:
@@ -48,22 +48,16 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m validate measure", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="kvplan validate measure", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--model", required=True, help="a catalogue name, or a path to a config.json")
     parser.add_argument("--layers", type=_positive, help="decoder layers to run, all alike; default: those of the model")
-    parser.add_argument(
-        "--budget", type=float, default=240.0, metavar="SECONDS", help="time that measuring may take, building included"
-    )
+    parser.add_argument("--budget", type=float, default=240.0, metavar="SECONDS", help="time that measuring may take, building included")
     parser.add_argument("--dtype", choices=tuple(DTYPES), help="default: the model's own")
     parser.add_argument("--window", type=_positive, default=8192, help="context of at most so many tokens, or the model's")
     parser.add_argument("--max-batch", type=_positive, default=32, help="decode batches up to this")
-    parser.add_argument(
-        "--threads", type=_positive, help="CPU threads that compute; default on cpu: all cores but one, which moves data"
-    )
-    parser.add_argument(
-        "--clock", choices=CLOCKS, default="wall", help="on cpu; `steady` on a shared machine, 1 thread"
-    )
+    parser.add_argument("--threads", type=_positive, help="CPU threads that compute; default on cpu: all cores but one, which moves data")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="on cpu; `steady` on a shared machine, 1 thread")
     parser.add_argument("--out", type=Path, default=Path("runs/measured"), metavar="DIR")
     parser.add_argument("--ssd", type=Path, metavar="DIR", help="where the drive's test file goes; default: --out")
     return parser

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from validate.datapath.buffers import host_buffer
-from validate.datapath.streams import Streams
-from validate.measure import machine
-from validate.measure.task import Task, grid
-from validate.measure.timing import Timing, once, repeated
+from kvplan.validate.datapath.buffers import host_buffer
+from kvplan.validate.datapath.streams import Streams
+from kvplan.validate.measure import machine
+from kvplan.validate.measure.task import Task, grid
+from kvplan.validate.measure.timing import Timing, once, repeated
 
 SIZES = (256 * 2**10, 64 * 2**20)
 DIRECTIONS = ("to_device", "to_host", "both")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from validate.datapath.buffers import host_buffer
-from validate.datapath.ssdfile import SsdFile
-from validate.measure.task import Task, grid
-from validate.measure.timing import Timing, once, repeated
+from kvplan.validate.datapath.buffers import host_buffer
+from kvplan.validate.datapath.ssdfile import SsdFile
+from kvplan.validate.measure.task import Task, grid
+from kvplan.validate.measure.timing import Timing, once, repeated
 
 SIZES = (2**20, 64 * 2**20)
 QUEUE_DEPTHS = (1, 4, 16)

@@ -72,7 +72,7 @@ def file_system(folder: Path) -> str:
 
 def run() -> dict:
     """The command that is running, as one would type it, when, and how busy the machine is with other things (its load average)."""
-    command = " ".join(["python -m validate", *sys.argv[1:]])
+    command = " ".join(["kvplan validate", *sys.argv[1:]])
     return {"command": command, "date": time.strftime("%Y-%m-%d", time.gmtime()), "load_1_min": round(os.getloadavg()[0], 2)}
 
 

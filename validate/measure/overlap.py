@@ -13,15 +13,15 @@ from functools import cached_property, partial
 
 import torch
 
-from validate.clock import Clock
-from validate.datapath import pipeline
-from validate.datapath.buffers import host_cache
-from validate.datapath.pipeline import Preload, Saver
-from validate.datapath.streams import Streams
-from validate.kernels.decoder import Decoder
-from validate.measure.steps import multiplications
-from validate.measure.task import Task
-from validate.measure.timing import Timing, once, repeated
+from kvplan.validate.clock import Clock
+from kvplan.validate.datapath import pipeline
+from kvplan.validate.datapath.buffers import host_cache
+from kvplan.validate.datapath.pipeline import Preload, Saver
+from kvplan.validate.datapath.streams import Streams
+from kvplan.validate.kernels.decoder import Decoder
+from kvplan.validate.measure.steps import multiplications
+from kvplan.validate.measure.task import Task
+from kvplan.validate.measure.timing import Timing, once, repeated
 
 MOST_LAYERS_READ = 15
 _READ_BUFFERS = ((0, MOST_LAYERS_READ), (4, 8), (2, 6, 10, 12), range(MOST_LAYERS_READ + 1))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from validate.measure.task import Task
-from validate.measure.timing import Timing
+from kvplan.validate.measure.task import Task
+from kvplan.validate.measure.timing import Timing
 
 HEADER = "header.yaml"
 _OF_MODEL = ("model", "dtype", "layers")

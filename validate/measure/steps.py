@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from validate.clock import Clock
-from validate.kernels.decoder import Decoder
-from validate.kernels.layer import Place
-from validate.measure import machine
-from validate.measure.task import Task, grid
-from validate.measure.timing import Timing, once, repeated
+from kvplan.validate.clock import Clock
+from kvplan.validate.kernels.decoder import Decoder
+from kvplan.validate.kernels.layer import Place
+from kvplan.validate.measure import machine
+from kvplan.validate.measure.task import Task, grid
+from kvplan.validate.measure.timing import Timing, once, repeated
 
 LEAST_NEW, LEAST_CONTEXT = 16, 64
 """Where the grids begin, tokens."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from validate.measure.timing import Timing
+from kvplan.validate.measure.timing import Timing
 
 LEVELS = 4
 """Grids from coarse (0) to fine; each holds the points of the one before."""
@@ -15,7 +15,7 @@ class Task:
 
     quantity: str
     parameters: dict[str, str | int]
-    """In the order of the quantity's columns (`validate.measure.record.COLUMNS`)."""
+    """In the order of the quantity's columns (`kvplan.validate.measure.record.COLUMNS`)."""
     work: float
     """Multiplications or bytes: what its time grows with, to foresee how long a larger point takes."""
     like: str

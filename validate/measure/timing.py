@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from validate.clock import Clock, WallClock
+from kvplan.validate.clock import Clock, WallClock
 
 WALL = WallClock()
 WARM_UP_S = 0.05

@@ -3,8 +3,8 @@
 Exact where theory gives every value (Lindley, Mattson, Belady, the pipeline's recurrence), else means over replications with intervals.
 """
 
-from validate.oracles import caches, pipeline, queues, servers
-from validate.verdict import fail, report
+from kvplan.validate.oracles import caches, pipeline, queues, servers
+from kvplan.validate.verdict import fail, report
 
 ORACLES = {
     "Queues: every turn": queues.recursions,

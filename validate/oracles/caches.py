@@ -1,13 +1,14 @@
 """Caches with known answers: stack distances and the optimum, access by access, and hit rates under independent references.
 
 The workload of the hit rates is the textbook's, not a server's: every access is to session i with probability p_i, whatever came before
-(independent reference model), and all sessions are of one size. So a session's KV is there or not, and the store is a cache of C sessions. It
-is replayed without a clock (`sim.replay`), and through the simulator's `SessionStore`. Time to live is tried in whole simulations.
+(independent reference model), and all sessions are of one size. So a session's KV is there or not, and the store is a cache of C sessions.
+It is replayed without a clock (`kvplan.sim.replay`), and through the simulator's `SessionStore`. Time to live is tried in whole
+simulations.
 
 Sources: King, IFIP Congress 1971 (LRU); Gelenbe, IEEE Trans. Computers C-22, 1973 (FIFO hits as often as random replacement, whose states
 have the probability of the product of their p_i); Che, Tung and Wang, IEEE JSAC 20(7), 2002 (LRU, approximation), and its FIFO form and how
-good both are: Fricker, Robert and Roberts, ITC 2012, Martina, Garetto and Leonardi, INFOCOM 2014; Mattson et al., IBM Systems Journal 9(2), 1970;
-Belady, IBM Systems Journal 5(2), 1966.
+good both are: Fricker, Robert and Roberts, ITC 2012, Martina, Garetto and Leonardi, INFOCOM 2014; Mattson et al., IBM Systems Journal 9(2),
+1970; Belady, IBM Systems Journal 5(2), 1966.
 """
 
 import itertools
@@ -16,17 +17,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sim import config
-from sim.engine.run import simulate
-from sim.policies.base import Eviction
-from sim.policies.registry import find
-from sim.replay.clockless import replay
-from sim.rng import stream
-from sim.store.sessions import SessionStore
-from sim.store.view import Knowledge
-from traces.reuse import Accesses, stack_distances
-from traces.workload import untimed
-from validate.verdict import Finding, averaged
+from kvplan.sim import config
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.policies.base import Eviction
+from kvplan.sim.policies.registry import find
+from kvplan.sim.replay.clockless import replay
+from kvplan.sim.rng import stream
+from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.store.view import Knowledge
+from kvplan.traces.reuse import Accesses, stack_distances
+from kvplan.traces.workload import untimed
+from kvplan.validate.verdict import Finding, averaged
 
 LRU, FIFO, BELADY = (find("eviction", name) for name in ("lru", "fifo", "belady"))
 SEQUENCES = 150

@@ -1,18 +1,18 @@
 """The layer pipeline: its closed form against the recurrence that defines it, and the read buffer that the paper asks for.
 
-The recurrence: layer i is computed from max(end of layer i − 1, when its KV is there) on. Its KV is there at the start for the first b layers, then
-one layer every l seconds. The paper's buffer, S_buf = B·(T_load·L_hist − T_pref·L_new), holds what cannot be loaded during the prefill. It counts
-whole transfers and whole prefills, but a layer must be there before it is computed: what is left of the stall is the shorter of one layer's
-load (of the first, when no buffer is asked for) and one layer's computation (of the last).
+The recurrence: layer i is computed from max(end of layer i − 1, when its KV is there) on. Its KV is there at the start for the first b
+layers, then one layer every l seconds. The paper's buffer, S_buf = B·(T_load·L_hist − T_pref·L_new), holds what cannot be loaded during the
+prefill. It counts whole transfers and whole prefills, but a layer must be there before it is computed: what is left of the stall is the
+shorter of one layer's load (of the first, when no buffer is asked for) and one layer's computation (of the last).
 
 Source: CachedAttention (USENIX ATC 2024) section 3.2.
 """
 
-from hwmodels import pipeline_s
-from sim import config
-from sim.engine.plant import Plant, plant
-from sim.rng import stream
-from validate.verdict import Finding
+from kvplan.hwmodels import pipeline_s
+from kvplan.sim import config
+from kvplan.sim.engine.plant import Plant, plant
+from kvplan.sim.rng import stream
+from kvplan.validate.verdict import Finding
 
 CASES = 20_000
 HISTORY, NEW = 3000, 100

@@ -4,8 +4,8 @@ With one slot (`max_batch: 1`) and no store, the server is a single-server FCFS 
 S = prefill(p) + decode(1, p + 1, m − 1) seconds, whoever else waits. Any law of S comes from a law of m.
 
 Lindley's recursion is that of Kiefer and Wolfowitz with one server. A batch is not c servers, as its steps take longer the more it holds,
-and prefills stop it (`validate.oracles.servers` makes one that nearly is). What holds of it: turns that are nothing but a prefill (answers
-of one token) are served one at a time, however many slots there are; and Little's law, which asks for nothing.
+and prefills stop it (`kvplan.validate.oracles.servers` makes one that nearly is). What holds of it: turns that are nothing but a prefill
+(answers of one token) are served one at a time, however many slots there are; and Little's law, which asks for nothing.
 
 Sources: Lindley, Proc. Cambridge Phil. Soc. 48, 1952; Kiefer and Wolfowitz, Trans. AMS 78, 1955; Pollaczek 1930 and Khinchine 1932, in
 Kleinrock, Queueing Systems I, 1975, sections 3.2 (M/M/1) and 5.6 (M/G/1); Little, Operations Research 9, 1961; Wolff, Operations
@@ -14,14 +14,14 @@ Research 30, 1982 (Poisson arrivals see time averages).
 
 import numpy as np
 
-from hwmodels import StepTime
-from sim import config
-from sim.engine.plant import plant
-from sim.engine.run import simulate
-from sim.rng import stream
-from traces import Workload
-from traces.workload import untimed
-from validate.verdict import Finding, averaged
+from kvplan.hwmodels import StepTime
+from kvplan.sim import config
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.rng import stream
+from kvplan.traces import Workload
+from kvplan.traces.workload import untimed
+from kvplan.validate.verdict import Finding, averaged
 
 NO_STORE = ("store.dram=0GB", "store.ssd=0GB")
 PROMPT = 64

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from hwmodels import catalogue, kvsize
-from hwmodels.steptime import COEFFICIENTS
-from sim import config
-from sim.config import Config
-from sim.engine.run import simulate
-from sim.rng import stream
-from validate.oracles.queues import NO_STORE, kiefer_wolfowitz, single_turns
-from validate.verdict import Finding, averaged
+from kvplan.hwmodels import catalogue, kvsize
+from kvplan.hwmodels.steptime import COEFFICIENTS
+from kvplan.sim import config
+from kvplan.sim.config import Config
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.rng import stream
+from kvplan.validate.oracles.queues import NO_STORE, kiefer_wolfowitz, single_turns
+from kvplan.validate.verdict import Finding, averaged
 
 MODEL, STEP_S, MEAN_STEPS = "llama-3.1-8b", 0.01, 1000
 SERVERS, LOADS = 4, (0.5, 0.8)

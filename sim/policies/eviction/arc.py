@@ -8,8 +8,8 @@ instead of before, and on the border itself the victim is always from the second
 know. All else is the textbook's.
 """
 
-from sim.policies.base import View
-from sim.policies.segments import Segment, Segmented
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.segments import Segment, Segmented
 
 
 class Arc(Segmented):

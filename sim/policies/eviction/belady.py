@@ -7,8 +7,8 @@ What it knows: when the next turn of a session will come. In a closed loop that 
 what the policy did: it is the clairvoyant order over the accesses as they come to be, and another policy might bring about better ones.
 """
 
-from sim.policies.lazyheap import Key
-from sim.policies.ranked import Ranked
+from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.ranked import Ranked
 
 
 class Belady(Ranked):

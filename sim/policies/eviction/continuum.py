@@ -10,9 +10,9 @@ leaves at once there, when room is needed here.
 
 import math
 
-from sim.policies.base import View
-from sim.policies.lazyheap import Key
-from sim.policies.ranked import Ranked
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.ranked import Ranked
 
 NEWEST = 0.5
 """Weight of a session's newest gap in its average."""

@@ -1,7 +1,7 @@
 """First in, first out: the session that came into the tier first leaves first, however often it was used since."""
 
-from sim.policies.base import Eviction, View
-from sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.base import Eviction, View
+from kvplan.sim.policies.lazyheap import LazyHeap
 
 
 class Fifo(Eviction):

@@ -7,9 +7,9 @@ miss is a constant or counts packets; here it is what the simulator will charge.
 
 from itertools import count
 
-from sim.policies.base import View
-from sim.policies.lazyheap import Key
-from sim.policies.ranked import Ranked
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.ranked import Ranked
 
 
 class Gdsf(Ranked):

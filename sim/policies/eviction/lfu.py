@@ -6,9 +6,9 @@ Source: Coffman, Denning: Operating Systems Theory, 1973, section 6.6; ties as i
 
 from itertools import count
 
-from sim.policies.base import View
-from sim.policies.lazyheap import Key
-from sim.policies.ranked import Ranked
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.ranked import Ranked
 
 
 class Lfu(Ranked):

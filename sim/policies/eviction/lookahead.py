@@ -11,7 +11,7 @@ paper's window would leave before any within it; by queue place it does so here 
 from collections import OrderedDict
 from heapq import heappop, heappush
 
-from sim.policies.base import Eviction, View
+from kvplan.sim.policies.base import Eviction, View
 
 
 class LookAhead(Eviction):

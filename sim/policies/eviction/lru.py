@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from sim.policies.base import Eviction, View
+from kvplan.sim.policies.base import Eviction, View
 
 
 class Lru(Eviction):

@@ -6,9 +6,9 @@ Source: Pan et al.: Marconi: Prefix Caching for the Era of Hybrid LLMs, MLSys 20
 candidates for every eviction, alpha is tuned by replaying the past, and nodes of a prefix tree leave; here whole sessions.
 """
 
-from sim.policies.base import View
-from sim.policies.lazyheap import Key
-from sim.policies.ranked import Ranked
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.ranked import Ranked
 
 ALPHA = 1.0
 """Mean gaps that a session of mean worth is ahead of a worthless one."""

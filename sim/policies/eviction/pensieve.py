@@ -10,7 +10,7 @@ apart, each in order of last use, and the best of the first of each is taken: it
 import math
 from collections import OrderedDict
 
-from sim.policies.base import Eviction, View
+from kvplan.sim.policies.base import Eviction, View
 
 STEP = 2 ** (1 / 8)
 """Ratio of the bounds of a cost class: 9 %. Costs per byte that differ 256-fold make 64 classes."""

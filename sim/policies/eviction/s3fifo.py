@@ -11,9 +11,9 @@ asking for one moves nothing.
 
 from itertools import count
 
-from sim.policies.base import View
-from sim.policies.lazyheap import LazyHeap
-from sim.policies.segments import Segment, Segmented
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.segments import Segment, Segmented
 
 SMALL, GHOSTS = 0.1, 0.9
 """Shares of the tier's bytes."""

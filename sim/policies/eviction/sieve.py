@@ -11,8 +11,8 @@ is when it has gone.
 from collections import OrderedDict
 from itertools import count
 
-from sim.policies.base import Eviction, View
-from sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.base import Eviction, View
+from kvplan.sim.policies.lazyheap import LazyHeap
 
 
 class Sieve(Eviction):

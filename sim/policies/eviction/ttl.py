@@ -7,7 +7,7 @@ Sessions past their TTL are not dropped at once but when room is needed; `store.
 from collections import OrderedDict
 from typing import ClassVar
 
-from sim.policies.base import Eviction, View
+from kvplan.sim.policies.base import Eviction, View
 
 TTL_S = 300.0
 """Seconds after its last use for which a session is kept."""

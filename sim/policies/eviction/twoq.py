@@ -5,8 +5,8 @@ its bounds in bytes: a quarter of the tier for the queue, ghosts for half a tier
 tell sessions in one burst of use from those in long use.
 """
 
-from sim.policies.base import View
-from sim.policies.segments import Segment, Segmented
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.segments import Segment, Segmented
 
 QUEUE, GHOSTS = 0.25, 0.5
 """Shares of the tier's bytes."""

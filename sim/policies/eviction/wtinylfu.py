@@ -6,9 +6,9 @@ oldest of the window and the next of the main part; the winner moves from the wi
 newcomer joins the window, not after. Left out: the adaptive window and the random admissions against attacks of later versions.
 """
 
-from sim.policies.base import View
-from sim.policies.segments import Segment, Segmented
-from sim.policies.sketch import Sketch
+from kvplan.sim.policies.base import View
+from kvplan.sim.policies.segments import Segment, Segmented
+from kvplan.sim.policies.sketch import Sketch
 
 WINDOW, PROTECTED = 0.01, 0.8
 """Shares of the tier's bytes, and of the main part's."""

@@ -3,7 +3,7 @@
 Source: CachedAttention (USENIX ATC 2024) section 3.2.
 """
 
-from sim.policies.base import Load, LoadView
+from kvplan.sim.policies.base import Load, LoadView
 
 
 class Always(Load):

@@ -5,7 +5,7 @@ it as it runs, chunk by chunk. When loading under the prefill, layer by layer, i
 loaded so.
 """
 
-from sim.policies.base import Load, LoadView
+from kvplan.sim.policies.base import Load, LoadView
 
 
 class Cake(Load):

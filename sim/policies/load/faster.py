@@ -4,7 +4,7 @@ Source: FlashGen (ASPLOS 2025), which recomputes when a restore from SSD cannot 
 time alone; what the GPU could have done meanwhile counts nothing.
 """
 
-from sim.policies.base import Load, LoadView
+from kvplan.sim.policies.base import Load, LoadView
 
 
 class Faster(Load):

@@ -3,8 +3,8 @@
 Source: SGLang HiCache, prefetch policy `best_effort`. In order of arrival, without a look-ahead window.
 """
 
-from sim.policies.base import Prefetch, Queue
-from sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.base import Prefetch, Queue
+from kvplan.sim.policies.lazyheap import LazyHeap
 
 
 class BestEffort(Prefetch):

@@ -4,8 +4,8 @@ Source: SYMPHONY (arXiv 2412.16434), whose clients say that a user has begun to 
 KV stays on its node.
 """
 
-from sim.policies.base import Prefetch, Queue
-from sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.base import Prefetch, Queue
+from kvplan.sim.policies.lazyheap import LazyHeap
 
 
 class Hint(Prefetch):

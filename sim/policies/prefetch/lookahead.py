@@ -4,8 +4,8 @@ L_pw = C_mem / S_kv, where C_mem is the DRAM that is free for prefetching and S_
 Source: CachedAttention (USENIX ATC 2024) section 3.3.1.
 """
 
-from sim.policies.base import Prefetch, Queue
-from sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.base import Prefetch, Queue
+from kvplan.sim.policies.lazyheap import LazyHeap
 
 
 class LookAhead(Prefetch):

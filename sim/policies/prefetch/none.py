@@ -1,6 +1,6 @@
 """No prefetching: KV on SSD is loaded when its job starts, on the critical path."""
 
-from sim.policies.base import Prefetch, Queue
+from kvplan.sim.policies.base import Prefetch, Queue
 
 
 class NoPrefetch(Prefetch):

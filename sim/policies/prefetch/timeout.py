@@ -3,7 +3,7 @@
 Source: SGLang HiCache, prefetch policy `timeout`, with its defaults (`prefetch_timeout_base`, `prefetch_timeout_per_ki_token`).
 """
 
-from sim.policies.prefetch.best_effort import BestEffort
+from kvplan.sim.policies.prefetch.best_effort import BestEffort
 
 _BASE_S = 1.0
 _PER_TOKEN_S = 0.25 / 1024

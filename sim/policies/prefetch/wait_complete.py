@@ -1,11 +1,12 @@
 """Wait for all: KV is fetched from when its job joins the queue, and the job does not start before all of it has come.
 
-Source: SGLang HiCache, prefetch policy `wait_complete`. Jobs that are ready go first meanwhile. A job whose KV DRAM cannot take does not wait.
+Source: SGLang HiCache, prefetch policy `wait_complete`. Jobs that are ready go first meanwhile. A job whose KV DRAM cannot take does not
+wait.
 """
 
 import math
 
-from sim.policies.prefetch.best_effort import BestEffort
+from kvplan.sim.policies.prefetch.best_effort import BestEffort
 
 
 class WaitComplete(BestEffort):

@@ -4,8 +4,8 @@ Source: Bidaw (FAST 2026), which keeps two queues. Simplified: a turn changes qu
 no part. Look-ahead fetching then sees the ready turns first, so it fetches for the others when DRAM has room for both.
 """
 
-from sim.policies.base import JobView
-from sim.policies.rankedqueue import CLASS_APART, RankedQueue
+from kvplan.sim.policies.base import JobView
+from kvplan.sim.policies.rankedqueue import CLASS_APART, RankedQueue
 
 
 class DataReady(RankedQueue):

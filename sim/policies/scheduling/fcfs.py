@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from sim.policies.base import JobView, Scheduler
+from kvplan.sim.policies.base import JobView, Scheduler
 
 
 class Fcfs(Scheduler):

@@ -4,8 +4,8 @@ Cached history is served before it can be evicted, as in SGLang's longest-prefix
 so that nobody starves: a turn is overtaken only by those that come within 30 s after it.
 """
 
-from sim.policies.base import JobView
-from sim.policies.rankedqueue import RankedQueue
+from kvplan.sim.policies.base import JobView
+from kvplan.sim.policies.rankedqueue import RankedQueue
 
 _HEAD_START_S = 30.0
 

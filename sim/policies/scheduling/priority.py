@@ -3,7 +3,7 @@
 Strict: a tenant waits for as long as one of more weight has turns waiting. Running jobs are not preempted.
 """
 
-from sim.policies.rankedqueue import CLASS_APART, RankedQueue
+from kvplan.sim.policies.rankedqueue import CLASS_APART, RankedQueue
 
 
 class Priority(RankedQueue):

@@ -4,7 +4,7 @@ Source: shortest job first (Smith 1956), on the part of the job whose length is 
 prompts can starve under overload: nothing here ages.
 """
 
-from sim.policies.rankedqueue import RankedQueue
+from kvplan.sim.policies.rankedqueue import RankedQueue
 
 
 class ShortestPrefill(RankedQueue):

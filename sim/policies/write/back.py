@@ -1,6 +1,6 @@
 """Write-back: KV goes down a tier when it must make room, and always does."""
 
-from sim.policies.base import Write
+from kvplan.sim.policies.base import Write
 
 
 class Back(Write):

@@ -4,7 +4,7 @@ Source: SGLang HiCache, `write_through_selective` (threshold 2), and Strata, whi
 the session, whether or not its KV was found.
 """
 
-from sim.policies.base import Write
+from kvplan.sim.policies.base import Write
 
 _USES = 2
 

@@ -4,7 +4,7 @@ Source: SGLang HiCache, `write_through`. Copies give way to demotions that are d
 the session must make room.
 """
 
-from sim.policies.base import Write
+from kvplan.sim.policies.base import Write
 
 
 class Through(Write):

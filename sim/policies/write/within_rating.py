@@ -1,10 +1,11 @@
 """Write-back within the drives' rating: no more than their rated writes on average; what must make room beyond that is lost.
 
-An admission filter for endurance, like CacheLib's dynamic random admission, which aims at a write rate (Berg et al., OSDI 2020). Simplified:
-a token bucket that holds an hour of rated writes decides, instead of a probability; so a burst is written whole until the bucket is empty.
+An admission filter for endurance, like CacheLib's dynamic random admission, which aims at a write rate (Berg et al., OSDI 2020).
+Simplified: a token bucket that holds an hour of rated writes decides, instead of a probability; so a burst is written whole until the
+bucket is empty.
 """
 
-from sim.policies.base import Write
+from kvplan.sim.policies.base import Write
 
 _BUCKET_S = 3600.0
 

@@ -1,0 +1,26 @@
+"""The command `kvplan`, also as `python -m kvplan`: the simulator's commands, and `kvplan validate`, which only the face may know."""
+
+import sys
+
+import typer
+
+from kvplan.sim.cli.app import app
+
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASSED_ON)
+def validate(context: typer.Context) -> None:
+    """Named checks against theory, published figures and real runs; and calibration: `kvplan validate --list`."""
+    from kvplan.validate.__main__ import main as run
+
+    sys.exit(run(context.args))
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
