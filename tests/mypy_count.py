@@ -18,7 +18,9 @@ def main() -> int:
         print(f"mypy: {KNOWN} errors, as before")
         return 0
     print("\n".join(line[:300] for line in errors) or found.stdout + found.stderr)
-    print(f"mypy: {len(errors)} errors, {KNOWN} were known: " + ("mend the new ones" if len(errors) > KNOWN else f"set KNOWN in {__file__}"))
+    print(
+        f"mypy: {len(errors)} errors, {KNOWN} were known: " + ("mend the new ones" if len(errors) > KNOWN else f"set KNOWN in {__file__}")
+    )
     return 1
 
 

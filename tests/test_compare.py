@@ -190,6 +190,18 @@ def test_differences_without_variance():
     assert stats.paired([2.0], [1.0]) == stats.Estimate(1.0, None, None)
 
 
+def test_ratios_by_hand_and_what_a_heavy_tail_hides():
+    assert stats.ratio([2.0, 4.0], [1.0, 1.0]).factor == pytest.approx(np.sqrt(8))
+    assert stats.ratio([1.0], [2.0]) == stats.Ratio(0.5, None, None, None)
+    assert stats.ratio([1.0, 0.0], [2.0, 1.0]) is None, "nothing is a multiple of nothing"
+    slow, fast = [0.9, 1.3, 16.0, 2.0, 2.8], [0.035, 0.034, 0.036, 0.035, 0.037]
+    found = stats.ratio(slow, fast)
+    assert stats.paired(slow, fast).p > 0.05 > found.p and 1 < found.low < found.factor < found.high
+    assert stats.ratio(fast, slow).factor == pytest.approx(found.inverse().factor)
+    values = {"slow": slow, "fast": fast}
+    assert stats.pairs(values, relative=True)[0].apart and not stats.pairs(values)[0].apart
+
+
 def test_holm_by_hand():
     """Four tests: 4 · 0.005, 3 · 0.01, then 2 · 0.03 and 1 · 0.04, which must not fall below the one before."""
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -423,7 +435,8 @@ def trace(tmp_path) -> Path:
 
 def test_sessions_of_a_trace_are_drawn_anew(trace, tmp_path):
     sweep = prepare(question("store.eviction=lru,fifo", overrides=(f"workload.trace={trace}", "store.dram=8GB", "store.ssd=30GB")))
-    assert {run.config.workload.rescale.resample for run in sweep.runs} == {30}
+    resampled = [run.config.workload.rescale.resample for run in sweep.runs]
+    assert resampled[:2] == [None, 30] and set(resampled) == {None, 30}, "the first replication is the trace itself"
     turns = [build_workload(run.config).turns for run in sweep.runs]
     assert turns[0] == turns[2] and turns[1] == turns[3], "the same draw for both policies"
     assert len({tuple(build_workload(run.config).prompt_tokens) for run in sweep.runs}) == 2

@@ -1,7 +1,7 @@
 """The runs of a sweep: replications with common random numbers, in processes, each kept when it is done.
 
-Replication r has the same seed in every variant; replication 0 has the configuration's own. Generated workloads are drawn anew; the
-sessions of a trace are drawn with replacement (bootstrap). A finished run is one file under its digest (`kvplan.sim.sweep.digest`), so that
+Replication r has the same seed in every variant; replication 0 is the configuration as it stands. In the others generated workloads are drawn
+anew, and the sessions of a trace are drawn with replacement (bootstrap). A finished run is one file under its digest (`kvplan.sim.sweep.digest`), so that
 a sweep that was cut off goes on where it was.
 
 Processes come from joblib: its workers need no `if __name__ == "__main__"` in a user's script, and can be Dask's or Ray's on a cluster.
@@ -55,11 +55,11 @@ class Outcome:
 
 
 def replicated(config: Config, replication: int, resample: int | None) -> Config:
-    """The configuration of a replication; with `resample`, of a bootstrap of so many sessions."""
-    seed = config.seed
-    if replication:
-        entropy = np.random.SeedSequence([seed, zlib.crc32(b"replication"), replication])
-        seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    """The configuration of a replication: itself for the first; with `resample`, a bootstrap of so many sessions for the others."""
+    if not replication:
+        return config
+    entropy = np.random.SeedSequence([config.seed, zlib.crc32(b"replication"), replication])
+    seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
     if resample is None:
         return config.model_copy(update={"seed": seed})
     rescale = config.workload.rescale.model_copy(update={"resample": resample})

@@ -1,8 +1,9 @@
 """Means over replications, and which variants can be told apart.
 
 Replication r of every variant has the same seed, so variants are compared in pairs: Student's t on the differences (n − 1 degrees of
-freedom) and, over all pairs, Holm's step-down correction at 5 %. Intervals are 95 % and not corrected. Left out: sequential stopping, and
-anything that does not hold for about normal differences.
+freedom) and, over all pairs, Holm's step-down correction at 5 %. Latencies, costs and throughputs have heavy tails and no fixed scale: they
+are compared by the logarithm of their ratio. Intervals are 95 % and not corrected. Left out: sequential stopping, and anything that does not
+hold for about normal differences (of the logarithms).
 
 Sources: Student 1908; Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979; common random numbers:
 Law, "Simulation Modeling and Analysis", section 11.2.
@@ -47,6 +48,36 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     return estimate([one - other for one, other in zip(ours, theirs, strict=True)])
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """How many times another value one is: the geometric mean over replications."""
+
+    factor: float
+    low: float | None
+    """Ends of the 95 % interval; None with one replication."""
+    high: float | None
+    p: float | None
+    """Two-sided, that the factor is 1; None with one replication."""
+
+    def inverse(self) -> "Ratio":
+        """Of the other to the one."""
+        if self.low is None or self.high is None:
+            return Ratio(1 / self.factor, None, None, None)
+        return Ratio(1 / self.factor, 1 / self.high, 1 / self.low, self.p)
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
+    """Of ours to theirs, replication by replication: a paired t-test on the logarithms. None where a value is not above 0. Raises ValueError
+    when there are not as many of both."""
+    together = list(zip(ours, theirs, strict=True))
+    if not all(one > 0 and other > 0 for one, other in together):
+        return None
+    found = estimate([math.log(one / other) for one, other in together])
+    if found.half_width is None:
+        return Ratio(math.exp(found.mean), None, None, None)
+    return Ratio(*(math.exp(found.mean + side * found.half_width) for side in (0, -1, 1)), found.p)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the order given: max over the k smallest of (m − k + 1) · p, at most 1.
 
@@ -62,11 +93,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two variants by their labels; the difference is first − second."""
+    """Two variants by their labels; the difference is first − second, the ratio first / second."""
 
     first: str
     second: str
     difference: Estimate
+    ratio: Ratio | None
+    """None where differences are what counts, or where a value is not above 0."""
     p_holm: float | None
 
     @property
@@ -80,14 +113,16 @@ class Pair:
         return self.difference.mean == 0 and not self.difference.half_width
 
 
-def pairs(values: dict[str, Sequence[float]]) -> list[Pair]:
-    """All pairs of variants, in the order given, with Holm over all of them."""
+def pairs(values: dict[str, Sequence[float]], relative: bool = False) -> list[Pair]:
+    """All pairs of variants, in the order given, with Holm over all of them; `relative` ones are judged by their ratio where there is one."""
     labels = list(values)
     names = [(one, other) for place, one in enumerate(labels) for other in labels[place + 1 :]]
-    found = [paired(values[one], values[other]) for one, other in names]
-    known = all(difference.p is not None for difference in found)
-    adjusted = holm([difference.p for difference in found]) if known else [None] * len(found)
-    return [Pair(*name, difference, p) for name, difference, p in zip(names, found, adjusted, strict=True)]
+    differences = [paired(values[one], values[other]) for one, other in names]
+    ratios = [ratio(values[one], values[other]) if relative else None for one, other in names]
+    judged = [(by or difference).p for difference, by in zip(differences, ratios, strict=True)]
+    known = [p for p in judged if p is not None]
+    adjusted = holm(known) if len(known) == len(judged) else [None] * len(judged)
+    return [Pair(*name, *found) for name, found in zip(names, zip(differences, ratios, adjusted, strict=True), strict=True)]
 
 
 class Table:
@@ -102,7 +137,7 @@ class Table:
             return self._pairs[first, second]
         pair = self._pairs[second, first]
         difference = Estimate(-pair.difference.mean, pair.difference.half_width, pair.difference.p)
-        return Pair(first, second, difference, pair.p_holm)
+        return Pair(first, second, difference, pair.ratio and pair.ratio.inverse(), pair.p_holm)
 
 
 def twins(labels: Sequence[str], table: Table) -> list[list[str]]:
