@@ -13,7 +13,7 @@ test: $(VENV)/.test-ready
 lint: $(VENV)/.lint-ready build/links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python tests/mypy_count.py
+	$(BIN)/python .ci/mypy_count.py
 
 bench: $(VENV)/.ready
 	$(BIN)/kvplan validate bench reading policycost

@@ -7,7 +7,7 @@ plain numbers, `true`/`false` and `null`: `no` stays text, `1:30` stays text, an
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -20,7 +20,7 @@ _DEEPEST = 100
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}
     _depth = 0
 
     def fetch_flow_collection_start(self, token):

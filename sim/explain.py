@@ -333,8 +333,8 @@ def _overloads(found: dict) -> Iterator[str]:
     use, writes = resources[first]["utilization"], resources["SSD write"]["utilization"]
     if use > 1:
         yield (
-            f"overloaded: {first} would have to work {use:.0%} of the time; the queue grows as long as sessions arrive, turns come back later than"
-            " assumed here, and LRU serves less"
+            f"overloaded: {first} would have to work {use:.0%} of the time; the queue grows as long as sessions arrive, turns come back"
+            " later than assumed here, and LRU serves less"
         )
     if writes > 1:
         yield (
@@ -348,9 +348,9 @@ def _slow_loads(config: Config, built: Plant, mean: dict) -> Iterator[str]:
     if built.tiers and stall > 0.25 * mean["prefill_new_s"]:
         yield (
             f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
-            f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with the read"
-            f" buffer a hit waits {format_seconds(stall)} (S_buf asks for {mean['s_buf_layers']:.0f} layers, store.read_buffer_layers is"
-            f" {config.store.read_buffer_layers})"
+            f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with"
+            f" the read buffer a hit waits {format_seconds(stall)} (S_buf asks for {mean['s_buf_layers']:.0f} layers,"
+            f" store.read_buffer_layers is {config.store.read_buffer_layers})"
         )
     if built.tiers and mean["with_ssd_s"] > mean["recompute_s"]:
         yield (
@@ -364,13 +364,13 @@ def _short_runs(config: Config, found: dict) -> Iterator[str]:
     first, steady = found["demand"]["first"], found["rate"]["steady_turns_per_s"]
     if ttl is not None and starts < 2 * ttl:
         yield (
-            f"the run is too short for its TTL: sessions arrive for {format_seconds(starts)}, store.ttl_s is {format_seconds(ttl)}; make it at"
-            " least twice as long"
+            f"the run is too short for its TTL: sessions arrive for {format_seconds(starts)}, store.ttl_s is {format_seconds(ttl)}; make it"
+            " at least twice as long"
         )
     if turns > 2 * starts > 0:
         yield (
-            f"sessions arrive for {format_seconds(starts)} and go on for {format_seconds(turns)}: the rate is a mean over all of that; were they"
-            f" to keep arriving, {steady:.3g} turns/s would come, and {first} be in use"
+            f"sessions arrive for {format_seconds(starts)} and go on for {format_seconds(turns)}: the rate is a mean over all of that; were"
+            f" they to keep arriving, {steady:.3g} turns/s would come, and {first} be in use"
             f" {steady * found['demand']['resources'][first]['seconds_per_turn']:.0%} of the time"
         )
 
@@ -379,7 +379,9 @@ def _pins(built: Plant, found: dict) -> Iterator[str]:
     pinned = found["hbm"]["jobs"] * found["turn"]["history_tokens"] * built.kv_bytes
     dram = next((size for name, size, _ in built.tiers if name == "dram"), 0)
     if dram and pinned > 0.5 * dram:
-        yield f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"
+        yield (
+            f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"
+        )
 
 
 def _truncations(built: Plant, workload: Workload) -> Iterator[str]:

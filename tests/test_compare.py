@@ -626,7 +626,7 @@ def test_variants_without_the_metric_are_named_and_the_others_ranked(axis, metri
 def test_a_metric_that_none_has_is_found_before_the_second_replication(tmp_path, monkeypatch):
     simulated = []
     monkeypatch.setattr(runs, "simulate", lambda *given: simulated.append(given) or simulate(*given))
-    with pytest.raises(ConfigError, match="did you mean 'hit_rate.resumed'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'hit_rate\.resumed'"):
         compared(tmp_path, "store.eviction=lru,fifo", metric="hit_rate.resummed", replications=5)
     assert len(simulated) == 2
 

@@ -1,6 +1,7 @@
 """`kvplan trace`: reuse distances against brute force, the description, and the commands."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,10 +58,7 @@ def test_active_sessions_against_a_scan(turns, span):
     sessions, sizes, times = zip(*turns, strict=True)
     most = held = 0
     for now in range(len(turns)):
-        alive = {}
-        for session, size, time in turns[: now + 1]:
-            if time + span >= times[now]:
-                alive[session] = size
+        alive = {session: size for session, size, time in turns[: now + 1] if time + span >= times[now]}
         most, held = max(most, len(alive)), max(held, sum(alive.values()))
     assert active(_accesses(sessions, sizes, times), span) == (most, held)
 
@@ -80,7 +78,7 @@ def test_the_description_adds_up(generated):
     curve = found["lru_curve"]
     assert curve[-1]["turn_hit_rate"] == pytest.approx(found["resumed_turns"] / found["turns"])
     assert curve[-1]["history_hit_rate"] == pytest.approx(1)
-    assert all(a["capacity_bytes"] <= b["capacity_bytes"] for a, b in zip(curve, curve[1:], strict=False))
+    assert all(a["capacity_bytes"] <= b["capacity_bytes"] for a, b in pairwise(curve))
     assert found["ttl"]["ccput_bytes"] == found["ttl"]["dsput"] * 4096 * 819_200
     assert found["ttl"]["held_bytes"] <= found["kv"]["all_bytes"]
     json.dumps(found, allow_nan=False)
@@ -88,8 +86,8 @@ def test_the_description_adds_up(generated):
 
 def test_the_clockless_curve_is_what_the_simulator_does_with_a_roomy_machine(small):
     """The same turns through the engine, LRU in DRAM alone, almost no load: hits within what answers take in time."""
-    settings = small("workload.sessions=150", "store.ssd=0GB", "store.dram=20GB", "store.eviction=lru", "store.prefetch=none", "store.host_buffer=0",
-                     "workload.arrival.rate_per_s=0.02", "deployment.window_tokens=4096")  # fmt: skip
+    settings = small("workload.sessions=150", "store.ssd=0GB", "store.dram=20GB", "store.eviction=lru", "store.prefetch=none",
+                     "store.host_buffer=0", "workload.arrival.rate_per_s=0.02", "deployment.window_tokens=4096")  # fmt: skip
     table = build_workload(settings)
     seen = accesses(table, 819_200, 4096)
     distances = stack_distances(seen)

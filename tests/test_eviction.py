@@ -435,9 +435,8 @@ def test_arc_is_the_textbooks_until_a_ghost_returns(trace, capacity):
 def test_arc_that_adapts_late_hits_as_often():
     trace = zipf_trace(20_000, 2000)
     for capacity in (50, 200, 800):
-        hits = []
-        for arc in (TextbookArc(capacity), LateArc(capacity)):
-            hits.append(sum(arc.access(session) is None for session in trace) / len(trace))
+        arcs = (TextbookArc(capacity), LateArc(capacity))
+        hits = [sum(arc.access(session) is None for session in trace) / len(trace) for arc in arcs]
         assert hits[0] == pytest.approx(hits[1], abs=0.002)
 
 

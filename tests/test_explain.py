@@ -29,8 +29,8 @@ def test_sizes_by_hand(workload):
     assert found["tiers"]["dram"]["sessions_at_full_window"] == pytest.approx(128e9 / (4096 * kv))
     assert found["windows"]["prefetch_jobs"] == pytest.approx(0.9 * 128e9 / (1000 * kv))
     assert found["windows"]["eviction_jobs"] == pytest.approx(0.9 * (128e9 + 10e12) / (1000 * kv))
-    assert found["rate"] == {"sessions_per_s": 0.1, "turns_per_s": pytest.approx(0.2), "steady_turns_per_s": pytest.approx(0.15), "span_s": 10.0,
-                             "turns_span_s": 10.0}  # fmt: skip
+    assert found["rate"] == {"sessions_per_s": 0.1, "turns_per_s": pytest.approx(0.2), "steady_turns_per_s": pytest.approx(0.15),
+                             "span_s": 10.0, "turns_span_s": 10.0}  # fmt: skip
     weights = found["model"]["weight_bytes"]
     assert found["hbm"]["kv_bytes"] == int(2 * 80 * 2**30 * 0.9 - weights - 4096 * kv * 15 // 40 - 10**9)
 

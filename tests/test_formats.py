@@ -177,8 +177,8 @@ def test_lengths_without_hashes_that_never_grow_are_new_tokens(tmp_path):
 
 def test_a_second_child_begins_a_session(tmp_path):
     def chat(chat, parent, at, length, turn, ids):
-        return {"chat_id": chat, "parent_chat_id": parent, "timestamp": at, "input_length": length, "output_length": 4, "type": "t", "turn": turn,
-                "hash_ids": ids}  # fmt: skip
+        return {"chat_id": chat, "parent_chat_id": parent, "timestamp": at, "input_length": length, "output_length": 4, "type": "t",
+                "turn": turn, "hash_ids": ids}  # fmt: skip
 
     text = lines(chat(1, -1, 0, 16, 1, [1]), chat(2, 1, 50, 32, 2, [1, 2]), chat(3, 1, 90, 48, 2, [1, 3, 4]), chat(4, 77, 99, 16, 5, [9]))
     table = traces.read(put(tmp_path, text))
@@ -267,8 +267,8 @@ def _chat_log(scale):
 
 
 def _bailian(chat, parent, at, turn):
-    return {"chat_id": chat, "parent_chat_id": parent, "timestamp": at, "input_length": 16 * turn, "output_length": 4, "type": "t", "turn": turn,
-            "hash_ids": list(range(turn))}  # fmt: skip
+    return {"chat_id": chat, "parent_chat_id": parent, "timestamp": at, "input_length": 16 * turn, "output_length": 4, "type": "t",
+            "turn": turn, "hash_ids": list(range(turn))}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ DOUBTFUL = {
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
 def test_units_that_cannot_be_are_refused(tmp_path, case):
-    with pytest.raises(TraceError, match="taken as .*are the times in"):
+    with pytest.raises(TraceError, match=r"taken as .*are the times in"):
         traces.read(put(tmp_path, IMPOSSIBLE[case]))
 
 

@@ -212,7 +212,7 @@ def test_replayed_times_keep_the_recorded_spacing_and_mean(starts, count):
 
 @pytest.mark.parametrize("starts", [[], [5.0], [3.0, 3.0], [np.nan, np.nan]])
 def test_starts_without_spacing_cannot_be_replayed(starts):
-    with pytest.raises(TraceError, match="t.jsonl: no arrivals to replay"):
+    with pytest.raises(TraceError, match=r"t\.jsonl: no arrivals to replay"):
         Replayed(trace="t.jsonl").sample_from(np.array(starts), 3)
 
 
@@ -349,7 +349,7 @@ def test_the_largest_allowed_session_is_kept():
 @pytest.mark.parametrize("limits", [{"max_turns": 3}, {"max_tokens": 79}])
 def test_limits_that_leave_nothing_are_refused(limits):
     four, ten = laws.Constant(value=4.0), laws.Constant(value=10.0)
-    with pytest.raises(TraceError, match="fewer than 1 % of synthetic sessions .* raise the limits"):
+    with pytest.raises(TraceError, match=r"fewer than 1 % of synthetic sessions .* raise the limits"):
         generated(5, four, ten, ten, **limits)
 
 

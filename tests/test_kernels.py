@@ -274,5 +274,5 @@ def test_what_the_kernels_do_not_run_is_refused(tmp_path, change, reason):
 
 
 def test_an_unknown_model_is_refused_with_those_that_are_known():
-    with pytest.raises(ShapeError, match="unknown model 'llama-9'.*llama-2-13b"):
+    with pytest.raises(ShapeError, match=r"unknown model 'llama-9'.*llama-2-13b"):
         shape.read("llama-9")

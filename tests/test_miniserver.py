@@ -64,7 +64,7 @@ TINY = {
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def STEADY() -> SteadyClock:
+def steady() -> SteadyClock:
     return SteadyClock(SPEED)
 
 
@@ -119,7 +119,7 @@ def settings(catalogue):
 def served(decoder, tmp_path):
     """A function that serves a configuration, checks what must hold of any run, and returns the result."""
 
-    def run(chosen, workload: Workload | None = None, clock=STEADY, **keywords):
+    def run(chosen, workload: Workload | None = None, clock=steady, **keywords):
         workload = workload or build_workload(chosen)
         threads = threading.active_count()
         found = serve(chosen, workload, decoder, tmp_path, clock, **keywords)
@@ -286,7 +286,7 @@ def test_an_interrupt_ends_threads_and_removes_files(settings, decoder, tmp_path
 
     chosen, threads = settings(*ON_SSD), threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        serve(chosen, build_workload(chosen), decoder, tmp_path, STEADY, progress=interrupt)
+        serve(chosen, build_workload(chosen), decoder, tmp_path, steady, progress=interrupt)
     assert not list(tmp_path.iterdir())
     assert threading.active_count() == threads
 
@@ -376,7 +376,7 @@ def test_a_failed_write_leaves_no_file(drive, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("clock", [WallClock, STEADY], ids=["wall", "steady"])
+@pytest.mark.parametrize("clock", [WallClock, steady], ids=["wall", "steady"])
 def test_clocks_wait_count_and_refuse_to_wait_forever(clock):
     posted, made = SimpleQueue(), clock()
     assert made.until(made.now + 0.02, posted, moving=False) is None

@@ -434,7 +434,7 @@ def test_unknown_and_broken_policies_are_named():
         registry.find("eviction", "collections:OrderedDict")
     with pytest.raises(registry.PolicyError, match="does not define"):
         registry.find("eviction", "kvplan.sim.policies.base:Eviction")
-    with pytest.raises(registry.PolicyError, match="NEEDS is frozenset\\({'ques'}\\)"):
+    with pytest.raises(registry.PolicyError, match=r"NEEDS is frozenset\({'ques'}\)"):
         registry.find("eviction", "test_store:NeedsNonsense")
     with pytest.raises(registry.PolicyError, match="does not define update"):
         registry.find("scheduling", "test_store:FollowsWithoutUpdate")
@@ -519,7 +519,7 @@ class LoadsForNothing(Load):
 
 
 @pytest.mark.parametrize(
-    "setting, message",
+    ("setting", "message"),
     [
         ("store.eviction=test_store:Leaves", r"victim\(\) raised SystemExit"),
         ("store.eviction=test_store:NeverNames", r"victim\(\) answered None, with \d+ to choose from"),
@@ -542,7 +542,7 @@ def test_a_user_policy_that_fails_is_named_with_its_call_and_key(setting, messag
 
 
 @pytest.mark.parametrize(
-    "kind, path", [("scheduling", "scheduler"), *((kind, f"store.{kind}") for kind in ("eviction", "prefetch", "write", "load"))]
+    ("kind", "path"), [("scheduling", "scheduler"), *((kind, f"store.{kind}") for kind in ("eviction", "prefetch", "write", "load"))]
 )
 def test_supervision_changes_no_result(kind, path):
     """Nor does a packaged policy fail it."""
@@ -608,7 +608,7 @@ class StoreMachine(RuleBasedStateMachine):
         elif cut:
             self.store.truncate(session, cut, now)
             self.known[session] = max(0, self.known[session] - cut)
-        home, size = self.store.lookup(session)
+        _, size = self.store.lookup(session)
         assert size in (0, self.known[session]) or self.partial, "a hit is exactly what was saved"
         assert size <= self.known[session]
         self.known[session] = self.in_use[session] = size
@@ -642,7 +642,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def finish_demotions(self):
-        for source, move in sorted(self.demoting.items()):
+        for _, move in sorted(self.demoting.items()):
             self.store.finish_demotion(move, self.later())
         self.demoting.clear()
 
@@ -656,7 +656,7 @@ class StoreMachine(RuleBasedStateMachine):
     def books_agree(self):
         if not hasattr(self, "store"):
             return
-        for index, tier in enumerate(self.store.tiers):
+        for tier in self.store.tiers:
             assert 0 <= tier.used <= tier.capacity
             assert sum(tier.held) == tier.used == tier.written - tier.moved - tier.dropped
             assert min(tier.held) >= 0

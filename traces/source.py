@@ -170,7 +170,7 @@ def opened(path: Path, report: Callable[[int], None] = lambda position: None) ->
 
     `report(position)` is called now and then with the bytes of the file on disk that were read."""
     try:
-        raw = open(path, "rb")
+        raw = open(path, "rb")  # noqa: SIM115 - closed below; what cannot be opened is told apart from what cannot be read
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror}") from None
     with raw:

@@ -66,7 +66,7 @@ def _reports_errors(command: Callable) -> Callable:
             raise  # whoever reads has seen enough: typer ends quietly
         except OSError as error:
             print(f"kvplan: cannot write the output: {error.strerror or error}", file=sys.stderr)
-            sys.stdout = open(os.devnull, "w")  # what is left in the buffer would fail again at exit
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left in the buffer would fail again at exit
             raise typer.Exit(1) from None
 
     return run
@@ -195,8 +195,8 @@ app.add_typer(trace_app, name="trace")
 
 
 @trace_app.command(
-    epilog="Examples:  kvplan trace describe mooncake.jsonl --model llama-3.1-8b   |   kvplan trace describe sharegpt.json --figure d.png   |  "
-    " kvplan trace describe --set workload.sessions=10000"
+    epilog="Examples:  kvplan trace describe mooncake.jsonl --model llama-3.1-8b   |   kvplan trace describe sharegpt.json --figure d.png"
+    "   |   kvplan trace describe --set workload.sessions=10000"
 )
 @_reports_errors
 def describe(

@@ -208,12 +208,11 @@ class Replica:
             self._schedule(now, self._stall_until)
             self.save_stall_s += self._stall_until - now
             return
-        if turn is not None:
-            if self.running < self._max_batch:
-                fitted = self.fitted(turn)
-                if fitted[3] <= self._hbm_budget - self.hbm_used:
-                    self._start_prefill(turn, fitted, now)
-                    return
+        if turn is not None and self.running < self._max_batch:
+            fitted = self.fitted(turn)
+            if fitted[3] <= self._hbm_budget - self.hbm_used:
+                self._start_prefill(turn, fitted, now)
+                return
         if self.running:
             self._start_run(now)
         else:

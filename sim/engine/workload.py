@@ -77,8 +77,8 @@ def _within(workload: Workload, window: int, config: Config) -> Workload:
         return workload
     if not config.workload.skip_bad:
         raise TraceError(
-            f"{config.workload.trace}, {workload.place(long[0])}: its answer of {workload.output_tokens[long[0]]:,} tokens does not fit into"
-            f" the window of {config.model}, {window:,} tokens: another model, or --skip-bad to leave such sessions out"
+            f"{config.workload.trace}, {workload.place(long[0])}: its answer of {workload.output_tokens[long[0]]:,} tokens does not fit"
+            f" into the window of {config.model}, {window:,} tokens: another model, or --skip-bad to leave such sessions out"
         )
     good = np.setdiff1d(np.arange(workload.sessions), workload.session[long])
     left_out = {**workload.origin.get("left_out", {}), "sessions_with_an_answer_longer_than_the_window": workload.sessions - len(good)}

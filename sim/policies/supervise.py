@@ -28,7 +28,7 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
         except (Exception, SystemExit) as error:
             raise PolicyError(f"{_place(kind, name, call, arguments)} raised {type(error).__name__}: {error}") from error
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments):  # noqa: N807 - a method of the class that is made below
         self.members: set[int] = set()
         """What a right answer can name: the sessions of the order, those wanted, or the turns that wait."""
         self.shown: int | None = None

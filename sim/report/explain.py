@@ -39,8 +39,8 @@ def _sizes(found: dict) -> list[str]:
     model, hbm, turn = found["model"], found["hbm"], found["turn"]
     return [
         f"{model['name']} on {model['gpus']} GPUs of {model['hardware']}" + (f", {model['replicas']} replicas" * (model["replicas"] > 1)),
-        f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM), window {model['window_tokens']:,}"
-        f" tokens: {format_bytes(model['kv_bytes_per_token'] * model['window_tokens'])}",
+        f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM), window"
+        f" {model['window_tokens']:,} tokens: {format_bytes(model['kv_bytes_per_token'] * model['window_tokens'])}",
         f"  HBM {format_bytes(hbm['installed_bytes'])}: weights {format_bytes(model['weight_bytes'])}, read buffer"
         f" {format_bytes(hbm['read_buffer_bytes'])}, write buffer {format_bytes(hbm['write_buffer_bytes'])}, left for KV"
         f" {format_bytes(hbm['kv_bytes'])} = {hbm['kv_tokens']:,} tokens: {hbm['jobs']:.1f} mean jobs at once,"

@@ -54,14 +54,15 @@ def words(found: dict, model: str) -> list[str]:
         return [*lines, "No turn resumes a session: no store of sessions can hit."]
     hour = next((row for row in found["reuse"]["kept_for"] if row["seconds"] == 3600), found["reuse"]["kept_for"][-1])
     lines += [
-        f"Half of the reuse comes within {format_seconds(found['gap_s']['p50'])}, 90 % within {format_seconds(found['gap_s']['p90'])};"
-        f" {format_bytes(hour['held_bytes'])} hold what comes back within {_span(hour['seconds'])} ({hour['reuse_share']:.0%} of the reuse).",
+        f"Half of the reuse comes within {format_seconds(found['gap_s']['p50'])}, 90 % within"
+        f" {format_seconds(found['gap_s']['p90'])}; {format_bytes(hour['held_bytes'])} hold what comes back within {_span(hour['seconds'])}"
+        f" ({hour['reuse_share']:.0%} of the reuse).",
         f"An LRU store hits half of the resumed turns with {format_bytes(distance['p50'])}, 90 % with {format_bytes(distance['p90'])},"
-        f" all with {format_bytes(distance['max'])}; first turns never hit, so the ceiling is {found['resumed_turns'] / found['turns']:.0%} of"
-        " all turns.",
-        f"With a TTL of {_span(ttl['ttl_s'])}: DSpUT {ttl['dsput']:,} sessions; CCpUT {format_bytes(ttl['ccput_bytes'])} at a full window of"
-        f" {kv['window_tokens']:,} tokens each, {format_bytes(ttl['held_bytes'])} at their real sizes; {ttl['reuse_share']:.0%} of the reuse"
-        " comes in time.",
+        f" all with {format_bytes(distance['max'])}; first turns never hit, so the ceiling is"
+        f" {found['resumed_turns'] / found['turns']:.0%} of all turns.",
+        f"With a TTL of {_span(ttl['ttl_s'])}: DSpUT {ttl['dsput']:,} sessions; CCpUT {format_bytes(ttl['ccput_bytes'])} at a full window"
+        f" of {kv['window_tokens']:,} tokens each, {format_bytes(ttl['held_bytes'])} at their real sizes; {ttl['reuse_share']:.0%} of the"
+        " reuse comes in time.",
     ]
     return lines
 
@@ -73,8 +74,8 @@ def doubts(found: dict, model: str) -> list[str]:
         lines.append("closed loop: answers take no time here, so reuse comes later on a real server")
     if found["kv"]["turns_past_window_share"] > 0:
         lines.append(
-            f"{found['kv']['turns_past_window_share']:.1%} of the turns pass the window of {model} ({found['kv']['window_tokens']:,} tokens);"
-            " they are truncated, and bytes are for what is left"
+            f"{found['kv']['turns_past_window_share']:.1%} of the turns pass the window of {model} ({found['kv']['window_tokens']:,}"
+            " tokens); they are truncated, and bytes are for what is left"
         )
     if found["edited_share"] > 0:
         lines.append(
@@ -146,15 +147,14 @@ def _histogram(found: dict) -> list[Text]:
 def _kept(found: dict) -> list[Text]:
     if found["gap_s"] is None:
         return []
-    rows = [Text("KV kept after its last use for", style="bold")]
-    for row in found["reuse"]["kept_for"]:
-        rows.append(
-            Text(
-                f"  {_span(row['seconds']):<12}{row['reuse_share']:>7.1%} of the reuse, {row['sessions']:>9,} sessions,"
-                f" {format_bytes(row['held_bytes']):>8} at most"
-            )
+    rows = [
+        Text(
+            f"  {_span(row['seconds']):<12}{row['reuse_share']:>7.1%} of the reuse, {row['sessions']:>9,} sessions,"
+            f" {format_bytes(row['held_bytes']):>8} at most"
         )
-    return [*rows, Text("")]
+        for row in found["reuse"]["kept_for"]
+    ]
+    return [Text("KV kept after its last use for", style="bold"), *rows, Text("")]
 
 
 def _draw_turns(axes, turns: np.ndarray) -> None:

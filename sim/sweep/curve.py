@@ -130,18 +130,16 @@ def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: f
     faster = _FASTEST_FIRST[: _FASTEST_FIRST.index(tier)]
     above = sum(size for name, size, _ in plant(first[0]).tiers if name in faster)
     reuse = [_reuse(config, plant(config), build_workload(config), tpot_s) for config in first]
-    exact, found = [parse_bytes(size) for size in sizes], []
-    for size in np.union1d(np.rint(np.geomspace(min(exact), max(exact), _POINTS)), exact):
-        found.append(
-            {
-                "bytes": float(size),
-                "hit_rate.resumed": float(np.mean([_share(hits & (distance <= size + elsewhere)) for distance, hits in reuse])),
-                f"hit_rate.{tier}": float(
-                    np.mean([_share(hits & (distance > above) & (distance <= above + size)) for distance, hits in reuse])
-                ),
-            }
-        )
-    return found
+    seen = [(distance, hits & (distance > above)) for distance, hits in reuse]
+    exact = [parse_bytes(size) for size in sizes]
+    return [
+        {
+            "bytes": float(size),
+            "hit_rate.resumed": float(np.mean([_share(hits & (distance <= size + elsewhere)) for distance, hits in reuse])),
+            f"hit_rate.{tier}": float(np.mean([_share(hits & (distance <= above + size)) for distance, hits in seen])),
+        }
+        for size in np.union1d(np.rint(np.geomspace(min(exact), max(exact), _POINTS)), exact)
+    ]
 
 
 def _share(which: np.ndarray) -> float:

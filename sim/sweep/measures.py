@@ -73,7 +73,7 @@ def metric(key: str) -> Metric:
     head, _, tail = key.partition(".")
     if head in _LATENCIES:
         return Metric(f"{_LATENCIES[head]} ({tail})", "ms", 1e3, -1)
-    if key.endswith("_bytes") or key.endswith(".bytes"):
+    if key.endswith(("_bytes", ".bytes")):
         return Metric(key, "GB", 1e-9)
     return Metric(key)
 

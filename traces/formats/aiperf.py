@@ -15,7 +15,7 @@ from kvplan.traces.workload import Workload
 NAME = "aiperf"
 OFFERS = frozenset({"text", "lengths", "times", "think times"})
 TIME_UNIT = "ms"
-EXAMPLE = """{"session_id": "s1", "turns": [{"text": "Hi there", "output_length": 12}, {"input_length": 40, "delay": 2500, "output_length": 90}]}
+EXAMPLE = """{"session_id": "s1", "turns": [{"text": "Hi", "output_length": 12}, {"input_length": 40, "delay": 2500, "output_length": 90}]}
 """
 
 

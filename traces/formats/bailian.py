@@ -18,8 +18,9 @@ from kvplan.traces.workload import Workload
 NAME = "bailian"
 OFFERS = frozenset({"lengths", "times", "block hashes", "tenants"})
 TIME_UNIT = "s"
-EXAMPLE = """{"chat_id": 1, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 20, "output_length": 9, "type": "text", "turn": 1, "hash_ids": [7, 8]}
-{"chat_id": 2, "parent_chat_id": 1, "timestamp": 60.0, "input_length": 40, "output_length": 9, "type": "text", "turn": 2, "hash_ids": [7, 9, 10]}
+EXAMPLE = """\
+{"chat_id": 1, "parent_chat_id": -1, "timestamp": 0, "input_length": 20, "output_length": 9, "type": "text", "turn": 1, "hash_ids": [7, 8]}
+{"chat_id": 2, "parent_chat_id": 1, "timestamp": 60, "input_length": 30, "output_length": 9, "type": "text", "turn": 2, "hash_ids": [7, 9]}
 """
 BLOCK_TOKENS = 16
 _NONE = "-1"

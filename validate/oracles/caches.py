@@ -159,8 +159,10 @@ def rates() -> list[Finding]:
         ("LRU, 6 sessions, 3 fit, SessionStore", LRU, FEW, FEW_FIT, king(FEW, FEW_FIT), "King", 0.0, through_store),
         ("FIFO, 6 sessions, 3 fit, replay", FIFO, FEW, FEW_FIT, gelenbe(FEW, FEW_FIT), "Gelenbe", 0.0, _replayed),
     ]
-    for fit in (30, 100, 400):
-        cases.append((f"LRU, Zipf 0.8 of 1,000, {fit} fit, replay", LRU, many, fit, che(many, fit, _used), "Che", CHE_ERROR, _replayed))
+    cases += [
+        (f"LRU, Zipf 0.8 of 1,000, {fit} fit, replay", LRU, many, fit, che(many, fit, _used), "Che", CHE_ERROR, _replayed)
+        for fit in (30, 100, 400)
+    ]
     cases += [
         ("LRU, Zipf 0.8 of 1,000, 100 fit, SessionStore", LRU, many, 100, che(many, 100, _used), "Che", CHE_ERROR, through_store),
         ("FIFO, Zipf 0.8 of 1,000, 100 fit, replay", FIFO, many, 100, che(many, 100, _came), "Che; Fricker et al.", CHE_ERROR, _replayed),
