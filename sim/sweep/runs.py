@@ -1,8 +1,8 @@
 """The runs of a sweep: replications with common random numbers, in processes, each kept when it is done.
 
-Replication r has the same seed in every variant; replication 0 is the configuration as it stands. In the others generated workloads are drawn
-anew, and the sessions of a trace are drawn with replacement (bootstrap). A finished run is one file under its digest (`kvplan.sim.sweep.digest`), so that
-a sweep that was cut off goes on where it was.
+Replication r has the same seed in every variant; replication 0 is the configuration as it stands. In the others generated workloads are
+drawn anew, and the sessions of a trace are drawn with replacement (bootstrap). A finished run is one file under its digest
+(`kvplan.sim.sweep.digest`), so that a sweep that was cut off goes on where it was.
 
 Processes come from joblib: its workers need no `if __name__ == "__main__"` in a user's script, and can be Dask's or Ray's on a cluster.
 """

@@ -1,9 +1,9 @@
 """Means over replications, and which variants can be told apart.
 
 Replication r of every variant has the same seed, so variants are compared in pairs: Student's t on the differences (n − 1 degrees of
-freedom) and, over all pairs, Holm's step-down correction at 5 %. Latencies, costs and throughputs have heavy tails and no fixed scale: they
-are compared by the logarithm of their ratio. Intervals are 95 % and not corrected. Left out: sequential stopping, and anything that does not
-hold for about normal differences (of the logarithms).
+freedom) and, over all pairs, Holm's step-down correction at 5 %. Latencies, costs and throughputs have heavy tails and no fixed scale:
+they are compared by the logarithm of their ratio. Intervals are 95 % and not corrected. Left out: sequential stopping, and anything that
+does not hold for about normal differences (of the logarithms).
 
 Sources: Student 1908; Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979; common random numbers:
 Law, "Simulation Modeling and Analysis", section 11.2.
@@ -67,8 +67,8 @@ class Ratio:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
-    """Of ours to theirs, replication by replication: a paired t-test on the logarithms. None where a value is not above 0. Raises ValueError
-    when there are not as many of both."""
+    """Of ours to theirs, replication by replication: a paired t-test on the logarithms. None where a value is not above 0. Raises
+    ValueError when there are not as many of both."""
     together = list(zip(ours, theirs, strict=True))
     if not all(one > 0 and other > 0 for one, other in together):
         return None
@@ -114,7 +114,7 @@ class Pair:
 
 
 def pairs(values: dict[str, Sequence[float]], relative: bool = False) -> list[Pair]:
-    """All pairs of variants, in the order given, with Holm over all of them; `relative` ones are judged by their ratio where there is one."""
+    """All pairs of variants, in the order given, with Holm over all of them; `relative`: judged by their ratio where there is one."""
     labels = list(values)
     names = [(one, other) for place, one in enumerate(labels) for other in labels[place + 1 :]]
     differences = [paired(values[one], values[other]) for one, other in names]
