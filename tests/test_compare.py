@@ -22,9 +22,10 @@ from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.policies.registry import PolicyError, policies
+from kvplan.sim.report.compare import sentences
 from kvplan.sim.report.rundir import OutputError
 from kvplan.sim.sweep import curve as curves
-from kvplan.sim.sweep import runs, stats, words
+from kvplan.sim.sweep import measures, runs, stats, words
 from kvplan.sim.sweep.axes import Axis, points
 from kvplan.sim.sweep.compare import Question, compare, prepare
 from kvplan.sim.sweep.digest import _content, _files, digest
@@ -91,15 +92,18 @@ def test_the_product_takes_the_last_axis_fastest():
     ("axes", "expected"),
     [
         (["store.eviction=lru,fifo"], ["lru", "fifo"]),
-        (["store.dram=64GB,256GB", "store.eviction=lru,fifo"], ["64GB · lru", "64GB · fifo", "256GB · lru", "256GB · fifo"]),
+        (
+            ["store.dram=64GB,256GB", "store.eviction=lru,fifo"],
+            ["dram 64GB · lru", "dram 64GB · fifo", "dram 256GB · lru", "dram 256GB · fifo"],
+        ),
         (["store.dram=64GB", "store.eviction=lru,fifo"], ["lru", "fifo"]),
-        (["store.dram=64GB"], ["64GB"]),
+        (["store.dram=64GB"], ["dram 64GB"]),
         (["store.dram=1GB,2GB", "store.ssd=1TB"], ["dram 1GB", "dram 2GB"]),
         (["deployment.max_batch=8,16"], ["max_batch 8", "max_batch 16"]),
         (["store.ttl_s=null,60"], ["ttl_s null", "ttl_s 60"]),
         (["store.eviction+store.prefetch=lru+none,fifo+none"], ["lru", "fifo"]),
         (["store.eviction+store.prefetch=lru+none,lru+lookahead"], ["lru+none", "lru+lookahead"]),
-        (["store.dram+store.ssd=0GB+0GB,8GB+1TB"], ["0GB+0GB", "8GB+1TB"]),
+        (["store.dram+store.ssd=0GB+0GB,8GB+1TB"], ["dram 0GB+ssd 0GB", "dram 8GB+ssd 1TB"]),
         (["store.eviction=lookahead", "store.prefetch=none,lookahead"], ["prefetch none", "prefetch lookahead"]),
     ],
 )
@@ -218,21 +222,51 @@ def test_pairs_are_looked_up_both_ways():
 
 
 def said(values: dict, key: str = "hit_rate.resumed") -> list[str]:
-    replications = len(next(iter(values.values())))
-    return words.verdict(key, {label: float(np.mean(items)) for label, items in values.items()}, stats.pairs(values), replications)
+    pairs = stats.pairs(values, measures.metric(key).relative)
+    return words.verdict(key, {label: float(np.mean(items)) for label, items in values.items()}, pairs)
 
 
 def test_a_winner_and_two_that_cannot_be_told_apart():
     noise = np.array([0.001, -0.002, 0.0015, -0.001, 0.0005])
     values = {"lru": 0.6 + noise, "lookahead": 0.87 + 8 * noise, "s3fifo": 0.599 - noise}
     assert said({label: items.tolist() for label, items in values.items()}) == [
-        "lookahead beats lru by 27.0 ± 1.3 points of hit rate (resumed).",
-        "lru and s3fifo cannot be told apart here (0.1 ± 0.4 points).",
+        "lookahead: 27.0 ± 1.3 points more hit rate (resumed) than lru.",
+        "lru and s3fifo cannot be told apart here in hit rate (resumed) (0.1 ± 0.4 points).",
     ]
 
 
 def test_less_is_better_for_latencies():
-    assert said({"slow": [2.0, 2.1, 2.2], "fast": [1.0, 1.11, 1.2]}, "ttft_s.mean") == ["fast beats slow by 997 ± 14 ms of TTFT (mean)."]
+    assert said({"slow": [2.0, 2.1, 2.2], "fast": [1.0, 1.11, 1.2]}, "ttft_s.mean") == ["fast: TTFT (mean) 48% ± 6 less than slow."]
+
+
+def test_a_factor_is_said_as_one_and_not_as_percent():
+    values = {"slow": [4.0, 4.4, 4.2], "fast": [1.0, 1.11, 1.2]}
+    assert said(values, "prefill_tokens_per_s") == ["slow: prefill throughput 3.81x (3.2 to 4.6) that of fast."]
+
+
+def test_a_gain_in_hits_that_is_a_loss_in_service_or_money_is_called_that(tmp_path):
+    """More SSD hits more; here it also makes jobs wait for it and costs more, which no buyer wants."""
+    crowded = ("workload.sessions=60", "store.load=always", "workload.arrival.rate_per_s=2")
+    found = compared(tmp_path, "store.ssd=0GB,2TB", overrides=(*SMALL, *crowded), metric="hit_rate.resumed")
+    assert len(found["words"]) == 1
+    assert found["words"][0].startswith("ssd 2TB: ")
+    assert (
+        " points more hit rate (resumed) than ssd 0GB, but its " in found["words"][0]
+        and "cost per million output tokens is" in found["words"][0]
+    )
+
+
+def test_the_verdict_goes_by_ttft_and_money_unless_there_is_an_objective(tmp_path):
+    found = compared(tmp_path / "a", "store.eviction=lru,fifo")
+    assert found["metric"] == "ttft_s.p95" and any("cost per million output tokens" in line for line in found["words"])
+    assert compared(tmp_path / "b", "slo.ttft_p95_s=1.0,2.0")["metric"] == "goodput_per_s"
+
+
+def test_warnings_of_the_runs_are_shown_once_with_their_variants(tmp_path):
+    found = compared(tmp_path, "deployment.window_tokens=512,4096")
+    (warning,) = [item for item in found["warnings"] if "longer than the window" in item["text"] and "512" in item["text"]]
+    assert "window_tokens 512" in warning["variants"]
+    assert any(warning["text"] in line for line in sentences(found))
 
 
 def test_identical_is_said_and_one_stands_for_both():
@@ -240,7 +274,9 @@ def test_identical_is_said_and_one_stands_for_both():
 
 
 def test_one_replication_has_no_intervals():
-    assert said({"a": [0.5], "b": [0.7]}) == ["b beats a by 20 points in the one replication: no intervals, it may be chance."]
+    assert said({"a": [0.5], "b": [0.7]}) == [
+        "b: 20 points more hit rate (resumed) than a in the one replication: no intervals, it may be chance."
+    ]
 
 
 def test_twenty_variants_need_few_words():
@@ -607,8 +643,8 @@ def test_any_number_of_the_summary_can_rank(tmp_path):
 @pytest.mark.parametrize(
     ("axis", "metric", "without"),
     [
-        ("store.dram=0GB,8GB,9GB", "tiers.dram.written_bytes", "0GB"),
-        ("store.ssd=0GB,20GB,30GB", "ssd_wear.lifetime_years", "0GB"),
+        ("store.dram=0GB,8GB,9GB", "tiers.dram.written_bytes", "dram 0GB"),
+        ("store.ssd=0GB,20GB,30GB", "ssd_wear.lifetime_years", "ssd 0GB"),
     ],
 )
 def test_variants_without_the_metric_are_named_and_the_others_ranked(axis, metric, without, tmp_path):

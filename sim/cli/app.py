@@ -32,6 +32,7 @@ class Tier(StrEnum):
 
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
+_METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."
 _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
 
 
@@ -117,7 +118,7 @@ def compare(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     resample: Annotated[bool, typer.Option(help="Draw the sessions of a trace anew, with replacement, for each replication.")] = True,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
-    metric: Annotated[str, typer.Option(help="What to rank by: any number of summary.json.")] = "hit_rate.resumed",
+    metric: Annotated[str | None, typer.Option(help=_METRIC_HELP)] = None,
     baseline: Annotated[str | None, typer.Option(help="Show differences to this label or path=value; else to the first.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the comparison there; finished runs are kept, and not done again.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,

@@ -27,7 +27,7 @@ def run(
     out: Path | None,
     json: bool,
     baseline: str | None,
-    metric: str,
+    metric: str | None,
     resample: bool,
 ) -> None:
     """Compares variants of a configuration; prints and writes the result. Exit code 1 when a variant failed."""

@@ -2,7 +2,7 @@
 
 import base64
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from rich.text import Text
 from kvplan.sim.report import compare_figures, rundir
 from kvplan.sim.report.console import print_table
 from kvplan.sim.sweep import measures, words
-from kvplan.sim.sweep.stats import Estimate
+from kvplan.sim.sweep.stats import Estimate, Ratio
 
 SUMMARY, ROWS, PICTURE, PAGE = "compare.json", "compare.csv", "compare.png", "compare.html"
-BOUND = "bound.resumed"
+HITS, BOUND = "hit_rate.resumed", "bound.resumed"
 
 
 def print_comparison(found: dict) -> None:
@@ -29,7 +29,16 @@ def sentences(found: dict) -> list[str]:
     lines = list(found["words"])
     if count > 1:
         lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every variant.")
-    return lines + found["notes"]
+    return lines + found["notes"] + warnings(found)
+
+
+def warnings(found: dict) -> list[str]:
+    """What the runs warn of, and which variants."""
+    every = len(found["variants"])
+    return [
+        f"! {item['text']} ({'all variants' if len(item['variants']) == every > 1 else ', '.join(item['variants'])})"
+        for item in found["warnings"]
+    ]
 
 
 def title(found: dict) -> str:
@@ -49,6 +58,9 @@ class _Column:
 
 
 _COLUMNS = (
+    _Column("hit rate, %", HITS),
+    _Column("to the bound", BOUND),
+    _Column("HBM", "hit_rate.hbm"),
     _Column("DRAM", "hit_rate.dram"),
     _Column("SSD", "hit_rate.ssd"),
     _Column("TTFT", "ttft_s.mean", interval=True),
@@ -64,22 +76,26 @@ def rows(found: dict) -> tuple[list[str], list[list[str]]]:
     """Heads and cells of the table."""
     main = found["metric"]
     shown = measures.metric(main)
-    columns = [_Column(f"{shown.name}{f', {shown.unit}' if shown.unit else ''}", main, interval=True)]
-    columns += [column for column in _COLUMNS if column.key != main]
-    bounded = main == "hit_rate.resumed" and any(BOUND in variant["mean"] for variant in found["variants"])
+    columns = [_Column(f"{shown.name}{f', {shown.unit}' if shown.unit == '%' else ''}", main, interval=True)]
+    columns += [column for column in _COLUMNS if column.key != main and _is_of_use(column, found["variants"])]
     against = len(found["variants"]) > 1
     cells = []
     for variant in found["variants"]:
         first, *rest = (_cell(variant, column) for column in columns)
-        extra = [_difference(variant, main, variant["label"] == found["baseline"])] * against
-        extra += [_to_the_bound(variant)] * bounded
-        cells.append([variant["label"], first, *extra, *rest])
-    heads = ["", columns[0].head, *["difference"] * against, *["to the bound"] * bounded, *(column.head for column in columns[1:])]
-    return heads, cells
+        change = [_difference(variant, main, variant["label"] == found["baseline"])] * against
+        cells.append([variant["label"], first, *change, *rest])
+    return ["", columns[0].head, *["change"] * against, *(column.head for column in columns[1:])], cells
+
+
+def _is_of_use(column: _Column, variants: Sequence[dict]) -> bool:
+    """Whether some variant has it: a tier that is nowhere has no column."""
+    return any(variant["mean"].get(column.key) for variant in variants)
 
 
 def _cell(variant: dict, column: _Column) -> str:
     mean, half = variant["mean"].get(column.key), variant["half_width"].get(column.key)
+    if column.key == BOUND and mean is not None:
+        return f"{100 * (mean - variant['mean'][HITS]):.1f}"
     if mean is None:
         return "–"
     shown = measures.metric(column.key).at(mean)
@@ -98,13 +114,10 @@ def _difference(variant: dict, key: str, is_baseline: bool) -> str:
         return ""
     if difference["mean"] == 0 and not difference["half_width"]:
         return "identical"
-    return words.number(Estimate(**difference), measures.metric(key), signed=True)
-
-
-def _to_the_bound(variant: dict) -> str:
-    if BOUND not in variant["mean"]:
-        return "–"
-    return f"{100 * (variant['mean'][BOUND] - variant['mean']['hit_rate.resumed']):.1f}"
+    ratio = variant["ratio"].get(key)
+    if ratio is None or not measures.metric(key).relative:
+        return words.number(Estimate(**difference), measures.metric(key), signed=True)
+    return words.change(Ratio(**ratio))
 
 
 def _table(found: dict) -> Table:

@@ -90,8 +90,7 @@ def _texts(axes: Sequence[Axis]) -> list[list[str]]:
     for axis, mine in zip(axes, short, strict=True):
         others = [theirs for theirs in short if theirs is not mine]
         taken = {value for theirs in others for point in theirs for value in point}
-        sizes = any(_is_size(value) for theirs in others for point in theirs for value in point)
-        unclear = any(not _is_word(value) or value in taken or (sizes and _is_size(value)) for point in mine for value in point)
+        unclear = any(not _is_word(value) or value in taken or _is_size(value) for point in mine for value in point)
         names = [f"{path.rpartition('.')[2]} " if unclear else "" for path in axis.paths]
         texts.append(["+".join(f"{name}{value}" for name, value in zip(names, point, strict=False)) for point in mine])
     return texts

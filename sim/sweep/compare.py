@@ -2,23 +2,26 @@
 
 import difflib
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.provenance import version
-from kvplan.sim.sweep import stats, words
+from kvplan.sim.sweep import measures, stats, words
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.runs import Outcome, Records, Run, perform, replicated
 from kvplan.sim.sweep.variants import Variant, read_workloads, variants
 from kvplan.traces import Workload
 
-MAIN = "hit_rate.resumed"
+SERVICE, MONEY = "ttft_s.p95", "cost_usd.per_million_output_tokens"
+"""What a verdict goes by when nobody names a metric or an objective."""
 _NAMED = 3
+_FIGURES = re.compile(r"[0-9][0-9.,]*")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Question:
     replications: int = 5
     resample: bool = True
     """Whether the sessions of a trace are drawn anew for each replication."""
-    metric: str = MAIN
+    metric: str | None = None
+    """What to rank by; when not given goodput where the configuration has objectives, else TTFT."""
     baseline: str | None = None
     """A label, or `path=value` that only one variant has; the first variant when not given."""
 
@@ -46,6 +50,8 @@ class Sweep:
     runs: tuple[Run, ...]
     replications: int
     notes: tuple[str, ...]
+    metric: str
+    """What variants are ranked by."""
 
 
 def prepare(question: Question, read: Callable[[Config], Workload] = build_workload) -> Sweep:
@@ -66,7 +72,12 @@ def prepare(question: Question, read: Callable[[Config], Workload] = build_workl
         for replication in range(count):
             config = replicated(variant.config, replication, sessions[variant.label])
             runs.append(Run(variant.label, replication, config, digest(config)))
-    return Sweep(question, tuple(found), tuple(runs), count, tuple(notes))
+    return Sweep(question, tuple(found), tuple(runs), count, tuple(notes), question.metric or _objective(found[0].config))
+
+
+def _objective(config: Config) -> str:
+    """What to rank by when nobody says: what the configuration aims at."""
+    return "goodput_per_s" if config.slo.model_dump(exclude_none=True) else SERVICE
 
 
 def compare(sweep: Sweep, records: Records, jobs: int = 1, progress: Callable[[int, int], None] = lambda done, total: None) -> dict:
@@ -79,15 +90,16 @@ def compare(sweep: Sweep, records: Records, jobs: int = 1, progress: Callable[[i
         for variant in sweep.variants
         if variant.label not in failed
     }
-    lacking = [label for label, columns in values.items() if sweep.question.metric not in columns]
+    lacking = [label for label, columns in values.items() if sweep.metric not in columns]
     judged = _judged(sweep, values, [label for label in values if label not in lacking])
     return {
-        "metric": sweep.question.metric,
+        "metric": sweep.metric,
         "replications": sweep.replications,
         "axes": [{"paths": list(axis.paths), "values": [list(point) for point in axis.points]} for axis in sweep.question.axes],
         **judged,
+        "warnings": _warnings(sweep, outcomes, values),
         "failures": failures,
-        "notes": [*sweep.notes, *_lacking(lacking, sweep.question.metric), *_moved(sweep, judged["baseline"])],
+        "notes": [*sweep.notes, *_lacking(lacking, sweep.metric), *_moved(sweep, judged["baseline"])],
         "provenance": _provenance(sweep),
     }
 
@@ -123,7 +135,7 @@ class _Seeker:
     """Looks for the metric in every outcome; raises ConfigError when each variant has had a run and none of them has it."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._metric = sweep.question.metric
+        self._metric = sweep.metric
         self._variants: dict[str, set[str]] = {}
         """Digest of a run -> the variants that it is a run of."""
         for run in sweep.runs:
@@ -137,7 +149,23 @@ class _Seeker:
         if self._measures and not self._unseen and self._metric not in self._measures:
             near = difflib.get_close_matches(self._metric, sorted(self._measures), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"--metric {self._metric}: no run has such a measure: {hint}for example {MAIN}, ttft_s.p95, cost_usd.total")
+            raise ConfigError(
+                f"--metric {self._metric}: no run has such a measure: {hint}for example hit_rate.resumed, {SERVICE}, cost_usd.total"
+            )
+
+
+def _warnings(sweep: Sweep, outcomes: dict[str, Outcome], labels: Iterable[str]) -> list[dict]:
+    """What the runs of the labels warn of: text and the variants that it holds for. A warning that another replication gives with other
+    figures is the same."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for label in labels:
+        for run in (run for run in sweep.runs if run.variant == label):
+            for text in outcomes[run.digest].warnings:
+                found.setdefault(_FIGURES.sub("#", text), {}).setdefault(label, []).append(text)
+    return [
+        {"text": next(iter(by_label.values()))[0], "variants": list(by_label), "runs": sum(map(len, by_label.values()))}
+        for by_label in found.values()
+    ]
 
 
 def _lacking(labels: Sequence[str], metric: str) -> list[str]:
@@ -171,13 +199,12 @@ def _columns(records: Sequence[dict[str, float]]) -> dict[str, list[float]]:
 
 def _judged(sweep: Sweep, values: dict[str, dict[str, list[float]]], ranked: Sequence[str]) -> dict:
     """Baseline, variants, pairs and words; the pairs and words of those that have the metric."""
-    metric, replications = sweep.question.metric, sweep.replications
+    metric = sweep.metric
     if not values:
         return {"baseline": None, "variants": [], "pairs": [], "words": []}
     baseline = _baseline(sweep.variants, sweep.question.baseline)
     baseline = baseline if baseline in ranked else next(iter(ranked or values))
-    pairs = stats.pairs({label: values[label][metric] for label in ranked})
-    means = {label: float(np.mean(values[label][metric])) for label in ranked}
+    pairs = _pairs(metric, {label: values[label] for label in ranked})
     points = {variant.label: variant.point for variant in sweep.variants}
     return {
         "baseline": baseline,
@@ -193,15 +220,54 @@ def _judged(sweep: Sweep, values: dict[str, dict[str, list[float]]], ranked: Seq
                 "difference": {
                     key: _plain(stats.paired(numbers, values[baseline][key])) for key, numbers in columns.items() if key in values[baseline]
                 },
+                "ratio": {
+                    key: asdict(found)
+                    for key, numbers in columns.items()
+                    if key in values[baseline] and (found := stats.ratio(numbers, values[baseline][key]))
+                },
             }
             for label, columns in values.items()
         ],
         "pairs": [
-            {"first": pair.first, "second": pair.second, **_plain(pair.difference), "p_holm": pair.p_holm, "apart": pair.apart}
+            {
+                "first": pair.first,
+                "second": pair.second,
+                **_plain(pair.difference),
+                "ratio": pair.ratio and asdict(pair.ratio),
+                "p_holm": pair.p_holm,
+                "apart": pair.apart,
+            }
             for pair in pairs
         ],
-        "words": words.verdict(metric, means, pairs, replications),
+        "words": _words(sweep, {label: values[label] for label in ranked}),
     }
+
+
+def _pairs(key: str, values: dict[str, dict[str, list[float]]]) -> list[stats.Pair]:
+    return stats.pairs({label: columns[key] for label, columns in values.items()}, measures.metric(key).relative)
+
+
+def _words(sweep: Sweep, values: dict[str, dict[str, list[float]]]) -> list[str]:
+    """The verdict by the metric; and by money, when nobody asked for a metric of his own."""
+    lines = []
+    for key in dict.fromkeys([sweep.metric, *[MONEY] * (sweep.question.metric is None)]):
+        known = {label: columns for label, columns in values.items() if key in columns}
+        means = {label: float(np.mean(columns[key])) for label, columns in known.items()}
+        lines += words.verdict(key, means, _pairs(key, known), _losses(key, known))
+    return lines
+
+
+def _losses(key: str, values: dict[str, dict[str, list[float]]]) -> words.Losses:
+    """What a variant that is better by a measure costs in service and in money."""
+
+    def losses(better: str, worse: str) -> list[str]:
+        lost = []
+        for other in (SERVICE, MONEY):
+            if other != key and other in values[better] and other in values[worse]:
+                lost.append(words.lost(measures.metric(other).name, stats.ratio(values[better][other], values[worse][other])))
+        return [text for text in lost if text]
+
+    return losses
 
 
 def _plain(difference: stats.Estimate) -> dict[str, float | None]:
@@ -215,6 +281,7 @@ def _provenance(sweep: Sweep) -> dict:
         "python": platform.python_version(),
         "seed": config.seed,
         "resampled": any(run.config.workload.rescale.resample is not None for run in sweep.runs),
-        "statistics": "paired t over replications with common random numbers, intervals 95 %, Holm over all pairs at 5 %",
+        "statistics": "paired t over replications with common random numbers (on logarithms of ratios for latencies, throughputs and costs),"
+        " intervals 95 %, Holm over all pairs at 5 %",
         "config": config.resolved(),
     }

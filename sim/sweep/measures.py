@@ -61,6 +61,11 @@ class Metric:
     difference: str | None = None
     """Unit of a difference, where it is another one."""
 
+    @property
+    def relative(self) -> bool:
+        """Whether variants differ by a factor (latencies, throughputs, costs) and not by points."""
+        return self.better != 0 and self.unit != "%"
+
     def at(self, value: float) -> "Metric":
         """The same, in the unit that suits a measured value: milliseconds become seconds from 10 s on."""
         return replace(self, unit="s", scale=1.0) if self.unit == "ms" and abs(value) >= 10 else self

@@ -52,6 +52,8 @@ class Outcome:
     digest: str
     values: dict[str, float] | None
     failure: str | None = None
+    warnings: tuple[str, ...] = ()
+    """Of the run's summary."""
 
 
 def replicated(config: Config, replication: int, resample: int | None) -> Config:
@@ -93,7 +95,8 @@ def in_order(runs: Sequence[Run]) -> list[Run]:
 def do(run: Run) -> Outcome:
     """Simulates. A policy, or anything else, that fails is an outcome and not an error, so that the other runs go on."""
     try:
-        return Outcome(run.digest, checked(measure(simulate(run.config, _workload(WorkloadKey.of(run.config))))))
+        result = simulate(run.config, _workload(WorkloadKey.of(run.config)))
+        return Outcome(run.digest, checked(measure(result)), warnings=tuple(result.summary["warnings"]))
     except (PolicyError, MeasureError) as error:
         return Outcome(run.digest, None, str(error))
     except (Exception, SystemExit) as error:
@@ -151,7 +154,7 @@ class Records:
             values = checked(record["values"])
             if record["values_sha256"] != _sha256(values):
                 raise ValueError("its values are not those that were written")
-            return Outcome(run.digest, values)
+            return Outcome(run.digest, values, warnings=tuple(map(str, record["warnings"])))
         except FileNotFoundError:
             return None
         except KeyError as error:
@@ -168,6 +171,7 @@ class Records:
             "variant": run.variant,
             "replication": run.replication,
             "seed": run.config.seed,
+            "warnings": list(outcome.warnings),
             "values": outcome.values,
             "values_sha256": _sha256(outcome.values),
         }
