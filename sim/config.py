@@ -54,8 +54,8 @@ class _Section(BaseModel):
 class Deployment(_Section):
     """How the model is served."""
 
-    gpus: Annotated[int, Field(ge=1, le=1024)] = 2
-    """GPUs of one replica, tensor parallel."""
+    gpus: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """GPUs of one replica, tensor parallel; null takes all of the node's."""
     max_batch: Annotated[int, Field(ge=1, le=100_000)] = 24
     """Most jobs that run at once on one replica."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -199,6 +199,9 @@ def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Con
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of settings, this is not")
+    overrides = list(overrides)
+    if path.parent == _PRESETS and any(_path_of(override) == "hardware" for override in overrides):
+        data.get("deployment", {}).pop("gpus", None)  # the preset's count is for the preset's node
     for override in overrides:
         _override(data, override)
     _complete(data)
@@ -233,9 +236,8 @@ FREE_FORM = (
 
 
 def _override(data: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    path = path.strip()
-    if not equals:
+    path, text = _path_of(override), override.partition("=")[2]
+    if "=" not in override:
         raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
     if path not in paths() and not path.startswith(tuple(f"{name}." for name in FREE_FORM)):
         raise ConfigError(f"--set {override}: unknown path {path!r}: {_hint(path, paths())}`kvplan list settings` shows all")
@@ -249,6 +251,10 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"--set {override}: {section} is not a section in the configuration")
     data[leaf] = value
+
+
+def _path_of(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def _complete(data: dict[str, Any]) -> None:

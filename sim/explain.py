@@ -75,7 +75,7 @@ def _model(config: Config, built: Plant) -> dict:
     return {
         "name": built.model.name,
         "hardware": built.node.name,
-        "gpus": config.deployment.gpus,
+        "gpus": built.gpus,
         "replicas": config.deployment.replicas,
         "window_tokens": built.window,
         "kv_bytes_per_token": built.kv_bytes,
@@ -108,7 +108,7 @@ def _mean_turn(built: Plant, workload: Workload, ratio: float) -> dict:
 def _hbm(config: Config, built: Plant, turn: dict) -> dict:
     tokens = built.hbm_budget // built.hbm_kv_bytes
     return {
-        "installed_bytes": int(config.deployment.gpus * built.gpu.hbm.value),
+        "installed_bytes": int(built.gpus * built.gpu.hbm.value),
         "kv_bytes": built.hbm_budget,
         "kv_tokens": tokens,
         "read_buffer_bytes": built.read_buffer,

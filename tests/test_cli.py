@@ -253,6 +253,20 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_node_brings_all_of_its_gpus_and_an_explicit_count_stays(tmp_path):
+    from kvplan.sim.engine.plant import plant
+
+    other = ["hardware=h100-80g-x8", "prices=rent-2026"]
+    assert plant(config.load()).gpus == 2, "the preset's own"
+    assert plant(config.load(None, other)).gpus == 8
+    assert plant(config.load(None, [*other, "deployment.gpus=4"])).gpus == 4
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("deployment: {gpus: 4}\n")
+    assert plant(config.load(mine, other)).gpus == 4, "a user's file means what it says"
+    mine.write_text("hardware: h100-80g-x8\nprices: rent-2026\n")
+    assert plant(config.load(mine)).gpus == 8
+
+
 def test_a_part_of_a_setting_changes_the_default():
     assert config.load(None, ["workload.turns.mean=3"]).workload.turns.mean == 3
     other = config.load(None, ["workload.turns.value=2", "workload.turns.distribution=constant"]).workload.turns

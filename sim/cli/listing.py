@@ -117,7 +117,7 @@ def _presets(_folder: str | None):
     for name in configuration.presets():
         loaded = configuration.load(name)
         store = loaded.store
-        rows.append((name, loaded.model, loaded.hardware, str(loaded.deployment.gpus), store.dram, store.ssd))
+        rows.append((name, loaded.model, loaded.hardware, str(loaded.deployment.gpus or "all"), store.dram, store.ssd))
     return ("preset", "model", "hardware", "GPUs", "DRAM", "SSD"), rows
 
 

@@ -32,6 +32,8 @@ class Plant:
     ssd: Ssd
     prices: Prices
     steps: StepTime
+    gpus: int
+    """Of one replica."""
     kv_bytes: int
     """Per token, as DRAM and SSD store it."""
     hbm_kv_bytes: int
@@ -66,10 +68,11 @@ def plant(config: Config) -> Plant:
         ssd = catalogue.load("ssd", node.ssd, config.catalogue)
         prices = catalogue.load("prices", config.prices, config.catalogue)
         _check_prices(config, gpu, prices)
-        steps = step_time(model, gpu, node, config.deployment.gpus, config.catalogue)
+        gpus = config.deployment.gpus or int(node.max_gpus.value)
+        steps = step_time(model, gpu, node, gpus, config.catalogue)
     except CatalogueError as error:
         raise ConfigError(str(error)) from None
-    gpus, store = config.deployment.gpus, config.store
+    store = config.store
     if gpus > node.max_gpus.value:
         raise ConfigError(f"deployment.gpus is {gpus}, but {node.name} has {node.max_gpus.value:.0f}")
     if node.max_dram is not None and parse_bytes(store.dram) > node.max_dram.value:
@@ -110,6 +113,7 @@ def plant(config: Config) -> Plant:
         ssd=ssd,
         prices=prices,
         steps=steps,
+        gpus=gpus,
         kv_bytes=kv_bytes,
         hbm_kv_bytes=hbm_kv_bytes,
         window=window,

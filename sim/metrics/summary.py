@@ -37,7 +37,7 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
     context_tokens = int((col["prompt_tokens"] + col["history_tokens"]).sum())
     busy_s = sum(sums[part] for part in ("prefill_s", "decode_s", "load_stall_s", "save_stall_s"))
     prefill_s = sums["prefill_s"] + sums["load_stall_s"]
-    gpus, count = config.deployment.gpus, config.deployment.replicas
+    gpus, count = built.gpus, config.deployment.replicas
     capacity = {name: size * count for name, size, _ in built.tiers}
     summary = {
         "turns": int(measured.sum()),

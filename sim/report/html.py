@@ -16,7 +16,7 @@ td:first-child, th:first-child { text-align: left; } tr { border-bottom: 1px sol
 img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
 .warning { background: #fff6e0; padding: .4rem .8rem; border-left: 4px solid #e0a020; margin: .5rem 0; }
 </style></head><body>
-<h1>{{ config.model }} on {{ config.deployment.gpus }} GPUs of {{ config.hardware }}</h1>
+<h1>{{ config.model }} on {{ gpus }} GPUs of {{ config.hardware }}</h1>
 <p>{{ title }}</p>
 <table><tr><th></th><th>this run</th>{% if baseline %}<th>recompute</th><th>saved</th>{% endif %}</tr>
 {% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
@@ -43,6 +43,7 @@ def page(result: Result, summary: dict, pictures: list[Path]) -> str:
         .from_string(_PAGE)
         .render(
             config=result.config,
+            gpus=summary["gpu"]["gpus"],
             title=table.title(summary),
             baseline=baseline,
             rows=table.rows(summary, baseline),
