@@ -109,6 +109,7 @@ def settings(catalogue):
             "store.ssd=200KB",
             "store.write_buffer=1MB",
             "store.read_buffer_layers=0",
+            "store.load=always",
         )
         return config.load(None, (*base, *overrides))
 
@@ -295,6 +296,7 @@ def test_ctrl_c_leaves_nothing_behind(catalogue, tmp_path):
     overrides = ["model=tiny", f"catalogue={catalogue}", "hardware=cascade-lake-2c", "prices=cascade-lake-2c", "deployment.gpus=1"]
     overrides += ["workload.max_tokens=250", "workload.sessions=7", "store.dram=1MB", "store.ssd=2MB", "workload.kind=synthetic"]
     overrides += ["workload.arrival={process: poisson, rate_per_s: 0.5}", "store.write_buffer=1MB", "store.read_buffer_layers=0"]
+    overrides += ["store.load=always"]
     command = [sys.executable, "-m", "kvplan.validate", "serve", "--ssd", str(tmp_path)]
     command += [word for override in overrides for word in ("--set", override)]
     hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - a background job would not

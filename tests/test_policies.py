@@ -21,7 +21,7 @@ from kvplan.sim.policies.base import LoadView
 from kvplan.traces.workload import untimed
 
 ROOT = Path(__file__).resolve().parents[1]
-ON_SSD = ("store.dram=3.4GB", "store.host_buffer=0.5", "store.ssd=100GB", "store.eviction=lru")
+ON_SSD = ("store.dram=3.4GB", "store.host_buffer=0.5", "store.ssd=100GB", "store.eviction=lru", "store.load=always")
 """With these the KV of `scene`'s first session has gone to SSD when its second turn comes."""
 
 

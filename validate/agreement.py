@@ -57,6 +57,7 @@ def case(family: str, seed: int) -> tuple[Config, Workload]:
             f"store.read_buffer_layers={rng.choice([0, 3, 15, 40])}",
             f"store.write_buffer={rng.choice(['0GB', '50MB', '1GB'])}",
             f"store.piece={rng.choice(['1MiB', '8MiB', '64MiB'])}",
+            "store.load=always",
         ],
     )
     return loaded, _workload(rng, window)

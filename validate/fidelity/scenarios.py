@@ -88,6 +88,7 @@ class Bench:
             "workload.think_time={distribution: lognormal, median_s: 1.5, sigma: 0.8}",
             "store.read_buffer_layers=0",
             "store.write_buffer=64MB",
+            "store.load=always",
         )
         all_at_once = (f"catalogue={catalogue or case}", "workload.think_time={distribution: constant, value_s: 0}")
         saturated = self._config(SCENARIOS[1], TRAINING_SEED, 1e3, *all_at_once)

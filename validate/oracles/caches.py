@@ -205,5 +205,5 @@ def _kept(ttl_s: float, replication: int) -> float:
     turns = 2_000
     table = untimed(np.zeros(turns, int), np.ones(turns, int), np.ones(turns, int))
     table = table.with_times(np.zeros(1), stream(replication, "time to live").exponential(THINK_S, turns))
-    columns = simulate(config.load(None, [f"store.ttl_s={ttl_s}"]), table).columns
+    columns = simulate(config.load(None, [f"store.ttl_s={ttl_s}", "store.load=always"]), table).columns
     return float((columns["cached_tokens"][1:] > 0).mean())
