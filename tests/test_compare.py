@@ -732,7 +732,6 @@ def test_default_sizes_are_powers_of_two_around_what_active_sessions_hold():
     ("arguments", "message"),
     [
         (["--sizes", "10"], "write it like '128GB'"),
-        (["--sizes", "0GB"], "no size to draw"),
         (["--sizes", "8GB,8GB"], "given twice"),
         (["--policies", "lrru"], "did you mean 'lru'"),
         (["--tier", "tape"], "tape"),
@@ -741,3 +740,50 @@ def test_default_sizes_are_powers_of_two_around_what_active_sessions_hold():
 def test_bad_curves(arguments, message):
     result = kvplan("curve", *OPTIONS, "--jobs", "1", *arguments)
     assert result.exit_code == 2 and message in result.stderr
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------------------
+
+_BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("suffix", _BEGINNINGS)
+def test_a_picture_is_what_its_name_says_and_the_same_every_time(suffix, tmp_path):
+    figure = tmp_path / f"a{suffix}"
+    options = ["--vary", "store.eviction=lru,fifo", "--replications", "1", "--jobs", "1", "--figure", str(figure)]
+    assert kvplan("compare", *OPTIONS, *options).exit_code == 0
+    assert figure.read_bytes().startswith(_BEGINNINGS[suffix])
+    code = (
+        "import sys; from pathlib import Path; from kvplan.sim.report.picture import picture\n"
+        "with picture(Path(sys.argv[1]), 1, 1, (2, 2)) as (_, axes): axes.scatter([1, 2], [3, 4])"
+    )
+    drawn = [tmp_path / f"{name}{suffix}" for name in ("once", "again")]
+    for path in drawn:
+        subprocess.run([sys.executable, "-c", code, str(path)], cwd=tmp_path, check=True)
+    assert drawn[0].read_bytes() == drawn[1].read_bytes()
+
+
+@pytest.mark.parametrize("command", [["compare"], ["curve"], ["trace", "describe"]])
+def test_a_picture_of_another_kind_is_refused_before_the_run(command, tmp_path):
+    result = kvplan(*command, *OPTIONS, "--figure", str(tmp_path / "x.jpeg"))
+    assert result.exit_code == 2 and ".png, .svg, .pdf" in result.stderr and not list(tmp_path.iterdir())
+
+
+def test_drawing_leaves_the_users_backend_alone(tmp_path):
+    import matplotlib
+
+    from kvplan.sim.report.picture import picture
+
+    before = dict(matplotlib.rcParams)
+    with picture(tmp_path / "x.png", 1, 1, (2, 2)):
+        pass
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_curve_begins_at_no_tier_at_all(tmp_path):
+    figure = tmp_path / "c.svg"
+    options = ["--tier", "dram", "--sizes", "0GB,8GB", "--policies", "lru", "--replications", "2", "--jobs", "1", "--figure", str(figure)]
+    result = kvplan("curve", *OPTIONS, "--set", "store.ssd=0GB", "--json", *options)
+    points = json.loads(result.stdout)["lines"][0]["points"]
+    assert points[0]["bytes"] == points[0]["hit_rate.resumed"]["mean"] == 0 < points[1]["hit_rate.resumed"]["mean"]
+    assert figure.exists()

@@ -165,7 +165,7 @@ def test_converting_obeys_the_settings_or_refuses(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["convert", "t.csv", "t.csv"], ["convert", ".", "new.csv"], ["describe", "t.csv", "--figure", "t.csv"]]
+    "arguments", [["convert", "t.csv", "t.csv"], ["convert", ".", "new.csv"], ["describe", "p.png", "--figure", "p.png"]]
 )
 def test_a_trace_is_not_written_over(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,6 @@ app = typer.Typer(
     name="kvplan",
     help="Plans DRAM and SSD for multi-turn LLM serving with a tiered KV cache, by simulation.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -32,6 +31,7 @@ class Tier(StrEnum):
 
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
+_FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
 _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."
 _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
 
@@ -121,13 +121,14 @@ def compare(
     metric: Annotated[str | None, typer.Option(help=_METRIC_HELP)] = None,
     baseline: Annotated[str | None, typer.Option(help="Show differences to this label or path=value; else to the first.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the comparison there; finished runs are kept, and not done again.")] = None,
+    figure: Annotated[Path | None, typer.Option(help=_FIGURE_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
     """Run variants of a configuration side by side, and say which of them can be told apart."""
     from kvplan.sim.cli.compare import run
 
     overrides = _trace_settings(trace, format, skip_bad) + (set or [])
-    run(config, overrides, vary or [], replications, jobs, out, json, baseline, metric, resample)
+    run(config, overrides, vary or [], replications, jobs, out, figure, json, baseline, metric, resample)
 
 
 @app.command(
@@ -148,7 +149,7 @@ def curve(
     resample: Annotated[bool, typer.Option(help="Draw the sessions of a trace anew, with replacement, for each replication.")] = True,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the curve there; finished runs are kept, and not done again.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw a picture there (PNG).")] = None,
+    figure: Annotated[Path | None, typer.Option(help=_FIGURE_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
     """Hit rate and TTFT against the size of DRAM or SSD, for several eviction policies."""
@@ -207,7 +208,7 @@ def describe(
     model: Annotated[str, typer.Option(help="Whose KV bytes and window to count in: a catalogue name or a config.json.")] = "llama-2-13b",
     ttl_s: Annotated[float, typer.Option(min=1e-3, help="How long KV shall be kept, in seconds.")] = 3600.0,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Also draw a picture there (PNG).")] = None,
+    figure: Annotated[Path | None, typer.Option(help=_FIGURE_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
     """Say what a workload means to somebody who sizes a KV cache: lengths, gaps, how much is reused, and what holds it."""

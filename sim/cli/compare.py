@@ -11,7 +11,7 @@ from joblib import cpu_count
 
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.report import compare as report
-from kvplan.sim.report import rundir
+from kvplan.sim.report import compare_figures, picture, rundir
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question, Sweep, compare, prepare
 from kvplan.sim.sweep.runs import Records
@@ -25,6 +25,7 @@ def run(
     replications: int,
     jobs: int | None,
     out: Path | None,
+    figure: Path | None,
     json: bool,
     baseline: str | None,
     metric: str | None,
@@ -35,15 +36,20 @@ def run(
     question = Question(config, tuple(overrides), axes, replications, resample, metric, baseline)
     if out is not None:
         check_folder(out, report.SUMMARY)
+    if figure is not None:
+        picture.check(figure)
     found = measured(prepare(question, turns_of), jobs, out)
     if out is not None and found["variants"]:
         report.write(found, out)
+    if figure is not None and found["variants"]:
+        rundir.write_file(figure, lambda path: compare_figures.draw(found, path))
     if json:
         sys.stdout.write(rundir.dumps(found))
     elif found["variants"]:
         report.print_comparison(found)
-    if out is not None and found["variants"]:
-        print(f"wrote {out}", file=sys.stderr)
+    for path in (out, figure):
+        if path is not None and found["variants"]:
+            print(f"wrote {path}", file=sys.stderr)
     report_failures(found)
 
 

@@ -9,7 +9,7 @@ from kvplan.sim.cli.compare import check_folder, measured, report_failures
 from kvplan.sim.cli.progress import turns_of
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.report import curve as report
-from kvplan.sim.report import rundir
+from kvplan.sim.report import picture, rundir
 from kvplan.sim.sweep.compare import Question, prepare
 from kvplan.sim.sweep.curve import axes, capacity, curve, default_sizes
 
@@ -33,7 +33,7 @@ def run(
     if out is not None:
         check_folder(out, report.SUMMARY)
     if figure is not None:
-        rundir.check_file(figure)
+        picture.check(figure)
     workload = turns_of(loaded)
     needed = capacity(loaded, built, workload)
     wanted = [size.strip() for size in sizes.split(",")] if sizes else default_sizes(tier, built, needed)

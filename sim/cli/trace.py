@@ -7,7 +7,7 @@ from kvplan.hwmodels import catalogue, kvsize
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.engine.plant import plant
-from kvplan.sim.report import rundir, trace
+from kvplan.sim.report import picture, rundir, trace
 from kvplan.traces import Workload, origin
 from kvplan.traces.describe import describe as described
 from kvplan.traces.formats import canonical
@@ -18,6 +18,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     loaded = configuration.load(None, overrides)
     model = catalogue.load("model", loaded.model, loaded.catalogue)
     if figure is not None:
+        picture.check(figure)
         _check_output(figure, loaded)
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings

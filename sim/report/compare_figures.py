@@ -5,28 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
+from kvplan.sim.report.picture import picture
 from kvplan.sim.sweep import measures
 
 _TIERS = (("hit_rate.hbm", "HBM", "#b5489a"), ("hit_rate.dram", "DRAM", "#2a6fbb"), ("hit_rate.ssd", "SSD", "#e08a1e"))
 _INK, _SOFT, _BOUND = "#333333", "#9db7d5", "#b03030"
-STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
 
 
 def draw(found: dict, path: Path) -> None:
-    """Writes a PNG. Raises OSError."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    """Writes the picture. Raises OSError."""
     variants = found["variants"]
     panels = _panels(variants, found["metric"])
     height = 1.9 + 0.34 * max(len(variants), 2)
-    with plt.rc_context(STYLE):
-        widths = [1.7, *[1.0] * (len(panels) - 1)]
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(2.1 + 2.3 * sum(widths), height), sharey=True, width_ratios=widths, layout="constrained"
-        )
+    widths = [1.7, *[1.0] * (len(panels) - 1)]
+    with picture(path, 1, len(panels), (2.1 + 2.3 * sum(widths), height), sharey=True, width_ratios=widths) as (figure, axes):
         for axis, panel in zip(np.atleast_1d(axes), panels, strict=True):
             panel(axis, variants)
             axis.grid(axis="y", visible=False)
@@ -36,8 +28,6 @@ def draw(found: dict, path: Path) -> None:
         first.set_ylim(len(variants) - 0.4, -0.6)
         handles, labels = first.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
-        figure.savefig(path, dpi=130, format="png")
-        plt.close(figure)
 
 
 def _panels(variants: Sequence[dict], metric: str) -> list[Callable]:

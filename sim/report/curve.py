@@ -9,8 +9,8 @@ from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.report import rundir
-from kvplan.sim.report.compare_figures import STYLE
 from kvplan.sim.report.console import print_table
+from kvplan.sim.report.picture import picture
 from kvplan.sim.sweep.curve import KEYS
 
 SUMMARY, ROWS, PICTURE = "curve.json", "curve.csv", "curve.png"
@@ -80,20 +80,14 @@ def _write_rows(found: dict, path: Path) -> None:
 
 
 def draw(found: dict, path: Path) -> None:
-    """Writes a PNG: hit rate of all tiers, of the varied tier, and TTFT. Raises OSError."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    """Writes the picture: hit rate of all tiers, of the varied tier, and TTFT. Raises OSError."""
     tier, (scale, unit) = found["tier"], _seconds(found)
     panels = (
         ("hit_rate.resumed", 100, "Hit rate of all tiers", "% of resumed turns"),
         (f"hit_rate.{tier}", 100, f"Hits served from {tier.upper()}", "% of resumed turns"),
         ("ttft_s.mean", scale, "Mean TTFT", unit),
     )
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 4.4), layout="constrained")
+    with picture(path, 1, len(panels), (12.5, 4.4)) as (figure, axes):
         for axis, (key, scale, title, unit) in zip(axes, panels, strict=True):
             _lines(axis, found, key, scale)
             _sizes(axis, found)
@@ -105,8 +99,6 @@ def draw(found: dict, path: Path) -> None:
                 axis.set_ylim(bottom=0)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
-        figure.savefig(path, dpi=130, format="png")
-        plt.close(figure)
 
 
 def _seconds(found: dict) -> tuple[float, str]:
@@ -132,18 +124,18 @@ def _lines(axis, found: dict, key: str, scale: float) -> None:
 
 
 def _sizes(axis, found: dict) -> None:
-    """Bytes below on a logarithmic axis, with the sizes that were run as ticks, and RCC / CCpUT above."""
+    """Bytes below, with the sizes that were run as ticks, and RCC / CCpUT above; logarithmic, but for no tier at all."""
     from matplotlib.ticker import NullLocator
 
-    sizes, share, elsewhere = found["sizes"], found["rcc_to_ccput_per_byte"], found["other_tiers_bytes"]
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticks([size["bytes"] for size in sizes], [size["text"] for size in sizes], rotation=45, ha="right")
+    exact = [size["bytes"] for size in found["sizes"]]
+    least = min((size for size in exact if size), default=1)
+    above = axis.twiny()
+    for each in (axis, above):
+        each.set_xscale("symlog", linthresh=least, linscale=0.5)
+        each.set_xlim(min(exact) / 1.2, max(exact) * 1.2)
+        each.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(exact, [size["text"] for size in found["sizes"]], rotation=45, ha="right")
     axis.set_xlabel(f"{found['tier'].upper()} per replica")
-    above = axis.secondary_xaxis("top", functions=(lambda x: share * (x + elsewhere), lambda y: y / share - elsewhere))
-    logarithmic = (lambda y: np.log(np.maximum(y / share - elsewhere, 1.0)), lambda z: share * (np.exp(z) + elsewhere))
-    above.set_xscale("function", functions=logarithmic)
-    ticks = [size["rcc_to_ccput"] for size in sizes]
-    above.xaxis.set_minor_locator(NullLocator())
-    above.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], fontsize=8)
+    above.set_xticks(exact, [f"{size['rcc_to_ccput']:.2g}" for size in found["sizes"]], fontsize=8)
     above.set_xlabel("RCC / CCpUT", fontsize=8)
+    above.grid(visible=False)

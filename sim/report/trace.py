@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report.picture import picture
 from kvplan.traces import Workload, origin
 from kvplan.traces.reuse import accesses
 
@@ -86,14 +87,7 @@ def doubts(found: dict, model: str) -> list[str]:
 
 def draw(workload: Workload, found: dict, path: Path) -> None:
     """Writes the picture: sessions, lengths, gaps, and the LRU curve. Raises OSError."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
+    with picture(path, 2, 2, (10, 6.4)) as (_, axes):
         _draw_turns(axes[0, 0], np.diff(workload.first_turn))
         context = workload.history_tokens + workload.prompt_tokens
         lengths = {"prompt": workload.prompt_tokens, "answer": workload.output_tokens, "prompt with history": context}
@@ -101,8 +95,6 @@ def draw(workload: Workload, found: dict, path: Path) -> None:
         gaps = accesses(workload, 1, found["kv"]["window_tokens"]).gap_s
         _draw_shares(axes[1, 0], {"": np.maximum(gaps[~np.isnan(gaps)], 0.1)}, "seconds since the turn before", "Gaps between turns")
         _draw_curve(axes[1, 1], found)
-        figure.savefig(path, dpi=130, format="png")
-        plt.close(figure)
 
 
 def _title(found: dict) -> str:

@@ -261,11 +261,9 @@ def _losses(key: str, values: dict[str, dict[str, list[float]]]) -> words.Losses
     """What a variant that is better by a measure costs in service and in money."""
 
     def losses(better: str, worse: str) -> list[str]:
-        lost = []
-        for other in (SERVICE, MONEY):
-            if other != key and other in values[better] and other in values[worse]:
-                lost.append(words.lost(measures.metric(other).name, stats.ratio(values[better][other], values[worse][other])))
-        return [text for text in lost if text]
+        others = [other for other in (SERVICE, MONEY) if other != key and other in values[better] and other in values[worse]]
+        said = [words.lost(measures.metric(other).name, stats.ratio(values[better][other], values[worse][other])) for other in others]
+        return [text for text in said if text]
 
     return losses
 
@@ -281,7 +279,7 @@ def _provenance(sweep: Sweep) -> dict:
         "python": platform.python_version(),
         "seed": config.seed,
         "resampled": any(run.config.workload.rescale.resample is not None for run in sweep.runs),
-        "statistics": "paired t over replications with common random numbers (on logarithms of ratios for latencies, throughputs and costs),"
+        "statistics": "paired t over replications with common random numbers, on logarithms of ratios for latencies, throughputs and costs;"
         " intervals 95 %, Holm over all pairs at 5 %",
         "config": config.resolved(),
     }

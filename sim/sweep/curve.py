@@ -80,8 +80,7 @@ def axes(config: Config, tier: str, names: Sequence[str], sizes: Sequence[str]) 
 
 def _check_size(size: str) -> None:
     try:
-        if parse_bytes(size) == 0:
-            raise ValueError(f"{size!r} is no size to draw")
+        parse_bytes(size)
     except ValueError as error:
         raise ConfigError(f"--sizes: {error}") from None
 
@@ -138,8 +137,14 @@ def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: f
             "hit_rate.resumed": float(np.mean([_share(hits & (distance <= size + elsewhere)) for distance, hits in reuse])),
             f"hit_rate.{tier}": float(np.mean([_share(hits & (distance <= above + size)) for distance, hits in seen])),
         }
-        for size in np.union1d(np.rint(np.geomspace(min(exact), max(exact), _POINTS)), exact)
+        for size in np.union1d(_between(exact), exact)
     ]
+
+
+def _between(exact: Sequence[int]) -> np.ndarray:
+    """Sizes from the least that is not 0 to the greatest."""
+    positive = [size for size in exact if size]
+    return np.rint(np.geomspace(min(positive), max(positive), _POINTS)) if positive else np.array([])
 
 
 def _share(which: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kvplan.sim.report import rundir
+from kvplan.sim.report.picture import picture
 from kvplan.validate.fidelity.compare import CALIBRATIONS, HIT_RATES, Pair, Row
 from kvplan.validate.show import show as show_table
 
@@ -145,20 +146,11 @@ _DRAWN = ("TTFT, mean", "TTFT, p95", "prefill, mean", "TPOT, mean", "busy time",
 
 def _draw(path: Path, pairs: Sequence[Pair]) -> None:
     """Served against simulated: seconds and bytes on logarithmic axes, hit rates on linear ones."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     rows = [row for pair in pairs for row in pair.rows(CALIBRATIONS[0])]
-    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
-    with plt.rc_context(style):
-        figure, (seconds, hits) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    with picture(path, 1, 2, (10, 4.6)) as (_, (seconds, hits)):
         _scatter(seconds, [[row for row in rows if row.quantity == name] for name in _DRAWN], "seconds", 0.1)
         seconds.set(xscale="log", yscale="log")
         _scatter(hits, [[row for row in rows if row.quantity == name] for name in HIT_RATES], "% of resumed turns", 0.0)
-        figure.savefig(path, dpi=130)
-        plt.close(figure)
 
 
 def _scatter(axes, groups: list[list[Row]], unit: str, band: float) -> None:

@@ -1,0 +1,40 @@
+"""Pictures: one style for all, and a format by the suffix of the file. Drawn without pyplot, so that a notebook's own settings stay.
+
+The same data give the same bytes: neither dates nor random names of parts go into a file.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kvplan.sim.report import rundir
+
+FORMATS = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""Suffix -> metadata that would change from day to day, left out."""
+_STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "svg.hashsalt": "kvplan",
+}
+
+
+def check(path: Path) -> None:
+    """Before long work: that a picture can be written there. Raises OutputError."""
+    if path.suffix.lower() not in FORMATS:
+        raise rundir.OutputError(f"cannot draw {path}: the name of a picture ends in {', '.join(FORMATS)}")
+    rundir.check_file(path)
+
+
+@contextmanager
+def picture(path: Path, rows: int, columns: int, size: tuple[float, float], **how) -> Iterator[tuple]:
+    """A new figure of `size` inches and its axes, as `Figure.subplots` gives them; saved when the block ends well. Raises OSError."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure, figure.subplots(rows, columns, **how)
+        figure.savefig(path, dpi=130, metadata=FORMATS[path.suffix.lower()])
