@@ -9,7 +9,7 @@ ROOMS = ("sim", "hwmodels", "traces", "validate")
 NOT_SHIPPED = ("kernels*", "datapath*", "measure*", "fit*", "engine*", "fidelity*", "cases*")
 """Rooms of validate/ that need PyTorch and a clone: the bench, and what was measured with it."""
 
-packages = ["kvplan"]
+packages = ["kvplan", "kvplan.foreign"]
 for room in ROOMS:
     left_out = NOT_SHIPPED if room == "validate" else ()
     packages += [f"kvplan.{room}", *(f"kvplan.{room}.{name}" for name in find_packages(room, exclude=left_out))]

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kvplan.foreign import files
 from kvplan.hwmodels import hfconfig, strictyaml
 from kvplan.hwmodels.calibration import Calibration
 from kvplan.hwmodels.schema import Gpu, Link, Node, Prices, Ssd
@@ -47,12 +48,12 @@ def load(kind: str, name: str, folder: str | None = None):
     """The entry of that name, also from the user's `folder`, or of the file at that path. Raises CatalogueError."""
     if name.endswith((".yaml", ".yml", ".json")) or "/" in name:
         return _read(kind, Path(name))
-    files = _files(kind, folder)
-    if name not in files:
-        raise CatalogueError(f"unknown {kind} {name!r}: {nearest(name, files)}known are {', '.join(sorted(files))}")
-    entry = _packaged(kind, name) if files[name].parent == KINDS[kind][1] else _read(kind, files[name])
+    known = _files(kind, folder)
+    if name not in known:
+        raise CatalogueError(f"unknown {kind} {name!r}: {nearest(name, known)}known are {', '.join(sorted(known))}")
+    entry = _packaged(kind, name) if known[name].parent == KINDS[kind][1] else _read(kind, known[name])
     if entry.name != name:
-        raise CatalogueError(f"{files[name]}: name is {entry.name!r}, but the file is {name!r}")
+        raise CatalogueError(f"{known[name]}: name is {entry.name!r}, but the file is {name!r}")
     return entry
 
 
@@ -68,7 +69,8 @@ def _files(kind: str, folder: str | None) -> dict[str, Path]:
     if folder is None:
         return packaged
     _check_folder(folder)
-    own = _yaml_files(Path(folder) / KINDS[kind][1].name)
+    subfolder = Path(folder) / KINDS[kind][1].name
+    own = {path.stem: path for path in _listed(subfolder) if path.suffix == ".yaml"} if isdir(subfolder) else {}
     for name in own.keys() & packaged.keys():
         raise CatalogueError(f"{own[name]}: kvplan's own catalogue has a {kind} {name!r}: give yours another name")
     return packaged | own
@@ -79,10 +81,18 @@ def _check_folder(folder: str) -> None:
     if not isdir(folder):
         raise CatalogueError(f"there is no catalogue folder {folder}")
     known = [path.name for _, path in KINDS.values()]
-    for path in Path(folder).glob("[!.]*/"):
-        if path.name not in known:
+    for path in _listed(folder):
+        if isdir(path) and not path.name.startswith(".") and path.name not in known:
             hint = nearest(path.name, known)
             raise CatalogueError(f"{path} is no part of a catalogue: {hint}its subfolders are {', '.join(known)}")
+
+
+def _listed(folder: str | Path) -> list[Path]:
+    """What is in a folder. Raises CatalogueError."""
+    try:
+        return files.inside(folder)
+    except files.UnreadableError as error:
+        raise CatalogueError(str(error)) from None
 
 
 def _yaml_files(folder: Path) -> dict[str, Path]:

@@ -1,15 +1,19 @@
 """YAML without its traps, and JSON.
 
 A safe loader that refuses duplicate keys, anchors and aliases (so no entity bombs), nesting over 100 levels, and everything implicit but
-plain numbers, `true`/`false` and `null`: `no` stays text, `1:30` stays text, and `3.35e12` is the number that it looks like.
+plain numbers, `true`/`false` and `null`: `no` stays text, `1:30` stays text, and `3.35e12` is the number that it looks like. Numbers are
+finite, and of at most 100 characters. `dumps` and `flow` write what `loads` takes back.
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
+
+from kvplan.foreign import files
 
 
 class YamlError(ValueError):
@@ -17,6 +21,7 @@ class YamlError(ValueError):
 
 
 _DEEPEST = 100
+_LONGEST_NUMBER = 100
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,6 +55,24 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_float(self, node):
+        value = super().construct_yaml_float(node)
+        if math.isfinite(value):
+            return value
+        raise yaml.constructor.ConstructorError(None, None, f"{node.value} is beyond the largest number, 1.8e308", node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either of the loaders would take for something else, and writes no anchors."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {first: list(known) for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+
+    def ignore_aliases(self, data):
+        return True
+
 
 def _too_deep(mark) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, f"nested more than {_DEEPEST} levels deep", mark)
@@ -58,14 +81,15 @@ def _too_deep(mark) -> yaml.MarkedYAMLError:
 for _tag, _pattern, _first in [
     ("tag:yaml.org,2002:bool", r"^(?:true|false)$", "tf"),
     ("tag:yaml.org,2002:null", r"^(?:null|~|)$", ["n", "~", ""]),
-    ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9]{0,17})$", "-+0123456789"),
+    ("tag:yaml.org,2002:int", rf"^(?=.{{1,{_LONGEST_NUMBER}}}$)[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
     (
         "tag:yaml.org,2002:float",
-        r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]{1,3})?$",
+        rf"^(?=.{{1,{_LONGEST_NUMBER}}}$)[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$",
         "-+0123456789.",
     ),
 ]:
-    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+    for _either in (_Loader, _Dumper):
+        _either.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
 
 
 def loads(text: str, where: str = "<text>") -> Any:
@@ -85,11 +109,17 @@ def loads(text: str, where: str = "<text>") -> Any:
 def loads_json(text: str, where: str = "<text>") -> Any:
     """Parse one JSON document, duplicate keys refused. Raises YamlError (file, reason)."""
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except ValueError as error:
         raise YamlError(f"{where}: not valid JSON ({error})") from None
     except RecursionError:
         raise YamlError(f"{where}: nested too deeply") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,9 +132,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def load(path: Path) -> Any:
     """Parse a YAML file, or by its suffix a JSON file. Raises YamlError, also when the file cannot be read."""
+    parse, most = (loads_json, files.JSON_BYTES) if Path(path).suffix == ".json" else (loads, files.YAML_BYTES)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise YamlError(f"cannot read {path}: {reason}") from None
-    return (loads_json if Path(path).suffix == ".json" else loads)(text, str(path))
+        text = files.read_text(path, most)
+    except files.UnreadableError as error:
+        raise YamlError(str(error)) from None
+    return parse(text, str(path))
+
+
+def dumps(data: Any) -> str:
+    """Plain data as YAML that `loads` takes back, in blocks and in the order given."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False)
+
+
+def flow(data: Any) -> str:
+    """The same on one line, as `--set path=` takes it."""
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=math.inf)
+    return text.removesuffix("...\n").strip()

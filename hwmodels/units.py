@@ -28,7 +28,9 @@ UNITS: dict[str, dict[str, float]] = {
 }
 """Dimension name -> unit -> factor to SI (SSD ratings stay per day and in years, as they are sold)."""
 
-_QUANTITY = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s].*?)\s*$")
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s].*)")
+_LONGEST = 100
+"""Characters of a quantity; what is longer is none."""
 
 
 def to_si(value: float, unit: str, dimension: str) -> float:
@@ -52,7 +54,7 @@ def parse(text: str, dimension: str) -> float:
     example = {"bytes": "128GB", "bytes_per_s": "25GB/s", "seconds": "80us"}.get(dimension, "a number and a unit")
     if not isinstance(text, str):
         raise ValueError(f"{text!r} has no unit: write it like {example!r}")
-    match = _QUANTITY.match(text)
+    match = _QUANTITY.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if match is None:
         raise ValueError(f"{text!r} is not a quantity: write it like {example!r}")
     number = to_si(float(match[1]), match[2], dimension)

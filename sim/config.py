@@ -5,6 +5,7 @@ that. Sizes keep the unit that they were written with.
 """
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,7 +49,7 @@ Size = Annotated[str, AfterValidator(_size)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class Deployment(_Section):
@@ -190,7 +191,7 @@ def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Con
     """The configuration of a preset name or a file, with `path=value` overrides. Raises ConfigError."""
     name = "default" if source is None else str(source)
     path = _PRESETS / f"{name}.yaml" if name in presets() else Path(name)
-    if not path.exists() and not name.endswith((".yaml", ".yml")):
+    if not (os.path.lexists(path) or os.sep in name or name.endswith((".yaml", ".yml"))):
         raise ConfigError(f"no configuration {name!r}: {_hint(name, presets())}give a YAML file or one of {', '.join(presets())}")
     try:
         data = strictyaml.load(path)

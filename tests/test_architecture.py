@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FORBIDDEN = {
+    "kvplan/foreign": {"kvplan.hwmodels", "kvplan.traces", "kvplan.sim", "kvplan.validate"},
     "traces": {"kvplan.hwmodels", "kvplan.sim", "kvplan.validate", "simpy"},
     "hwmodels": {"kvplan.traces", "kvplan.sim", "kvplan.validate", "simpy"},
     "sim": {"kvplan.validate"},

@@ -10,6 +10,8 @@ import codecs
 import csv
 import io
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +19,12 @@ from pathlib import Path
 
 import ijson
 
+from kvplan.foreign import files
 from kvplan.traces.workload import TraceError, record_place
 
 _HEAD_BYTES = 1 << 16
-_LINE_BYTES = 1 << 28
-"""A longer line of a JSONL file is taken for a broken file."""
+_RECORD_BYTES = 1 << 28
+"""A file with a longer record is taken for a broken one."""
 _EXPANSION = 250
 """A compressed file may grow by this factor; logs reach 50, a bomb 1,000 and more."""
 _EXPANSION_FLOOR = 64 << 20
@@ -29,6 +32,8 @@ _NESTING = 5000
 """More open brackets in one record than this are refused: the parser's memory grows with their square."""
 _SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_DAMAGED = (OSError, EOFError, ValueError, zlib.error)
+"""What gzip and zstd raise for bytes that are not theirs."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -72,7 +77,7 @@ class Source:
         """The file that is being read."""
         self.starts: list[tuple[str, int]] = []
         """Of every file begun: its name, and how many records come before it."""
-        self._total = sum(file.stat().st_size for file in self.files)
+        self._sizes = [os.path.getsize(file) for file in self.files]
         self._done = 0
 
     def head(self) -> Head:
@@ -95,17 +100,17 @@ class Source:
         """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises
         TraceError."""
         number = 0
-        for file in self.files:
+        for file, size in zip(self.files, self._sizes, strict=True):
             self.file, before = file, number
             self.starts.append((file.name, before))
             try:
                 for number, record in enumerate(records(file), before + 1):
                     self._take(take, number, record)
             except TraceError as error:
-                raise error if str(file) in str(error) else TraceError(f"{file}: {error}") from None
+                raise _placed(error, file) from None
             except (ijson.JSONError, csv.Error, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
                 raise TraceError(f"{file}: not readable after record {number - before} ({reason(error)}): is it truncated?") from None
-            self._done += file.stat().st_size
+            self._done += size
 
     def _take(self, take: Callable[[int, dict], None], number: int, record: object) -> None:
         """One record, taken; or counted as bad with `skip_bad`."""
@@ -125,9 +130,9 @@ class Source:
         """A function from a file to its records, by one from its bytes."""
 
         def records(file: Path) -> Iterator[object]:
-            with opened(file, lambda position: self._report(self._done + position, self._total)) as stream:
+            with opened(file, lambda position: self._report(self._done + position, sum(self._sizes))) as stream:
                 for record in parse(stream):
-                    stream.unpacked.nesting = 0
+                    stream.unpacked.begin_record()
                     yield record
 
         return records
@@ -140,23 +145,40 @@ class _Stream(io.RawIOBase):
         self._raw, self._unpacked, self._report = raw, unpacked, report
         self._limit = max(_EXPANSION * size, _EXPANSION_FLOOR) if unpacked is not raw else None
         self._given = 0
-        self.nesting = 0
-        """Opening less closing brackets since it was last set to 0; those in text count too, which does not matter."""
+        self.begin_record()
+
+    def begin_record(self) -> None:
+        """What is read from now on counts as another record's."""
+        self._record_bytes = 0
+        self._nesting = 0
+        """Opening less closing brackets; those in text count too, which does not matter."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:
-        data = self._unpacked.read(len(buffer))
+        try:
+            data = self._unpacked.read(len(buffer))
+        except _DAMAGED as error:
+            raise TraceError(self._damage(error)) from None
         self._given += len(data)
         if self._limit is not None and self._given > self._limit:
             raise TraceError(f"unpacks to more than {_EXPANSION} times its size: not a trace; unpack it by hand if it is one")
         buffer[: len(data)] = data
-        self.nesting += data.count(b"[") + data.count(b"{") - data.count(b"]") - data.count(b"}")
-        if self.nesting > _NESTING:
+        self._record_bytes += len(data)
+        if self._record_bytes > _RECORD_BYTES:
+            raise TraceError(f"a record is longer than {_RECORD_BYTES >> 20} MiB: not a trace")
+        self._nesting += data.count(b"[") + data.count(b"{") - data.count(b"]") - data.count(b"}")
+        if self._nesting > _NESTING:
             raise TraceError(f"nested more than {_NESTING:,} deep: not a trace")
         self._report(self._raw.tell())
         return len(data)
+
+    def _damage(self, error: Exception) -> str:
+        """What a failed read means: of a packed file nearly always that it is damaged."""
+        if self._unpacked is self._raw or (isinstance(error, OSError) and error.errno):
+            return f"reading it fails: {files.reason(error)}"
+        return f"damaged: it cannot be unpacked after {self._given:,} bytes ({reason(error)}): is it truncated?"
 
     def close(self) -> None:
         self._unpacked.close()
@@ -170,21 +192,26 @@ def opened(path: Path, report: Callable[[int], None] = lambda position: None) ->
 
     `report(position)` is called now and then with the bytes of the file on disk that were read."""
     try:
-        raw = open(path, "rb")  # noqa: SIM115 - closed below; what cannot be opened is told apart from what cannot be read
-    except OSError as error:
-        raise TraceError(f"cannot read {path}: {error.strerror}") from None
+        raw = files.opened(path)
+    except files.UnreadableError as error:
+        raise TraceError(str(error)) from None
     with raw:
         try:
             magic = raw.peek(4)[:4]
             packing = next((name for start, name in _MAGIC.items() if magic.startswith(start)), None)
             unpacked = raw if packing is None else _unpacked(raw, packing)
-            stream = _Stream(raw, unpacked, path.stat().st_size, report)
+            stream = _Stream(raw, unpacked, os.fstat(raw.fileno()).st_size, report)
         except OSError as error:
-            raise TraceError(f"cannot read {path}: {error.strerror or error}") from None
+            raise TraceError(f"cannot read {path}: {files.reason(error)}") from None
         buffered = io.BufferedReader(stream, 1 << 16)
         buffered.unpacked = stream
         with buffered:
             yield buffered
+
+
+def _placed(error: TraceError, file: Path) -> TraceError:
+    """The error with the file that it is about."""
+    return error if str(file) in str(error) else TraceError(f"{file}: {error}")
 
 
 def reason(error: Exception) -> str:
@@ -204,24 +231,24 @@ def _unpacked(raw, packing: str):
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        if not path.exists():
-            raise TraceError(f"cannot read {path}: no such file")
-        if not path.is_file():
-            raise TraceError(f"cannot read {path}: a pipe or device; a trace is read twice, so save it to a file first")
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
-    if not files:
+    try:
+        if not files.is_folder(path):
+            files.opened(path).close()
+            return [path]
+        found = [file for file in files.inside(path) if file.suffix in _SUFFIXES and os.path.isfile(file)]
+    except files.UnreadableError as error:
+        raise TraceError(str(error)) from None
+    if not found:
         raise TraceError(f"{path}: the folder has no trace files ({', '.join(_SUFFIXES)})")
-    return files
+    return found
 
 
 def _head(path: Path) -> Head:
     try:
         with opened(path) as stream:
             start = stream.read(_HEAD_BYTES)
-    except (OSError, EOFError) as error:
-        raise TraceError(f"cannot read {path}: {reason(error)}") from None
+    except TraceError as error:
+        raise _placed(error, path) from None
     if start.startswith(_UTF16):
         raise TraceError(f"{path} is UTF-16 text; kvplan reads UTF-8: convert it, for example with `iconv -f UTF-16 -t UTF-8`")
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
@@ -267,7 +294,7 @@ def _json_records(stream) -> Iterator[object]:
     if byte == b"[":
         yield from ijson.items(stream, "item", use_float=True)
         return
-    line = stream.readline(_LINE_BYTES)
+    line = stream.readline()
     record = _parsed(line)
     if isinstance(record, BadRecord) and stream.peek(1)[:1] not in (b"", b"{"):  # one object, printed over many lines
         yield from ijson.items(_Rejoined(line, stream), "", use_float=True, multiple_values=True)
@@ -277,9 +304,7 @@ def _json_records(stream) -> Iterator[object]:
         if line.strip():
             number += 1
             yield _parsed(line) if number > 1 else record
-        if len(line) == _LINE_BYTES:
-            raise TraceError(f"line {number} is longer than {_LINE_BYTES >> 20} MiB")
-        line = stream.readline(_LINE_BYTES)
+        line = stream.readline()
 
 
 def _parsed(line: bytes) -> object:

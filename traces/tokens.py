@@ -9,6 +9,7 @@ import string
 from collections.abc import Callable
 from pathlib import Path
 
+from kvplan.foreign import files
 from kvplan.traces.workload import TraceError
 
 _LETTERS = string.ascii_letters.encode()
@@ -54,7 +55,9 @@ def _exact(tokenizer: Path) -> Callable[[str], int]:
     except ImportError:
         raise TraceError("a tokenizer needs the package tokenizers: pip install 'kvplan[tokenizers]'") from None
     try:
-        loaded = Tokenizer.from_file(str(tokenizer))
+        loaded = Tokenizer.from_buffer(files.read(tokenizer, files.TABLE_BYTES))
+    except files.UnreadableError as error:
+        raise TraceError(str(error)) from None
     except Exception as error:  # the package raises bare Exception for every fault of the file
         raise TraceError(f"cannot use the tokenizer {tokenizer}: {error}") from None
     return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)

@@ -41,6 +41,7 @@ def _reports_errors(command: Callable) -> Callable:
 
     @wraps(command)
     def run(*arguments, **options):
+        from kvplan.foreign.files import UnreadableError
         from kvplan.hwmodels import CatalogueError
         from kvplan.sim.config import ConfigError
         from kvplan.sim.policies.supervise import PolicyError
@@ -51,7 +52,7 @@ def _reports_errors(command: Callable) -> Callable:
         try:
             command(*arguments, **options)
             sys.stdout.flush()  # what cannot be written shall be known here
-        except (ConfigError, CatalogueError, TraceError, OutputError) as error:
+        except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError) as error:
             print(f"kvplan: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
         except (SweepError, PolicyError) as error:
@@ -166,12 +167,14 @@ def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> li
     if trace is None and (format is not None or skip_bad):
         raise ConfigError("--format and --skip-bad go with --trace")
     given = {"trace": trace, "format": format}
-    settings = [f"workload.{name}={_quoted(value)}" for name, value in given.items() if value is not None]
+    settings = [_setting(f"workload.{name}", value) for name, value in given.items() if value is not None]
     return settings + ["workload.skip_bad=true"] * skip_bad
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _setting(path: str, text: str) -> str:
+    from kvplan.hwmodels import strictyaml
+
+    return f"{path}={strictyaml.flow(text)}"
 
 
 @app.command(
@@ -214,7 +217,7 @@ def describe(
     """Say what a workload means to somebody who sizes a KV cache: lengths, gaps, how much is reused, and what holds it."""
     from kvplan.sim.cli import trace as commands
 
-    commands.describe([*_trace_settings(trace, format, skip_bad), f"model={_quoted(model)}", *(set or [])], ttl_s, json, figure)
+    commands.describe([*_trace_settings(trace, format, skip_bad), _setting("model", model), *(set or [])], ttl_s, json, figure)
 
 
 @trace_app.command(

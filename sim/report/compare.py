@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from kvplan.hwmodels import strictyaml
 from kvplan.sim.report import compare_figures, rundir
 from kvplan.sim.report.console import print_table
 from kvplan.sim.sweep import measures, words
@@ -182,7 +183,6 @@ img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto
 def _page(found: dict, picture: Path) -> str:
     """The report as HTML text, the picture inside."""
     import jinja2
-    import yaml
 
     heads, cells = rows(found)
     provenance = {key: value for key, value in found["provenance"].items() if key != "config"}
@@ -196,8 +196,8 @@ def _page(found: dict, picture: Path) -> str:
             cells=cells,
             sentences=sentences(found),
             picture=base64.b64encode(picture.read_bytes()).decode(),
-            config=yaml.safe_dump(found["provenance"]["config"], sort_keys=False),
-            provenance=yaml.safe_dump(provenance, sort_keys=False),
+            config=strictyaml.dumps(found["provenance"]["config"]),
+            provenance=strictyaml.dumps(provenance),
         )
     )
 

@@ -3,6 +3,7 @@
 import base64
 from pathlib import Path
 
+from kvplan.hwmodels import strictyaml
 from kvplan.sim.engine.run import Result
 from kvplan.sim.report import table
 
@@ -35,7 +36,6 @@ img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto
 def page(result: Result, summary: dict, pictures: list[Path]) -> str:
     """The report as HTML text."""
     import jinja2
-    import yaml
 
     baseline = summary.get("recompute")
     return (
@@ -50,7 +50,7 @@ def page(result: Result, summary: dict, pictures: list[Path]) -> str:
             words=table.words(summary, baseline),
             warnings=summary["warnings"],
             pictures=[{"name": path.stem, "data": base64.b64encode(path.read_bytes()).decode()} for path in pictures],
-            resolved=yaml.safe_dump(result.config.resolved(), sort_keys=False),
-            provenance=yaml.safe_dump(summary["provenance"], sort_keys=False),
+            resolved=strictyaml.dumps(result.config.resolved()),
+            provenance=strictyaml.dumps(summary["provenance"]),
         )
     )

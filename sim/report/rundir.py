@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kvplan.hwmodels import strictyaml
 from kvplan.sim.engine.run import Result
 
 SUMMARY = "summary.json"
@@ -57,13 +58,12 @@ def replacing(out: Path, mark: str = SUMMARY, kind: str = "run directory") -> It
 def write(result: Result, summary: dict, out: Path) -> None:
     """config.resolved.yaml, summary.json, turns.parquet, tiers.parquet, figures and report.html. Raises OutputError."""
     import pandas as pd
-    import yaml
 
     from kvplan.sim.report import figures, html
 
     with replacing(out) as temporary:
         (temporary / SUMMARY).write_text(dumps(summary), encoding="utf-8")
-        (temporary / "config.resolved.yaml").write_text(yaml.safe_dump(result.config.resolved(), sort_keys=False), encoding="utf-8")
+        (temporary / "config.resolved.yaml").write_text(strictyaml.dumps(result.config.resolved()), encoding="utf-8")
         pd.DataFrame(result.columns).to_parquet(temporary / "turns.parquet", index=False)
         pd.DataFrame(result.series).to_parquet(temporary / "tiers.parquet", index=False)
         pictures = figures.draw(result, temporary)

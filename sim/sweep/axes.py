@@ -5,6 +5,7 @@ An axis is `path=v1,v2` or, for settings that go together, `a+b=x+y,z+w`. Severa
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +13,16 @@ from itertools import product
 from kvplan.hwmodels import strictyaml, units
 from kvplan.sim.config import ConfigError
 
-_OPEN, _CLOSE, _QUOTES = "[{", "]}", "'\""
+_OPEN, _CLOSE = "[{", "]}"
+_PIECE = re.compile(
+    r"""
+    (?<![^\s\[{,:+]) (?: "(?:\\.|[^"\\])*" | '(?:[^']|'')*' )   # quoted text, which begins where a value can
+    | (?<![^\s\[{,:+]) (?P<unpaired>["'])
+    | (?<=[0-9.]) [eE]\+ (?=[0-9])                               # the exponent of a number
+    | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -148,17 +158,13 @@ def _is_size(value: str) -> bool:
 
 def _split(text: str, separator: str, where: str) -> list[str]:
     """Parts between separators that are not inside brackets, braces or quotes. Raises ConfigError when these do not pair."""
-    parts, start, depth, quote = [], 0, 0, ""
-    for place, char in enumerate(text):
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in _QUOTES:
-            quote = char
-        else:
-            depth += (char in _OPEN) - (char in _CLOSE)
-            if char == separator and depth == 0:
-                parts.append(text[start:place].strip())
-                start = place + 1
-    if quote or depth:
+    parts, start, depth, unpaired = [], 0, 0, False
+    for piece in _PIECE.finditer(text):
+        unpaired = unpaired or piece["unpaired"] is not None
+        depth += (piece[0] in _OPEN) - (piece[0] in _CLOSE)
+        if piece[0] == separator and depth == 0:
+            parts.append(text[start : piece.start()].strip())
+            start = piece.end()
+    if unpaired or depth:
         raise ConfigError(f"{where}: brackets or quotes do not pair")
     return [*parts, text[start:].strip()]

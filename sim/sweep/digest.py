@@ -7,7 +7,8 @@ import json
 from functools import cache
 from pathlib import Path
 
-from kvplan import hwmodels, sim, traces
+from kvplan import foreign, hwmodels, sim, traces
+from kvplan.foreign import files
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.policies.registry import find
@@ -16,11 +17,11 @@ from kvplan.sim.sweep.variants import POLICY_PATHS
 
 
 def digest(config: Config) -> str:
-    """Of the run of a configuration: 16 hexadecimal digits. Raises PolicyError, and OSError when a file cannot be read."""
+    """Of the run of a configuration: 16 hexadecimal digits. Raises PolicyError, and UnreadableError when a file cannot be read."""
     resolved = config.resolved()
     parts = {
         "kvplan": version(),
-        "code": _content(*(Path(package.__file__).parent for package in (hwmodels, sim, traces))),
+        "code": _content(*(Path(package.__file__).parent for package in (foreign, hwmodels, sim, traces))),
         "config": resolved,
         "plant": repr(plant(config)),
         "files": [_content(path.absolute()) for path in _files(config)],
@@ -61,7 +62,7 @@ def _content(*paths: Path) -> str:
 
 def _file_sha(path: Path) -> str:
     """A part at a time: traces can be larger than memory."""
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

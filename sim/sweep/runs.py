@@ -9,6 +9,7 @@ Processes come from joblib: its workers need no `if __name__ == "__main__"` in a
 
 import hashlib
 import json
+import os
 import signal
 import traceback
 import zlib
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kvplan.foreign import files
 from kvplan.sim.config import Config
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
@@ -148,18 +150,21 @@ class Records:
         return sum(self._path(run).exists() for run in runs)
 
     def load(self, run: Run) -> Outcome | None:
-        """The outcome of a run that was done before."""
+        """The outcome of a run that was done before. Raises OutputError when its record is none."""
+        path = self._path(run)
+        if not os.path.lexists(path):
+            return None
         try:
-            record = json.loads(self._path(run).read_text(encoding="utf-8"))
+            record = json.loads(files.read_text(path, files.TABLE_BYTES))
             values = checked(record["values"])
             if record["values_sha256"] != _sha256(values):
                 raise ValueError("its values are not those that were written")
             return Outcome(run.digest, values, warnings=tuple(map(str, record["warnings"])))
-        except FileNotFoundError:
-            return None
+        except files.UnreadableError as error:
+            raise rundir.OutputError(str(error)) from None
         except KeyError as error:
             raise self._unreadable(run, f"it has no {error}") from None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise self._unreadable(run, error) from None
 
     def _unreadable(self, run: Run, why: object) -> rundir.OutputError:
