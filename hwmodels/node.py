@@ -18,6 +18,6 @@ def host_bandwidth(node: Node, link: Link, gpus: int) -> tuple[float, float]:
     return min(links * link.host_to_device.value, ceiling), min(links * link.device_to_host.value, ceiling)
 
 
-def ssd_bandwidth(node: Node, ssd: Ssd) -> tuple[float, float]:
-    """Bytes per second that the node's drives read, and write."""
-    return node.ssd_drives.value * ssd.read_bandwidth.value, node.ssd_drives.value * ssd.write_bandwidth.value
+def ssd_bandwidth(ssd: Ssd, drives: int) -> tuple[float, float]:
+    """Bytes per second that so many drives read together, and write."""
+    return drives * ssd.read_bandwidth.value, drives * ssd.write_bandwidth.value

@@ -177,8 +177,9 @@ class Link(Entry):
 
 
 class Ssd(Entry):
-    """One class of drives, as sold. Bandwidths are of one drive."""
+    """One class of drives, as sold. Everything is of one drive."""
 
+    capacity: Bytes
     read_bandwidth: BytesPerSecond
     write_bandwidth: BytesPerSecond
     latency: Seconds
@@ -204,7 +205,7 @@ class Node(Entry):
     max_dram: Bytes | None = None
     ssd: str
     ssd_drives: Count
-    """Drives that are read and written in parallel."""
+    """Drives that it has, read and written in parallel."""
 
 
 class Prices(Entry):

@@ -76,6 +76,8 @@ class Store(_Section):
     """HBM set aside to keep KV across turns; CachedAttention keeps none."""
     dram: Size = "128GB"
     ssd: Size = "10TB"
+    ssd_drives: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """SSDs of the node, of which `ssd` is a part; null takes those that the node has, or as many as `ssd` needs."""
     eviction: Annotated[str, AfterValidator(_policy("eviction"))] = "lookahead"
     prefetch: Annotated[str, AfterValidator(_policy("prefetch"))] = "lookahead"
     load: Annotated[str, AfterValidator(_policy("load"))] = "faster"

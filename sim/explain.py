@@ -19,7 +19,7 @@ import numpy as np
 from kvplan.hwmodels import kvsize, pipeline_s
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.engine.plant import Plant, extra_drives
 from kvplan.sim.policies.registry import find
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
@@ -315,6 +315,7 @@ def _cost(config: Config, built: Plant, found: dict) -> dict:
 def _warnings(config: Config, built: Plant, workload: Workload, found: dict) -> Iterator[str]:
     mean = _point(config, built, max(round(found["turn"]["prompt_tokens"]), 1), max(round(found["turn"]["history_tokens"]), 1))
     yield from _inverted(built)
+    yield from extra_drives(built)
     yield from _overloads(found)
     yield from _slow_loads(config, built, mean)
     yield from _short_runs(config, found)

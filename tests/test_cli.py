@@ -71,7 +71,7 @@ def test_json_is_the_contract_and_nothing_else():
         assert list(summary[name]) == ["mean", "p50", "p90", "p95", "p99", "max"]
     assert set(summary["tiers"]["ssd"]) == {"capacity_bytes", "peak_bytes", "mean_bytes", "written_bytes", "read_bytes"}
     assert {"gpu", "dram", "ssd", "total", "per_million_output_tokens"} <= set(summary["cost_usd"])
-    assert set(summary["ssd_wear"]) == {"bytes_per_day", "dwpd", "lifetime_years"}
+    assert set(summary["ssd_wear"]) == {"bytes_per_day", "dwpd", "lifetime_years", "drives", "drive_bytes"}
     assert summary["recompute"]["hit_rate"]["turns"] == 0
 
 

@@ -117,6 +117,19 @@ def test_batched_decode_by_hand(workload):
     assert col["done_s"].tolist() == pytest.approx([both + steps.decode(1, 103, 2), both])
 
 
+@pytest.mark.parametrize("most", [4, 3])
+def test_buffers_squeeze_no_job_out(workload, most):
+    """70B on two GPUs, whose HBM holds four contexts of 10,000 tokens and little more: a store that never hits serves as recomputation
+    does, and one that always hits is faster. Buffers for a window of 131,072 tokens would leave room for one job."""
+    node = ("model=llama-3.1-70b", "hardware=h100-80g-x8", "deployment.gpus=2", "prices=rent-2026", f"deployment.max_batch={most}")
+    store = ("store.dram=180GiB", "store.ssd=0GB", "store.eviction=lru", "store.prefetch=none")
+    once = workload([[(10_000, 100)]] * 16)
+    assert run(*node, *store, workload=once).summary["makespan_s"] == run(*node, *RECOMPUTE, workload=once).summary["makespan_s"]
+    again = workload([[(9_500, 100), (300, 100)]] * 16)
+    kept, computed = (run(*node, *settings_, workload=again).summary for settings_ in (store, RECOMPUTE))
+    assert kept["hit_rate"]["resumed"] == 1 and kept["makespan_s"] < 0.8 * computed["makespan_s"]
+
+
 # --- against itself ---------------------------------------------------------------------------------------------------------------
 
 

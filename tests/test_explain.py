@@ -16,7 +16,8 @@ from kvplan.sim.explain import explain
 
 def explained(*overrides, preset=None, workload=None):
     loaded = config.load(preset, ["workload.sessions=300", "warmup_turns=0", *overrides])
-    return explain(loaded, plant(loaded), workload or build_workload(loaded))
+    workload = workload or build_workload(loaded)
+    return explain(loaded, plant(loaded, workload), workload)
 
 
 def test_sizes_by_hand(workload):
@@ -32,7 +33,8 @@ def test_sizes_by_hand(workload):
     assert found["rate"] == {"sessions_per_s": 0.1, "turns_per_s": pytest.approx(0.2), "steady_turns_per_s": pytest.approx(0.15),
                              "span_s": 10.0, "turns_span_s": 10.0}  # fmt: skip
     weights = found["model"]["weight_bytes"]
-    assert found["hbm"]["kv_bytes"] == int(2 * 80 * 2**30 * 0.9 - weights - 4096 * kv * 15 // 40 - 10**9)
+    assert found["hbm"]["kv_bytes"] == int(2 * 80 * 2**30 * 0.9 - weights)
+    assert found["hbm"]["read_buffer_bytes"] == 1000 * kv * 15 // 40  # of the longest context that comes, not of the window
 
 
 def test_sample_points_are_the_engines_times():

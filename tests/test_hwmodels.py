@@ -203,12 +203,12 @@ def test_host_bandwidth(host_links, gpus, dram_gb_per_s, expected):
 
 def test_ssd_bandwidth():
     ssd = hwmodels.load("ssd", "nvme-mixed-use")
-    assert hwmodels.ssd_bandwidth(_node(ssd_drives=4), ssd) == (56e9, 40e9)
+    assert hwmodels.ssd_bandwidth(ssd, 4) == (56e9, 40e9)
 
 
 def test_the_papers_node_is_one_shared_link():
     assert [hwmodels.host_bandwidth(NODE, LINK, gpus)[0] for gpus in (1, 2, 4)] == [26e9] * 3
-    assert hwmodels.ssd_bandwidth(NODE, hwmodels.load("ssd", NODE.ssd)) == (4.5e9, 2.5e9)
+    assert hwmodels.ssd_bandwidth(hwmodels.load("ssd", NODE.ssd), 1) == (4.5e9, 2.5e9)
 
 
 def test_half_a_link_is_refused():

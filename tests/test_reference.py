@@ -42,6 +42,14 @@ def test_engine_and_reference_agree_with_prefetching():
     )
 
 
+@pytest.mark.parametrize(
+    ("family", "seed", "what"), [("SSD", 46, "waits for room that unsaved KV takes"), ("DRAM", 18, "preloads that full HBM cuts short")]
+)
+def test_engine_and_reference_agree_on_buffers_in_full_hbm(family, seed, what):
+    differences, happened = agreement.compare(*agreement.case(family, seed))
+    assert happened[what] and not differences
+
+
 def test_another_order_of_eviction_is_noticed(monkeypatch):
     monkeypatch.setattr(Lru, "use", lambda self, session: None)
     cases = [agreement.case("DRAM", seed) for seed in SEEDS]

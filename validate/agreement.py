@@ -50,7 +50,7 @@ def case(family: str, seed: int) -> tuple[Config, Workload]:
             *(setting.format(**sizes) for setting in FAMILIES[family]),
             f"deployment.window_tokens={window}",
             f"deployment.max_batch={rng.integers(1, 9)}",
-            f"deployment.hbm_utilization={rng.choice([0.177, 0.18, 0.2, 0.9])}",
+            f"deployment.hbm_utilization={rng.choice([0.16, 0.165, 0.2, 0.9])}",
             f"deployment.truncation_ratio={rng.choice([0.3, 0.5, 1.0])}",
             f"store.eviction={rng.choice(['lru', 'fifo', 'lookahead'])}",
             f"store.host_buffer={rng.choice([0.0, 0.1, 0.3])}",
@@ -96,7 +96,7 @@ def differences(fast: Result, slow: Reference) -> list[str]:
 
 def compare(loaded: Config, table: Workload) -> tuple[list[str], Counter]:
     """(differences, what the case exercised)."""
-    slow = Reference(loaded, plant(loaded), table).run()
+    slow = Reference(loaded, plant(loaded, table), table).run()
     slow.seen["turns"] = table.turns
     slow.seen["truncations"] = sum(turn.overflow for turn in slow.turns)
     return differences(simulate(loaded, table), slow), slow.seen

@@ -141,6 +141,7 @@ class Reference:
         self.fetched: list[int] = []  # sessions with KV that came, or comes, for a job that waits
         self.offered: list[int] = []  # bytes of each save, done or skipped
         self.doing, self.step_end_s, self.stall_until_s, self.head_since_s = "nothing", math.inf, 0.0, 0.0
+        self.hbm_in_step = 0
         self.store_changed, self.stamps, self.seen = False, 0, Counter()
 
     def run(self) -> "Reference":
@@ -174,14 +175,21 @@ class Reference:
     def decide(self, now: float) -> None:
         """What comes after a step."""
         self.doing, self.step_end_s = "nothing", math.inf
+        admits = self.queue and len(self.batch) < self.config.deployment.max_batch and self.left(self.queue[0]) >= 0
+        if admits and self.left(self.queue[0]) < self.plant.write_buffer:
+            link = self.d2h if self.tiers[0].name == "dram" else self.ssd_write
+            room_s = link.free_s - self.left(self.queue[0]) / link.bandwidth
+            self.seen["waits for room that unsaved KV takes"] += room_s > max(now, self.stall_until_s)
+            self.stall_until_s = max(self.stall_until_s, room_s)
         if self.stall_until_s > now and (self.batch or self.queue):
             self.doing, self.step_end_s = "stall", self.stall_until_s
             self.seen["stalls for saving"] += 1
-        elif self.queue and len(self.batch) < self.config.deployment.max_batch and self.fits(self.queue[0]):
+        elif admits:
             self.doing, self.step_end_s = "prefill", now + self.admit(self.queue.pop(0), now)
         elif self.batch:
             contexts = sum(turn.context for turn in self.batch)
             self.doing, self.step_end_s = "decode", now + self.steps.decode(len(self.batch), contexts)
+        self.hbm_in_step = self.hbm_used()
 
     def end_step(self, now: float) -> None:
         if self.doing == "prefill":
@@ -206,10 +214,13 @@ class Reference:
             history -= math.ceil(history * self.config.deployment.truncation_ratio)
         return history, prompt, output
 
-    def fits(self, turn: Turn) -> bool:
-        """Whether HBM has room for the KV that this turn and those that run will have in the end."""
-        tokens = sum(self.trimmed(turn)) + sum(other.context + other.left for other in self.batch)
-        return tokens * self.plant.hbm_kv_bytes <= self.plant.hbm_budget
+    def hbm_used(self) -> int:
+        """Bytes of the KV that those that run will have in the end."""
+        return sum(turn.context + turn.left for turn in self.batch) * self.plant.hbm_kv_bytes
+
+    def left(self, turn: Turn) -> int:
+        """Bytes of HBM that are free beside this turn and those that run; negative when it does not fit."""
+        return self.plant.hbm_budget - self.hbm_used() - sum(self.trimmed(turn)) * self.plant.hbm_kv_bytes
 
     def admit(self, turn: Turn, now: float) -> float:
         """The turn starts; returns the seconds of its prefill."""
@@ -238,7 +249,10 @@ class Reference:
         layers, ready = self.steps.layers, max(self.h2d.free_s, self.ready_s[session])
         each, delay, early = size / layers / self.h2d.bandwidth + self.h2d.latency_s, max(0.0, ready - now), 0.0
         if self.home[session].name == "dram":
+            free = (self.plant.hbm_budget - self.hbm_in_step) * layers / (size // self.plant.kv_bytes * self.plant.hbm_kv_bytes)
             early = min(self.config.store.read_buffer_layers, layers, max(0.0, now - max(ready, since)) / each)
+            self.seen["preloads that full HBM cuts short"] += free < early
+            early = min(early, free)
             self.seen["partial preloads"] += 0 < early < layers
         elif self.fetching == session:
             each = max(each, (self.ssd_read.slow_end_s - now) / layers)

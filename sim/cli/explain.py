@@ -4,7 +4,7 @@ import sys
 
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.progress import progress, turns_of
-from kvplan.sim.engine.plant import check, plant
+from kvplan.sim.engine.plant import plant
 from kvplan.sim.explain import explain
 from kvplan.sim.report import explain as text
 from kvplan.sim.report import rundir
@@ -13,9 +13,8 @@ from kvplan.sim.report import rundir
 def run(config: str | None, overrides: list[str], json: bool) -> None:
     """Prints what a configuration means before it runs."""
     loaded = configuration.load(config, overrides)
-    built = plant(loaded)
     workload = turns_of(loaded)
-    check(loaded, built, workload)
+    built = plant(loaded, workload)
     with progress("explaining") as report:
         found = explain(loaded, built, workload, report)
     if json:

@@ -65,7 +65,7 @@ def _hardware(folder: str | None):
         gpu, link, ssd = (catalogue.load(*each, folder) for each in (("gpu", node.gpu), ("link", node.host_link), ("ssd", node.ssd)))
         gpus = int(node.max_gpus.value)
         to_device, _ = host_bandwidth(node, link, gpus)
-        read, write = ssd_bandwidth(node, ssd)
+        read, write = ssd_bandwidth(ssd, int(node.ssd_drives.value))
         rows.append(
             (
                 node.name,

@@ -1,8 +1,9 @@
 """How a job's cached history reaches the GPU, and when its prefill is done.
 
-KV in DRAM moves over the host link, layer by layer under the prefill (`pipeline_s`); the read buffer is filled from when the job headed the
-queue and the link was free. KV on SSD starts to move when the job starts, over both links; KV that is being fetched comes as the rest
-of it arrives. What a load policy asks is worked out from the links as they are and books nothing; `take` books.
+KV in DRAM moves over the host link, layer by layer under the prefill (`pipeline_s`); the read buffer, which is HBM that running jobs leave
+free, is filled from when the job headed the queue and the link was free. KV on SSD starts to move when the job starts, over both links; KV
+that is being fetched comes as the rest of it arrives. What a load policy asks is worked out from the links as they are and books nothing;
+`take` books.
 """
 
 from kvplan.hwmodels import pipeline_s
@@ -20,20 +21,24 @@ class Loader(LoadView):
         self._prefill = plant.steps.prefill
         self._layers = plant.steps.layers
         self._kv = plant.kv_bytes
-        self._read_buffer = min(settings.read_buffer_layers, self._layers)
+        self._hbm_kv = plant.hbm_kv_bytes
         self._layerwise = settings.preload == "layerwise"
+        self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._link = host_link
         self._ssd_read = ssd_read
         self._tier = ""
         self._now = self._ready = self._since = self._fetched_at = 0.0
+        self._free = 0
 
-    def begin(self, tier: str, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float) -> None:
+    def begin(self, tier: str, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int) -> None:
         """A job starts: `cached` tokens of its history lie in `tier`, complete there from `ready` on, and it has headed the queue since
-        `head_since`. `fetched_at`: when a fetch from SSD that is under way ends; infinity when there is none."""
+        `head_since`. `fetched_at`: when a fetch from SSD that is under way ends; infinity when there is none. `free`: HBM bytes that
+        running jobs left while it waited."""
         self._tier, self.cached, self.new, self._now = tier, cached, new, now
         self._ready = max(self._link.free_at, ready)
         self._since = head_since
         self._fetched_at = fetched_at
+        self._free = free
 
     def prefill_s(self, new: int, history: int) -> float:
         return self._prefill(new, history)
@@ -59,7 +64,7 @@ class Loader(LoadView):
         if self._tier == "dram":
             start = max(ready, self._since)
             if start < now:
-                return 0.0, load, min(self._read_buffer, (now - start) / load) if self._layerwise else 0.0
+                return 0.0, load, min(self._read_buffer, self._free * layers / (tokens * self._hbm_kv), (now - start) / load)
             return (ready - now if ready > now else 0.0), load, 0.0
         if self._fetched_at < float("inf"):
             return max(0.0, ready - now), max(load, (self._fetched_at - now) / layers), 0.0

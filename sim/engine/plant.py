@@ -41,25 +41,35 @@ class Plant:
     window: int
     """Tokens of context at most."""
     hbm_budget: int
-    """HBM bytes for the KV of running jobs."""
+    """HBM bytes for the KV of running jobs, and for buffers."""
     tiers: tuple[tuple[str, int, int], ...]
     """(name, capacity, reserve) of the tiers that are switched on, fastest first."""
     host_to_device_bytes_per_s: float
     """Over all host links that the replica's GPUs use together."""
     device_to_host_bytes_per_s: float
     host_link_latency_s: float
+    drives: int
+    """SSDs of the node; the SSD tier is a part of them."""
     ssd_read_bytes_per_s: float
     """Of all drives together."""
     ssd_write_bytes_per_s: float
     ssd_latency_s: float
     read_buffer: int
-    """HBM bytes that are filled before a job starts."""
+    """HBM bytes that are filled before a job starts, at most: so many layers of the workload's longest context."""
     write_buffer: int
+    """HBM bytes that hold KV of ended jobs until it is saved, at most. Both buffers are in what running jobs leave of `hbm_budget`."""
     piece: int
 
+    @property
+    def drive_bytes(self) -> int:
+        """What all drives of the node hold together."""
+        return self.drives * round(self.ssd.capacity.value)
 
-def plant(config: Config) -> Plant:
-    """Looks everything up. Raises ConfigError when an entry is unknown or the model does not fit."""
+
+def plant(config: Config, workload: Workload | None = None) -> Plant:
+    """Looks everything up. With the workload, sizes the read buffer for its longest context (0 without one), and checks that it can run
+    and be stored. Raises ConfigError when an entry is unknown or something does not fit.
+    """
     try:
         model = catalogue.load("model", config.model, config.catalogue)
         node = catalogue.load("node", config.hardware, config.catalogue)
@@ -94,19 +104,20 @@ def plant(config: Config) -> Plant:
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
     layers = min(store.read_buffer_layers, model.num_hidden_layers)
     reads_ahead = tiers and store.preload == "layerwise"
-    read_buffer = window * hbm_kv_bytes * layers // model.num_hidden_layers if reads_ahead else 0
+    longest = 0 if workload is None else min(int(workload.session_tokens.max()), window)
+    read_buffer = longest * hbm_kv_bytes * layers // model.num_hidden_layers if reads_ahead else 0
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
-    budget = int(total - kvsize.weight_bytes(model) - read_buffer - write_buffer - parse_bytes(store.hbm))
+    budget = int(total - kvsize.weight_bytes(model) - parse_bytes(store.hbm))
     if budget < hbm_kv_bytes:
         raise ConfigError(
             f"{model.name} does not fit: {gpus} x {gpu.name} give {format_bytes(total)} of HBM"
             f" (hbm_utilization {config.deployment.hbm_utilization:g}); weights take {format_bytes(kvsize.weight_bytes(model))},"
-            f" the read buffer {format_bytes(read_buffer)}, the write buffer {format_bytes(write_buffer)},"
-            f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs or smaller buffers"
+            f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs"
         )
     to_device, to_host = host_bandwidth(node, link, gpus)
-    ssd_read, ssd_write = ssd_bandwidth(node, ssd)
-    return Plant(
+    drives = _drives(config, node, ssd)
+    ssd_read, ssd_write = ssd_bandwidth(ssd, drives)
+    built = Plant(
         model=model,
         node=node,
         gpu=gpu,
@@ -122,6 +133,7 @@ def plant(config: Config) -> Plant:
         host_to_device_bytes_per_s=to_device,
         device_to_host_bytes_per_s=to_host,
         host_link_latency_s=link.latency.value,
+        drives=drives,
         ssd_read_bytes_per_s=ssd_read,
         ssd_write_bytes_per_s=ssd_write,
         ssd_latency_s=ssd.latency.value,
@@ -129,12 +141,38 @@ def plant(config: Config) -> Plant:
         write_buffer=write_buffer,
         piece=max(1, parse_bytes(store.piece)),
     )
+    if workload is not None:
+        _check(config, built, workload, longest)
+    return built
+
+
+def extra_drives(built: Plant) -> list[str]:
+    """That the node gets more drives than it comes with, in words."""
+    has = int(built.node.ssd_drives.value)
+    if built.drives <= has:
+        return []
+    return [
+        f"{built.node.name} comes with {has} x {built.ssd.name} of {built.ssd.capacity.text}; this run gives it"
+        f" {built.drives}, with their bandwidth and endurance"
+    ]
 
 
 def rated_writes(built: Plant) -> float:
-    """Bytes/s that the SSD tier may be written on average to last its warranty; infinite without one."""
-    capacity = {name: size for name, size, _ in built.tiers}.get("ssd")
-    return math.inf if capacity is None else built.ssd.rated_dwpd.value * capacity / 86_400
+    """Bytes/s that the node's drives may be written on average to last their warranty; infinite without an SSD tier."""
+    holds_kv = any(name == "ssd" for name, *_ in built.tiers)
+    return built.ssd.rated_dwpd.value * built.drive_bytes / 86_400 if holds_kv else math.inf
+
+
+def _drives(config: Config, node: Node, ssd: Ssd) -> int:
+    """Of the node: those that the configuration asks for; else those that it has, or as many as the SSD tier needs."""
+    asked, needed = config.store.ssd_drives, -(-parse_bytes(config.store.ssd) // round(ssd.capacity.value))
+    if asked is None:
+        return max(needed, int(node.ssd_drives.value))
+    if asked < needed:
+        raise ConfigError(
+            f"store.ssd is {config.store.ssd}, but store.ssd_drives is {asked}, of {ssd.capacity.text} each ({ssd.name}): it needs {needed}"
+        )
+    return asked
 
 
 def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:
@@ -147,8 +185,8 @@ def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:
     raise ConfigError(f"price list {prices.name} has no {gpu.name}, only {', '.join(prices.gpus)}: {hint}")
 
 
-def check(config: Config, built: Plant, workload: Workload) -> None:
-    """That the workload's longest context can run and be stored, and that the warm-up leaves something. Raises ConfigError."""
+def _check(config: Config, built: Plant, workload: Workload, tokens: int) -> None:
+    """That the workload's longest context of `tokens` can run and be stored, and that the warm-up leaves something. Raises ConfigError."""
     tenants = set() if workload.tenant is None else set(map(str, workload.tenant))
     strangers = sorted(set(config.tenant_weights) - tenants)
     if strangers:
@@ -157,11 +195,10 @@ def check(config: Config, built: Plant, workload: Workload) -> None:
         )
     if config.warmup_turns >= workload.turns:
         raise ConfigError(f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure")
-    tokens = min(int(workload.session_tokens.max()), built.window)
     if tokens * built.hbm_kv_bytes > built.hbm_budget:
         raise ConfigError(
             f"a context of {tokens} tokens needs {format_bytes(tokens * built.hbm_kv_bytes)} of HBM, but beside weights and"
-            f" buffers there is {format_bytes(built.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
+            f" store.hbm there is {format_bytes(built.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
         )
     for name, capacity, _ in built.tiers:
         if tokens * built.kv_bytes > capacity:

@@ -64,6 +64,8 @@ class Replica:
         self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
         self.prefilled_tokens = 0
         self.hbm_used = 0
+        self._hbm_in_step = 0
+        """In use since the step began that ended last: what is read ahead meanwhile has the rest."""
         self._session_of = workload.session.tolist()
         self._dropped = workload.dropped_tokens
         self._rec = recorder
@@ -203,20 +205,22 @@ class Replica:
     def _dispatch(self, now: float) -> None:
         """At a step boundary: what the GPU does next."""
         turn = self.waiting.head(now)
+        fitted = self.fitted(turn) if turn is not None and self.running < self._max_batch else None
+        left = -1 if fitted is None else self._hbm_budget - self.hbm_used - fitted[3]
+        if 0 <= left < self._write_buffer and self._save_links:
+            self._stall_until = max(self._stall_until, self._saved_but(left))
         if self._stall_until > now and (self.running or turn is not None):
             self._state = _STALL
             self._schedule(now, self._stall_until)
             self.save_stall_s += self._stall_until - now
             return
-        if turn is not None and self.running < self._max_batch:
-            fitted = self.fitted(turn)
-            if fitted[3] <= self._hbm_budget - self.hbm_used:
-                self._start_prefill(turn, fitted, now)
-                return
-        if self.running:
+        if left >= 0:
+            self._start_prefill(turn, fitted, now)
+        elif self.running:
             self._start_run(now)
         else:
             self._state = _IDLE
+            self._hbm_in_step = 0
             if self.waiting.holds_jobs:
                 self._revive(now)
 
@@ -231,6 +235,7 @@ class Replica:
 
     def _schedule(self, start: float, end: float) -> None:
         self._began = start
+        self._hbm_in_step = self.hbm_used
         self._timer = self.clock.at(end, STEP, self._on_step)
 
     def _on_step(self, timer: Timer) -> None:
@@ -333,7 +338,7 @@ class Replica:
         fetching = self._fetching
         fetched_at = self.ssd_read.background_end if fetching is not None and fetching.session == session else math.inf
         loader = self._loader
-        loader.begin(name, cached, new, now, self._ready[session], head_since, fetched_at)
+        loader.begin(name, cached, new, now, self._ready[session], head_since, fetched_at, self._hbm_budget - self._hbm_in_step)
         tokens, compute, duration = self._load_policy.loads(loader)
         if tokens:
             loader.take(tokens)
@@ -439,7 +444,12 @@ class Replica:
             end = each.book(since, size)[1]
         end = max(end, now + self._kv / link.bandwidth)
         self._ready[session] = end
-        self._stall_until = max(self._stall_until, link.free_at - self._write_buffer / link.bandwidth)
+        self._stall_until = max(self._stall_until, self._saved_but(self._write_buffer))
+
+    def _saved_but(self, size: int) -> float:
+        """When no more than so many bytes of ended jobs' KV are left to save."""
+        link = self._save_links[-1]
+        return link.free_at - size / link.bandwidth
 
     # --- background moves -----------------------------------------------------------------------------------------------------
 

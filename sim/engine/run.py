@@ -11,7 +11,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.link import Link
-from kvplan.sim.engine.plant import Plant, check, plant, rated_writes
+from kvplan.sim.engine.plant import Plant, plant, rated_writes
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
@@ -49,10 +49,9 @@ def simulate(
     depend on it but for rounding, which is what the tests use it for. Raises ConfigError and TraceError, and PolicyError when a user's own
     policy fails.
     """
-    built = plant(config)
     if workload is None:
         workload = build_workload(config)
-    check(config, built, workload)
+    built = plant(config, workload)
     run = _Run(config, built, workload, progress, longest_run)
     run.clock.run()
     if run.guard is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.engine.plant import Plant, extra_drives
 from kvplan.sim.metrics.recorder import Recorder, sums
 from kvplan.sim.provenance import provenance
 from kvplan.traces import Workload, origin
@@ -83,7 +83,7 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
             output_tokens,
             context_tokens,
         ),
-        "ssd_wear": _wear(built, capacity.get("ssd", 0), sums.get("ssd.written", 0), span_s),
+        "ssd_wear": _wear(built, built.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
         "provenance": provenance(config, workload),
     }
     summary["cost_usd"]["gpu_provisioned"] *= count
@@ -159,14 +159,16 @@ def _tiers(built: Plant, sums, replicas, span_s: float, count: int) -> dict:
     return found
 
 
-def _wear(built: Plant, capacity: int, written: float, span_s: float) -> dict[str, float | None]:
-    """DWPD and years to the rated bytes written (rated DWPD · capacity · warranty)."""
-    per_day = _ratio(written, span_s) * _DAY_S
+def _wear(built: Plant, drives: int, written: float, span_s: float) -> dict[str, float | None]:
+    """Of the drives, whatever part of them the tier is: DWPD, and years to the rated bytes written (rated DWPD · capacity · warranty)."""
+    per_day, capacity = _ratio(written, span_s) * _DAY_S, drives * round(built.ssd.capacity.value)
     rated = built.ssd.rated_dwpd.value * capacity * built.ssd.warranty.value * 365
     return {
         "bytes_per_day": per_day,
         "dwpd": _ratio(per_day, capacity),
         "lifetime_years": rated / per_day / 365 if per_day else None,
+        "drives": drives,
+        "drive_bytes": capacity,
     }
 
 
@@ -188,6 +190,7 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
             " KV comes faster than the tier below takes it"
         )
+    found += extra_drives(built)
     unmeasured = _unmeasured(built, recorder)
     if unmeasured:
         found.append(f"step times are extrapolated beyond what was measured: {', '.join(unmeasured)}")

@@ -41,10 +41,10 @@ def _sizes(found: dict) -> list[str]:
         f"{model['name']} on {model['gpus']} GPUs of {model['hardware']}" + (f", {model['replicas']} replicas" * (model["replicas"] > 1)),
         f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM), window"
         f" {model['window_tokens']:,} tokens: {format_bytes(model['kv_bytes_per_token'] * model['window_tokens'])}",
-        f"  HBM {format_bytes(hbm['installed_bytes'])}: weights {format_bytes(model['weight_bytes'])}, read buffer"
-        f" {format_bytes(hbm['read_buffer_bytes'])}, write buffer {format_bytes(hbm['write_buffer_bytes'])}, left for KV"
+        f"  HBM {format_bytes(hbm['installed_bytes'])}: weights {format_bytes(model['weight_bytes'])}, left for KV"
         f" {format_bytes(hbm['kv_bytes'])} = {hbm['kv_tokens']:,} tokens: {hbm['jobs']:.1f} mean jobs at once,"
-        f" {hbm['jobs_at_full_window']:.1f} at a full window",
+        f" {hbm['jobs_at_full_window']:.1f} at a full window; what they leave is read buffer, up to"
+        f" {format_bytes(hbm['read_buffer_bytes'])}, and write buffer, up to {format_bytes(hbm['write_buffer_bytes'])}",
         f"  mean turn: {turn['prompt_tokens']:,.0f} new tokens after {turn['history_tokens']:,.0f} of history, answer"
         f" {turn['output_tokens']:,.0f}; mean session: {turn['turns_per_session']:.1f} turns, {turn['session_tokens']:,.0f} tokens,"
         f" {format_bytes(turn['session_bytes'])} of KV",

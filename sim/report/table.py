@@ -110,6 +110,11 @@ def _saved(value: float | None, other: float | None) -> str:
     return f"{change:+d}%" if change else "0%"
 
 
+def _drives(wear: dict) -> str:
+    count, each = wear["drives"], format_bytes(wear["drive_bytes"] / wear["drives"])
+    return f"{count} drives of {each}" if count > 1 else f"one drive of {each}"
+
+
 def words(summary: dict, baseline: dict | None) -> list[str]:
     """What the figures mean."""
     gpu = summary["gpu"]
@@ -128,7 +133,7 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
         years = "for ever" if wear["lifetime_years"] is None else f"{wear['lifetime_years']:.1f} years"
         lines.append(
             f"SSD holds {format_bytes(ssd['peak_bytes'])} at most and is written {format_bytes(wear['bytes_per_day'])} a day"
-            f" ({wear['dwpd']:.2f} DWPD): it lasts {years} at its rating."
+            f" ({wear['dwpd']:.2f} DWPD of {_drives(wear)}): {'they last' if wear['drives'] > 1 else 'it lasts'} {years}."
         )
     if baseline is not None and summary["tiers"]:
         if abs(gpu["busy_h"] / baseline["gpu"]["busy_h"] - 1) < 0.05 and gpu["utilization"] < 0.99:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kvplan.hwmodels import strictyaml
 from kvplan.sim import config as configuration
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.engine.plant import check, plant
+from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.policies.registry import KINDS, PolicyError, find, policies
 from kvplan.sim.sweep.axes import Axis, Point, points
@@ -88,7 +88,7 @@ def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] 
         if key not in known:
             known[key] = read(variant.config)
         try:
-            check(variant.config, plant(variant.config), known[key])
+            plant(variant.config, known[key])
         except ConfigError as error:
             raise ConfigError(f"--vary {' '.join(variant.point.overrides)}: {error}") from None
         workloads[variant.label] = known[key]

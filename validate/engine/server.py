@@ -25,7 +25,7 @@ from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim import guards
 from kvplan.sim.config import Config
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
-from kvplan.sim.engine.plant import Plant, check, plant, rated_writes
+from kvplan.sim.engine.plant import Plant, plant, rated_writes
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.summary import summarize
 from kvplan.sim.policies.base import Scheduler
@@ -89,8 +89,7 @@ def serve(
     clock, and compared (0: none). Raises ConfigError, TraceError, and OSError when `folder` cannot be used.
     """
     refuse(config, workload)
-    built = plant(config)
-    check(config, built, workload)
+    built = plant(config, workload)
     server = _Server(config, built, workload, decoder, folder, clock, verify_every, progress)
     try:
         server.run()

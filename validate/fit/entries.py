@@ -87,6 +87,7 @@ class Entries:
         how = "O_DIRECT" if self._header["machine"]["direct_io"] else "page cache not bypassed"
         return {
             **self._about,
+            "capacity": _row(3.84, "TB", "assumption: the drive is not known"),
             "read_bandwidth": _row(read.bandwidth / 1e9, "GB/s", f"measured: {how}, queue depth {read_depth}, {_error(read.fit)}"),
             "write_bandwidth": _row(write.bandwidth / 1e9, "GB/s", f"measured: {how}, queue depth {write_depth}, {_error(write.fit)}"),
             "latency": _row(read.latency_s * 1e6, "us", "of the fit, reads"),
