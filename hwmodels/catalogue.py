@@ -8,7 +8,7 @@ Errors name the file and the row, and an unknown name comes with the nearest kno
 
 import difflib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from os.path import getmtime, isdir
 from pathlib import Path
@@ -35,6 +35,10 @@ KINDS: dict[str, tuple[Callable[[dict], Any], Path]] = {
 """Kind of entry -> what reads it, and its folder, whose last part is also the subfolder of a user's catalogue."""
 
 
+_PART, _NAMED = 3, 3
+"""Letters that a part of a name has at least, and names that are offered at most."""
+
+
 class CatalogueError(ValueError):
     """No such entry, or a file that is not what the schema asks for."""
 
@@ -57,10 +61,12 @@ def load(kind: str, name: str, folder: str | None = None):
     return entry
 
 
-def nearest(word: str, known) -> str:
-    """`"did you mean 'x'? "`, or nothing when no known word is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`"did you mean 'x'? "`, or nothing when no known word is near: those of which the word is a part (`h100`), else the most alike."""
+    known = sorted(known)
+    near = [name for name in known if len(word) >= _PART and word.lower() in name.lower()][:_NAMED]
+    near = near or difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def _files(kind: str, folder: str | None) -> dict[str, Path]:

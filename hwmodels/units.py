@@ -13,7 +13,7 @@ _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0
 _TIME = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 UNITS: dict[str, dict[str, float]] = {
-    "bytes": {prefix + "B": scale for prefix, scale in {**_DECIMAL, **_BINARY}.items()},
+    "bytes": {prefix + unit: scale for unit in ("B", "") for prefix, scale in {**_DECIMAL, **_BINARY}.items() if prefix + unit},
     "bytes_per_s": {prefix + "B/s": scale for prefix, scale in {**_DECIMAL, **_BINARY}.items()},
     "flop_per_s": {prefix + "FLOP/s": scale for prefix, scale in _DECIMAL.items()},
     "seconds": _TIME,

@@ -4,16 +4,15 @@ A configuration is a packaged preset (`sim/presets/*.yaml`) or a YAML file, on t
 that. Sizes keep the unit that they were written with.
 """
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from kvplan.hwmodels import strictyaml, units
-from kvplan.hwmodels.catalogue import explain
+from kvplan.hwmodels.catalogue import explain, nearest
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.traces.generate import laws
 from kvplan.traces.generate.arrivals import Arrival, Poisson
@@ -25,6 +24,12 @@ class ConfigError(ValueError):
 
 
 _LARGEST_SIZE = 10**18
+
+
+def _with_unit(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit: write {value}GB, or {value}GiB")
+    return value
 
 
 def _size(text: str) -> str:
@@ -44,12 +49,14 @@ def _policy(kind: str):
     return check
 
 
-Size = Annotated[str, AfterValidator(_size)]
+Size = Annotated[str, BeforeValidator(_with_unit), AfterValidator(_size)]
 """`"128GB"`: text with a unit, kept as written; `units.parse_bytes` gives the bytes."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Deployment(_Section):
@@ -75,11 +82,15 @@ class Store(_Section):
     hbm: Size = "0GB"
     """HBM set aside to keep KV across turns; CachedAttention keeps none."""
     dram: Size = "128GB"
+    """Host memory for KV; 0GB switches the tier off."""
     ssd: Size = "10TB"
+    """Drives for KV; 0GB switches the tier off. With no tier at all the server recomputes."""
     ssd_drives: Annotated[int, Field(ge=1, le=1000)] | None = None
     """SSDs of the node, of which `ssd` is a part; null takes those that the node has, or as many as `ssd` needs."""
     eviction: Annotated[str, AfterValidator(_policy("eviction"))] = "lookahead"
+    """What leaves a tier that needs room."""
     prefetch: Annotated[str, AfterValidator(_policy("prefetch"))] = "lookahead"
+    """Which waiting sessions' KV is fetched from SSD before their jobs start."""
     load: Annotated[str, AfterValidator(_policy("load"))] = "faster"
     """How much of a cached history a job loads, and how much it recomputes: `faster` never waits for longer than recomputing takes."""
     write: Annotated[str, AfterValidator(_policy("write"))] = "back"
@@ -87,12 +98,17 @@ class Store(_Section):
     ssd_write: Literal["delta", "whole"] = "delta"
     """`delta` keeps the SSD copy of a fetched session and writes only what it lacks; `whole` moves sessions."""
     save: Literal["async", "sync"] = "async"
+    """`async` saves layer by layer while the GPU computes; `sync` when the turn has ended, and the GPU waits."""
     preload: Literal["layerwise", "none"] = "layerwise"
+    """`layerwise` loads a layer's KV while those before it are computed; `none` loads all of it first."""
     read_buffer_layers: Annotated[int, Field(ge=0, le=10_000)] = 15
+    """Layers of KV that are loaded into HBM before a job starts."""
     write_buffer: Size = "1GB"
     """HBM for KV that is not yet saved when its job ends."""
     positions: Literal["decoupled", "embedded"] = "decoupled"
+    """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which KV that nobody used is dropped; null keeps it."""
     host_buffer: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of a tier that demotion keeps free."""
     piece: Size = "64MiB"
@@ -120,12 +136,17 @@ class WorkloadConfig(_Section):
     sessions: Annotated[int, Field(ge=1, le=100_000_000)] = 2000
     """Sessions to generate; a trace file has its own."""
     max_turns: Annotated[int, Field(ge=1)] = 40
+    """Turns at which a generated session ends."""
     max_tokens: Annotated[int, Field(ge=2)] = 32_768
+    """Tokens at which a generated session ends."""
     length_correlation: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """How much the lengths of one session's turns are alike (kind sharegpt)."""
     turns: laws.Length = laws.Exponential(distribution="exponential", mean=5.0)
     """Turns per session (kind synthetic), like the two below rounded to whole numbers of at least 1."""
     prompt_tokens: laws.Length = laws.LogNormal(distribution="lognormal", median=30.0, sigma=1.5)
+    """Tokens of a prompt, without history (kind synthetic)."""
     output_tokens: laws.Length = laws.LogNormal(distribution="lognormal", median=250.0, sigma=1.0)
+    """Tokens of an answer (kind synthetic)."""
     system_prompt_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """A system prompt that begins every session; a store of sessions does not share it."""
     tenants: dict[str, float] = {}
@@ -133,6 +154,7 @@ class WorkloadConfig(_Section):
     trace: Annotated[str, Field(min_length=1)] | None = None
     """A file, or a folder of files, to replay instead of generated sessions."""
     format: str | None = None
+    """Of the trace, see `kvplan list formats`; null finds out."""
     tokenizer: str | None = None
     """A HuggingFace tokenizer.json, for traces of text."""
     skip_bad: bool = False
@@ -150,26 +172,34 @@ class Slo(_Section):
     """Service-level objectives. Goodput counts the turns that are within every one of them."""
 
     ttft_p95_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds from arrival to first token."""
     tpot_p95_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds per output token after the first."""
 
 
 class Config(_Section):
     """Everything that a run depends on."""
 
     model: str = "llama-2-13b"
+    """A name of `kvplan list models`, or the path of a HuggingFace config.json."""
     hardware: str = "a100-80g-pcie4"
+    """The node of one replica, a name of `kvplan list hardware`."""
     deployment: Deployment = Deployment()
     workload: WorkloadConfig = WorkloadConfig()
     scheduler: Annotated[str, AfterValidator(_policy("scheduling"))] = "fcfs"
+    """Which waiting turn goes next."""
     tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
     """Weights of tenants by name, `{pro: 4, free: 1}`: shares under `fair-share`, precedence under `priority`; 1 for those not named."""
     store: Store = Store()
     prices: str = "paper-2024"
+    """A price list, see `kvplan list prices`."""
     catalogue: str | None = None
     """A folder of the user's own GPUs, links, SSDs, nodes, models and price lists, beside the packaged ones."""
     slo: Slo = Slo()
     warmup_turns: Annotated[int, Field(ge=0)] = 0
+    """Turns that end before measuring begins."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Of everything that is drawn at random."""
 
     def recompute(self) -> "Config":
         """The same run without any store: the RE baseline."""
@@ -181,6 +211,7 @@ class Config(_Section):
         return self.model_dump(mode="json")
 
 
+_CUTOFF = 0.5
 _PRESETS = Path(__file__).parent / "presets"
 
 
@@ -192,9 +223,12 @@ def presets() -> list[str]:
 def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """The configuration of a preset name or a file, with `path=value` overrides. Raises ConfigError."""
     name = "default" if source is None else str(source)
-    path = _PRESETS / f"{name}.yaml" if name in presets() else Path(name)
+    preset, overrides = name in presets(), list(overrides)
+    path = _PRESETS / f"{name}.yaml" if preset else Path(name)
     if not (os.path.lexists(path) or os.sep in name or name.endswith((".yaml", ".yml"))):
-        raise ConfigError(f"no configuration {name!r}: {_hint(name, presets())}give a YAML file or one of {', '.join(presets())}")
+        raise ConfigError(
+            f"no configuration {name!r}: {nearest(name, presets(), _CUTOFF)}give a YAML file or one of {', '.join(presets())}"
+        )
     try:
         data = strictyaml.load(path)
     except strictyaml.YamlError as error:
@@ -202,13 +236,13 @@ def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Con
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of settings, this is not")
-    overrides = list(overrides)
-    if path.parent == _PRESETS and any(_path_of(override) == "hardware" for override in overrides):
+    if preset and any(_path_of(override) == "hardware" for override in overrides):
         data.get("deployment", {}).pop("gpus", None)  # the preset's count is for the preset's node
     for override in overrides:
         _override(data, override)
     _complete(data)
-    return validated(data, f"{path} and --set" if overrides else str(path))
+    where = f"preset {name}" if preset else str(path)
+    return validated(data, f"{where} and --set" if overrides else where)
 
 
 def validated(data: dict[str, Any], where: str = "configuration") -> Config:
@@ -217,7 +251,7 @@ def validated(data: dict[str, Any], where: str = "configuration") -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         unknown = [".".join(map(str, item["loc"])) for item in error.errors() if item["type"] == "extra_forbidden"]
-        hints = "".join(f"\n  {path}: {_hint(path, paths())}" for path in unknown if _hint(path, paths()))
+        hints = "".join(f"\n  {path}: {nearest(path, paths(), _CUTOFF)}" for path in unknown if nearest(path, paths(), _CUTOFF))
         raise ConfigError(f"{where}: {explain(error)}{hints}") from None
 
 
@@ -243,7 +277,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     if "=" not in override:
         raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
     if path not in paths() and not path.startswith(tuple(f"{name}." for name in FREE_FORM)):
-        raise ConfigError(f"--set {override}: unknown path {path!r}: {_hint(path, paths())}`kvplan list settings` shows all")
+        raise ConfigError(f"--set {override}: unknown path {path!r}: {nearest(path, paths(), _CUTOFF)}`kvplan list settings` shows all")
     try:
         value = strictyaml.loads(text, f"--set {override}")
     except strictyaml.YamlError as error:
@@ -267,8 +301,3 @@ def _complete(data: dict[str, Any]) -> None:
         given = workload.get(name) if isinstance(workload, dict) else None
         if info.discriminator is not None and isinstance(given, dict) and info.discriminator not in given:
             workload[name] = {**info.default.model_dump(mode="json", exclude_none=True), **given}
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}? " if near else ""

@@ -36,6 +36,11 @@ _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goo
 _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
 
 
+def _examples(*commands: str) -> str:
+    """The end of a help page: one example a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
 def _reports_errors(command: Callable) -> Callable:
     """Bad input becomes one message and exit code 2; a user's policy that fails, and Ctrl-C, one line and exit code 1."""
 
@@ -84,8 +89,12 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 @app.command(
-    epilog="Examples:  kvplan simulate   |   kvplan simulate paper-13b --set store.eviction=lru --set store.prefetch=none   |  "
-    " kvplan simulate --trace sharegpt.json --json   |   kvplan simulate my.yaml --out runs/monday"
+    epilog=_examples(
+        "kvplan simulate",
+        "kvplan simulate paper-13b --set store.eviction=lru --set store.prefetch=none",
+        "kvplan simulate --trace sharegpt.json --json",
+        "kvplan simulate my.yaml --out runs/monday",
+    )
 )
 @_reports_errors
 def simulate(
@@ -105,8 +114,11 @@ def simulate(
 
 
 @app.command(
-    epilog="Examples:  kvplan compare   |   kvplan compare --vary store.eviction=lru,lookahead --vary store.dram=64GB,128GB --out cmp   |  "
-    " kvplan compare --vary store.dram+store.ssd=0GB+0GB,128GB+10TB --metric ttft_s.p95"
+    epilog=_examples(
+        "kvplan compare",
+        "kvplan compare --vary store.eviction=lru,lookahead --vary store.dram=64GB,128GB --out cmp",
+        "kvplan compare --vary store.dram+store.ssd=0GB+0GB,128GB+10TB --metric ttft_s.p95",
+    )
 )
 @_reports_errors
 def compare(
@@ -133,8 +145,10 @@ def compare(
 
 
 @app.command(
-    epilog="Examples:  kvplan curve --tier ssd   |   kvplan curve paper-13b --tier dram --sizes 64GB,128GB,256GB --policies lru,lookahead"
-    " --figure dram.png"
+    epilog=_examples(
+        "kvplan curve --tier ssd",
+        "kvplan curve paper-13b --tier dram --sizes 64GB,128GB,256GB --policies lru,lookahead --figure dram.png",
+    )
 )
 @_reports_errors
 def curve(
@@ -178,7 +192,11 @@ def _setting(path: str, text: str) -> str:
 
 
 @app.command(
-    epilog="Examples:  kvplan explain   |   kvplan explain paper-65b   |   kvplan explain --trace mooncake.jsonl --set model=llama-3.1-8b"
+    epilog=_examples(
+        "kvplan explain",
+        "kvplan explain paper-65b",
+        "kvplan explain --trace mooncake.jsonl --set model=llama-3.1-8b",
+    )
 )
 @_reports_errors
 def explain(
@@ -200,8 +218,11 @@ app.add_typer(trace_app, name="trace")
 
 
 @trace_app.command(
-    epilog="Examples:  kvplan trace describe mooncake.jsonl --model llama-3.1-8b   |   kvplan trace describe sharegpt.json --figure d.png"
-    "   |   kvplan trace describe --set workload.sessions=10000"
+    epilog=_examples(
+        "kvplan trace describe mooncake.jsonl --model llama-3.1-8b",
+        "kvplan trace describe sharegpt.json --figure d.png",
+        "kvplan trace describe --set workload.sessions=10000",
+    )
 )
 @_reports_errors
 def describe(
@@ -221,8 +242,10 @@ def describe(
 
 
 @trace_app.command(
-    epilog="Examples:  kvplan trace convert burst.csv burst.parquet   |   kvplan trace convert mooncake.jsonl busy.csv --set"
-    " workload.rescale.rate=2"
+    epilog=_examples(
+        "kvplan trace convert burst.csv burst.parquet",
+        "kvplan trace convert mooncake.jsonl busy.csv --set workload.rescale.rate=2",
+    )
 )
 @_reports_errors
 def convert(
@@ -239,7 +262,10 @@ def convert(
 
 
 @trace_app.command(
-    epilog="Examples:  kvplan trace generate day.parquet --set workload.sessions=50000   |   kvplan trace generate p.csv paper-13b"
+    epilog=_examples(
+        "kvplan trace generate day.parquet --set workload.sessions=50000",
+        "kvplan trace generate p.csv paper-13b",
+    )
 )
 @_reports_errors
 def generate(
@@ -253,7 +279,14 @@ def generate(
     commands.generate(config, set or [], out)
 
 
-@app.command("list", epilog="Examples:  kvplan list models   |   kvplan list hardware   |   kvplan list gpus --catalogue mine")
+@app.command(
+    "list",
+    epilog=_examples(
+        "kvplan list models",
+        "kvplan list hardware",
+        "kvplan list gpus --catalogue mine",
+    ),
+)
 @_reports_errors
 def list_(
     kind: Annotated[str, typer.Argument(help=_LIST_HELP)],

@@ -11,6 +11,7 @@ from kvplan.hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config as configuration
 from kvplan.sim.policies.registry import KINDS, policies
+from kvplan.sim.settings import settings
 from kvplan.traces import known_formats
 
 
@@ -122,15 +123,8 @@ def _presets(_folder: str | None):
 
 
 def _settings(_folder: str | None):
-    defaults = configuration.load("default").resolved()
-    rows = []
-    for path in configuration.paths():
-        value = defaults
-        for key in path.split("."):
-            value = value[key]
-        if path.startswith(configuration.FREE_FORM) or not isinstance(value, dict):
-            rows.append((path, "null" if value is None else str(value)))
-    return ("path", "default"), rows
+    rows = [(each.path, each.default, each.choices, each.meaning) for each in settings()]
+    return ("path", "default", "one of", "meaning"), rows
 
 
 _TABLES: dict[str, Callable] = {

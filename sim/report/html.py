@@ -6,6 +6,7 @@ from pathlib import Path
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.engine.run import Result
 from kvplan.sim.report import table
+from kvplan.sim.settings import used
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>kvplan: {{ config.model }}</title>
@@ -50,7 +51,7 @@ def page(result: Result, summary: dict, pictures: list[Path]) -> str:
             words=table.words(summary, baseline),
             warnings=summary["warnings"],
             pictures=[{"name": path.stem, "data": base64.b64encode(path.read_bytes()).decode()} for path in pictures],
-            resolved=strictyaml.dumps(result.config.resolved()),
+            resolved=strictyaml.dumps(used(result.config, result.workload)),
             provenance=strictyaml.dumps(summary["provenance"]),
         )
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.engine.run import Result
+from kvplan.sim.settings import unused
 
 SUMMARY = "summary.json"
 
@@ -63,11 +64,18 @@ def write(result: Result, summary: dict, out: Path) -> None:
 
     with replacing(out) as temporary:
         (temporary / SUMMARY).write_text(dumps(summary), encoding="utf-8")
-        (temporary / "config.resolved.yaml").write_text(strictyaml.dumps(result.config.resolved()), encoding="utf-8")
+        (temporary / "config.resolved.yaml").write_text(_resolved(result), encoding="utf-8")
         pd.DataFrame(result.columns).to_parquet(temporary / "turns.parquet", index=False)
         pd.DataFrame(result.series).to_parquet(temporary / "tiers.parquet", index=False)
         pictures = figures.draw(result, temporary)
         (temporary / "report.html").write_text(html.page(result, summary, pictures), encoding="utf-8")
+
+
+def _resolved(result: Result) -> str:
+    """Every setting, and a word on those that this run did not read."""
+    spare = unused(result.config, result.workload)
+    note = f"# Not used by this run: {', '.join(spare)}\n" if spare else ""
+    return note + strictyaml.dumps(result.config.resolved())
 
 
 def check_file(path: Path) -> None:

@@ -11,13 +11,11 @@ from kvplan.sim import config as configuration
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.workload import build_workload
-from kvplan.sim.policies.registry import KINDS, PolicyError, find, policies
+from kvplan.sim.policies.registry import PolicyError, find, policies
+from kvplan.sim.settings import POLICY_PATHS
 from kvplan.sim.sweep.axes import Axis, Point, points
 from kvplan.sim.sweep.runs import WorkloadKey
 from kvplan.traces import Workload
-
-POLICY_PATHS = {path: kind for kind in KINDS if (path := "scheduler" if kind == "scheduling" else f"store.{kind}") in configuration.paths()}
-"""Setting -> kind of policy that it names."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""What each setting means, what it can be, and which ones a run does not use: read off the schema, so that nothing is said twice."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from kvplan.hwmodels import units
+from kvplan.sim import config as configuration
+from kvplan.sim.config import Config
+from kvplan.sim.policies.registry import KINDS
+from kvplan.traces import Workload
+
+POLICY_PATHS = {path: kind for kind in KINDS if (path := "scheduler" if kind == "scheduling" else f"store.{kind}") in configuration.paths()}
+"""Setting -> kind of policy that it names."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One path of the configuration."""
+
+    path: str
+    default: str
+    choices: str
+    """What it can be, where that is a list."""
+    meaning: str
+
+
+def settings() -> list[Setting]:
+    """Every setting, with the default preset's value."""
+    defaults = configuration.load("default").resolved()
+    return [
+        Setting(path, _shown(_value(defaults, path)), _choices(path, info), _sentence(info.description or ""))
+        for path, info in _fields(Config)
+    ]
+
+
+def unused(config: Config, workload: Workload) -> list[str]:
+    """Paths of settings that this run does not read: what belongs to another kind of workload, or to a store that is switched off."""
+    return sorted(set(_unused_by_workload(config, workload)) | set(_unused_by_store(config)))
+
+
+def used(config: Config, workload: Workload) -> dict[str, Any]:
+    """The resolved configuration without those."""
+    data = config.resolved()
+    for path in unused(config, workload):
+        *sections, leaf = path.split(".")
+        del _value(data, ".".join(sections))[leaf]
+    return data
+
+
+def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
+    synthetic, generated = ("turns", "prompt_tokens", "output_tokens"), ("kind", "sessions", "max_turns", "max_tokens")
+    drawn = str(workload.origin.get("drawn", "")) if config.workload.trace is not None else "arrivals and think times"
+    names = [] if "arrivals" in drawn else ["arrival"]
+    names += [] if "think times" in drawn else ["think_time"]
+    if config.workload.trace is None:
+        names += ["format", "tokenizer", "skip_bad"]
+        names += synthetic if config.workload.kind == "sharegpt" else ["length_correlation"]
+    else:
+        names += [*generated, *synthetic, "length_correlation"]
+    yield from (f"workload.{name}" for name in names)
+    if config.scheduler not in ("fair-share", "priority") and ":" not in config.scheduler:
+        yield "tenant_weights"
+
+
+def _unused_by_store(config: Config) -> Iterator[str]:
+    sizes = ("hbm", "dram", "ssd")
+    on = [name for name in sizes if units.parse_bytes(getattr(config.store, name))]
+    if not on:
+        yield from (f"store.{name}" for name in type(config.store).model_fields if name not in sizes)
+    elif "ssd" not in on:
+        yield from ("store.ssd_write", "store.prefetch")
+
+
+def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel) and prefix + name not in configuration.FREE_FORM:
+            yield from _fields(info.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, info
+
+
+def _value(tree: dict, path: str) -> Any:
+    for key in filter(None, path.split(".")):
+        tree = tree[key]
+    return tree
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_shown(each)}" for key, each in value.items() if each is not None) + "}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _choices(path: str, info: FieldInfo) -> str:
+    if path in POLICY_PATHS:
+        return f"kvplan list {POLICY_PATHS[path]}, or module:Class"
+    if info.discriminator is not None:
+        kinds = [get_args(each.model_fields[info.discriminator].annotation)[0] for each in get_args(info.annotation)]
+        return f"{info.discriminator}: {', '.join(kinds)}"
+    return ", ".join(_literals(info.annotation))
+
+
+def _literals(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(each) for each in get_args(annotation)]
+    if annotation is bool:
+        return ["true", "false"]
+    return [text for part in get_args(annotation) if part is not NoneType for text in _literals(part)]
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split())
