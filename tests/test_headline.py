@@ -1,12 +1,20 @@
 """The first screen of `kvplan simulate`: differences with intervals, a default that does not lose, and runs that cannot be trusted."""
 
+import json
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.cli.app import app
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.metrics.intervals import intervals
+from kvplan.sim.report import table
+from kvplan.sim.sweep.runs import replicated
 
 SEEDS = (1, 2, 3)
 PLACES = {
@@ -44,3 +52,104 @@ def test_the_papers_presets_load_always():
         "paper-65b": "always",
         "paper-70b": "always",
     }
+
+
+# --- differences ------------------------------------------------------------------------------------------------------------------
+
+
+def simulated(*arguments: str) -> dict:
+    """The summary that the command prints."""
+    result = CliRunner().invoke(app, ["simulate", "--set", "workload.sessions=40", *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_difference_is_the_mean_log_ratio_over_paired_seeds():
+    difference = simulated("--replications", "3")["recompute"]["difference"]
+    assert difference["replications"] == len(set(difference["seeds"])) == 3
+    logs, tails = [], []
+    for seed in difference["seeds"]:
+        settings = config.load(None, ["workload.sessions=40", f"seed={seed}"])
+        one, other = (simulate(each).summary["ttft_s"]["p95"] for each in (settings, settings.recompute()))
+        logs.append(math.log(one / other))
+        tails.append(one)
+    found = difference["ratio"]["ttft_s.p95"]
+    half = 4.302653 * np.std(logs, ddof=1) / math.sqrt(3)  # Student's t with 2 degrees of freedom
+    assert found["factor"] == pytest.approx(math.exp(np.mean(logs)))
+    assert (found["low"], found["high"]) == pytest.approx((math.exp(np.mean(logs) - half), math.exp(np.mean(logs) + half)))
+    assert difference["range"]["ttft_s.p95"]["this_run"] == [min(tails), max(tails)]
+
+
+def test_a_trace_is_replayed_itself_and_then_drawn_from(tmp_path):
+    turns = "".join(f"{session},{20 * session + 200 * turn},{300 + 10 * session},{50}\n" for session in range(12) for turn in range(3))
+    (tmp_path / "t.csv").write_text("session,arrival_s,prompt_tokens,output_tokens\n" + turns)
+    chosen = ("--trace", str(tmp_path / "t.csv"), "--replications", "2")
+    summary = simulated(*chosen)
+    assert summary["turns"] == 36 and summary["recompute"]["difference"]["replications"] == 2
+    settings = config.load(None, [f"workload.trace={tmp_path / 't.csv'}"])
+    again = replicated(settings, 1, 12)
+    assert summary["recompute"]["difference"]["range"]["ttft_s.mean"]["recompute"] == sorted(
+        simulate(each.recompute()).summary["ttft_s"]["mean"] for each in (settings, again)
+    )
+
+
+def test_what_is_not_drawn_at_random_has_one_replication_and_no_interval(tmp_path):
+    """Of one recorded session every draw is the same."""
+    (tmp_path / "t.csv").write_text("session,arrival_s,prompt_tokens,output_tokens\n0,0,900,50\n0,30,100,50\n0,60,100,50\n")
+    result = CliRunner().invoke(app, ["simulate", "--trace", str(tmp_path / "t.csv")])
+    assert "Nothing is drawn at random" in result.stdout and "±" not in result.stdout
+
+
+def test_what_cannot_be_told_from_no_change_is_said_to_be_so():
+    ratios = {
+        "ttft_s.p95": {"factor": 1.1, "low": 0.8, "high": 1.5, "p": 0.5},
+        "cost_usd.total": {"factor": 1.2, "low": 1.1, "high": 1.3, "p": 0.001},
+        "gpu.busy_h": {"factor": 1.0, "low": 1.0, "high": 1.0, "p": 1.0},
+    }
+    summary = simulated("--replications", "2")
+    summary["recompute"]["difference"]["ratio"] = ratios
+    cells = {row[0]: row[-1] for row in table.rows(summary, summary["recompute"])}
+    assert cells["TTFT p95"] == "+10% ± 35, unclear" and cells["total cost"] == "+20% ± 10" and cells["GPU hours, busy"] == "none"
+    said = " ".join(table.words(summary, summary["recompute"]))
+    assert "TTFT p95 10% ± 35 more, unclear, cost 20% ± 10 more, GPU hours none" in said
+
+
+def test_without_recomputation_there_is_one_run(monkeypatch):
+    ran = []
+    monkeypatch.setattr("kvplan.sim.cli.simulate.simulate", lambda *arguments: ran.append(arguments) or simulate(*arguments))
+    assert "recompute" not in simulated("--no-baseline") and len(ran) == 1
+
+
+def test_percentiles_have_intervals_by_bootstrap_over_sessions():
+    """Of independent sessions of one turn each they cover what they should: about 95 % of the samples."""
+    rng = np.random.default_rng(5)
+    covered = 0
+    for seed in range(60):
+        ttft = rng.exponential(1.0, 400)
+        columns = {"session": np.arange(400), "order": np.arange(400), "arrival_s": np.zeros(400), "first_token_s": ttft,
+                   "admitted_s": np.zeros(400), "done_s": ttft, "output_tokens": np.ones(400, int)}  # fmt: skip
+        found = intervals(SimpleNamespace(config=config.load(None, [f"seed={seed}"]), columns=columns))
+        low, high = found["ttft_s"]["p95"]
+        covered += low <= -math.log(0.05) <= high
+        assert found["tpot_s"] is None and low <= np.percentile(ttft, 95) <= high
+    assert 52 <= covered <= 60
+
+
+# --- the table --------------------------------------------------------------------------------------------------------------------
+
+
+def test_tiers_that_there_are_have_a_row_and_replicas_are_said():
+    result = CliRunner().invoke(
+        app,
+        ["simulate", "--no-baseline", "--set", "workload.sessions=40", "--set", "store.hbm=10GB", "--set", "deployment.replicas=2",
+         "--set", "store.dram=0GB", "--set", "store.ssd=100GB"],
+    )  # fmt: skip
+    assert "from HBM" in result.stdout and "from SSD" in result.stdout and "from DRAM" not in result.stdout
+    assert "of 200 GB at most (2 replicas together)" in result.stdout
+
+
+@pytest.mark.parametrize("parts", [(0.945, 0.045, 0.01), (1 / 3, 1 / 3, 1 / 3), (0.925, 0.025, 0.025, 0.025), (0.996, 0.004)])
+def test_percentages_of_a_whole_add_to_a_hundred(parts):
+    named = {str(number): part for number, part in enumerate(parts)}
+    found = table.whole_percents(named, 1.0)
+    assert sum(found.values()) == 100 and all(abs(found[name] - 100 * part) < 1 for name, part in named.items())

@@ -106,11 +106,12 @@ def simulate(
     json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout and nothing else.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     baseline: Annotated[bool, typer.Option(help="Also run recomputation, to compare with.")] = True,
+    replications: Annotated[int, typer.Option(min=2, max=1000, help="Runs of both that changes are over, each with a seed.")] = 8,
 ) -> None:
     """Replay a workload through the simulated server and print what the KV cache gives and saves."""
     from kvplan.sim.cli.simulate import run
 
-    run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline)
+    run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline, replications)
 
 
 @app.command(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kvplan.sim.config import Config
-from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.engine.workload import build_workload, read_trace
 from kvplan.traces import Workload
 
 _PATIENCE_S = 2.0
@@ -16,6 +16,12 @@ def turns_of(config: Config, **how) -> Workload:
     """`build_workload`, with a bar while a trace is read."""
     with progress("reading" if config.workload.trace else "drawing sessions", "bytes") as report:
         return build_workload(config, report, **how)
+
+
+def trace_of(config: Config) -> Workload | None:
+    """`read_trace`, with a bar."""
+    with progress("reading", "bytes") as report:
+        return read_trace(config, report)
 
 
 @contextmanager

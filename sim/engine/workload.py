@@ -16,9 +16,14 @@ from kvplan.traces.generate.arrivals import Replayed
 
 
 def build_workload(
-    config: Config, progress: Callable[[int, int], None] | None = None, any_length: bool = False, timed: bool = True
+    config: Config,
+    progress: Callable[[int, int], None] | None = None,
+    any_length: bool = False,
+    timed: bool = True,
+    recorded: Workload | None = None,
 ) -> Workload:
-    """The workload of a configuration. `progress(done, total)` is called in bytes while a trace is read.
+    """The workload of a configuration. `progress(done, total)` is called in bytes while a trace is read, unless `recorded` is what
+    `read_trace` gave before.
 
     With `any_length`, answers of a trace may be longer than the model's window. Without `timed`, times that a trace lacks stay unknown.
     Raises ConfigError and TraceError.
@@ -29,14 +34,21 @@ def build_workload(
     elif any_length:
         workload = _read(settings, progress)
     else:
-        window = plant(config).window  # a configuration that cannot run is refused before a long file is read
-        workload = _within(_read(settings, progress), window, config)
+        workload = read_trace(config, progress) if recorded is None else recorded
     workload = _looped(_rescaled(_populated(workload, config), config), settings.loop)
     if timed and not workload.arrivals_known:
         workload = _drawn(workload.with_arrivals(_arrivals(config, workload.sessions)), "arrivals")
     if timed and not workload.open_loop and not workload.gaps_known:
         workload = _with_think_times(workload, config)
     return _rated(workload, settings.rescale.rate)
+
+
+def read_trace(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload | None:
+    """The sessions of a configuration's trace as they are recorded; None where it has no trace. Raises ConfigError and TraceError."""
+    if config.workload.trace is None:
+        return None
+    window = plant(config).window  # a configuration that cannot run is refused before a long file is read
+    return _within(_read(config.workload, progress), window, config)
 
 
 def _read(settings: WorkloadConfig, progress) -> Workload:

@@ -19,7 +19,7 @@ from kvplan.sim.provenance import provenance
 from kvplan.traces import Workload, origin
 
 _DAY_S = 86400.0
-_PERCENTILES = (50, 90, 95, 99)
+PERCENTILES = (50, 90, 95, 99)
 
 
 def summarize(config: Config, built: Plant, workload: Workload, recorder: Recorder, replicas, end_s: float) -> dict:
@@ -32,7 +32,7 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
     sums = _sums(recorder, replicas, end_s)
     col = {name: values[measured] for name, values in columns.items()}
     resumed = ~workload.is_first[measured]
-    latencies = _latencies(col)
+    times = latencies(col)
     output_tokens = int(col["output_tokens"].sum())
     context_tokens = int((col["prompt_tokens"] + col["history_tokens"]).sum())
     busy_s = sum(sums[part] for part in ("prefill_s", "decode_s", "load_stall_s", "save_stall_s"))
@@ -45,15 +45,16 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
         "resumed_turns": int(resumed.sum()),
         "makespan_s": span_s,
         "hit_rate": _hit_rates(col, resumed, [name for name, *_ in built.tiers], context_tokens),
-        **{name: _statistics(values) for name, values in latencies.items()},
+        **{name: _statistics(values) for name, values in times.items()},
         "prefill_tokens_per_s": _ratio(context_tokens, prefill_s),
         "output_tokens_per_s": _ratio(output_tokens, span_s),
         "output_tokens": output_tokens,
         "context_tokens": context_tokens,
-        "goodput_per_s": _ratio(_within_slo(config, latencies, col["output_tokens"] > 1), span_s),
+        "goodput_per_s": _ratio(_within_slo(config, times, col["output_tokens"] > 1), span_s),
         "gpu": {
             "busy_s": busy_s,
             "busy_h": busy_s / 3600 * gpus,
+            "prefill_h": prefill_s / 3600 * gpus,
             "utilization": _ratio(busy_s, span_s * count),
             "prefill_s": sums["prefill_s"],
             "decode_s": sums["decode_s"],
@@ -61,6 +62,7 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
             "save_stall_s": sums["save_stall_s"],
             "prefilled_tokens": int(sums["prefilled_tokens"]),
             "gpus": gpus * count,
+            "replicas": count,
         },
         "tiers": _tiers(built, sums, replicas, span_s, count),
         "links": {
@@ -101,7 +103,8 @@ def _sums(recorder: Recorder, replicas, end_s: float) -> dict[str, float]:
     return total
 
 
-def _latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Seconds per turn by the name of the latency; time per output token of the turns that have several."""
     e2e, ttft = col["done_s"] - col["arrival_s"], col["first_token_s"] - col["arrival_s"]
     several = col["output_tokens"] > 1
     return {
@@ -115,9 +118,9 @@ def _latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:
     if not len(values):
-        return dict.fromkeys(("mean", *(f"p{p}" for p in _PERCENTILES), "max"))
+        return dict.fromkeys(("mean", *(f"p{p}" for p in PERCENTILES), "max"))
     found = {"mean": float(values.mean())}
-    found |= {f"p{p}": float(q) for p, q in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)}
+    found |= {f"p{p}": float(q) for p, q in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)}
     return {**found, "max": float(values.max())}
 
 
@@ -135,14 +138,14 @@ def _hit_rates(col, resumed: np.ndarray, names: list[str], context_tokens: int) 
     return found
 
 
-def _within_slo(config: Config, latencies: dict[str, np.ndarray], several: np.ndarray) -> int:
+def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarray) -> int:
     """Turns within every objective; a turn of one output token has no TPOT to miss."""
     slo = config.slo
     good = np.ones(len(several), bool)
     if slo.ttft_p95_s is not None:
-        good &= latencies["ttft_s"] <= slo.ttft_p95_s
+        good &= times["ttft_s"] <= slo.ttft_p95_s
     if slo.tpot_p95_s is not None:
-        good[several] &= latencies["tpot_s"] <= slo.tpot_p95_s
+        good[several] &= times["tpot_s"] <= slo.tpot_p95_s
     return int(good.sum())
 
 

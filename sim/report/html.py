@@ -20,7 +20,7 @@ img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto
 </style></head><body>
 <h1>{{ config.model }} on {{ gpus }} GPUs of {{ config.hardware }}</h1>
 <p>{{ title }}</p>
-<table><tr><th></th><th>this run</th>{% if baseline %}<th>recompute</th><th>saved</th>{% endif %}</tr>
+<table><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
 {% for line in words %}<p>{{ line }}</p>{% endfor %}
@@ -46,10 +46,10 @@ def page(result: Result, summary: dict, pictures: list[Path]) -> str:
             config=result.config,
             gpus=summary["gpu"]["gpus"],
             title=table.title(summary),
-            baseline=baseline,
+            heads=table.heads(baseline),
             rows=table.rows(summary, baseline),
             words=table.words(summary, baseline),
-            warnings=summary["warnings"],
+            warnings=table.warnings(summary, baseline),
             pictures=[{"name": path.stem, "data": base64.b64encode(path.read_bytes()).decode()} for path in pictures],
             resolved=strictyaml.dumps(used(result.config, result.workload)),
             provenance=strictyaml.dumps(summary["provenance"]),

@@ -5,29 +5,40 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.sweep.stats import LEVEL, Ratio
+from kvplan.sim.sweep.words import change, compared
 
 
 def comparison(summary: dict, baseline: dict | None) -> Group:
     """The main figures of a run, beside the recomputation baseline when there is one."""
-    table = Table(title=title(summary), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for name in ["", "this run", "recompute", "saved"] if baseline else ["", "this run"]:
+    table = Table(box=None, pad_edge=False)
+    for name in heads(baseline):
         table.add_column(name, justify="right" if name else "left")
     for row in rows(summary, baseline):
         table.add_row(*row)
     notes = [Text(line) for line in words(summary, baseline)]
-    notes += [Text(f"! {warning}", style="yellow") for warning in summary["warnings"]]
-    return Group(table, Text(""), *notes)
+    notes += [Text(f"! {warning}", style="yellow") for warning in warnings(summary, baseline)]
+    return Group(Text(title(summary), style="bold"), table, Text(""), *notes)
+
+
+def heads(baseline: dict | None) -> list[str]:
+    """Of the table's columns."""
+    return ["", "this run", "recompute", "change"] if baseline else ["", "this run"]
+
+
+def warnings(summary: dict, baseline: dict | None) -> list[str]:
+    """Of the run, and what is to be said of recomputation alone."""
+    ours = summary["warnings"]
+    return [*ours, *(f"recomputation: {warning}" for warning in (baseline or {}).get("warnings", []) if warning not in ours)]
 
 
 def rows(summary: dict, baseline: dict | None) -> list[list[str]]:
-    """The cells of the table: label and value, and with a baseline its value and the difference."""
+    """The cells of the table: label and value, and with a baseline its value and the change."""
     found = []
-    for label, path, show, saves in _ROWS:
-        value = _get(summary, path)
-        cells = [label, show(value)]
+    for label, path, show, compares in [*_hits(summary), *_ROWS]:
+        cells = [label, show(_get(summary, path))]
         if baseline is not None:
-            other = _get(baseline, path)
-            cells += [show(other), _saved(value, other)] if saves else ["–", ""]
+            cells += [show(_get(baseline, path)), _change(baseline, path)] if compares else ["–", ""]
         found.append(cells)
     return found
 
@@ -69,12 +80,17 @@ def _hours(value) -> str:
     return f"{value:,.2f} h"
 
 
+def _hits(summary: dict) -> list[tuple]:
+    """Rows of hit rates; those of the tiers that there are."""
+    return [
+        ("hit rate, all turns", "hit_rate.turns", _percent, False),
+        ("hit rate, resumed turns", "hit_rate.resumed", _percent, False),
+        *((f"  from {name.upper()}", f"hit_rate.{name}", _percent, False) for name in summary["tiers"]),
+        ("hit rate, tokens", "hit_rate.tokens", _percent, False),
+    ]
+
+
 _ROWS = [
-    ("hit rate, all turns", "hit_rate.turns", _percent, False),
-    ("hit rate, resumed turns", "hit_rate.resumed", _percent, False),
-    ("  from DRAM", "hit_rate.dram", _percent, False),
-    ("  from SSD", "hit_rate.ssd", _percent, False),
-    ("hit rate, tokens", "hit_rate.tokens", _percent, False),
     ("TTFT mean", "ttft_s.mean", _seconds, True),
     ("TTFT p95", "ttft_s.p95", _seconds, True),
     ("prefill mean (no queueing)", "prefill_s.mean", _seconds, True),
@@ -93,21 +109,27 @@ _ROWS = [
 def _get(summary: dict, path: str):
     if path == "cost_usd.storage":
         return summary["cost_usd"]["dram"] + summary["cost_usd"]["ssd"]
-    if path == "gpu.prefill_h":
-        gpu = summary["gpu"]
-        return (gpu["prefill_s"] + gpu["load_stall_s"]) * gpu["busy_h"] / gpu["busy_s"] if gpu["busy_s"] else 0.0
     for key in path.split("."):
         summary = summary[key]
     return summary
 
 
-def _saved(value: float | None, other: float | None) -> str:
-    if not value or not other:
-        return ""
-    if value > 10 * other or other > 10 * value:
-        return f"{max(value, other) / min(value, other):.1f}x {'more' if value > other else 'less'}"
-    change = round(100 * (value / other - 1))
-    return f"{change:+d}%" if change else "0%"
+def _ratio(baseline: dict, path: str) -> Ratio | None:
+    """Of this run to recomputation; None where there is nothing to divide."""
+    found = baseline["difference"]["ratio"].get(path)
+    return None if found is None else Ratio(**found)
+
+
+def _change(baseline: dict, path: str) -> str:
+    found = _ratio(baseline, path)
+    return "" if found is None else _judged(found, change(found))
+
+
+def _judged(found: Ratio, text: str) -> str:
+    """What cannot be told from no change is said to be so."""
+    if found.low == found.factor == found.high == 1:
+        return "none"
+    return text if found.p is None or found.p < LEVEL else f"{text}, unclear"
 
 
 def _drives(wear: dict) -> str:
@@ -125,15 +147,16 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
         "waiting for KV": gpu["load_stall_s"],
         "saving KV": gpu["save_stall_s"],
     }
-    parts = ", ".join(f"{name} {seconds / busy:.0%}" for name, seconds in shares.items() if seconds / busy >= 0.005)
+    parts = ", ".join(f"{name} {percent}%" for name, percent in whole_percents(shares, busy).items() if percent)
     lines = [f"GPUs are busy {gpu['utilization']:.0%} of the time: {parts}."]
     ssd = summary["tiers"].get("ssd")
     if ssd:
         wear = summary["ssd_wear"]
         years = "for ever" if wear["lifetime_years"] is None else f"{wear['lifetime_years']:.1f} years"
         lines.append(
-            f"SSD holds {format_bytes(ssd['peak_bytes'])} at most and is written {format_bytes(wear['bytes_per_day'])} a day"
-            f" ({wear['dwpd']:.2f} DWPD of {_drives(wear)}): {'they last' if wear['drives'] > 1 else 'it lasts'} {years}."
+            f"SSD holds {format_bytes(ssd['peak_bytes'])} of {format_bytes(ssd['capacity_bytes'])} at most{_together(gpu)} and is written"
+            f" {format_bytes(wear['bytes_per_day'])} a day ({wear['dwpd']:.2f} DWPD of {_drives(wear)}):"
+            f" {'they last' if wear['drives'] > 1 else 'it lasts'} {years}."
         )
     if baseline is not None and summary["tiers"]:
         if abs(gpu["busy_h"] / baseline["gpu"]["busy_h"] - 1) < 0.05 and gpu["utilization"] < 0.99:
@@ -141,10 +164,56 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
                 "Below saturation a faster prefill makes batches smaller, not busy hours fewer: the gain is latency, and room for more"
                 " sessions."
             )
-        cost, other = summary["cost_usd"]["total"], baseline["cost_usd"]["total"]
-        dollars = f"{_saved(cost, other)} dollars, " if other else ""
-        lines.append(
-            f"Against recomputation: {dollars}{_saved(gpu['busy_h'], baseline['gpu']['busy_h'])} GPU hours"
-            " (GPUs are paid by the busy hour, storage by the clock)."
-        )
-    return lines
+        lines += _against(baseline)
+    return lines + _tail(summary, baseline)
+
+
+def _against(baseline: dict) -> list[str]:
+    """What is gained and lost, and how sure that is."""
+    found = [f"{name} {_told(ratio)}" for name, path in _VERDICT if (ratio := _ratio(baseline, path)) is not None]
+    count = baseline["difference"]["replications"]
+    over = (
+        f"Changes are over {count} replications, each with a seed of its own, the same for both; ± is a 95 % interval; unclear: cannot be"
+        " told from no change."
+    )
+    return [
+        f"Against recomputation: {', '.join(found)} (GPUs are paid by the busy hour, storage by the clock).",
+        over if count > 1 else "Nothing is drawn at random here: every replication would be the same, so changes have no intervals.",
+    ]
+
+
+_VERDICT = (("TTFT p95", "ttft_s.p95"), ("cost", "cost_usd.total"), ("GPU hours", "gpu.busy_h"))
+
+
+def _told(ratio: Ratio) -> str:
+    """`30% ± 5 less`; `unclear` where the interval holds no change."""
+    return _judged(ratio, compared(ratio).removesuffix(" than").replace("that of", "as much"))
+
+
+def _tail(summary: dict, baseline: dict | None) -> list[str]:
+    """How well TTFT's p95 is known: by the run's own sessions, and from seed to seed."""
+    if not (summary.get("intervals") or {}).get("ttft_s"):
+        return []
+    line = f"TTFT p95: {_span(summary['intervals']['ttft_s']['p95'])} by the run's own sessions (bootstrap, 95 %)"
+    if baseline is None or baseline["difference"]["replications"] == 1:
+        return [f"{line}; another seed can differ by more."]
+    ours, theirs = baseline["difference"]["range"]["ttft_s.p95"].values()
+    return [f"{line}; from seed to seed {_span(ours)}, recomputing {_span(theirs)}."]
+
+
+def _span(ends: list[float]) -> str:
+    return " to ".join(map(format_seconds, ends))
+
+
+def _together(gpu: dict) -> str:
+    return f" ({gpu['replicas']} replicas together)" if gpu["replicas"] > 1 else ""
+
+
+def whole_percents(parts: dict[str, float], total: float) -> dict[str, int]:
+    """Percentages of the total that add up as the parts do: rounded down, and what is missing goes to the largest remainders."""
+    exact = {name: 100 * part / total for name, part in parts.items()}
+    found = {name: int(percent) for name, percent in exact.items()}
+    missing = round(sum(exact.values())) - sum(found.values())
+    for name in sorted(exact, key=lambda name: found[name] - exact[name])[:missing]:
+        found[name] += 1
+    return found

@@ -14,7 +14,7 @@ from kvplan.sim.provenance import version
 from kvplan.sim.sweep import measures, stats, words
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
-from kvplan.sim.sweep.runs import Outcome, Records, Run, perform, replicated
+from kvplan.sim.sweep.runs import Outcome, Records, Run, perform, replicated, same_turns, sessions_to_draw
 from kvplan.sim.sweep.variants import Variant, read_workloads, variants
 from kvplan.traces import Workload
 
@@ -106,16 +106,13 @@ def compare(sweep: Sweep, records: Records, jobs: int = 1, progress: Callable[[i
 
 def _bootstrap(config: Config, workload: Workload, wanted: bool) -> int | None:
     """Sessions to draw for each replication from a trace; None where there is nothing to draw from, or the user says how many."""
-    if not wanted or config.workload.trace is None or config.workload.rescale.resample is not None:
-        return None
-    return workload.sessions
+    return sessions_to_draw(config, workload) if wanted else None
 
 
 def _varies(config: Config, sessions: int | None) -> bool:
     """Whether two replications have two workloads."""
     one, other = (build_workload(replicated(config, replication, sessions)) for replication in (0, 1))
-    columns = ("session", "prompt_tokens", "output_tokens", "arrival_s", "gap_s", "tenant")
-    return not all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name.endswith("_s")) for name in columns)
+    return not same_turns(one, other)
 
 
 def _baseline(found: Sequence[Variant], wanted: str | None) -> str:

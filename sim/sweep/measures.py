@@ -16,13 +16,18 @@ from kvplan.sim.replay.bound import best_possible
 def measure(result: Result) -> dict[str, float]:
     """Every number of the run's summary, flat, and the most that any eviction policy could have hit in the run's own order of turns
     (`bound.resumed`, `bound.tokens`); what has no value (null) is left out."""
-    found = dict(_flat({key: value for key, value in result.summary.items() if key not in ("provenance", "warnings")}))
+    found = numbers(result.summary)
     built, config = plant(result.config), result.config
     if built.tiers:
         capacity = sum(size for _, size, _ in built.tiers)
         bound = best_possible(result.columns, capacity, built.kv_bytes, config.warmup_turns, config.deployment.replicas)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
+
+
+def numbers(summary: dict) -> dict[str, float]:
+    """Every number of a summary, flat; what has no value (null) is left out."""
+    return dict(_flat({key: value for key, value in summary.items() if key not in ("provenance", "warnings")}))
 
 
 class MeasureError(ValueError):

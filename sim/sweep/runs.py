@@ -70,6 +70,17 @@ def replicated(config: Config, replication: int, resample: int | None) -> Config
     return config.model_copy(update={"seed": seed, "workload": config.workload.model_copy(update={"rescale": rescale})})
 
 
+def sessions_to_draw(config: Config, workload: Workload) -> int | None:
+    """Sessions to draw for each replication from a trace; None where there is nothing to draw from, or the user says how many."""
+    return None if config.workload.trace is None or config.workload.rescale.resample is not None else workload.sessions
+
+
+def same_turns(one: Workload, other: Workload) -> bool:
+    """Whether two replications have one workload."""
+    columns = ("session", "prompt_tokens", "output_tokens", "arrival_s", "gap_s", "tenant")
+    return all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name.endswith("_s")) for name in columns)
+
+
 @dataclass(frozen=True)
 class WorkloadKey:
     """Configurations that are equal as keys have the same workload."""

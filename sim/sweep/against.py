@@ -1,0 +1,68 @@
+"""A run against recomputation: replications of both, with the same seeds, tell which differences are more than chance.
+
+Replication 0 is the run itself. Another seed draws other sessions; those of a trace are drawn from it with replacement. Measures are
+compared by the logarithm of their ratio (`kvplan.sim.sweep.stats.ratio`).
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from kvplan.sim.engine.run import Result, simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.metrics.intervals import intervals
+from kvplan.sim.sweep.measures import numbers
+from kvplan.sim.sweep.runs import replicated, same_turns, sessions_to_draw
+from kvplan.sim.sweep.stats import ratio
+from kvplan.traces import Workload
+
+REPLICATIONS = 8
+"""Of the default preset they take about five seconds on one core."""
+_RANGES = ("ttft_s.mean", "ttft_s.p95")
+
+
+def recomputation(
+    result: Result,
+    replications: int = REPLICATIONS,
+    recorded: Workload | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict:
+    """The summary of the same run without a store, with its `intervals`, and under `difference` what tells the two apart: `ratio`, of this
+    run to recomputation by the dotted path of a measure, with its 95 % interval and p, and the `range` of TTFT over the seeds.
+
+    `recorded`: the trace, where it was read before. Where nothing is drawn at random there is one replication, and no interval.
+    `report(done, total)` counts runs.
+    """
+    config = result.config
+    without = simulate(config.recompute(), result.workload)
+    report(1, 2 * replications - 1)
+    ours, theirs, seeds = [numbers(result.summary)], [numbers(without.summary)], [config.seed]
+    draw = sessions_to_draw(config, result.workload)
+    for replication in range(1, replications):
+        again = replicated(config, replication, draw)
+        workload = build_workload(again, recorded=recorded)
+        if same_turns(workload, result.workload):
+            break
+        ours.append(numbers(simulate(again, workload).summary))
+        report(2 * replication, 2 * replications - 1)
+        theirs.append(numbers(simulate(again.recompute(), workload).summary))
+        report(2 * replication + 1, 2 * replications - 1)
+        seeds.append(again.seed)
+    difference = {"replications": len(seeds), "seeds": seeds, **_differences(ours, theirs)}
+    return {**without.summary, "intervals": intervals(without), "difference": difference}
+
+
+def _differences(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> dict:
+    """Of the measures that every run has."""
+    ratios = {}
+    for key in ours[0]:
+        if all(key in run for run in [*ours, *theirs]):
+            found = ratio([run[key] for run in ours], [run[key] for run in theirs])
+            if found is not None:
+                ratios[key] = asdict(found)
+    ranges = {key: {"this_run": _range(ours, key), "recompute": _range(theirs, key)} for key in _RANGES}
+    return {"ratio": ratios, "range": ranges}
+
+
+def _range(runs: list[dict[str, float]], key: str) -> list[float]:
+    values = [run[key] for run in runs]
+    return [min(values), max(values)]
