@@ -299,7 +299,7 @@ def _moved_down(config: Config, built: Plant, reuse: _Reuse, *above: str) -> flo
 
 def _cost(config: Config, built: Plant, found: dict) -> dict:
     """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
-    gpu = config.deployment.gpus * built.prices.gpus[built.gpu.name].value * 3600
+    gpu = built.gpus * built.prices.gpus[built.gpu.name].value * 3600
     sizes = {name: size for name, size, _ in built.tiers}
     storage = 3600 * (sizes.get("dram", 0) * built.prices.dram.value + sizes.get("ssd", 0) * built.prices.ssd.value)
     resources = found["demand"]["resources"]

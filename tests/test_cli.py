@@ -270,6 +270,10 @@ def test_another_node_brings_all_of_its_gpus_and_an_explicit_count_stays(tmp_pat
     assert plant(config.load(mine)).gpus == 8
 
 
+def test_explain_takes_a_node_whole():
+    assert kvplan("explain", "--set", "hardware=h100-80g-x8", "--set", "prices=rent-2026").exit_code == 0
+
+
 def test_a_part_of_a_setting_changes_the_default():
     assert config.load(None, ["workload.turns.mean=3"]).workload.turns.mean == 3
     other = config.load(None, ["workload.turns.value=2", "workload.turns.distribution=constant"]).workload.turns
