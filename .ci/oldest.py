@@ -1,6 +1,6 @@
 """Prints constraints: every dependency of pyproject.toml, and of the extras named, at the lowest version that it allows.
 
-    python .ci/oldest.py test > oldest.txt
+python .ci/oldest.py test > oldest.txt
 """
 
 import re

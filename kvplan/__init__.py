@@ -1,29 +1,96 @@
 """kvplan: how many GPUs, and how much DRAM and SSD, an LLM chat service needs for its KV cache.
 
     >>> import kvplan
-    >>> result = kvplan.simulate(kvplan.load("default", {"workload.sessions": 50}))
+    >>> result = kvplan.simulate(kvplan.load("default", {"workload.sessions": 50, "store.dram": "64GB"}))
     >>> result.summary["turns"] > 50
+    True
+    >>> len(result.to_frame()) == result.summary["turns"]
     True
 
 The public names; they are imported when they are first used (PEP 562), so that `kvplan --help` stays instant.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from kvplan.hwmodels.catalogue import CatalogueError
+    from kvplan.sim.api import Comparison, Curve, compare, curve
+    from kvplan.sim.config import Config, ConfigError, load
+    from kvplan.sim.engine.run import Result, simulate
+    from kvplan.sim.engine.workload import build_workload
+    from kvplan.sim.metrics.schema import Summary
+    from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
+    from kvplan.sim.policies.supervise import PolicyError
+    from kvplan.sim.provenance import __version__
+    from kvplan.sim.report.rundir import OutputError
+    from kvplan.sim.sweep.runs import SweepError
+    from kvplan.traces.registry import read as read_trace
+    from kvplan.traces.workload import TraceError, Workload
 
 _HOMES = {
+    "CatalogueError": "hwmodels.catalogue",
+    "Comparison": "sim.api",
     "Config": "sim.config",
+    "ConfigError": "sim.config",
+    "Curve": "sim.api",
+    "Eviction": "sim.policies.base",
+    "Load": "sim.policies.base",
+    "OutputError": "sim.report.rundir",
+    "PolicyError": "sim.policies.supervise",
+    "Prefetch": "sim.policies.base",
     "Result": "sim.engine.run",
+    "Scheduler": "sim.policies.base",
+    "Summary": "sim.metrics.schema",
+    "SweepError": "sim.sweep.runs",
+    "TraceError": "traces.workload",
     "Workload": "traces.workload",
+    "Write": "sim.policies.base",
+    "__version__": "sim.provenance",
     "build_workload": "sim.engine.workload",
+    "compare": "sim.api",
+    "curve": "sim.api",
     "load": "sim.config",
+    "read_trace": "traces.registry:read",
     "simulate": "sim.engine.run",
 }
-"""Public name -> the module that defines it."""
+"""Public name -> the module that defines it, and the name there where it is another one."""
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "CatalogueError",
+    "Comparison",
+    "Config",
+    "ConfigError",
+    "Curve",
+    "Eviction",
+    "Load",
+    "OutputError",
+    "PolicyError",
+    "Prefetch",
+    "Result",
+    "Scheduler",
+    "Summary",
+    "SweepError",
+    "TraceError",
+    "Workload",
+    "Write",
+    "__version__",
+    "build_workload",
+    "compare",
+    "curve",
+    "load",
+    "read_trace",
+    "simulate",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    module, _, there = _HOMES[name].partition(":")
+    globals()[name] = found = getattr(import_module(f"{__name__}.{module}"), there or name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

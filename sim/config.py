@@ -5,7 +5,9 @@ that. Sizes keep the unit that they were written with.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral, Real
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -220,10 +222,32 @@ def presets() -> list[str]:
     return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
 
 
-def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """The configuration of a preset name or a file, with `path=value` overrides. Raises ConfigError."""
-    name = "default" if source is None else str(source)
-    preset, overrides = name in presets(), list(overrides)
+Overrides = Iterable[str] | Mapping[str, Any]
+"""`path=value` texts, as after `--set`; or values by path, `{"store.dram": "256GB", "deployment.gpus": 4}`."""
+
+
+def load(source: "Config | str | PathLike[str] | None" = None, overrides: Overrides = ()) -> Config:
+    """The configuration of a preset name or a file, or one that is there already, with overrides. Raises ConfigError."""
+    settings = list(_settings(overrides))
+    if isinstance(source, Config) and not settings:
+        return source
+    data, where = (source.resolved(), "configuration") if isinstance(source, Config) else _read(source)
+    if not isinstance(source, Config) and _name(source) in presets() and any(path == "hardware" for _, path, _ in settings):
+        data.get("deployment", {}).pop("gpus", None)  # the preset's count is for the preset's node
+    for text, path, value in settings:
+        _override(data, text, path, value)
+    _complete(data)
+    return validated(data, f"{where} and --set" if settings else where)
+
+
+def _name(source: str | PathLike[str] | None) -> str:
+    return "default" if source is None else fspath(source)
+
+
+def _read(source: str | PathLike[str] | None) -> tuple[dict[str, Any], str]:
+    """The settings of a preset or a file, and what to call it. Raises ConfigError."""
+    name = _name(source)
+    preset = name in presets()
     path = _PRESETS / f"{name}.yaml" if preset else Path(name)
     if not (os.path.lexists(path) or os.sep in name or name.endswith((".yaml", ".yml"))):
         raise ConfigError(
@@ -236,13 +260,7 @@ def load(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Con
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of settings, this is not")
-    if preset and any(_path_of(override) == "hardware" for override in overrides):
-        data.get("deployment", {}).pop("gpus", None)  # the preset's count is for the preset's node
-    for override in overrides:
-        _override(data, override)
-    _complete(data)
-    where = f"preset {name}" if preset else str(path)
-    return validated(data, f"{where} and --set" if overrides else where)
+    return data, f"preset {name}" if preset else str(path)
 
 
 def validated(data: dict[str, Any], where: str = "configuration") -> Config:
@@ -272,26 +290,45 @@ FREE_FORM = (
 """Settings that are mappings whose keys depend on what they say."""
 
 
-def _override(data: dict[str, Any], override: str) -> None:
-    path, text = _path_of(override), override.partition("=")[2]
-    if "=" not in override:
-        raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
+def _settings(overrides: Overrides) -> Iterator[tuple[str, str, Any]]:
+    """(text for messages, path, value) of each override. Raises ConfigError."""
+    if isinstance(overrides, Mapping):
+        yield from ((f"override {path}: {value}", str(path), plain(value)) for path, value in overrides.items())
+        return
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
+        try:
+            yield f"--set {override}", path.strip(), strictyaml.loads(text, f"--set {override}")
+        except strictyaml.YamlError as error:
+            raise ConfigError(str(error)) from None
+
+
+def plain(value: Any) -> Any:
+    """A copy in the types that YAML has: paths, tuples and NumPy's numbers are taken too."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+
+
+def _override(data: dict[str, Any], text: str, path: str, value: Any) -> None:
     if path not in paths() and not path.startswith(tuple(f"{name}." for name in FREE_FORM)):
-        raise ConfigError(f"--set {override}: unknown path {path!r}: {nearest(path, paths(), _CUTOFF)}`kvplan list settings` shows all")
-    try:
-        value = strictyaml.loads(text, f"--set {override}")
-    except strictyaml.YamlError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(f"{text}: unknown path {path!r}: {nearest(path, paths(), _CUTOFF)}`kvplan list settings` shows all")
     *sections, leaf = path.split(".")
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise ConfigError(f"--set {override}: {section} is not a section in the configuration")
+            raise ConfigError(f"{text}: {section} is not a section in the configuration")
     data[leaf] = value
-
-
-def _path_of(override: str) -> str:
-    return override.partition("=")[0].strip()
 
 
 def _complete(data: dict[str, Any]) -> None:

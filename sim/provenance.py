@@ -17,6 +17,10 @@ def version() -> str:
         return "0+source"
 
 
+__version__ = version()
+"""Of the public face: `kvplan.__version__`."""
+
+
 def provenance(config: Config, workload: Workload) -> dict:
     """Goes into every summary."""
     resolved = json.dumps(config.resolved(), sort_keys=True)

@@ -1,9 +1,7 @@
 """`kvplan compare`."""
 
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -55,20 +53,19 @@ def run(
 
 def measured(sweep: Sweep, jobs: int | None, out: Path | None) -> dict:
     """Does the runs of a sweep, with a bar, and keeps them in `out`. Ctrl-C says what is kept, exit code 1."""
-    with _folder(out) as folder:
-        records = Records(folder)
-        before = records.count(sweep.runs)
-        if before:
-            print(f"{before} of {len(sweep.runs)} runs were done before and are taken from {records.folder}", file=sys.stderr)
-        try:
-            with progress("simulating", "runs") as bar:
-                return compare(sweep, records, jobs or cpu_count(), bar)
-        except KeyboardInterrupt:
-            done = records.count(sweep.runs)
-            kept = f"{done} of {len(sweep.runs)} runs are kept in {records.folder}; the same command goes on from there"
-            lost = "nothing is kept; with --out DIR finished runs are, and the same command goes on from there"
-            print(f"kvplan: interrupted: {lost if out is None else kept}", file=sys.stderr)
-            raise typer.Exit(1) from None
+    records = Records(out)
+    before = records.count(sweep.runs)
+    if before:
+        print(f"{before} of {len(sweep.runs)} runs were done before and are taken from {records.folder}", file=sys.stderr)
+    try:
+        with progress("simulating", "runs") as bar:
+            return compare(sweep, records, jobs or cpu_count(), bar)
+    except KeyboardInterrupt:
+        done = records.count(sweep.runs)
+        kept = f"{done} of {len(sweep.runs)} runs are kept in {records.folder}; the same command goes on from there"
+        lost = "nothing is kept; with --out DIR finished runs are, and the same command goes on from there"
+        print(f"kvplan: interrupted: {lost if out is None else kept}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def report_failures(found: dict) -> None:
@@ -84,13 +81,3 @@ def check_folder(out: Path, summary: str) -> None:
     rundir.check_file(out / summary)
     if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir() and not (out / summary).is_file():
         raise rundir.OutputError(f"will not write into {out}: it holds something else; name another --out")
-
-
-@contextmanager
-def _folder(out: Path | None) -> Iterator[Path]:
-    """Where finished runs are kept: for good in `out`, else for as long as it takes."""
-    if out is not None:
-        yield out
-        return
-    with tempfile.TemporaryDirectory(prefix="kvplan-") as folder:
-        yield Path(folder)

@@ -10,8 +10,8 @@ from kvplan.sim.cli.progress import turns_of
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.report import curve as report
 from kvplan.sim.report import picture, rundir
-from kvplan.sim.sweep.compare import Question, prepare
-from kvplan.sim.sweep.curve import axes, capacity, curve, default_sizes
+from kvplan.sim.sweep.compare import Question
+from kvplan.sim.sweep.curve import curve, prepare_curves
 
 
 def run(
@@ -28,22 +28,22 @@ def run(
     resample: bool,
 ) -> None:
     """Simulates every policy at every size; prints, draws and writes the curves. Exit code 1 when a run failed."""
-    loaded = configuration.load(config, overrides)
-    built = plant(loaded)
+    question = Question(config, tuple(overrides), replications=replications, resample=resample)
+    plant(configuration.load(config, overrides))  # what cannot run is refused first
     if out is not None:
         check_folder(out, report.SUMMARY)
     if figure is not None:
         picture.check(figure)
-    workload = turns_of(loaded)
-    needed = capacity(loaded, built, workload)
-    wanted = [size.strip() for size in sizes.split(",")] if sizes else default_sizes(tier, built, needed)
-    varied = axes(loaded, tier, [name.strip() for name in policies.split(",")], wanted)
-    sweep = prepare(Question(config, tuple(overrides), varied, replications, resample), lambda _: workload)
-    compared = measured(sweep, jobs, out)
-    found = curve(sweep, compared, tier, needed, loaded)
+    asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
+    compared = measured(asked.sweep, jobs, out)
+    found = curve(asked, compared)
     if compared["variants"]:
         _deliver(found, out, figure, json)
     report_failures(found)
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> None:

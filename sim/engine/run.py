@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kvplan.sim import guards
-from kvplan.sim.config import Config
+from kvplan.sim.config import Config, load
 from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.link import Link
@@ -15,20 +17,24 @@ from kvplan.sim.engine.plant import Plant, plant, rated_writes
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.traces import Workload
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a run gave."""
 
     config: Config
     workload: Workload
-    summary: dict
-    """summary.json: see DESIGN.md, "Output"."""
+    summary: Summary
+    """summary.json, key by key in `kvplan.sim.metrics.schema`."""
     columns: dict[str, np.ndarray]
     """Per turn, in the workload's order; seconds since the start of the trace, tokens. Turns of the warm-up are included."""
     series: dict[str, np.ndarray]
@@ -36,19 +42,37 @@ class Result:
     events: int
     """Events that the run scheduled."""
 
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per turn: `columns` as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns)
+
+    def __repr__(self) -> str:
+        from kvplan.sim.report import table
+
+        return f"<Result: {table.title(self.summary)}, {self.summary['hit_rate']['resumed']:.1%} of resumed turns hit>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what `kvplan simulate` prints."""
+        from kvplan.sim.report import console, table
+
+        return console.html(table.comparison(self.summary, None))
+
 
 def simulate(
-    config: Config,
+    config: Config | str | PathLike[str] | None = None,
     workload: Workload | None = None,
     progress: Callable[[int, int], None] | None = None,
     longest_run: int | None = None,
 ) -> Result:
-    """Replays the configuration's workload (or the one given) through the simulated server.
+    """Replays the configuration's workload (or the one given) through the simulated server. `config`: as `kvplan.load` takes it.
 
     `progress(completed, turns)` is called now and then. `longest_run` bounds the decode steps of one event; the result does not
     depend on it but for rounding, which is what the tests use it for. Raises ConfigError and TraceError, and PolicyError when a user's own
     policy fails.
     """
+    config = load(config)
     if workload is None:
         workload = build_workload(config)
     built = plant(config, workload)

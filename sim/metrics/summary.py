@@ -7,6 +7,7 @@ ssd. Turns that complete in the warm-up are cut from everything, and so are the 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant, extra_drives
 from kvplan.sim.metrics.recorder import Recorder, sums
+from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
 from kvplan.sim.provenance import provenance
 from kvplan.traces import Workload, origin
 
@@ -22,7 +24,7 @@ _DAY_S = 86400.0
 PERCENTILES = (50, 90, 95, 99)
 
 
-def summarize(config: Config, built: Plant, workload: Workload, recorder: Recorder, replicas, end_s: float) -> dict:
+def summarize(config: Config, built: Plant, workload: Workload, recorder: Recorder, replicas, end_s: float) -> Summary:
     """The summary of a finished run as plain data."""
     columns = recorder.columns
     measured = columns["order"] >= config.warmup_turns
@@ -39,7 +41,8 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
     prefill_s = sums["prefill_s"] + sums["load_stall_s"]
     gpus, count = built.gpus, config.deployment.replicas
     capacity = {name: size * count for name, size, _ in built.tiers}
-    summary = {
+    summary: Any = {
+        "schema_version": SCHEMA_VERSION,
         "turns": int(measured.sum()),
         "sessions": len(np.unique(workload.session[measured])),
         "resumed_turns": int(resumed.sum()),

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.report import compare_figures, rundir
-from kvplan.sim.report.console import print_table
+from kvplan.sim.report.console import html_table, print_table
 from kvplan.sim.sweep import measures, words
 from kvplan.sim.sweep.stats import Estimate, Ratio
 
@@ -22,6 +22,11 @@ HITS, BOUND = "hit_rate.resumed", "bound.resumed"
 def print_comparison(found: dict) -> None:
     """To stdout."""
     print_table(title(found), _table(found), sentences(found))
+
+
+def html(found: dict) -> str:
+    """The same for a notebook."""
+    return html_table(title(found), _table(found), sentences(found))
 
 
 def sentences(found: dict) -> list[str]:
@@ -140,20 +145,26 @@ def write(found: dict, folder: Path) -> None:
 
 
 def _write_rows(found: dict, path: Path) -> None:
-    """One row per run."""
-    names = list(dict.fromkeys(key for variant in found["variants"] for key in variant["values"]))
-    settings = [path for axis in found["axes"] for path in axis["paths"]]
+    rows = list(run_rows(found))
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["variant", *settings, "replication", "seed", "run", *names])
-        writer.writerows(_run_rows(found, settings, names))
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def _run_rows(found: dict, settings: list[str], names: list[str]) -> Iterator[list]:
+def run_rows(found: dict) -> Iterator[dict]:
+    """One row per run: variant, settings, replication, seed, digest, and every measure that it has."""
     for variant in found["variants"]:
         for replication, (seed, run) in enumerate(zip(variant["seeds"], variant["runs"], strict=True)):
-            values = [variant["values"][name][replication] if name in variant["values"] else "" for name in names]
-            yield [variant["label"], *(variant["settings"][path] for path in settings), replication, seed, run, *values]
+            values = {name: values[replication] for name, values in variant["values"].items()}
+            yield {
+                "variant": variant["label"],
+                **variant["settings"],
+                "replication": replication,
+                "seed": seed,
+                "run": run,
+                **values,
+            }
 
 
 _PAGE = """<!doctype html>

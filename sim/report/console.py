@@ -1,12 +1,25 @@
-"""Prints a table that is never cut: a narrower terminal wraps whole lines, not cells."""
+"""Prints a table that is never cut: a narrower terminal wraps whole lines, not cells. And the same for a notebook."""
 
+import io
 from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 _FILE_WIDTH, _UNBOUNDED = 110, 10_000
+
+
+def html(*parts: RenderableType) -> str:
+    """What would be printed, as HTML with the text escaped: for notebooks."""
+    console = Console(file=io.StringIO(), record=True, highlight=False, width=_UNBOUNDED, force_jupyter=False)
+    console.print(*parts, sep="\n")
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def html_table(title: str, table: Table, lines: Iterable[str]) -> str:
+    """What `print_table` prints, as HTML."""
+    return html(Text(title, style="bold"), table, Text(""), *map(Text, lines))
 
 
 def print_table(title: str, table: Table, lines: Iterable[str]) -> None:

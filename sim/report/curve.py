@@ -1,6 +1,7 @@
 """Hit rate and TTFT over the size of a tier, as text and as a picture."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.report import rundir
-from kvplan.sim.report.console import print_table
+from kvplan.sim.report.console import html_table, print_table
 from kvplan.sim.report.picture import picture
 from kvplan.sim.sweep.curve import KEYS
 
@@ -20,8 +21,17 @@ _DASHES = ((4, 2), (1, 1.5), (6, 2, 1, 2))
 
 def print_curve(found: dict) -> None:
     """To stdout."""
-    title = f"hit rate of resumed turns and mean TTFT by size of {found['tier'].upper()}"
-    print_table(title, _table(found), sentences(found))
+    print_table(title(found), _table(found), sentences(found))
+
+
+def html(found: dict) -> str:
+    """The same for a notebook."""
+    return html_table(title(found), _table(found), sentences(found))
+
+
+def title(found: dict) -> str:
+    """One line: what the table shows."""
+    return f"hit rate of resumed turns and mean TTFT by size of {found['tier'].upper()}"
 
 
 def sentences(found: dict) -> list[str]:
@@ -68,15 +78,21 @@ def write(found: dict, folder: Path) -> None:
 
 
 def _write_rows(found: dict, path: Path) -> None:
+    heads = ["policy", "tier", "bytes", "rcc_to_ccput", *(f"{key}{what}" for key in KEYS for what in ("", ".half_width"))]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, heads)
+        writer.writeheader()
+        writer.writerows(point_rows(found))
+
+
+def point_rows(found: dict) -> Iterator[dict]:
     """One row per policy and size, means over replications."""
     share = {size["text"]: size["rcc_to_ccput"] for size in found["sizes"]}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["policy", "tier", "bytes", "rcc_to_ccput", *(f"{key}{what}" for key in KEYS for what in ("", ".half_width"))])
-        for line in found["lines"]:
-            for point in line["points"]:
-                values = [point[key][what] for key in KEYS for what in ("mean", "half_width")]
-                writer.writerow([line["policy"], found["tier"], point["bytes"], share[point["size"]], *values])
+    for line in found["lines"]:
+        for point in line["points"]:
+            values = {f"{key}{what}": point[key][name] for key in KEYS for what, name in (("", "mean"), (".half_width", "half_width"))}
+            place = {"policy": line["policy"], "tier": found["tier"], "bytes": point["bytes"], "rcc_to_ccput": share[point["size"]]}
+            yield place | values
 
 
 def draw(found: dict, path: Path) -> None:

@@ -6,12 +6,13 @@ An axis is `path=v1,v2` or, for settings that go together, `a+b=x+y,z+w`. Severa
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from kvplan.hwmodels import strictyaml, units
-from kvplan.sim.config import ConfigError
+from kvplan.sim.config import ConfigError, plain
 
 _OPEN, _CLOSE = "[{", "]}"
 _PIECE = re.compile(
@@ -51,6 +52,17 @@ class Axis:
                 raise ConfigError(f"{where}: {value!r} has {len(point)} values for {len(paths)} paths, {' and '.join(paths)}")
             points.append(point)
         return cls(paths, tuple(points))
+
+    @classmethod
+    def of(cls, paths: str, values: Iterable[Any]) -> "Axis":
+        """The axis of a path and its values, or of `a+b` and pairs of values, as Python has them. Raises ConfigError."""
+        names = tuple(path.strip() for path in paths.split("+"))
+        points = [tuple(value) if len(names) > 1 else (value,) for value in values]
+        wrong = next((point for point in points if len(point) != len(names)), None)
+        if wrong is not None or not points:
+            what = "no values" if wrong is None else f"{wrong!r} has {len(wrong)} values for {len(names)} paths"
+            raise ConfigError(f"--vary {paths}: {what}")
+        return cls(names, tuple(tuple(map(_text, point)) for point in points))
 
     def __post_init__(self) -> None:
         if not all(all(point) for point in self.points):
@@ -139,6 +151,22 @@ def _normal(tree: object) -> object:
     if isinstance(tree, str) and _is_size(tree):
         return [units.parse_bytes(tree), "bytes"]
     return int(tree) if isinstance(tree, float) and tree.is_integer() else tree
+
+
+def _text(value: Any) -> str:
+    """A value as it would be written after `--vary`."""
+    value = plain(value)
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return value if _means(value) == value else "'" + value.replace("'", "''") + "'"
+
+
+def _means(text: str) -> object:
+    """What a text says as YAML; None where it is none."""
+    try:
+        return strictyaml.loads(text)
+    except strictyaml.YamlError:
+        return None
 
 
 def _is_word(value: str) -> bool:

@@ -5,6 +5,7 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 
 import numpy as np
 
@@ -28,9 +29,10 @@ _FIGURES = re.compile(r"[0-9][0-9.,]*")
 class Question:
     """What to compare."""
 
-    source: str | None = None
-    """Preset or file, as `kvplan.sim.config.load` takes it."""
+    source: Config | str | PathLike[str] | None = None
+    """Preset, file or configuration, as `kvplan.sim.config.load` takes it."""
     overrides: tuple[str, ...] = ()
+    """On top of it, as after `--set`."""
     axes: tuple[Axis, ...] = ()
     replications: int = 5
     resample: bool = True

@@ -10,17 +10,17 @@ window. Source: CachedAttention (USENIX ATC 2024).
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from kvplan.hwmodels.units import parse_bytes
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import Config, ConfigError, load
 from kvplan.sim.engine.plant import Plant, plant
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.sweep.axes import Axis
-from kvplan.sim.sweep.compare import Sweep
+from kvplan.sim.sweep.compare import Question, Sweep, prepare
 from kvplan.traces import Workload
 from kvplan.traces.reuse import accesses, active, stack_distances
 
@@ -85,8 +85,31 @@ def _check_size(size: str) -> None:
         raise ConfigError(f"--sizes: {error}") from None
 
 
-def curve(sweep: Sweep, compared: dict, tier: str, needed: Capacity, config: Config) -> dict:
+@dataclass(frozen=True)
+class Curves:
+    """Runs that are ready to be done, and what they are asked for."""
+
+    sweep: Sweep
+    tier: str
+    needed: Capacity
+    config: Config
+    """What the points have in common."""
+
+
+def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: Sequence[str], read=build_workload) -> Curves:
+    """The question's configuration with every eviction policy at every size; powers of two when no sizes are given. Raises ConfigError and
+    TraceError."""
+    config = load(question.source, question.overrides)
+    built = plant(config)
+    workload = read(config)
+    needed = capacity(config, built, workload)
+    varied = axes(config, tier, names, sizes or default_sizes(tier, built, needed))
+    return Curves(prepare(replace(question, axes=varied), lambda _: workload), tier, needed, config)
+
+
+def curve(asked: Curves, compared: dict) -> dict:
     """Lines over sizes from the comparison of policies and sizes, and the clockless LRU, as strict JSON."""
+    sweep, tier, needed, config = asked.sweep, asked.tier, asked.needed, asked.config
     sizes = [size for (size,) in sweep.question.axes[1].points]
     done = compared["variants"]
     by_settings = {(each["settings"]["store.eviction"], each["settings"][f"store.{tier}"]): each for each in done}

@@ -27,7 +27,7 @@ def measure(result: Result) -> dict[str, float]:
 
 def numbers(summary: dict) -> dict[str, float]:
     """Every number of a summary, flat; what has no value (null) is left out."""
-    return dict(_flat({key: value for key, value in summary.items() if key not in ("provenance", "warnings")}))
+    return dict(_flat({key: value for key, value in summary.items() if key not in ("schema_version", "provenance", "warnings")}))
 
 
 class MeasureError(ValueError):

@@ -1,0 +1,127 @@
+"""Comparisons and curves for scripts and notebooks: `kvplan.compare` and `kvplan.curve`.
+
+They prepare and do the same runs as the commands of these names, and give what `--json` prints, in an object that knows how to be a table.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from joblib import cpu_count
+
+from kvplan.sim.config import Config
+from kvplan.sim.sweep import compare as sweeps
+from kvplan.sim.sweep import curve as curves
+from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.compare import Question
+from kvplan.sim.sweep.runs import Records
+from kvplan.sim.sweep.variants import eviction_policies
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Progress = Callable[[int, int], None]
+"""Called with the runs that are done, and with their number."""
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Variants side by side."""
+
+    data: dict[str, Any]
+    """What `kvplan compare --json` prints: variants with their means and intervals, pairs, words, failures."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per run: variant, settings, replication, seed, and every measure; the rows of compare.csv."""
+        import pandas as pd
+
+        from kvplan.sim.report import compare as report
+
+        return pd.DataFrame(report.run_rows(self.data))
+
+    def __repr__(self) -> str:
+        from kvplan.sim.report import compare as report
+
+        return f"<Comparison: {report.title(self.data)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what `kvplan compare` prints."""
+        from kvplan.sim.report import compare as report
+
+        return report.html(self.data)
+
+
+@dataclass(frozen=True, repr=False)
+class Curve:
+    """Hit rate and TTFT over the size of a tier."""
+
+    data: dict[str, Any]
+    """What `kvplan curve --json` prints."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per policy and size, means over replications with the half-widths of their intervals; the rows of curve.csv."""
+        import pandas as pd
+
+        from kvplan.sim.report import curve as report
+
+        return pd.DataFrame(report.point_rows(self.data))
+
+    def __repr__(self) -> str:
+        from kvplan.sim.report import curve as report
+
+        return f"<Curve: {report.title(self.data)}, {len(self.data['lines'])} policies at {len(self.data['sizes'])} sizes>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what `kvplan curve` prints."""
+        from kvplan.sim.report import curve as report
+
+        return report.html(self.data)
+
+
+def compare(
+    config: Config | str | PathLike[str] | None = None,
+    vary: Mapping[str, Iterable[Any]] | None = None,
+    *,
+    replications: int = 5,
+    jobs: int | None = None,
+    metric: str | None = None,
+    baseline: str | None = None,
+    resample: bool = True,
+    keep: Path | None = None,
+    progress: Progress = _silent,
+) -> Comparison:
+    """Runs variants of a configuration (as `kvplan.load` takes it) side by side.
+
+    `vary`: values by path, `{"store.eviction": ["lru", "fifo"], "store.dram+store.ssd": [("64GB", "1TB"), ("0GB", "0GB")]}`; all eviction
+    policies when not given. `jobs`: processes, all cores when not given. `keep`: a folder for finished runs, so that the same call goes on
+    from there. Raises ConfigError, TraceError, SweepError and OutputError.
+    """
+    axes = tuple(Axis.of(paths, values) for paths, values in vary.items()) if vary else (eviction_policies(),)
+    sweep = sweeps.prepare(Question(config, (), axes, replications, resample, metric, baseline))
+    return Comparison(sweeps.compare(sweep, Records(keep), jobs or cpu_count(), progress))
+
+
+def curve(
+    config: Config | str | PathLike[str] | None = None,
+    tier: str = "dram",
+    sizes: Sequence[str] = (),
+    policies: Sequence[str] = ("lookahead", "lru", "fifo"),
+    *,
+    replications: int = 5,
+    jobs: int | None = None,
+    resample: bool = True,
+    keep: Path | None = None,
+    progress: Progress = _silent,
+) -> Curve:
+    """Hit rate and TTFT against the size of `dram` or `ssd`, for several eviction policies.
+
+    `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`.
+    """
+    asked = curves.prepare_curves(Question(config, replications=replications, resample=resample), tier, sizes, policies)
+    return Curve(curves.curve(asked, sweeps.compare(asked.sweep, Records(keep), jobs or cpu_count(), progress)))

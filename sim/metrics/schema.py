@@ -1,0 +1,139 @@
+"""summary.json as types: every key, what it means and its unit. Keys only get added; SCHEMA_VERSION would rise if one went or changed.
+
+Times are in seconds, sizes in bytes, money in US dollars. Definitions are in `kvplan.sim.metrics.summary`. What has no value is None.
+"""
+
+from typing import NotRequired, TypedDict
+
+SCHEMA_VERSION = 1
+
+
+class HitRates(TypedDict):
+    """Shares between 0 and 1."""
+
+    turns: float
+    """Turns that found KV, of all turns."""
+    resumed: float
+    """The same, of the resumed turns: those that are not their session's first."""
+    tokens: float
+    """History tokens served from cache, of all prompt tokens with history."""
+    dram: float
+    """Resumed turns served from DRAM."""
+    ssd: float
+    """Resumed turns served from SSD, those whose KV was still on its way up included."""
+    hbm: NotRequired[float]
+    """Resumed turns served from HBM, where KV is kept there."""
+
+
+class Statistics(TypedDict):
+    """Of one latency over turns, in seconds; None where no turn has it."""
+
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+
+
+class GpuUse(TypedDict):
+    """GPUs of all replicas."""
+
+    busy_s: float
+    """Seconds in which a replica works, summed over replicas."""
+    busy_h: float
+    """GPU hours: the same times its GPUs, in hours."""
+    utilization: float
+    prefill_s: float
+    decode_s: float
+    load_stall_s: float
+    """Waiting for KV that a prefill needs."""
+    save_stall_s: float
+    """Waiting for KV to leave HBM."""
+    prefilled_tokens: int
+    """Tokens that were computed and not loaded."""
+    gpus: int
+
+
+class TierUse(TypedDict):
+    """One tier of the store, over all replicas."""
+
+    capacity_bytes: int
+    peak_bytes: int
+    mean_bytes: float
+    written_bytes: int
+    read_bytes: int
+
+
+class LinkUse(TypedDict):
+    """One link, over all replicas."""
+
+    bytes: int
+    busy_share: float
+
+
+class Cost(TypedDict):
+    """US dollars; what has no price is None."""
+
+    gpu: float
+    """GPUs by the busy hour."""
+    dram: float
+    """By the clock, as the two below."""
+    ssd: float
+    total: float
+    """gpu + dram + ssd."""
+    gpu_provisioned: float
+    """GPUs by the clock."""
+    per_million_output_tokens: float
+    per_million_input_tokens: float
+
+
+class SsdWear(TypedDict):
+    """What the writes do to the SSD."""
+
+    bytes_per_day: float
+    dwpd: float
+    """Drive writes per day."""
+    lifetime_years: float | None
+    """To the rated bytes written; None when nothing is written."""
+
+
+class Summary(TypedDict):
+    """One run in numbers."""
+
+    schema_version: int
+    turns: int
+    """Turns measured: those of the warm-up are cut from everything."""
+    sessions: int
+    resumed_turns: int
+    makespan_s: float
+    """From the first arrival (or the end of the warm-up) to the end of the last turn."""
+    hit_rate: HitRates
+    ttft_s: Statistics
+    """Arrival to first token."""
+    prefill_s: Statistics
+    """The same without queueing: waiting for KV, and computation."""
+    queue_s: Statistics
+    tpot_s: Statistics
+    """Per output token after the first."""
+    e2e_s: Statistics
+    prefill_tokens_per_s: float
+    """Context tokens per second of prefill and waiting for KV."""
+    output_tokens_per_s: float
+    output_tokens: int
+    context_tokens: int
+    """Prompt tokens with history."""
+    goodput_per_s: float
+    """Turns per second that are within every objective."""
+    gpu: GpuUse
+    tiers: dict[str, TierUse]
+    links: dict[str, LinkUse]
+    overflow_turns: int
+    """Turns whose history was cut to fit into the window."""
+    skipped_saves: int
+    """KV that found no room and was not kept."""
+    cost_usd: Cost
+    ssd_wear: SsdWear
+    provenance: dict[str, object]
+    """Versions, seed, digest of the configuration, loop, where the turns come from."""
+    warnings: list[str]
