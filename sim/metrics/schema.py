@@ -96,6 +96,10 @@ class SsdWear(TypedDict):
     """Drive writes per day."""
     lifetime_years: float | None
     """To the rated bytes written; None when nothing is written."""
+    drives: int
+    """Drives of all replicas, used wholly or in part."""
+    drive_bytes: int
+    """Their capacity."""
 
 
 class Summary(TypedDict):
