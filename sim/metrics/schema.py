@@ -141,3 +141,7 @@ class Summary(TypedDict):
     provenance: dict[str, object]
     """Versions, seed, digest of the configuration, loop, where the turns come from."""
     warnings: list[str]
+    intervals: NotRequired[dict[str, dict[str, list[float]] | None]]
+    """Of the command: low and high end for each figure of each latency, by bootstrap over sessions."""
+    recompute: NotRequired[dict[str, object]]
+    """Of the command: the summary of the same run without a store, and under `difference` what tells the two apart."""
