@@ -1,12 +1,33 @@
 """Dollars of a run from a price list.
 
-GPU time is charged by the busy GPU-hour, as the paper charges it: an idle GPU is taken to serve something else. DRAM and SSD are
-charged for their configured capacity over the whole span, because they hold KV all the time. `gpu_provisioned` is what the GPUs
-cost when they are paid for the whole span, busy or not. A purchase price counts as price / lifetime (`kvplan.hwmodels.schema.Price`).
+GPUs are provisioned: they are paid for the whole span, busy or not. Paid by the busy hour, as CachedAttention counts, an idle GPU is taken
+to serve something else in no time; that holds for rents by the second at most, never for a purchase. DRAM and SSD are charged for their
+capacity over the whole span, because they hold KV all the time, less what comes with rented GPUs. A purchase price counts as price /
+lifetime (`kvplan.hwmodels.schema.Price`).
 Source: CachedAttention (USENIX ATC 2024) section 4.4.
 """
 
+from typing import Any, Literal
+
 from kvplan.hwmodels.schema import Prices
+
+Paid = Literal["provisioned", "busy"]
+"""The hours for which GPUs are paid."""
+
+
+def included_bytes(prices: Prices, gpu: str, gpus: int) -> tuple[int, int]:
+    """Bytes of DRAM, and of SSD, that come with so many rented GPUs."""
+    return tuple(round(gpus * shares[gpu].value) if gpu in shares else 0 for shares in (prices.included_dram, prices.included_ssd))
+
+
+def usd_per_s(prices: Prices, gpu: str, gpus: int, dram_bytes: int, ssd_bytes: int) -> dict[str, float]:
+    """What a second of provisioned GPUs costs, and of the DRAM and SSD beyond what comes with them. KeyError for a GPU without a price."""
+    with_dram, with_ssd = included_bytes(prices, gpu, gpus)
+    return {
+        "gpu": gpus * prices.gpus[gpu].value,
+        "dram": max(0, dram_bytes - with_dram) * prices.dram.value,
+        "ssd": max(0, ssd_bytes - with_ssd) * prices.ssd.value,
+    }
 
 
 def run_cost_usd(
@@ -19,29 +40,35 @@ def run_cost_usd(
     ssd_bytes: int,
     output_tokens: int,
     input_tokens: int,
-) -> dict[str, float]:
+    paid: Paid = "provisioned",
+) -> dict[str, Any]:
     """Cost by resource, in US dollars, and per million tokens.
 
-    `gpu` is a GPU that the list prices (KeyError otherwise), `gpus` the number of them that are busy together, `busy_s` the seconds
-    for which they were, `span_s` the seconds for which `dram_bytes` and `ssd_bytes` were provided.
+    `gpu` is a GPU that the list prices (KeyError otherwise), `gpus` the number of them, `busy_s` the seconds for which each was busy in
+    the mean, `span_s` the seconds for which `dram_bytes` and `ssd_bytes` were provided. `gpu_provisioned` and `gpu_busy` are GPU time by
+    either measure, and `gpu` the one that is `paid`.
 
     >>> from hwmodels import catalogue
     >>> paper = catalogue.load("prices", "paper-2024")
-    >>> hour = run_cost_usd(paper, "a100-80g", 4, 3600, 3600, 128 * 10**9, 10_240 * 10**9, 10**6, 10**6)
-    >>> round(hour["gpu"], 2), round(hour["dram"] + hour["ssd"], 3)
-    (20.0, 1.966)
+    >>> hour = run_cost_usd(paper, "a100-80g", 4, 1800, 3600, 128 * 10**9, 10_240 * 10**9, 10**6, 10**6)
+    >>> round(hour["gpu"], 2), round(hour["gpu_busy"], 2), round(hour["dram"] + hour["ssd"], 3)
+    (20.0, 10.0, 1.966)
     """
-    gpu_usd_per_s = prices.gpus[gpu].value
-    busy = gpus * busy_s * gpu_usd_per_s
-    dram = dram_bytes * span_s * prices.dram.value
-    ssd = ssd_bytes * span_s * prices.ssd.value
-    total = busy + dram + ssd
+    rates = usd_per_s(prices, gpu, gpus, dram_bytes, ssd_bytes)
+    with_dram, with_ssd = included_bytes(prices, gpu, gpus)
+    gpu_usd = {"provisioned": rates["gpu"] * span_s, "busy": rates["gpu"] * busy_s}
+    dram, ssd = rates["dram"] * span_s, rates["ssd"] * span_s
+    total = gpu_usd[paid] + dram + ssd
     return {
-        "gpu": busy,
+        "gpu": gpu_usd[paid],
         "dram": dram,
         "ssd": ssd,
         "total": total,
-        "gpu_provisioned": gpus * span_s * gpu_usd_per_s,
+        "gpu_provisioned": gpu_usd["provisioned"],
+        "gpu_busy": gpu_usd["busy"],
+        "gpu_hours": paid,
+        "included_dram_bytes": with_dram,
+        "included_ssd_bytes": with_ssd,
         "per_million_output_tokens": total / output_tokens * 1e6 if output_tokens else 0.0,
         "per_million_input_tokens": total / input_tokens * 1e6 if input_tokens else 0.0,
     }

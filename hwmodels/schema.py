@@ -215,6 +215,18 @@ class Prices(Entry):
     """Per GPU, by its name."""
     dram: UsdPerByteSecond
     ssd: UsdPerByteSecond
+    included_dram: dict[str, Bytes] = {}
+    """What comes with each rented GPU, by its name; only what is beyond is charged."""
+    included_ssd: dict[str, Bytes] = {}
+
+    @model_validator(mode="after")
+    def _check_included(self) -> "Prices":
+        for gpu in {**self.included_dram, **self.included_ssd}:
+            if gpu not in self.gpus:
+                raise ValueError(f"something comes with {gpu}, which has no price")
+            if self.gpus[gpu].lifetime is not None:
+                raise ValueError(f"nothing comes with {gpu}, which is bought")
+        return self
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from kvplan.hwmodels import strictyaml, units
 from kvplan.hwmodels.catalogue import explain, nearest
+from kvplan.hwmodels.cost import Paid
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.traces.generate import laws
 from kvplan.traces.generate.arrivals import Arrival, Poisson
@@ -170,6 +171,13 @@ class WorkloadConfig(_Section):
     """From an answer to the next prompt; a trace with times has its own."""
 
 
+class Cost(_Section):
+    """How a run is paid for, at the prices of a list."""
+
+    gpu_hours: Paid = "provisioned"
+    """`provisioned`: for the whole run, busy or not; `busy`: by the busy hour, the measure of CachedAttention."""
+
+
 class Slo(_Section):
     """Service-level objectives. Goodput counts the turns that are within every one of them."""
 
@@ -195,6 +203,7 @@ class Config(_Section):
     store: Store = Store()
     prices: str = "paper-2024"
     """A price list, see `kvplan list prices`."""
+    cost: Cost = Cost()
     catalogue: str | None = None
     """A folder of the user's own GPUs, links, SSDs, nodes, models and price lists, beside the packaged ones."""
     slo: Slo = Slo()

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvplan.hwmodels import kvsize, pipeline_s
+from kvplan.hwmodels.cost import usd_per_s
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant, extra_drives
+from kvplan.sim.engine.plant import Plant
 from kvplan.sim.policies.registry import find
+from kvplan.sim.provided import extras
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 from kvplan.traces.reuse import accesses, stack_distances
@@ -299,9 +301,9 @@ def _moved_down(config: Config, built: Plant, reuse: _Reuse, *above: str) -> flo
 
 def _cost(config: Config, built: Plant, found: dict) -> dict:
     """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
-    gpu = built.gpus * built.prices.gpus[built.gpu.name].value * 3600
     sizes = {name: size for name, size, _ in built.tiers}
-    storage = 3600 * (sizes.get("dram", 0) * built.prices.dram.value + sizes.get("ssd", 0) * built.prices.ssd.value)
+    rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0))
+    gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"])
     resources = found["demand"]["resources"]
     return {
         "gpus": gpu,
@@ -315,7 +317,7 @@ def _cost(config: Config, built: Plant, found: dict) -> dict:
 def _warnings(config: Config, built: Plant, workload: Workload, found: dict) -> Iterator[str]:
     mean = _point(config, built, max(round(found["turn"]["prompt_tokens"]), 1), max(round(found["turn"]["history_tokens"]), 1))
     yield from _inverted(built)
-    yield from extra_drives(built)
+    yield from extras(built)
     yield from _overloads(found)
     yield from _slow_loads(config, built, mean)
     yield from _short_runs(config, found)

@@ -784,7 +784,7 @@ def test_cost_doctest():
 def test_the_papers_storage_share():
     """16.4 % for 13B: storage over total when two GPUs are always busy. Source: CachedAttention section 4.4."""
     prices = hwmodels.load("prices", "paper-2024")
-    hour = cost.run_cost_usd(prices, "a100-80g", 2, 3600, 3600, 128 * 10**9, 10_240 * 10**9, 1, 1)
+    hour = cost.run_cost_usd(prices, "a100-80g", 2, 3600, 3600, 128 * 10**9, 10_240 * 10**9, 1, 1, "busy")
     assert (hour["dram"] + hour["ssd"]) / hour["total"] == pytest.approx(0.164, abs=0.001)
 
 

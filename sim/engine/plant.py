@@ -146,17 +146,6 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
     return built
 
 
-def extra_drives(built: Plant) -> list[str]:
-    """That the node gets more drives than it comes with, in words."""
-    has = int(built.node.ssd_drives.value)
-    if built.drives <= has:
-        return []
-    return [
-        f"{built.node.name} comes with {has} x {built.ssd.name} of {built.ssd.capacity.text}; this run gives it"
-        f" {built.drives}, with their bandwidth and endurance"
-    ]
-
-
 def rated_writes(built: Plant) -> float:
     """Bytes/s that the node's drives may be written on average to last their warranty; infinite without an SSD tier."""
     holds_kv = any(name == "ssd" for name, *_ in built.tiers)
@@ -176,8 +165,13 @@ def _drives(config: Config, node: Node, ssd: Ssd) -> int:
 
 
 def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:
-    """That the price list has the GPU. Raises ConfigError that names the lists that do."""
+    """That the price list has the GPU, and can be paid as asked for. Raises ConfigError that names the lists that have it."""
     if gpu.name in prices.gpus:
+        if config.cost.gpu_hours == "busy" and prices.gpus[gpu.name].lifetime is not None:
+            raise ConfigError(
+                f"cost.gpu_hours is busy, but {prices.name} has prices of purchases, which idle GPUs cost too: set"
+                " cost.gpu_hours=provisioned"
+            )
         return
     folder = config.catalogue
     others = [name for name in catalogue.names("prices", folder) if gpu.name in catalogue.load("prices", name, folder).gpus]

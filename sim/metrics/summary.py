@@ -14,10 +14,11 @@ import numpy as np
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant, extra_drives
+from kvplan.sim.engine.plant import Plant
 from kvplan.sim.metrics.recorder import Recorder, sums
 from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
 from kvplan.sim.provenance import provenance
+from kvplan.sim.provided import extras
 from kvplan.traces import Workload, origin
 
 _DAY_S = 86400.0
@@ -80,18 +81,18 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
         "cost_usd": run_cost_usd(
             built.prices,
             built.gpu.name,
-            gpus,
-            busy_s,
+            gpus * count,
+            busy_s / count,
             span_s,
             capacity.get("dram", 0),
             capacity.get("ssd", 0),
             output_tokens,
             context_tokens,
+            config.cost.gpu_hours,
         ),
         "ssd_wear": _wear(built, built.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
         "provenance": provenance(config, workload),
     }
-    summary["cost_usd"]["gpu_provisioned"] *= count
     summary["warnings"] = _warnings(config, built, workload, recorder, summary)
     return summary
 
@@ -196,7 +197,7 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
             " KV comes faster than the tier below takes it"
         )
-    found += extra_drives(built)
+    found += extras(built)
     unmeasured = _unmeasured(built, recorder)
     if unmeasured:
         found.append(f"step times are extrapolated beyond what was measured: {', '.join(unmeasured)}")

@@ -164,11 +164,11 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
                 "Below saturation a faster prefill makes batches smaller, not busy hours fewer: the gain is latency, and room for more"
                 " sessions."
             )
-        lines += _against(baseline)
+        lines += _against(summary, baseline)
     return lines + _tail(summary, baseline)
 
 
-def _against(baseline: dict) -> list[str]:
+def _against(summary: dict, baseline: dict) -> list[str]:
     """What is gained and lost, and how sure that is."""
     found = [f"{name} {_told(ratio)}" for name, path in _VERDICT if (ratio := _ratio(baseline, path)) is not None]
     count = baseline["difference"]["replications"]
@@ -177,12 +177,22 @@ def _against(baseline: dict) -> list[str]:
         " told from no change."
     )
     return [
-        f"Against recomputation: {', '.join(found)} (GPUs are paid by the busy hour, storage by the clock).",
+        f"Against recomputation: {', '.join(found)} ({_paid(summary['cost_usd'])}).",
         over if count > 1 else "Nothing is drawn at random here: every replication would be the same, so changes have no intervals.",
     ]
 
 
-_VERDICT = (("TTFT p95", "ttft_s.p95"), ("cost", "cost_usd.total"), ("GPU hours", "gpu.busy_h"))
+def _paid(cost: dict) -> str:
+    """What the dollars pay for."""
+    if cost["gpu_hours"] == "busy":
+        return "GPUs are paid by the busy hour, DRAM and SSD by the clock"
+    if cost["included_dram_bytes"] or cost["included_ssd_bytes"]:
+        dram, ssd = format_bytes(cost["included_dram_bytes"]), format_bytes(cost["included_ssd_bytes"])
+        return f"GPUs are paid for the whole run, and {dram} of DRAM and {ssd} of SSD come with them"
+    return "GPUs, DRAM and SSD are paid for the whole run"
+
+
+_VERDICT = (("TTFT p95", "ttft_s.p95"), ("cost", "cost_usd.total"), ("busy GPU hours", "gpu.busy_h"))
 
 
 def _told(ratio: Ratio) -> str:

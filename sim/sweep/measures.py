@@ -48,7 +48,7 @@ def _flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
-        elif value is not None:
+        elif isinstance(value, int | float):
             yield prefix + key, float(value)
 
 
