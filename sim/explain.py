@@ -1,31 +1,29 @@
 """What a configuration means before it runs: sizes, times at sample points, windows, and which resource gives out first.
 
-Everything here is arithmetic on means, without queueing and without a clock: what a turn asks of each resource against what the resource
-has. The simulator says what really happens. Shares of the history that each tier serves come from the LRU distances of the workload
-(`kvplan.traces.reuse`), replica by replica, so they are for LRU, and for answers that take what they take in full batches without queueing.
-
-Left out: room that expired sessions leave to others, SSD writes that a TTL or a skipped save spares, load policies (all that is cached is
-loaded), and what mean turns hide: stalls and batches of turns that are longer or shorter.
+Everything here is arithmetic (`kvplan.sim.analytic`), without a clock: what turns ask of each resource against what the resource has. The
+simulator says what really happens; `kvplan validate explain` lays the two side by side. Shares of the history that each tier serves come
+from the LRU distances of the workload, replica by replica; how busy GPUs are, from turns that come at random. `limits` says in words what
+a configuration has that this leaves out.
 
 Sources: CachedAttention (USENIX ATC 2024) section 3 for S_buf and L_pw; the pipeline is `kvplan.hwmodels.steptime.pipeline_s`.
 """
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from kvplan.hwmodels import kvsize, pipeline_s
 from kvplan.hwmodels.cost import usd_per_s
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.analytic.expected import Expected, expected
+from kvplan.sim.analytic.limits import limits
+from kvplan.sim.analytic.turns import Turns
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant
-from kvplan.sim.policies.registry import find
 from kvplan.sim.provided import extras
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
-from kvplan.traces.reuse import accesses, stack_distances
 
 _HISTORY_SHARES = (0.125, 0.25, 0.5, 1.0)
 _MIDDLE = (0.05, 0.95)
@@ -34,28 +32,12 @@ _HOLDS_UP = ("GPU", "host to GPU", "GPU to host", "SSD read")
 """Resources that turns wait for. A save that the SSD cannot write in time is skipped instead."""
 
 
-@dataclass(frozen=True)
-class _Reuse:
-    """The turns of all replicas, each replica's sessions one after the other, in order of their turns."""
-
-    is_first: np.ndarray
-    history: np.ndarray
-    """Tokens, after truncation; so are the next two."""
-    prompt: np.ndarray
-    output: np.ndarray
-    time_s: np.ndarray
-    idle_s: np.ndarray
-    """Since the answer before; NaN for first turns."""
-    distance: np.ndarray
-    """Bytes that an LRU store of the replica needs to hit; -1 for first turns."""
-
-
 def explain(config: Config, built: Plant, workload: Workload, report: Callable[[int, int], None] = lambda done, total: None) -> dict:
     """All of it as plain data: bytes, seconds, tokens, dollars an hour. `report(done, total)` is called while distances are worked out."""
     turn = _mean_turn(built, workload, config.deployment.truncation_ratio)
     hbm = _hbm(config, built, turn)
-    step = _decode_step_s(built, turn, hbm["jobs"])
-    reuse = _reuse(config, built, workload, step, report)
+    most = max(round(hbm["jobs"]), 1)
+    seen = expected(config, built, workload, most, report)
     found = {
         "model": _model(config, built),
         "hbm": hbm,
@@ -63,11 +45,12 @@ def explain(config: Config, built: Plant, workload: Workload, report: Callable[[
         "tiers": _tiers(built, turn),
         "points": _points(config, built, turn),
         "windows": _windows(built, turn),
-        "served": _served(config, built, reuse),
-        "rate": _rate(config, workload, reuse),
+        "served": _served(built, seen),
+        "rate": _rate(config, workload, seen.turns),
     }
-    found["demand"] = _demand(config, built, found, reuse, step)
+    found["demand"] = _demand(built, found, seen)
     found["cost_usd_per_h"] = _cost(config, built, found)
+    found["limits"] = [limit._asdict() for limit in limits(config, built, seen)]
     found["warnings"] = list(_warnings(config, built, workload, found))
     found["origin"] = dict(workload.origin)
     return found
@@ -181,122 +164,48 @@ def _windows(built: Plant, turn: dict) -> dict:
     }
 
 
-def _decode_step_s(built: Plant, turn: dict, jobs: float) -> float:
-    """Seconds of a decode step of a full batch of mean jobs, half-way through their answers."""
-    batch = max(round(jobs), 1)
-    return built.steps.decode(batch, round(batch * (turn["history_tokens"] + turn["prompt_tokens"] + turn["output_tokens"] / 2)))
-
-
-def _reuse(config: Config, built: Plant, workload: Workload, step: float, report: Callable[[int, int], None]) -> _Reuse:
-    replicas = config.deployment.replicas
-    done = 0
-    parts = []
-    for replica in range(min(replicas, workload.sessions)):
-        part = workload if replicas == 1 else workload.select(np.arange(replica, workload.sessions, replicas))
-        before = done
-        parts.append(_reuse_of(config, built, part, step, lambda turns, _, before=before: report(before + turns, workload.turns)))
-        done += part.turns
-    return _Reuse(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def _reuse_of(config: Config, built: Plant, workload: Workload, step: float, report: Callable[[int, int], None]) -> tuple[np.ndarray, ...]:
-    """The columns of `_Reuse` for one replica."""
-    answer_s = workload.output_tokens * step
-    seen = accesses(workload, built.kv_bytes, built.window, answer_s)
-    rows = np.argsort(seen.session, kind="stable")
-    idle_s = np.maximum(seen.gap_s[rows] - np.append(0.0, answer_s[:-1]), 0.0)
-    kept = contexts(workload, built.window, config.deployment.truncation_ratio)
-    return workload.is_first, *kept, seen.time_s[rows], idle_s, stack_distances(seen, report)[rows]
-
-
-def _served(config: Config, built: Plant, reuse: _Reuse) -> dict:
+def _served(built: Plant, seen: Expected) -> dict:
     """Shares of the history tokens that an LRU store of these tiers serves from each, and loses."""
-    ttl = math.inf if config.store.ttl_s is None else config.store.ttl_s
-    alive = ~reuse.is_first & (reuse.idle_s <= ttl)
-    total = max(float(reuse.history.sum()), 1.0)
-    found, above, below = {}, 0.0, 0
-    for name, size, reserve in built.tiers:
-        below += size - reserve
-        within = float(reuse.history[alive & (reuse.distance <= below)].sum()) / total
-        found[name] = within - above
-        above = within
-    found["lost"] = 1.0 - above
-    return found
+    served, total = seen.work.served, max(float(seen.turns.history.sum()), 1.0)
+    found = {name: float(served.cached[served.tier == index].sum()) / total for index, (name, *_) in enumerate(built.tiers)}
+    return found | {"lost": 1.0 - float(served.cached.sum()) / total}
 
 
-def _rate(config: Config, workload: Workload, reuse: _Reuse) -> dict:
+def _rate(config: Config, workload: Workload, turns: Turns) -> dict:
     """What arrives at one replica. Sessions may begin within minutes and go on for hours, so turns are counted over their own time;
     `steady` is what would come if sessions kept arriving."""
     replicas = config.deployment.replicas
     span = float(np.ptp(workload.arrival_s[workload.first_turn[:-1]]))
     low, high = _MIDDLE
-    middle = float(np.ptp(np.quantile(reuse.time_s, _MIDDLE)))
+    middle = float(np.ptp(np.quantile(turns.time_s, _MIDDLE)))
     return {
         "sessions_per_s": (workload.sessions - 1) / span / replicas if span else 0.0,
         "turns_per_s": (high - low) * (workload.turns - 1) / middle / replicas if middle else 0.0,
         "steady_turns_per_s": (workload.sessions - 1) / span / replicas * workload.turns / workload.sessions if span else 0.0,
         "span_s": span,
-        "turns_span_s": float(np.ptp(reuse.time_s)),
+        "turns_span_s": float(np.ptp(turns.time_s)),
     }
 
 
-def _demand(config: Config, built: Plant, found: dict, reuse: _Reuse, step: float) -> dict:
-    """Seconds that the mean turn takes of each resource, and the share of it that the given rate uses up."""
-    turn, served, names = found["turn"], found["served"], [name for name, *_ in built.tiers]
-    history, prompt, output = turn["history_tokens"], turn["prompt_tokens"], turn["output_tokens"]
-    batch = max(round(found["hbm"]["jobs"]), 1)
-    decode = output * step / batch
-    hit, in_hbm = 1.0 - served["lost"], served.get("hbm", 0.0)
-    saved = _moved_down(config, built, reuse, "hbm") if "hbm" in names else (prompt + output) * built.kv_bytes
-    seconds = {
-        "GPU, recomputing": built.steps.prefill(prompt + history) + decode,
-        "GPU": built.steps.prefill(prompt + (1 - hit) * history, hit * history) + decode + _stall_s(config, built, turn, served),
-        "host to GPU": history * (hit - in_hbm) * built.kv_bytes / built.host_to_device_bytes_per_s,
-        "GPU to host": (saved if {"dram", "ssd"} & set(names) else 0.0) / built.device_to_host_bytes_per_s,
-        "SSD read": history * built.kv_bytes * served.get("ssd", 0.0) / built.ssd_read_bytes_per_s,
-        "SSD write": (_moved_down(config, built, reuse, *names[:-1]) if "ssd" in names else 0.0) / built.ssd_write_bytes_per_s,
-    }
-    rate = found["rate"]["turns_per_s"]
+def _demand(built: Plant, found: dict, seen: Expected) -> dict:
+    """Seconds that the mean turn takes of each resource, in full batches, and the share of it that the given rate uses up; and the shares
+    of the whole run in which it will be busy, in batches as they come."""
+    full, rate = seen.server, found["rate"]["turns_per_s"]
+    without = replace(full, alone_s=seen.recomputing_s)
+    seconds = {"GPU, recomputing": 1 / without.most_per_s, "GPU": 1 / full.most_per_s, **seen.work.links_s}
     resources = {
         name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * rate}
         for name, used in seconds.items()
     }
     real = _HOLDS_UP if built.tiers else ("GPU, recomputing",)
-    return {"resources": resources, "decode_s": decode, "first": max(real, key=lambda name: resources[name]["utilization"]), "batch": batch}
-
-
-def _stall_s(config: Config, built: Plant, turn: dict, served: dict) -> float:
-    """Seconds that the mean turn's GPU waits for KV that loads slower than the new tokens are prefilled. Without queueing nothing is in the
-    read buffer before a job starts; what is fetched ahead from SSD loads from DRAM."""
-    point = _point(config, built, max(round(turn["prompt_tokens"]), 1), max(round(turn["resumed_history_tokens"]), 1))
-    from_dram = point["with_dram_unbuffered_s"]
-    from_ssd = point["with_ssd_s"] if config.store.prefetch == "none" else from_dram
-    prefills = {"dram": from_dram, "ssd": from_ssd}
-    return turn["resumed_share"] * sum(served.get(name, 0.0) * (prefill - point["prefill_new_s"]) for name, prefill in prefills.items())
-
-
-def _moved_down(config: Config, built: Plant, reuse: _Reuse, *above: str) -> float:
-    """Bytes a turn that an LRU store writes below the tiers `above`.
-
-    A session goes down when more than these tiers hold comes between two of its turns, and for good after its last one, if they do not hold
-    all sessions. Then what the tier below lacks is written, so what truncation cuts off before that never is.
-    """
-    write = find("write", config.store.write)(math.inf)
-    room = sum(size - reserve for name, size, reserve in built.tiers if name in above)
-    last = np.append(reuse.is_first[1:], True)
-    fits = float((reuse.history + reuse.prompt + reuse.output)[last].sum()) * built.kv_bytes <= room * config.deployment.replicas
-    leaves = np.where(last, not fits, np.append(reuse.distance[1:], 0) > room)
-    moves_back = config.store.ssd_write == "whole"
-    session, uses, context, below, moved = -1, 0, 0, 0, 0
-    columns = (reuse.is_first, reuse.history, reuse.prompt, reuse.output, leaves)
-    for first, history, prompt, output, goes in zip(*(column.tolist() for column in columns), strict=True):
-        session, uses = session + first, 1 if first else uses + 1
-        below = 0 if first else max(0, below - (context - history))
-        context = history + prompt + output
-        if write.copies(session, uses) or (goes and write.demotes(session, uses, (context - below) * built.kv_bytes, 0.0)):
-            moved += context - below
-            below = 0 if moves_back else context
-    return moved * built.kv_bytes / len(reuse.history)
+    return {
+        "resources": resources,
+        "decode_s": full.steps * full.step_s(full.most) / full.most,
+        "first": max(real, key=lambda name: resources[name]["utilization"]),
+        "batch": full.most,
+        "busy": seen.busy,
+        "jobs": seen.jobs,
+    }
 
 
 def _cost(config: Config, built: Plant, found: dict) -> dict:

@@ -1,17 +1,21 @@
 """`kvplan explain`: its arithmetic by hand, against the simulator, and what it warns of."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim import config
+from kvplan.sim.analytic.batch import Server
 from kvplan.sim.cli.app import app
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.explain import explain
+from kvplan.validate import explained as against
 
 
 def explained(*overrides, preset=None, workload=None):
@@ -178,3 +182,88 @@ def test_every_preset_is_explained(preset):
         CliRunner().invoke(app, ["explain", preset, "--set", "workload.sessions=100", "--set", "warmup_turns=0", "--json"]).stdout
     )
     assert set(found) >= {"model", "hbm", "tiers", "points", "windows", "served", "rate", "demand", "cost_usd_per_h", "warnings"}
+
+
+LRU = ["store.eviction=lru", "store.prefetch=none", "store.load=always", "store.ssd=0GB"]
+
+
+def history_served(result, index=0):
+    columns = result.columns
+    return columns["cached_tokens"][columns["tier"] == index].sum() / columns["history_tokens"].sum()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_settings_agree_with_the_simulator_or_the_reason_is_given(seed):
+    one = against.case(against.settings(seed, sessions=120))
+    assert not [one.words(name) for name in one.unexplained]
+
+
+def test_a_figure_that_is_off_is_noticed():
+    one = against.case(against.settings(0, sessions=30))
+    one = replace(one, said=dict(one.found), reasons=[])
+    assert not one.off
+    assert replace(one, said=one.said | {"GPU busy": one.found["GPU busy"] * 1.2}).unexplained == ["GPU busy"]
+    moved = {"served from hbm": one.found["served from hbm"] + 0.04}
+    assert replace(one, said=one.said | moved).unexplained == ["served from hbm"]
+
+
+@pytest.mark.parametrize("overrides", [["store.host_buffer=0.1"], ["store.host_buffer=0.5"], ["deployment.truncation_ratio=1.0"]])
+def test_the_last_tier_can_be_filled_and_sessions_are_as_long_as_truncation_leaves_them(small, overrides):
+    overrides = [*LRU, "store.dram=25GB", "workload.sessions=600", *overrides]
+    assert explained(*overrides)["served"]["dram"] == pytest.approx(history_served(simulate(small(*overrides))), abs=0.02)
+
+
+def test_with_embedded_positions_truncation_leaves_nothing(small):
+    overrides = [*LRU, "store.dram=128GB", "workload.sessions=300", "store.positions=embedded"]
+    said = explained(*overrides)["served"]["dram"]
+    assert said == pytest.approx(history_served(simulate(small(*overrides))), abs=0.02) and said < 0.9
+
+
+def test_what_is_not_written_down_is_not_below(small):
+    """Only sessions that came back are written: the second turn of those that left DRAM finds nothing."""
+    overrides = [*LRU, "store.dram=100GB", "store.ssd=2TB", "workload.sessions=900", "store.write=second-hit"]
+    said, result = explained(*overrides)["served"], simulate(small(*overrides))
+    assert said["ssd"] == pytest.approx(history_served(result, 1), abs=0.03)
+    assert said["lost"] > 0.005 and explained(*overrides, "store.write=back")["served"]["lost"] == 0
+
+
+def test_how_busy_the_gpus_are_where_the_answer_is_plain():
+    one_at_a_time = Server(alone_s=0.3, steps=10, fixed_s=0.02, per_job_s=0.0, most=1)
+    assert one_at_a_time.most_per_s == pytest.approx(2) and one_at_a_time.busy(np.array([0.0, 1.0])) == pytest.approx([0, 0.5])
+    nobody_waits = Server(alone_s=0.0, steps=10, fixed_s=0.1, per_job_s=0.0, most=1000)
+    assert nobody_waits.busy(np.array([2.0])) == pytest.approx(1 - np.exp(-2)) and nobody_waits.jobs(2.0) == pytest.approx(2)
+    assert nobody_waits.running(2.0) == pytest.approx(2 / (1 - np.exp(-2)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["store.eviction=fifo"], "store.eviction=fifo"),
+        (["store.prefetch=lookahead", "store.ssd=1TB"], "nothing is fetched ahead"),
+        (["store.load=cake"], "store.load=cake"),
+        (["store.ssd=1TB", "store.ttl_s=60"], "what expires"),
+        (["store.ssd=1TB", "store.write=within-rating"], "within-rating"),
+        (["store.ssd=1TB", "store.host_buffer=0"], "keeps less free"),
+        (["store.dram=10GB"], "holds 3 of the largest sessions"),
+        (["store.dram=128GB", "workload.arrival.rate_per_s=3"], "at the busiest time"),
+        (["workload.sessions=20"], "chance"),
+    ],
+)
+def test_what_the_arithmetic_leaves_out_is_said(overrides, words):
+    calm = [*LRU, "store.dram=100GB", "workload.sessions=600"]
+    assert not explained(*calm)["limits"]
+    assert any(words in limit["words"] for limit in explained(*calm, *overrides)["limits"])
+
+
+def test_the_ratio_of_truncation_counts_wherever_sizes_are_told(small):
+    from kvplan.sim.sweep.curve import capacity
+    from kvplan.traces.describe import describe
+
+    half, all_of_it = small("workload.sessions=200"), small("workload.sessions=200", "deployment.truncation_ratio=1.0")
+    table, built = build_workload(half), plant(half)
+    assert capacity(all_of_it, built, table).held_bytes < capacity(half, built, table).held_bytes
+    described = [describe(table, 819_200, 4096, ratio=ratio)["kv"]["session_mean_bytes"] for ratio in (0.5, 1.0)]
+    assert described[1] < described[0]
+    commands = [CliRunner().invoke(app, ["trace", "describe", "--json", "--set", "workload.sessions=200", "--set", setting]).stdout
+                for setting in ("deployment.truncation_ratio=0.5", "deployment.truncation_ratio=1.0")]  # fmt: skip
+    assert [json.loads(text)["kv"]["session_mean_bytes"] for text in commands] == described

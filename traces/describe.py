@@ -20,15 +20,21 @@ _CURVE_POINTS = 200
 
 
 def describe(
-    workload: Workload, kv_bytes: int, window: int, ttl_s: float = 3600.0, report: Callable[[int, int], None] = lambda done, total: None
+    workload: Workload,
+    kv_bytes: int,
+    window: int,
+    ttl_s: float = 3600.0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    ratio: float = 0.5,
 ) -> dict:
-    """Statistics of a workload with times: seconds, tokens, bytes; strict JSON. `ttl_s` is the time that KV shall be kept."""
+    """Statistics of a workload with times: seconds, tokens, bytes; strict JSON. `ttl_s` is the time that KV shall be kept, `ratio`
+    the share of the history that truncation cuts off at a time."""
     turns = np.diff(workload.first_turn)
     history, prompt = workload.history_tokens, workload.prompt_tokens.astype(np.int64)
     context = history + prompt + workload.output_tokens
-    kept = sum(contexts(workload, window))
+    kept = sum(contexts(workload, window, ratio))
     resumed = ~workload.is_first
-    seen = accesses(workload, kv_bytes, window)
+    seen = accesses(workload, kv_bytes, window, ratio=ratio)
     distances = stack_distances(seen, report)
     again = distances >= 0
     dsput, held = active(seen, ttl_s)

@@ -52,13 +52,13 @@ class Accesses:
         return np.append(places, ~places)[order]
 
 
-def accesses(workload: Workload, unit: int, window: int, answer_s: np.ndarray | float = 0.0) -> Accesses:
+def accesses(workload: Workload, unit: int, window: int, answer_s: np.ndarray | float = 0.0, ratio: float = 0.5) -> Accesses:
     """The turns of a workload with times. Sizes are contexts, truncated to `window` tokens, times `unit` (bytes per token).
 
     `answer_s`: seconds from a turn's start to the end of its answer, one for all or one per turn. In an open loop, an answer is complete at
-    the latest when the session's next turn comes.
+    the latest when the session's next turn comes. `ratio`: the share of the history that truncation cuts off at a time.
     """
-    history, prompt, output = contexts(workload, window)
+    history, prompt, output = contexts(workload, window, ratio)
     size = history + prompt + output
     first = workload.first_turn
     if workload.open_loop:

@@ -16,6 +16,7 @@ CHECKS = {
     "policycost": "kvplan.validate.policycost",
     "truncation": "kvplan.validate.kernels.truncation",
     "reference": "kvplan.validate.agreement",
+    "explain": "kvplan.validate.explained",
     "oracles": "kvplan.validate.oracles",
 }
 """Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""

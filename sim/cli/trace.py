@@ -23,7 +23,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
-        found = described(workload, kvsize.kv_bytes_per_token(model), window, ttl_s, report)
+        found = described(workload, kvsize.kv_bytes_per_token(model), window, ttl_s, report, loaded.deployment.truncation_ratio)
     if figure is not None:
         rundir.write_file(figure, lambda path: trace.draw(workload, found, path))
     if json:

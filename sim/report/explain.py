@@ -26,11 +26,12 @@ def explanation(found: dict) -> Group:
     parts += [Text(line) for line in _break_even(found)]
     rate = found["rate"]
     title = (
-        f"At {rate['turns_per_s']:.3g} turns/s a replica, with {rate['sessions_per_s']:.3g} sessions/s that begin (means; full batches, no"
-        " queueing)"
+        f"At {rate['turns_per_s']:.3g} turns/s a replica, with {rate['sessions_per_s']:.3g} sessions/s that begin (asked for: of full"
+        " batches, in the middle of the run; busy: in batches as they come, over all of it)"
     )
     parts += [Text(""), Text(title, style="bold"), _demand(found)]
     parts += [Text(line) for line in [*_saturation(found), *_money(found)]]
+    parts += [Text(f"~ {limit}") for limit in _limits(found)]
     parts += [Text(f"! {warning}", style="yellow") for warning in [*found["warnings"], *origin.notes(found["origin"])]]
     return Group(*parts)
 
@@ -100,12 +101,20 @@ def _break_even(found: dict) -> list[str]:
 
 def _demand(found: dict) -> Table:
     table = Table("resource", box=None, pad_edge=False)
-    for name in ("per turn", "turns/s at most", "in use"):
+    for name in ("per turn", "turns/s at most", "asked for", "busy"):
         table.add_column(name, justify="right")
+    busy = found["demand"]["busy"]
     for name, one in found["demand"]["resources"].items():
         limit = "–" if one["turns_per_s"] is None else f"{one['turns_per_s']:,.2f}"
-        table.add_row(name, format_seconds(one["seconds_per_turn"]), limit, f"{one['utilization']:.0%}")
+        shares = f"{one['utilization']:.0%}", f"{busy[name]:.0%}" if name in busy else ""
+        table.add_row(name, format_seconds(one["seconds_per_turn"]), limit, *shares)
     return table
+
+
+def _limits(found: dict) -> list[str]:
+    """Where the figures do not hold, and which."""
+    kinds = {"served": "hits", "GPU": "GPU time", "links": "links"}
+    return [f"{', '.join(kinds[kind] for kind in limit['of'])} may differ when it runs: {limit['words']}" for limit in found["limits"]]
 
 
 def _saturation(found: dict) -> list[str]:
@@ -114,7 +123,8 @@ def _saturation(found: dict) -> list[str]:
     return [
         f"{demand['first'][0].upper()}{demand['first'][1:]} saturates first, at {first['turns_per_s'] or 0:,.2f} turns/s"
         f" ({first['utilization']:.0%} of it is asked for); decoding, which no cache shortens, is {format_seconds(demand['decode_s'])} of a"
-        f" turn's GPU time in batches of {demand['batch']}."
+        f" turn's GPU time in batches of {demand['batch']}. The GPUs work as long as any job runs: {demand['busy']['GPU']:.0%} of the time,"
+        f" in batches of {demand['jobs']:.1f}."
     ]
 
 

@@ -49,7 +49,7 @@ class Capacity:
 def capacity(config: Config, built: Plant, workload: Workload) -> Capacity:
     """Of a workload with times; answers take no time, so a real server has more active sessions in a closed loop."""
     ttl_s = config.store.ttl_s or TTL_S
-    seen = accesses(workload, built.kv_bytes, built.window)
+    seen = accesses(workload, built.kv_bytes, built.window, ratio=config.deployment.truncation_ratio)
     dsput, held = active(seen, ttl_s)
     return Capacity(ttl_s, dsput, dsput * built.window * built.kv_bytes, held, int(seen.size.max()))
 
@@ -177,7 +177,7 @@ def _share(which: np.ndarray) -> float:
 def _reuse(config: Config, built: Plant, workload: Workload, tpot_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Per resumed turn after the warm-up: its LRU distance in bytes, and whether it has history that outlived no TTL."""
     replicas, distances, hits = config.deployment.replicas, [], []
-    seen = accesses(workload, built.kv_bytes, built.window, workload.output_tokens * tpot_s)
+    seen = accesses(workload, built.kv_bytes, built.window, workload.output_tokens * tpot_s, config.deployment.truncation_ratio)
     for replica in range(replicas):
         mine = seen.session % replicas == replica
         part = seen.those(mine)

@@ -1,0 +1,103 @@
+"""All of it together: the turns, what each asks for, and how busy that makes the server, bin by bin of its time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvplan.sim.analytic.batch import Server
+from kvplan.sim.analytic.turns import Turns, serve, served_tokens, turns_of
+from kvplan.sim.analytic.work import Work, recomputing_s, server, work
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import Plant
+from kvplan.traces import Workload
+from kvplan.traces.reuse import Accesses, stack_distances
+
+_TURNS_PER_BIN = 40
+_BINS = 50
+"""At most. Sessions come, go on and end: the rate of turns is no constant."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the arithmetic expects of a run."""
+
+    turns: Turns
+    work: Work
+    server: Server
+    recomputing_s: float
+    """Of the mean turn's prefill without any store."""
+    busy: dict[str, float]
+    """Shares of the run's time in which GPUs and links work, by name."""
+    jobs: float
+    """In the batch, in the mean while there are any."""
+    load: float
+    """What turns ask of the GPUs at the busiest time, as a share of what full batches can do."""
+    pinned: list[float]
+    """Bytes per tier that running jobs were served, and which stay as long as they run."""
+
+
+def expected(config: Config, built: Plant, workload: Workload, most: int, report: Callable[[int, int], None]) -> Expected:
+    """For batches of at most `most` jobs. How long answers take depends on how full batches are, and the other way round: first they are
+    taken to be full, then they are what comes of it. `report(done, total)` is called while distances are worked out."""
+    token_s = _token_s(config, built, workload, most)
+    turns = turns_of(config, built, workload, token_s, _reporting(report, workload.turns))
+    rates, span_s = _rates(turns, config.deployment.replicas, token_s)
+    roughly = server(built, turns, recomputing_s(built, turns), most)
+    mean = len(turns.time_s) / config.deployment.replicas / span_s
+    served = serve(config, built, turns, mean * token_s * float(turns.output.mean()))
+    done = work(config, built, turns, served, _waits_s(roughly, rates))
+    found = server(built, turns, done.prefill_s + done.stall_s + done.save_s, most)
+    jobs = float(np.mean([found.running(rate) for rate in rates[rates > 0].tolist()]))
+    return Expected(
+        turns=turns,
+        work=done,
+        server=found,
+        recomputing_s=recomputing_s(built, turns),
+        busy={"GPU": float(found.busy(rates).mean())} | {name: seconds * mean for name, seconds in done.links_s.items()},
+        jobs=jobs,
+        load=float(rates.max()) / found.most_per_s,
+        pinned=[jobs * tokens * built.kv_bytes for tokens in served_tokens(built, turns, done.served)],
+    )
+
+
+def _reporting(report: Callable[[int, int], None], total: int) -> Callable[[Accesses], np.ndarray]:
+    """`stack_distances`, whose reports go on from replica to replica."""
+    before = 0
+
+    def distances(seen: Accesses) -> np.ndarray:
+        nonlocal before
+        found = stack_distances(seen, lambda done, _: report(before + done, total))
+        before += len(seen.session)
+        return found
+
+    return distances
+
+
+def _token_s(config: Config, built: Plant, workload: Workload, most: int) -> float:
+    """Seconds per token of an answer, from a turn's arrival to its end (Little: what is there, by what comes), where batches are not full
+    all the time; of full batches where they are."""
+    contexts = np.minimum(workload.history_tokens + workload.prompt_tokens + workload.output_tokens / 2, built.window)
+    full_s = built.steps.decode(most, most * float(contexts.mean()))
+    turns = turns_of(config, built, workload, full_s, lambda seen: np.zeros(len(seen.session), np.int64))
+    rates, _ = _rates(turns, config.deployment.replicas, full_s)
+    found = server(built, turns, float(built.steps.prefill(turns.prompt, turns.history).mean()), most)
+    bearable = rates[(rates > 0) & (rates < found.most_per_s)]
+    if not len(bearable):
+        return full_s
+    jobs = sum(found.jobs(rate) for rate in bearable.tolist())
+    return jobs / float(bearable.sum()) / float(turns.output.mean())
+
+
+def _rates(turns: Turns, replicas: int, token_s: float) -> tuple[np.ndarray, float]:
+    """(turns/s of one replica in each of several parts of the run, seconds of the whole run)."""
+    start, end = float(turns.time_s.min()), float((turns.time_s + turns.output * token_s).max())
+    bins = int(np.clip(len(turns.time_s) // (_TURNS_PER_BIN * replicas), 1, _BINS))
+    counts = np.histogram(turns.time_s, bins, (start, end))[0]
+    return counts * bins / (end - start) / replicas, end - start
+
+
+def _waits_s(found: Server, rates: np.ndarray) -> float:
+    """What a turn waits in the mean, when the GPUs are busy, for the step under way."""
+    rate = float(rates.mean())
+    return float(found.busy(np.array([rate]))[0]) * found.step_s(found.running(rate)) / 2

@@ -1,0 +1,86 @@
+"""Where the arithmetic does not hold, in words: what it leaves out of a configuration, and what that does to its figures."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from kvplan.sim.analytic.expected import Expected
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import Plant
+
+SERVED, GPU, LINKS = "served", "GPU", "links"
+_HIGH = 0.8
+_SOME = 0.25
+_FEW_TURNS = 400
+
+
+class Limit(NamedTuple):
+    """One reason."""
+
+    of: tuple[str, ...]
+    """Kinds of figures that it concerns."""
+    words: str
+
+
+def limits(config: Config, built: Plant, seen: Expected) -> Iterator[Limit]:
+    """Those of a configuration."""
+    yield from _policies(config, built, seen)
+    yield from _room(config, built, seen)
+    yield from _saturation(seen)
+    if len(seen.turns.history) < _FEW_TURNS:
+        yield Limit((SERVED, GPU, LINKS), f"{len(seen.turns.history)} turns are few: chance moves every figure")
+
+
+def _policies(config: Config, built: Plant, seen: Expected) -> Iterator[Limit]:
+    store, names = config.store, {name for name, *_ in built.tiers}
+    if store.eviction != "lru" and _leave(built, seen):
+        yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
+    if store.prefetch != "none" and names >= {"dram", "ssd"} and _leave(built, seen):
+        yield Limit(
+            (SERVED, GPU, LINKS),
+            f"nothing is fetched ahead: store.prefetch={store.prefetch} brings what waiting jobs need from SSD into DRAM, which then"
+            " serves it",
+        )
+    if store.load != "always" and built.tiers:
+        yield Limit(
+            (SERVED, GPU, LINKS),
+            f"links are taken to be idle: store.load={store.load} decides by how busy they are, and loads less or more",
+        )
+    if store.ttl_s is not None and len(built.tiers) > 1:
+        yield Limit((LINKS,), "what expires leaves room and is not written down: less moves between tiers than is said")
+    if store.write == "within-rating" and len(built.tiers) > 1:
+        yield Limit((SERVED, LINKS), "all is written down that must make room: store.write=within-rating loses what is beyond the rating")
+
+
+def _room(config: Config, built: Plant, seen: Expected) -> Iterator[Limit]:
+    """Tiers that are small beside single sessions, and saves that find no room."""
+    largest = int(seen.turns.context.max()) * built.kv_bytes
+    for (name, size, reserve), kept in zip(built.tiers, seen.pinned, strict=True):
+        if kept > _SOME * (size - reserve):
+            yield Limit((SERVED, LINKS), f"running jobs keep {kept / size:.0%} of {name}: who leaves then is not LRU's choice alone")
+        elif size < 20 * largest:
+            yield Limit((SERVED, LINKS), f"{name} holds {size / largest:.0f} of the largest sessions: figures come in steps of a session")
+    for (name, _, reserve), _ in zip(built.tiers, built.tiers[1:], strict=False):
+        if reserve < largest and _leave(built, seen):
+            yield Limit((SERVED, LINKS), f"{name} keeps less free than the largest session: saves may find no room and are skipped")
+
+
+def _saturation(seen: Expected) -> Iterator[Limit]:
+    if seen.load > _HIGH:
+        yield Limit(
+            (SERVED, GPU, LINKS),
+            f"at the busiest time GPUs have {seen.load:.0%} of the work that full batches can do: turns wait, come back later, and LRU"
+            " serves less",
+        )
+    busiest = max(seen.busy, key=lambda name: 0.0 if name == "GPU" else seen.busy[name])
+    if busiest != "GPU" and seen.busy[busiest] > _SOME:
+        yield Limit(
+            (SERVED, GPU, LINKS),
+            f"{busiest} is busy {seen.busy[busiest]:.0%} of the time: transfers wait for each other, and so do GPUs and saves",
+        )
+
+
+def _leave(built: Plant, seen: Expected) -> bool:
+    """Whether sessions leave the first tier at all."""
+    return bool(built.tiers) and bool(np.any(seen.turns.distance > built.tiers[0][1] - built.tiers[0][2]))

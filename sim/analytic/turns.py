@@ -1,0 +1,160 @@
+"""The turns of a workload as an LRU store of whole sessions meets them, and which tier serves how much of each history.
+
+Distances are those of one LRU list (`kvplan.traces.reuse`), replica by replica: a tier serves a turn when what was used since its session's
+last turn, itself included, fits into this tier and those above. The last tier can be filled, the others keep their reserve free. What a
+tier holds that tiers above hold too takes its room there without adding to theirs.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import Plant
+from kvplan.sim.policies.registry import find
+from kvplan.traces import Workload
+from kvplan.traces.context import contexts
+from kvplan.traces.reuse import Accesses, accesses
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The turns of all replicas, each replica's sessions one after the other, in order of their turns."""
+
+    is_first: np.ndarray
+    history: np.ndarray
+    """Tokens, after truncation; so are the next two."""
+    prompt: np.ndarray
+    output: np.ndarray
+    cut: np.ndarray
+    """bool: truncation took some of the history away."""
+    replica: np.ndarray
+    time_s: np.ndarray
+    idle_s: np.ndarray
+    """Since the answer before; NaN for first turns."""
+    distance: np.ndarray
+    """Bytes that an LRU store of the replica needs to hit; -1 for first turns."""
+
+    @property
+    def context(self) -> np.ndarray:
+        """Tokens after the turn."""
+        return self.history + self.prompt + self.output
+
+
+def turns_of(config: Config, built: Plant, workload: Workload, token_s: float, distances: Callable[[Accesses], np.ndarray]) -> Turns:
+    """All turns, when an answer takes `token_s` per token; `distances` of the accesses of one replica, as `stack_distances` has them."""
+    replicas = min(config.deployment.replicas, workload.sessions)
+    mine = [workload] if replicas == 1 else [workload.select(np.arange(one, workload.sessions, replicas)) for one in range(replicas)]
+    parts = [_part(config, built, part, replica, token_s, distances) for replica, part in enumerate(mine)]
+    return Turns(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _part(config: Config, built: Plant, workload: Workload, replica: int, token_s: float, distances) -> tuple[np.ndarray, ...]:
+    """The columns of `Turns` for one replica."""
+    answer_s, ratio = workload.output_tokens * token_s, config.deployment.truncation_ratio
+    seen = accesses(workload, built.kv_bytes, built.window, answer_s, ratio)
+    rows = np.argsort(seen.session, kind="stable")
+    idle_s = np.maximum(seen.gap_s[rows] - np.append(0.0, answer_s[:-1]), 0.0)
+    history, prompt, output = contexts(workload, built.window, ratio)
+    dropped = 0 if workload.dropped_tokens is None else workload.dropped_tokens
+    before = np.append(0, (history + prompt + output)[:-1]) - dropped
+    cut = ~workload.is_first & (history < before)
+    here = np.full(workload.turns, replica)
+    return workload.is_first, history, prompt, output, cut, here, seen.time_s[rows], idle_s, distances(seen)[rows]
+
+
+@dataclass(frozen=True)
+class Served:
+    """Per turn."""
+
+    tier: np.ndarray
+    """int: index of the tier that serves it; -1 for none."""
+    cached: np.ndarray
+    """int64: tokens of its history that the tier holds."""
+    below: tuple["Below", ...]
+    """Per tier but the first."""
+
+
+@dataclass(frozen=True)
+class Below:
+    """What an LRU store writes into a tier below others, and has there."""
+
+    written: int
+    """Tokens."""
+    held: np.ndarray
+    """int64 per turn: tokens of its history that lie below when it starts, if it has left the tiers above or was copied."""
+    copied_share: float
+    """Of what the tiers above hold, that lies below as well."""
+
+
+def serve(config: Config, built: Plant, turns: Turns, jobs: float) -> Served:
+    """What each turn finds, while `jobs` run: what they load from SSD takes its room in DRAM when they start, not when they end."""
+    names = [name for name, *_ in built.tiers]
+    rooms = [size - reserve for _, size, reserve in built.tiers[:-1]] + [size for _, size, _ in built.tiers[-1:]]
+    found = _serve(config, built, turns, rooms)
+    if names[-2:] != ["dram", "ssd"]:
+        return found
+    rooms[-2] -= jobs * served_tokens(built, turns, found)[-1] * built.kv_bytes
+    return _serve(config, built, turns, rooms)
+
+
+def _serve(config: Config, built: Plant, turns: Turns, rooms: list[float]) -> Served:
+    ttl = math.inf if config.store.ttl_s is None else config.store.ttl_s
+    found = ~turns.is_first & (turns.idle_s <= ttl)
+    if config.store.positions == "embedded":
+        found &= ~turns.cut
+    tier, cached, above, below = np.full(len(found), -1), np.zeros(len(found), np.int64), 0.0, []
+    for index, room in enumerate(rooms):
+        held = turns.history
+        if index:
+            below.append(written_below(config, built, turns, index, sum(rooms[:index])))
+            held, above = below[-1].held, above * (1 - below[-1].copied_share)
+        here = found & (tier < 0) & (turns.distance <= above + room) & (held > 0)
+        tier[here], cached[here] = index, np.minimum(turns.history, held)[here]
+        above += room
+    return Served(tier, cached, tuple(below))
+
+
+def served_tokens(built: Plant, turns: Turns, served: Served) -> list[float]:
+    """Per tier: what the mean turn is served from it."""
+    return [float(served.cached[served.tier == index].sum()) / len(turns.history) for index in range(len(built.tiers))]
+
+
+def _left_at_the_end(built: Plant, turns: Turns, last: np.ndarray) -> np.ndarray:
+    """Bytes per session: what sessions of its replica hold at the end of the run that were used after its last turn, itself included."""
+    size, replica = turns.context[last] * built.kv_bytes, turns.replica[last]
+    found = np.zeros(len(size), np.int64)
+    newest = np.argsort(-turns.time_s[last], kind="stable")
+    for one in np.unique(replica):
+        rows = newest[replica[newest] == one]
+        found[rows] = np.cumsum(size[rows])
+    return found
+
+
+def written_below(config: Config, built: Plant, turns: Turns, tier: int, room: float) -> Below:
+    """What goes down to a tier from those above, which hold `room` bytes.
+
+    A session goes down when more than these tiers hold comes between two of its turns, or after its last one until the run ends. Then what
+    the tier below lacks is written, so what truncation cuts off before that never is.
+    """
+    write = find("write", config.store.write)(math.inf)
+    last = np.append(turns.is_first[1:], True)
+    leaves = np.append(turns.distance[1:], 0) > room
+    leaves[last] = _left_at_the_end(built, turns, last) > room
+    moves_back, voids = config.store.ssd_write == "whole", config.store.positions == "embedded"
+    session, uses, context, below, written, copied, held = -1, 0, 0, 0, 0, 0, []
+    columns = (turns.is_first, turns.history, turns.prompt, turns.output, turns.cut, leaves)
+    for first, history, prompt, output, cut, goes in zip(*(column.tolist() for column in columns), strict=True):
+        session, uses = session + first, 1 if first else uses + 1
+        below = 0 if first or (voids and cut) else max(0, below - (context - history))
+        held.append(below)
+        below = 0 if moves_back else below
+        context = history + prompt + output
+        copies = tier == 1 and write.copies(session, uses)  # copies of copies are not made
+        copied += context if copies else below
+        if copies or (goes and write.demotes(session, uses, (context - below) * built.kv_bytes, 0.0)):
+            written += context - below
+            below = context
+    return Below(written, np.array(held, np.int64), copied / max(int(turns.context.sum()), 1))
