@@ -5,6 +5,8 @@ Times are in seconds, sizes in bytes, money in US dollars. Definitions are in `k
 
 from typing import NotRequired, TypedDict
 
+from kvplan.hwmodels.cost import Paid
+
 SCHEMA_VERSION = 1
 
 
@@ -73,17 +75,24 @@ class LinkUse(TypedDict):
 
 
 class Cost(TypedDict):
-    """US dollars; what has no price is None."""
+    """US dollars of the whole run, all replicas together."""
 
     gpu: float
-    """GPUs by the busy hour."""
+    """GPUs, by the hours that `gpu_hours` names."""
     dram: float
-    """By the clock, as the two below."""
+    """For the whole run, without what comes with rented GPUs; so is the next."""
     ssd: float
     total: float
     """gpu + dram + ssd."""
     gpu_provisioned: float
-    """GPUs by the clock."""
+    """GPUs for the whole run."""
+    gpu_busy: float
+    """GPUs by the busy hour."""
+    gpu_hours: Paid
+    """Which of the two is paid."""
+    included_dram_bytes: int
+    """What comes with the rented GPUs; so is the next."""
+    included_ssd_bytes: int
     per_million_output_tokens: float
     per_million_input_tokens: float
 
