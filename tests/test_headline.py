@@ -13,6 +13,7 @@ from kvplan.sim.cli.app import app
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.intervals import intervals
+from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
 from kvplan.sim.report import table
 from kvplan.sim.sweep.runs import replicated
 
@@ -153,3 +154,66 @@ def test_percentages_of_a_whole_add_to_a_hundred(parts):
     named = {str(number): part for number, part in enumerate(parts)}
     found = table.whole_percents(named, 1.0)
     assert sum(found.values()) == 100 and all(abs(found[name] - 100 * part) < 1 for name, part in named.items())
+
+
+# --- runs that cannot be judged ---------------------------------------------------------------------------------------------------
+
+
+def one_server(load: float, turns: int, seed: int) -> Span:
+    """Of a queue with Poisson arrivals and a service of 1 s (Lindley's recursion); every session has one turn."""
+    arrival = np.cumsum(np.random.default_rng(seed).exponential(1 / load, turns))
+    done = np.empty(turns)
+    free = 0.0
+    for turn, came in enumerate(arrival):
+        done[turn] = free = max(came, free) + 1.0
+    return Span(0.0, float(arrival[-1]), arrival, done - 1.0, done, arrival, done, 1)
+
+
+@pytest.mark.parametrize(("load", "fewest", "most"), [(0.5, 0, 0), (0.8, 0, 1), (0.9, 0, 2), (1.1, 38, 40), (1.3, 40, 40)])
+def test_a_queue_that_grows_is_told_from_one_that_is_long(load, fewest, most):
+    warned = [load_warnings(one_server(load, 2000, seed)) for seed in range(40)]
+    assert fewest <= sum(map(bool, warned)) <= most
+    assert all("overloaded: the queue grew all the time" in found[0] for found in warned if found)
+
+
+def load_said(*overrides: str) -> tuple[str, str]:
+    """What is said of the load: of the run, and of recomputation."""
+    settings = config.load(None, overrides)
+    ours, theirs = (simulate(each).summary["warnings"] for each in (settings, settings.recompute()))
+    return tuple(" ".join(line for line in lines if "window" not in line) for lines in (ours, theirs))
+
+
+def test_an_overload_is_seen_with_any_batch():
+    for slots in (24, 256):
+        chosen = ("workload.sessions=600", "workload.arrival.rate_per_s=2", "workload.think_time.median_s=1")
+        ours, theirs = load_said(*chosen, f"deployment.max_batch={slots}")
+        assert "overloaded" in ours and "overloaded" in theirs
+
+
+def test_a_server_that_slows_down_as_its_batch_grows_is_seen_before_turns_wait():
+    chosen = ("model=llama-3.1-70b", "hardware=h100-80g-x8", "deployment.gpus=8", "deployment.max_batch=256", "prices=rent-2026")
+    ours, theirs = load_said(*chosen, "workload.arrival.rate_per_s=1", "workload.sessions=2500")
+    assert "not steady: the turns in the server grew all the time" in theirs and "not steady" not in ours and "overloaded" not in ours
+
+
+def test_a_run_whose_sessions_outlast_their_arrivals_is_too_short():
+    assert "too short to be steady: sessions arrive for" in load_said("workload.sessions=60")[0]
+    short_lives = ("workload.sessions=600", "workload.think_time.median_s=3", "store.ssd=0GB")
+    assert load_said(*short_lives) == ("", "")
+
+
+def test_tiers_that_never_fill_or_fill_late_do_not_tell_their_size():
+    times = np.arange(101.0)
+    rising, settled = 10 * times, np.minimum(10 * times, 200.0)
+    assert (
+        "never filled (1 kB of 2 kB, and rising): this run cannot judge its size" in tier_warnings("SSD", 2000, 1800, 0.0, times, rising)[0]
+    )
+    assert "full in the last 28% of the run only" in tier_warnings("SSD", 900, 800, 0.0, times, rising)[0]
+    assert tier_warnings("SSD", 400, 400, 0.0, times, rising) == []
+    assert tier_warnings("SSD", 2000, 1800, 0.0, times, settled) == [], "more room would not be used"
+
+
+def test_the_default_says_that_its_ssd_is_not_tried():
+    found = " ".join(simulate(config.load()).summary["warnings"])
+    assert "SSD never filled" in found and "DRAM" not in found
+    assert not any(word in found for word in ("overloaded", "steady"))

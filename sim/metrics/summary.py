@@ -15,6 +15,7 @@ from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant
+from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.recorder import Recorder, sums
 from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
 from kvplan.sim.provenance import provenance
@@ -93,7 +94,10 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
         "ssd_wear": _wear(built, built.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
         "provenance": provenance(config, workload),
     }
-    summary["warnings"] = _warnings(config, built, workload, recorder, summary)
+    summary["warnings"] = [
+        *_unsteady(config, built, workload, recorder, start_s),
+        *_warnings(config, built, workload, recorder, summary),
+    ]
     return summary
 
 
@@ -179,17 +183,19 @@ def _wear(built: Plant, drives: int, written: float, span_s: float) -> dict[str,
     }
 
 
+def _unsteady(config: Config, built: Plant, workload: Workload, recorder: Recorder, start_s: float) -> list[str]:
+    """What makes the run's figures depend on how long it is."""
+    replicas = config.deployment.replicas
+    span = steadiness.Span.of(recorder.columns, workload, start_s, config.deployment.max_batch * replicas)
+    found = steadiness.load_warnings(span)
+    for index, (name, size, reserve) in enumerate(built.tiers):
+        times, held = steadiness.held(recorder.series, index, replicas)
+        found += steadiness.tier_warnings(name.upper(), size * replicas, (size - reserve) * replicas, start_s, times, held)
+    return found
+
+
 def _warnings(config: Config, built: Plant, workload: Workload, recorder: Recorder, summary: dict) -> list[str]:
     found = []
-    columns = recorder.columns
-    last_arrival = float(columns["arrival_s"][workload.is_first].max())
-    waiting = int(((columns["arrival_s"] <= last_arrival) & (columns["admitted_s"] > last_arrival)).sum())
-    slots = config.deployment.max_batch * config.deployment.replicas
-    if waiting > 10 * slots:
-        found.append(
-            f"overloaded: {waiting} turns were waiting when the last session arrived, so queueing and TTFT grow with the length"
-            " of the trace; compare prefill, throughput and cost"
-        )
     if recorder.clipped:
         found.append(f"turns longer than the window of {built.window} tokens, cut to it: {recorder.clipped}")
     if summary["skipped_saves"] > 0.01 * summary["turns"]:
