@@ -36,8 +36,11 @@ calibrate-gpu: build/links
 	$(LINKED) -m kvplan.validate measure --device cuda --model llama-3.1-8b --layers 16 --budget 220 --out $(CASE)
 	$(LINKED) -m kvplan.validate fit $(CASE) || echo "measured; fit it where kvplan and SciPy are installed: kvplan validate fit $(CASE)"
 
-wheel: $(VENV)/.ready
-	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+# build/lib keeps files that are gone from the sources, and they would go into the wheel.
+DIST ?= dist
+wheel:
+	rm -rf build/lib build/bdist.*
+	$(PYTHON) -m pip wheel -q --no-deps -w $(DIST) .
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info

@@ -31,21 +31,35 @@ COMMANDS = {
 
 def main(argv: list[str]) -> int:
     """Runs the named checks or a command, or lists them."""
+    absent = next((name for name in argv if not name.startswith("-") and not _is_here(name)), None)
+    if absent is not None:
+        print(f"validate: {absent!r} is not installed with kvplan: it needs a clone of the repository, and PyTorch", file=sys.stderr)
+        return 2
     if argv and argv[0] in COMMANDS:
         return import_module(COMMANDS[argv[0]]).main(argv[1:])
+    known = [name for name in (*CHECKS, *COMMANDS) if _is_here(name)]
     parser = argparse.ArgumentParser(prog="kvplan validate", description=__doc__)
     parser.add_argument("--list", action="store_true", help="list checks and commands")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join([*CHECKS, *COMMANDS]))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.names if name not in CHECKS]
     if unknown:
-        print(f"validate: unknown check {unknown[0]!r}; known are {', '.join([*CHECKS, *COMMANDS])}", file=sys.stderr)
+        print(f"validate: unknown check {unknown[0]!r}; known are {', '.join(known)}", file=sys.stderr)
         return 2
     if arguments.list or not arguments.names:
-        for name, module in (CHECKS | COMMANDS).items():
-            print(f"{name:10} {_about(module)}")
+        for name in known:
+            print(f"{name:10} {_about((CHECKS | COMMANDS)[name])}")
         return 0
     return max(_check(name) for name in arguments.names)
+
+
+def _is_here(name: str) -> bool:
+    """Whether a check or command, if it is one, is installed: the wheel leaves out those that need PyTorch."""
+    module = (CHECKS | COMMANDS).get(name)
+    try:
+        return module is None or find_spec(module) is not None
+    except ModuleNotFoundError:  # its folder is not here
+        return False
 
 
 def _check(name: str) -> int:

@@ -45,6 +45,8 @@ class GpuUse(TypedDict):
     """Seconds in which a replica works, summed over replicas."""
     busy_h: float
     """GPU hours: the same times its GPUs, in hours."""
+    prefill_h: float
+    """Of these, prefilling and waiting for KV."""
     utilization: float
     prefill_s: float
     decode_s: float
@@ -55,6 +57,7 @@ class GpuUse(TypedDict):
     prefilled_tokens: int
     """Tokens that were computed and not loaded."""
     gpus: int
+    replicas: int
 
 
 class TierUse(TypedDict):
