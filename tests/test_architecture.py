@@ -1,8 +1,10 @@
 """The import rules: traces and hwmodels know nothing of the rest; inside sim only the engine knows SimPy."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,24 @@ def test_help_does_not_load_heavy_libraries():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_the_wheel_leaves_out_is_not_listed_and_says_what_it_needs(monkeypatch, capsys):
+    from kvplan.validate import __main__ as validate
+
+    monkeypatch.setitem(validate.COMMANDS, "measure", "kvplan.validate.gone.command")
+    assert validate.main(["--list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert "micro" in listed
+    assert "measure" not in listed
+    assert validate.main(["measure", "--device", "cuda"]) == 2
+    assert "needs a clone" in capsys.readouterr().err
+
+
+def test_every_dependency_and_its_licence_is_listed():
+    listed = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8").lower()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in project["dependencies"]:
+        name = re.match(r"[\w-]+", requirement).group()
+        row = re.search(rf"^\| {name} \|.*\| (.+) \|$", listed, re.MULTILINE)
+        assert row and row.group(1) != "unknown", f"{name}: run .ci/licences.py"
