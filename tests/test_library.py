@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import UnionType
-from typing import Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 import pytest
@@ -173,6 +173,9 @@ def faults(value, kind, where="summary"):
     elif get_origin(kind) is list:
         for item in value:
             yield from faults(item, get_args(kind)[0], where)
+    elif get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            yield f"{where} is {value!r}, not {kind}"
     elif get_origin(kind) in (Union, UnionType):
         if all(list(faults(value, each, where)) for each in get_args(kind)):
             yield f"{where} is {value!r}, not {kind}"
