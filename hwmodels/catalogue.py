@@ -50,7 +50,7 @@ def names(kind: str, folder: str | None = None) -> list[str]:
 
 def load(kind: str, name: str, folder: str | None = None):
     """The entry of that name, also from the user's `folder`, or of the file at that path. Raises CatalogueError."""
-    if name.endswith((".yaml", ".yml", ".json")) or "/" in name:
+    if is_path(name):
         return _read(kind, Path(name))
     known = _files(kind, folder)
     if name not in known:
@@ -59,6 +59,11 @@ def load(kind: str, name: str, folder: str | None = None):
     if entry.name != name:
         raise CatalogueError(f"{known[name]}: name is {entry.name!r}, but the file is {name!r}")
     return entry
+
+
+def is_path(name: str) -> bool:
+    """Whether a name means a file, and no entry of a catalogue."""
+    return name.endswith((".yaml", ".yml", ".json")) or "/" in name
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

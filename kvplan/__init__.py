@@ -19,11 +19,11 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.config import Config, ConfigError, load
     from kvplan.sim.engine.run import Result, simulate
     from kvplan.sim.engine.workload import build_workload
+    from kvplan.sim.files.ours import OutputError
     from kvplan.sim.metrics.schema import Summary
     from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
     from kvplan.sim.policies.supervise import PolicyError
     from kvplan.sim.provenance import __version__
-    from kvplan.sim.report.rundir import OutputError
     from kvplan.sim.sweep.runs import SweepError
     from kvplan.traces.registry import read as read_trace
     from kvplan.traces.workload import TraceError, Workload
@@ -36,7 +36,7 @@ _HOMES = {
     "Curve": "sim.api",
     "Eviction": "sim.policies.base",
     "Load": "sim.policies.base",
-    "OutputError": "sim.report.rundir",
+    "OutputError": "sim.files.ours",
     "PolicyError": "sim.policies.supervise",
     "Prefetch": "sim.policies.base",
     "Result": "sim.engine.run",

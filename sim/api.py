@@ -3,6 +3,7 @@
 They prepare and do the same runs as the commands of these names, and give what `--json` prints, in an object that knows how to be a table.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -100,11 +101,19 @@ def compare(
 
     `vary`: values by path, `{"store.eviction": ["lru", "fifo"], "store.dram+store.ssd": [("64GB", "1TB"), ("0GB", "0GB")]}`; all eviction
     policies when not given. `jobs`: processes, all cores when not given. `keep`: a folder for finished runs, so that the same call goes on
-    from there. Raises ConfigError, TraceError, SweepError and OutputError.
+    from there; what cannot be kept is a warning. Raises ConfigError, TraceError, SweepError and OutputError.
     """
     axes = tuple(Axis.of(paths, values) for paths, values in vary.items()) if vary else (eviction_policies(),)
     sweep = sweeps.prepare(Question(config, (), axes, replications, resample, metric, baseline))
-    return Comparison(sweeps.compare(sweep, Records(keep), jobs or cpu_count(), progress))
+    return Comparison(_compared(sweep, keep, jobs, progress))
+
+
+def _compared(sweep: sweeps.Sweep, keep: Path | None, jobs: int | None, progress: Progress) -> dict[str, Any]:
+    records = Records(keep)
+    found = sweeps.compare(sweep, records, jobs or cpu_count(), progress)
+    if records.fault is not None:
+        warnings.warn(str(records.fault), stacklevel=3)
+    return found
 
 
 def curve(
@@ -124,4 +133,4 @@ def curve(
     `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`.
     """
     asked = curves.prepare_curves(Question(config, replications=replications, resample=resample), tier, sizes, policies)
-    return Curve(curves.curve(asked, sweeps.compare(asked.sweep, Records(keep), jobs or cpu_count(), progress)))
+    return Curve(curves.curve(asked, _compared(asked.sweep, keep, jobs, progress)))

@@ -21,14 +21,15 @@ from kvplan.sim.config import ConfigError
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.files.ours import OutputError
+from kvplan.sim.inputs import workload_files
 from kvplan.sim.policies.registry import PolicyError, policies
 from kvplan.sim.report.compare import sentences
-from kvplan.sim.report.rundir import OutputError
 from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep import measures, runs, stats, words
 from kvplan.sim.sweep.axes import Axis, points
 from kvplan.sim.sweep.compare import Question, compare, prepare
-from kvplan.sim.sweep.digest import _content, _files, digest
+from kvplan.sim.sweep.digest import _content, digest
 from kvplan.sim.sweep.measures import measure
 from kvplan.sim.sweep.runs import Records, in_order, replicated
 
@@ -435,12 +436,12 @@ def test_a_digest_covers_a_models_file_and_replayed_arrivals(tmp_path):
         path = tmp_path / name
         path.write_text(f"arrivals {name}")
         arrivals = f"workload.arrival={{process: replayed, trace: {path}}}"
-        (named,) = _files(configuration.load(None, [*SMALL, arrivals]))
+        (named,) = workload_files(configuration.load(None, [*SMALL, arrivals]))
         seen.add(_content(named))
     assert len(seen) == 2
 
 
-def test_a_digest_covers_seed_settings_and_files(tmp_path, monkeypatch):
+def test_a_digest_covers_seed_settings_andworkload_files(tmp_path, monkeypatch):
     config = configuration.load(None, SMALL)
     assert digest(config) == digest(configuration.load(None, SMALL))
     assert digest(config) != digest(replicated(config, 1, None)) != digest(configuration.load(None, [*SMALL, "store.eviction=lru"]))

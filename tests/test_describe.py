@@ -171,7 +171,7 @@ def test_a_trace_is_not_written_over(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text(BAD)
     result = run("trace", *arguments)
-    assert result.exit_code == 2 and "where the trace is read from" in result.stderr
+    assert result.exit_code == 2 and "which is read" in result.stderr
     assert (tmp_path / "t.csv").read_text() == BAD and not (tmp_path / "new.csv").exists()
 
 

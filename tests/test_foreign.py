@@ -15,7 +15,7 @@ from kvplan.foreign import files
 from kvplan.hwmodels import CatalogueError, catalogue
 from kvplan.sim import config as configuration
 from kvplan.sim.config import ConfigError
-from kvplan.sim.report.rundir import OutputError
+from kvplan.sim.files.ours import OutputError
 from kvplan.sim.sweep.runs import Records, Run
 from kvplan.traces import TraceError, known_formats
 from kvplan.traces.tokens import Counter

@@ -265,7 +265,7 @@ def test_measuring_needs_pytorch_numpy_and_pyyaml_only(config, tmp_path):
     header = record.read_header(tmp_path / "out")
     assert header["models"]["tiny"]["head_dim"] == 16 and header["threads"] == 1 and header["machine"]["cpu_cores"] >= 1
     assert all(record.read(tmp_path / "out", quantity) for quantity in ("prefill", "decode"))
-    assert not list((tmp_path / "out").glob(".ssd*")) and not list((tmp_path / "out").glob("*.tmp"))
+    assert not list((tmp_path / "out").glob(".*")) and not list((tmp_path / "out").glob("*.tmp"))
 
 
 def test_a_finished_folder_has_nothing_left_to_measure(config, tmp_path, monkeypatch, capsys):

@@ -49,8 +49,10 @@ def _reports_errors(command: Callable) -> Callable:
         from kvplan.foreign.files import UnreadableError
         from kvplan.hwmodels import CatalogueError
         from kvplan.sim.config import ConfigError
+        from kvplan.sim.files import told
+        from kvplan.sim.files.atomic import WriteError
+        from kvplan.sim.files.ours import OutputError
         from kvplan.sim.policies.supervise import PolicyError
-        from kvplan.sim.report.rundir import OutputError
         from kvplan.sim.sweep.runs import SweepError
         from kvplan.traces import TraceError
 
@@ -60,7 +62,7 @@ def _reports_errors(command: Callable) -> Callable:
         except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError) as error:
             print(f"kvplan: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
-        except (SweepError, PolicyError) as error:
+        except (SweepError, PolicyError, WriteError) as error:
             print(f"kvplan: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
@@ -72,11 +74,19 @@ def _reports_errors(command: Callable) -> Callable:
         except BrokenPipeError:
             raise  # whoever reads has seen enough: typer ends quietly
         except OSError as error:
-            print(f"kvplan: cannot write the output: {error.strerror or error}", file=sys.stderr)
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left in the buffer would fail again at exit
-            raise typer.Exit(1) from None
+            print(f"kvplan: {told.line(error)}", file=sys.stderr)
+            _give_up_stdout()
+            raise typer.Exit(told.exit_code(error)) from None
 
     return run
+
+
+def _give_up_stdout() -> None:
+    """What was printed and cannot leave would fail again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 @app.callback(invoke_without_command=True)

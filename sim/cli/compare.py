@@ -2,14 +2,20 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import typer
 from joblib import cpu_count
 
+from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
+from kvplan.sim.files.atomic import write_file
+from kvplan.sim.files.ours import check_folder
+from kvplan.sim.files.strictjson import dumps
+from kvplan.sim.inputs import inputs
 from kvplan.sim.report import compare as report
-from kvplan.sim.report import compare_figures, picture, rundir
+from kvplan.sim.report import compare_figures, picture, sweepdir
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question, Sweep, compare, prepare
 from kvplan.sim.sweep.runs import Records
@@ -32,28 +38,36 @@ def run(
     """Compares variants of a configuration; prints and writes the result. Exit code 1 when a variant failed."""
     axes = tuple(Axis.parse(text) for text in vary) or (eviction_policies(),)
     question = Question(config, tuple(overrides), axes, replications, resample, metric, baseline)
-    if out is not None:
-        check_folder(out, report.SUMMARY)
-    if figure is not None:
-        picture.check(figure)
-    found = measured(prepare(question, turns_of), jobs, out)
-    if out is not None and found["variants"]:
-        report.write(found, out)
-    if figure is not None and found["variants"]:
-        rundir.write_file(figure, lambda path: compare_figures.draw(found, path))
+    check(out, figure)
+    sweep, records = prepare(question, turns_of), Records(out)
+    check(out, figure, inputs(config, *(variant.config for variant in sweep.variants)))
+    found = measured(sweep, records, jobs)
+    show, write, draw = partial(_show, found, json), partial(report.write, found), partial(_draw, found)
+    deliver(show, *((path, partial(act, path)) for path, act in ((out, write), (figure, draw)) if found["variants"]))
+    report_failures(found, records)
+
+
+def _draw(found: dict, figure: Path) -> None:
+    write_file(figure, lambda path: compare_figures.draw(found, path))
+
+
+def _show(found: dict, json: bool) -> None:
     if json:
-        sys.stdout.write(rundir.dumps(found))
+        sys.stdout.write(dumps(found))
     elif found["variants"]:
         report.print_comparison(found)
-    for path in (out, figure):
-        if path is not None and found["variants"]:
-            print(f"wrote {path}", file=sys.stderr)
-    report_failures(found)
 
 
-def measured(sweep: Sweep, jobs: int | None, out: Path | None) -> dict:
-    """Does the runs of a sweep, with a bar, and keeps them in `out`. Ctrl-C says what is kept, exit code 1."""
-    records = Records(out)
+def check(out: Path | None, figure: Path | None, read: Sequence[Path] = ()) -> None:
+    """Before long work: that a sweep can be written there, and none of what it reads is there. Raises OutputError."""
+    if out is not None:
+        check_folder(out, sweepdir.KIND, read)
+    if figure is not None:
+        picture.check(figure, read)
+
+
+def measured(sweep: Sweep, records: Records, jobs: int | None) -> dict:
+    """Does the runs of a sweep, with a bar. Ctrl-C says what is kept, exit code 1."""
     before = records.count(sweep.runs)
     if before:
         print(f"{before} of {len(sweep.runs)} runs were done before and are taken from {records.folder}", file=sys.stderr)
@@ -64,20 +78,15 @@ def measured(sweep: Sweep, jobs: int | None, out: Path | None) -> dict:
         done = records.count(sweep.runs)
         kept = f"{done} of {len(sweep.runs)} runs are kept in {records.folder}; the same command goes on from there"
         lost = "nothing is kept; with --out DIR finished runs are, and the same command goes on from there"
-        print(f"kvplan: interrupted: {lost if out is None else kept}", file=sys.stderr)
+        print(f"kvplan: interrupted: {lost if records.folder is None else kept}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
-def report_failures(found: dict) -> None:
+def report_failures(found: dict, records: Records) -> None:
     """To stderr; exit code 1 when there are any."""
     for failure in found["failures"]:
         print(f"kvplan: {report.failure_text(failure)}", file=sys.stderr)
+    if records.fault is not None:
+        raise records.fault
     if found["failures"]:
         raise typer.Exit(1)
-
-
-def check_folder(out: Path, summary: str) -> None:
-    """Before long work: that the files of a sweep can go there, and no others are there. Raises OutputError."""
-    rundir.check_file(out / summary)
-    if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir() and not (out / summary).is_file():
-        raise rundir.OutputError(f"will not write into {out}: it holds something else; name another --out")

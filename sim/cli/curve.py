@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kvplan.sim import config as configuration
-from kvplan.sim.cli.compare import check_folder, measured, report_failures
+from kvplan.sim.cli.compare import check, measured, report_failures
+from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import turns_of
 from kvplan.sim.engine.plant import plant
+from kvplan.sim.files.atomic import write_file
+from kvplan.sim.files.strictjson import dumps
+from kvplan.sim.inputs import inputs
 from kvplan.sim.report import curve as report
-from kvplan.sim.report import picture, rundir
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.curve import curve, prepare_curves
+from kvplan.sim.sweep.runs import Records
 
 
 def run(
@@ -29,17 +33,15 @@ def run(
 ) -> None:
     """Simulates every policy at every size; prints, draws and writes the curves. Exit code 1 when a run failed."""
     question = Question(config, tuple(overrides), replications=replications, resample=resample)
-    plant(configuration.load(config, overrides))  # what cannot run is refused first
-    if out is not None:
-        check_folder(out, report.SUMMARY)
-    if figure is not None:
-        picture.check(figure)
-    asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
-    compared = measured(asked.sweep, jobs, out)
+    loaded = configuration.load(config, overrides)
+    plant(loaded)  # what cannot run is refused first
+    check(out, figure, inputs(config, loaded))
+    asked, records = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of), Records(out)
+    compared = measured(asked.sweep, records, jobs)
     found = curve(asked, compared)
     if compared["variants"]:
         _deliver(found, out, figure, json)
-    report_failures(found)
+    report_failures(found, records)
 
 
 def _names(text: str) -> list[str]:
@@ -47,14 +49,13 @@ def _names(text: str) -> list[str]:
 
 
 def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> None:
-    if out is not None:
-        report.write(found, out)
-    if figure is not None:
-        rundir.write_file(figure, lambda path: report.draw(found, path))
-    if json:
-        sys.stdout.write(rundir.dumps(found))
-    else:
-        report.print_curve(found)
-    for path in (out, figure):
-        if path is not None:
-            print(f"wrote {path}", file=sys.stderr)
+    def show() -> None:
+        if json:
+            sys.stdout.write(dumps(found))
+        else:
+            report.print_curve(found)
+
+    def draw() -> None:
+        write_file(figure, lambda path: report.draw(found, path))
+
+    deliver(show, (out, lambda: report.write(found, out)), (figure, draw))

@@ -6,8 +6,8 @@ from kvplan.sim import config as configuration
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.explain import explain
+from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report import explain as text
-from kvplan.sim.report import rundir
 
 
 def run(config: str | None, overrides: list[str], json: bool) -> None:
@@ -18,6 +18,6 @@ def run(config: str | None, overrides: list[str], json: bool) -> None:
     with progress("explaining") as report:
         found = explain(loaded, built, workload, report)
     if json:
-        sys.stdout.write(rundir.dumps(found))
+        sys.stdout.write(dumps(found))
     else:
         text.print_explanation(found)

@@ -1,12 +1,17 @@
 """`kvplan simulate`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from kvplan.sim import config as configuration
+from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, trace_of, turns_of
 from kvplan.sim.config import Config
 from kvplan.sim.engine.run import Result, simulate
+from kvplan.sim.files.ours import check_folder
+from kvplan.sim.files.strictjson import dumps
+from kvplan.sim.inputs import inputs
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
 from kvplan.sim.sweep import against
@@ -16,16 +21,16 @@ def run(config: str | None, overrides: list[str], out: Path | None, json: bool, 
     """Runs the configuration, and recomputation beside it; prints and writes the result."""
     loaded = configuration.load(config, overrides)
     if out is not None:
-        rundir.check_writable(out)
+        check_folder(out, rundir.KIND, inputs(config, loaded))
     result, summary = _measured(loaded, replications if baseline else 0)
-    if out is not None:
-        rundir.write(result, summary, out)
+    deliver(partial(_show, summary, json), (out, lambda: rundir.write(result, summary, out)))
+
+
+def _show(summary: dict, json: bool) -> None:
     if json:
-        sys.stdout.write(rundir.dumps(summary))
+        sys.stdout.write(dumps(summary))
     else:
         table.print_comparison(summary, summary.get("recompute"))
-    if out is not None:
-        print(f"wrote {out}", file=sys.stderr)
 
 
 def _measured(config: Config, replications: int) -> tuple[Result, dict]:

@@ -1,13 +1,19 @@
 """`kvplan trace describe | convert | generate`."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from kvplan.hwmodels import catalogue, kvsize
 from kvplan.sim import config as configuration
+from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.engine.plant import plant
-from kvplan.sim.report import picture, rundir, trace
+from kvplan.sim.files.atomic import write_file
+from kvplan.sim.files.ours import check_file
+from kvplan.sim.files.strictjson import dumps
+from kvplan.sim.inputs import inputs
+from kvplan.sim.report import picture, trace
 from kvplan.traces import Workload, origin
 from kvplan.traces.describe import describe as described
 from kvplan.traces.formats import canonical
@@ -18,26 +24,25 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     loaded = configuration.load(None, overrides)
     model = catalogue.load("model", loaded.model, loaded.catalogue)
     if figure is not None:
-        picture.check(figure)
-        _check_output(figure, loaded)
+        picture.check(figure, inputs(None, loaded))
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
         found = described(workload, kvsize.kv_bytes_per_token(model), window, ttl_s, report, loaded.deployment.truncation_ratio)
-    if figure is not None:
-        rundir.write_file(figure, lambda path: trace.draw(workload, found, path))
-    if json:
-        sys.stdout.write(rundir.dumps(found))
-    else:
-        trace.print_description(found, model.name)
-    if figure is not None:
-        print(f"wrote {figure}", file=sys.stderr)
+
+    def show() -> None:
+        if json:
+            sys.stdout.write(dumps(found))
+        else:
+            trace.print_description(found, model.name)
+
+    deliver(show, (figure, lambda: write_file(figure, lambda path: trace.draw(workload, found, path))))
 
 
 def convert(overrides: list[str], out: Path) -> None:
     """Reads a trace, rescales it as the configuration says, and writes it as kvplan's own table."""
     loaded = configuration.load(None, overrides)
-    _check_table(out, loaded)
+    _check_table(out, inputs(None, loaded))
     _write(turns_of(loaded, any_length=True, timed=False), out)
 
 
@@ -45,26 +50,18 @@ def generate(config: str | None, overrides: list[str], out: Path) -> None:
     """Writes the workload of a configuration."""
     loaded = configuration.load(config, overrides)
     plant(loaded)
-    _check_table(out, loaded)
+    _check_table(out, inputs(config, loaded))
     _write(turns_of(loaded), out)
 
 
-def _check_table(out: Path, config: configuration.Config) -> None:
-    """Before long work: that the table can be written there."""
-    _check_output(out, config)
+def _check_table(out: Path, read: Iterable[Path]) -> None:
+    """Before long work: that the table can be written there. Raises OutputError and TraceError."""
+    check_file(out, read)
     canonical.check_name(out)
 
 
-def _check_output(out: Path, config: configuration.Config) -> None:
-    """Before long work: that a file can be written there, and is none of the trace. Raises OutputError."""
-    rundir.check_file(out)
-    source = config.workload.trace
-    if source is not None and out.resolve().is_relative_to(Path(source).resolve()):
-        raise rundir.OutputError(f"will not write {out}: it is where the trace is read from; name another file")
-
-
 def _write(workload: Workload, out: Path) -> None:
-    rundir.write_file(out, lambda path: canonical.write(workload, path))
+    write_file(out, lambda path: canonical.write(workload, path))
     print(f"wrote {out}: {workload.turns:,} turns of {workload.sessions:,} sessions, {_times(workload)}", file=sys.stderr)
     for warning in origin.warnings(workload.origin):
         print(f"! {warning}", file=sys.stderr)

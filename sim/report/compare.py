@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels import strictyaml
-from kvplan.sim.report import compare_figures, rundir
+from kvplan.sim.files.atomic import write_file, write_text
+from kvplan.sim.files.strictjson import dumps
+from kvplan.sim.report import compare_figures
 from kvplan.sim.report.console import html_table, print_table
 from kvplan.sim.sweep import measures, words
 from kvplan.sim.sweep.stats import Estimate, Ratio
@@ -137,11 +139,11 @@ def _table(found: dict) -> Table:
 
 
 def write(found: dict, folder: Path) -> None:
-    """The files of a comparison, each whole or not at all. Raises OutputError."""
-    rundir.write_file(folder / SUMMARY, lambda path: path.write_text(rundir.dumps(found), encoding="utf-8"))
-    rundir.write_file(folder / ROWS, lambda path: _write_rows(found, path))
-    rundir.write_file(folder / PICTURE, lambda path: compare_figures.draw(found, path))
-    rundir.write_file(folder / PAGE, lambda path: path.write_text(_page(found, folder / PICTURE), encoding="utf-8"))
+    """The files of a comparison, each whole or not at all. Raises WriteError."""
+    write_text(folder / SUMMARY, dumps(found))
+    write_file(folder / ROWS, lambda path: _write_rows(found, path))
+    write_file(folder / PICTURE, lambda path: compare_figures.draw(found, path))
+    write_text(folder / PAGE, _page(found, folder / PICTURE))
 
 
 def _write_rows(found: dict, path: Path) -> None:

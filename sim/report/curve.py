@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
-from kvplan.sim.report import rundir
+from kvplan.sim.files.atomic import write_file, write_text
+from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report.console import html_table, print_table
 from kvplan.sim.report.picture import picture
 from kvplan.sim.sweep.curve import KEYS
@@ -71,10 +72,10 @@ def _hit(point: dict) -> str:
 
 
 def write(found: dict, folder: Path) -> None:
-    """curve.json, curve.csv and curve.png, each whole or not at all. Raises OutputError."""
-    rundir.write_file(folder / SUMMARY, lambda path: path.write_text(rundir.dumps(found), encoding="utf-8"))
-    rundir.write_file(folder / ROWS, lambda path: _write_rows(found, path))
-    rundir.write_file(folder / PICTURE, lambda path: draw(found, path))
+    """curve.json, curve.csv and curve.png, each whole or not at all. Raises WriteError."""
+    write_text(folder / SUMMARY, dumps(found))
+    write_file(folder / ROWS, lambda path: _write_rows(found, path))
+    write_file(folder / PICTURE, lambda path: draw(found, path))
 
 
 def _write_rows(found: dict, path: Path) -> None:

@@ -3,11 +3,11 @@
 The same data give the same bytes: neither dates nor random names of parts go into a file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvplan.sim.report import rundir
+from kvplan.sim.files.ours import OutputError, check_file
 
 FORMATS = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Suffix -> metadata that would change from day to day, left out."""
@@ -21,11 +21,11 @@ _STYLE = {
 }
 
 
-def check(path: Path) -> None:
-    """Before long work: that a picture can be written there. Raises OutputError."""
+def check(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Before long work: that a picture can be written there, and takes the place of no input. Raises OutputError."""
     if path.suffix.lower() not in FORMATS:
-        raise rundir.OutputError(f"cannot draw {path}: the name of a picture ends in {', '.join(FORMATS)}")
-    rundir.check_file(path)
+        raise OutputError(f"cannot draw {path}: the name of a picture ends in {', '.join(FORMATS)}")
+    check_file(path, inputs)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 entries, content of the workload's files and of users' own policies."""
 
 import hashlib
-import inspect
 import json
 from functools import cache
 from pathlib import Path
@@ -11,9 +10,9 @@ from kvplan import foreign, hwmodels, sim, traces
 from kvplan.foreign import files
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import plant
-from kvplan.sim.policies.registry import find
+from kvplan.sim.inputs import policy_files, workload_files
 from kvplan.sim.provenance import version
-from kvplan.sim.sweep.variants import POLICY_PATHS
+from kvplan.sim.settings import POLICY_PATHS
 
 
 def digest(config: Config) -> str:
@@ -24,28 +23,10 @@ def digest(config: Config) -> str:
         "code": _content(*(Path(package.__file__).parent for package in (foreign, hwmodels, sim, traces))),
         "config": resolved,
         "plant": repr(plant(config)),
-        "files": [_content(path.absolute()) for path in _files(config)],
-        "policies": [_content(*_sources(kind, path, resolved)) for path, kind in POLICY_PATHS.items()],
+        "files": [_content(path.absolute()) for path in workload_files(config)],
+        "policies": [_content(*policy_files(config, path)) for path in POLICY_PATHS],
     }
     return _sha(json.dumps(parts, sort_keys=True).encode())
-
-
-def _files(config: Config) -> list[Path]:
-    """The files and folders that the workload is read from. Those of the catalogue, and a model's config.json, are in the plant."""
-    workload = config.workload
-    named = workload.trace, workload.tokenizer, getattr(workload.arrival, "trace", None)
-    return [Path(name) for name in named if name]
-
-
-def _sources(kind: str, path: str, resolved: dict) -> list[Path]:
-    """The files of a user's own policy: of its class and of what that inherits from."""
-    name = resolved
-    for key in path.split("."):
-        name = name[key]
-    if ":" not in name:
-        return []
-    modules = [inspect.getmodule(parent) for parent in find(kind, name).SUPERVISED.__mro__]
-    return [Path(file) for module in modules if (file := getattr(module, "__file__", None))]
 
 
 @cache

@@ -25,10 +25,15 @@ from kvplan.foreign import files
 from kvplan.sim.config import Config
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.files.atomic import WriteError, write_text
+from kvplan.sim.files.ours import OutputError
+from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.policies.registry import PolicyError
-from kvplan.sim.report import rundir
 from kvplan.sim.sweep.measures import MeasureError, checked, measure
 from kvplan.traces import Workload
+
+RUNS = "runs"
+"""Where finished runs are, in the folder of a sweep."""
 
 
 class SweepError(RuntimeError):
@@ -150,11 +155,13 @@ def _sha256(values: dict[str, float]) -> str:
 
 
 class Records:
-    """Finished runs in `folder`/runs, one file each, written whole. Without a folder nothing is kept."""
+    """Finished runs in `out`/runs, one file each, written whole. Without a folder nothing is kept."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = None if folder is None else folder / "runs"
+    def __init__(self, out: Path | None = None) -> None:
+        self.folder = None if out is None else out / RUNS
         """Made when the first run is kept."""
+        self.fault: WriteError | None = None
+        """Why a run could not be kept: a sweep goes on without."""
 
     def count(self, runs: Sequence[Run]) -> int:
         """How many of these runs are kept."""
@@ -174,17 +181,17 @@ class Records:
                 raise ValueError("its values are not those that were written")
             return Outcome(run.digest, values, warnings=tuple(map(str, record["warnings"])))
         except files.UnreadableError as error:
-            raise rundir.OutputError(str(error)) from None
+            raise OutputError(str(error)) from None
         except KeyError as error:
             raise self._unreadable(run, f"it has no {error}") from None
         except (ValueError, TypeError, RecursionError) as error:
             raise self._unreadable(run, error) from None
 
-    def _unreadable(self, run: Run, why: object) -> rundir.OutputError:
-        return rundir.OutputError(f"cannot read {self._path(run)}: {why}; remove it to do this run again")
+    def _unreadable(self, run: Run, why: object) -> OutputError:
+        return OutputError(f"cannot read {self._path(run)}: {why}; remove it to do this run again")
 
     def keep(self, run: Run, outcome: Outcome) -> None:
-        """Writes what a run gave. Raises OutputError."""
+        """Writes what a run gave, or notes why not."""
         if self.folder is None:
             return
         record = {
@@ -195,7 +202,10 @@ class Records:
             "values": outcome.values,
             "values_sha256": _sha256(outcome.values),
         }
-        rundir.write_file(self._path(run), lambda path: path.write_text(rundir.dumps(record), encoding="utf-8"))
+        try:
+            write_text(self._path(run), dumps(record))
+        except WriteError as error:
+            self.fault = error
 
     def _path(self, run: Run) -> Path:
         return self.folder / f"{run.digest}.json"

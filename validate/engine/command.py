@@ -13,6 +13,8 @@ from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.files import told
+from kvplan.sim.files.workshop import scratch
 from kvplan.sim.report import table
 from kvplan.traces import TraceError
 from kvplan.validate import clock
@@ -28,9 +30,12 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     try:
         served = _serve(arguments)
-    except (ConfigError, TraceError, shape.ShapeError, OSError) as error:
+    except (ConfigError, TraceError, shape.ShapeError) as error:
         print(f"validate serve: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"validate serve: {told.line(error)}", file=sys.stderr)
+        return told.exit_code(error)
     except KeyboardInterrupt:
         print("\ninterrupted: threads are joined, KV files are removed", file=sys.stderr)
         return 1
@@ -64,8 +69,8 @@ def _serve(arguments: argparse.Namespace) -> Served:
     sizes = shape.read(_model(settings))
     _check_memory(sizes)
     decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
-    with tempfile.TemporaryDirectory(prefix="kvplan-serve-", dir=arguments.ssd) as folder:
-        return serve(settings, workload, decoder, Path(folder), clock.maker(arguments.clock), arguments.check, _progress)
+    with scratch(arguments.ssd or Path(tempfile.gettempdir())) as folder:
+        return serve(settings, workload, decoder, folder, clock.maker(arguments.clock), arguments.check, _progress)
 
 
 def _model(settings: Config) -> str:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from kvplan.sim.config import ConfigError
 from kvplan.sim.engine.run import simulate
+from kvplan.sim.files import told
+from kvplan.sim.files.atomic import WriteError
+from kvplan.sim.files.workshop import scratch
 from kvplan.traces import TraceError
 from kvplan.validate.clock import CLOCKS, maker
 from kvplan.validate.engine.server import Served, serve
@@ -46,9 +49,15 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         _run(arguments, "kvplan validate fidelity " + " ".join(argv))
-    except (ConfigError, TraceError, RecordError, ValueError, OSError) as error:
+    except (ConfigError, TraceError, RecordError, ValueError) as error:
         print(f"validate fidelity: {error}", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(f"validate fidelity: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"validate fidelity: {told.line(error)}", file=sys.stderr)
+        return told.exit_code(error)
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written", file=sys.stderr)
         return 1
@@ -70,13 +79,12 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, command: str) -> None:
     import torch
 
-    output.check(arguments.out)
+    output.check(arguments.out, arguments.case)
     torch.set_num_threads(1)
     chosen = [scenario for scenario in SCENARIOS if not arguments.only or scenario.name in arguments.only]
     sessions = _sessions(arguments, chosen)
     about = {"command": command, **machine.run(), "clock": arguments.clock, "sessions": sessions}
-    with tempfile.TemporaryDirectory(prefix="kvplan-fidelity-", dir=arguments.ssd) as name:
-        folder = Path(name)
+    with scratch(arguments.ssd or Path(tempfile.gettempdir())) as folder:
         catalogue = folder / "catalogue"
         server = _Machine(arguments.case, folder / "kv", arguments.clock)
         trained = server.train(Bench(arguments.case, sessions), 1)
@@ -89,8 +97,8 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
         pairs = [_pair(bench, scenario, runs, catalogue, folder / f"own-{place}") for place, (scenario, runs) in enumerate(served)]
         about["load_1_min_at_end"] = machine.run()["load_1_min"]
         about["direct_io"] = pairs[0].served.direct_io
+        output.show(pairs, about)
         output.write(arguments.out, pairs, about, catalogue)
-    output.show(pairs, about)
 
 
 def _pair(bench: Bench, scenario: Scenario, runs: list[Served], trained: Path, own: Path) -> Pair:

@@ -10,14 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from kvplan.sim.report import rundir
+from kvplan.sim.files.atomic import replacing
+from kvplan.sim.files.ours import Kind, check_folder, says
 from kvplan.sim.report.picture import picture
 from kvplan.validate.fidelity.compare import CALIBRATIONS, HIT_RATES, Pair, Row
 from kvplan.validate.show import show as show_table
 
 JSON, CSV, PICTURE, PAGE = "fidelity.json", "fidelity.csv", "fidelity.png", "fidelity.html"
-_OURS = JSON, "fidelity folder"
-"""What tells our folders from others, and what they are called."""
+_CATALOGUE = tuple(f"catalogue/{kind}/*.yaml" for kind in ("calibration", "gpu", "link", "models", "node", "prices", "ssd"))
+
+
+def _is_ours(folder: Path) -> bool:
+    """By its command, and by the entries that it put into the catalogue: another one is the user's."""
+    entries = {path.relative_to(folder).as_posix() for path in folder.glob("catalogue/*/*")}
+    return says(folder / JSON, lambda found: "validate fidelity" in found["about"]["command"] and entries <= set(found["catalogue"]))
+
+
+KIND = Kind("fidelity folder", _is_ours, (JSON, CSV, PICTURE, PAGE, *_CATALOGUE))
 _TABLE = (*HIT_RATES, "TTFT, mean", "TTFT, p95", "prefill, mean", "TPOT, mean", "busy time", "makespan")
 _OVERVIEWS = {
     "training": "Errors of the simulator, calibrated by steps and transfers of the server on other traces",
@@ -29,14 +38,14 @@ TARGETS = {**dict.fromkeys(HIT_RATES, 1.0), "TTFT, mean": 0.1, "busy time": 0.1}
 """Points, and shares."""
 
 
-def check(out: Path) -> None:
-    """Before a long run. Raises OutputError when `write` could not write there."""
-    rundir.check_writable(out, *_OURS)
+def check(out: Path, case: Path) -> None:
+    """Before a long run. Raises OutputError when `write` could not write there, or would replace the case."""
+    check_folder(out, KIND, [case])
 
 
-def data(pairs: Sequence[Pair], about: dict) -> dict:
-    """All of it as plain data."""
-    return {"about": about, "scenarios": [_scenario(pair) for pair in pairs]}
+def data(pairs: Sequence[Pair], about: dict, entries: Sequence[str]) -> dict:
+    """All of it as plain data; `entries` are the paths of the catalogue's."""
+    return {"about": about, "catalogue": list(entries), "scenarios": [_scenario(pair) for pair in pairs]}
 
 
 def _scenario(pair: Pair) -> dict:
@@ -56,13 +65,14 @@ def _scenario(pair: Pair) -> dict:
 
 
 def write(out: Path, pairs: Sequence[Pair], about: dict, catalogue: Path) -> None:
-    """Writes the folder, whole or not at all. Raises OutputError."""
-    with rundir.replacing(out, *_OURS) as temporary:
-        (temporary / JSON).write_text(json.dumps(data(pairs, about), indent=1) + "\n", encoding="utf-8")
+    """Writes the folder, whole or not at all. Raises WriteError."""
+    with replacing(out, KIND) as temporary:
+        shutil.copytree(catalogue, temporary / "catalogue")
+        entries = sorted(path.relative_to(temporary).as_posix() for path in temporary.glob("catalogue/*/*"))
+        (temporary / JSON).write_text(json.dumps(data(pairs, about, entries), indent=1) + "\n", encoding="utf-8")
         _write_csv(temporary / CSV, pairs)
         _draw(temporary / PICTURE, pairs)
         (temporary / PAGE).write_text(_page(pairs, about, temporary / PICTURE), encoding="utf-8")
-        shutil.copytree(catalogue, temporary / "catalogue")
 
 
 def _write_csv(path: Path, pairs: Sequence[Pair]) -> None:

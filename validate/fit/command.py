@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from kvplan.sim.files.atomic import WriteError
 from kvplan.validate.fit import pipeline
 from kvplan.validate.fit.entries import Entries, write
 from kvplan.validate.fit.links import FittedLink, fastest, fit_links
@@ -17,7 +18,7 @@ from kvplan.validate.measure.record import RecordError, read, read_header
 
 
 def main(argv: list[str]) -> int:
-    """Fits; 0 when done, 2 when the folder does not hold what is needed."""
+    """Fits; 0 when done, 1 when the result cannot be written, 2 when the folder does not hold what is needed."""
     parser = argparse.ArgumentParser(prog="kvplan validate fit", description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, metavar="DIR", help="what `kvplan validate measure --out` wrote")
     parser.add_argument("--name", help="of the hardware entry; default: the folder's name")
@@ -29,6 +30,9 @@ def main(argv: list[str]) -> int:
     except (ValueError, RecordError) as error:
         print(f"validate fit: {arguments.folder}: {error}", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(f"validate fit: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -58,11 +62,11 @@ def _fit(arguments: argparse.Namespace, source: str) -> None:
         made["gpu"] = entries.gpu(max(models, key=lambda fitted: fitted.coefficients["per_token"]))
     if arguments.usd_per_h is not None:
         made["prices"] = entries.prices(gpu, arguments.usd_per_h)
-    for kind, entry in made.items():
-        print(f"wrote {write(folder, kind, entry)}", file=sys.stderr)
     columns = ["quantity", "points", "measured", "mean error", "largest error"]
     show(f"{name}: cross-validated errors", columns, [*_step_rows(models), *_link_rows(copies, "copy"), *_link_rows(drives, "ssd")])
     _show_overlap(read(folder, "overlap"), read(folder, "saving"))
+    for kind, entry in made.items():
+        print(f"wrote {write(folder, kind, entry)}", file=sys.stderr)
 
 
 def _measured_models(folder: Path) -> list[tuple[str, str]]:

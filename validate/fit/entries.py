@@ -5,11 +5,11 @@ drive, prices) is an assumption, or comes from the command line, and says so. A 
 the largest measured model reached, at efficiency 1, so that the roofline speaks for models that were not measured.
 """
 
-import os
 from pathlib import Path
 
 import yaml
 
+from kvplan.sim.files.atomic import write_text
 from kvplan.validate.fit.least_squares import Fit
 from kvplan.validate.fit.links import FittedLink
 from kvplan.validate.fit.steps import FittedModel
@@ -122,12 +122,9 @@ class Entries:
 
 
 def write(folder: Path, kind: str, entry: dict) -> Path:
-    """Writes one entry into a user's catalogue, whole or not at all."""
+    """Writes one entry into a user's catalogue, whole or not at all. Raises WriteError."""
     path = folder / kind / f"{entry['name']}.yaml"
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(yaml.safe_dump(entry, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, yaml.safe_dump(entry, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000))
     return path
 
 

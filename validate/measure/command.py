@@ -6,7 +6,6 @@ command with more time, adds to it. `kvplan validate fit` makes a calibration of
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -15,6 +14,10 @@ from pathlib import Path
 
 import torch
 
+from kvplan.sim.files import told
+from kvplan.sim.files.atomic import WriteError
+from kvplan.sim.files.ours import OutputError, check_folder
+from kvplan.sim.files.workshop import scratch
 from kvplan.validate.clock import CLOCKS, Clock, maker
 from kvplan.validate.datapath.ssdfile import has_direct_io
 from kvplan.validate.datapath.streams import Streams, streams
@@ -25,23 +28,29 @@ from kvplan.validate.measure.budget import Budget
 from kvplan.validate.measure.copies import CopyBench
 from kvplan.validate.measure.drives import DriveBench
 from kvplan.validate.measure.overlap import SMALL, Job, OverlapBench
-from kvplan.validate.measure.record import Record, RecordError
+from kvplan.validate.measure.record import KIND, Record, RecordError
 from kvplan.validate.measure.steps import StepBench
 from kvplan.validate.measure.task import LEVELS, Task
 from kvplan.validate.speed import Speed
 
 
 def main(argv: list[str]) -> int:
-    """Measures; 0 when done or out of time, 1 when interrupted, 2 for what cannot be measured."""
+    """Measures; 0 when done or out of time, 1 when interrupted or not written, 2 for what cannot be measured."""
     arguments = _parser().parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print("validate measure: PyTorch finds no CUDA device here: use --device cpu", file=sys.stderr)
         return 2
     try:
         return _measure(arguments)
-    except (shape.ShapeError, RecordError) as error:
+    except (shape.ShapeError, RecordError, OutputError) as error:
         print(f"validate measure: {error}", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(f"validate measure: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"validate measure: {told.line(error)}", file=sys.stderr)
+        return told.exit_code(error)
     except KeyboardInterrupt:
         print("\ninterrupted; what was measured is kept, and the same command goes on", file=sys.stderr)
         return 1
@@ -72,6 +81,7 @@ def _positive(text: str) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     budget = Budget(arguments.budget)
+    check_folder(arguments.out, KIND)
     sizes = shape.read(arguments.model)
     dtype = arguments.dtype or sizes.torch_dtype
     if dtype not in DTYPES:
@@ -81,8 +91,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     if arguments.clock == "steady" and (arguments.device != "cpu" or torch.get_num_threads() > 1):
         raise RecordError("--clock steady counts one thread: it goes with --device cpu --threads 1")
     with ExitStack() as stack:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.ssd or arguments.out, prefix=".ssd-")))
+        folder = stack.enter_context(scratch(arguments.ssd or arguments.out))
         direct = has_direct_io(folder)
         identity = machine.identity(arguments.device, folder, direct) | {"clock": arguments.clock}
         record = Record(arguments.out, identity, machine.run())

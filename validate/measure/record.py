@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from kvplan.sim.files.atomic import write_text
+from kvplan.sim.files.ours import Kind
 from kvplan.validate.measure.task import Task
 from kvplan.validate.measure.timing import Timing
 
@@ -83,7 +85,7 @@ class Record:
         self._known.add((task.quantity, *_key(task.parameters, task.quantity)))
 
     def _write_header(self) -> None:
-        _replace(self._folder / HEADER, yaml.safe_dump(self._header, sort_keys=False, allow_unicode=True, width=130))
+        write_text(self._folder / HEADER, yaml.safe_dump(self._header, sort_keys=False, allow_unicode=True, width=130))
 
 
 def read_header(folder: Path) -> dict:
@@ -105,7 +107,7 @@ def read(folder: Path, quantity: str, mend: bool = False) -> list[dict[str, str]
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if mend and whole != text:
-        _replace(path, whole)
+        write_text(path, whole)
     if mend and not whole:
         path.unlink()
     rows = list(csv.DictReader(whole.splitlines()))
@@ -114,12 +116,15 @@ def read(folder: Path, quantity: str, mend: bool = False) -> list[dict[str, str]
     return rows
 
 
+def _is_ours(folder: Path) -> bool:
+    try:
+        return {"models", "runs"} <= set(read_header(folder))
+    except (RecordError, yaml.YAMLError, TypeError, ValueError):
+        return False
+
+
+KIND = Kind("folder of measurements", _is_ours)
+
+
 def _key(row: dict, quantity: str) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in COLUMNS[quantity])
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -1,0 +1,9 @@
+"""JSON as it is printed and written."""
+
+import json
+from typing import Any
+
+
+def dumps(data: Any) -> str:
+    """Strict JSON (no NaN), indented, keys in the order that they have, with the end of line."""
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,18 @@
+"""The folder of a sweep, of `kvplan compare --out` and `kvplan curve --out`: finished runs, and files that are each written whole."""
+
+from pathlib import Path
+
+from kvplan.sim.files.ours import Kind, says
+from kvplan.sim.report import compare, curve
+from kvplan.sim.sweep.runs import RUNS
+
+
+def _is_ours(folder: Path) -> bool:
+    """By its summaries; without one it was interrupted, and has runs."""
+    summaries = [folder / name for name in (compare.SUMMARY, curve.SUMMARY) if (folder / name).exists()]
+    if summaries:
+        return all(says(path, lambda found: found.get("comparison", found)["provenance"]["kvplan"]) for path in summaries)
+    return any(says(path, lambda found: found["values_sha256"]) for path in (folder / RUNS).glob("*.json"))
+
+
+KIND = Kind("folder of a sweep", _is_ours)
