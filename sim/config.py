@@ -278,7 +278,7 @@ def validated(data: dict[str, Any], where: str = "configuration") -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         unknown = [".".join(map(str, item["loc"])) for item in error.errors() if item["type"] == "extra_forbidden"]
-        hints = "".join(f"\n  {path}: {nearest(path, paths(), _CUTOFF)}" for path in unknown if nearest(path, paths(), _CUTOFF))
+        hints = "".join(f"; {path}: {hint.strip()}" for path in unknown if (hint := nearest(path, paths(), _CUTOFF)))
         raise ConfigError(f"{where}: {explain(error)}{hints}") from None
 
 

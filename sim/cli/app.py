@@ -48,6 +48,7 @@ def _reports_errors(command: Callable) -> Callable:
     def run(*arguments, **options):
         from kvplan.foreign.files import UnreadableError
         from kvplan.hwmodels import CatalogueError
+        from kvplan.sim.cli.talk import say
         from kvplan.sim.config import ConfigError
         from kvplan.sim.files import told
         from kvplan.sim.files.atomic import WriteError
@@ -60,10 +61,10 @@ def _reports_errors(command: Callable) -> Callable:
             command(*arguments, **options)
             sys.stdout.flush()  # what cannot be written shall be known here
         except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError) as error:
-            print(f"kvplan: {error}", file=sys.stderr)
+            say(f"kvplan: {error}")
             raise typer.Exit(2) from None
         except (SweepError, PolicyError, WriteError) as error:
-            print(f"kvplan: {error}", file=sys.stderr)
+            say(f"kvplan: {error}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print("kvplan: interrupted, nothing was written", file=sys.stderr)
@@ -74,7 +75,7 @@ def _reports_errors(command: Callable) -> Callable:
         except BrokenPipeError:
             raise  # whoever reads has seen enough: typer ends quietly
         except OSError as error:
-            print(f"kvplan: {told.line(error)}", file=sys.stderr)
+            say(f"kvplan: {told.line(error)}")
             _give_up_stdout()
             raise typer.Exit(told.exit_code(error)) from None
 

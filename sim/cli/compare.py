@@ -10,6 +10,7 @@ from joblib import cpu_count
 
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
+from kvplan.sim.cli.talk import say
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.ours import check_folder
 from kvplan.sim.files.strictjson import dumps
@@ -70,7 +71,7 @@ def measured(sweep: Sweep, records: Records, jobs: int | None) -> dict:
     """Does the runs of a sweep, with a bar. Ctrl-C says what is kept, exit code 1."""
     before = records.count(sweep.runs)
     if before:
-        print(f"{before} of {len(sweep.runs)} runs were done before and are taken from {records.folder}", file=sys.stderr)
+        say(f"{before} of {len(sweep.runs)} runs were done before and are taken from {records.folder}")
     try:
         with progress("simulating", "runs") as bar:
             return compare(sweep, records, jobs or cpu_count(), bar)
@@ -78,14 +79,14 @@ def measured(sweep: Sweep, records: Records, jobs: int | None) -> dict:
         done = records.count(sweep.runs)
         kept = f"{done} of {len(sweep.runs)} runs are kept in {records.folder}; the same command goes on from there"
         lost = "nothing is kept; with --out DIR finished runs are, and the same command goes on from there"
-        print(f"kvplan: interrupted: {lost if records.folder is None else kept}", file=sys.stderr)
+        say(f"kvplan: interrupted: {lost if records.folder is None else kept}")
         raise typer.Exit(1) from None
 
 
 def report_failures(found: dict, records: Records) -> None:
     """To stderr; exit code 1 when there are any."""
     for failure in found["failures"]:
-        print(f"kvplan: {report.failure_text(failure)}", file=sys.stderr)
+        say(f"kvplan: {report.failure_text(failure)}")
     if records.fault is not None:
         raise records.fault
     if found["failures"]:

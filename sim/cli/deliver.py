@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from kvplan.sim.cli.talk import say
+
 
 def deliver(show: Callable[[], object], *writes: tuple[Path | None, Callable[[], object]]) -> None:
     """Calls `show`, then the function of each path that is given, whatever fails before it. Raises the last failure."""
@@ -25,4 +27,4 @@ def _shown(show: Callable[[], object]) -> None:
 
 def _written(path: Path, write: Callable[[], object]) -> None:
     write()
-    print(f"wrote {path}", file=sys.stderr)
+    say(f"wrote {path}")

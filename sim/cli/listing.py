@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 
 from kvplan.hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config as configuration
 from kvplan.sim.policies.registry import KINDS, policies
+from kvplan.sim.report.console import shown
 from kvplan.sim.settings import settings
 from kvplan.traces import known_formats
 
@@ -23,7 +23,7 @@ def show(kind: str, folder: str | None = None) -> None:
     *fixed, last = columns
     table = Table(*(Column(name, no_wrap=True) for name in fixed), Column(last, overflow="fold"), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(shown, row))
     console = Console(highlight=False)
     available = console.width if console.is_terminal else _FILE_WIDTH
     Console(highlight=False, width=max(available, _least_width([columns, *rows]))).print(table)

@@ -8,6 +8,7 @@ from kvplan.hwmodels import catalogue, kvsize
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
+from kvplan.sim.cli.talk import say
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.ours import check_file
@@ -62,9 +63,9 @@ def _check_table(out: Path, read: Iterable[Path]) -> None:
 
 def _write(workload: Workload, out: Path) -> None:
     write_file(out, lambda path: canonical.write(workload, path))
-    print(f"wrote {out}: {workload.turns:,} turns of {workload.sessions:,} sessions, {_times(workload)}", file=sys.stderr)
+    say(f"wrote {out}: {workload.turns:,} turns of {workload.sessions:,} sessions, {_times(workload)}")
     for warning in origin.warnings(workload.origin):
-        print(f"! {warning}", file=sys.stderr)
+        say(f"! {warning}")
 
 
 def _times(workload: Workload) -> str:

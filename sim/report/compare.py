@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
+from kvplan.foreign.text import cell
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report import compare_figures
-from kvplan.sim.report.console import html_table, print_table
+from kvplan.sim.report.console import html_table, print_table, shown_cell
+from kvplan.sim.report.html import as_is, filled
 from kvplan.sim.sweep import measures, words
 from kvplan.sim.sweep.stats import Estimate, Ratio
 
@@ -134,7 +135,7 @@ def _table(found: dict) -> Table:
     for head in heads:
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in cells:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(shown_cell, row))
     return table
 
 
@@ -151,7 +152,7 @@ def _write_rows(found: dict, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
 
 
 def run_rows(found: dict) -> Iterator[dict]:
@@ -195,23 +196,18 @@ img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto
 
 def _page(found: dict, picture: Path) -> str:
     """The report as HTML text, the picture inside."""
-    import jinja2
-
     heads, cells = rows(found)
     provenance = {key: value for key, value in found["provenance"].items() if key != "config"}
-    return (
-        jinja2.Environment(autoescape=True)
-        .from_string(_PAGE)
-        .render(
-            title=title(found),
-            failures=[failure_text(failure) for failure in found["failures"]],
-            heads=heads,
-            cells=cells,
-            sentences=sentences(found),
-            picture=base64.b64encode(picture.read_bytes()).decode(),
-            config=strictyaml.dumps(found["provenance"]["config"]),
-            provenance=strictyaml.dumps(provenance),
-        )
+    return filled(
+        _PAGE,
+        title=title(found),
+        failures=[failure_text(failure) for failure in found["failures"]],
+        heads=heads,
+        cells=cells,
+        sentences=sentences(found),
+        picture=as_is(base64.b64encode(picture.read_bytes()).decode()),
+        config=as_is(strictyaml.dumps(found["provenance"]["config"])),
+        provenance=as_is(strictyaml.dumps(provenance)),
     )
 
 

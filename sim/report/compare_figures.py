@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvplan.sim.report.picture import picture
+from kvplan.sim.report.picture import label, picture
 from kvplan.sim.sweep import measures
 
 _TIERS = (("hit_rate.hbm", "HBM", "#b5489a"), ("hit_rate.dram", "DRAM", "#2a6fbb"), ("hit_rate.ssd", "SSD", "#e08a1e"))
@@ -24,7 +24,7 @@ def draw(found: dict, path: Path) -> None:
             axis.grid(axis="y", visible=False)
             axis.locator_params(axis="x", nbins=5)
         first = np.atleast_1d(axes)[0]
-        first.set_yticks(range(len(variants)), [variant["label"] for variant in variants])
+        first.set_yticks(range(len(variants)), [label(variant["label"]) for variant in variants])
         first.set_ylim(len(variants) - 0.4, -0.6)
         handles, labels = first.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)

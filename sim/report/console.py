@@ -1,4 +1,4 @@
-"""Prints a table that is never cut: a narrower terminal wraps whole lines, not cells. And the same for a notebook."""
+"""Text made safe to show, and a table that is never cut: a narrower terminal wraps whole lines, not cells. And the same for a notebook."""
 
 import io
 from collections.abc import Iterable
@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from kvplan.foreign.text import CELL, visible
 
 _FILE_WIDTH, _UNBOUNDED = 110, 10_000
 
@@ -19,7 +21,17 @@ def html(*parts: RenderableType) -> str:
 
 def html_table(title: str, table: Table, lines: Iterable[str]) -> str:
     """What `print_table` prints, as HTML."""
-    return html(Text(title, style="bold"), table, Text(""), *map(Text, lines))
+    return html(shown(title, "bold"), table, Text(""), *map(shown, lines))
+
+
+def shown(text: str, style: str = "") -> Text:
+    """A line of text, names of others in it."""
+    return Text(visible(text), style)
+
+
+def shown_cell(text: str) -> Text:
+    """A cell of a table, likewise."""
+    return Text(visible(text, CELL))
 
 
 def print_table(title: str, table: Table, lines: Iterable[str]) -> None:
@@ -28,5 +40,5 @@ def print_table(title: str, table: Table, lines: Iterable[str]) -> None:
     width = stdout.width if stdout.is_terminal else _FILE_WIDTH
     needed = Console(width=_UNBOUNDED).measure(table).maximum
     plain = not stdout.is_terminal
-    Console(highlight=False, width=max(width, needed), no_color=plain).print(Text(title, style="bold"), table, sep="\n")
-    Console(highlight=False, width=width, no_color=plain).print("", *map(Text, lines), sep="\n")
+    Console(highlight=False, width=max(width, needed), no_color=plain).print(shown(title, "bold"), table, sep="\n")
+    Console(highlight=False, width=width, no_color=plain).print("", *map(shown, lines), sep="\n")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 
+from kvplan.foreign.text import cell
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.strictjson import dumps
-from kvplan.sim.report.console import html_table, print_table
-from kvplan.sim.report.picture import picture
+from kvplan.sim.report.console import html_table, print_table, shown_cell
+from kvplan.sim.report.picture import label, picture
 from kvplan.sim.sweep.curve import KEYS
 
 SUMMARY, ROWS, PICTURE = "curve.json", "curve.csv", "curve.png"
@@ -54,7 +54,7 @@ def _table(found: dict) -> Table:
     lines = [line for line in found["lines"] if line["points"]]
     heads = [tier, "RCC/CCpUT", *(f"{name}{what}" for line in lines for name, what in ((line["policy"], ", %"), ("", "TTFT")))]
     for head in [*heads, *(f"{line['name']}, %" for line in found["clockless"])]:
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(shown_cell(head), justify="right", no_wrap=True)
     for size in found["sizes"]:
         cells = [size["text"], f"{size['rcc_to_ccput']:.2f}"]
         for line in lines:
@@ -62,7 +62,7 @@ def _table(found: dict) -> Table:
             cells += ["–", "–"] if point is None else [_hit(point), format_seconds(point["ttft_s.mean"]["mean"])]
         for line in found["clockless"]:
             cells.append(f"{100 * next(point for point in line['points'] if point['bytes'] == size['bytes'])['hit_rate.resumed']:.1f}")
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(shown_cell, cells))
     return table
 
 
@@ -83,7 +83,7 @@ def _write_rows(found: dict, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, heads)
         writer.writeheader()
-        writer.writerows(point_rows(found))
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in point_rows(found))
 
 
 def point_rows(found: dict) -> Iterator[dict]:
@@ -131,13 +131,13 @@ def _lines(axis, found: dict, key: str, scale: float) -> None:
         mean = scale * np.array([point[key]["mean"] for point in line["points"]])
         half = scale * np.array([point[key]["half_width"] or 0.0 for point in line["points"]])
         width = 1.5 + 3.0 * (len(found["lines"]) - 1 - number) / len(found["lines"])  # lines that lie on one another all show
-        axis.plot(size, mean, color=colour, marker="o", markersize=2.5 + width, linewidth=width, label=line["policy"])
+        axis.plot(size, mean, color=colour, marker="o", markersize=2.5 + width, linewidth=width, label=label(line["policy"]))
         axis.fill_between(size, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
     for number, line in enumerate(found["clockless"]):
         if line["points"] and key in line["points"][0]:
             size = [point["bytes"] for point in line["points"]]
             values = [scale * point[key] for point in line["points"]]
-            axis.plot(size, values, color="#555555", dashes=_DASHES[number % len(_DASHES)], linewidth=1.3, label=line["name"])
+            axis.plot(size, values, color="#555555", dashes=_DASHES[number % len(_DASHES)], linewidth=1.3, label=label(line["name"]))
 
 
 def _sizes(axis, found: dict) -> None:
@@ -151,7 +151,7 @@ def _sizes(axis, found: dict) -> None:
         each.set_xscale("symlog", linthresh=least, linscale=0.5)
         each.set_xlim(min(exact) / 1.2, max(exact) * 1.2)
         each.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticks(exact, [size["text"] for size in found["sizes"]], rotation=45, ha="right")
+    axis.set_xticks(exact, [label(size["text"]) for size in found["sizes"]], rotation=45, ha="right")
     axis.set_xlabel(f"{found['tier'].upper()} per replica")
     above.set_xticks(exact, [f"{size['rcc_to_ccput']:.2g}" for size in found["sizes"]], fontsize=8)
     above.set_xlabel("RCC / CCpUT", fontsize=8)

@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report.console import shown
 from kvplan.traces import origin
 
 _TIERS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
@@ -20,19 +21,19 @@ def print_explanation(found: dict) -> None:
 
 def explanation(found: dict) -> Group:
     """Tables, words and warnings."""
-    parts = [Text(line) for line in _sizes(found)]
+    parts = [shown(line) for line in _sizes(found)]
     parts += [Text(""), _tiers(found), Text("")]
-    parts += [Text(f"Prefill of {found['points'][0]['prompt_tokens']:,} new tokens", style="bold"), _points(found)]
-    parts += [Text(line) for line in _break_even(found)]
+    parts += [shown(f"Prefill of {found['points'][0]['prompt_tokens']:,} new tokens", "bold"), _points(found)]
+    parts += [shown(line) for line in _break_even(found)]
     rate = found["rate"]
     title = (
         f"At {rate['turns_per_s']:.3g} turns/s a replica, with {rate['sessions_per_s']:.3g} sessions/s that begin (asked for: of full"
         " batches, in the middle of the run; busy: in batches as they come, over all of it)"
     )
-    parts += [Text(""), Text(title, style="bold"), _demand(found)]
-    parts += [Text(line) for line in [*_saturation(found), *_money(found)]]
-    parts += [Text(f"~ {limit}") for limit in _limits(found)]
-    parts += [Text(f"! {warning}", style="yellow") for warning in [*found["warnings"], *origin.notes(found["origin"])]]
+    parts += [Text(""), shown(title, "bold"), _demand(found)]
+    parts += [shown(line) for line in [*_saturation(found), *_money(found)]]
+    parts += [shown(f"~ {limit}") for limit in _limits(found)]
+    parts += [shown(f"! {warning}", "yellow") for warning in [*found["warnings"], *origin.notes(found["origin"])]]
     return Group(*parts)
 
 
@@ -54,7 +55,7 @@ def _sizes(found: dict) -> list[str]:
 
 def _tiers(found: dict):
     if not found["tiers"]:
-        return Text("No tier keeps KV: every turn recomputes its history.")
+        return shown("No tier keeps KV: every turn recomputes its history.")
     table = Table("tier", box=None, pad_edge=False)
     for name in ("capacity", "kept free", "mean sessions", "full windows", "LRU serves"):
         table.add_column(name, justify="right")
@@ -72,7 +73,7 @@ def _tiers(found: dict):
         f"Look-ahead windows: L_pw {windows['prefetch_jobs']:,.0f} waiting jobs are fetched ahead, {windows['eviction_jobs']:,.0f} are kept"
         f" (S_kv {format_bytes(windows['s_kv_bytes'])}; running jobs' pins make both smaller)."
     )
-    return Group(table, Text(note))
+    return Group(table, shown(note))
 
 
 def _points(found: dict) -> Table:

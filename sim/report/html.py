@@ -3,6 +3,7 @@
 import base64
 from pathlib import Path
 
+from kvplan.foreign.text import visible
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.engine.run import Result
 from kvplan.sim.report import table
@@ -36,22 +37,32 @@ img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto
 
 def page(result: Result, summary: dict, pictures: list[Path]) -> str:
     """The report as HTML text."""
+    baseline = summary.get("recompute")
+    return filled(
+        _PAGE,
+        config=result.config,
+        gpus=summary["gpu"]["gpus"],
+        title=table.title(summary),
+        heads=table.heads(baseline),
+        rows=table.rows(summary, baseline),
+        words=table.words(summary, baseline),
+        warnings=table.warnings(summary, baseline),
+        pictures=[{"name": path.stem, "data": as_is(base64.b64encode(path.read_bytes()).decode())} for path in pictures],
+        resolved=as_is(strictyaml.dumps(used(result.config, result.workload))),
+        provenance=as_is(strictyaml.dumps(summary["provenance"])),
+    )
+
+
+def filled(template: str, **values: object) -> str:
+    """The template with the values: every text in one safe line, as `visible` makes it, but those that are `as_is`."""
     import jinja2
 
-    baseline = summary.get("recompute")
-    return (
-        jinja2.Environment(autoescape=True)
-        .from_string(_PAGE)
-        .render(
-            config=result.config,
-            gpus=summary["gpu"]["gpus"],
-            title=table.title(summary),
-            heads=table.heads(baseline),
-            rows=table.rows(summary, baseline),
-            words=table.words(summary, baseline),
-            warnings=table.warnings(summary, baseline),
-            pictures=[{"name": path.stem, "data": base64.b64encode(path.read_bytes()).decode()} for path in pictures],
-            resolved=strictyaml.dumps(used(result.config, result.workload)),
-            provenance=strictyaml.dumps(summary["provenance"]),
-        )
-    )
+    environment = jinja2.Environment(autoescape=True, finalize=lambda value: visible(value) if type(value) is str else value)
+    return environment.from_string(template).render(**values)
+
+
+def as_is(text: str) -> str:
+    """Text of ours, whose lines and length stay; escaped for HTML all the same."""
+    import markupsafe
+
+    return markupsafe.escape(text)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kvplan.foreign.text import CELL, visible
 from kvplan.sim.files.ours import OutputError, check_file
 
 FORMATS = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -19,6 +20,11 @@ _STYLE = {
     "grid.alpha": 0.3,
     "svg.hashsalt": "kvplan",
 }
+
+
+def label(text: str) -> str:
+    """Text for a picture, whose dollar signs are no formulas."""
+    return visible(text, CELL // 2).replace("$", r"\$")
 
 
 def check(path: Path, inputs: Iterable[Path] = ()) -> None:

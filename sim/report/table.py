@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report.console import shown
 from kvplan.sim.sweep.stats import LEVEL, Ratio
 from kvplan.sim.sweep.words import change, compared
 
@@ -16,9 +17,9 @@ def comparison(summary: dict, baseline: dict | None) -> Group:
         table.add_column(name, justify="right" if name else "left")
     for row in rows(summary, baseline):
         table.add_row(*row)
-    notes = [Text(line) for line in words(summary, baseline)]
-    notes += [Text(f"! {warning}", style="yellow") for warning in warnings(summary, baseline)]
-    return Group(Text(title(summary), style="bold"), table, Text(""), *notes)
+    notes = [shown(line) for line in words(summary, baseline)]
+    notes += [shown(f"! {warning}", "yellow") for warning in warnings(summary, baseline)]
+    return Group(shown(title(summary), "bold"), table, Text(""), *notes)
 
 
 def heads(baseline: dict | None) -> list[str]:

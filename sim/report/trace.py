@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report.console import shown
 from kvplan.sim.report.picture import picture
 from kvplan.traces import Workload, origin
 from kvplan.traces.reuse import accesses
@@ -34,8 +35,8 @@ def description(found: dict, model: str) -> Group:
         statistics = found[key] if key in found else found["reuse"][key]
         if statistics is not None:
             table.add_row(label, *(show(statistics[name]) for name in _COLUMNS))
-    notes = [Text(line) for line in words(found, model)]
-    notes += [Text(f"! {line}", style="yellow") for line in doubts(found, model)]
+    notes = [shown(line) for line in words(found, model)]
+    notes += [shown(f"! {line}", "yellow") for line in doubts(found, model)]
     return Group(table, Text(""), *_histogram(found), *_kept(found), *notes)
 
 
@@ -126,12 +127,12 @@ def _span(seconds: float) -> str:
 def _histogram(found: dict) -> list[Text]:
     if found["gap_s"] is None:
         return []
-    rows, before = [Text("gaps between turns", style="bold")], 0.0
+    rows, before = [shown("gaps between turns", "bold")], 0.0
     top = max(item["share"] for item in found["gap_histogram"])
     for item in found["gap_histogram"]:
         end = item["up_to_s"]
         label = f"{_span(before)} and more" if end is None else f"under {_span(end)}"
-        rows.append(Text(f"  {label:<18}{'█' * round(_BAR * item['share'] / top):<{_BAR}} {item['share']:6.1%}"))
+        rows.append(shown(f"  {label:<18}{'█' * round(_BAR * item['share'] / top):<{_BAR}} {item['share']:6.1%}"))
         before = end or 0.0
     return [*rows, Text("")]
 
@@ -140,13 +141,13 @@ def _kept(found: dict) -> list[Text]:
     if found["gap_s"] is None:
         return []
     rows = [
-        Text(
+        shown(
             f"  {_span(row['seconds']):<12}{row['reuse_share']:>7.1%} of the reuse, {row['sessions']:>9,} sessions,"
             f" {format_bytes(row['held_bytes']):>8} at most"
         )
         for row in found["reuse"]["kept_for"]
     ]
-    return [Text("KV kept after its last use for", style="bold"), *rows, Text("")]
+    return [shown("KV kept after its last use for", "bold"), *rows, Text("")]
 
 
 def _draw_turns(axes, turns: np.ndarray) -> None:

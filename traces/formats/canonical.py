@@ -3,7 +3,8 @@
 and in the first row of a CSV file's column `origin` (a JSON object).
 
 Columns as in `kvplan.traces.workload.Workload`. Arrivals of all turns without think times are an open loop. Rows of a session may be apart,
-but keep their order. A session's label holds within its file. `kvplan trace convert` and `generate` write these.
+but keep their order. A session's label holds within its file. `kvplan trace convert` and `generate` write these; in CSV, names that a
+spreadsheet would take for a formula begin with a `'`, which reading takes off again.
 """
 
 import csv
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kvplan.foreign.text import guarded, unguarded
 from kvplan.traces import fields
 from kvplan.traces.build import Turns
 from kvplan.traces.source import BadRecord, Head, Source, reason
@@ -41,6 +43,8 @@ def detect(head: Head) -> bool:
 def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     """All turns. Raises TraceError with the record number and what is wrong with it."""
     table, starts = Turns(), fields.Either("arrival_s")
+    is_parquet = source.head().container == "parquet"
+    as_named = str if is_parquet else unguarded
     sessions: dict[tuple[Path, str | int], int] = {}
     ends: list[tuple[float, int]] = []
     tenants: list[str] = []
@@ -51,7 +55,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
         arrival, gap = (fields.seconds(row, name, 1.0) if _given(row, name) else math.nan for name in ("arrival_s", "gap_s"))
         dropped = fields.tokens(row, "dropped_tokens", low=0) if _given(row, "dropped_tokens") else 0
         blocks = fields.hashes(fields.items(row, "blocks"), "blocks") if _given(row, "blocks") else ()
-        label, tenant = (source.file, fields.label(row, "session")), fields.tag(row, "tenant")
+        label, tenant = (source.file, fields.label(row, "session")), as_named(fields.tag(row, "tenant"))
         known = label in sessions
         session = sessions.get(label, len(sessions))
         latest, context = ends[session] if known else (-math.inf, 0)
@@ -69,7 +73,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
         ends[session] = latest if math.isnan(arrival) else arrival, context - dropped + prompt + output
         table.add(session, prompt, output, number, arrival, gap, dropped, blocks)
 
-    if source.head().container == "parquet":
+    if is_parquet:
         source.each(lambda file: _parquet_rows(file, made), take)
     else:
         source.each_row(_COLUMNS, take)
@@ -176,12 +180,17 @@ def _write_csv(workload: Workload, path: Path) -> None:
     if workload.origin:
         columns["origin"] = [json.dumps(dict(workload.origin), sort_keys=True), *[""] * (workload.turns - 1)]
     text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
+    out = csv.writer(text)  # lines end in CR LF: only so is a CR in a name quoted
     out.writerow(columns)
-    out.writerows(
-        ["" if isinstance(value, float) and math.isnan(value) else value for value in row] for row in zip(*columns.values(), strict=True)
-    )
-    path.write_text(text.getvalue(), encoding="utf-8")
+    out.writerows(map(_csv_cell, row) for row in zip(*columns.values(), strict=True))
+    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def _csv_cell(value: object) -> object:
+    """Nothing for what is not known; a name so that no spreadsheet takes it for a formula."""
+    if isinstance(value, str):
+        return guarded(value)
+    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 def _write_parquet(workload: Workload, path: Path) -> None:
