@@ -224,11 +224,11 @@ def _cost(config: Config, built: Plant, found: dict) -> dict:
 
 
 def _warnings(config: Config, built: Plant, workload: Workload, found: dict) -> Iterator[str]:
-    mean = _point(config, built, max(round(found["turn"]["prompt_tokens"]), 1), max(round(found["turn"]["history_tokens"]), 1))
     yield from _inverted(built)
     yield from extras(built)
     yield from _overloads(found)
-    yield from _slow_loads(config, built, mean)
+    yield from _slow_link(config, built, found["turn"])
+    yield from _slower(config, built, found["turn"])
     yield from _short_runs(config, found)
     yield from _pins(built, found)
     yield from _truncations(built, workload)
@@ -255,20 +255,37 @@ def _overloads(found: dict) -> Iterator[str]:
         )
 
 
-def _slow_loads(config: Config, built: Plant, mean: dict) -> Iterator[str]:
+def slower_than_recomputing(config: Config, built: Plant, workload: Workload) -> list[str]:
+    """The tiers from which a hit takes longer than none at the mean turn: what makes a store worse than none."""
+    return list(_slower(config, built, _mean_turn(built, workload, config.deployment.truncation_ratio)))
+
+
+def _at_the_mean_turn(config: Config, built: Plant, turn: dict) -> dict:
+    return _point(config, built, max(round(turn["prompt_tokens"]), 1), max(round(turn["history_tokens"]), 1))
+
+
+def _slow_link(config: Config, built: Plant, turn: dict) -> Iterator[str]:
+    mean = _at_the_mean_turn(config, built, turn)
     stall = mean["with_dram_s"] - mean["prefill_new_s"]
-    if built.tiers and stall > 0.25 * mean["prefill_new_s"]:
+    if {"dram", "ssd"} & {name for name, *_ in built.tiers} and stall > 0.25 * mean["prefill_new_s"]:
         yield (
             f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
             f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with"
             f" the read buffer a hit waits {format_seconds(stall)} (S_buf asks for {mean['s_buf_layers']:.0f} layers,"
             f" store.read_buffer_layers is {config.store.read_buffer_layers})"
         )
-    if built.tiers and mean["with_ssd_s"] > mean["recompute_s"]:
-        yield (
-            f"at the mean turn loading from SSD ({format_seconds(mean['with_ssd_s'])}) is slower than recomputing"
-            f" ({format_seconds(mean['recompute_s'])}): SSD pays only for what is fetched ahead"
-        )
+
+
+def _slower(config: Config, built: Plant, turn: dict) -> Iterator[str]:
+    mean = _at_the_mean_turn(config, built, turn)
+    waits = "; jobs wait for it all the same, set store.load=faster" if config.store.load == "always" else ""
+    for name in [name for name, *_ in built.tiers if name != "hbm"]:
+        if mean[f"with_{name}_s"] > mean["recompute_s"]:
+            use = "SSD pays only for what is fetched ahead" if name == "ssd" else "DRAM does not pay"
+            yield (
+                f"at the mean turn loading from {name.upper()} ({format_seconds(mean[f'with_{name}_s'])}) is slower than recomputing"
+                f" ({format_seconds(mean['recompute_s'])}): {use}{waits}"
+            )
 
 
 def _short_runs(config: Config, found: dict) -> Iterator[str]:

@@ -112,7 +112,7 @@ def test_what_cannot_be_told_from_no_change_is_said_to_be_so():
     cells = {row[0]: row[-1] for row in table.rows(summary, summary["recompute"])}
     assert cells["TTFT p95"] == "+10% ± 35, unclear" and cells["total cost"] == "+20% ± 10" and cells["GPU hours, busy"] == "none"
     said = " ".join(table.words(summary, summary["recompute"]))
-    assert "TTFT p95 10% ± 35 more, unclear, cost 20% ± 10 more, GPU hours none" in said
+    assert "TTFT p95 10% ± 35 more (unclear), cost 20% ± 10 more, busy GPU hours none" in said
 
 
 def test_without_recomputation_there_is_one_run(monkeypatch):
@@ -146,7 +146,7 @@ def test_tiers_that_there_are_have_a_row_and_replicas_are_said():
          "--set", "store.dram=0GB", "--set", "store.ssd=100GB"],
     )  # fmt: skip
     assert "from HBM" in result.stdout and "from SSD" in result.stdout and "from DRAM" not in result.stdout
-    assert "of 200 GB at most (2 replicas together)" in result.stdout
+    assert "of 200 GB (2 replicas together)" in result.stdout
 
 
 @pytest.mark.parametrize("parts", [(0.945, 0.045, 0.01), (1 / 3, 1 / 3, 1 / 3), (0.925, 0.025, 0.025, 0.025), (0.996, 0.004)])
@@ -217,3 +217,11 @@ def test_the_default_says_that_its_ssd_is_not_tried():
     found = " ".join(simulate(config.load()).summary["warnings"])
     assert "SSD never filled" in found and "DRAM" not in found
     assert not any(word in found for word in ("overloaded", "steady"))
+
+
+def test_what_explain_warns_of_and_a_store_that_loses_are_said_beside_the_result():
+    slow = simulated("--set", "store.dram=0GB", "--set", "store.load=always", "--replications", "3")["warnings"]
+    assert any("loading from SSD" in line and "set store.load=faster" in line for line in slow)
+    assert any("is worse with this store than with none" in line for line in slow)
+    fast = simulated("--set", "store.ssd=0GB", "--replications", "3")["warnings"]
+    assert not any("loading from SSD" in line or "worse" in line for line in fast)

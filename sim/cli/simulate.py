@@ -8,7 +8,9 @@ from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, trace_of, turns_of
 from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import Result, simulate
+from kvplan.sim.explain import slower_than_recomputing
 from kvplan.sim.files.ours import check_folder
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs
@@ -40,7 +42,9 @@ def _measured(config: Config, replications: int) -> tuple[Result, dict]:
     with progress("simulating") as report:
         result = simulate(config, workload, report)
     summary = {**result.summary, "intervals": intervals(result)}
+    summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, plant(config), workload)]
     if replications and summary["tiers"]:
         with progress("recomputing, and both again with other seeds", "runs") as report:
             summary["recompute"] = against.recomputation(result, replications, recorded, report)
+        summary["warnings"] += against.losses(summary["recompute"]["difference"])
     return result, summary

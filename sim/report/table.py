@@ -126,11 +126,11 @@ def _change(baseline: dict, path: str) -> str:
     return "" if found is None else _judged(found, change(found))
 
 
-def _judged(found: Ratio, text: str) -> str:
+def _judged(found: Ratio, text: str, doubt: str = ", unclear") -> str:
     """What cannot be told from no change is said to be so."""
     if found.low == found.factor == found.high == 1:
         return "none"
-    return text if found.p is None or found.p < LEVEL else f"{text}, unclear"
+    return text if found.p is None or found.p < LEVEL else text + doubt
 
 
 def _drives(wear: dict) -> str:
@@ -155,7 +155,7 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
         wear = summary["ssd_wear"]
         years = "for ever" if wear["lifetime_years"] is None else f"{wear['lifetime_years']:.1f} years"
         lines.append(
-            f"SSD holds {format_bytes(ssd['peak_bytes'])} of {format_bytes(ssd['capacity_bytes'])} at most{_together(gpu)} and is written"
+            f"SSD holds at most {format_bytes(ssd['peak_bytes'])} of {format_bytes(ssd['capacity_bytes'])}{_together(gpu)} and is written"
             f" {format_bytes(wear['bytes_per_day'])} a day ({wear['dwpd']:.2f} DWPD of {_drives(wear)}):"
             f" {'they last' if wear['drives'] > 1 else 'it lasts'} {years}."
         )
@@ -198,7 +198,7 @@ _VERDICT = (("TTFT p95", "ttft_s.p95"), ("cost", "cost_usd.total"), ("busy GPU h
 
 def _told(ratio: Ratio) -> str:
     """`30% ± 5 less`; `unclear` where the interval holds no change."""
-    return _judged(ratio, compared(ratio).removesuffix(" than").replace("that of", "as much"))
+    return _judged(ratio, compared(ratio).removesuffix(" than").replace("that of", "as much"), " (unclear)")
 
 
 def _tail(summary: dict, baseline: dict | None) -> list[str]:

@@ -51,6 +51,16 @@ def recomputation(
     return {**without.summary, "intervals": intervals(without), "difference": difference}
 
 
+def losses(difference: dict) -> list[str]:
+    """What a store must not do: TTFT that is worse with it, beyond chance."""
+    worse = [name for name, key in (("mean", "ttft_s.mean"), ("p95", "ttft_s.p95")) if _above_one(difference["ratio"].get(key))]
+    return [f"TTFT ({' and '.join(worse)}) is worse with this store than with none"] * bool(worse)
+
+
+def _above_one(found: dict | None) -> bool:
+    return found is not None and found["low"] is not None and found["low"] > 1
+
+
 def _differences(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> dict:
     """Of the measures that every run has."""
     ratios = {}
