@@ -5,7 +5,7 @@
 3. Every turn that arrives ends exactly once.
 4. Turns of a session never overlap and keep their order.
 5. No transfer is faster than its link; no resource is busy for longer than has elapsed.
-6. A hit serves exactly what was saved, after truncation.
+6. A hit serves exactly what was saved, after truncation; and what was saved is there, unless room was needed or its time was over.
 7. Little's law holds on every queue: the integral of its length is the sum of the waits.
 8. GPU busy time equals the sum over the steps, and steps do not overlap.
 
@@ -34,10 +34,11 @@ def enabled() -> bool:
 class Guards:
     """Books of one run."""
 
-    def __init__(self, built, keeps_whole: bool) -> None:
+    def __init__(self, built, ttl_s: float | None) -> None:
         self._built = built
-        self._keeps_whole = keeps_whole
-        """Whether the store keeps all of a session's KV or none: unless its write policy leaves some out."""
+        self._ttl_s = ttl_s
+        self._idle_since: dict[int, float] = {}
+        """When the last turn of each session that has none now ended."""
         self._links: list[_AuditedLink] = []
         self._saved_tokens: dict[int, int] = {}
         self._waiting: dict[object, _Population] = {}
@@ -58,6 +59,7 @@ class Guards:
         """A turn starts to wait."""
         _demand(turn not in self._queued, 3, f"turn {turn} arrives twice")
         self._queued.add(turn)
+        self._idle_since.pop(replica._session_of[turn], None)
         self._waiting.setdefault(replica, _Population()).enter(now)
         self._present.setdefault(replica, _Population()).enter(now)
 
@@ -69,6 +71,7 @@ class Guards:
         """A turn has ended."""
         _demand(turn in self._queued and turn not in self._completed, 3, f"turn {turn} ends twice, or never arrived")
         self._completed.add(turn)
+        self._idle_since[replica._session_of[turn]] = now
         self._present[replica].leave(now)
 
     def found(self, session: int, cut: int, embedded: bool, cached: int) -> None:
@@ -76,8 +79,7 @@ class Guards:
         known = self._saved_tokens.get(session, 0)
         if cut:
             known = 0 if embedded else max(0, known - cut)
-        whole = cached in (0, known) if self._keeps_whole else 0 <= cached <= known
-        _demand(whole, 6, f"session {session} finds {cached} tokens, {known} were saved")
+        _demand(cached == known, 6, f"session {session} finds {cached} tokens, {known} were saved and not lost since")
         self._saved_tokens[session] = cached
 
     def served(self, session: int, used: int) -> None:
@@ -89,10 +91,28 @@ class Guards:
         """Only `kept` tokens of the session's history are of use from now on."""
         self._saved_tokens[session] = min(self._saved_tokens.get(session, 0), kept)
 
-    def saved(self, session: int, context: int, copied: int) -> None:
-        """A turn's KV was offered to the store, which took `copied` bytes of it."""
-        if copied:
+    def saved(self, replica, session: int, context: int, tier: int) -> None:
+        """A turn's KV was offered to the store, of which a tier took it, or none (−1)."""
+        if tier >= 0:
             self._saved_tokens[session] = context
+            return
+        size, first = context * self._built.kv_bytes, replica.store.tiers[0]
+        too_large = any(size > below.capacity for below in (first, *replica.store.tiers[1:-1]))
+        _demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
+
+    def evicted(self, store, index: int, session: int, wanted: int) -> None:
+        """A session is about to leave a tier because `wanted` bytes are to be free there; tiers below may hold an older part of it."""
+        tier = store.tiers[index]
+        _demand(tier.free < wanted, 6, f"session {session} leaves {tier.name}, which has {tier.free} of {wanted} bytes free")
+        if all(not above.held[session] for above in store.tiers[:index]):
+            left = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
+            self._saved_tokens[session] = min(self._saved_tokens.get(session, 0), left // self._built.kv_bytes)
+
+    def expired(self, session: int, now: float) -> None:
+        """A session is dropped because it was idle for too long."""
+        since = self._idle_since.get(session)
+        _demand(since is not None and now > since + self._ttl_s, 6, f"session {session} expires at {now}, idle since {since}")
+        self._saved_tokens[session] = 0
 
     def stepped(self, replica, start: float, end: float) -> None:
         """The GPU was busy from start to end."""

@@ -131,8 +131,6 @@ def test_the_readme_shows_what_the_demo_prints():
         (["--set", "deployment.max_batch=-3"], "deployment.max_batch"),
         (["--set", "model=llama-1-65b", "--set", "deployment.gpus=1"], "does not fit"),
         (["--set", "store.hbm=200GB"], "does not fit"),
-        (["--set", "store.dram=1GB"], "does not fit into store.dram"),
-        (["--set", "store.ssd=1GB"], "does not fit into store.ssd"),
         (["--set", "warmup_turns=100000000"], "nothing is left"),
         (["--set", "workload.sessions=0"], "workload.sessions"),
         (["--set", "workload.arrival.rate_per_s=0"], "rate_per_s"),

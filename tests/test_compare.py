@@ -154,7 +154,7 @@ def test_bad_axes_are_named(axes, message):
         ("store.eviction=lru,lrru", "did you mean 'lru'"),
         ("store.dram=8GB,9", "store.dram"),
         ("deployment.gpus=2,8", "has 4"),
-        ("store.dram=8GB,1GB", "does not fit into store.dram"),
+        ("store.hbm=0GB,200GB", "does not fit"),
         ("model=llama-2-13b,nothing", "unknown model"),
     ],
 )

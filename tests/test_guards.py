@@ -140,6 +140,46 @@ def test_6_a_cache_that_survives_truncation_whole(monkeypatch):
         run()
 
 
+def test_6_a_store_that_throws_sessions_away(monkeypatch):
+    def forget(original, self, session):
+        return (-1, 0) if session % 3 == 0 else original(self, session)
+
+    wrap(monkeypatch, SessionStore, "lookup", forget)
+    with expect(6):
+        run()
+
+
+def test_6_a_store_that_evicts_though_there_is_room(monkeypatch):
+    def evict(original, self, session, now):
+        original(self, session, now)
+        if session % 3 == 0 and self.home[session] >= 0:
+            self._evict(self.home[session], session, 1, now)
+
+    wrap(monkeypatch, SessionStore, "release", evict)
+    with expect(6):
+        run()
+
+
+def test_6_a_store_that_skips_saves_though_there_is_room(monkeypatch):
+    def skip(original, self, session, size, now):
+        return (-1, 0) if session % 3 == 0 else original(self, session, size, now)
+
+    wrap(monkeypatch, SessionStore, "save", skip)
+    with expect(6):
+        run()
+
+
+def test_6_a_ttl_that_counts_from_the_turn_before(monkeypatch):
+    def come(original, self, session, now):
+        before = dict(self._released_s)
+        original(self, session, now)
+        self._released_s = before
+
+    wrap(monkeypatch, SessionStore, "come", come)
+    with expect(6):
+        simulate(config.load(None, ["workload.sessions=60", "workload.think_time.median_s=3", "store.ttl_s=10"]))
+
+
 def test_7_a_queue_that_forgets_its_times(monkeypatch):
     def backdate(original, self, turn, fitted, now):
         original(self, turn, fitted, now)

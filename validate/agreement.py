@@ -38,12 +38,12 @@ WIRES = {"host_to_device": "h2d", "device_to_host": "d2h", "ssd_read": "ssd_read
 
 
 def case(family: str, seed: int) -> tuple[Config, Workload]:
-    """A random configuration and workload: LLaMA-2-13B with a short window, a few sessions, and tiers that hold one to six or twelve of
-    them."""
+    """A random configuration and workload: LLaMA-2-13B with a short window, a few sessions, and tiers that hold half a session of
+    the longest to six or twelve."""
     rng = stream(seed, "agreement")
     window = int(rng.integers(60, 1500 if rng.random() < 0.5 else 400))
     largest = window * 819_200
-    sizes = {"dram": int(largest * rng.uniform(1.02, 6)), "ssd": int(largest * rng.uniform(1.02, 12))}
+    sizes = {"dram": int(largest * rng.uniform(0.5, 6)), "ssd": int(largest * rng.uniform(0.5, 12))}
     loaded = config.load(
         None,
         [

@@ -17,10 +17,13 @@ leaves open:
   reserve less what running sessions hold there; S_kv is the mean of all sizes offered for saving. What is fetched for waiting jobs stays
   within C_mem. A fetch whose KV becomes void on the way goes on, for nobody.
 - *Room* for a save, a fetch or KV that was loaded from SSD is free, or is given up at once from the head of the order: in DRAM by sessions
-  of which SSD has all, in the last tier by any. It ends at the first that cannot; those before it have left. For a fetch, and for a
-  demotion that only a fetch asks for, it also ends at a session whose job comes sooner than the one fetched for.
-- *A demotion* is due when less than the reserve is free, or less than a fetch waits for. Where SSD cannot make room, the session is lost.
-- *A save without room* is skipped, and the reserve grows to what was missing, up to half of the tier.
+  of which SSD has all; it ends at the first that cannot, and those before it have left. In the last tier any can, but none does when all
+  together are not enough. For a fetch, and for a demotion that only a fetch asks for, it also ends at a session whose job comes sooner than
+  the one fetched for.
+- *A demotion* is due when less than the reserve is free, or less than a fetch waits for. Where SSD cannot make room, what it lacks of the
+  session is lost.
+- *A save larger than DRAM* goes to SSD. So does one without room in DRAM, unless the GPU would have to wait for longer than computing
+  that KV again takes; then it is skipped. The reserve of a tier that had no room grows to what was missing, up to half of the tier.
 - *Order.* A session is used when its turn ends, in each tier that holds some of it, and in SSD when it is demoted and nothing of it was
   there. It came to a tier at the first of these. What moves, runs, or was fetched for a waiting job does not leave.
 - *Links* take their latency once per transfer, and per layer for a load. KV that a job must have from SSD waits for the piece of a fetch
@@ -94,7 +97,7 @@ class Wire:
 
     def start_s(self, ready_s: float) -> float:
         start = max(ready_s, self.free_s)
-        if self.free_s < start < self.slow_end_s:
+        if max(self.free_s, self.slow_start_s) < start < self.slow_end_s:
             boundary = self.slow_start_s
             while boundary < start:
                 boundary += self.piece_s
@@ -104,8 +107,9 @@ class Wire:
     def send(self, ready_s: float, size: int) -> float:
         start, seconds = self.start_s(ready_s), self.latency_s + size / self.bandwidth
         if start < self.slow_end_s:
-            self.slow_start_s += seconds
-            self.slow_end_s += seconds
+            late = seconds if start >= self.slow_start_s else max(0.0, start + seconds - self.slow_start_s)
+            self.slow_start_s += late
+            self.slow_end_s += late
         self.free_s = start + seconds
         self.bytes += size
         return self.free_s
@@ -177,8 +181,8 @@ class Reference:
         self.doing, self.step_end_s = "nothing", math.inf
         admits = self.queue and len(self.batch) < self.config.deployment.max_batch and self.left(self.queue[0]) >= 0
         if admits and self.left(self.queue[0]) < self.plant.write_buffer:
-            link = self.d2h if self.tiers[0].name == "dram" else self.ssd_write
-            room_s = link.free_s - self.left(self.queue[0]) / link.bandwidth
+            links = [self.d2h] if self.tiers[-1].name == "dram" else [self.d2h, self.ssd_write]
+            room_s = max(link.free_s - self.left(self.queue[0]) / link.bandwidth for link in links)
             self.seen["waits for room that unsaved KV takes"] += room_s > max(now, self.stall_until_s)
             self.stall_until_s = max(self.stall_until_s, room_s)
         if self.stall_until_s > now and (self.batch or self.queue):
@@ -290,25 +294,54 @@ class Reference:
     # --- the store ------------------------------------------------------------------------------------------------------------
 
     def save(self, turn: Turn, size: int, now: float) -> None:
-        top, session = self.tiers[0], turn.session
-        missing = size - top.held[session]
+        session = turn.session
         self.offered.append(size)
-        if not self.make_room(top, missing):
-            top.reserve = max(top.reserve, min(missing, top.capacity // 2))
-            self.seen["skipped saves"] += 1
-            return
-        top.put(session, missing)
-        self.home[session] = top
-        for link in [self.d2h] if top.name == "dram" else [self.d2h, self.ssd_write]:
+        for tier in self.tiers:
+            missing = size - tier.held[session]
+            if size > tier.capacity:
+                continue
+            if size <= self.tiers[0].capacity and tier is not self.tiers[0] and self.wait_s(turn, missing, now) > self.again_s(missing):
+                break
+            if self.make_room(tier, missing):
+                self.keep(turn, tier, missing, now)
+                self.seen["saves into SSD below DRAM"] += tier is not self.tiers[0]
+                return
+            tier.reserve = max(tier.reserve, min(missing, tier.capacity // 2))
+        self.seen["skipped saves"] += 1
+
+    def keep(self, turn: Turn, tier: Tier, missing: int, now: float) -> None:
+        session = turn.session
+        tier.put(session, missing)
+        self.home[session] = tier
+        for above in self.tiers[: self.tiers.index(tier)]:
+            above.cut(session, above.held[session])
+        self.ready_s[session] = 0.0
+        for link in [self.d2h] if tier.name == "dram" else [self.d2h, self.ssd_write]:
             end = link.send(turn.admitted_s, missing)
-        self.ready_s[session] = max(end, now + self.plant.kv_bytes / link.bandwidth)
-        self.stall_until_s = max(self.stall_until_s, end - self.plant.write_buffer / link.bandwidth)
+            self.ready_s[session] = max(self.ready_s[session], end, now + self.plant.kv_bytes / link.bandwidth)
+            self.stall_until_s = max(self.stall_until_s, end - self.plant.write_buffer / link.bandwidth)
+
+    def wait_s(self, turn: Turn, size: int, now: float) -> float:
+        """How long the GPU would have to wait for a save of so many bytes to SSD."""
+        seconds = [
+            link.start_s(turn.admitted_s) + link.latency_s + (size - self.plant.write_buffer) / link.bandwidth - now
+            for link in (self.d2h, self.ssd_write)
+        ]
+        return max(seconds)
+
+    def again_s(self, size: int) -> float:
+        """How long the GPU would compute KV of so many bytes."""
+        return self.steps.prefill(size // self.plant.kv_bytes, 0)
 
     def use(self, session: int, tiers: list[Tier]) -> None:
         self.stamps += 1
         for tier in tiers:
             if self.config.store.eviction != "fifo" or not tier.stamp[session]:
                 tier.stamp[session] = self.stamps
+
+    def staying(self) -> set[int]:
+        """Who leaves no tier."""
+        return {*(turn.session for turn in self.batch), *self.fetched, self.demoting}
 
     def victim(self, tier: Tier, wanted_by: int | None = None) -> int | None:
         """Who leaves a tier next; None also when its job comes sooner than that of the session that wants the room."""
@@ -319,24 +352,25 @@ class Reference:
                 return 1, -waiting.index(session)
             return 0, tier.stamp[session]
 
-        staying = {*(turn.session for turn in self.batch), *self.fetched, self.demoting}
-        first = min((session for session in tier.held if session not in staying), key=order, default=None)
+        first = min((session for session in tier.held if session not in self.staying()), key=order, default=None)
         sooner = waiting[: waiting.index(wanted_by)] if wanted_by is not None else []
         return None if first in sooner else first
 
     def make_room(self, tier: Tier, size: int, wanted_by: int | None = None) -> bool:
         """Whether so many bytes are free in a tier, after those have left that can at once."""
+        last = self.tiers[-1]
+        if tier is last and size > tier.free() + sum(tier.held[session] for session in tier.held if session not in self.staying()):
+            return False
         while tier.free() < size:
             session = self.victim(tier, wanted_by)
-            if session is None or (tier is not self.tiers[-1] and tier.held[session] > self.tiers[-1].held[session]):
+            if session is None or (tier is not last and tier.held[session] > last.held[session]):
                 return False
-            self.leave(session, [tier])
+            self.leave(session, tier)
         return True
 
-    def leave(self, session: int, tiers: list[Tier]) -> None:
+    def leave(self, session: int, tier: Tier) -> None:
         self.seen["evictions"] += 1
-        for tier in tiers:
-            tier.cut(session, tier.held[session])
+        tier.cut(session, tier.held[session])
         if not self.home[session].held[session]:
             del self.home[session]
             if self.tiers[-1].held[session]:
@@ -383,7 +417,8 @@ class Reference:
                 self.seen["demotions"] += 1
                 return
             self.demoting = None
-            self.leave(session, [dram] if has_room else [dram, ssd])
+            self.seen["demotions without room that leave a prefix"] += ssd.held[session] and not has_room
+            self.leave(session, dram)
 
     def end_moves(self, now: float) -> None:
         """Ends what is due by now, each at its own time, and starts what follows from it."""
@@ -400,7 +435,8 @@ class Reference:
                     self.home[session] = self.tiers[0]
             else:
                 session, self.demoting, (dram, ssd) = self.demoting, None, self.tiers
+                self.ssd_write.free_s = max(self.ssd_write.free_s, self.ssd_write.slow_end_s)
                 runs = session in [turn.session for turn in self.batch]
                 if not runs and 0 < dram.held[session] <= ssd.held[session]:
-                    self.leave(session, [dram])
+                    self.leave(session, dram)
             self.start_moves(end)

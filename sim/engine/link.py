@@ -37,8 +37,9 @@ class Link:
         start, end = self.preview(ready, size)
         duration = self.seconds(size)
         if start < self.background_end:
-            self._background_start += duration
-            self.background_end += duration
+            delay = duration if start >= self._background_start else max(0.0, end - self._background_start)
+            self._background_start += delay
+            self.background_end += delay
         self.free_at = end
         self.bytes += size
         self.busy_s += duration
@@ -47,7 +48,9 @@ class Link:
     def preview(self, ready: float, size: int) -> tuple[float, float]:
         """What `book` would give now."""
         start = max(ready, self.free_at)
-        if self.background_end > start > self.free_at:  # the background transfer is under way: its current piece ends first
+        if (
+            self.background_end > start > max(self.free_at, self._background_start)
+        ):  # the background transfer is under way: its current piece ends first
             pieces = math.ceil((start - self._background_start) / self._piece_s)
             start = min(max(start, self._background_start + pieces * self._piece_s), self.background_end)
         return start, start + self.seconds(size)
@@ -61,6 +64,10 @@ class Link:
         self.bytes += size
         self.busy_s += duration
         return self.background_end
+
+    def background_is_done(self) -> None:
+        """The background transfer has ended: demand booked from now on, if for a time before, comes after it."""
+        self.free_at = max(self.free_at, self.background_end)
 
     def end_background(self, now: float, size: int) -> int:
         """Breaks off the background transfer of `size` bytes; returns how many of them have been sent."""

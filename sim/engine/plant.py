@@ -180,7 +180,7 @@ def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:
 
 
 def _check(config: Config, built: Plant, workload: Workload, tokens: int) -> None:
-    """That the workload's longest context of `tokens` can run and be stored, and that the warm-up leaves something. Raises ConfigError."""
+    """That the workload's longest context of `tokens` can run, and that the warm-up leaves something. Raises ConfigError."""
     tenants = set() if workload.tenant is None else set(map(str, workload.tenant))
     strangers = sorted(set(config.tenant_weights) - tenants)
     if strangers:
@@ -194,9 +194,3 @@ def _check(config: Config, built: Plant, workload: Workload, tokens: int) -> Non
             f"a context of {tokens} tokens needs {format_bytes(tokens * built.hbm_kv_bytes)} of HBM, but beside weights and"
             f" store.hbm there is {format_bytes(built.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
         )
-    for name, capacity, _ in built.tiers:
-        if tokens * built.kv_bytes > capacity:
-            raise ConfigError(
-                f"the longest session holds {tokens} tokens, {format_bytes(tokens * built.kv_bytes)} of KV, and does not fit into"
-                f" store.{name} ({format_bytes(capacity)}): make it larger, or 0GB to switch it off"
-            )

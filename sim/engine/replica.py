@@ -94,9 +94,15 @@ class Replica:
         self.ssd_write = make_link("ssd_write", plant.ssd_write_bytes_per_s, plant.ssd_latency_s, plant.piece)
         self.links = [self.h2d, self.d2h, self.ssd_read, self.ssd_write]
         self.tier_names = [tier.name for tier in store.tiers] if store else []
-        self._save_links = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}[(self.tier_names or ["hbm"])[0]]
-        self._demotion_links = [self.d2h if below == "dram" else self.ssd_write for below in self.tier_names[1:]]
-        self._demotes_over_both = [pair == ("hbm", "ssd") for pair in itertools.pairwise(self.tier_names)]
+        into = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}
+        self._save_links = [into[name] for name in self.tier_names]
+        """What a save into each tier goes over."""
+        self._demotion_paths = [
+            sorted((link for link in into[below] if link not in into[above]), key=lambda link: link.bandwidth)
+            for above, below in itertools.pairwise(self.tier_names)
+        ]
+        """What a demotion from each tier goes over, the slowest first: it decides when the demotion ends."""
+        self._demotion_links = [path[0] for path in self._demotion_paths]
         self._demoting: list[Move | None] = [None] * len(self._demotion_links)
         self._demotes_from = list(enumerate(store.tiers))[:-1] if store else []
         self._fetches = bool(store) and store.fetch_target is not None
@@ -116,6 +122,8 @@ class Replica:
             clock, queue, store, prefetch if self._fetches else None, self._session_of, recorder.arrival_s, plant.kv_bytes, self._wake
         )
         self._wakes_at = math.inf
+        if store is not None:
+            store.spills = self._spills
         if store is not None and queue.FOLLOWS_KV:
             store.on_kv_moved = self._kv_moved
         self.context = [0] * workload.sessions
@@ -128,6 +136,8 @@ class Replica:
         self._ready = [0.0] * workload.sessions
         """When each session's KV is complete in its top tier."""
         self._saved_early: dict[int, int] = {}
+        self._saving = -1
+        """The turn whose KV is being offered to the store."""
         self.running = 0
         """Jobs in the decode batch."""
         self._finish: list[tuple[int, int]] = []
@@ -143,6 +153,8 @@ class Replica:
         now = self.clock.now
         if now >= self._next_end:
             self._finish_moves(now)
+        if self.store is not None:
+            self.store.come(self._session_of[turn], now)
         if self._dropped is not None and self._dropped[turn]:
             self._cut_back(turn, now)
         position = self.waiting.push(turn, now)
@@ -352,10 +364,10 @@ class Replica:
         turn = self._turn
         self._first_token_s[turn] = now
         context = self._history[turn] + self._prompt[turn]
-        if self._sync and self._save_links:
+        if self._sync and self.store is not None and self._save_links[0]:
             early = (context - self._cached[turn]) * self._kv
             self._saved_early[turn] = early
-            self._save_now(early, now)
+            self._save_now(self._save_links[0], early, now)
         output = self._output[turn]
         if output == 1:
             self._complete(turn, now)
@@ -403,14 +415,15 @@ class Replica:
             if self._foresees:
                 next_s = self._next_arrival(turn, now)
                 self._knowledge.next_turn(session, next_s)
-            missing = self.store.save(session, context * self._kv, now)
+            self._saving = turn
+            tier, missing = self.store.save(session, context * self._kv, now)
             if self._guard is not None:
-                self._guard.saved(session, context, missing)
-            if missing and self._save_links:
+                self._guard.saved(self, session, context, tier)
+            if missing and self._save_links[tier]:
                 if self._sync:
-                    self._save_now(max(0, missing - self._saved_early.pop(turn)), now)
+                    self._save_rest(tier, missing, self._saved_early.pop(turn, 0), now)
                 else:
-                    self._save_behind(session, missing, self._admitted_s[turn], now)
+                    self._save_behind(self._save_links[tier], session, missing, self._admitted_s[turn], now)
             self.store.release(session, now)
             if self._lead_s and next_s < math.inf:
                 self.clock.at(max(now, next_s - self._lead_s), ARRIVAL, self._announced, session)
@@ -432,24 +445,34 @@ class Replica:
 
     # --- saving ---------------------------------------------------------------------------------------------------------------
 
-    def _save_now(self, size: int, now: float) -> None:
+    def _spills(self, tier: int, size: int) -> bool:
+        """Whether a tier below one that has no room takes a save: unless the GPU would have to wait for longer than to compute it again.
+
+        Synchronous saving waits in any case.
+        """
+        since, buffer = self._admitted_s[self._saving], self._write_buffer
+        until = max(link.preview(since, size)[1] - buffer / link.bandwidth for link in self._save_links[tier])
+        return self._sync or until - self.clock.now <= self._steps.prefill(size // self._kv, 0)
+
+    def _save_rest(self, tier: int, size: int, early: int, now: float) -> None:
+        """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
+        for link in self._save_links[tier]:
+            self._save_now([link], max(0, size - early) if link in self._save_links[0] else size, now)
+
+    def _save_now(self, links: list[Link], size: int, now: float) -> None:
         """Synchronous: the GPU waits for the copy."""
-        for link in self._save_links:
+        for link in links:
             self._stall_until = max(self._stall_until, link.book(now, size)[1])
 
-    def _save_behind(self, session: int, size: int, since: float, now: float) -> None:
+    def _save_behind(self, links: list[Link], session: int, size: int, since: float, now: float) -> None:
         """Asynchronous, layer by layer since the job started; what is left at its end waits in the write buffer."""
-        link = self._save_links[-1]
-        for each in self._save_links:
-            end = each.book(since, size)[1]
-        end = max(end, now + self._kv / link.bandwidth)
-        self._ready[session] = end
+        end = max(link.book(since, size)[1] for link in links)
+        self._ready[session] = max(end, max(now + self._kv / link.bandwidth for link in links))
         self._stall_until = max(self._stall_until, self._saved_but(self._write_buffer))
 
     def _saved_but(self, size: int) -> float:
         """When no more than so many bytes of ended jobs' KV are left to save."""
-        link = self._save_links[-1]
-        return link.free_at - size / link.bandwidth
+        return max([link.free_at - size / link.bandwidth for link in self._save_links[-1]], default=0.0)
 
     # --- background moves -----------------------------------------------------------------------------------------------------
 
@@ -468,8 +491,8 @@ class Replica:
                 move = store.next_demotion(source, now)
                 if move is not None:
                     self._demoting[source] = move
-                    if self._demotes_over_both[source]:
-                        self.d2h.book(now, move.size)  # faster than SSD: it decides no end
+                    for link in self._demotion_paths[source][1:]:
+                        link.book(now, move.size)
                     end = self._demotion_links[source].book_background(now, move.size)
                     if end < self._next_end:
                         self._next_end = end
@@ -507,6 +530,7 @@ class Replica:
                     self.waiting.release(fetching.session)
             else:
                 move, self._demoting[source] = self._demoting[source], None
+                self._demotion_links[source].background_is_done()
                 self.store.finish_demotion(move, first)
             self._start_moves(first)
 

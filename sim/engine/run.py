@@ -104,7 +104,7 @@ class _Run:
         self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
-        self.guard = guards.Guards(built, config.store.write == "back") if guards.enabled() else None
+        self.guard = guards.Guards(built, config.store.ttl_s) if guards.enabled() else None
         self._session = workload.session.tolist()
         self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))
         self._gap_s = memoryview(np.ascontiguousarray(workload.gap_s))
@@ -135,6 +135,7 @@ class _Run:
                 config.store.ttl_s,
                 config.store.ssd_write == "whole",
             )
+            store.watch = self.guard
         jobs.replica = replica = Replica(
             self.clock,
             config,

@@ -201,9 +201,17 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
     if summary["skipped_saves"] > 0.01 * summary["turns"]:
         found.append(
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
-            " KV comes faster than the tier below takes it"
+            " KV comes faster than the tiers below take it, or is too large for them"
         )
     found += extras(built)
+    columns = recorder.columns
+    tokens = int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max())
+    found += [
+        f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(tokens * built.kv_bytes)}): what is too large"
+        " for a tier is kept below it, or nowhere"
+        for name, size, _ in built.tiers
+        if size < tokens * built.kv_bytes
+    ]
     unmeasured = _unmeasured(built, recorder)
     if unmeasured:
         found.append(f"step times are extrapolated beyond what was measured: {', '.join(unmeasured)}")

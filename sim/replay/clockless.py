@@ -2,12 +2,12 @@
 
 One tier, whose capacity is all there is. When a turn starts, what of its session's KV it cannot use is cut off, and the rest is pinned.
 When its answer is complete the session grows; whoever the policy names leaves until it fits. A turn that cannot be stored leaves what was
-held before, as a skipped save does. The policy is told what the simulator's store tells it, in the same order: over the starts and ends
-that a simulated run had (`realised`), with one tier, the two agree turn by turn.
+held before, as a skipped save does, and evicts nobody. The policy is told what the simulator's store tells it, in the same order: over
+the starts and ends that a simulated run had (`realised`), with one tier, the two agree turn by turn.
 
 Left out is what moves starts and ends: queueing, which reorders turns and lengthens the time between them; and what one tier has not: lower
-tiers, links, writes under way. So the answer is near the simulator's while little waits, and far from it in an overloaded closed loop. A
-session that outgrows the tier is not stored and evicts nobody. What a turn cannot use is taken to be the end of the history, which
+tiers, links, writes under way. So the answer is near the simulator's while little waits, and far from it in an overloaded closed loop.
+What a turn cannot use is taken to be the end of the history, which
 matters only where a skipped save left a prefix of it.
 """
 
@@ -178,8 +178,10 @@ class _Tier:
 
     def _grow(self, session: int, missing: int) -> None:
         while self._free < missing:
-            victim = self._policy.victim()
+            victim = self._named()
             if victim is None:
+                return
+            if victim not in self._running and self._free + self._held[victim] < missing and not self._can_make(missing):
                 return
             self._evict(victim)
         is_new = not self._held[session]
@@ -188,10 +190,21 @@ class _Tier:
         if is_new:
             self._policy.insert(session)
 
-    def _evict(self, victim: int) -> None:
-        """The victim leaves, or is set aside while its turn runs."""
+    def _can_make(self, missing: int) -> bool:
+        """Whether so much would be free if all left that can."""
+        return missing <= self._view.capacity - sum(self._held[session] for session in self._running)
+
+    def _named(self) -> int | None:
+        """The policy's victim, which must be in its order."""
+        victim = self._policy.victim()
+        if victim is None:
+            return None
         if not (0 <= victim < len(self._held) and self._held[victim]) or victim in self._aside:
             raise PolicyError(f"eviction policy {self._policy.NAME!r}: victim() named session {victim!r}, which is not in its order")
+        return victim
+
+    def _evict(self, victim: int) -> None:
+        """The victim leaves, or is set aside while its turn runs."""
         if victim in self._running:
             self._policy.set_aside(victim)
             self._aside.add(victim)

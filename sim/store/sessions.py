@@ -12,9 +12,13 @@ Rules:
 - Bytes of a move are reserved in the target when it starts and released in the source when it ends.
 - Demotion down the list begins when free space falls below the tier's reserve (the paper's host buffer), or when a fetch waits for
   room; from the last tier sessions are dropped. What the tier below already holds is not written again (`delta`).
-- A save takes free space, or space that is freed at once by dropping clean or last-tier sessions. When there is none the new KV is
-  not kept; what was saved before stays valid, being a prefix; and the tier's reserve grows to what was missing,
-  up to half of it. So does the reserve of a tier that has no room for a demotion from above.
+- A save takes free space, or space that is freed at once by dropping clean or last-tier sessions, in the first tier that has it and
+  whose way down is wide enough: a session that a tier cannot hold is kept out of the tiers above it, or it could not leave them. The
+  reserve of a tier that had no room grows to what was missing, up to half of it; so does that of a tier without room for a demotion
+  from above. When no tier has room the new KV is not kept; what was saved before stays valid, being a prefix.
+- Room is made whole or not at all: in the last tier, where what leaves is lost, nobody leaves unless enough can. A demotion without room
+  below loses what the tier below lacks, and no more.
+- A TTL counts from the end of a turn to the next one's arrival. Time in the queue is not idle time.
 
 Source: CachedAttention (USENIX ATC 2024) section 3.3. Not from the paper: what happens to a save without room (real offloading
 connectors skip it too), and the pin on fetched sessions, which keeps a fetch from undoing the one before.
@@ -66,11 +70,18 @@ class SessionStore:
         self.low_water = [reserve for *_, reserve in tiers]
         """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
         self.skipped_saves = 0
+        self.spills: Callable[[int, int], bool] = lambda index, size: True
+        """Whether the owner can write a save of `size` bytes to a tier just now, asked when one above could hold it but has no room."""
+        self.watch = None
+        """Told of what is lost to make room, and of what expires: the guards."""
         self.on_kv_moved: Callable[[int], None] | None = None
         """Called with a session whose job waits when its KV has another home."""
         self._reserve = list(self.low_water)
         self._last = len(tiers) - 1
+        self._most = [min(size for _, size, _ in tiers[index : max(self._last, index + 1)]) for index in range(len(tiers))]
+        """Bytes of the largest session that each tier, and all below it but the last, can hold."""
         self._pins = [0] * sessions
+        self._pinned: set[int] = set()
         self._aside: list[set[int]] = [set() for _ in tiers]
         self._new: list[set[int]] = [set() for _ in tiers]
         """Sessions that came into each tier for a turn that waits or runs, and join its order when the turn ends."""
@@ -142,13 +153,19 @@ class SessionStore:
         if self.fetch_target is not None and self.home[session] > self.fetch_target and session not in self._fetched:
             self._prefetch.want(session, None)
 
+    def come(self, session: int, now: float) -> None:
+        """A turn of the session has come. Its KV has been idle up to now, and is not again before `release`."""
+        if self._ttl_s is not None:
+            self._expire(now)
+            self._released_s.pop(session, None)
+            if session in self._overdue:  # on the move when its time was over
+                self._overdue.remove(session)
+                self._end(session, now)
+
     def claim(self, session: int, now: float) -> None:
         """The session's job starts: its KV is pinned until `release`."""
         if self._ttl_s is not None:
             self._expire(now)
-            if session in self._overdue:
-                self._overdue.remove(session)
-                self.void(session, now)
         self._position[session] = None
         target = self.fetch_target
         if target is not None:
@@ -159,7 +176,7 @@ class SessionStore:
             if session in self._fetched:
                 self._fetched_bytes -= self._fetched.pop(session)
                 return  # the pin passes to the job
-        self._pins[session] += 1
+        self._pin(session)
 
     def truncate(self, session: int, size: int, now: float) -> None:
         """The oldest `size` bytes are cut off; what remains keeps its place, and stays valid with decoupled positions."""
@@ -187,43 +204,58 @@ class SessionStore:
                 self._cut(index, session, tier.held[session], now)
         self.home[session] = -1
 
-    def load(self, session: int, size: int, now: float) -> None:
-        """`size` bytes of a claimed session's KV are read to serve its turn.
+    def load(self, session: int, size: int, now: float) -> bool:
+        """`size` bytes of a claimed session's KV are read to serve its turn; returns whether they come into another tier on their way.
 
-        All KV below the fetch target takes room there on its way, when there is room at once; KV that is being fetched keeps the room
-        it has there.
+        All KV below the fetch target takes room there, when there is room at once; KV that is being fetched keeps the room it has there.
         """
         home, target = self.home[session], self.fetch_target
         tier = self.tiers[home]
         if target is None or home <= target:
             tier.read += size
-        elif self.tiers[target].held[session]:
+            return False
+        if self.tiers[target].held[session]:
             self.tiers[target].read += size
-        else:
-            tier.read += size
-            if size == tier.held[session] and self._room(target, size, now):
-                self._add(target, session, size, now)
-                self._arrived(session, target, now)
+            return False
+        tier.read += size
+        stays = size == tier.held[session] and self._room(target, size, now)
+        if stays:
+            self._add(target, session, size, now)
+            self._arrived(session, target, now)
+        return stays
 
-    def save(self, session: int, size: int, now: float) -> int:
-        """The KV of a claimed session is now `size` bytes; returns how many of them must be copied to the top tier.
+    def save(self, session: int, size: int, now: float) -> tuple[int, int]:
+        """The KV of a claimed session is now `size` bytes; returns the index of the tier that takes it and the bytes to be copied there.
 
-        0 when there is no room: then nothing changes, but for the count of skipped saves.
+        (−1, 0) when there is no room: then nothing changes, but for the count of skipped saves.
         """
         self._saved_bytes += size
         self._saves += 1
         self._uses[session] += 1
-        missing = size - self.tiers[0].held[session]
-        if not self._room(0, missing, now):
-            self.skipped_saves += 1
-            self._raise_reserve(0, min(missing, self.tiers[0].capacity // 2))
-            self._cut_above(session, now)
-            return 0
-        self._add(0, session, missing, now)
-        self.home[session] = 0
+        had_no_room = False
+        for index, tier in enumerate(self.tiers):
+            if size > self._most[index]:
+                continue
+            missing = size - tier.held[session]
+            if had_no_room and not self.spills(index, missing):
+                break
+            if self._room(index, missing, now):
+                self._keep(index, session, missing, now)
+                return index, missing
+            had_no_room = True
+            self._raise_reserve(index, min(missing, tier.capacity // 2))
+        self.skipped_saves += 1
+        self._cut_above(session, self.home[session], now)
+        return -1, 0
+
+    def _keep(self, index: int, session: int, missing: int, now: float) -> None:
+        """A tier takes the `missing` bytes of a session's newest KV."""
+        self._add(index, session, missing, now)
+        self.home[session] = index
+        if index:
+            self._cut_above(session, index, now)
         if self._rewrite_whole:
-            self._cut_below(0, session, now)
-        return missing
+            self._cut_below(index, session, now)
 
     def release(self, session: int, now: float) -> None:
         """The session's turn has ended."""
@@ -233,6 +265,8 @@ class SessionStore:
             self._released_s[session] = now
             self._expiry.append((now, session))
         self._pins[session] -= 1
+        if not self._pins[session]:
+            self._pinned.discard(session)
         for tier, aside, new in self._orders:
             if tier.held[session]:
                 if session in new:
@@ -245,8 +279,9 @@ class SessionStore:
                 tier.eviction.use(session)
                 if self._needs_queue:
                     tier.eviction.expect(session)
-        if self._last and self.home[session] == 0 and self._write.copies(session, self._uses[session]):
-            self.copies_due[0].append(session)
+        home = self.home[session]
+        if 0 <= home < self._last and self._write.copies(session, self._uses[session]):
+            self.copies_due[home].append(session)
 
     # --- moves ----------------------------------------------------------------------------------------------------------------
 
@@ -257,7 +292,8 @@ class SessionStore:
             victim = self._victim(source)
             if victim is None or (tier.free >= self._reserve[source] and self._is_sooner(victim)):
                 return None
-            if self._gives_way(source, victim, now):
+            if self._may_go(source, victim, now):
+                self._evict(source, victim, self.low_water[source], now)
                 continue
             move = self._write_down(source, victim, now)
             if move is not None:
@@ -265,7 +301,7 @@ class SessionStore:
             if source + 1 < self._last:  # the tier below must be demoted first
                 self._raise_reserve(source + 1, tier.held[victim] - target.held[victim])
                 return None
-            self._drop(victim, now)
+            self._evict(source, victim, self.low_water[source], now)
         copies = self.copies_due[source]
         while copies:
             session = copies.popleft()
@@ -278,13 +314,14 @@ class SessionStore:
     def _write_down(self, source: int, session: int, now: float) -> Move | None:
         """The move of what the tier below lacks of a session, if it has room or can make it."""
         tier, target = self.tiers[source], self.tiers[source + 1]
-        if self._rewrite_whole and target.held[session]:
-            self._cut(source + 1, session, target.held[session], now)
         missing = tier.held[session] - target.held[session]
-        self._pins[session] += 1  # making room below must not take it
-        if target.free < missing and not self._room(source + 1, missing, now):
+        self._pin(session)  # making room below must not take it
+        if not self._room(source + 1, missing, now):
             self._unpin(session)
             return None
+        if self._rewrite_whole and target.held[session]:
+            self._cut(source + 1, session, target.held[session], now)
+            missing = tier.held[session]
         self._add(source + 1, session, missing, now, for_turn=False)
         self._write.wrote(missing, now)
         tier.read += missing
@@ -317,7 +354,7 @@ class SessionStore:
         size = source.held[session]
         if size > for_waiting - self._fetched_bytes:
             return None
-        self._pins[session] += 1
+        self._pin(session)
         if tier.free < size:
             self._wanted_position = self._position[session]
             if not self._room(target, size, now, for_fetch=True):
@@ -336,11 +373,19 @@ class SessionStore:
         self._arrived(move.session, move.target, now)
 
     def end_fetch(self, move: Move, sent: int, now: float) -> None:
-        """The job starts, and the fetch ends with the first `sent` bytes of it. The rest is given up in the target, not in the source."""
-        if not self.tiers[move.target].held[move.session]:
-            return  # expired on the way
-        self._cut(move.target, move.session, move.size - sent, now)
-        if sent == move.size:
+        """The job starts, and the fetch ends with the first `sent` bytes of it. The rest is given up in the target, not in the source.
+
+        The session may have been cut, or have expired, on the way.
+        """
+        target, source = self.tiers[move.target], self.tiers[move.source]
+        unsent = move.size - sent
+        target.written -= unsent
+        target.dropped -= unsent
+        source.read -= unsent
+        excess = target.held[move.session] - sent
+        if excess > 0:
+            self._cut(move.target, move.session, excess, now)
+        else:
             self._arrived(move.session, move.target, now)
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
@@ -355,9 +400,14 @@ class SessionStore:
             eviction.set_aside(victim)
             self._aside[index].add(victim)
 
+    def _pin(self, session: int) -> None:
+        self._pins[session] += 1
+        self._pinned.add(session)
+
     def _unpin(self, session: int) -> None:
         self._pins[session] -= 1
         if not self._pins[session]:
+            self._pinned.discard(session)
             for tier, aside, _ in self._orders:
                 if session in aside:
                     aside.remove(session)
@@ -375,24 +425,33 @@ class SessionStore:
             victim = self._victim(index)
             if victim is None or (for_fetch and self._is_sooner(victim)):
                 return False
-            if not self._gives_way(index, victim, now):
+            if not self._may_go(index, victim, now):
                 return False
+            if index == self._last and tier.free + tier.held[victim] < size and not self._can_make(tier, size):
+                return False
+            self._evict(index, victim, size, now)
         return True
 
-    def _gives_way(self, index: int, victim: int, now: float) -> bool:
-        """Whether a victim could leave a tier at once: because it is the last, holds nothing new, or is not worth writing down."""
-        held = self.tiers[index].held[victim]
+    def _can_make(self, tier: Tier, size: int) -> bool:
+        """Whether `size` bytes would be free if all left that can."""
+        held = tier.held
+        return size <= tier.capacity - sum([held[session] for session in self._pinned])
+
+    def _may_go(self, index: int, victim: int, now: float) -> bool:
+        """Whether a victim can leave a tier at once: because it is the last, holds nothing new, or is not worth writing down."""
         if index == self._last:
-            if self.home[victim] == index:
-                self._drop(victim, now)
-            else:  # a copy of what a tier above holds
-                self._cut(index, victim, held, now)
             return True
-        missing = held - self.tiers[index + 1].held[victim]
-        if missing > 0 and self._write.demotes(victim, self._uses[victim], missing, now):
-            return False
-        self._leave(index, victim, now)
-        return True
+        missing = self.tiers[index].held[victim] - self.tiers[index + 1].held[victim]
+        return missing <= 0 or not self._write.demotes(victim, self._uses[victim], missing, now)
+
+    def _evict(self, index: int, victim: int, wanted: int, now: float) -> None:
+        """A victim leaves a tier in which `wanted` bytes are to be free. What the tiers below hold of it stays."""
+        if self.watch is not None:
+            self.watch.evicted(self, index, victim, wanted)
+        if self.home[victim] == index:
+            self._leave(index, victim, now)
+        else:  # a copy of what a tier above holds
+            self._cut(index, victim, self.tiers[index].held[victim], now)
 
     def _is_sooner(self, victim: int) -> bool:
         """Whether the victim's job comes before the job that a fetch wants room for."""
@@ -425,9 +484,13 @@ class SessionStore:
                     tier.eviction.restore(session)
                 tier.eviction.remove(session)
         tier.cut(session, size, now, moved)
-        if index == self.fetch_target and session in self._claimed:
-            self._claimed[session] -= size
-            self._claimed_bytes -= size
+        if index == self.fetch_target:
+            if session in self._claimed:
+                self._claimed[session] -= size
+                self._claimed_bytes -= size
+            elif session in self._fetched:
+                self._fetched[session] -= size
+                self._fetched_bytes -= size
 
     def _leave(self, index: int, session: int, now: float) -> None:
         """A session leaves a tier; the next one below that holds some of it becomes its home."""
@@ -441,8 +504,10 @@ class SessionStore:
         if self.home[session] == index:
             self.home[session] = heir
             position = self._position[session]
+            if heir < 0:
+                self._prefetch.drop(session)
             if position is not None:
-                if self.fetch_target == index and heir > 0:
+                if self.fetch_target is not None and heir > self.fetch_target:
                     self._prefetch.want(session, position)
                 if self.on_kv_moved is not None:
                     self.on_kv_moved(session)
@@ -459,15 +524,15 @@ class SessionStore:
             if self.tiers[below].held[session]:
                 self._cut(below, session, self.tiers[below].held[session], now)
 
-    def _cut_above(self, session: int, now: float) -> None:
-        """What tiers above a session's home hold of it is the part that a fetch brought before it ended; nothing came of it."""
-        for index in range(self.home[session]):
+    def _cut_above(self, session: int, home: int, now: float) -> None:
+        """What tiers above a session's home hold of it is of no use: an older part, or what a fetch brought before it ended."""
+        for index in range(home):
             if self.tiers[index].held[session]:
                 self._cut(index, session, self.tiers[index].held[session], now)
 
     def _arrived(self, session: int, target: int, now: float) -> None:
         """All that the home tier holds of a session is in tier `target` now."""
-        if self.tiers[target].held[session]:  # not voided on the way
+        if self.tiers[target].held[session] and self.home[session] > target:  # neither voided on the way nor saved above it
             self.home[session] = target
             if self._rewrite_whole:
                 self._cut_below(target, session, now)
@@ -475,11 +540,17 @@ class SessionStore:
                 self.on_kv_moved(session)
 
     def _expire(self, now: float) -> None:
-        """Drops what was not used for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when claimed."""
+        """Drops what was idle for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when its turn comes."""
         while self._expiry and self._expiry[0][0] + self._ttl_s < now:
             released, session = self._expiry.popleft()
             if self._released_s.get(session) == released:
                 self._overdue.add(session)
         for session in [session for session in sorted(self._overdue) if not self._pins[session]]:
             self._overdue.remove(session)
-            self._drop(session, now)
+            self._end(session, now)
+
+    def _end(self, session: int, now: float) -> None:
+        """The session has been idle for longer than the TTL."""
+        if self.watch is not None:
+            self.watch.expired(session, now)
+        self._drop(session, now)

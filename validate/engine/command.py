@@ -12,6 +12,7 @@ from pathlib import Path
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config
 from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.files import told
 from kvplan.sim.files.workshop import scratch
@@ -65,7 +66,7 @@ def _serve(arguments: argparse.Namespace) -> Served:
     torch.set_num_threads(1)
     settings = config.load(arguments.config, arguments.overrides)
     workload = build_workload(settings)
-    refuse(settings, workload)
+    refuse(settings, workload, plant(settings, workload))
     sizes = shape.read(_model(settings))
     _check_memory(sizes)
     decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)

@@ -88,8 +88,8 @@ def serve(
     `clock` makes one. Every `verify_every`-th turn that loads KV is computed a second time from its tokens, outside of the
     clock, and compared (0: none). Raises ConfigError, TraceError, and OSError when `folder` cannot be used.
     """
-    refuse(config, workload)
     built = plant(config, workload)
+    refuse(config, workload, built)
     server = _Server(config, built, workload, decoder, folder, clock, verify_every, progress)
     try:
         server.run()
@@ -211,6 +211,8 @@ class _Server:
         """A turn joins the queue."""
         session = self._session[turn]
         self._waiting_turn[session] = turn
+        if self.store is not None:
+            self._storage.come(session, self.clock.now)
         position = self._queue.push(turn)
         if self.store is not None:
             self.store.expect(session, position)

@@ -31,7 +31,7 @@ class FallibleStore(SessionStore):
         if lost:
             self._cut(move.target, session, lost, now)
         if not move.stays and not self._pins[session] and self.tiers[move.source].held[session]:
-            self._drop(session, now)
+            self._leave(move.source, session, now)
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Storage:
 
     def __init__(self, store: FallibleStore, drive: Drive, kv_bytes: int) -> None:
         self.store, self.drive = store, drive
+        store.spills = lambda index, size: False  # KV goes to the drive from host memory only
         self.faults = Faults()
         self._kv = kv_bytes
         self._dram: dict[int, list[Chunk]] = {}
@@ -84,6 +85,11 @@ class Storage:
     def is_moving(self) -> bool:
         """Whether anything is under way that will be posted."""
         return self._under_way > 0 or self._demoting is not None
+
+    def come(self, session: int, now: float) -> None:
+        """A turn of the session has come."""
+        self.store.come(session, now)
+        self.follow()
 
     def claim(self, session: int, cut_tokens: int, embedded: bool, now: float) -> tuple[int, int]:
         """A job starts, and its history loses its oldest `cut_tokens`; returns (tier, tokens) of what the store has of the rest.
@@ -115,7 +121,7 @@ class Storage:
 
     def save(self, session: int, chunks: Sequence[Chunk], tokens: int, now: float) -> int:
         """A turn has ended with a context of `tokens`, whose KV `chunks` hold; returns how many bytes of it were new to DRAM."""
-        missing = self.store.save(session, tokens * self._kv, now)
+        _, missing = self.store.save(session, tokens * self._kv, now)
         if missing:
             self._dram[session] = [chunk.compact() for chunk in chunks]
         self.store.release(session, now)
