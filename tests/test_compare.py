@@ -683,6 +683,7 @@ def test_a_curve_is_a_comparison_of_policies_and_sizes(tmp_path):
     assert variant["settings"] == {"store.eviction": "lookahead", "store.prefetch": "lookahead", "store.ssd": "40GB"}
     assert found["lines"][0]["points"][1]["hit_rate.resumed"]["mean"] == variant["mean"]["hit_rate.resumed"]
     assert found["sizes"][1]["rcc_to_ccput"] == pytest.approx(48e9 / found["need"]["ccput_bytes"])
+    assert found["sizes"][1]["rcc_to_held"] == pytest.approx(48e9 / found["need"]["held_bytes"])
     assert figure.read_bytes()[:4] == (tmp_path / "c" / "curve.png").read_bytes()[:4] == b"\x89PNG"
     with (tmp_path / "c" / "curve.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4

@@ -39,8 +39,8 @@ def sentences(found: dict) -> list[str]:
     """What to know about the table."""
     need, count = found["need"], found["replications"]
     lines = [
-        f"RCC/CCpUT: all tiers together against {format_bytes(need['ccput_bytes'])}, the {need['dsput']:,} distinct sessions of"
-        f" {format_seconds(need['ttl_s'])} at a full window; at their real sizes they hold {format_bytes(need['held_bytes'])}.",
+        f"of need: all tiers together against {format_bytes(need['held_bytes'])}, what the {need['dsput']:,} distinct sessions of"
+        f" {format_seconds(need['ttl_s'])} hold at their real sizes (CCpUT, each at a full window: {format_bytes(need['ccput_bytes'])}).",
         "LRU, clockless: one exact LRU list of whole sessions; no server, no room kept free, no queueing.",
     ]
     if count > 1:
@@ -52,11 +52,11 @@ def _table(found: dict) -> Table:
     tier = found["tier"].upper()
     table = Table(box=None, pad_edge=False)
     lines = [line for line in found["lines"] if line["points"]]
-    heads = [tier, "RCC/CCpUT", *(f"{name}{what}" for line in lines for name, what in ((line["policy"], ", %"), ("", "TTFT")))]
+    heads = [tier, "of need", *(f"{name}{what}" for line in lines for name, what in ((line["policy"], ", %"), ("", "TTFT")))]
     for head in [*heads, *(f"{line['name']}, %" for line in found["clockless"])]:
         table.add_column(shown_cell(head), justify="right", no_wrap=True)
     for size in found["sizes"]:
-        cells = [size["text"], f"{size['rcc_to_ccput']:.2f}"]
+        cells = [size["text"], f"{size['rcc_to_held']:.0%}"]
         for line in lines:
             point = next((point for point in line["points"] if point["size"] == size["text"]), None)
             cells += ["–", "–"] if point is None else [_hit(point), format_seconds(point["ttft_s.mean"]["mean"])]
@@ -79,7 +79,7 @@ def write(found: dict, folder: Path) -> None:
 
 
 def _write_rows(found: dict, path: Path) -> None:
-    heads = ["policy", "tier", "bytes", "rcc_to_ccput", *(f"{key}{what}" for key in KEYS for what in ("", ".half_width"))]
+    heads = ["policy", "tier", "bytes", "rcc_to_held", "rcc_to_ccput", *(f"{key}{what}" for key in KEYS for what in ("", ".half_width"))]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, heads)
         writer.writeheader()
@@ -88,12 +88,12 @@ def _write_rows(found: dict, path: Path) -> None:
 
 def point_rows(found: dict) -> Iterator[dict]:
     """One row per policy and size, means over replications."""
-    share = {size["text"]: size["rcc_to_ccput"] for size in found["sizes"]}
+    shares = {size["text"]: {name: size[name] for name in ("rcc_to_held", "rcc_to_ccput")} for size in found["sizes"]}
     for line in found["lines"]:
         for point in line["points"]:
             values = {f"{key}{what}": point[key][name] for key in KEYS for what, name in (("", "mean"), (".half_width", "half_width"))}
-            place = {"policy": line["policy"], "tier": found["tier"], "bytes": point["bytes"], "rcc_to_ccput": share[point["size"]]}
-            yield place | values
+            place = {"policy": line["policy"], "tier": found["tier"], "bytes": point["bytes"]}
+            yield place | shares[point["size"]] | values
 
 
 def draw(found: dict, path: Path) -> None:
@@ -141,7 +141,7 @@ def _lines(axis, found: dict, key: str, scale: float) -> None:
 
 
 def _sizes(axis, found: dict) -> None:
-    """Bytes below, with the sizes that were run as ticks, and RCC / CCpUT above; logarithmic, but for no tier at all."""
+    """Bytes below, with the sizes that were run as ticks, and shares of what is asked for above; logarithmic, but for no tier at all."""
     from matplotlib.ticker import NullLocator
 
     exact = [size["bytes"] for size in found["sizes"]]
@@ -153,6 +153,6 @@ def _sizes(axis, found: dict) -> None:
         each.xaxis.set_minor_locator(NullLocator())
     axis.set_xticks(exact, [label(size["text"]) for size in found["sizes"]], rotation=45, ha="right")
     axis.set_xlabel(f"{found['tier'].upper()} per replica")
-    above.set_xticks(exact, [f"{size['rcc_to_ccput']:.2g}" for size in found["sizes"]], fontsize=8)
-    above.set_xlabel("RCC / CCpUT", fontsize=8)
+    above.set_xticks(exact, [f"{size['rcc_to_held']:.0%}" for size in found["sizes"]], fontsize=8)
+    above.set_xlabel("of what the active sessions hold", fontsize=8)
     above.grid(visible=False)

@@ -62,9 +62,9 @@ def words(found: dict, model: str) -> list[str]:
         f"An LRU store hits half of the resumed turns with {format_bytes(distance['p50'])}, 90 % with {format_bytes(distance['p90'])},"
         f" all with {format_bytes(distance['max'])}; first turns never hit, so the ceiling is"
         f" {found['resumed_turns'] / found['turns']:.0%} of all turns.",
-        f"With a TTL of {_span(ttl['ttl_s'])}: DSpUT {ttl['dsput']:,} sessions; CCpUT {format_bytes(ttl['ccput_bytes'])} at a full window"
-        f" of {kv['window_tokens']:,} tokens each, {format_bytes(ttl['held_bytes'])} at their real sizes; {ttl['reuse_share']:.0%} of the"
-        " reuse comes in time.",
+        f"With a TTL of {_span(ttl['ttl_s'])}: {ttl['dsput']:,} distinct sessions (DSpUT) hold {format_bytes(ttl['held_bytes'])} at their"
+        f" real sizes; {ttl['reuse_share']:.0%} of the reuse comes in time. CCpUT, each at a full window of {kv['window_tokens']:,} tokens,"
+        f" would be {format_bytes(ttl['ccput_bytes'])}.",
     ]
     return lines
 

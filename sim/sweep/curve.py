@@ -4,8 +4,9 @@ Beside the simulated policies stands a clockless one: what a single LRU list of 
 distances (`kvplan.traces.reuse`). It knows no server: every session's KV is there at once, nothing is reserved, and answers take the mean
 time per output token that the runs have measured, without queueing.
 
-Capacities are also given as RCC / CCpUT: what all tiers hold together against what the distinct sessions of one TTL can ask for at a full
-window. Source: CachedAttention (USENIX ATC 2024).
+Capacities are also given as a share of what is asked for: what all tiers hold together (RCC) against the distinct sessions of one TTL, at
+their real sizes, and at a full window each (CCpUT), which says little where the window is far longer than what comes.
+Source: CachedAttention (USENIX ATC 2024).
 """
 
 import math
@@ -121,7 +122,7 @@ def curve(asked: Curves, compared: dict) -> dict:
     return {
         "tier": tier,
         "replications": compared["replications"],
-        "sizes": [{"text": size, "bytes": parse_bytes(size), "rcc_to_ccput": share * (parse_bytes(size) + elsewhere)} for size in sizes],
+        "sizes": [_size_of(size, elsewhere, config.deployment.replicas, needed) for size in sizes],
         "other_tiers_bytes": elsewhere,
         "rcc_to_ccput_per_byte": share,
         "need": asdict(needed),
@@ -134,6 +135,12 @@ def curve(asked: Curves, compared: dict) -> dict:
         "notes": compared["notes"],
         "comparison": compared,
     }
+
+
+def _size_of(size: str, elsewhere: int, replicas: int, needed: Capacity) -> dict:
+    total = replicas * (parse_bytes(size) + elsewhere)
+    shares = {"rcc_to_held": total / needed.held_bytes, "rcc_to_ccput": total / needed.ccput_bytes}
+    return {"text": size, "bytes": parse_bytes(size), **shares}
 
 
 def _point(variant: dict, size: str) -> dict:
