@@ -242,6 +242,13 @@ def test_a_folder_is_of_one_machine_and_one_model_of_a_name(tmp_path):
         Record(tmp_path, IDENTITY, run("second")).add_model("tiny", {"hidden_size": 65})
 
 
+def test_a_folder_of_others_is_left_alone(config, tmp_path, capsys):
+    (tmp_path / "copy.csv").write_text("a,b\n1,2")
+    assert measure(config, tmp_path) == 2
+    assert "will not write into" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {"copy.csv": "a,b\n1,2"}
+
+
 def test_a_file_with_other_columns_is_refused(tmp_path):
     (tmp_path / "copy.csv").write_text("direction,bytes\nto_host,7\n")
     with pytest.raises(RecordError, match="columns are not direction, memory, bytes"):

@@ -26,6 +26,7 @@ from kvplan.sim import config  # noqa: E402
 from kvplan.sim.config import ConfigError  # noqa: E402
 from kvplan.sim.engine.run import simulate  # noqa: E402
 from kvplan.sim.engine.workload import build_workload  # noqa: E402
+from kvplan.sim.files.ours import OutputError  # noqa: E402
 from kvplan.traces import Workload  # noqa: E402
 from kvplan.validate.clock import SteadyClock, Stuck, WallClock  # noqa: E402
 from kvplan.validate.datapath.ssdfile import SsdFile  # noqa: E402
@@ -34,7 +35,7 @@ from kvplan.validate.engine.chunk import Layout  # noqa: E402
 from kvplan.validate.engine.drive import DamagedFile, Drive  # noqa: E402
 from kvplan.validate.engine.server import Step, serve  # noqa: E402
 from kvplan.validate.fidelity import command as fidelity  # noqa: E402
-from kvplan.validate.fidelity import training  # noqa: E402
+from kvplan.validate.fidelity import output, training  # noqa: E402
 from kvplan.validate.fidelity.compare import Row  # noqa: E402
 from kvplan.validate.kernels.decoder import Decoder  # noqa: E402
 from kvplan.validate.kernels.shape import ModelShape  # noqa: E402
@@ -437,6 +438,20 @@ def test_fidelity_refuses_what_it_cannot_do(case, tmp_path, capsys):
     assert fidelity.main(["--only", "nothing"]) == 2
     said = capsys.readouterr().err
     assert "will not replace" in said and "header.yaml" in said and "no scenario 'nothing'" in said
+
+
+def test_an_entry_that_a_user_put_into_our_catalogue_is_kept(tmp_path):
+    (tmp_path / "catalogue" / "gpu").mkdir(parents=True)
+    (tmp_path / "catalogue" / "gpu" / "ours.yaml").write_text("x")
+    (tmp_path / output.JSON).write_text('{"about": {"command": "kvplan validate fidelity"}, "catalogue": ["catalogue/gpu/ours.yaml"]}')
+    output.check(tmp_path, tmp_path.parent / "case")
+    (tmp_path / "catalogue" / "gpu" / "mine.yaml").write_text("x")
+    with pytest.raises(OutputError, match="will not replace"):
+        output.check(tmp_path, tmp_path.parent / "case")
+
+
+def test_the_packaged_fidelity_is_ours():
+    assert not output.KIND.foreign(fidelity.CASE.with_name("cascade-lake-2c-fidelity"))
 
 
 def test_steps_of_a_known_form_give_it_back():
