@@ -8,6 +8,7 @@
 6. A hit serves exactly what was saved, after truncation; and what was saved is there, unless room was needed or its time was over.
 7. Little's law holds on every queue: the integral of its length is the sum of the waits.
 8. GPU busy time equals the sum over the steps, and steps do not overlap.
+9. Shares of a summary are within 0 and 1, and no sum over its span is negative.
 
 The guards keep books of their own, apart from the engine's, and compare.
 """
@@ -160,6 +161,19 @@ class Guards:
         _demand(_close(present, waited + float((done - admitted).sum())), 7, "the integral of jobs present is not the sum of stays")
         for link in self._links:
             link.finish(now)
+
+
+def check_summary(summary: dict) -> None:
+    """Of a finished run: what the difference of two running sums can get wrong."""
+    gpu = summary["gpu"]
+    shares = {**summary["hit_rate"], "utilization": gpu["utilization"]}
+    for name, share in shares.items():
+        _demand(-1e-7 <= share <= 1 + 1e-7, 9, f"{name} is {share}")
+    sums = {name: gpu[name] for name in ("busy_s", "prefill_s", "decode_s", "load_stall_s", "save_stall_s", "prefilled_tokens")}
+    sums |= {f"{name} {key}": value for name, tier in summary["tiers"].items() for key, value in tier.items()}
+    sums |= {f"{name} {key}": value for name, link in summary["links"].items() for key, value in link.items()}
+    for name, value in {"makespan_s": summary["makespan_s"], **sums}.items():
+        _demand(value >= -1e-6, 9, f"{name} is {value}")
 
 
 def _queue_wait(replicas, recorder) -> float:

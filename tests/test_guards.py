@@ -1,5 +1,6 @@
 """Every invariant has a mutant that it kills: a defect put into the engine makes exactly that guard speak."""
 
+import numpy as np
 import pytest
 
 from kvplan.sim import config, guards
@@ -205,3 +206,35 @@ def test_off_for_users(monkeypatch):
     monkeypatch.setenv("KVPLAN_GUARDS", "0")
     monkeypatch.setattr(SessionStore, "truncate", lambda self, session, size, now: None)
     run()
+
+
+def test_9_a_share_above_one(monkeypatch):
+    def twice(original, self, turn, now, replica):
+        original(self, turn, now, replica)
+        if self.completed == self.turns - 5:
+            self.warm = {"now_s": now, "sums": [{} for _ in replica.peers]}
+
+    wrap(monkeypatch, Recorder, "done", twice)
+    with expect(9):
+        run()
+
+
+def test_a_warm_up_that_leaves_less_than_a_turn_is_warned_of(workload):
+    together = workload([[(200, 50)], [(200, 400)]])
+    last = simulate(RUN.model_copy(update={"warmup_turns": 1}), together).summary
+    assert any("less than a turn" in warning for warning in last["warnings"]) and 0 <= last["gpu"]["utilization"] <= 1
+    assert not any("less than a turn" in warning for warning in run().summary["warnings"])
+
+
+@pytest.mark.parametrize("start_s", [1e7, 9e7])
+def test_late_times_keep_their_precision(workload, start_s):
+    sessions = [[(200, 50), (100, 40)]] * 20
+    early, late = (simulate(RUN, workload(sessions, np.arange(20) * 0.7 + start)).summary for start in (0.0, start_s))
+    for key in ("ttft_s", "tpot_s", "e2e_s"):
+        assert late[key]["mean"] == pytest.approx(early[key]["mean"], rel=1e-4)
+    assert late["makespan_s"] == pytest.approx(early["makespan_s"], rel=1e-6)
+
+
+def test_times_past_3_years_are_refused(workload):
+    with pytest.raises(config.ConfigError, match="precision of times"):
+        simulate(RUN, workload([[(200, 50)]], [1.7e9]))

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from kvplan.hwmodels import (
     CatalogueError,
     Gpu,
@@ -20,6 +22,9 @@ from kvplan.hwmodels import (
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError
 from kvplan.traces import Workload
+
+LONGEST_S = 1e8
+"""Latest arrival: 3 years, where a double still tells 15 ns."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,9 @@ def _check(config: Config, built: Plant, workload: Workload, tokens: int) -> Non
         raise ConfigError(
             f"tenant_weights names {', '.join(strangers)}, but the workload's tenants are {', '.join(sorted(tenants)) or 'not named'}"
         )
+    last = 0.0 if not workload.arrivals_known else float(np.nanmax(workload.arrival_s))
+    if last > LONGEST_S:
+        raise ConfigError(f"the last arrival is at {last:.3g} s: kvplan keeps the precision of times up to {LONGEST_S:.0e} s (3 years)")
     if config.warmup_turns >= workload.turns:
         raise ConfigError(f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure")
     if tokens * built.hbm_kv_bytes > built.hbm_budget:

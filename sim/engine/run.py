@@ -86,10 +86,13 @@ def simulate(
     names = ["time_s", "replica", "waiting", "running", "hbm_running_bytes", *(f"{tier[0]}_bytes" for tier in built.tiers)]
     columns = run.recorder.columns
     columns = {"session": workload.session, "turn": workload.turn, **columns}
+    summary = summarize(config, built, workload, run.recorder, run.replicas, run.clock.now)
+    if run.guard is not None:
+        guards.check_summary(summary)
     return Result(
         config=config,
         workload=workload,
-        summary=summarize(config, built, workload, run.recorder, run.replicas, run.clock.now),
+        summary=summary,
         columns=columns,
         series={name: np.array(values) for name, values in zip(names, zip(*run.recorder.series, strict=True), strict=True)},
         events=run.clock.scheduled,

@@ -196,6 +196,11 @@ def _unsteady(config: Config, built: Plant, workload: Workload, recorder: Record
 
 def _warnings(config: Config, built: Plant, workload: Workload, recorder: Recorder, summary: dict) -> list[str]:
     found = []
+    measured = recorder.columns["order"] >= config.warmup_turns
+    if recorder.warm and recorder.columns["admitted_s"][measured].max() <= recorder.warm["now_s"]:
+        found.append(
+            f"the warm-up leaves less than a turn: all {summary['turns']} turns measured began before its end; make warmup_turns smaller"
+        )
     if recorder.clipped:
         found.append(f"turns longer than the window of {built.window} tokens, cut to it: {recorder.clipped}")
     if summary["skipped_saves"] > 0.01 * summary["turns"]:
