@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bench paper calibrate-gpu wheel clean
+.PHONY: demo test lint bench mutants paper calibrate-gpu wheel clean
 
 demo: $(VENV)/.ready
 	$(BIN)/kvplan simulate
@@ -17,6 +17,9 @@ lint: $(VENV)/.lint-ready build/links
 
 bench: $(VENV)/.ready
 	$(BIN)/kvplan validate bench reading policycost
+
+mutants: $(VENV)/.test-ready
+	$(BIN)/python tests/mutants/run.py
 
 paper: $(VENV)/.ready
 	$(BIN)/kvplan validate paper

@@ -227,6 +227,14 @@ def test_what_is_not_written_down_is_not_below(small):
     assert said["lost"] > 0.005 and explained(*overrides, "store.write=back")["served"]["lost"] == 0
 
 
+def test_tiers_that_hold_the_same_share_room(small):
+    """Copies of all that DRAM holds take as much of a small SSD: the two hold no more than the SSD does."""
+    overrides = [*LRU, "store.dram=40GB", "store.ssd=50GB", "workload.sessions=600", "store.write=through"]
+    lost = 1 - sum(history_served(simulate(small(*overrides)), tier) for tier in (0, 1))
+    assert explained(*overrides)["served"]["lost"] == pytest.approx(lost, abs=0.04)
+    assert explained(*overrides, "store.ssd_write=whole", "store.write=back")["served"]["lost"] < 0.7 * lost
+
+
 def test_how_busy_the_gpus_are_where_the_answer_is_plain():
     one_at_a_time = Server(alone_s=0.3, steps=10, fixed_s=0.02, per_job_s=0.0, most=1)
     assert one_at_a_time.most_per_s == pytest.approx(2) and one_at_a_time.busy(np.array([0.0, 1.0])) == pytest.approx([0, 0.5])
