@@ -105,6 +105,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
         "kvplan simulate paper-13b --set store.eviction=lru --set store.prefetch=none",
         "kvplan simulate --trace sharegpt.json --json",
         "kvplan simulate my.yaml --out runs/monday",
+        "kvplan simulate --equal-service",
     )
 )
 @_reports_errors
@@ -118,11 +119,14 @@ def simulate(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     baseline: Annotated[bool, typer.Option(help="Also run recomputation, to compare with.")] = True,
     replications: Annotated[int, typer.Option(min=2, max=1000, help="Runs of both that changes are over, each with a seed.")] = 8,
+    equal_service: Annotated[
+        bool, typer.Option("--equal-service", help="Find how many more sessions have recomputation's TTFT p95.")
+    ] = False,
 ) -> None:
     """Replay a workload through the simulated server and print what the KV cache gives and saves."""
     from kvplan.sim.cli.simulate import run
 
-    run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline, replications)
+    run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline, replications, equal_service)
 
 
 @app.command(

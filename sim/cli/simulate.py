@@ -17,14 +17,15 @@ from kvplan.sim.inputs import inputs
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
 from kvplan.sim.sweep import against
+from kvplan.sim.sweep.equalservice import equal_service
 
 
-def run(config: str | None, overrides: list[str], out: Path | None, json: bool, baseline: bool, replications: int) -> None:
+def run(config: str | None, overrides: list[str], out: Path | None, json: bool, baseline: bool, replications: int, equal: bool) -> None:
     """Runs the configuration, and recomputation beside it; prints and writes the result."""
     loaded = configuration.load(config, overrides)
     if out is not None:
         check_folder(out, rundir.KIND, inputs(config, loaded))
-    result, summary = _measured(loaded, replications if baseline else 0)
+    result, summary = _measured(loaded, replications, baseline, equal)
     deliver(partial(_show, summary, json), (out, lambda: rundir.write(result, summary, out)))
 
 
@@ -35,15 +36,18 @@ def _show(summary: dict, json: bool) -> None:
         table.print_comparison(summary, summary.get("recompute"))
 
 
-def _measured(config: Config, replications: int) -> tuple[Result, dict]:
-    """The run, and its summary with recomputation beside it when that is to be replicated and there is a store."""
+def _measured(config: Config, replications: int, baseline: bool, equal: bool) -> tuple[Result, dict]:
+    """The run, and its summary: with recomputation beside it where there is a store, and with the load at equal service."""
     recorded = trace_of(config)
     workload = turns_of(config, recorded=recorded)
     with progress("simulating") as report:
         result = simulate(config, workload, report)
     summary = {**result.summary, "intervals": intervals(result)}
-    summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, plant(config), workload)]
-    if replications and summary["tiers"]:
+    summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, plant(config, workload), workload)]
+    if equal:
+        with progress("looking for the load at equal service", "runs") as report:
+            summary["equal_service"] = equal_service(config, workload, recorded=recorded, report=report)
+    if baseline and summary["tiers"]:
         with progress("recomputing, and both again with other seeds", "runs") as report:
             summary["recompute"] = against.recomputation(result, replications, recorded, report)
         summary["warnings"] += against.losses(summary["recompute"]["difference"])

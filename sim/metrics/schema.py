@@ -155,5 +155,7 @@ class Summary(TypedDict):
     warnings: list[str]
     intervals: NotRequired[dict[str, dict[str, list[float]] | None]]
     """Of the command: low and high end for each figure of each latency, by bootstrap over sessions."""
+    equal_service: NotRequired[dict[str, object]]
+    """Of the command, on request: `load`, times the present one, at which TTFT p95 is recomputation's at the present one, and `cost`."""
     recompute: NotRequired[dict[str, object]]
     """Of the command: the summary of the same run without a store, and under `difference` what tells the two apart."""

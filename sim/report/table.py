@@ -163,9 +163,11 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
         if abs(gpu["busy_h"] / baseline["gpu"]["busy_h"] - 1) < 0.05 and gpu["utilization"] < 0.99:
             lines.append(
                 "Below saturation a faster prefill makes batches smaller, not busy hours fewer: the gain is latency, and room for more"
-                " sessions."
+                " sessions" + ("." if "equal_service" in summary else " (--equal-service says how many).")
             )
         lines += _against(summary, baseline)
+    if "equal_service" in summary:
+        lines += _equal(summary["equal_service"])
     return lines + _tail(summary, baseline)
 
 
@@ -194,6 +196,34 @@ def _paid(cost: dict) -> str:
 
 
 _VERDICT = (("TTFT p95", "ttft_s.p95"), ("cost", "cost_usd.total"), ("busy GPU hours", "gpu.busy_h"))
+
+
+def _equal(found: dict) -> list[str]:
+    """How many more sessions have the same service, what they cost, and how far to trust it."""
+    load, cost = Ratio(**found["load"]), None if found["cost"] is None else Ratio(**found["cost"])
+    dollars = f"${found['usd_per_million_output_tokens']:.2f} instead of ${found['recompute_usd_per_million_output_tokens']:.2f}"
+    lines = [
+        f"It bears {_sessions(load, found['at_the_reach'] > 0)} at the same TTFT p95 ({format_seconds(found['ttft_p95_s'])},"
+        " recomputation's at the present load)" + (f": {dollars} per million output tokens ({change(cost)})." if cost else ".")
+    ]
+    if load.p is not None and LEVEL <= load.p < 1:
+        lines.append("That cannot be told from as many sessions as now.")
+    if found["at_the_reach"]:
+        lines.append(
+            f"In {found['at_the_reach']} of {found['replications']} replications the answer lies beyond the loads that were tried."
+        )
+    if found["recompute_overloaded"]:
+        lines.append("Recomputation cannot keep up at the present load: its TTFT p95 is no level of service, so try a lower load.")
+    return lines
+
+
+def _sessions(load: Ratio, beyond: bool) -> str:
+    if load.factor == 1:
+        return "no more sessions"
+    told = (
+        compared(load).replace("more than", "more sessions").replace("less than", "fewer sessions").replace("that of", "as many sessions")
+    )
+    return f"at least {told}" if beyond and load.factor > 1 else told
 
 
 def _told(ratio: Ratio) -> str:
