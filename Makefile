@@ -29,7 +29,7 @@ ROOMS = sim hwmodels traces validate
 LINKED = PYTHONPATH=build/links $(PYTHON) -P
 build/links:
 	mkdir -p build/links/kvplan
-	for file in __init__.py __main__.py py.typed foreign; do ln -sfn ../../../kvplan/$$file build/links/kvplan/$$file; done
+	for file in __init__.py __main__.py commands.py py.typed foreign; do ln -sfn ../../../kvplan/$$file build/links/kvplan/$$file; done
 	for room in $(ROOMS); do ln -sfn ../../../$$room build/links/kvplan/$$room; done
 
 # On a machine with a GPU, with a PYTHON that has PyTorch, NumPy and PyYAML: about 8 minutes. Fitting needs kvplan and SciPy as well.

@@ -1,24 +1,18 @@
-"""The command `kvplan`, also as `python -m kvplan`: the simulator's commands, and `kvplan validate`, which only the face may know."""
+"""The command `kvplan`, also as `python -m kvplan`."""
 
 import sys
 
-import typer
-
-from kvplan.sim.cli.app import app
-
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
-
-@app.command(context_settings=_PASSED_ON)
-def validate(context: typer.Context) -> None:
-    """Named checks against theory, published figures and real runs; and calibration: `kvplan validate --list`."""
-    from kvplan.validate.__main__ import main as run
-
-    sys.exit(run(context.args))
+from kvplan.sim.cli import process
 
 
 def main() -> None:
     """Entry point."""
+    sys.exit(process.run(_command))
+
+
+def _command() -> None:
+    from kvplan.commands import app  # where a Ctrl-C meanwhile is heard
+
     app()
 
 

@@ -5,6 +5,7 @@ that. Sizes keep the unit that they were written with.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -16,7 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from kvplan.hwmodels import strictyaml, units
 from kvplan.hwmodels.catalogue import explain, nearest
 from kvplan.hwmodels.cost import Paid
-from kvplan.sim.policies.registry import PolicyError, find
+from kvplan.sim.policies import registry
+from kvplan.sim.policies.registry import PolicyError
 from kvplan.traces.generate import laws
 from kvplan.traces.generate.arrivals import Arrival, Poisson
 from kvplan.traces.generate.distributions import LogNormal, ThinkTime
@@ -44,7 +46,7 @@ def _size(text: str) -> str:
 def _policy(kind: str):
     def check(name: str) -> str:
         try:
-            find(kind, name)
+            registry.check(kind, name)
         except PolicyError as error:
             raise ValueError(str(error)) from None
         return name
@@ -308,10 +310,19 @@ def _settings(overrides: Overrides) -> Iterator[tuple[str, str, Any]]:
         path, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
+        if not _is_text(text):
+            raise ConfigError(
+                f"--set {path}: {text} is not text here ({sys.getfilesystemencoding()}): take a UTF-8 locale, or another name"
+            )
         try:
             yield f"--set {override}", path.strip(), strictyaml.loads(text, f"--set {override}")
         except strictyaml.YamlError as error:
             raise ConfigError(str(error)) from None
+
+
+def _is_text(text: str) -> bool:
+    """False when the command line had bytes that the locale cannot read; Python keeps them as lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def plain(value: Any) -> Any:

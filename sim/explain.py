@@ -21,6 +21,7 @@ from kvplan.sim.analytic.limits import limits
 from kvplan.sim.analytic.turns import Turns
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant
+from kvplan.sim.policies.registry import is_users_own
 from kvplan.sim.provided import extras
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
@@ -232,6 +233,8 @@ def _warnings(config: Config, built: Plant, workload: Workload, found: dict) -> 
     yield from _short_runs(config, found)
     yield from _pins(built, found)
     yield from _truncations(built, workload)
+    if is_users_own(config.store.write):
+        yield f"the write policy {config.store.write} is not run here: SSD writes are those of `back`"
 
 
 def _inverted(built: Plant) -> Iterator[str]:

@@ -98,7 +98,7 @@ def _shown(value: Any) -> str:
 
 def _choices(path: str, info: FieldInfo) -> str:
     if path in POLICY_PATHS:
-        return f"kvplan list {POLICY_PATHS[path]}, or module:Class"
+        return f"kvplan list {POLICY_PATHS[path]}, module:Class, or file.py:Class"
     if info.discriminator is not None:
         kinds = [get_args(each.model_fields[info.discriminator].annotation)[0] for each in get_args(info.annotation)]
         return f"{info.discriminator}: {', '.join(kinds)}"

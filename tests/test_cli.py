@@ -1,11 +1,6 @@
 """The command line: contracts, exit codes, errors, and what is left behind."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -237,25 +232,6 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def _hears_ctrl_c():
-    """A shell's background job ignores it, and so do its children, unless they say otherwise."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_ctrl_c_leaves_nothing(tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "kvplan", "simulate", "paper-13b", "--set", "workload.sessions=30000", "--out", str(out)]
-    environment = {**os.environ, "KVPLAN_GUARDS": "0"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=_hears_ctrl_c, **pipes)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert stdout == "" and stderr.strip() == "kvplan: interrupted, nothing was written"
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_another_node_brings_all_of_its_gpus_and_an_explicit_count_stays(tmp_path):
     from kvplan.sim.engine.plant import plant
 
@@ -278,12 +254,3 @@ def test_a_part_of_a_setting_changes_the_default():
     assert config.load(None, ["workload.turns.mean=3"]).workload.turns.mean == 3
     other = config.load(None, ["workload.turns.value=2", "workload.turns.distribution=constant"]).workload.turns
     assert other.value == 2 and other.distribution == "constant"
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-def test_a_full_disk_is_one_message():
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "kvplan", "list", "settings"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    assert done.returncode == 1 and done.stderr == "kvplan: cannot write the output: No space left on device\n"

@@ -3,10 +3,6 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -343,24 +339,6 @@ def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "simulate", lambda *given: simulated.append(given) or simulate(*given))
     assert compare(sweep, records) == whole
     assert len(simulated) == 2
-
-
-def test_a_killed_command_goes_on_where_it_was(tmp_path):
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "kvplan", "compare", "--out", str(out), "--jobs", "1", *OPTIONS, "--set", "workload.sessions=120"]
-    command += ["--vary", "store.eviction=lru,fifo", "--json"]
-    environment = {**os.environ, "KVPLAN_GUARDS": "0"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until = time.monotonic() + 60
-    while not list(out.glob("runs/[!.]*.json")) and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.communicate()[0] == b""
-    kept = len(list(out.glob("runs/[!.]*.json")))
-    assert 0 < kept < 10
-    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert f"{kept} of 10 runs were done before" in again.stderr
-    assert json.loads(again.stdout) == json.loads((out / "compare.json").read_text())
 
 
 def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from kvplan.sim.cli import process
+
 CHECKS = {
     "micro": "kvplan.validate.micro",
     "paper": "kvplan.validate.paper",
@@ -81,4 +83,4 @@ def _about(module: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(process.run(lambda: main(sys.argv[1:])))

@@ -13,7 +13,7 @@ import numpy as np
 
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant
-from kvplan.sim.policies.registry import find
+from kvplan.sim.policies.registry import find, is_users_own
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 from kvplan.traces.reuse import Accesses, accesses
@@ -139,7 +139,7 @@ def written_below(config: Config, built: Plant, turns: Turns, tier: int, room: f
     A session goes down when more than these tiers hold comes between two of its turns, or after its last one until the run ends. Then what
     the tier below lacks is written, so what truncation cuts off before that never is.
     """
-    write = find("write", config.store.write)(math.inf)
+    write = find("write", "back" if is_users_own(config.store.write) else config.store.write)(math.inf)
     last = np.append(turns.is_first[1:], True)
     leaves = np.append(turns.distance[1:], 0) > room
     leaves[last] = _left_at_the_end(built, turns, last) > room

@@ -3,7 +3,6 @@
 0 done; 1 failed or interrupted; 2 wrong usage, configuration or data.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -42,7 +41,7 @@ def _examples(*commands: str) -> str:
 
 
 def _reports_errors(command: Callable) -> Callable:
-    """Bad input becomes one message and exit code 2; a user's policy that fails, and Ctrl-C, one line and exit code 1."""
+    """Bad input becomes one message and exit code 2; a user's policy that fails, one line and exit code 1."""
 
     @wraps(command)
     def run(*arguments, **options):
@@ -59,35 +58,20 @@ def _reports_errors(command: Callable) -> Callable:
 
         try:
             command(*arguments, **options)
-            sys.stdout.flush()  # what cannot be written shall be known here
         except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError) as error:
             say(f"kvplan: {error}")
             raise typer.Exit(2) from None
         except (SweepError, PolicyError, WriteError) as error:
             say(f"kvplan: {error}")
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            print("kvplan: interrupted, nothing was written", file=sys.stderr)
-            raise typer.Exit(1) from None
         except MemoryError:
             print("kvplan: out of memory: simulate fewer sessions", file=sys.stderr)
             raise typer.Exit(1) from None
-        except BrokenPipeError:
-            raise  # whoever reads has seen enough: typer ends quietly
         except OSError as error:
             say(f"kvplan: {told.line(error)}")
-            _give_up_stdout()
             raise typer.Exit(told.exit_code(error)) from None
 
     return run
-
-
-def _give_up_stdout() -> None:
-    """What was printed and cannot leave would fail again at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 @app.callback(invoke_without_command=True)

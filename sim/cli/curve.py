@@ -11,7 +11,7 @@ from kvplan.sim.cli.progress import turns_of
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.strictjson import dumps
-from kvplan.sim.inputs import inputs
+from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.report import curve as report
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.curve import curve, prepare_curves
@@ -34,6 +34,7 @@ def run(
     """Simulates every policy at every size; prints, draws and writes the curves. Exit code 1 when a run failed."""
     question = Question(config, tuple(overrides), replications=replications, resample=resample)
     loaded = configuration.load(config, overrides)
+    load_policies(loaded)
     plant(loaded)  # what cannot run is refused first
     check(out, figure, inputs(config, loaded))
     asked, records = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of), Records(out)

@@ -13,7 +13,7 @@ from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.explain import slower_than_recomputing
 from kvplan.sim.files.ours import check_folder
 from kvplan.sim.files.strictjson import dumps
-from kvplan.sim.inputs import inputs
+from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
 from kvplan.sim.sweep import against
@@ -23,6 +23,7 @@ from kvplan.sim.sweep.equalservice import equal_service
 def run(config: str | None, overrides: list[str], out: Path | None, json: bool, baseline: bool, replications: int, equal: bool) -> None:
     """Runs the configuration, and recomputation beside it; prints and writes the result."""
     loaded = configuration.load(config, overrides)
+    load_policies(loaded)
     if out is not None:
         check_folder(out, rundir.KIND, inputs(config, loaded))
     result, summary = _measured(loaded, replications, baseline, equal)

@@ -25,7 +25,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     loaded = configuration.load(None, overrides)
     model = catalogue.load("model", loaded.model, loaded.catalogue)
     if figure is not None:
-        picture.check(figure, inputs(None, loaded))
+        picture.check(figure, inputs(None, loaded, runs=False))
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
@@ -43,7 +43,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
 def convert(overrides: list[str], out: Path) -> None:
     """Reads a trace, rescales it as the configuration says, and writes it as kvplan's own table."""
     loaded = configuration.load(None, overrides)
-    _check_table(out, inputs(None, loaded))
+    _check_table(out, inputs(None, loaded, runs=False))
     _write(turns_of(loaded, any_length=True, timed=False), out)
 
 
@@ -51,7 +51,7 @@ def generate(config: str | None, overrides: list[str], out: Path) -> None:
     """Writes the workload of a configuration."""
     loaded = configuration.load(config, overrides)
     plant(loaded)
-    _check_table(out, inputs(config, loaded))
+    _check_table(out, inputs(config, loaded, runs=False))
     _write(turns_of(loaded), out)
 
 

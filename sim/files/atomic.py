@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from kvplan.sim.files import told
+from kvplan.sim.files import told, written
 from kvplan.sim.files.ours import Kind
 from kvplan.sim.files.workshop import NEW, OLD, workshop
 
@@ -29,6 +29,7 @@ def replacing(out: Path, kind: Kind) -> Iterator[Path]:
         yield made
         for path in (*made.rglob("*"), made):
             _sync(path)
+        written.note(target)
         while not _placed(made, target):
             _move_aside(target, shop / OLD / target.name, kind)
         _sync(target.parent)
@@ -41,6 +42,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         made = shop / NEW / target.name
         write(made)
         _sync(made)
+        written.note(target)
         os.replace(made, target)
         _sync(target.parent)
 

@@ -1,10 +1,20 @@
-"""Finds policies: every module of `kvplan.sim.policies.<kind>` holds one, and `package.module:Class` names a user's own."""
+"""Finds policies: every module of `kvplan.sim.policies.<kind>` holds one; a user's own is `package.module:Class` or `path/file.py:Class`.
+
+A user's own runs code when it is imported, so `check` looks at the shape of the name alone; `find` imports, when a run starts. Modules
+are looked for on the Python path and then in the working directory, files from the working directory on. The folder that a module or a
+file was found in stays on the path, last, for what it imports itself.
+"""
 
 import difflib
+import hashlib
 import inspect
 import pkgutil
+import sys
 from functools import cache
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
 from kvplan.sim.policies.supervise import PolicyError, supervised
@@ -28,24 +38,46 @@ def policies(kind: str) -> dict[str, type]:
     return dict(sorted(found.items()))
 
 
-def find(kind: str, name: str) -> type:
-    """The class of a packaged policy, or of `package.module:Class`. Raises PolicyError."""
-    if ":" in name:
-        return _users_own(kind, name)
-    known = policies(kind)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+def is_users_own(name: str) -> bool:
+    """Whether the name is of a user's own policy and not of a packaged one."""
+    return ":" in name
+
+
+def check(kind: str, name: str) -> None:
+    """That there is a packaged policy of that name, or that it could be the name of a user's own. Imports none. Raises PolicyError."""
+    if is_users_own(name):
+        _parts(kind, name)
+    elif name not in policies(kind):
+        near = difflib.get_close_matches(name, policies(kind), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise PolicyError(f"unknown {kind} policy {name!r}: {hint}known are {', '.join(known)}, or package.module:Class for your own")
-    return known[name]
+        known = f"known are {', '.join(policies(kind))}"
+        raise PolicyError(f"unknown {kind} policy {name!r}: {hint}{known}, or package.module:Class or path/to/file.py:Class for your own")
+
+
+def find(kind: str, name: str) -> type:
+    """The class of a packaged policy, or of a user's own, which is imported. Raises PolicyError."""
+    check(kind, name)
+    return _users_own(kind, name) if is_users_own(name) else policies(kind)[name]
+
+
+def _parts(kind: str, name: str) -> tuple[str, str]:
+    """Module or file, and class."""
+    where, _, class_name = name.rpartition(":")
+    is_named = where.endswith(".py") or all(map(str.isidentifier, where.split(".")))
+    if not (is_named and class_name.isidentifier()):
+        raise PolicyError(f"{name!r} names no {kind} policy: write package.module:Class, or path/to/file.py:Class")
+    return where, class_name
 
 
 def _users_own(kind: str, name: str) -> type:
-    module_name, _, class_name = name.partition(":")
+    where, class_name = _parts(kind, name)
     try:
-        found = getattr(import_module(module_name), class_name)
+        module = _file(where) if where.endswith(".py") else _module(where)
+        found = getattr(module, class_name, None)
     except (Exception, SystemExit) as error:  # whatever a user's module does when it is imported
         raise PolicyError(f"cannot load the {kind} policy {name!r}: {type(error).__name__}: {error}") from None
+    if found is None:
+        raise PolicyError(f"cannot load the {kind} policy {name!r}: {getattr(module, '__file__', module)} has no {class_name}")
     base = KINDS[kind]
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise PolicyError(f"{name!r} is not a subclass of kvplan.sim.policies.base.{base.__name__}")
@@ -53,3 +85,31 @@ def _users_own(kind: str, name: str) -> type:
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise PolicyError(f"{name!r} does not define {missing}")
     return supervised(kind, base, name, found)
+
+
+def _module(name: str) -> ModuleType:
+    _look_in(Path.cwd())
+    return import_module(name)
+
+
+def _file(name: str) -> ModuleType:
+    """A module of a name of its own, so that two files of one name are two modules, and neither is a module of the Python path."""
+    path = Path(name).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    own = f"{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
+    if own not in sys.modules:
+        spec = spec_from_file_location(own, path)
+        sys.modules[own] = module = module_from_spec(spec)  # where inspect and dataclasses look for it
+        _look_in(path.parent)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[own]
+            raise
+    return sys.modules[own]
+
+
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

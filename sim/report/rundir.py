@@ -23,8 +23,8 @@ def write(result: Result, summary: dict, out: Path) -> None:
     with replacing(out, KIND) as folder:
         (folder / SUMMARY).write_text(dumps(summary), encoding="utf-8")
         (folder / CONFIG).write_text(_resolved(result), encoding="utf-8")
-        pd.DataFrame(result.columns).to_parquet(folder / TURNS, index=False)
-        pd.DataFrame(result.series).to_parquet(folder / TIERS, index=False)
+        (folder / TURNS).write_bytes(pd.DataFrame(result.columns).to_parquet(index=False))  # given a path, it takes UTF-8 only
+        (folder / TIERS).write_bytes(pd.DataFrame(result.series).to_parquet(index=False))
         pictures = figures.draw(result, folder)
         (folder / PAGE).write_text(html.page(result, summary, pictures), encoding="utf-8")
 

@@ -3,6 +3,7 @@ entries, content of the workload's files and of users' own policies."""
 
 import hashlib
 import json
+import os
 from functools import cache
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def _content(*paths: Path) -> str:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in inside:
             if file.is_file() and file.suffix != ".pyc":
-                total.update(f"{file.relative_to(path)}\0{_file_sha(file)}\n".encode())
+                total.update(os.fsencode(file.relative_to(path)) + f"\0{_file_sha(file)}\n".encode())
     return total.hexdigest()
 
 

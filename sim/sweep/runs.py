@@ -10,11 +10,11 @@ Processes come from joblib: its workers need no `if __name__ == "__main__"` in a
 import hashlib
 import json
 import os
-import signal
 import traceback
+import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from kvplan.sim.files.atomic import WriteError, write_text
 from kvplan.sim.files.ours import OutputError
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.policies.registry import PolicyError
+from kvplan.sim.sweep import workers
 from kvplan.sim.sweep.measures import MeasureError, checked, measure
 from kvplan.traces import Workload
 
@@ -123,30 +124,35 @@ def do(run: Run) -> Outcome:
         return Outcome(run.digest, None, f"{type(error).__name__}: {error} ({where})")
 
 
-def outcomes(runs: Sequence[Run], jobs: int) -> Iterator[Outcome]:
-    """Does the runs in up to `jobs` processes; yields them as they end. Raises SweepError when a process dies."""
+def outcomes(runs: Sequence[Run], jobs: int) -> Generator[Outcome, None, None]:
+    """Does the runs in up to `jobs` processes; yields them as they end. Raises SweepError when a process dies.
+
+    Close it when not all are wanted: then the processes have ended.
+    """
+    jobs = min(jobs, len(runs))
+    return _in_processes(runs, jobs) if jobs > 1 else (do(run) for run in runs)
+
+
+def _in_processes(runs: Sequence[Run], jobs: int) -> Generator[Outcome, None, None]:
     import joblib
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    jobs = min(jobs, len(runs))
-    if jobs < 2:
-        yield from map(do, runs)
-        return
+    pool = joblib.Parallel(
+        n_jobs=jobs, batch_size=1, return_as="generator_unordered", initializer=workers.end_with, initargs=(os.getpid(),)
+    )
+    done: Generator[Outcome, None, None] = (outcome for outcome in ())
     try:
-        pool = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        yield from pool(joblib.delayed(_do_in_worker)(run) for run in runs)
+        with workers.deaf():
+            done = pool(joblib.delayed(do)(run) for run in runs)
+        for outcome in done:  # noqa: UP028 - `yield from` would close it here, where its warning is heard
+            yield outcome
     except TerminatedWorkerError:
         raise SweepError("a process died, perhaps for want of memory: take fewer --jobs") from None
     finally:
-        get_reusable_executor().shutdown(kill_workers=True)  # the next sweep may find other code in a user's policy
-
-
-def _do_in_worker(run: Run) -> Outcome:
-    """`do` in a process of its own, where Ctrl-C is for the parent, which ends its workers."""
-    with suppress(ValueError):  # a thread of a cluster's worker has no signals
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return do(run)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of runs that are cut off, which is meant
+            done.close()
+        get_reusable_executor(reuse=True).shutdown(kill_workers=True)  # the next sweep may find other code in a user's policy
 
 
 def _sha256(values: dict[str, float]) -> str:
@@ -228,10 +234,11 @@ def perform(
         seen(outcome)
     missing = in_order([run for name, run in wanted.items() if name not in found])
     progress(len(found), len(wanted))
-    for outcome in outcomes(missing, jobs):
-        if outcome.values is not None:
-            records.keep(wanted[outcome.digest], outcome)
-        found[outcome.digest] = outcome
-        seen(outcome)
-        progress(len(found), len(wanted))
+    with closing(outcomes(missing, jobs)) as done:
+        for outcome in done:
+            if outcome.values is not None:
+                records.keep(wanted[outcome.digest], outcome)
+            found[outcome.digest] = outcome
+            seen(outcome)
+            progress(len(found), len(wanted))
     return found

@@ -12,7 +12,8 @@ from kvplan.sim import config as configuration
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.workload import build_workload
-from kvplan.sim.policies.registry import PolicyError, find, policies
+from kvplan.sim.inputs import load_policies
+from kvplan.sim.policies.registry import PolicyError, find, is_users_own, policies
 from kvplan.sim.settings import POLICY_PATHS
 from kvplan.sim.sweep.axes import Axis, Point, points
 from kvplan.sim.sweep.runs import WorkloadKey
@@ -42,7 +43,7 @@ def eviction_policies() -> Axis:
 
 def variants(source: Config | str | PathLike[str] | None, overrides: Sequence[str], axes: Sequence[Axis]) -> list[Variant]:
     """The variants of a configuration (as `kvplan.sim.config.load` takes it). Raises ConfigError that names the axes' values."""
-    configuration.load(source, overrides)  # what is wrong without the axes is no fault of theirs
+    load_policies(configuration.load(source, overrides))  # what is wrong without the axes is no fault of theirs
     return [_variant(source, overrides, point) for point in points(axes)]
 
 
@@ -59,7 +60,7 @@ def _variant(source: Config | str | PathLike[str] | None, overrides: Sequence[st
 def _cannot_load(path: str, value: str) -> str | None:
     """Why a user's own policy cannot be loaded. Whatever its module raises is its failure."""
     name = _parsed(value)
-    if path not in POLICY_PATHS or not isinstance(name, str) or ":" not in name:
+    if path not in POLICY_PATHS or not isinstance(name, str) or not is_users_own(name):
         return None
     try:
         find(POLICY_PATHS[path], name)

@@ -203,7 +203,8 @@ def _write_parquet(workload: Workload, path: Path) -> None:
         columns["blocks"] = pyarrow.ListArray.from_arrays(pyarrow.array(blocks.first, pyarrow.int32()), pyarrow.array(blocks.ids))
     meta = {"block_tokens": blocks.block_tokens if blocks else None, "origin": dict(workload.origin)}
     table = pyarrow.table(columns).replace_schema_metadata({_METADATA: json.dumps(meta, sort_keys=True).encode()})
-    parquet.write_table(table, path)
+    with path.open("wb") as file:  # given a path, pyarrow takes UTF-8 names only
+        parquet.write_table(table, file)
 
 
 _WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}

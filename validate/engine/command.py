@@ -16,6 +16,7 @@ from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.files import told
 from kvplan.sim.files.workshop import scratch
+from kvplan.sim.inputs import load_policies
 from kvplan.sim.report import table
 from kvplan.traces import TraceError
 from kvplan.validate import clock
@@ -65,6 +66,7 @@ def _serve(arguments: argparse.Namespace) -> Served:
 
     torch.set_num_threads(1)
     settings = config.load(arguments.config, arguments.overrides)
+    load_policies(settings)
     workload = build_workload(settings)
     refuse(settings, workload, plant(settings, workload))
     sizes = shape.read(_model(settings))
