@@ -42,9 +42,8 @@ def start(tmp_path):
 
     yield begin
     for process in started:
-        if process.poll() is None:
+        with process:  # closes its pipes, and waits
             process.kill()
-        process.communicate()
 
 
 def _hears_all():
@@ -148,7 +147,7 @@ def test_what_the_locale_cannot_show_is_replaced(locale, start, tmp_path):
     assert process.returncode == 0 and stderr == "wrote run\n"
     assert "hit rate, all turns" in stdout and stdout.isascii()
     assert "–" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    for arguments in (["list", "models"], ["explain"], ["compare", *SMALL, "--replications", "2", "--out", "c"], ["validate", "micro"]):
+    for arguments in (["list", "models"], ["validate", "micro"]):
         process = start(*arguments, env=locale)
         stdout, stderr = process.communicate()
         assert process.returncode == 0 and stdout.isascii() and "Traceback" not in stderr
