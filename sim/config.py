@@ -306,23 +306,21 @@ def _settings(overrides: Overrides) -> Iterator[tuple[str, str, Any]]:
     if isinstance(overrides, Mapping):
         yield from ((f"override {path}: {value}", str(path), plain(value)) for path, value in overrides.items())
         return
-    for override in overrides:
+    for override in map(_text, overrides):
         path, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
-        if not _is_text(text):
-            raise ConfigError(
-                f"--set {path}: {text} is not text here ({sys.getfilesystemencoding()}): take a UTF-8 locale, or another name"
-            )
         try:
             yield f"--set {override}", path.strip(), strictyaml.loads(text, f"--set {override}")
         except strictyaml.YamlError as error:
             raise ConfigError(str(error)) from None
 
 
-def _is_text(text: str) -> bool:
-    """False when the command line had bytes that the locale cannot read; Python keeps them as lone surrogates."""
-    return not any("\ud800" <= char <= "\udfff" for char in text)
+def _text(given: str) -> str:
+    """The same. Raises ConfigError for bytes that the locale cannot read, which Python keeps as lone surrogates."""
+    if any("\ud800" <= char <= "\udfff" for char in given):
+        raise ConfigError(f"{given} is no text in {sys.getfilesystemencoding()}: take a UTF-8 locale, or another name")
+    return given
 
 
 def plain(value: Any) -> Any:
@@ -331,8 +329,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, PathLike):
-        return fspath(value)
+    if isinstance(value, str | PathLike):
+        return _text(fspath(value))
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Integral) and not isinstance(value, bool):

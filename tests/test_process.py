@@ -199,7 +199,7 @@ def test_names_that_are_no_text_work_or_are_one_message(start, tmp_path):
     assert process.communicate() and process.returncode == 0 and (tmp_path / "b\udcff.parquet").exists()
     process = start("simulate", "--trace", "b\udcff.parquet")
     _, stderr = process.communicate()
-    assert process.returncode == 2 and "is not text here" in stderr and len(stderr.splitlines()) == 1
+    assert process.returncode == 2 and "is no text in" in stderr and len(stderr.splitlines()) == 1
 
 
 # --- users' own policies ----------------------------------------------------------------------------------------------------------
