@@ -329,8 +329,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, str | PathLike):
-        return _text(fspath(value))
+    if isinstance(value, PathLike):
+        return fspath(value)
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Integral) and not isinstance(value, bool):
@@ -341,6 +341,8 @@ def plain(value: Any) -> Any:
 def _override(data: dict[str, Any], text: str, path: str, value: Any) -> None:
     if path not in paths() and not path.startswith(tuple(f"{name}." for name in FREE_FORM)):
         raise ConfigError(f"{text}: unknown path {path!r}: {nearest(path, paths(), _CUTOFF)}`kvplan list settings` shows all")
+    if isinstance(value, str):
+        _text(f"{path}={value}")
     *sections, leaf = path.split(".")
     for section in sections:
         data = data.setdefault(section, {})
