@@ -1,6 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# The versions that all tests ran with; CONSTRAINTS=/dev/null takes the newest.
+CONSTRAINTS ?= constraints.txt
+INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
 .PHONY: demo test lint bench mutants paper calibrate-gpu wheel clean
 
@@ -48,15 +51,15 @@ wheel:
 clean:
 	rm -rf $(VENV) dist build *.egg-info
 
-$(VENV)/.ready: pyproject.toml setup.py
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -e .
+	$(INSTALL) -e .
 	touch $@
 
 $(VENV)/.test-ready: pyproject.toml $(VENV)/.ready
-	$(BIN)/python -m pip install -q -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	touch $@
 
 $(VENV)/.lint-ready: pyproject.toml $(VENV)/.ready
-	$(BIN)/python -m pip install -q -e '.[lint]'
+	$(INSTALL) -e '.[lint]'
 	touch $@
