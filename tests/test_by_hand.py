@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from kvplan.hwmodels import catalogue, pipeline_s
@@ -268,9 +267,9 @@ def test_nobody_evicts_a_session_that_runs():
     store.release(0, 0.0)
     store.claim(0, 1.0)
     store.claim(1, 1.0)
-    assert store.save(1, 60, 1.0) == 0 and store.lookup(0) == (0, 60)
+    assert store.save(1, 60, 1.0) == (-1, 0) and store.lookup(0) == (0, 60)
     store.release(0, 2.0)
-    assert store.save(1, 60, 2.0) == 60 and store.lookup(0) == (-1, 0)
+    assert store.save(1, 60, 2.0) == (0, 60) and store.lookup(0) == (-1, 0)
 
 
 def test_a_reserve_grows_to_what_a_save_lacked():
@@ -278,5 +277,5 @@ def test_a_reserve_grows_to_what_a_save_lacked():
     store.claim(0, 0.0)
     store.save(0, 80, 0.0)
     store.claim(1, 0.0)
-    assert store.save(1, 30, 0.0) == 0 and store.low_water[0] == 30
-    np.testing.assert_array_equal([tier.used for tier in store.tiers], [80, 0])
+    assert store.save(1, 30, 0.0) == (1, 30) and store.low_water[0] == 30
+    assert [tier.used for tier in store.tiers] == [80, 30]
