@@ -4,7 +4,7 @@
 2. No tier exceeds its capacity at any time, HBM included.
 3. Every turn that arrives ends exactly once.
 4. Turns of a session never overlap and keep their order.
-5. No transfer is faster than its link; no resource is busy for longer than has elapsed.
+5. No transfer is faster than its link; no resource is busy for longer than has elapsed, nor for longer than the measured span.
 6. A hit serves exactly what was saved, after truncation; and what was saved is there, unless room was needed or its time was over.
 7. Little's law holds on every queue: the integral of its length is the sum of the waits.
 8. GPU busy time equals the sum over the steps, and steps do not overlap.
@@ -169,6 +169,8 @@ def check_summary(summary: dict) -> None:
     shares = {**summary["hit_rate"], "utilization": gpu["utilization"]}
     for name, share in shares.items():
         _demand(-1e-7 <= share <= 1 + 1e-7, 9, f"{name} is {share}")
+    for name, link in summary["links"].items():
+        _demand(link["busy_share"] <= 1 + 1e-6, 5, f"{name}: busy for {link['busy_share']:.4f} of the measured span")
     sums = {name: gpu[name] for name in ("busy_s", "prefill_s", "decode_s", "load_stall_s", "save_stall_s", "prefilled_tokens")}
     sums |= {f"{name} {key}": value for name, tier in summary["tiers"].items() for key, value in tier.items()}
     sums |= {f"{name} {key}": value for name, link in summary["links"].items() for key, value in link.items()}

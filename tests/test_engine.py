@@ -138,15 +138,57 @@ def test_buffers_squeeze_no_job_out(workload, most):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(sorted(BASELINES)), st.integers(1, 8), st.floats(0.05, 3))
-def test_decode_runs_equal_single_steps(seed, baseline, batch, rate):
+@given(
+    st.integers(0, 10**6), st.sampled_from(sorted(BASELINES)), st.integers(1, 8), st.floats(0.05, 3), st.integers(1, 3), st.integers(0, 5)
+)
+def test_decode_runs_equal_single_steps(seed, baseline, batch, rate, replicas, warmup):
     overrides = [*BASELINES[baseline], f"seed={seed}", "workload.sessions=6", f"deployment.max_batch={batch}"]
+    overrides += [f"deployment.replicas={replicas}", f"warmup_turns={warmup}"]
     overrides += [f"workload.arrival.rate_per_s={rate}", "workload.max_tokens=1500", "workload.think_time.median_s=2"]
     fast, slow = run(*overrides), run(*overrides, longest_run=1)
     for name in ("admitted_s", "first_token_s", "done_s"):
         np.testing.assert_allclose(fast.columns[name], slow.columns[name], rtol=1e-9)
     assert fast.columns["cached_tokens"].tolist() == slow.columns["cached_tokens"].tolist()
-    assert fast.summary["gpu"]["busy_s"] == pytest.approx(slow.summary["gpu"]["busy_s"])
+    for ours, theirs in zip(_sums(fast.summary), _sums(slow.summary), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+def _sums(summary) -> list[dict]:
+    return [summary["gpu"], *summary["tiers"].values(), *summary["links"].values()]
+
+
+def test_the_warm_up_cut_counts_the_steps_under_way():
+    """The second replica is in the middle of a long answer when the first turn ends, and the measured span is short."""
+    table = untimed([0, 1, 2], [100, 500, 100], [400, 3000, 430]).with_times(np.array([0.0, 0.0, 0.1]), np.zeros(3))
+    cut = ("deployment.replicas=2", "warmup_turns=1")
+    result = run(*cut, workload=table)
+    gpu, span = result.summary["gpu"], result.summary["makespan_s"]
+    done = result.columns["done_s"]
+    assert gpu["busy_s"] == pytest.approx(sum(max(0.0, done[turns].max() - done.min()) for turns in ([0, 2], [1])), rel=1e-6)
+    assert gpu["busy_s"] < 2 * span
+    assert result.summary["cost_usd"]["gpu_provisioned"] >= gpu["busy_s"] / 2 / span * result.summary["cost_usd"]["gpu_provisioned"]
+
+
+def test_peaks_are_those_of_the_measured_span(workload):
+    table = workload([[(2000, 10)], [(10, 10)], [(10, 10)]], arrivals=[0, 100, 200])
+    peak = run("warmup_turns=1", "store.ttl_s=20", workload=table).summary["tiers"]["dram"]["peak_bytes"]
+    kv = 819_200
+    assert peak == 2010 * kv  # still there when the span begins
+    assert run("warmup_turns=2", "store.ttl_s=20", workload=table).summary["tiers"]["dram"]["peak_bytes"] == 20 * kv
+
+
+def test_what_is_booked_is_not_yet_done():
+    """A slow SSD link, and a span that is over long before all is written."""
+    made = config.load(None, [*PRESSED, "workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
+    slow = replace(plant(made, build_workload(made)), ssd_write_bytes_per_s=2e7)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_module, "plant", lambda *_: slow)
+        result = simulate(made)
+    summary, span = result.summary, result.summary["makespan_s"]
+    link = summary["links"]["ssd_write"]
+    assert link["busy_share"] == pytest.approx(1, abs=0.1) and link["bytes"] <= 2e7 * span * 1.001
+    assert summary["tiers"]["ssd"]["written_bytes"] == link["bytes"]
+    assert summary["ssd_wear"]["bytes_per_day"] <= 2e7 * 86_400 * 1.001
 
 
 @pytest.mark.parametrize("tight", [False, True], ids=["roomy", "tight"])

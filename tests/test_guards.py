@@ -1,15 +1,21 @@
 """Every invariant has a mutant that it kills: a defect put into the engine makes exactly that guard speak."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kvplan.sim import config, guards
+from kvplan.sim.engine import run as run_module
 from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.engine.run import _Run, simulate
+from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.tier import Tier
+from kvplan.traces.workload import untimed
 
 RUN = config.load(
     None,
@@ -122,6 +128,29 @@ def test_5_a_transfer_that_overtakes(monkeypatch):
     wrap(monkeypatch, Link, "book", overtake)
     with expect(5):
         run()
+
+
+def test_9_steps_that_the_warm_up_cuts_count_whole(monkeypatch):
+    settings = config.load(None, ["deployment.replicas=2", "warmup_turns=1"])
+    table = untimed([0, 1, 2], [100, 500, 100], [400, 3000, 3000]).with_times(np.array([0.0, 0.0, 0.1]), np.zeros(3))
+    simulate(settings, table)
+
+    def whole(original, self, now):
+        return {name: getattr(self, name) for name in original(self, now)}
+
+    wrap(monkeypatch, Replica, "spent", whole)
+    with expect(9):
+        simulate(settings, table)
+
+
+def test_5_transfers_that_count_when_they_are_booked(monkeypatch):
+    settings = config.load(None, ["workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
+    slow = replace(plant(settings, build_workload(settings)), ssd_write_bytes_per_s=5e6)
+    monkeypatch.setattr(run_module, "plant", lambda *_: slow)
+    simulate(settings)
+    monkeypatch.setattr(Link, "done", lambda self, now: (self.bytes, self.busy_s))
+    with expect(5):
+        simulate(settings)
 
 
 @pytest.mark.parametrize("tokens", [-1, 1])

@@ -73,6 +73,7 @@ class Tier:
     def __init__(self, name: str, capacity: int, reserve: int) -> None:
         self.name, self.capacity, self.reserve = name, capacity, reserve
         self.held, self.stamp, self.written = Counter(), Counter(), 0
+        self.saves: list[tuple[float, float, int]] = []
 
     def free(self) -> int:
         return self.capacity - sum(self.held.values())
@@ -93,7 +94,8 @@ class Wire:
     def __init__(self, bandwidth: float, latency_s: float, piece: int) -> None:
         self.bandwidth, self.latency_s, self.piece_s = bandwidth, latency_s, piece / bandwidth
         self.free_s = self.slow_start_s = self.slow_end_s = 0.0
-        self.bytes = 0
+        self.bytes = self.slow_size = 0
+        self.sent: list[tuple[float, float, int]] = []  # start, end and bytes of what jobs waited for
 
     def start_s(self, ready_s: float) -> float:
         start = max(ready_s, self.free_s)
@@ -111,13 +113,29 @@ class Wire:
             self.slow_start_s += late
             self.slow_end_s += late
         self.free_s = start + seconds
+        self.sent.append((start, self.free_s, size))
         self.bytes += size
         return self.free_s
 
     def send_slowly(self, now: float, size: int) -> None:
         self.slow_start_s = max(now, self.free_s)
         self.slow_end_s = self.slow_start_s + self.latency_s + size / self.bandwidth
+        self.slow_size = size
         self.bytes += size
+
+    def slow_left(self, now: float) -> float:
+        """Bytes of the slow transfer that are still to come."""
+        seconds, left_s = self.slow_end_s - self.slow_start_s, self.slow_end_s - max(now, self.free_s)
+        return self.slow_size * max(0.0, min(seconds, left_s)) / seconds if seconds else 0.0
+
+    def done(self, now: float) -> float:
+        """Bytes that have gone over the link."""
+        return self.bytes - to_come(self.sent, now) - self.slow_left(now)
+
+
+def to_come(transfers: list[tuple[float, float, int]], now: float) -> float:
+    """Bytes of transfers, each at an even pace, that are still to come."""
+    return sum(size * min(1.0, (end - now) / (end - start)) for start, end, size in transfers if end > now)
 
 
 class Reference:
@@ -271,6 +289,7 @@ class Reference:
                 self.home[session] = self.tiers[0]
         self.h2d.free_s = now + delay + (layers - early) * each
         self.h2d.bytes += size
+        self.h2d.sent.append((now + delay - early * each, self.h2d.free_s, size))
         end = 0.0
         for layer in range(1, layers + 1):
             end = max(end, delay + (layer - early) * each if layer > early else 0.0) + compute / layers
@@ -316,10 +335,18 @@ class Reference:
         for above in self.tiers[: self.tiers.index(tier)]:
             above.cut(session, above.held[session])
         self.ready_s[session] = 0.0
-        for link in [self.d2h] if tier.name == "dram" else [self.d2h, self.ssd_write]:
+        links = [self.d2h] if tier.name == "dram" else [self.d2h, self.ssd_write]
+        for link in links:
             end = link.send(turn.admitted_s, missing)
             self.ready_s[session] = max(self.ready_s[session], end, now + self.plant.kv_bytes / link.bandwidth)
             self.stall_until_s = max(self.stall_until_s, end - self.plant.write_buffer / link.bandwidth)
+        tier.saves.append(max((link.sent[-1] for link in links), key=lambda sent: sent[1]))
+
+    def written(self, tier: Tier, now: float) -> float:
+        """Bytes that have come into a tier."""
+        moving = {"dram": self.fetching, "ssd": self.demoting}[tier.name] is not None
+        link = {"dram": self.ssd_read, "ssd": self.ssd_write}[tier.name]
+        return tier.written - to_come(tier.saves, now) - (link.slow_left(now) if moving else 0.0)
 
     def wait_s(self, turn: Turn, size: int, now: float) -> float:
         """How long the GPU would have to wait for a save of so many bytes to SSD."""

@@ -9,6 +9,8 @@ A link has bandwidth and latency, and no events of its own. Two kinds of traffic
 
 import math
 
+from kvplan.sim.engine.flow import Flow
+
 
 class Link:
     """Seconds and bytes of one direction of one wire. `bandwidth` in bytes/s, `latency_s` per transfer, `piece` in bytes."""
@@ -26,7 +28,9 @@ class Link:
         self.background_end = 0.0
         """When the background transfer ends, as far as is known now."""
         self._background_start = 0.0
+        self._background_size = 0
         self._piece_s = piece / bandwidth
+        self._flow = Flow()
 
     def seconds(self, size: int) -> float:
         """Duration of an undisturbed transfer."""
@@ -43,6 +47,7 @@ class Link:
         self.free_at = end
         self.bytes += size
         self.busy_s += duration
+        self._flow.add(ready, start, end, size)
         return start, end
 
     def preview(self, ready: float, size: int) -> tuple[float, float]:
@@ -60,6 +65,7 @@ class Link:
         start = max(now, self.free_at)
         duration = self.seconds(size)
         self._background_start = start
+        self._background_size = size
         self.background_end = start + duration
         self.bytes += size
         self.busy_s += duration
@@ -71,9 +77,8 @@ class Link:
 
     def end_background(self, now: float, size: int) -> int:
         """Breaks off the background transfer of `size` bytes; returns how many of them have been sent."""
-        total = self.background_end - self._background_start
-        left = min(total, max(0.0, self.background_end - max(now, self.free_at)))
-        sent = int(size * (1 - left / total))
+        left = self._background_left_s(now)
+        sent = int(size * (1 - left / (self.background_end - self._background_start)))
         self.background_end = now
         self.bytes -= size - sent
         self.busy_s -= left
@@ -84,3 +89,25 @@ class Link:
         self.free_at = end
         self.bytes += size
         self.busy_s += self.seconds(size)
+        self._flow.add(start, start, end, size)
+
+    def _background_left_s(self, now: float) -> float:
+        total = self.background_end - self._background_start
+        return min(total, max(0.0, self.background_end - max(now, self.free_at)))
+
+    def background_left(self, now: float) -> float:
+        """Bytes of the background transfer that are still to come."""
+        left = self._background_left_s(now)
+        return left and self._background_size * left / (self.background_end - self._background_start)
+
+    # --- what has run, of what was booked -------------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """The measured span begins; background transfers that are due have ended."""
+        self._flow.begin(now)
+
+    def done(self, now: float) -> tuple[float, float]:
+        """(bytes, busy seconds) by `now`: of two answers the difference is what ran between, once the span has begun."""
+        size, number = self._flow.outside(now)
+        busy_s = size / self.bandwidth + number * self.latency_s
+        return self.bytes - size - self.background_left(now), self.busy_s - busy_s - self._background_left_s(now)

@@ -72,12 +72,12 @@ class Loader(LoadView):
         from_ssd = (end - start) / layers
         return max(start, ready) - now + min(load, from_ssd), max(load, from_ssd), 0.0
 
-    def take(self, tokens: int) -> None:
-        """Books the transfer of so many tokens."""
-        if not tokens:
-            return
+    def take(self, tokens: int) -> tuple[float, float]:
+        """Books the transfer of so many tokens; returns its start and end."""
         delay, load, preloaded = self._pace(tokens)
         size, now = tokens * self._kv, self._now
         if self._tier == "ssd" and self._fetched_at == float("inf"):
             self._ssd_read.book(now, size)
-        self._link.occupy(now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load, size)
+        start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
+        self._link.occupy(start, end, size)
+        return start, end

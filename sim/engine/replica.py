@@ -19,9 +19,11 @@ import itertools
 import math
 from collections.abc import Callable
 from heapq import heappop, heappush
+from operator import itemgetter
 
 from kvplan.sim.config import Config
 from kvplan.sim.engine.clock import ARRIVAL, STEP, Clock, Timer
+from kvplan.sim.engine.flow import Flow
 from kvplan.sim.engine.knowledge import EngineKnowledge
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.loader import Loader
@@ -103,6 +105,8 @@ class Replica:
         ]
         """What a demotion from each tier goes over, the slowest first: it decides when the demotion ends."""
         self._demotion_links = [path[0] for path in self._demotion_paths]
+        self._into, self._out_of = ([Flow() for _ in self.tier_names] for _ in range(2))
+        """What jobs save into each tier and load from it."""
         self._demoting: list[Move | None] = [None] * len(self._demotion_links)
         self._demotes_from = list(enumerate(store.tiers))[:-1] if store else []
         self._fetches = bool(store) and store.fetch_target is not None
@@ -130,7 +134,7 @@ class Replica:
         """Kept history tokens per session."""
         self._state = _IDLE
         self._timer: Timer | None = None
-        self._began = 0.0
+        self._began = self._ends = 0.0
         self._turn = -1
         self._stall_until = 0.0
         self._ready = [0.0] * workload.sessions
@@ -246,7 +250,7 @@ class Replica:
             self._watch_fetch()
 
     def _schedule(self, start: float, end: float) -> None:
-        self._began = start
+        self._began, self._ends = start, end
         self._hbm_in_step = self.hbm_used
         self._timer = self.clock.at(end, STEP, self._on_step)
 
@@ -353,8 +357,11 @@ class Replica:
         loader.begin(name, cached, new, now, self._ready[session], head_since, fetched_at, self._hbm_budget - self._hbm_in_step)
         tokens, compute, duration = self._load_policy.loads(loader)
         if tokens:
-            loader.take(tokens)
-            self.store.load(session, tokens * self._kv, now)
+            size = tokens * self._kv
+            start, end = loader.take(tokens)
+            self._out_of[tier].add(now, start, end, size)
+            if self.store.load(session, size, now):
+                self._into[self.store.fetch_target].add(now, start, end, size)
         if self._guard is not None:
             self._guard.served(session, tokens)
         return tokens, compute, duration
@@ -423,7 +430,7 @@ class Replica:
                 if self._sync:
                     self._save_rest(tier, missing, self._saved_early.pop(turn, 0), now)
                 else:
-                    self._save_behind(self._save_links[tier], session, missing, self._admitted_s[turn], now)
+                    self._save_behind(tier, session, missing, self._admitted_s[turn], now)
             self.store.release(session, now)
             if self._lead_s and next_s < math.inf:
                 self.clock.at(max(now, next_s - self._lead_s), ARRIVAL, self._announced, session)
@@ -458,15 +465,18 @@ class Replica:
         """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
         for link in self._save_links[tier]:
             self._save_now([link], max(0, size - early) if link in self._save_links[0] else size, now)
+        self._into[tier].add(now, now, max(link.free_at for link in self._save_links[tier]), size)
 
     def _save_now(self, links: list[Link], size: int, now: float) -> None:
         """Synchronous: the GPU waits for the copy."""
         for link in links:
             self._stall_until = max(self._stall_until, link.book(now, size)[1])
 
-    def _save_behind(self, links: list[Link], session: int, size: int, since: float, now: float) -> None:
+    def _save_behind(self, tier: int, session: int, size: int, since: float, now: float) -> None:
         """Asynchronous, layer by layer since the job started; what is left at its end waits in the write buffer."""
-        end = max(link.book(since, size)[1] for link in links)
+        links = self._save_links[tier]
+        start, end = max([link.book(since, size) for link in links], key=itemgetter(1))
+        self._into[tier].add(since, start, end, size)
         self._ready[session] = max(end, max(now + self._kv / link.bandwidth for link in links))
         self._stall_until = max(self._stall_until, self._saved_but(self._write_buffer))
 
@@ -535,6 +545,48 @@ class Replica:
             self._start_moves(first)
 
     # --- what the metrics read ------------------------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """The measured span begins: moves that are due have ended, and peaks count from here."""
+        if now >= self._next_end:
+            self._finish_moves(now)
+        for each in (*self.links, *self._into, *self._out_of):
+            each.begin(now)
+        for tier in self.store.tiers if self.store else ():
+            tier.begin()
+
+    def spent(self, now: float) -> dict[str, float]:
+        """GPU seconds by what they went to, and tokens prefilled, by `now`: the step under way counts as far as it has come."""
+        found = {
+            "prefill_s": self.prefill_s,
+            "decode_s": self.decode_s,
+            "load_stall_s": self.load_stall_s,
+            "save_stall_s": self.save_stall_s,
+            "prefilled_tokens": self.prefilled_tokens,
+        }
+        if self._state == _DECODE:
+            found["decode_s"] += now - self._began
+        elif self._state == _STALL:
+            found["save_stall_s"] -= self._ends - now
+        elif self._state == _PREFILL:
+            turn, left = self._turn, (self._ends - now) / (self._ends - self._began)
+            stall = self._rec.stall_s[turn]
+            found["load_stall_s"] -= left * stall
+            found["prefill_s"] -= left * (self._ends - self._began - stall)
+            found["prefilled_tokens"] -= left * (self._history[turn] + self._prompt[turn] - self._cached[turn])
+        return found
+
+    def traffic(self, now: float) -> list[tuple[float, float]]:
+        """(bytes written to it, bytes read from it) of each tier by `now`, as far as they have gone."""
+        tiers = self.store.tiers if self.store else []
+        written = [tier.written - flow.outside(now)[0] for tier, flow in zip(tiers, self._into, strict=True)]
+        read = [tier.read - flow.outside(now)[0] for tier, flow in zip(tiers, self._out_of, strict=True)]
+        moving = [(move, link) for move, link in zip(self._demoting, self._demotion_links, strict=True) if move is not None]
+        for move, link in [*moving, *([(self._fetching, self.ssd_read)] if self._fetching is not None else [])]:
+            left = link.background_left(now)
+            written[move.target] -= left
+            read[move.source] -= left
+        return list(zip(written, read, strict=True))
 
     @property
     def busy_s(self) -> float:

@@ -49,25 +49,20 @@ class Recorder:
             if self._progress is not None:
                 self._progress(count, self.turns)
         if count == self._warmup_turns:
+            for peer in replica.peers:
+                peer.begin(now)
             self.warm = {"now_s": now, "sums": [sums(peer, now) for peer in replica.peers]}
 
 
 def sums(replica, now: float) -> dict[str, float]:
-    """Every running sum of a replica, flat; a difference of two is what happened between."""
-    found = {
-        "prefill_s": replica.prefill_s,
-        "decode_s": replica.decode_s,
-        "load_stall_s": replica.load_stall_s,
-        "save_stall_s": replica.save_stall_s,
-        "prefilled_tokens": replica.prefilled_tokens,
-    }
+    """Every running sum of a replica, flat: what has been done by `now`. A difference of two is what happened between."""
+    found = dict(replica.spent(now))
     for link in replica.links:
-        found[f"{link.name}.bytes"] = link.bytes
-        found[f"{link.name}.busy_s"] = link.busy_s
+        found[f"{link.name}.bytes"], found[f"{link.name}.busy_s"] = link.done(now)
     if replica.store is not None:
         found["skipped_saves"] = replica.store.skipped_saves
-        for tier in replica.store.tiers:
+        for tier, (written, read) in zip(replica.store.tiers, replica.traffic(now), strict=True):
             found[f"{tier.name}.byte_seconds"] = tier.byte_seconds(now)
-            found[f"{tier.name}.written"] = tier.written
-            found[f"{tier.name}.read"] = tier.read
+            found[f"{tier.name}.written"] = written
+            found[f"{tier.name}.read"] = read
     return found

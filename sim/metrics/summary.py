@@ -65,14 +65,14 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
             "decode_s": sums["decode_s"],
             "load_stall_s": sums["load_stall_s"],
             "save_stall_s": sums["save_stall_s"],
-            "prefilled_tokens": int(sums["prefilled_tokens"]),
+            "prefilled_tokens": round(sums["prefilled_tokens"]),
             "gpus": gpus * count,
             "replicas": count,
         },
         "tiers": _tiers(built, sums, replicas, span_s, count),
         "links": {
             link.name: {
-                "bytes": int(sums[f"{link.name}.bytes"]),
+                "bytes": round(sums[f"{link.name}.bytes"]),
                 "busy_share": _ratio(sums[f"{link.name}.busy_s"], span_s * count),
             }
             for link in replicas[0].links
@@ -164,8 +164,8 @@ def _tiers(built: Plant, sums, replicas, span_s: float, count: int) -> dict:
             "capacity_bytes": capacity * count,
             "peak_bytes": sum(replica.store.tiers[index].peak for replica in replicas),
             "mean_bytes": _ratio(sums[f"{name}.byte_seconds"], span_s),
-            "written_bytes": int(sums[f"{name}.written"]),
-            "read_bytes": int(sums[f"{name}.read"]),
+            "written_bytes": round(sums[f"{name}.written"]),
+            "read_bytes": round(sums[f"{name}.read"]),
         }
     return found
 

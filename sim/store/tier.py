@@ -51,9 +51,13 @@ class Tier:
         else:
             self.dropped += size
 
+    def begin(self) -> None:
+        """The measured span begins: `peak` counts from here."""
+        self._least_free = self.free
+
     @property
     def peak(self) -> int:
-        """Most bytes held at any time."""
+        """Most bytes held at any time of the measured span."""
         return self.capacity - self._least_free
 
     def byte_seconds(self, now: float) -> float:

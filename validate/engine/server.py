@@ -382,6 +382,20 @@ class _Server:
             self.clock.NAME,
         )
 
+    def begin(self, now: float) -> None:
+        """The measured span begins."""
+        for tier in self.store.tiers if self.store else ():
+            tier.begin()
+
+    def spent(self, now: float) -> dict[str, float]:
+        """Seconds by what they went to, and tokens prefilled."""
+        names = ("prefill_s", "decode_s", "load_stall_s", "save_stall_s", "prefilled_tokens")
+        return {name: getattr(self, name) for name in names}
+
+    def traffic(self, now: float) -> list[tuple[float, float]]:
+        """(bytes written to it, bytes read from it) of each tier."""
+        return [(tier.written, tier.read) for tier in self.store.tiers]
+
     def sample(self, now: float) -> tuple:
         """A row of the time series."""
         used = [tier.used for tier in self.store.tiers] if self.store else []
