@@ -15,6 +15,7 @@ from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
 from kvplan.sim.report import table
+from kvplan.sim.sweep.against import recomputation
 from kvplan.sim.sweep.runs import replicated
 
 SEEDS = (1, 2, 3)
@@ -99,6 +100,11 @@ def test_what_is_not_drawn_at_random_has_one_replication_and_no_interval(tmp_pat
     (tmp_path / "t.csv").write_text("session,arrival_s,prompt_tokens,output_tokens\n0,0,900,50\n0,30,100,50\n0,60,100,50\n")
     result = CliRunner().invoke(app, ["simulate", "--trace", str(tmp_path / "t.csv")])
     assert "Nothing is drawn at random" in result.stdout and "±" not in result.stdout
+
+
+def test_processes_change_nothing():
+    result = simulate(config.load(None, ["workload.sessions=20"]))
+    assert recomputation(result, 3, jobs=2) == recomputation(result, 3)
 
 
 def test_what_cannot_be_told_from_no_change_is_said_to_be_so():

@@ -19,6 +19,8 @@ from kvplan.sim.report import rundir, table
 from kvplan.sim.sweep import against
 from kvplan.sim.sweep.equalservice import equal_service
 
+_TURNS_IN_ONE_PROCESS = 100_000
+
 
 def run(config: str | None, overrides: list[str], out: Path | None, json: bool, baseline: bool, replications: int, equal: bool) -> None:
     """Runs the configuration, and recomputation beside it; prints and writes the result."""
@@ -49,7 +51,14 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool) ->
         with progress("looking for the load at equal service", "runs") as report:
             summary["equal_service"] = equal_service(config, workload, recorded=recorded, report=report)
     if baseline and summary["tiers"]:
-        with progress("recomputing, and both again with other seeds", "runs") as report:
-            summary["recompute"] = against.recomputation(result, replications, recorded, report)
+        with progress("recomputing, and both again with other seeds", "replications") as report:
+            summary["recompute"] = against.recomputation(result, replications, recorded, _jobs(result, replications), report)
         summary["warnings"] += against.losses(summary["recompute"]["difference"])
     return result, summary
+
+
+def _jobs(result: Result, replications: int) -> int:
+    """All cores where the runs take longer than processes to start."""
+    from joblib import cpu_count
+
+    return cpu_count() if result.workload.turns * replications > _TURNS_IN_ONE_PROCESS else 1

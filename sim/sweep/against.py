@@ -5,13 +5,16 @@ compared by the logarithm of their ratio (`kvplan.sim.sweep.stats.ratio`).
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 
+from kvplan.sim.config import Config
 from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.sweep.measures import numbers
-from kvplan.sim.sweep.runs import replicated, same_turns, sessions_to_draw
+from kvplan.sim.sweep.runs import in_processes, replicated, same_turns, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
 from kvplan.traces import Workload
 
@@ -24,31 +27,36 @@ def recomputation(
     result: Result,
     replications: int = REPLICATIONS,
     recorded: Workload | None = None,
+    jobs: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
     """The summary of the same run without a store, with its `intervals`, and under `difference` what tells the two apart: `ratio`, of this
     run to recomputation by the dotted path of a measure, with its 95 % interval and p, and the `range` of TTFT over the seeds.
 
     `recorded`: the trace, where it was read before. Where nothing is drawn at random there is one replication, and no interval.
-    `report(done, total)` counts runs.
+    `report(done, total)` counts replications. Raises SweepError when one of the `jobs` processes dies.
     """
     config = result.config
     without = simulate(config.recompute(), result.workload)
-    report(1, 2 * replications - 1)
-    ours, theirs, seeds = [numbers(result.summary)], [numbers(without.summary)], [config.seed]
+    report(1, replications)
+    seeds, ours, theirs = [config.seed], [numbers(result.summary)], [numbers(without.summary)]
     draw = sessions_to_draw(config, result.workload)
-    for replication in range(1, replications):
-        again = replicated(config, replication, draw)
-        workload = build_workload(again, recorded=recorded)
-        if same_turns(workload, result.workload):
-            break
-        ours.append(numbers(simulate(again, workload).summary))
-        report(2 * replication, 2 * replications - 1)
-        theirs.append(numbers(simulate(again.recompute(), workload).summary))
-        report(2 * replication + 1, 2 * replications - 1)
-        seeds.append(again.seed)
+    if not same_turns(build_workload(replicated(config, 1, draw), recorded=recorded), result.workload):
+        others = [replicated(config, replication, draw) for replication in range(1, replications)]
+        with closing(in_processes(partial(_both, recorded), others, jobs)) as found:
+            for other, (one, same) in zip(others, found, strict=True):
+                seeds.append(other.seed)
+                ours.append(one)
+                theirs.append(same)
+                report(len(seeds), replications)
     difference = {"replications": len(seeds), "seeds": seeds, **_differences(ours, theirs)}
     return {**without.summary, "intervals": intervals(without), "difference": difference}
+
+
+def _both(recorded: Workload | None, config: Config) -> tuple[dict[str, float], dict[str, float]]:
+    """The measures of a run, and of the same without a store."""
+    workload = build_workload(config, recorded=recorded)
+    return numbers(simulate(config, workload).summary), numbers(simulate(config.recompute(), workload).summary)
 
 
 def losses(difference: dict) -> list[str]:

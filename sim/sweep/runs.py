@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +36,10 @@ from kvplan.traces import Workload
 
 RUNS = "runs"
 """Where finished runs are, in the folder of a sweep."""
+
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 class SweepError(RuntimeError):
@@ -129,24 +134,27 @@ def outcomes(runs: Sequence[Run], jobs: int) -> Generator[Outcome, None, None]:
 
     Close it when not all are wanted: then the processes have ended.
     """
-    jobs = min(jobs, len(runs))
-    return _in_processes(runs, jobs) if jobs > 1 else (do(run) for run in runs)
+    return in_processes(do, runs, jobs, "generator_unordered")
 
 
-def _in_processes(runs: Sequence[Run], jobs: int) -> Generator[Outcome, None, None]:
+def in_processes(work: Callable[[Item], Found], items: Sequence[Item], jobs: int, order: str = "generator") -> Generator[Found, None, None]:
+    """What `work` gives for each item, in up to `jobs` processes, in order unless joblib's other `order` is asked for. As `outcomes`."""
+    jobs = min(jobs, len(items))
+    return _in_processes(work, items, jobs, order) if jobs > 1 else (work(item) for item in items)
+
+
+def _in_processes(work: Callable[[Item], Found], items: Sequence[Item], jobs: int, order: str) -> Generator[Found, None, None]:
     import joblib
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    pool = joblib.Parallel(
-        n_jobs=jobs, batch_size=1, return_as="generator_unordered", initializer=workers.end_with, initargs=(os.getpid(),)
-    )
-    done: Generator[Outcome, None, None] = (outcome for outcome in ())
+    pool = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as=order, initializer=workers.end_with, initargs=(os.getpid(),))
+    done: Generator[Found, None, None] = (nothing for nothing in ())
     try:
         with workers.deaf():
-            done = pool(joblib.delayed(do)(run) for run in runs)
-        for outcome in done:  # noqa: UP028 - `yield from` would close it here, where its warning is heard
-            yield outcome
+            done = pool(joblib.delayed(work)(item) for item in items)
+        for each in done:  # noqa: UP028 - `yield from` would close it here, where its warning is heard
+            yield each
     except TerminatedWorkerError:
         raise SweepError("a process died, perhaps for want of memory: take fewer --jobs") from None
     finally:
