@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-KNOWN = 277
+KNOWN = 322
 
 
 def main() -> int:

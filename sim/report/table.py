@@ -1,5 +1,8 @@
 """The result as text: a table beside recomputation, and what it means in words."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -10,7 +13,7 @@ from kvplan.sim.sweep.stats import LEVEL, Ratio
 from kvplan.sim.sweep.words import change, compared
 
 
-def comparison(summary: dict, baseline: dict | None) -> Group:
+def comparison(summary: Mapping[str, Any], baseline: dict | None) -> Group:
     """The main figures of a run, beside the recomputation baseline when there is one."""
     table = Table(box=None, pad_edge=False)
     for name in heads(baseline):
@@ -27,13 +30,13 @@ def heads(baseline: dict | None) -> list[str]:
     return ["", "this run", "recompute", "change"] if baseline else ["", "this run"]
 
 
-def warnings(summary: dict, baseline: dict | None) -> list[str]:
+def warnings(summary: Mapping[str, Any], baseline: dict | None) -> list[str]:
     """Of the run, and what is to be said of recomputation alone."""
     ours = summary["warnings"]
     return [*ours, *(f"recomputation: {warning}" for warning in (baseline or {}).get("warnings", []) if warning not in ours)]
 
 
-def rows(summary: dict, baseline: dict | None) -> list[list[str]]:
+def rows(summary: Mapping[str, Any], baseline: dict | None) -> list[list[str]]:
     """The cells of the table: label and value, and with a baseline its value and the change."""
     found = []
     for label, path, show, compares in [*_hits(summary), *_ROWS]:
@@ -44,7 +47,7 @@ def rows(summary: dict, baseline: dict | None) -> list[list[str]]:
     return found
 
 
-def print_comparison(summary: dict, baseline: dict | None) -> None:
+def print_comparison(summary: Mapping[str, Any], baseline: dict | None) -> None:
     """To stdout; plain text, never narrower than the table, when that is no terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -52,7 +55,7 @@ def print_comparison(summary: dict, baseline: dict | None) -> None:
     console.print(comparison(summary, baseline), soft_wrap=False)
 
 
-def title(summary: dict) -> str:
+def title(summary: Mapping[str, Any]) -> str:
     """One line: what was run."""
     loop = summary["provenance"]["loop"]
     return (
@@ -81,7 +84,7 @@ def _hours(value) -> str:
     return f"{value:,.2f} h"
 
 
-def _hits(summary: dict) -> list[tuple]:
+def _hits(summary: Mapping[str, Any]) -> list[tuple]:
     """Rows of hit rates; those of the tiers that there are."""
     return [
         ("hit rate, all turns", "hit_rate.turns", _percent, False),
@@ -107,7 +110,7 @@ _ROWS = [
 ]
 
 
-def _get(summary: dict, path: str):
+def _get(summary: Mapping[str, Any], path: str):
     if path == "cost_usd.storage":
         return summary["cost_usd"]["dram"] + summary["cost_usd"]["ssd"]
     for key in path.split("."):
@@ -138,7 +141,7 @@ def _drives(wear: dict) -> str:
     return f"{count} drives of {each}" if count > 1 else f"one drive of {each}"
 
 
-def words(summary: dict, baseline: dict | None) -> list[str]:
+def words(summary: Mapping[str, Any], baseline: dict | None) -> list[str]:
     """What the figures mean."""
     gpu = summary["gpu"]
     busy = gpu["busy_s"] or 1.0
@@ -171,7 +174,7 @@ def words(summary: dict, baseline: dict | None) -> list[str]:
     return lines + _tail(summary, baseline)
 
 
-def _against(summary: dict, baseline: dict) -> list[str]:
+def _against(summary: Mapping[str, Any], baseline: dict) -> list[str]:
     """What is gained and lost, and how sure that is."""
     found = [f"{name} {_told(ratio)}" for name, path in _VERDICT if (ratio := _ratio(baseline, path)) is not None]
     count = baseline["difference"]["replications"]
@@ -231,7 +234,7 @@ def _told(ratio: Ratio) -> str:
     return _judged(ratio, compared(ratio).removesuffix(" than").replace("that of", "as much"), " (unclear)")
 
 
-def _tail(summary: dict, baseline: dict | None) -> list[str]:
+def _tail(summary: Mapping[str, Any], baseline: dict | None) -> list[str]:
     """How well TTFT's p95 is known: by the run's own sessions, and from seed to seed."""
     if not (summary.get("intervals") or {}).get("ttft_s"):
         return []

@@ -5,8 +5,9 @@ words of their own; every other path works as well, in its own unit and without 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import Result
@@ -25,7 +26,7 @@ def measure(result: Result) -> dict[str, float]:
     return found
 
 
-def numbers(summary: dict) -> dict[str, float]:
+def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """Every number of a summary, flat; what has no value (null) is left out."""
     return dict(_flat({key: value for key, value in summary.items() if key not in ("schema_version", "provenance", "warnings")}))
 

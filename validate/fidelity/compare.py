@@ -6,6 +6,7 @@ off; what is left is that the simulator made *other steps* (batches of other siz
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvplan.hwmodels.steptime import StepTime
 from kvplan.sim.engine.plant import plant
@@ -82,7 +83,7 @@ class Pair:
         return [Row(name, served[name], again.get(name), said[name]) for name in served]
 
 
-def quantities(summary: dict) -> Iterator[tuple[str, float]]:
+def quantities(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """(name, value) of what is compared of a summary: percent, seconds, MB."""
     hits = summary["hit_rate"]
     for name, key in zip(HIT_RATES, ("resumed", "dram", "ssd"), strict=True):
