@@ -166,6 +166,9 @@ class WorkloadConfig(_Section):
     """Leave bad records of a trace out and count them, instead of refusing it."""
     loop: Literal["recorded", "open", "closed"] = "recorded"
     """`open` replays the times of a trace, `closed` its think times, `recorded` what the trace has."""
+    steady: bool = False
+    """A cut out of an endless stream: sessions are under way at the start, and break off when the last one has arrived. Without it every
+    session runs from its first turn to its last, and the load rises and falls."""
     rescale: Rescale = Rescale()
     arrival: Arrival = Poisson(rate_per_s=0.2)
     """Arrivals of sessions; a trace with times has its own."""
@@ -180,13 +183,37 @@ class Cost(_Section):
     """`provisioned`: for the whole run, busy or not; `busy`: by the busy hour, the measure of CachedAttention."""
 
 
-class Slo(_Section):
-    """Service-level objectives. Goodput counts the turns that are within every one of them."""
+_Limit = Annotated[float, Field(gt=0, le=1e6)] | None
+_Share = Annotated[float, Field(gt=0, lt=1)] | None
 
-    ttft_p95_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds from arrival to first token."""
-    tpot_p95_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds per output token after the first."""
+
+class Slo(_Section):
+    """Service-level objectives. `plan` meets all of them. Goodput counts the turns that are within every limit on a 95th percentile."""
+
+    ttft_mean_s: _Limit = None
+    """Seconds from arrival to first token, in the mean."""
+    ttft_p50_s: _Limit = None
+    """Of half of the turns at most."""
+    ttft_p95_s: _Limit = None
+    """Of 95 % of the turns at most."""
+    ttft_p99_s: _Limit = None
+    """Of 99 % of the turns at most."""
+    tpot_mean_s: _Limit = None
+    """Seconds per output token after the first, in the mean."""
+    tpot_p95_s: _Limit = None
+    """Of 95 % of the turns at most."""
+    tpot_p99_s: _Limit = None
+    """Of 99 % of the turns at most."""
+    e2e_mean_s: _Limit = None
+    """Seconds from arrival to the last token, in the mean."""
+    e2e_p95_s: _Limit = None
+    """Of 95 % of the turns at most."""
+    e2e_p99_s: _Limit = None
+    """Of 99 % of the turns at most."""
+    goodput_share: _Share = None
+    """Share of the turns that must be within `ttft_p95_s` and `tpot_p95_s`, both at once."""
+    hit_rate: _Share = None
+    """Share of the prompt tokens, history included, that must come from the store."""
 
 
 class Config(_Section):

@@ -30,6 +30,7 @@ class Tier(StrEnum):
 
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
+_STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
 _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."
 _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
@@ -172,6 +173,34 @@ def curve(
 
     overrides = _trace_settings(trace, format, skip_bad) + (set or [])
     run(config, overrides, tier.value, sizes, policies, replications, jobs, out, figure, json, resample)
+
+
+@app.command(
+    epilog=_examples(
+        "kvplan plan",
+        "kvplan plan my.yaml --ttft-p95 500ms --sessions-per-s 16",
+        "kvplan plan chat-2026 --vary store.dram=512GB,2TB --vary store.ssd=0GB,7.68TB",
+    )
+)
+@_reports_errors
+def plan(
+    config: Annotated[str | None, typer.Argument(help=f"{_CONFIG_HELP} When not given: chat-2026.")] = None,
+    ttft_p95: Annotated[str | None, typer.Option(metavar="TIME", help="The target: 95 % of turns have their first token by then.")] = None,
+    sessions_per_s: Annotated[float | None, typer.Option(min=1e-6, help="Load of the whole service; else the configuration's.")] = None,
+    vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_STORES_HELP)] = None,
+    trace: Annotated[str | None, typer.Option(help="Plan for this file instead of generated sessions.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Simulate on a cluster: dask or ray.")] = None,
+    set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the plan there.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
+) -> None:
+    """The fewest GPUs, and the cheapest DRAM and SSD, that meet a target at a load."""
+    from kvplan.sim.cli.plan import run
+
+    run(config, _trace_settings(trace, format, skip_bad) + (set or []), ttft_p95, sessions_per_s, vary or [], jobs, cluster, out, json)
 
 
 def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> list[str]:

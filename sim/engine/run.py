@@ -65,11 +65,13 @@ def simulate(
     workload: Workload | None = None,
     progress: Callable[[int, int], None] | None = None,
     longest_run: int | None = None,
+    watch: Callable[[Recorder], None] | None = None,
 ) -> Result:
     """Replays the configuration's workload (or the one given) through the simulated server. `config`: as `kvplan.load` takes it.
 
     `progress(completed, turns)` is called now and then. `longest_run` bounds the decode steps of one event; the result does not
-    depend on it but for rounding, which is what the tests use it for. Raises ConfigError and TraceError, and PolicyError when a user's own
+    depend on it but for rounding, which is what the tests use it for. `watch(recorder)` is called as often as `progress`, and ends the run
+    by raising what it likes. Raises ConfigError and TraceError, and PolicyError when a user's own
     policy fails.
     """
     config = load(config)
@@ -77,6 +79,7 @@ def simulate(
         workload = build_workload(config)
     built = plant(config, workload)
     run = _Run(config, built, workload, progress, longest_run)
+    run.recorder.watch = watch
     run.clock.run()
     if run.guard is not None:
         run.guard.finish(run.replicas, run.recorder, run.clock.now)

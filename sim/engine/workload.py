@@ -13,6 +13,7 @@ from kvplan.sim.rng import stream
 from kvplan.traces import TraceError, Workload, rescale
 from kvplan.traces.generate import population, sharegpt, synthetic
 from kvplan.traces.generate.arrivals import Replayed
+from kvplan.traces.generate.steady import cut_from_stream
 
 
 def build_workload(
@@ -40,6 +41,8 @@ def build_workload(
         workload = _drawn(workload.with_arrivals(_arrivals(config, workload.sessions)), "arrivals")
     if timed and not workload.open_loop and not workload.gaps_known:
         workload = _with_think_times(workload, config)
+    if timed and settings.steady:
+        workload = cut_from_stream(workload, plant(config).window, config.deployment.truncation_ratio, stream(config.seed, "under way"))
     return _rated(workload, settings.rescale.rate)
 
 

@@ -34,6 +34,8 @@ class Recorder:
         self._warmup_turns = warmup_turns
         self._stride = max(1, turns // _SERIES_ROWS)
         self._progress = progress
+        self.watch = None
+        """Called with this recorder now and then."""
 
     def _views(self, names):
         return [memoryview(self.columns[name]) for name in names]
@@ -48,6 +50,8 @@ class Recorder:
             self.series.append(replica.sample(now))
             if self._progress is not None:
                 self._progress(count, self.turns)
+            if self.watch is not None:
+                self.watch(self)
         if count == self._warmup_turns:
             for peer in replica.peers:
                 peer.begin(now)

@@ -95,6 +95,12 @@ def load_warnings(span: Span) -> list[str]:
     return found
 
 
+def rising(span: Span, growth: float) -> bool:
+    """Whether the turns in the server grow all the time, by more than that from the first half to the second."""
+    turns = span.levels(span.arrival_s, span.done_s)
+    return span.last_s > span.start_s and _rises(turns) and _growth(turns) >= growth
+
+
 def _overloaded(how: str) -> str:
     return (
         f"overloaded: {how} when the last session arrived, so queueing and TTFT depend on how long the run is; compare prefill, throughput"

@@ -1,0 +1,137 @@
+"""One look at one replica: simulated at its share of the load, with the store full, and held against the objectives.
+
+The sessions are a cut out of an endless stream (`kvplan.traces.generate.steady`), long enough to fill the tiers first and then to be
+measured. A run that can no longer meet a percentile is ended at once: when more of the measured turns are over the limit than may be, no
+later turn makes that good.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import Result, simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.metrics.steadiness import Span, rising
+from kvplan.sim.planner.objective import Objective, Sample, sample
+from kvplan.traces import Workload
+
+FILL = 1.3
+"""Sessions that come before measuring, for every one that the tiers hold."""
+FULL = 0.9
+"""A tier holds this share of its capacity, or no longer grows, when it is steady."""
+_GROWTH = 1.25
+"""Second half over first half of the turns in the server, from which on they are said to rise."""
+_WARM_TURNS = 6000
+"""Turns before measuring at least: a batch takes time to reach its size, whatever the tiers hold."""
+_LOOKS = 50
+"""Times that a run is asked whether it is hopeless."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What to simulate: a configuration of one replica, with its load, and what to measure."""
+
+    config: Config
+    objectives: tuple[Objective, ...]
+    measured_turns: int
+    """The last turns of the run, in order of arrival."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one run of a probe gave."""
+
+    samples: tuple[Sample, ...] | None
+    """Per objective; None when the run was ended early, because it could not meet them any more."""
+    figures: dict[str, float]
+    """Of the summary, flat; empty when the run was ended early."""
+    unsteady: tuple[str, ...] = ()
+    """Tiers that were still filling when measuring ended."""
+    rising: bool = False
+    """Whether ever more turns were in the server: at this load no figure of it lasts."""
+
+
+class _Hopeless(Exception):
+    """The run cannot meet its objectives any more."""
+
+
+def look(probe: Probe) -> Seen:
+    """Simulates. Deterministic: the configuration has the seed."""
+    workload = build_workload(probe.config)
+    warmup = max(0, workload.turns - probe.measured_turns)
+    config = probe.config.model_copy(update={"warmup_turns": warmup})
+    try:
+        result = simulate(config, workload, watch=_Watch(probe.objectives, warmup, workload.turns - warmup))
+    except _Hopeless:
+        return Seen(None, {})
+    measured = result.columns["order"] >= warmup
+    samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
+    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rising(_span(result), _GROWTH))
+
+
+def _span(result: Result) -> Span:
+    """From the end of the warm-up to the last arrival."""
+    done_s = np.sort(result.columns["done_s"])
+    return Span.of(result.columns, result.workload, float(done_s[result.config.warmup_turns]), result.config.deployment.max_batch)
+
+
+class _Watch:
+    """Called with the recorder now and then; raises _Hopeless when an objective on a percentile is lost for good."""
+
+    def __init__(self, objectives: Sequence[Objective], warmup: int, measured: int) -> None:
+        self._limits = [(each, (1 - each.share) * measured) for each in objectives if each.share is not None]
+        self._warmup = warmup
+        self._step = max(1, measured // _LOOKS)
+        self._next = warmup + self._step
+
+    def __call__(self, recorder: Recorder) -> None:
+        if recorder.completed < self._next:
+            return
+        self._next = recorder.completed + self._step
+        done = np.isfinite(recorder.columns["done_s"]) & (recorder.columns["order"] >= self._warmup)
+        col = {name: values[done] for name, values in recorder.columns.items()}
+        for objective, allowed in self._limits:
+            if int(objective.late(col).sum()) > allowed:
+                raise _Hopeless
+
+
+def _figures(summary: dict, prefix: str = "") -> dict[str, float]:
+    found = {}
+    for key, value in summary.items():
+        if isinstance(value, dict) and key != "provenance":
+            found |= _figures(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float):
+            found[prefix + key] = float(value)
+    return found
+
+
+def _unsteady(result: Result) -> list[str]:
+    """Tiers that were not full and still grew over the measured part."""
+    built, series = plant(result.config), result.series
+    begin = float(np.sort(result.columns["done_s"])[min(result.config.warmup_turns, len(result.columns["done_s"]) - 1)])
+    late = series["time_s"] >= begin
+    found = []
+    for name, size, reserve in built.tiers:
+        held = series[f"{name}_bytes"][late]
+        if len(held) > 1 and held[-1] < FULL * (size - reserve) and held[-1] > held[0] * 1.05:
+            found.append(name)
+    return found
+
+
+def sessions_for(config: Config, mean_session_bytes: float, turns_per_session: float, measured_turns: int, most: int) -> tuple[int, bool]:
+    """Sessions of a run that fills the tiers and measures so many turns then, and whether `most` is enough for it."""
+    held = sum(size for _, size, _ in plant(config).tiers) / max(mean_session_bytes, 1.0)
+    needed = math.ceil(max(FILL * held, _WARM_TURNS / turns_per_session) + measured_turns / turns_per_session)
+    return min(needed, most), needed <= most
+
+
+def mean_session(config: Config, workload: Workload) -> tuple[float, float]:
+    """Bytes of KV that a session holds at its end, and its turns, in the mean."""
+    built = plant(config)
+    tokens = np.minimum(workload.session_tokens, built.window)
+    return float(tokens.mean() * built.kv_bytes), workload.turns / workload.sessions

@@ -1,0 +1,107 @@
+"""What is asked: a load, objectives, and the stores that may be bought; resolved and checked before anything runs."""
+
+from dataclasses import dataclass
+
+from kvplan.hwmodels.cost import included_bytes
+from kvplan.hwmodels.units import format_bytes
+from kvplan.sim import config as configuration
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.engine.plant import Plant, plant
+from kvplan.sim.planner.objective import Objective, objectives
+from kvplan.sim.sweep.axes import Axis, points
+
+NO_STORE = {"store.hbm": "0GB", "store.dram": "0GB", "store.ssd": "0GB"}
+HBM_SHARE = 0.5
+"""Of the HBM that weights leave: what a prefix cache in HBM is taken to hold. The rest is for running jobs."""
+_SHARES = (0.25, 1.0)
+"""Of the DRAM and the drives that a node has: the sizes that are tried when nobody names any."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One kind of store, on any number of replicas."""
+
+    label: str
+    settings: tuple[tuple[str, str], ...]
+    """(path, value as text)."""
+    baseline: bool = False
+
+    @property
+    def overrides(self) -> list[str]:
+        """As `kvplan.sim.config.load` takes them."""
+        return [f"{path}={value}" for path, value in self.settings]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `plan` is asked."""
+
+    source: str | None = None
+    """Preset or file, as `kvplan.sim.config.load` takes it."""
+    overrides: tuple[str, ...] = ()
+    sessions_per_s: float | None = None
+    """Of the whole service; None takes the workload's own."""
+    axes: tuple[Axis, ...] = ()
+    """What may vary; empty tries sizes of DRAM and SSD that the node offers."""
+    most_replicas: int = 512
+    measured_turns: int = 12_000
+    """Of one simulation."""
+    most_sessions: int = 20_000
+    """Of one simulation: tiers that so many do not fill are said not to have filled."""
+    replications: int = 4
+    """At most, of one probe."""
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the service must keep. Raises ConfigError when there is nothing."""
+        found = objectives(self.config().slo)
+        if not found:
+            raise ConfigError("nothing to aim at: name an objective, for example --ttft-p95 500ms, or settings under slo")
+        return found
+
+    def config(self, option: Option | None = None) -> Config:
+        """Of one replica with that store. Raises ConfigError."""
+        overrides = [*self.overrides, "deployment.replicas=1", "warmup_turns=0", *(option.overrides if option else ())]
+        return configuration.load(self.source, overrides)
+
+
+def options(question: Question) -> list[Option]:
+    """The baselines, and then what may be bought. Raises ConfigError."""
+    found = [Option("recompute", tuple(NO_STORE.items()), True), _prefix_cache(question)]
+    return found + ([Option(point.label, point.settings) for point in points(question.axes)] if question.axes else _offered(question))
+
+
+def _prefix_cache(question: Question) -> Option:
+    """The engine as people run it: prefixes stay in the HBM that is left."""
+    bare = plant(question.config(Option("", tuple(NO_STORE.items()))))
+    size = f"{int(HBM_SHARE * bare.hbm_budget / 1e9)}GB"
+    settings = {**NO_STORE, "store.hbm": size, "store.prefetch": "none", "store.eviction": "lru"}
+    return Option("prefix cache in HBM", tuple(settings.items()), True)
+
+
+def _offered(question: Question) -> list[Option]:
+    """Quarters and all of the DRAM and of the drives that come with the node."""
+    built = plant(question.config(Option("", tuple(NO_STORE.items()))))
+    dram, ssd = _node_dram(built), built.drives * int(built.ssd.capacity.value)
+    drams = [_whole(share * dram) for share in _SHARES]
+    ssds = ["0GB", *(_whole(share * ssd) for share in _SHARES)]
+    return [
+        Option(
+            f"DRAM {one}" + (f" + SSD {other}" if other != "0GB" else ""), (("store.hbm", "0GB"), ("store.dram", one), ("store.ssd", other))
+        )
+        for one in dict.fromkeys(drams)
+        for other in dict.fromkeys(ssds)
+    ]
+
+
+def _node_dram(built: Plant) -> float:
+    """What comes with the rent of the node's GPUs, else half of what the board takes."""
+    included, _ = included_bytes(built.prices, built.gpu.name, built.gpus)
+    if included:
+        return included
+    return built.node.max_dram.value / 2 if built.node.max_dram is not None else 512e9
+
+
+def _whole(size: float) -> str:
+    """A size that can be bought, as text: whole GB or TB."""
+    return format_bytes(float(f"{size:.2g}")).replace(" ", "")

@@ -1,0 +1,141 @@
+"""The fewest replicas that meet the objectives with one kind of store: bisection over whole numbers, each probe with paired seeds.
+
+A search is a generator: it yields the probes that it wants to see, gets what they gave, and returns what it found. So many searches share
+one pool of processes, and what each finds does not depend on the order in which results come.
+
+Meeting an objective is monotone in the load only in expectation. So a probe is repeated with other seeds until its interval excludes the
+target, or `most` replications are done; both sides of the answer, N and N - 1, are looked at at least twice; and a verdict that contradicts
+another is reported as a doubt.
+"""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from kvplan.sim.planner.objective import Judgement, Objective, judge
+from kvplan.sim.planner.probe import Seen
+
+AT_LEAST = 2
+"""Replications on both sides of the answer."""
+
+Wanted = list[tuple[int, int]]
+"""(replicas, replication) of the probes that a search wants to see next."""
+Search = Generator[Wanted, list[Seen], "Fewest"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is known of one number of replicas."""
+
+    replicas: int
+    seen: tuple[Seen, ...]
+    judgements: tuple[Judgement, ...]
+    """Per objective; empty when every run was ended early."""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether a run could not meet the objectives and was ended early."""
+        return any(each.samples is None for each in self.seen)
+
+    @property
+    def rising(self) -> bool:
+        """Whether ever more turns were in the server, in most of the runs."""
+        return 2 * sum(each.rising for each in self.seen) > len(self.seen)
+
+    @property
+    def meets(self) -> bool | None:
+        """Yes, no, or None: cannot be told from these runs."""
+        if self.hopeless or self.rising:
+            return False
+        verdicts = [judgement.meets for judgement in self.judgements]
+        return False if False in verdicts else None if None in verdicts else True
+
+    @property
+    def within(self) -> bool:
+        """The better guess."""
+        return not self.hopeless and not self.rising and all(judgement.within for judgement in self.judgements)
+
+
+@dataclass(frozen=True)
+class Fewest:
+    """What a search found."""
+
+    replicas: int | None
+    """None: no number of replicas up to the most that were tried meets the objectives."""
+    points: tuple[Point, ...]
+    """All that was looked at, by number of replicas."""
+    reason: str | None = None
+    """Why there is none."""
+
+    def at(self, replicas: int) -> Point | None:
+        """What is known of that number."""
+        return next((point for point in self.points if point.replicas == replicas), None)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What could not be told, or contradicts itself."""
+        if self.replicas is None:
+            return ()
+        found = []
+        for replicas in (self.replicas - 1, self.replicas):
+            point = self.at(replicas)
+            if point is not None and point.meets is None:
+                found.append(f"{replicas} replicas cannot be told from meeting it by {len(point.seen)} runs")
+        failing = [point.replicas for point in self.points if not point.within and point.replicas > self.replicas]
+        if failing:
+            found.append(f"{failing[0]} replicas failed, though {self.replicas} meet it: not monotone")
+        return tuple(found)
+
+
+def fewest(objectives: Sequence[Objective], start: int, least: int, limit: int, most: int) -> Search:
+    """Bisects for the fewest replicas: at least `least`, which a bound gives, at most `limit`; begins at `start`; `most` replications a
+    point."""
+    known: dict[int, list[Seen]] = {}
+
+    def point(replicas: int) -> Point:
+        seen = known.get(replicas, [])
+        complete = seen and all(each.samples is not None for each in seen)
+        judged = tuple(judge(each, [run.samples[place] for run in seen]) for place, each in enumerate(objectives)) if complete else ()
+        return Point(replicas, tuple(seen), judged)
+
+    def asked(replicas: int, repeats: int) -> Generator[Wanted, list[Seen], bool]:
+        while len(known.get(replicas, ())) < repeats or (point(replicas).meets is None and len(known[replicas]) < most):
+            count = len(known.setdefault(replicas, []))
+            if count and point(replicas).hopeless:
+                break
+            known[replicas] += yield [(replicas, each) for each in range(count, max(repeats, count + 1))]
+        return point(replicas).within
+
+    low, high = max(least - 1, 0), None
+    """No fewer replicas than `low` + 1, no more than `high` are the answer."""
+    place = min(max(start, least), limit)
+    while high is None or high - low > 1:
+        if (yield from asked(place, 1)):
+            high = place
+        else:
+            low = place
+        if high is None and low >= limit:
+            points = tuple(point(replicas) for replicas in sorted(known))
+            return Fewest(None, points, f"{limit} replicas do not meet it either")
+        place = _next(low, high, limit)
+    for replicas in (high, high - 1):
+        if replicas >= max(least, 1):
+            good = yield from asked(replicas, AT_LEAST)
+            if replicas == high and not good:
+                return (yield from _upwards(high, limit, asked, point, known))
+    return Fewest(high, tuple(point(replicas) for replicas in sorted(known)))
+
+
+def _next(low: int, high: int | None, limit: int) -> int:
+    """Where to look: between the two in the middle of their logarithms, or further up by a third."""
+    if high is None:
+        return min(limit, max(low + 1, math.ceil(low * 4 / 3)))
+    return min(high - 1, max(low + 1, round(math.sqrt(max(low, 1) * high)))) if high - low > 1 else low
+
+
+def _upwards(high: int, limit: int, asked: Callable, point: Callable, known: dict) -> Search:
+    """More seeds spoke against the answer: the next number that they speak for."""
+    for replicas in range(high + 1, limit + 1):
+        if (yield from asked(replicas, AT_LEAST)):
+            return Fewest(replicas, tuple(point(each) for each in sorted(known)))
+    return Fewest(None, tuple(point(each) for each in sorted(known)), f"{limit} replicas do not meet it either")

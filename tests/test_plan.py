@@ -1,0 +1,273 @@
+"""The planner: objectives with intervals, bisection, bounds, and a whole small plan against brute force."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from kvplan.sim import config
+from kvplan.sim.cli.app import app
+from kvplan.sim.config import ConfigError, Slo
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.run import simulate
+from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.planner import bounds
+from kvplan.sim.planner.objective import Objective, Sample, judge, objectives, sample
+from kvplan.sim.planner.plan import plan
+from kvplan.sim.planner.probe import Probe, Seen, look
+from kvplan.sim.planner.question import Question, options
+from kvplan.sim.planner.search import fewest
+from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.pool import Pool, pool
+from kvplan.traces import TraceError
+
+P95 = Objective("ttft", "p95", 0.5)
+
+
+def columns(ttft, session=None, output=10):
+    count = len(ttft)
+    return {
+        "arrival_s": np.arange(count, dtype=float),
+        "first_token_s": np.arange(count) + np.asarray(ttft, float),
+        "done_s": np.arange(count) + np.asarray(ttft, float) + 1.0,
+        "output_tokens": np.full(count, output),
+        "prompt_tokens": np.full(count, 60),
+        "history_tokens": np.full(count, 40),
+        "cached_tokens": np.full(count, 30),
+        "session": np.arange(count) if session is None else np.asarray(session),
+    }
+
+
+# --- objectives -------------------------------------------------------------------------------------------------------------------
+
+
+def test_objectives_of_a_configuration():
+    found = objectives(Slo(ttft_p95_s=0.5, tpot_mean_s=0.05, hit_rate=0.6))
+    assert [str(each) for each in found] == [
+        "TTFT p95 within 500 ms",
+        "TPOT mean within 50 ms",
+        "token hit rate of at least 60%",
+    ]
+    (good,) = objectives(Slo(ttft_p95_s=0.5, goodput_share=0.9))
+    assert good.share == 0.9 and good.limits == (("ttft", 0.5),)
+    with pytest.raises(ConfigError, match="goodput_share needs"):
+        objectives(Slo(goodput_share=0.9))
+
+
+def test_a_share_is_judged_by_its_interval():
+    rng = np.random.default_rng(1)
+    ttft = np.where(rng.random(4000) < 0.02, 1.0, 0.1)
+    found = judge(P95, [sample(P95, columns(ttft), np.ones(4000, bool))])
+    assert found.mean == pytest.approx((ttft <= 0.5).mean()) and found.meets is True and found.value == pytest.approx(0.1)
+    assert 1.5 * 1.96 * np.sqrt(0.02 * 0.98 / 4000) > found.half_width > 1.96 * np.sqrt(0.02 * 0.98 / 4000) * 0.7
+    near = np.where(np.arange(4000) % 20 == 0, 1.0, 0.1)
+    assert judge(P95, [sample(P95, columns(near), np.ones(4000, bool))]).within
+    late = np.where(rng.random(4000) < 0.10, 1.0, 0.1)
+    assert judge(P95, [sample(P95, columns(late), np.ones(4000, bool))]).meets is False
+
+
+def test_turns_of_one_session_are_one_observation_and_so_is_a_queue():
+    """All turns of a session alike, sessions of 50 turns: the interval is about as wide as that of the 80 sessions alone."""
+    rng = np.random.default_rng(2)
+    session = np.tile(np.arange(80), 50)
+    ttft = np.where((rng.random(80) < 0.05)[session], 1.0, 0.1)
+    alike = judge(P95, [sample(P95, columns(ttft, session), np.ones(4000, bool))])
+    share = 1 - alike.mean
+    assert alike.half_width > 1.9 * np.sqrt(share * (1 - share) / 80) * 0.9
+    queue = np.where((np.arange(4000) // 200) % 10 == 3, 1.0, 0.1)
+    waits = judge(P95, [sample(P95, columns(queue), np.ones(4000, bool))])
+    assert waits.half_width > 3 * 1.96 * np.sqrt(0.09 / 4000)
+
+
+def test_means_and_hit_rates():
+    mean = Objective("ttft", "mean", 0.5)
+    assert judge(mean, [sample(mean, columns(np.full(100, 0.4)), np.ones(100, bool))]).meets is True
+    assert judge(mean, [sample(mean, columns(np.full(100, 0.6)), np.ones(100, bool))]).meets is False
+    hits = Objective("hit_rate", "mean", 0.25)
+    found = judge(hits, [sample(hits, columns(np.full(100, 0.4)), np.ones(100, bool))])
+    assert found.mean == pytest.approx(0.3) and found.meets is True
+
+
+def test_only_measured_turns_count():
+    ttft = np.concatenate([np.full(500, 9.0), np.full(500, 0.1)])
+    assert judge(P95, [sample(P95, columns(ttft), np.arange(1000) >= 500)]).mean == 1.0
+
+
+# --- search -----------------------------------------------------------------------------------------------------------------------
+
+
+def seen(share: float, spread: float = 0.0) -> Seen:
+    """A run in which this share of the turns is in time, in 20 batches around it."""
+    swing = np.where(np.arange(20) % 2, spread, -spread)
+    batches = np.stack([100 * (share + swing), np.full(20, 100.0)], axis=1)
+    return Seen((Sample(batches, np.zeros((2, 2)), 2000, 0.1),), {})
+
+
+def searched(share_at, start=1, least=1, limit=64, most=4):
+    """The search's answer where `share_at(replicas, replication)` of the turns are in time."""
+    search, looks = fewest((P95,), start, least, limit, most), []
+    wanted = next(search)
+    try:
+        while True:
+            looks += wanted
+            wanted = search.send([share_at(*each) for each in wanted])
+    except StopIteration as end:
+        return end.value, looks
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_bisection_finds_the_fewest(truth, start, least):
+    found, looks = searched(lambda replicas, _: seen(0.99 if replicas >= truth else 0.5), start, least)
+    assert found.replicas == max(truth, least) and not found.doubts
+    assert len(looks) <= 24 and len(found.at(found.replicas).seen) >= 2
+    if found.replicas > least:
+        assert not found.at(found.replicas - 1).within and len(found.at(found.replicas - 1).seen) >= 1
+
+
+def test_no_number_is_enough():
+    found, _ = searched(lambda *_: seen(0.5), limit=20)
+    assert found.replicas is None and "20 replicas" in found.reason
+
+
+def test_replications_are_added_until_it_can_be_told_and_doubt_is_said():
+    found, _ = searched(lambda replicas, _: seen({1: 0.5, 2: 0.951}.get(replicas, 0.99), 0.02), limit=8)
+    assert found.replicas == 2 and len(found.at(2).seen) == 4
+    assert found.doubts == ("2 replicas cannot be told from meeting it by 4 runs",)
+
+
+def test_a_lucky_first_run_is_not_the_answer():
+    found, _ = searched(lambda replicas, replication: seen(0.99 if replicas >= 5 or (replicas == 3 and replication == 0) else 0.5))
+    assert found.replicas in (4, 5) and found.at(found.replicas).within
+
+
+def test_a_server_that_fills_up_does_not_meet_it():
+    rising = Seen(seen(0.999).samples, {}, (), True)
+    found, _ = searched(lambda replicas, _: rising if replicas < 4 else seen(0.99))
+    assert found.replicas == 4
+
+
+# --- steady streams ---------------------------------------------------------------------------------------------------------------
+
+STEADY = ["workload.steady=true", "workload.sessions=3000", "workload.arrival.rate_per_s=1"]
+LONG = "workload.think_time={distribution: lognormal, median_s: 60, sigma: 2}"
+
+
+def test_a_steady_stream_has_the_same_load_from_its_start_to_its_end():
+    """Whole sessions make a load that rises and falls; a cut has as many turns in its first tenth as in its last."""
+    workload = build_workload(config.load(None, [*STEADY, LONG]))
+    gaps = np.where(workload.is_first, 0.0, workload.gap_s)
+    before = np.cumsum(gaps)
+    starts = workload.first_turn[workload.session]
+    at = before - before[starts] + workload.arrival_s[starts]
+    counts = np.histogram(at, 10, (0, at.max()))[0]
+    assert counts.min() > 0.85 * counts.mean() and counts.max() < 1.15 * counts.mean()
+    assert workload.origin["under_way_at_start"] > 100
+
+
+def test_what_was_said_before_the_start_comes_as_prompt():
+    whole = build_workload(config.load(None, [*STEADY[1:], LONG]))
+    cut = build_workload(config.load(None, [*STEADY, LONG]))
+    window = plant(config.load()).window
+    total = cut.prompt_tokens + cut.output_tokens
+    assert cut.prompt_tokens[cut.is_first].mean() > 3 * whole.prompt_tokens[whole.is_first].mean()
+    assert (total[cut.is_first] <= max(window, int((whole.prompt_tokens + whole.output_tokens).max()))).all()
+
+
+def test_a_stream_needs_times():
+    with pytest.raises(TraceError, match="all at once"):
+        build_workload(config.load(None, ["workload.steady=true", "workload.sessions=1"]))
+
+
+# --- bounds and probes ------------------------------------------------------------------------------------------------------------
+
+SMALL = (
+    "model=llama-3.1-8b",
+    "hardware=h100-80g-x1",
+    "prices=rent-2026",
+    "deployment.max_batch=64",
+    "workload.steady=true",
+    "workload.arrival.rate_per_s=4",
+    "workload.think_time.median_s=20",
+    "slo.ttft_p95_s=0.25",
+)
+
+
+def test_the_bound_is_one():
+    """No simulation of fewer replicas keeps up: GPUs would be busy all the time and the queue grow."""
+    question = Question("default", SMALL, 20.0)
+    loaded = question.config(options(question)[0])
+    workload = build_workload(loaded)
+    least = bounds.least_replicas(loaded, plant(loaded), workload, 20.0)
+    assert least > 1
+    faster = config.load("default", [*SMALL, "store.dram=0GB", "store.ssd=0GB", f"workload.arrival.rate_per_s={20.0 / (least - 1) * 1.2}"])
+    assert simulate(faster).summary["gpu"]["utilization"] > 0.95
+
+
+def test_a_hopeless_run_is_ended_and_a_good_one_is_measured():
+    good = config.load("default", [*SMALL, "workload.arrival.rate_per_s=1", "workload.sessions=600"])
+    found = look(Probe(good, (P95,), 1000))
+    assert found.samples is not None and found.samples[0].batches[:, 1].sum() == 1000 and found.figures["turns"] == 1000
+    bad = config.load("default", [*SMALL, "store.dram=0GB", "store.ssd=0GB", "workload.arrival.rate_per_s=40", "workload.sessions=600"])
+    assert look(Probe(bad, (P95,), 1000)).samples is None
+
+
+def test_what_an_empty_server_cannot_do_is_not_simulated():
+    question = Question("default", (*SMALL, "slo.ttft_p95_s=0.001"), 4.0, measured_turns=500)
+    found = plan(question)
+    assert found.cheapest is None and found.simulations == 0
+    assert all("empty server" in answer.found.reason for answer in found.answers)
+
+
+# --- a whole plan -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_plan():
+    question = Question("default", SMALL, 30.0, (Axis.parse("store.dram+store.ssd=16GB+0GB,128GB+0GB"),), 32, 1500, 3000, 2)
+    return plan(question)
+
+
+def test_more_dram_never_needs_more_replicas_and_the_cheapest_is_named(small_plan):
+    by_label = {answer.option.label: answer for answer in small_plan.answers}
+    counts = [by_label[label].replicas or 1000 for label in ("recompute", "dram 16GB+ssd 0GB", "dram 128GB+ssd 0GB")]
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
+    assert small_plan.cheapest is min(
+        (answer for answer in small_plan.answers if answer.replicas), key=lambda answer: answer.cost_usd_per_month
+    )
+    frame = small_plan.to_frame()
+    assert list(frame["option"]) == [answer.option.label for answer in small_plan.answers]
+
+
+def test_the_answer_is_what_brute_force_finds(small_plan):
+    """Every number of replicas around the answer, by the same probes."""
+    answer = next(answer for answer in small_plan.answers if answer.option.label == "dram 128GB+ssd 0GB")
+    for point in answer.found.points:
+        assert point.within == (point.replicas >= answer.replicas)
+
+
+def test_the_pool_does_not_matter(small_plan):
+    with pool(2) as workers:
+        again = plan(small_plan.question, workers)
+    assert again.to_frame().equals(small_plan.to_frame()) and again.simulations == small_plan.simulations
+
+
+def test_a_pool_of_one_does_what_it_is_told():
+    one = Pool()
+    one.submit("a", abs, -3)
+    assert one.next() == ("a", 3)
+
+
+def test_the_command_prints_a_plan_and_says_when_there_is_none(monkeypatch):
+    options = ["default", *(part for each in SMALL for part in ("--set", each)), "--jobs", "1"]
+    short = Question.__init__.__defaults__
+    monkeypatch.setattr(Question.__init__, "__defaults__", (*short[:5], 800, 800, 2))
+    done = CliRunner().invoke(app, ["plan", *options, "--vary", "store.dram+store.ssd=64GB+0GB", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["cheapest"] is not None
+    none = CliRunner().invoke(app, ["plan", *options, "--ttft-p95", "1ms"])
+    assert none.exit_code == 3 and "Nothing that was tried" in none.stdout
+    assert CliRunner().invoke(app, ["plan", *options, "--ttft-p95", "soon"]).exit_code == 2

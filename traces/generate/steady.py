@@ -1,0 +1,73 @@
+"""A cut out of an endless stream of sessions: some are under way when it begins, and some break off when it ends.
+
+Sessions that all begin within a run make a load that rises for as long as a session lasts and falls when no more come: with overnight
+returns for days. In a stream with rate λ the sessions under way at any moment are, of every kind of session that lasts d, λ·d of them on
+average, each at an age that is uniform within 0 and d. (Poisson arrivals; Feller, "An Introduction to Probability Theory", volume 2,
+chapter XI.)
+
+What such a session said before is history that no cache has seen: it comes as part of the first prompt that is left of it. Left out: how
+long answers take, so sessions are a little shorter here than on a server.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kvplan.traces.context import contexts
+from kvplan.traces.workload import TraceError, Workload
+
+
+def cut_from_stream(workload: Workload, window: int, ratio: float, rng: np.random.Generator) -> Workload:
+    """The sessions of a closed loop with times, those under way when the first arrives, and all of them up to when the last arrives.
+
+    `window` and `ratio` say what is left of a history that was too long (`kvplan.traces.context`). Raises TraceError for an open loop, or
+    when all sessions arrive at once.
+    """
+    if workload.open_loop:
+        raise TraceError("workload.steady cuts sessions out of a stream, and an open loop already is one: set workload.loop=closed")
+    starts = workload.arrival_s[workload.first_turn[:-1]]
+    span = float(np.ptp(starts))
+    if span <= 0:
+        raise TraceError("workload.steady needs sessions that arrive one after another, and these arrive all at once")
+    offset = _offsets(workload)
+    lasts = offset[workload.first_turn[1:] - 1]
+    copies = rng.poisson(lasts / span)  # λ·d with λ = sessions / span, for each of the sessions
+    old = np.repeat(np.arange(workload.sessions), copies)
+    ages = rng.random(len(old)) * lasts[old]
+    chosen = np.concatenate([np.arange(workload.sessions), old])
+    begins = np.concatenate([starts - starts.min(), -ages])
+    stream = workload.select(chosen)
+    at = _offsets(stream) + begins[stream.session]
+    kept = _kept(stream, at, span, window, ratio)
+    return replace(kept, origin={**workload.origin, "under_way_at_start": len(old)})
+
+
+def _offsets(workload: Workload) -> np.ndarray:
+    """Seconds from a session's start to each of its turns, answers taking none."""
+    gaps = np.where(workload.is_first, 0.0, workload.gap_s)
+    total = np.cumsum(gaps)
+    return total - total[workload.first_turn[workload.session]]
+
+
+def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: float) -> Workload:
+    """Turns within the span; a session's first of them brings along what it said before."""
+    inside = (at >= 0) & (at <= span)
+    rows = np.flatnonzero(inside)
+    history, prompt, _ = contexts(stream, window, ratio)
+    opens = np.ones(len(rows), bool)
+    opens[1:] = stream.session[rows][1:] != stream.session[rows][:-1]
+    brought = opens & ~stream.is_first[rows]
+    session = np.cumsum(opens) - 1
+    pick = {name: getattr(stream, name)[rows] for name in ("output_tokens", "gap_s")}
+    if stream.dropped_tokens is not None:
+        pick["dropped_tokens"] = np.where(brought, 0, stream.dropped_tokens[rows])
+    return replace(
+        stream,
+        session=session.astype(np.int32),
+        prompt_tokens=np.where(brought, (history + prompt)[rows], stream.prompt_tokens[rows]).astype(np.int32),
+        arrival_s=np.where(opens, at[rows], np.nan),
+        tenant=None if stream.tenant is None else stream.tenant[stream.session[rows][opens]],
+        record=None if stream.record is None else stream.record[rows],
+        blocks=None,
+        **pick,
+    )
