@@ -1,12 +1,26 @@
-"""Where a result comes from: versions, configuration, inputs. Nothing in it changes between two runs of the same thing."""
+"""Where a result comes from: versions, code, configuration, and the content of everything that was read. Nothing in it changes between two
+runs of the same thing, and something does between runs of two things, also when they have the same name."""
 
-import hashlib
 import json
 import platform
+import subprocess
+from functools import cache
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
+from kvplan import foreign, hwmodels, sim, traces
+from kvplan.foreign.files import UnreadableError
 from kvplan.sim.config import Config
+from kvplan.sim.contents import array, content, text
+from kvplan.sim.engine.plant import plant
+from kvplan.sim.inputs import policy_files, workload_files
+from kvplan.sim.settings import POLICY_PATHS
 from kvplan.traces import Workload
+
+_LIBRARIES = ("numpy", "simpy")
+"""Those that random numbers and the order of events come from."""
+_COLUMNS = ("session", "prompt_tokens", "output_tokens", "arrival_s", "gap_s", "dropped_tokens")
 
 
 def version() -> str:
@@ -21,14 +35,67 @@ __version__ = version()
 """Of the public face: `kvplan.__version__`."""
 
 
-def provenance(config: Config, workload: Workload) -> dict:
-    """Goes into every summary."""
-    resolved = json.dumps(config.resolved(), sort_keys=True)
+def sources(config: Config) -> dict[str, Any]:
+    """What a run depends on beside its settings: code and libraries, catalogue entries, the workload's files, and users' own policies, by
+    the settings that name them. Raises PolicyError, ConfigError, and UnreadableError when a file cannot be read."""
+    return {
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "code_sha256": code(),
+        "catalogue_sha256": text(repr(plant(config))),
+        "files_sha256": [content(path) for path in workload_files(config)],
+        "policies_sha256": {path: content(*own) for path in POLICY_PATHS if (own := policy_files(config, path))},
+    }
+
+
+def provenance(config: Config, workload: Workload) -> dict[str, Any]:
+    """Goes into every summary. A file that is gone since it was read has no digest; the turns that came of it have."""
+    try:
+        found = sources(config)
+    except UnreadableError:
+        found = {}
     return {
         "kvplan": version(),
+        "commit": commit(),
         "python": platform.python_version(),
-        "config_sha256": hashlib.sha256(resolved.encode()).hexdigest()[:16],
+        **found,
+        "config_sha256": text(json.dumps(config.resolved(), sort_keys=True)),
+        "turns_sha256": _turns(workload),
         "seed": config.seed,
         "loop": "open" if workload.open_loop else "closed",
         "workload": dict(workload.origin),
     }
+
+
+@cache
+def code() -> str:
+    """Digest of kvplan's own files, catalogue and presets included, as far as they decide results."""
+    return content(*(Path(package.__file__).parent for package in (foreign, hwmodels, sim, traces)))
+
+
+@cache
+def commit() -> str | None:
+    """The git commit of a source tree, or of what pip installed from a repository; None where it is not known. Changes on top of it are
+    told by `code`."""
+    root = Path(hwmodels.__file__).parent.parent
+    if (root / ".git").exists():
+        return _head(root)
+    try:
+        installed = metadata.distribution("kvplan").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
+    return json.loads(installed or "{}").get("vcs_info", {}).get("commit_id")
+
+
+def _head(root: Path) -> str | None:
+    try:
+        asked = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip()
+
+
+def _turns(workload: Workload) -> str:
+    """Digest of the turns as they are replayed, wherever they come from."""
+    tenants = None if workload.tenant is None else [str(name) for name in workload.tenant]
+    columns = {name: column for name in _COLUMNS if (column := getattr(workload, name)) is not None}
+    return text(json.dumps([workload.open_loop, tenants, {name: array(column) for name, column in columns.items()}]))

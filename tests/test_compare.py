@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
+from kvplan.sim.contents import content
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
@@ -27,7 +28,7 @@ from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep import measures, runs, stats, words
 from kvplan.sim.sweep.axes import Axis, points
 from kvplan.sim.sweep.compare import Question, compare, prepare
-from kvplan.sim.sweep.digest import _content, digest
+from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.measures import measure
 from kvplan.sim.sweep.runs import Records, in_order, replicated
 
@@ -245,7 +246,7 @@ def test_a_factor_is_said_as_one_and_not_as_percent():
 
 def test_a_gain_in_hits_that_is_a_loss_in_service_or_money_is_called_that(tmp_path):
     """More SSD hits more; here it also makes jobs wait for it and costs more, which no buyer wants."""
-    crowded = ("workload.sessions=60", "store.load=always", "workload.arrival.rate_per_s=2")
+    crowded = ("workload.sessions=60", "store.load=always", "workload.arrival.rate_per_s=2", "cost.gpu_hours=busy")
     found = compared(tmp_path, "store.ssd=0GB,2TB", overrides=(*SMALL, *crowded), metric="hit_rate.resumed")
     assert len(found["words"]) == 1
     assert found["words"][0].startswith("ssd 2TB: ")
@@ -417,7 +418,7 @@ def test_a_digest_covers_a_models_file_and_replayed_arrivals(tmp_path):
         path.write_text(f"arrivals {name}")
         arrivals = f"workload.arrival={{process: replayed, trace: {path}}}"
         (named,) = workload_files(configuration.load(None, [*SMALL, arrivals]))
-        seen.add(_content(named))
+        seen.add(content(named))
     assert len(seen) == 2
 
 
@@ -429,9 +430,6 @@ def test_a_digest_covers_seed_settings_andworkload_files(tmp_path, monkeypatch):
     seen = set()
     for text in ((tmp_path / "t.csv").read_text(), (tmp_path / "t.csv").read_text() + "\n"):
         (tmp_path / "t.csv").write_text(text)
-        from kvplan.sim.sweep import digest as module
-
-        module._content.cache_clear()
         seen.add(digest(configuration.load(None, [f"workload.trace={tmp_path / 't.csv'}"])))
     assert len(seen) == 2
 
