@@ -133,6 +133,12 @@ def _left_at_the_end(built: Plant, turns: Turns, last: np.ndarray) -> np.ndarray
     return found
 
 
+def _leaves_s(turns: Turns, room: float) -> float:
+    """How long a session stays unused before tiers of so many bytes give it up: what nine of ten of those that they gave up outlasted."""
+    gone = turns.distance > room
+    return float(np.quantile(turns.idle_s[gone], 0.1)) if gone.any() else math.inf
+
+
 def written_below(config: Config, built: Plant, turns: Turns, tier: int, room: float) -> Below:
     """What goes down to a tier from those above, which hold `room` bytes.
 
@@ -143,6 +149,8 @@ def written_below(config: Config, built: Plant, turns: Turns, tier: int, room: f
     last = np.append(turns.is_first[1:], True)
     leaves = np.append(turns.distance[1:], 0) > room
     leaves[last] = _left_at_the_end(built, turns, last) > room
+    if config.store.ttl_s is not None and config.store.ttl_s < _leaves_s(turns, room):
+        leaves[last | (np.append(turns.idle_s[1:], 0.0) > config.store.ttl_s)] = False  # it expires before it must make room
     moves_back, voids = config.store.ssd_write == "whole", config.store.positions == "embedded"
     session, uses, context, below, written, copied, held = -1, 0, 0, 0, 0, 0, []
     columns = (turns.is_first, turns.history, turns.prompt, turns.output, turns.cut, leaves)
