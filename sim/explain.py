@@ -284,7 +284,7 @@ def _slower(config: Config, built: Plant, turn: dict) -> Iterator[str]:
     waits = "; jobs wait for it all the same, set store.load=faster" if config.store.load == "always" else ""
     for name in [name for name, *_ in built.tiers if name != "hbm"]:
         if mean[f"with_{name}_s"] > mean["recompute_s"]:
-            use = "SSD pays only for what is fetched ahead" if name == "ssd" else "DRAM does not pay"
+            use = "SSD pays only for what is fetched ahead, compare with store.ssd=0GB" if name == "ssd" else "DRAM does not pay"
             yield (
                 f"at the mean turn loading from {name.upper()} ({format_seconds(mean[f'with_{name}_s'])}) is slower than recomputing"
                 f" ({format_seconds(mean['recompute_s'])}): {use}{waits}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,8 @@ from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
 from kvplan.sim.report import table
 from kvplan.sim.sweep.against import recomputation
 from kvplan.sim.sweep.runs import replicated
+from kvplan.sim.sweep.stats import Ratio
+from kvplan.sim.sweep.words import change
 
 SEEDS = (1, 2, 3)
 PLACES = {
@@ -231,3 +234,10 @@ def test_what_explain_warns_of_and_a_store_that_loses_are_said_beside_the_result
     assert any("is worse with this store than with none" in line for line in slow)
     fast = simulated("--set", "store.ssd=0GB", "--replications", "3")["warnings"]
     assert not any("loading from SSD" in line or "worse" in line for line in fast)
+
+
+def test_what_the_readme_says_of_the_default_without_its_ssd():
+    difference = recomputation(simulate(config.load(None, ["store.ssd=0GB"])))["difference"]["ratio"]
+    tail, cost = (change(Ratio(**difference[key])) for key in ("ttft_s.p95", "cost_usd.total"))
+    said = " ".join((Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert f"TTFT p95 changes by {tail} and cost by {cost}" in said
