@@ -5,8 +5,9 @@ no event heap, no closed forms, no orders kept up to date. What a configuration 
 to both. `kvplan validate reference` compares the two, event by event, on random small cases.
 
 It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`,
-`lookahead`; layer-wise pre-loading, asynchronous saving, write-back of deltas, truncation with decoupled positions. What the specification
-leaves open:
+`lookahead`; layer-wise pre-loading; asynchronous and synchronous saving; write-back of deltas and of whole sessions; truncation with
+decoupled and embedded positions; TTLs; turns that drop history; several replicas, each of which it runs alone. `NOT_JUDGED` is what it does
+not know, so that nothing here speaks for that. What the specification leaves open:
 
 - *Equal times.* Moves end first (the fetch before the demotion), then turns arrive (in the order in which that became known; a session
   becomes known when the one before it comes), then the GPU's step ends. Turns that end in one step end in the order of the workload. A turn
@@ -29,6 +30,11 @@ leaves open:
 - *Links* take their latency once per transfer, and per layer for a load. KV that a job must have from SSD waits for the piece of a fetch
   that is under way, and delays the rest of it; it takes the slower link's time per layer, and the faster one's for one layer more. KV that
   is being fetched when its job starts comes in even layers until the fetch ends.
+- *Synchronous saving* copies what is new after the prefill, and the answer's KV at its end; what waits or runs stalls until then. Where the
+  save goes to another tier than the first, its links have had nothing yet.
+- *A TTL* counts from a turn's end to the next one's arrival, over when more has passed. KV leaves when any turn comes or starts after
+  that; what moves, once it has arrived, and when its own turn comes.
+- *A turn that drops history* cuts every copy to what it goes on from when it comes.
 - *Saving* starts when the job is admitted and ends a token's transfer after its last step at the earliest. The GPU then stalls until the
   write buffer can hold what is left of all saves.
 """
@@ -37,11 +43,24 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
+
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant
 from kvplan.traces import Workload
 
 NOBODY = -1
+NOT_JUDGED = (
+    "an HBM tier",
+    "schedulers other than fcfs",
+    "evictions other than lru, fifo and lookahead",
+    "prefetching other than lookahead",
+    "write policies other than back",
+    "load policies other than always",
+    "preload: none",
+    "the warm-up cut",
+)
+"""What the engine does and the reference does not."""
 
 
 @dataclass(eq=False)
@@ -53,6 +72,9 @@ class Turn:
     output: int
     arrival_s: float
     gap_s: float
+    dropped: int
+    """Tokens of its session's history, the newest, that it does not go on from."""
+    is_first: bool
     following: "Turn | None" = None
     admitted_s: float = math.nan
     first_token_s: float = math.nan
@@ -141,20 +163,23 @@ def to_come(transfers: list[tuple[float, float, int]], now: float) -> float:
 class Reference:
     """One run. `turns` has the results; `seen` counts what happened, so that it can be shown that it did."""
 
-    def __init__(self, config: Config, plant: Plant, table: Workload) -> None:
+    def __init__(self, config: Config, plant: Plant, table: Workload, replica: int = 0) -> None:
+        self.replica = replica
         self.config, self.plant, self.steps, self.open_loop = config, plant, plant.steps, table.open_loop
-        columns = (table.session, table.prompt_tokens, table.output_tokens, table.arrival_s, table.gap_s)
+        dropped = np.zeros(table.turns, int) if table.dropped_tokens is None else table.dropped_tokens
+        columns = (table.session, table.prompt_tokens, table.output_tokens, table.arrival_s, table.gap_s, dropped, table.is_first)
         self.turns = [Turn(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         for turn, following in zip(self.turns, self.turns[1:], strict=False):
             turn.following = following if following.session == turn.session else None
-        firsts = [turn for turn, first in zip(self.turns, table.is_first, strict=True) if first]
-        self.firsts = sorted(firsts, key=lambda turn: turn.arrival_s)
+        self.firsts = sorted((turn for turn in self.turns if turn.is_first), key=lambda turn: turn.arrival_s)
         self.coming = [self.firsts.pop(0)]  # known, but not yet here
         self.queue: list[Turn] = []
         self.batch: list[Turn] = []  # the last one may be in its prefill
         self.context, self.ready_s = Counter(), Counter()  # per session: tokens of history; when its KV is complete where it is
         self.tiers = [Tier(*tier) for tier in plant.tiers]
         self.home: dict[int, Tier] = {}  # per session: where its newest KV is
+        self.idle_since: dict[int, float] = {}  # per session: the end of its last turn, until the next one comes
+        self.early: dict[int, int] = {}  # per session: bytes that synchronous saving copied after its prefill
         self.h2d = Wire(plant.host_to_device_bytes_per_s, plant.host_link_latency_s, plant.piece)
         self.d2h = Wire(plant.device_to_host_bytes_per_s, plant.host_link_latency_s, plant.piece)
         self.ssd_read = Wire(plant.ssd_read_bytes_per_s, plant.ssd_latency_s, plant.piece)
@@ -180,15 +205,26 @@ class Reference:
 
     def arrive(self, turn: Turn, now: float) -> None:
         self.coming.remove(turn)
-        if not self.context[turn.session] and self.firsts:
+        if turn.is_first and self.firsts:
             self.coming.append(self.firsts.pop(0))
+        if not self.is_mine(turn):
+            return
         self.join(turn, now)
         if self.doing == "nothing":
             self.decide(now)
         if self.fetching is None:
             self.start_moves(now)
 
+    def is_mine(self, turn: Turn) -> bool:
+        return turn.session % self.config.deployment.replicas == self.replica
+
     def join(self, turn: Turn, now: float) -> None:
+        self.expire(now, turn.session)
+        self.idle_since.pop(turn.session, None)
+        if turn.dropped:
+            self.context[turn.session] = max(0, self.context[turn.session] - turn.dropped)
+            self.keep_first(turn.session, self.context[turn.session] * self.plant.kv_bytes)
+            self.seen["turns that drop history"] += 1
         self.head_since_s = self.head_since_s if self.queue else now
         self.queue.append(turn)
 
@@ -216,6 +252,7 @@ class Reference:
     def end_step(self, now: float) -> None:
         if self.doing == "prefill":
             self.batch[-1].first_token_s = now
+            self.save_early(self.batch[-1], now)
         advanced = {"stall": [], "prefill": self.batch[-1:], "decode": self.batch}[self.doing]
         for turn in sorted(advanced, key=self.turns.index):
             turn.context, turn.left = turn.context + 1, turn.left - 1
@@ -251,11 +288,14 @@ class Reference:
         since, self.head_since_s, self.store_changed = self.head_since_s, now, True
         self.batch.append(turn)
         self.fetched = [other for other in self.fetched if other != session]
+        self.expire(now)
+        voids = history < kept and self.config.store.positions == "embedded"
         for tier in self.tiers:
-            tier.cut(session, (kept - history) * kv)
+            tier.cut(session, tier.held[session] if voids else (kept - history) * kv)
         if session in self.home and not self.home[session].held[session]:
             del self.home[session]
-            self.fetching = NOBODY if self.fetching == session else self.fetching
+        if session not in self.home and self.fetching == session:
+            self.fetching = NOBODY
         cached = self.home[session].held[session] // kv if session in self.home else 0
         compute = seconds = self.steps.prefill(prompt + history - cached, cached)
         if cached:
@@ -286,7 +326,7 @@ class Reference:
             self.seen["loads from SSD"] += 1
             if len(self.tiers) == 2 and self.make_room(self.tiers[0], size):
                 self.tiers[0].put(session, size)
-                self.home[session] = self.tiers[0]
+                self.arrived(session)
         self.h2d.free_s = now + delay + (layers - early) * each
         self.h2d.bytes += size
         self.h2d.sent.append((now + delay - early * each, self.h2d.free_s, size))
@@ -300,6 +340,7 @@ class Reference:
         turn.done_s, self.context[turn.session], self.store_changed = now, turn.context, True
         if self.tiers:
             self.save(turn, turn.context * self.plant.kv_bytes, now)
+        self.idle_since[turn.session] = now
         self.batch.remove(turn)
         self.use(turn.session, [tier for tier in self.tiers if tier.held[turn.session]])
         following = turn.following
@@ -319,7 +360,8 @@ class Reference:
             missing = size - tier.held[session]
             if size > tier.capacity:
                 continue
-            if size <= self.tiers[0].capacity and tier is not self.tiers[0] and self.wait_s(turn, missing, now) > self.again_s(missing):
+            spills = size <= self.tiers[0].capacity and tier is not self.tiers[0] and self.config.store.save == "async"
+            if spills and self.wait_s(turn, missing, now) > self.again_s(missing):
                 break
             if self.make_room(tier, missing):
                 self.keep(turn, tier, missing, now)
@@ -334,13 +376,65 @@ class Reference:
         self.home[session] = tier
         for above in self.tiers[: self.tiers.index(tier)]:
             above.cut(session, above.held[session])
+        if self.config.store.ssd_write == "whole":
+            self.leave_below(session, tier)
+        links = self.down_to(tier)
+        if self.config.store.save == "sync":
+            self.save_rest(session, links, missing, now)
+            tier.saves.append((now, max(link.free_s for link in links), missing))
+            return
         self.ready_s[session] = 0.0
-        links = [self.d2h] if tier.name == "dram" else [self.d2h, self.ssd_write]
         for link in links:
             end = link.send(turn.admitted_s, missing)
             self.ready_s[session] = max(self.ready_s[session], end, now + self.plant.kv_bytes / link.bandwidth)
             self.stall_until_s = max(self.stall_until_s, end - self.plant.write_buffer / link.bandwidth)
         tier.saves.append(max((link.sent[-1] for link in links), key=lambda sent: sent[1]))
+
+    def down_to(self, tier: Tier) -> list[Wire]:
+        return [self.d2h] if tier.name == "dram" else [self.d2h, self.ssd_write]
+
+    def save_early(self, turn: Turn, now: float) -> None:
+        """Synchronous saving, after a prefill: the GPU waits until the first tier has what is new."""
+        if self.tiers and self.config.store.save == "sync":
+            self.early[turn.session] = (turn.context - turn.cached_tokens) * self.plant.kv_bytes
+            self.wait_for(self.down_to(self.tiers[0]), self.early[turn.session], now)
+
+    def save_rest(self, session: int, links: list[Wire], missing: int, now: float) -> None:
+        """Synchronous saving, after the answer: links that have had the prompt's KV take the answer's, others take all."""
+        for link in links:
+            had = self.early[session] if link in self.down_to(self.tiers[0]) else 0
+            self.wait_for([link], max(0, missing - had), now)
+
+    def wait_for(self, links: list[Wire], size: int, now: float) -> None:
+        self.stall_until_s = max(self.stall_until_s, *(link.send(now, size) for link in links))
+        self.seen["copies that the GPU waits for"] += 1
+
+    def expire(self, now: float, coming: int | None = None) -> None:
+        """Drops what has been idle for longer than the TTL; what moves, once it does not, and at the latest when its turn comes."""
+        ttl_s = self.config.store.ttl_s
+        for session in [one for one, since in sorted(self.idle_since.items()) if ttl_s is not None and since + ttl_s < now]:
+            if session != self.demoting or session == coming:
+                self.seen["sessions that expire"] += session in self.home
+                del self.idle_since[session]
+                self.keep_first(session, 0)
+
+    def keep_first(self, session: int, size: int) -> None:
+        """What any tier holds of a session beyond its first bytes is dropped."""
+        for tier in self.tiers:
+            tier.cut(session, max(0, tier.held[session] - size))
+        if not size:
+            self.home.pop(session, None)
+
+    def arrived(self, session: int) -> None:
+        """All that there is of a session is in DRAM now."""
+        self.home[session] = self.tiers[0]
+        if self.config.store.ssd_write == "whole":
+            self.leave_below(session, self.tiers[0])
+
+    def leave_below(self, session: int, tier: Tier) -> None:
+        for below in self.tiers[self.tiers.index(tier) + 1 :]:
+            self.seen["sessions moved whole"] += bool(below.held[session])
+            below.cut(session, below.held[session])
 
     def written(self, tier: Tier, now: float) -> float:
         """Bytes that have come into a tier."""
@@ -437,6 +531,9 @@ class Reference:
             missing = dram.held[session] - ssd.held[session]
             has_room = self.make_room(ssd, missing)
             if missing and has_room:
+                if self.config.store.ssd_write == "whole":
+                    ssd.cut(session, ssd.held[session])
+                    missing = dram.held[session]
                 if not ssd.held[session]:
                     self.use(session, [ssd])
                 ssd.put(session, missing)
@@ -459,7 +556,7 @@ class Reference:
                 session, self.fetching = self.fetching, None
                 self.ready_s[session] = end
                 if session != NOBODY:
-                    self.home[session] = self.tiers[0]
+                    self.arrived(session)
             else:
                 session, self.demoting, (dram, ssd) = self.demoting, None, self.tiers
                 self.ssd_write.free_s = max(self.ssd_write.free_s, self.ssd_write.slow_end_s)
