@@ -267,7 +267,11 @@ def test_the_command_prints_a_plan_and_says_when_there_is_none(monkeypatch):
     monkeypatch.setattr(Question.__init__, "__defaults__", (*short[:5], 800, 800, 2))
     done = CliRunner().invoke(app, ["plan", *options, "--vary", "store.dram+store.ssd=64GB+0GB", "--json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["cheapest"] is not None
+    found = json.loads(done.stdout)
+    assert found["cheapest"] is not None
+    assert all({"vLLM", "SGLang", "LMCache", "TensorRT-LLM"} <= {each["engine"] for each in option["flags"]} for option in found["options"])
+    text = CliRunner().invoke(app, ["plan", *options, "--vary", "store.dram+store.ssd=64GB+1TB"])
+    assert "To paste, for a replica of 1 GPU with" in text.stdout
     none = CliRunner().invoke(app, ["plan", *options, "--ttft-p95", "1ms"])
     assert none.exit_code == 3 and "Nothing that was tried" in none.stdout
     assert CliRunner().invoke(app, ["plan", *options, "--ttft-p95", "soon"]).exit_code == 2

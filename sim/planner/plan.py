@@ -15,6 +15,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.planner import bounds
+from kvplan.sim.planner.flags import Sizes
 from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.search import Fewest, Point, fewest
@@ -39,6 +40,8 @@ class Answer:
     """Of one replica: gpu, dram, ssd."""
     fills: bool
     """Whether the simulated sessions fill the tiers."""
+    sizes: Sizes
+    """Of one replica: what its engine is told (`kvplan.sim.planner.flags`)."""
 
     @property
     def replicas(self) -> int | None:
@@ -178,7 +181,7 @@ class _Side:
         sizes = {name: size for name, size, _ in built.tiers}
         rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0))
         month = {name: value * 3600 * HOURS_A_MONTH for name, value in rates.items()}
-        return Answer(self._option, self.found, built.gpus, month, self._fills)
+        return Answer(self._option, self.found, built.gpus, month, self._fills, Sizes.of(built))
 
 
 def _loaded(config: Config, sessions_per_s: float) -> Config:

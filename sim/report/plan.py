@@ -1,11 +1,15 @@
 """A plan as text and as plain data."""
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from kvplan.foreign.text import visible
 from kvplan.hwmodels.units import format_seconds
+from kvplan.sim.planner.flags import flags, warnings
 from kvplan.sim.planner.plan import Answer, Plan, row
 from kvplan.sim.report.console import print_table
 
@@ -13,6 +17,8 @@ from kvplan.sim.report.console import print_table
 def print_plan(plan: Plan) -> None:
     """To stdout."""
     print_table(title(plan), _table(plan), sentences(plan))
+    if plan.cheapest is not None:
+        sys.stdout.writelines(f"{visible(line)}\n" for line in pasted(plan.cheapest))
 
 
 def title(plan: Plan) -> str:
@@ -28,8 +34,34 @@ def data(plan: Plan) -> dict[str, Any]:
         "objectives": [str(each) for each in plan.question.objectives],
         "simulations": plan.simulations,
         "cheapest": None if plan.cheapest is None else plan.cheapest.option.label,
-        "options": [row(answer) for answer in plan.answers],
+        "options": [{**row(answer), **_flags(answer)} for answer in plan.answers],
     }
+
+
+def _flags(answer: Answer) -> dict[str, Any]:
+    """What each engine is told for an option, and what holds for all of them."""
+    return {
+        "flags": [each.data() for each in flags(answer.sizes)],
+        "flag_warnings": warnings(answer.sizes),
+        "ssd_dwpd": answer.figure("ssd_wear.dwpd") if answer.sizes.ssd else None,
+    }
+
+
+def pasted(answer: Answer) -> Iterator[str]:
+    """An option in the words of the engines, line by line and never wrapped: what is pasted stays whole."""
+    yield ""
+    yield f"To paste, for a replica of {answer.gpus} GPU{'s' * (answer.gpus > 1)} with {answer.option.label}:"
+    for engine in flags(answer.sizes):
+        if engine.lines or engine.notes:
+            yield f"{engine.engine} {engine.version}  ({engine.source})"
+        for line in engine.lines:
+            yield f"  {line.text}"
+            if line.says:
+                yield f"    {line.says}"
+        yield from (f"    ! {note}" for note in engine.notes)
+    if answer.sizes.ssd and (written := answer.figure("ssd_wear.dwpd")) is not None:
+        yield f"The drives are written {written:.2f} times a day (DWPD); {answer.sizes.rated_dwpd:g} is what they are rated for."
+    yield from (f"! {each}" for each in warnings(answer.sizes))
 
 
 def _table(plan: Plan) -> Table:
