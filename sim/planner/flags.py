@@ -125,9 +125,10 @@ def warnings(sizes: Sizes) -> list[str]:
             )
         )
     if sizes.copies > 1 and (sizes.dram or sizes.ssd):
+        larger = format_bytes(sizes.copies * (sizes.dram or sizes.ssd))
         found.append(
             f"{sizes.ranks} ranks hold this model's KV {sizes.copies:g} times over, and each saves its own: the plan counts it once,"
-            f" so its hits take {sizes.copies:g} times its sizes with these engines ({format_bytes(sizes.copies * (sizes.dram or sizes.ssd))})"
+            f" so its hits take {sizes.copies:g} times its sizes with these engines ({larger})"
         )
     return found
 
