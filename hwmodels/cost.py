@@ -2,17 +2,20 @@
 
 GPUs are provisioned: they are paid for the whole span, busy or not. Paid by the busy hour, as CachedAttention counts, an idle GPU is taken
 to serve something else in no time; that holds for rents by the second at most, never for a purchase. DRAM and SSD are charged for their
-capacity over the whole span, because they hold KV all the time, less what comes with rented GPUs. A purchase price counts as price /
-lifetime (`kvplan.hwmodels.schema.Price`).
+capacity over the whole span, because they hold KV all the time, less what comes with rented GPUs. A purchase counts as its annuity, with
+power and place (`kvplan.hwmodels.ownership`).
 Source: CachedAttention (USENIX ATC 2024) section 4.4.
 """
 
 from typing import Any, Literal
 
+from kvplan.hwmodels.ownership import Terms, capital_usd_per_s, gpu_usd_per_s
 from kvplan.hwmodels.schema import Prices
 
 Paid = Literal["provisioned", "busy"]
 """The hours for which GPUs are paid."""
+STRAIGHT_LINE = Terms()
+"""Purchases without interest, power and place."""
 
 
 def included_bytes(prices: Prices, gpu: str, gpus: int) -> tuple[int, int]:
@@ -20,13 +23,16 @@ def included_bytes(prices: Prices, gpu: str, gpus: int) -> tuple[int, int]:
     return tuple(round(gpus * shares[gpu].value) if gpu in shares else 0 for shares in (prices.included_dram, prices.included_ssd))
 
 
-def usd_per_s(prices: Prices, gpu: str, gpus: int, dram_bytes: int, ssd_bytes: int) -> dict[str, float]:
-    """What a second of provisioned GPUs costs, and of the DRAM and SSD beyond what comes with them. KeyError for a GPU without a price."""
+def usd_per_s(
+    prices: Prices, gpu: str, gpus: int, dram_bytes: int, ssd_bytes: int, on: Terms = STRAIGHT_LINE, ssd_years: float | None = None
+) -> dict[str, float]:
+    """What a second of provisioned GPUs costs, and of the DRAM and SSD beyond what comes with them. Bought drives last for `ssd_years` at
+    most, where writes wear them out. KeyError for a GPU without a price."""
     with_dram, with_ssd = included_bytes(prices, gpu, gpus)
     return {
-        "gpu": gpus * prices.gpus[gpu].value,
-        "dram": max(0, dram_bytes - with_dram) * prices.dram.value,
-        "ssd": max(0, ssd_bytes - with_ssd) * prices.ssd.value,
+        "gpu": gpus * gpu_usd_per_s(prices.gpus[gpu], on),
+        "dram": max(0, dram_bytes - with_dram) * capital_usd_per_s(prices.dram, on),
+        "ssd": max(0, ssd_bytes - with_ssd) * capital_usd_per_s(prices.ssd, on, ssd_years),
     }
 
 
@@ -41,6 +47,7 @@ def run_cost_usd(
     output_tokens: int,
     input_tokens: int,
     paid: Paid = "provisioned",
+    on: Terms = STRAIGHT_LINE,
 ) -> dict[str, Any]:
     """Cost by resource, in US dollars, and per million tokens.
 
@@ -54,7 +61,7 @@ def run_cost_usd(
     >>> round(hour["gpu"], 2), round(hour["gpu_busy"], 2), round(hour["dram"] + hour["ssd"], 3)
     (20.0, 10.0, 1.966)
     """
-    rates = usd_per_s(prices, gpu, gpus, dram_bytes, ssd_bytes)
+    rates = usd_per_s(prices, gpu, gpus, dram_bytes, ssd_bytes, on)
     with_dram, with_ssd = included_bytes(prices, gpu, gpus)
     gpu_usd = {"provisioned": rates["gpu"] * span_s, "busy": rates["gpu"] * busy_s}
     dram, ssd = rates["dram"] * span_s, rates["ssd"] * span_s

@@ -80,15 +80,26 @@ Share = _row("ratio", 1e-6, 1)
 Count = _row("count", 1, 1e6, whole=True)
 PerDay = _row("per_day", 1e-6, 1e6)
 Years = _row("years", 1e-3, 1000)
+Watts = _row("watts", 1, 1e5)
+Factor = _row("ratio", 1, 10)
+Interest = _row("ratio", 0, 1)
+UsdPerJoule = _row("usd_per_joule", 0, 1e-3)
+UsdPerWattSecond = _row("usd_per_watt_s", 0, 1e-3)
 
 
 class Price(Quantity):
     """A rent, or a purchase price with the `lifetime` over which it is written off. After loading, `value` is dollars per second.
 
-    Straight line: price / lifetime. Left out of a purchase price: power, interest, the server around the part, resale.
+    Straight line: price / lifetime. Interest and power come with the terms of the list (`kvplan.hwmodels.ownership`). Left out of a
+    purchase price: the server around the part, resale.
     """
 
     lifetime: Years | None = None
+
+    @property
+    def purchase(self) -> float | None:
+        """Dollars to pay at once; None for a rent."""
+        return None if self.lifetime is None else self.value * self.lifetime.value * YEAR_S
 
     @property
     def text(self) -> str:
@@ -166,6 +177,8 @@ class Gpu(Entry):
     """Share of HBM bandwidth that streaming reads reach."""
     layer_overhead: Seconds
     """Launch and synchronisation time per decoder layer, whatever the batch."""
+    power: Watts | None = None
+    """Of one board at most."""
 
 
 class Link(Entry):
@@ -218,6 +231,19 @@ class Prices(Entry):
     included_dram: dict[str, Bytes] = {}
     """What comes with each rented GPU, by its name; only what is beyond is charged."""
     included_ssd: dict[str, Bytes] = {}
+    interest: Interest | None = None
+    """A year, on what is bought; none where it is not said. So are the next, which hold for purchases only: a rent contains them."""
+    electricity: UsdPerJoule | None = None
+    pue: Factor | None = None
+    """Power of the hall over that of its servers."""
+    power_share: Share | None = None
+    """What a server draws in the mean, of its greatest power."""
+    server_power: Factor | None = None
+    """Greatest power of a whole server over that of its GPUs."""
+    hosting: UsdPerWattSecond | None = None
+    """Rent of the place, by the greatest power of the server."""
+    availability: Share | None = None
+    """Hours in service of all hours."""
 
     @model_validator(mode="after")
     def _check_included(self) -> "Prices":

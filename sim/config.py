@@ -181,6 +181,20 @@ class Cost(_Section):
 
     gpu_hours: Paid = "provisioned"
     """`provisioned`: for the whole run, busy or not; `busy`: by the busy hour, the measure of CachedAttention."""
+    interest: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A year, on what is bought, 0.08 for 8 %; null takes the price list's, like the next three. A rent contains them."""
+    usd_per_kwh: Annotated[float, Field(ge=0, le=10)] | None = None
+    """Price of electricity."""
+    pue: Annotated[float, Field(ge=1, le=10)] | None = None
+    """Power of the hall over that of its servers."""
+    availability: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Hours in service of all hours."""
+    horizon_years: Annotated[float, Field(gt=0, le=30)] = 3.0
+    """Years that `plan` counts costs and the wear of drives over."""
+    write_amplification: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """Bytes that wear a drive per byte written, against those of its rating; 1 for large pieces, as ratings are of small random writes."""
+    worn_drives: Literal["replace", "refuse"] = "replace"
+    """What `plan` does with bought drives that wear out within the horizon: `replace` adds their price, `refuse` rules the store out."""
 
 
 _Limit = Annotated[float, Field(gt=0, le=1e6)] | None

@@ -212,7 +212,7 @@ def _demand(built: Plant, found: dict, seen: Expected) -> dict:
 def _cost(config: Config, built: Plant, found: dict) -> dict:
     """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
     sizes = {name: size for name, size, _ in built.tiers}
-    rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0))
+    rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms)
     gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"])
     resources = found["demand"]["resources"]
     return {

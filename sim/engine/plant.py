@@ -19,6 +19,7 @@ from kvplan.hwmodels import (
     ssd_bandwidth,
     step_time,
 )
+from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError
 from kvplan.traces import Workload
@@ -36,6 +37,8 @@ class Plant:
     gpu: Gpu
     ssd: Ssd
     prices: Prices
+    terms: Terms
+    """On which what is bought is paid for."""
     steps: StepTime
     gpus: int
     """Of one replica."""
@@ -128,6 +131,7 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
         gpu=gpu,
         ssd=ssd,
         prices=prices,
+        terms=_terms(config, prices, gpu),
         steps=steps,
         gpus=gpus,
         kv_bytes=kv_bytes,
@@ -167,6 +171,13 @@ def _drives(config: Config, node: Node, ssd: Ssd) -> int:
             f"store.ssd is {config.store.ssd}, but store.ssd_drives is {asked}, of {ssd.capacity.text} each ({ssd.name}): it needs {needed}"
         )
     return asked
+
+
+def _terms(config: Config, prices: Prices, gpu: Gpu) -> Terms:
+    """The price list's, but for what the configuration says."""
+    cost = config.cost
+    electricity = None if cost.usd_per_kwh is None else cost.usd_per_kwh / 3.6e6
+    return terms(prices, gpu, interest=cost.interest, electricity=electricity, pue=cost.pue, availability=cost.availability)
 
 
 def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:

@@ -90,6 +90,7 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
             output_tokens,
             context_tokens,
             config.cost.gpu_hours,
+            built.terms,
         ),
         "ssd_wear": _wear(built, built.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
         "provenance": provenance(config, workload),

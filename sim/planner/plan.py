@@ -179,7 +179,7 @@ class _Side:
         """What was found, and its cost."""
         built = self._built
         sizes = {name: size for name, size, _ in built.tiers}
-        rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0))
+        rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms)
         month = {name: value * 3600 * HOURS_A_MONTH for name, value in rates.items()}
         return Answer(self._option, self.found, built.gpus, month, self._fills, Sizes.of(built))
 
