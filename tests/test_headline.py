@@ -232,6 +232,13 @@ def test_what_explain_warns_of_and_a_store_that_loses_are_said_beside_the_result
     assert not any("loading from SSD" in line or "worse" in line for line in fast)
 
 
+def test_what_is_the_same_of_both_runs_is_said_once():
+    ours = {"warnings": ["overloaded: to 5 turns", "cut to it: 7", "SSD never filled"]}
+    theirs = {"warnings": ["overloaded: to 9 turns", "cut to it: 7", "not steady: it grew"]}
+    said = ["overloaded: to 5 turns (recomputing too)", "cut to it: 7", "SSD never filled", "recomputation: not steady: it grew"]
+    assert table.warnings(ours, theirs) == said and table.warnings(ours, None) == ours["warnings"]
+
+
 def test_what_the_readme_says_of_the_default_without_its_ssd():
     difference = recomputation(simulate(config.load(None, ["store.ssd=0GB"])))["difference"]["ratio"]
     tail, cost = (change(Ratio(**difference[key])) for key in ("ttft_s.p95", "cost_usd.total"))

@@ -30,10 +30,17 @@ def heads(baseline: dict | None) -> list[str]:
     return ["", "this run", "recompute", "change"] if baseline else ["", "this run"]
 
 
-def warnings(summary: Mapping[str, Any], baseline: dict | None) -> list[str]:
-    """Of the run, and what is to be said of recomputation alone."""
-    ours = summary["warnings"]
-    return [*ours, *(f"recomputation: {warning}" for warning in (baseline or {}).get("warnings", []) if warning not in ours)]
+def warnings(summary: dict, baseline: dict | None) -> list[str]:
+    """Of the run, and of recomputation: what is the same of both but for its figures is said once."""
+    ours, theirs = summary["warnings"], (baseline or {}).get("warnings", [])
+    both = set(map(_kind, ours)) & {_kind(warning) for warning in theirs if warning not in ours}
+    said = [f"{warning} (recomputing too)" if _kind(warning) in both else warning for warning in ours]
+    alone = [warning for warning in theirs if warning not in ours and _kind(warning) not in both]
+    return said + [f"recomputation: {warning}" for warning in alone]
+
+
+def _kind(warning: str) -> str:
+    return warning.partition(":")[0]
 
 
 def rows(summary: Mapping[str, Any], baseline: dict | None) -> list[list[str]]:
