@@ -128,6 +128,8 @@ class Guards:
             return
         for tier in replica.store.tiers:
             _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
+        for session in replica.waiting.held():
+            _demand(bool(replica.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
         self._checks += 1
         if self._checks % _FULL_CHECK_EVERY == 0:
             self._conserved(replica)

@@ -14,9 +14,9 @@ not know, so that nothing here speaks for that. What the specification leaves op
   whose time has come when its predecessor ends joins the queue within that step.
 - *Moves start*, the fetch first and one of each at a time, when a move ends; when a turn joins the queue and nothing is being fetched; and
   after a step, when a turn was admitted or has ended since the last one.
-- *A fetch* is of the foremost of the first L_pw = C_mem / S_kv waiting jobs whose KV is on SSD, if there is room. C_mem is DRAM less its
-  reserve less what running sessions hold there; S_kv is the mean of all sizes offered for saving. What is fetched for waiting jobs stays
-  within C_mem. A fetch whose KV becomes void on the way goes on, for nobody.
+- *A fetch* is of the foremost of the first L_pw = C_mem / S_kv waiting jobs whose KV is on SSD and fits beside DRAM's reserve, if there
+  is room. C_mem is DRAM less its reserve less what running sessions hold there; S_kv is the mean of all sizes offered for saving. What is
+  fetched for waiting jobs stays within C_mem. A fetch whose KV becomes void on the way goes on, for nobody.
 - *Room* for a save, a fetch or KV that was loaded from SSD is free, or is given up at once from the head of the order: in DRAM by sessions
   of which SSD has all; it ends at the first that cannot, and those before it have left. In the last tier any can, but none does when all
   together are not enough. For a fetch, and for a demotion that only a fetch asks for, it also ends at a session whose job comes sooner than
@@ -508,7 +508,9 @@ class Reference:
         self.starved = None
         free = dram.capacity - dram.reserve - sum(dram.held[turn.session] for turn in self.batch)
         window = max(0, free * len(self.offered) // max(1, sum(self.offered)))
-        wanted = [turn.session for turn in self.queue[:window] if self.home.get(turn.session) is ssd and turn.session not in self.fetched]
+        waiting = [turn.session for turn in self.queue[:window]]
+        below = [session for session in waiting if self.home.get(session) is ssd and session not in self.fetched]
+        wanted = [session for session in below if ssd.held[session] <= dram.capacity - dram.reserve]
         if not wanted or sum(dram.held[session] for session in self.fetched) + ssd.held[wanted[0]] > free:
             return
         session, size = wanted[0], ssd.held[wanted[0]]

@@ -128,7 +128,7 @@ class Replica:
         self._wakes_at = math.inf
         if store is not None:
             store.spills = self._spills
-        if store is not None and queue.FOLLOWS_KV:
+        if store is not None and (queue.FOLLOWS_KV or self.waiting.holds):
             store.on_kv_moved = self._kv_moved
         self.context = [0] * workload.sessions
         """Kept history tokens per session."""
@@ -171,6 +171,7 @@ class Replica:
         self._welcome(now)
         if self._fetches and self._fetching is None:
             self._start_moves(now)
+        self._watch_fetch()
 
     def _welcome(self, now: float) -> None:
         """Somebody new is ready: an idle GPU takes the head of the queue, and a decode run that the head could join is cut."""
@@ -189,7 +190,7 @@ class Replica:
             self._welcome(now)
 
     def _watch_fetch(self) -> None:
-        """The end of a fetch needs an event of its own while jobs are held: nothing else may happen until then."""
+        """The end of a fetch needs an event of its own while jobs are held: the next may be long after it."""
         if self._fetching is not None and self.waiting.holds_jobs:
             end = self.ssd_read.background_end
             if end != self._wakes_at:
@@ -202,10 +203,10 @@ class Replica:
         self._watch_fetch()
 
     def _kv_moved(self, session: int) -> None:
-        """The scheduler follows the KV of waiting turns."""
-        position = self.waiting.kv_moved(session, self.clock.now)
-        if position is not None:
-            self.store.expect(session, position)
+        """The scheduler follows the KV of waiting turns, and whoever is held for KV that cannot come any more is held no longer."""
+        now = self.clock.now
+        if self.waiting.kv_moved(session, now):
+            self.clock.at(now, ARRIVAL, self._fetch_may_end)
 
     def _cut_back(self, turn: int, now: float) -> None:
         """The turn goes on from less than its session's whole history: the end of what is kept is of no use to it."""
@@ -271,6 +272,7 @@ class Replica:
         if self._store_changed:
             self._store_changed = False
             self._start_moves(now)
+        self._watch_fetch()
         if self._guard is not None:
             self._guard.check(self, now)
 

@@ -1,7 +1,8 @@
 """The jobs that wait: the scheduler's queue, and jobs held back until their KV has come from SSD, for as long as the prefetch policy says.
 
-A held job keeps the position that it had; when its KV has come, or its patience is over, it is next to be admitted before all jobs of later
-positions. Without a policy that holds jobs back, this is the queue alone.
+A held job keeps the position that it had, or is given back to a scheduler that follows the KV, which ranks it by where that is now. It
+is held once, until its KV has come or can come no more, or its patience is over. Without a policy that holds jobs back, this is the queue
+alone.
 """
 
 import math
@@ -37,12 +38,15 @@ class WaitingRoom:
         self._arrival_s = arrival_s
         self._kv = kv_bytes
         self._wake = wake
-        self._holds = prefetch is not None and type(prefetch).patience_s is not Prefetch.patience_s
+        self.holds = prefetch is not None and type(prefetch).patience_s is not Prefetch.patience_s
+        """Whether jobs may be held at all."""
         self._follows = queue.FOLLOWS_KV
         self._turn_of: dict[int, int] = {}
         """Queued turn of each session, for schedulers that follow the KV."""
         self._held: dict[int, tuple[float, int]] = {}
         """Session -> (position, turn)."""
+        self._was_held: set[int] = set()
+        """Turns that have been held, and still wait."""
         self._ready: list[tuple[float, int]] = []
         """A heap of (position, turn) that were held."""
 
@@ -58,7 +62,7 @@ class WaitingRoom:
     def head(self, now: float) -> int | None:
         """The turn to admit next; None when there is none, or none that is ready."""
         queue, ready = self.queue, self._ready
-        if not self._holds:
+        if not self.holds:
             return queue.head()
         while True:
             turn = queue.head()
@@ -69,6 +73,8 @@ class WaitingRoom:
 
     def _hold(self, turn: int, now: float) -> bool:
         """Whether the queue's head goes aside to wait for its KV."""
+        if turn in self._was_held:
+            return False
         session = self._session_of[turn]
         coming = self._store.bytes_to_come(session)
         if not coming:
@@ -76,6 +82,7 @@ class WaitingRoom:
         until = self._arrival_s[turn] + self._prefetch.patience_s(coming // self._kv)
         if until <= now:
             return False
+        self._was_held.add(turn)
         self._held[session] = self.queue.position_at(0), turn
         self._turn_of.pop(session, None)
         self.queue.pop()
@@ -87,30 +94,37 @@ class WaitingRoom:
         """The head is admitted."""
         ready = self._ready
         if ready and (not len(self.queue) or ready[0][0] <= self.queue.position_at(0)):
-            heappop(ready)
+            turn = heappop(ready)[1]
         else:
             turn = self.queue.pop()
             if self._follows:
                 del self._turn_of[self._session_of[turn]]
+        self._was_held.discard(turn)
         self.head_since = now
 
-    def kv_moved(self, session: int, now: float) -> float | None:
-        """A waiting session's KV has moved; its new position, when the scheduler gives it one."""
+    def kv_moved(self, session: int, now: float) -> bool:
+        """A waiting session's KV has moved or gone; returns whether its job was held and is ready now."""
+        if session in self._held:
+            return not self._store.bytes_to_come(session) and self.release(session)
         turn = self._turn_of.get(session)
-        if turn is None:
-            return None
-        before = self.queue.head()
-        position = self.queue.update(turn)
-        if self.queue.head() != before:
-            self.head_since = now
-        return position
+        if turn is not None:
+            before = self.queue.head()
+            position = self.queue.update(turn)
+            if self.queue.head() != before:
+                self.head_since = now
+            self._store.expect(session, position)
+        return False
 
     def release(self, session: int) -> bool:
-        """A held session's KV has come: its job is ready. Whether one was held."""
+        """A held session's job is ready. Whether one was held."""
         held = self._held.pop(session, None)
-        if held is not None:
+        if held is None:
+            return False
+        if self._follows:
+            self._store.expect(session, self.push(held[1], self._clock.now))
+        else:
             heappush(self._ready, held)
-        return held is not None
+        return True
 
     def release_first(self) -> bool:
         """Nothing can come any more: the soonest held job is ready as it is. Whether one was held."""
@@ -122,6 +136,10 @@ class WaitingRoom:
         if turn == timer.payload:
             self.release(session)
             self._wake(self._clock.now)
+
+    def held(self) -> list[int]:
+        """Sessions whose jobs are held."""
+        return list(self._held)
 
     @property
     def holds_jobs(self) -> bool:

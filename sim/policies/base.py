@@ -183,7 +183,10 @@ class Scheduler(Queue):
 
     @abstractmethod
     def push(self, turn: int) -> float:
-        """A turn starts to wait; returns its position."""
+        """A turn starts to wait; returns its position.
+
+        A scheduler that follows the KV is also given back a turn that it has popped, when it was held for its KV and need not be any more.
+        """
 
     @abstractmethod
     def head(self) -> int | None:

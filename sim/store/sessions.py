@@ -145,13 +145,11 @@ class SessionStore:
             for tier, aside, new in self._orders:
                 if tier.held[session] and session not in aside and session not in new:
                     tier.eviction.expect(session)
-        if self.fetch_target is not None and home > self.fetch_target and session not in self._fetched:
-            self._prefetch.want(session, position)
+        self._want(session, position)
 
     def announce(self, session: int) -> None:
         """Word has come that a job of the session will follow."""
-        if self.fetch_target is not None and self.home[session] > self.fetch_target and session not in self._fetched:
-            self._prefetch.want(session, None)
+        self._want(session, None)
 
     def come(self, session: int, now: float) -> None:
         """A turn of the session has come. Its KV has been idle up to now, and is not again before `release`."""
@@ -347,11 +345,17 @@ class SessionStore:
         tier, reserve = self.tiers[target], self._reserve[target]
         self.low_water[target] = reserve
         for_waiting = tier.capacity - reserve - self._claimed_bytes
-        session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
-        if session is None:
-            return None
         source = self.tiers[target + 1]
-        size = source.held[session]
+        while True:
+            session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
+            if session is None:
+                return None
+            size = source.held[session]
+            if size <= tier.capacity - reserve:
+                break
+            self._prefetch.drop(session)  # it can never come, and others need not wait for it
+            if self.on_kv_moved is not None and self._position[session] is not None:
+                self.on_kv_moved(session)
         if size > for_waiting - self._fetched_bytes:
             return None
         self._pin(session)
@@ -389,6 +393,11 @@ class SessionStore:
             self._arrived(move.session, move.target, now)
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
+
+    def _want(self, session: int, position: float | None) -> None:
+        """The session is to be fetched, if it lies below the fetch target and that could take it."""
+        if self.fetch_target is not None and session not in self._fetched and self.bytes_to_come(session):
+            self._prefetch.want(session, position)
 
     def _victim(self, index: int) -> int | None:
         """Who leaves a tier next; pinned sessions are set aside on the way."""
@@ -507,8 +516,7 @@ class SessionStore:
             if heir < 0:
                 self._prefetch.drop(session)
             if position is not None:
-                if self.fetch_target is not None and heir > self.fetch_target:
-                    self._prefetch.want(session, position)
+                self._want(session, position)
                 if self.on_kv_moved is not None:
                     self.on_kv_moved(session)
 

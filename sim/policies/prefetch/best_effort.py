@@ -1,6 +1,7 @@
 """Best effort: KV is fetched from when its job joins the queue; what has not come when the job could start is recomputed.
 
-Source: SGLang HiCache, prefetch policy `best_effort`. In order of arrival, without a look-ahead window.
+Source: SGLang HiCache, prefetch policy `best_effort`. In order of arrival whatever the scheduler, without a look-ahead window: in the order
+of a scheduler that prefers small jobs, a large one could wait for its KV for ever.
 """
 
 from kvplan.sim.policies.base import Prefetch, Queue
@@ -15,9 +16,12 @@ class BestEffort(Prefetch):
 
     def __init__(self) -> None:
         self._wanted = LazyHeap()
+        self._count = 0
 
     def want(self, session: int, position: float | None) -> None:
-        self._wanted.push(session, position)
+        if session not in self._wanted:
+            self._count += 1
+            self._wanted.push(session, self._count)
 
     def drop(self, session: int) -> None:
         self._wanted.discard(session)

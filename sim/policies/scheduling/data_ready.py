@@ -22,7 +22,5 @@ class DataReady(RankedQueue):
         number = self._number.setdefault(turn, self.pushed)
         return number if self.view.is_ready(turn) else CLASS_APART + number
 
-    def pop(self) -> int:
-        turn = super().pop()
+    def done(self, turn: int, output_tokens: int) -> None:
         del self._number[turn]
-        return turn

@@ -24,7 +24,5 @@ class HitFirst(RankedQueue):
         came_s = self._came_s.setdefault(turn, self.view.now_s())
         return came_s - _HEAD_START_S if self.view.cached_tokens(turn) else came_s
 
-    def pop(self) -> int:
-        turn = super().pop()
+    def done(self, turn: int, output_tokens: int) -> None:
         del self._came_s[turn]
-        return turn
