@@ -50,7 +50,7 @@ class Guards:
         self._completed: set[int] = set()
         self._checks = 0
 
-    def make_link(self, *arguments) -> Link:
+    def make_link(self, *arguments, make=Link) -> Link:
         """A link whose bookings are checked."""
         link = _AuditedLink(*arguments)
         self._links.append(link)

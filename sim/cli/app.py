@@ -30,6 +30,7 @@ class Tier(StrEnum):
 
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
+_SPAN_HELP = "How much of the run the timeline has, up to when the last session comes; 60s when not given."
 _STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
 _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."
@@ -91,6 +92,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
         "kvplan simulate --trace sharegpt.json --json",
         "kvplan simulate my.yaml --out runs/monday",
         "kvplan simulate --equal-service",
+        "kvplan simulate --timeline t.json --timeline-span 10min",
     )
 )
 @_reports_errors
@@ -107,11 +109,14 @@ def simulate(
     equal_service: Annotated[
         bool, typer.Option("--equal-service", help="Find how many more sessions have recomputation's TTFT p95.")
     ] = False,
+    timeline: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what the run did, for Perfetto or chrome://tracing.")] = None,
+    timeline_span: Annotated[str | None, typer.Option(metavar="TIME", help=_SPAN_HELP)] = None,
 ) -> None:
     """Replay a workload through the simulated server and print what the KV cache gives and saves."""
     from kvplan.sim.cli.simulate import run
 
-    run(config, _trace_settings(trace, format, skip_bad) + (set or []), out, json, baseline, replications, equal_service)
+    overrides = _trace_settings(trace, format, skip_bad) + (set or [])
+    run(config, overrides, out, json, baseline, replications, equal_service, timeline, timeline_span)
 
 
 @app.command(

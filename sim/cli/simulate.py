@@ -4,32 +4,74 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from kvplan.hwmodels.units import parse
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, trace_of, turns_of
-from kvplan.sim.config import Config
+from kvplan.sim.cli.talk import say
+from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.explain import slower_than_recomputing
-from kvplan.sim.files.ours import check_folder
-from kvplan.sim.files.strictjson import dumps
+from kvplan.sim.files.atomic import write_text
+from kvplan.sim.files.ours import check_file, check_folder
+from kvplan.sim.files.strictjson import dumps, dumps_flat
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
 from kvplan.sim.sweep import against
 from kvplan.sim.sweep.equalservice import equal_service
+from kvplan.sim.timeline import Timeline, window
 
 _TURNS_IN_ONE_PROCESS = 100_000
+_SPAN = "60s"
 
 
-def run(config: str | None, overrides: list[str], out: Path | None, json: bool, baseline: bool, replications: int, equal: bool) -> None:
+def run(
+    config: str | None,
+    overrides: list[str],
+    out: Path | None,
+    json: bool,
+    baseline: bool,
+    replications: int,
+    equal: bool,
+    timeline: Path | None,
+    timeline_span: str | None,
+) -> None:
     """Runs the configuration, and recomputation beside it; prints and writes the result."""
+    span_s = _span_s(timeline, timeline_span)
     loaded = configuration.load(config, overrides)
     load_policies(loaded)
     if out is not None:
         check_folder(out, rundir.KIND, inputs(config, loaded))
-    result, summary = _measured(loaded, replications, baseline, equal)
-    deliver(partial(_show, summary, json), (out, lambda: rundir.write(result, summary, out)))
+    if timeline is not None:
+        check_file(timeline, inputs(config, loaded))
+    result, summary, watched = _measured(loaded, replications, baseline, equal, span_s)
+    writes = [(out, lambda: rundir.write(result, summary, out)), (timeline, lambda: _write_timeline(watched, timeline))]
+    deliver(partial(_show, summary, json), *writes)
+
+
+def _span_s(timeline: Path | None, text: str | None) -> float | None:
+    """Seconds that the timeline has; None without one. Raises ConfigError."""
+    if timeline is None:
+        if text is not None:
+            raise ConfigError("--timeline-span goes with --timeline")
+        return None
+    try:
+        span_s = parse(text or _SPAN, "seconds")
+    except ValueError as error:
+        raise ConfigError(f"--timeline-span: {error}") from None
+    if span_s <= 0:
+        raise ConfigError(f"--timeline-span: {text!r} is no span of time")
+    return span_s
+
+
+def _write_timeline(watched: Timeline, path: Path) -> None:
+    write_text(path, dumps_flat(watched.trace))
+    end_s = watched.end_s if watched.cut_at_s is None else watched.cut_at_s
+    say(f"timeline: {watched.events:,} events, from {watched.begin_s:,.0f} s to {end_s:,.0f} s of the run")
+    if watched.cut_at_s is not None:
+        say("! as many events as a timeline may have: a shorter --timeline-span begins later and reaches further")
 
 
 def _show(summary: dict, json: bool) -> None:
@@ -39,12 +81,13 @@ def _show(summary: dict, json: bool) -> None:
         table.print_comparison(summary, summary.get("recompute"))
 
 
-def _measured(config: Config, replications: int, baseline: bool, equal: bool) -> tuple[Result, dict]:
-    """The run, and its summary: with recomputation beside it where there is a store, and with the load at equal service."""
+def _measured(config: Config, replications: int, baseline: bool, equal: bool, span_s: float | None) -> tuple[Result, dict, Timeline | None]:
+    """The run, and its summary: with recomputation beside it where there is a store, and the load at equal service; and its timeline."""
     recorded = trace_of(config)
     workload = turns_of(config, recorded=recorded)
+    watched = None if span_s is None else Timeline(*window(workload, span_s))
     with progress("simulating") as report:
-        result = simulate(config, workload, report)
+        result = simulate(config, workload, report, observer=watched)
     summary = {**result.summary, "intervals": intervals(result)}
     summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, plant(config, workload), workload)]
     if equal:
@@ -54,7 +97,7 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool) ->
         with progress("recomputing, and both again with other seeds", "replications") as report:
             summary["recompute"] = against.recomputation(result, replications, recorded, _jobs(result, replications), report)
         summary["warnings"] += against.losses(summary["recompute"]["difference"])
-    return result, summary
+    return result, summary, watched
 
 
 def _jobs(result: Result, replications: int) -> int:

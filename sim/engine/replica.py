@@ -591,6 +591,18 @@ class Replica:
         return list(zip(written, read, strict=True))
 
     @property
+    def step(self) -> tuple[str, int, float]:
+        """Of the step under way: what the GPU does, for which turn (−1: all that run), and for how many seconds of it it waits for KV."""
+        if self._state == _PREFILL:
+            return "prefill", self._turn, self._rec.stall_s[self._turn]
+        return ("wait for save" if self._state == _STALL else "decode"), -1, 0.0
+
+    def served(self, turn: int) -> dict[str, int]:
+        """A turn that was admitted: its session, and its tokens by where they come from."""
+        history, cached = self._history[turn], self._cached[turn]
+        return {"turn": turn, "session": self._session_of[turn], "prompt": self._prompt[turn], "history": history, "cached": cached}
+
+    @property
     def busy_s(self) -> float:
         """Seconds in which the GPUs computed, or waited for KV with a job in hand."""
         return self.prefill_s + self.decode_s + self.load_stall_s + self.save_stall_s

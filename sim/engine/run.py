@@ -19,6 +19,7 @@ from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
+from kvplan.sim.observers import Observers
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.traces import Workload
@@ -66,23 +67,24 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     longest_run: int | None = None,
     watch: Callable[[Recorder], None] | None = None,
+    observer: object | None = None,
 ) -> Result:
     """Replays the configuration's workload (or the one given) through the simulated server. `config`: as `kvplan.load` takes it.
 
     `progress(completed, turns)` is called now and then. `longest_run` bounds the decode steps of one event; the result does not
     depend on it but for rounding, which is what the tests use it for. `watch(recorder)` is called as often as `progress`, and ends the run
-    by raising what it likes. Raises ConfigError and TraceError, and PolicyError when a user's own
-    policy fails.
+    by raising what it likes. `observer` hears what happens (`kvplan.sim.observers`). Raises ConfigError and TraceError, and PolicyError
+    when a user's own policy fails.
     """
     config = load(config)
     if workload is None:
         workload = build_workload(config)
     built = plant(config, workload)
-    run = _Run(config, built, workload, progress, longest_run)
+    run = _Run(config, built, workload, progress, longest_run, observer)
     run.recorder.watch = watch
     run.clock.run()
-    if run.guard is not None:
-        run.guard.finish(run.replicas, run.recorder, run.clock.now)
+    if run.observer is not None:
+        run.observer.finish(run.replicas, run.recorder, run.clock.now)
     lost = workload.turns - run.recorder.completed
     if lost:
         raise PolicyError(f"scheduling policy {config.scheduler!r}: {lost} of {workload.turns} turns came and were never served")
@@ -105,12 +107,13 @@ def simulate(
 class _Run:
     """One run: replicas, and the source that brings each session's turns to its replica."""
 
-    def __init__(self, config: Config, built: Plant, workload: Workload, progress, longest_run) -> None:
+    def __init__(self, config: Config, built: Plant, workload: Workload, progress, longest_run, observer) -> None:
         self.clock = Clock()
         self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
         self.guard = guards.Guards(built, config.store.ttl_s) if guards.enabled() else None
+        self.observer = self.guard if observer is None else Observers(*([self.guard] if self.guard else []), observer)
         self._session = workload.session.tolist()
         self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))
         self._gap_s = memoryview(np.ascontiguousarray(workload.gap_s))
@@ -141,7 +144,7 @@ class _Run:
                 config.store.ttl_s,
                 config.store.ssd_write == "whole",
             )
-            store.watch = self.guard
+            store.watch = self.observer
         jobs.replica = replica = Replica(
             self.clock,
             config,
@@ -155,8 +158,8 @@ class _Run:
             self.recorder,
             self._next_arrival,
             self._after_turn,
-            Link if self.guard is None else self.guard.make_link,
-            self.guard,
+            Link if self.observer is None else self.observer.make_link,
+            self.observer,
             longest_run,
         )
         return replica
