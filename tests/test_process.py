@@ -1,5 +1,5 @@
 """Commands as processes: how they end, whatever ends them, and where what they print goes. No test waits for a time: a policy says on
-stderr that it is reached and then waits for ever, so that a signal always finds the same state."""
+stderr that it is reached and then goes round for ever, so that a signal always finds the same state."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 STUCK = """
-import os, pathlib, threading
+import os, pathlib
 from kvplan.sim.policies.eviction.lru import Lru
 
 class Stuck(Lru):
@@ -19,7 +19,8 @@ class Stuck(Lru):
         super().__init__(view)
         if not pathlib.Path("go").exists():
             os.write(2, b"reached\\n")  # in one piece: two processes do
-            threading.Event().wait()
+            while True:  # not asleep: a signal just before a lock blocks would wait as long
+                pass
 """
 SMALL = ["--set", "workload.sessions=40"]
 ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -64,7 +65,7 @@ def _until(process, word, times=1):
 
 @pytest.mark.parametrize("number", ENDS)
 def test_what_ends_a_command_leaves_nothing(number, start, tmp_path):
-    process = start("simulate", *SMALL, "--set", "store.eviction=stuck:Stuck", "--out", "run")
+    process = start("simulate", "--no-baseline", *SMALL, "--set", "store.eviction=stuck:Stuck", "--out", "run")
     _until(process, "reached")
     process.send_signal(number)
     process.send_signal(signal.SIGHUP)  # closing a terminal sends it more than once
@@ -90,11 +91,8 @@ def test_workers_end_after_a_killed_parent(start):
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize(
-    "module", ["kvplan.sim.cli.process", "typer", "kvplan.sim.cli.app", "numpy", "pydantic", "scipy", "kvplan.sim.config"]
-)
-def test_ctrl_c_while_modules_load_is_one_line(module, jobs, start):
+@pytest.mark.parametrize("module", ["typer", "numpy", "kvplan.sim.config", "joblib"])
+def test_ctrl_c_while_modules_load_is_one_line(module, start):
     """With -X importtime Python says on stderr what it has loaded."""
     command = ["compare", *SMALL, "--vary", "store.eviction=stuck:Stuck", "--replications", "2", "--jobs", "2"]
     process = start(*command, python=["-X", "importtime"])
@@ -159,7 +157,7 @@ def test_a_closed_stream_stops_nothing(closed, start, tmp_path):
         for number in closed.split():
             os.close(int(number))
 
-    command = [sys.executable, "-m", "kvplan", "simulate", *SMALL, "--out", "run"]
+    command = [sys.executable, "-m", "kvplan", "simulate", "--no-baseline", *SMALL, "--out", "run"]
     process = subprocess.run(command, cwd=tmp_path, preexec_fn=close, capture_output=True, text=True)
     assert process.returncode == 0 and "Traceback" not in process.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["turns"] > 0
@@ -169,19 +167,19 @@ def test_a_closed_stream_stops_nothing(closed, start, tmp_path):
 @pytest.mark.parametrize("json_too", [[], ["--json"]])
 def test_a_full_disk_is_one_message_and_what_was_asked_for_is_written(json_too, start, tmp_path):
     with open("/dev/full", "w") as full:
-        process = start("simulate", *SMALL, "--out", "run", *json_too, stdout=full)
+        process = start("simulate", "--no-baseline", *SMALL, "--out", "run", *json_too, stdout=full)
         _, stderr = process.communicate()
     assert process.returncode == 1 and "kvplan: cannot print the result: No space left on device" in stderr.splitlines()
     assert len(stderr.splitlines()) <= 2 and (tmp_path / "run" / "summary.json").exists()
     with open("/dev/full", "w") as full:
-        process = start("simulate", *SMALL, stderr=full)
+        process = start("simulate", "--no-baseline", *SMALL, stderr=full)
     assert "hit rate" in process.communicate()[0] and process.returncode == 0
 
 
 def test_a_reader_that_is_gone_is_no_traceback(start, tmp_path):
     read, write = os.pipe()
     os.close(read)
-    process = start("simulate", *SMALL, "--json", "--out", "run", stdout=write)
+    process = start("simulate", "--no-baseline", *SMALL, "--json", "--out", "run", stdout=write)
     os.close(write)
     _, stderr = process.communicate()
     assert process.returncode == 1 and stderr in ("", "wrote run\n") and (tmp_path / "run" / "summary.json").exists()
@@ -190,7 +188,7 @@ def test_a_reader_that_is_gone_is_no_traceback(start, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_names_that_are_no_text_work_or_are_one_message(start, tmp_path):
     (tmp_path / "b\udcff.yaml").write_text("workload: {sessions: 30}")
-    for command in (["simulate"], ["compare", "--vary", "store.eviction=lru", "--replications", "1"]):
+    for command in (["simulate", "--no-baseline"], ["compare", "--vary", "store.eviction=lru", "--replications", "1"]):
         process = start(*command, "b\udcff.yaml", "--out", f"{command[0]}\udcff")
         _, stderr = process.communicate()
         assert process.returncode == 0 and f"wrote {command[0]}" in stderr

@@ -25,8 +25,10 @@ _BUSY_S, _AGAIN_S, _ECHO_S = 5.0, 0.02, 1.0
 
 def run(command: Callable[[], object]) -> int:
     """Runs a command and gives the exit code of the process, which should end now: 1 when it was interrupted, or could not print."""
+    ending = _Ending()
+    ending.listen()
     with _steady_streams() as stdout:
-        code = _exit_code(command)
+        code = _exit_code(command, ending)
         if code == _INTERRUPTED:
             print(f"kvplan: interrupted, {written.sentence()}", file=sys.stderr)
             code = 1
@@ -38,10 +40,8 @@ def run(command: Callable[[], object]) -> int:
         return code or 1
 
 
-def _exit_code(command: Callable[[], object]) -> int:
-    ending = _Ending()
+def _exit_code(command: Callable[[], object], ending: "_Ending") -> int:
     try:
-        ending.listen()
         return int(command() or 0)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
