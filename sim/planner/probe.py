@@ -20,7 +20,7 @@ from kvplan.sim.metrics.steadiness import Span, rising
 from kvplan.sim.planner.objective import Objective, Sample, sample
 from kvplan.traces import Workload
 
-FILL = 1.3
+FILL = 1.2
 """Sessions that come before measuring, for every one that the tiers hold."""
 FULL = 0.9
 """A tier holds this share of its capacity, or no longer grows, when it is steady."""

@@ -13,8 +13,8 @@ from kvplan.sim.sweep.axes import Axis, points
 NO_STORE = {"store.hbm": "0GB", "store.dram": "0GB", "store.ssd": "0GB"}
 HBM_SHARE = 0.5
 """Of the HBM that weights leave: what a prefix cache in HBM is taken to hold. The rest is for running jobs."""
-_SHARES = (0.25, 1.0)
-"""Of the DRAM and the drives that a node has: the sizes that are tried when nobody names any."""
+_DRAM_SHARES, _SSD_SHARES = (0.25, 1.0), (0.0, 0.25)
+"""Of the DRAM and of the drives that a node has: the sizes that are tried when nobody names any. More SSD takes days of service to fill."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Question:
     axes: tuple[Axis, ...] = ()
     """What may vary; empty tries sizes of DRAM and SSD that the node offers."""
     most_replicas: int = 512
-    measured_turns: int = 12_000
+    measured_turns: int = 8_000
     """Of one simulation."""
     most_sessions: int = 20_000
     """Of one simulation: tiers that so many do not fill are said not to have filled."""
@@ -83,8 +83,8 @@ def _offered(question: Question) -> list[Option]:
     """Quarters and all of the DRAM and of the drives that come with the node."""
     built = plant(question.config(Option("", tuple(NO_STORE.items()))))
     dram, ssd = _node_dram(built), built.drives * int(built.ssd.capacity.value)
-    drams = [_whole(share * dram) for share in _SHARES]
-    ssds = ["0GB", *(_whole(share * ssd) for share in _SHARES)]
+    drams = [_whole(share * dram) for share in _DRAM_SHARES]
+    ssds = [_whole(share * ssd) if share else "0GB" for share in _SSD_SHARES]
     return [
         Option(
             f"DRAM {one}" + (f" + SSD {other}" if other != "0GB" else ""), (("store.hbm", "0GB"), ("store.dram", one), ("store.ssd", other))
