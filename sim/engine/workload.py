@@ -42,8 +42,17 @@ def build_workload(
     if timed and not workload.open_loop and not workload.gaps_known:
         workload = _with_think_times(workload, config)
     if timed and settings.steady:
-        workload = cut_from_stream(workload, plant(config).window, config.deployment.truncation_ratio, stream(config.seed, "under way"))
+        workload = _steady(workload, config)
     return _rated(workload, settings.rescale.rate)
+
+
+def _steady(workload: Workload, config: Config) -> Workload:
+    """A cut out of an endless stream. Answers are taken to come in batches half as full as HBM allows."""
+    built, ratio = plant(config), config.deployment.truncation_ratio
+    context = float(np.minimum(workload.session_tokens, built.window).mean()) / 2
+    batch = max(1, min(config.deployment.max_batch, int(built.hbm_budget / (context * built.hbm_kv_bytes))) // 2)
+    step_s = built.steps.decode(batch, round(batch * context))
+    return cut_from_stream(workload, built.window, ratio, step_s, stream(config.seed, "under way"))
 
 
 def read_trace(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload | None:

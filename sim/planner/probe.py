@@ -24,6 +24,8 @@ FILL = 1.2
 """Sessions that come before measuring, for every one that the tiers hold."""
 FULL = 0.9
 """A tier holds this share of its capacity, or no longer grows, when it is steady."""
+_FAR = 2.0
+"""Times as many turns over a limit as may be, from which on a run is ended."""
 _GROWTH = 1.25
 """Second half over first half of the turns in the server, from which on they are said to rise."""
 _WARM_TURNS = 6000
@@ -69,9 +71,14 @@ def look(probe: Probe) -> Seen:
         result = simulate(config, workload, watch=_Watch(probe.objectives, warmup, workload.turns - warmup))
     except _Hopeless:
         return Seen(None, {})
-    measured = result.columns["order"] >= warmup
+    measured = (result.columns["order"] >= warmup) & (result.columns["arrival_s"] <= _last_arrival_s(workload))
     samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
     return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rising(_span(result), _GROWTH))
+
+
+def _last_arrival_s(workload: Workload) -> float:
+    """Of a session: later turns meet a load that falls."""
+    return float(workload.arrival_s[workload.is_first].max())
 
 
 def _span(result: Result) -> Span:
@@ -84,7 +91,7 @@ class _Watch:
     """Called with the recorder now and then; raises _Hopeless when an objective on a percentile is lost for good."""
 
     def __init__(self, objectives: Sequence[Objective], warmup: int, measured: int) -> None:
-        self._limits = [(each, (1 - each.share) * measured) for each in objectives if each.share is not None]
+        self._limits = [(each, _FAR * (1 - each.share) * measured) for each in objectives if each.share is not None]
         self._warmup = warmup
         self._step = max(1, measured // _LOOKS)
         self._next = warmup + self._step

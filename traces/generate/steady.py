@@ -5,8 +5,8 @@ returns for days. In a stream with rate λ the sessions under way at any moment 
 average, each at an age that is uniform within 0 and d. (Poisson arrivals; Feller, "An Introduction to Probability Theory", volume 2,
 chapter XI.)
 
-What such a session said before is history that no cache has seen: it comes as part of the first prompt that is left of it. Left out: how
-long answers take, so sessions are a little shorter here than on a server.
+What such a session said before is history that no cache has seen: it comes as part of the first prompt that is left of it. How long answers
+take is an estimate of the caller's.
 """
 
 from dataclasses import replace
@@ -17,10 +17,11 @@ from kvplan.traces.context import contexts
 from kvplan.traces.workload import TraceError, Workload
 
 
-def cut_from_stream(workload: Workload, window: int, ratio: float, rng: np.random.Generator) -> Workload:
+def cut_from_stream(workload: Workload, window: int, ratio: float, s_per_token: float, rng: np.random.Generator) -> Workload:
     """The sessions of a closed loop with times, those under way when the first arrives, and all of them up to when the last arrives.
 
-    `window` and `ratio` say what is left of a history that was too long (`kvplan.traces.context`). Raises TraceError for an open loop, or
+    `window` and `ratio` say what is left of a history that was too long (`kvplan.traces.context`), `s_per_token` about how long an answer
+    takes. Raises TraceError for an open loop, or
     when all sessions arrive at once.
     """
     if workload.open_loop:
@@ -29,7 +30,7 @@ def cut_from_stream(workload: Workload, window: int, ratio: float, rng: np.rando
     span = float(np.ptp(starts))
     if span <= 0:
         raise TraceError("workload.steady needs sessions that arrive one after another, and these arrive all at once")
-    offset = _offsets(workload)
+    offset = _offsets(workload, s_per_token)
     lasts = offset[workload.first_turn[1:] - 1]
     copies = rng.poisson(lasts / span)  # λ·d with λ = sessions / span, for each of the sessions
     old = np.repeat(np.arange(workload.sessions), copies)
@@ -37,14 +38,15 @@ def cut_from_stream(workload: Workload, window: int, ratio: float, rng: np.rando
     chosen = np.concatenate([np.arange(workload.sessions), old])
     begins = np.concatenate([starts - starts.min(), -ages])
     stream = workload.select(chosen)
-    at = _offsets(stream) + begins[stream.session]
+    at = _offsets(stream, s_per_token) + begins[stream.session]
     kept = _kept(stream, at, span, window, ratio)
     return replace(kept, origin={**workload.origin, "under_way_at_start": len(old)})
 
 
-def _offsets(workload: Workload) -> np.ndarray:
-    """Seconds from a session's start to each of its turns, answers taking none."""
-    gaps = np.where(workload.is_first, 0.0, workload.gap_s)
+def _offsets(workload: Workload, s_per_token: float) -> np.ndarray:
+    """Seconds from a session's start to each of its turns."""
+    answers = np.append(0.0, workload.output_tokens[:-1] * s_per_token)
+    gaps = np.where(workload.is_first, 0.0, workload.gap_s + answers)
     total = np.cumsum(gaps)
     return total - total[workload.first_turn[workload.session]]
 
