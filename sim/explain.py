@@ -20,7 +20,7 @@ from kvplan.sim.analytic.expected import Expected, expected
 from kvplan.sim.analytic.limits import limits
 from kvplan.sim.analytic.turns import Turns
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.engine.plant import Plant, copies
 from kvplan.sim.policies.registry import is_users_own
 from kvplan.sim.provided import extras
 from kvplan.traces import Workload
@@ -107,8 +107,8 @@ def _hbm(config: Config, built: Plant, turn: dict) -> dict:
 def _tiers(built: Plant, turn: dict) -> dict:
     return {
         name: {
-            "capacity_bytes": size,
-            "kept_free_bytes": reserve,
+            "capacity_bytes": round(copies(built, name) * size),
+            "kept_free_bytes": round(copies(built, name) * reserve),
             "sessions": size / turn["session_bytes"],
             "sessions_at_full_window": size / (built.window * built.kv_bytes),
         }

@@ -35,8 +35,9 @@ def enabled() -> bool:
 class Guards:
     """Books of one run."""
 
-    def __init__(self, built, ttl_s: float | None) -> None:
+    def __init__(self, built, ttl_s: float | None, hbm_tier: int) -> None:
         self._built = built
+        self._hbm_tier = hbm_tier
         self._ttl_s = ttl_s
         self._idle_since: dict[int, float] = {}
         """When the last turn of each session that has none now ended."""
@@ -124,15 +125,25 @@ class Guards:
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
         _demand(0 <= replica.hbm_used <= self._built.hbm_budget, 2, f"HBM holds {format_bytes(replica.hbm_used)}")
+        needed = sum(replica._jobs.values()) * self._built.hbm_kv_bytes - self._in_hbm(replica)
+        _demand(needed <= replica.hbm_used, 2, f"running jobs need {format_bytes(max(0, needed))} of HBM, {replica.hbm_used} are counted")
         if replica.store is None:
             return
         for tier in replica.store.tiers:
             _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
+            if tier.name == "hbm":
+                taken = tier.peak // self._built.kv_bytes * self._built.hbm_kv_bytes
+                _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
         for session in replica.waiting.held():
             _demand(bool(replica.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
         self._checks += 1
         if self._checks % _FULL_CHECK_EVERY == 0:
             self._conserved(replica)
+
+    def _in_hbm(self, replica) -> int:
+        """Bytes that HBM's own tier takes."""
+        tiers = [tier for tier in (replica.store.tiers if replica.store else ()) if tier.name == "hbm"]
+        return sum(tier.used // self._built.kv_bytes * self._built.hbm_kv_bytes for tier in tiers)
 
     def _conserved(self, replica) -> None:
         for tier in replica.store.tiers:

@@ -316,6 +316,24 @@ def test_a_slow_host_link_is_felt_between_hbm_and_ssd():
     assert summary["tiers"]["ssd"]["written_bytes"] <= 2e8 * summary["makespan_s"] + 4e9
 
 
+def test_the_hbm_tier_takes_what_its_copies_take(workload):
+    """DeepSeek-V3's latent is on every one of eight GPUs: 40 GB hold 5 GB of KV."""
+    made = ["model=deepseek-v3", "hardware=h200-x8", "prices=rent-2026", "store.hbm=40GB", "workload.sessions=150"]
+    hbm = run(*made, "workload.arrival.rate_per_s=5", "store.load=always").summary["tiers"]["hbm"]
+    assert 20e9 < hbm["peak_bytes"] <= hbm["capacity_bytes"] <= 40e9
+
+
+def test_history_in_the_hbm_tier_is_charged_once(workload):
+    """Two turns with 3,000 tokens of history each run together where HBM has room for one of them beside its tier."""
+    table = workload([[(2900, 100), (20, 300)]] * 2, gap_s=5.0)
+    alone = ("store.hbm=8GB", "store.dram=0GB", "store.ssd=0GB", "store.write_buffer=0GB", "store.host_buffer=0")
+    built = plant(config.load(None, alone), table)
+    tight = 0.9 - (built.hbm_budget - 3500 * built.hbm_kv_bytes) / (2 * built.gpu.hbm.value)
+    columns = run(*alone, f"deployment.hbm_utilization={tight}", workload=table).columns
+    assert columns["tier"][[1, 3]].tolist() == [0, 0]
+    assert columns["admitted_s"][3] < columns["done_s"][1] and columns["admitted_s"][1] < columns["done_s"][3]
+
+
 def test_open_loop_replays_timestamps_and_keeps_turns_in_order():
     table = Workload(
         session=np.array([0, 0, 1], np.int32),

@@ -69,6 +69,14 @@ def test_2_a_store_that_takes_more_than_fits(monkeypatch):
         run()
 
 
+def test_2_an_hbm_tier_that_forgets_its_copies(monkeypatch):
+    settings = config.load(None, ["model=deepseek-v3", "hardware=h200-x8", "prices=rent-2026", "store.hbm=40GB", "workload.sessions=150"])
+    built = plant(settings, build_workload(settings))
+    monkeypatch.setattr(run_module, "plant", lambda *_: replace(built, tiers=(("hbm", 40 * 10**9, 4 * 10**9), *built.tiers[1:])))
+    with expect(2):
+        simulate(settings)
+
+
 def test_2_an_hbm_that_is_never_full(monkeypatch):
     def ignore(original, self, turn):
         return (*original(self, turn)[:3], 0)

@@ -51,7 +51,7 @@ class Plant:
     hbm_budget: int
     """HBM bytes for the KV of running jobs, and for buffers."""
     tiers: tuple[tuple[str, int, int], ...]
-    """(name, capacity, reserve) of the tiers that are switched on, fastest first."""
+    """(name, capacity, reserve) of the tiers that are switched on, fastest first. In bytes of KV stored once."""
     host_to_device_bytes_per_s: float
     """Over all host links that the replica's GPUs use together."""
     device_to_host_bytes_per_s: float
@@ -103,7 +103,7 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
     tiers = tuple(
         (name, size, int(config.store.host_buffer * size))
         for name, size in (
-            ("hbm", parse_bytes(store.hbm)),
+            ("hbm", parse_bytes(store.hbm) * kv_bytes // hbm_kv_bytes),
             ("dram", parse_bytes(store.dram)),
             ("ssd", parse_bytes(store.ssd)),
         )
@@ -153,6 +153,11 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
     if workload is not None:
         _check(config, built, workload, longest)
     return built
+
+
+def copies(built: Plant, tier: str) -> float:
+    """Bytes that a tier takes for a byte of KV: in HBM ranks hold copies of what they do not split."""
+    return built.hbm_kv_bytes / built.kv_bytes if tier == "hbm" else 1.0
 
 
 def rated_writes(built: Plant) -> float:

@@ -76,6 +76,8 @@ class Replica:
         self._admitted_s, self._first_token_s = recorder.admitted_s, recorder.first_token_s
         self._jobs: dict[int, int] = {}
         """Final context of each running turn."""
+        self._reserved: dict[int, int] = {}
+        """HBM bytes of each, beside what its session has in HBM's own tier."""
         self._after_turn = after_turn
         self._guard = guard
         self._longest_run = longest_run
@@ -97,6 +99,7 @@ class Replica:
         self.links = [self.h2d, self.d2h, self.ssd_read, self.ssd_write]
         self.tier_names = [tier.name for tier in store.tiers] if store else []
         into = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}
+        self._keeps_hbm = self.tier_names[:1] == ["hbm"]
         self._save_links = [into[name] for name in self.tier_names]
         """What a save into each tier goes over."""
         self._demotion_paths = [
@@ -282,7 +285,15 @@ class Replica:
         prompt, output = self._prompt[turn], self._output[turn]
         if history + prompt + output > self._window:
             history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
-        return history, prompt, output, (history + prompt + output) * self._hbm_kv
+        return history, prompt, output, (history + prompt + output - self._resident(turn, history)) * self._hbm_kv
+
+    def _resident(self, turn: int, history: int) -> int:
+        """Tokens of its history that HBM's own tier holds, and will until the turn has ended."""
+        if not self._keeps_hbm:
+            return 0
+        session = self._session_of[turn]
+        held, cut = self.store.tiers[0].held[session] // self._kv, self.context[session] - history
+        return 0 if cut and self._embedded else max(0, held - cut)
 
     def _start_prefill(self, turn: int, fitted: tuple[int, int, int, int], now: float) -> None:
         history, prompt, output, hbm_bytes = fitted
@@ -298,6 +309,7 @@ class Replica:
             rec.clipped += 1
             self._prompt[turn], self._output[turn] = prompt, output
         self.hbm_used += hbm_bytes
+        self._reserved[turn] = hbm_bytes
         cached = 0
         if self.store is not None:
             cached, tier = self._claim(session, kept, history, now)
@@ -418,7 +430,7 @@ class Replica:
         """The answer is complete: save its KV, leave, and let the session go on."""
         session = self._session_of[turn]
         self.context[session] = context = self._jobs.pop(turn)
-        self.hbm_used -= context * self._hbm_kv
+        self.hbm_used -= self._reserved.pop(turn)
         if self.store is not None:
             self._store_changed = True
             if self._foresees:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim import guards
 from kvplan.sim.config import Config, load
 from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
@@ -112,7 +113,7 @@ class _Run:
         self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
-        self.guard = guards.Guards(built, config.store.ttl_s) if guards.enabled() else None
+        self.guard = guards.Guards(built, config.store.ttl_s, parse_bytes(config.store.hbm)) if guards.enabled() else None
         self.observer = self.guard if observer is None else Observers(*([self.guard] if self.guard else []), observer)
         self._session = workload.session.tolist()
         self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))

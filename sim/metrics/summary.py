@@ -14,7 +14,7 @@ import numpy as np
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.engine.plant import Plant, copies
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.recorder import Recorder, sums
 from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
@@ -161,12 +161,13 @@ def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarra
 def _tiers(built: Plant, sums, replicas, span_s: float, count: int) -> dict:
     found = {}
     for index, (name, capacity, _) in enumerate(built.tiers):
+        each = copies(built, name)
         found[name] = {
-            "capacity_bytes": capacity * count,
-            "peak_bytes": sum(replica.store.tiers[index].peak for replica in replicas),
-            "mean_bytes": _ratio(sums[f"{name}.byte_seconds"], span_s),
-            "written_bytes": round(sums[f"{name}.written"]),
-            "read_bytes": round(sums[f"{name}.read"]),
+            "capacity_bytes": round(each * capacity * count),
+            "peak_bytes": round(each * sum(replica.store.tiers[index].peak for replica in replicas)),
+            "mean_bytes": each * _ratio(sums[f"{name}.byte_seconds"], span_s),
+            "written_bytes": round(each * sums[f"{name}.written"]),
+            "read_bytes": round(each * sums[f"{name}.read"]),
         }
     return found
 
