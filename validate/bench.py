@@ -33,7 +33,7 @@ EVENTS = {
     ("look-ahead", "50K"): 110_423,
     ("RE", "500K"): 1_102_865,
     ("LRU", "500K"): 1_103_083,
-    ("look-ahead", "500K"): 1_102_818,
+    ("look-ahead", "500K"): 1_117_084,
 }
 """Run -> events that it must schedule."""
 
