@@ -185,6 +185,7 @@ def curve(
         "kvplan plan",
         "kvplan plan my.yaml --ttft-p95 500ms --sessions-per-s 16",
         "kvplan plan chat-2026 --vary store.dram=512GB,2TB --vary store.ssd=0GB,7.68TB",
+        "kvplan plan --set prices=buy-2026 --horizon 3y",
     )
 )
 @_reports_errors
@@ -193,6 +194,7 @@ def plan(
     ttft_p95: Annotated[str | None, typer.Option(metavar="TIME", help="The target: 95 % of turns have their first token by then.")] = None,
     sessions_per_s: Annotated[float | None, typer.Option(min=1e-6, help="Load of the whole service; else the configuration's.")] = None,
     vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_STORES_HELP)] = None,
+    horizon: Annotated[str | None, typer.Option(metavar="YEARS", help="Time to count cost and the wear of drives over: 3y, 18mo.")] = None,
     trace: Annotated[str | None, typer.Option(help="Plan for this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
@@ -205,7 +207,8 @@ def plan(
     """The fewest GPUs, and the cheapest DRAM and SSD, that meet a target at a load."""
     from kvplan.sim.cli.plan import run
 
-    run(config, _trace_settings(trace, format, skip_bad) + (set or []), ttft_p95, sessions_per_s, vary or [], jobs, cluster, out, json)
+    settings = _trace_settings(trace, format, skip_bad) + (set or [])
+    run(config, settings, ttft_p95, sessions_per_s, vary or [], horizon, jobs, cluster, out, json)
 
 
 def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> list[str]:

@@ -8,9 +8,10 @@ import math
 
 import numpy as np
 
+from kvplan.hwmodels.units import format_seconds
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant
-from kvplan.sim.planner.objective import Objective
+from kvplan.sim.planner.objective import Objective, latency
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 
@@ -37,15 +38,31 @@ def _decode_s(config: Config, built: Plant, workload: Workload) -> float:
     return steps / batch * built.steps.decode(batch, round(batch * read))
 
 
-def too_slow_when_empty(config: Config, built: Plant, workload: Workload, objective: Objective) -> str | None:
-    """Why an objective on TTFT cannot be met by any number of replicas: the prefill alone takes too long for too many turns."""
-    if objective.measure != "ttft":
+def unloaded(config: Config, built: Plant, workload: Workload, objective: Objective) -> float:
+    """The best that any number of replicas can give of an objective's figure: that of a server with one turn at a time, whose store has
+    kept everything."""
+    history, prompt, output = contexts(workload, built.window, config.deployment.truncation_ratio)
+    if objective.measure == "hit_rate":
+        return float(history.sum() / (history + prompt).sum()) if built.tiers else 0.0
+    first = _prefills_s(config, built, workload)
+    rows = zip((history + prompt).tolist(), (output - 1).tolist(), strict=True)
+    rest = np.array([built.steps.decode(1, context, steps) for context, steps in rows])
+    col = {"arrival_s": np.zeros(len(first)), "first_token_s": first, "done_s": first + rest, "output_tokens": output}
+    if objective.measure == "goodput":
+        return 1 - float(objective.late(col).mean())
+    values, counted = latency(objective.measure, col)
+    if not counted.any():
+        return 0.0
+    return float(values[counted].mean() if objective.share is None else np.quantile(values[counted], objective.share))
+
+
+def out_of_reach(objective: Objective, best: float) -> str | None:
+    """Why no number of replicas meets an objective, when `best` is what an unloaded one gives; None when one may."""
+    if objective.at_least:
+        return None if best >= objective.limit else f"at best {best:.1%} even with a store that keeps everything ({objective})"
+    if best <= objective.limit:
         return None
-    prefill = _prefills_s(config, built, workload)
-    value = float(prefill.mean() if objective.share is None else np.quantile(prefill, objective.share))
-    if value <= objective.limit:
-        return None
-    return f"an empty server already takes {value:.2f} s ({objective.statistic} of the prefills)"
+    return f"an empty server already takes {format_seconds(best)} ({objective.measure.upper()} {objective.statistic})"
 
 
 def _prefills_s(config: Config, built: Plant, workload: Workload) -> np.ndarray:

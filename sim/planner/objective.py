@@ -21,6 +21,7 @@ from kvplan.sim.config import ConfigError, Slo
 
 BATCHES = 20
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+_RANKS = (("p50", "p95"), ("p95", "p99"), ("p50", "p99"))
 _LEVEL = 0.05
 
 
@@ -39,6 +40,11 @@ class Objective:
     def share(self) -> float | None:
         """The share of turns that must be within the limit; None for means."""
         return self.limit if self.measure == "goodput" else _QUANTILES.get(self.statistic)
+
+    @property
+    def at_least(self) -> bool:
+        """Whether more is better: of shares that are figures themselves."""
+        return self.measure in ("hit_rate", "goodput")
 
     def late(self, col: dict[str, np.ndarray]) -> np.ndarray:
         """bool per turn: it counts, and is over the limit."""
@@ -59,8 +65,9 @@ class Objective:
 
 
 def objectives(slo: Slo) -> tuple[Objective, ...]:
-    """All that a configuration asks for. Raises ConfigError when goodput has no limit to count by."""
+    """All that a configuration asks for. Raises ConfigError when goodput has no limit to count by, or limits contradict."""
     given = slo.model_dump(exclude_none=True)
+    _check(given)
     found = []
     for name, limit in given.items():
         measure, _, statistic = name.removesuffix("_s").rpartition("_")
@@ -76,6 +83,18 @@ def objectives(slo: Slo) -> tuple[Objective, ...]:
     if any(each.measure == "goodput" for each in found):
         found = [each for each in found if each.statistic != "p95" or each.measure == "e2e"]
     return tuple(found)
+
+
+def _check(given: dict[str, float]) -> None:
+    """No limit is looser than one that implies it: who writes both has mixed them up. Raises ConfigError."""
+    ordered = [(f"{name}_{low}_s", f"{name}_{high}_s") for name in ("ttft", "tpot", "e2e") for low, high in _RANKS]
+    ordered += [(f"ttft_{each}_s", f"e2e_{each}_s") for each in ("mean", "p50", "p95", "p99")]
+    for looser, tighter in ordered:
+        if given.get(looser, 0.0) > given.get(tighter, math.inf):
+            raise ConfigError(
+                f"contradictory objectives: slo.{looser} ({format_seconds(given[looser])}) is longer than slo.{tighter}"
+                f" ({format_seconds(given[tighter])}), which already holds it: swap them, or leave slo.{looser} out"
+            )
 
 
 @dataclass(frozen=True)

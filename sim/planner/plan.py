@@ -5,17 +5,19 @@ session stays with its replica.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kvplan.hwmodels.cost import usd_per_s
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.engine.plant import Plant, plant
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.planner import bounds
 from kvplan.sim.planner.flags import Sizes
+from kvplan.sim.planner.headroom import Bearing
+from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear
 from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.search import Fewest, Point, fewest
@@ -23,7 +25,6 @@ from kvplan.sim.sweep.pool import Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
 
-HOURS_A_MONTH = 730.0
 _POPULATION = 2000
 """Sessions that bounds and sizes are worked out from."""
 
@@ -42,6 +43,15 @@ class Answer:
     """Whether the simulated sessions fill the tiers."""
     sizes: Sizes
     """Of one replica: what its engine is told (`kvplan.sim.planner.flags`)."""
+    config: Config
+    """Of one replica; so are the next two."""
+    built: Plant
+    wear: Wear | None
+    """At the answer; None without drives, or without an answer."""
+    unloaded: tuple[float, ...] = ()
+    """Per objective, the best that any number of replicas can give (`bounds.unloaded`)."""
+    borne: tuple[float, float] | None = None
+    """Loads, times the one asked for, that its replicas bear and no longer bear, where that was looked at."""
 
     @property
     def replicas(self) -> int | None:
@@ -64,12 +74,12 @@ class Answer:
         return float(np.mean(values)) if values else None
 
     @property
-    def load_factor(self) -> tuple[float, float] | None:
-        """How much of the load its replicas bear: surely, and surely not, by the numbers of replicas that were looked at."""
-        if self.replicas is None:
-            return None
+    def headroom(self) -> tuple[float, float | None] | None:
+        """Loads, times the one asked for, that its replicas bear, and no longer bear; None where nothing says when they no longer do."""
+        if self.replicas is None or self.borne is not None:
+            return self.borne
         below = [point.replicas for point in self.found.points if point.replicas < self.replicas and not point.within]
-        return 1.0, self.replicas / max(below) if below else float("inf")
+        return 1.0, self.replicas / max(below) if below else None
 
 
 @dataclass(frozen=True)
@@ -82,18 +92,23 @@ class Plan:
     simulations: int
     config: Config
     """Of the first baseline."""
+    demand: Demand
 
     @property
     def cheapest(self) -> Answer | None:
         """The least dollars of those that meet the objectives; of equals the one with fewer GPUs, then the smaller store."""
         feasible = [answer for answer in self.answers if answer.replicas is not None]
-        return min(feasible, key=lambda answer: (answer.cost_usd_per_month, answer.replicas * answer.gpus), default=None)
+        return min(feasible, key=_rank, default=None)
 
     def to_frame(self):
         """One row per option, as a pandas DataFrame."""
         import pandas as pd
 
         return pd.DataFrame([row(answer) for answer in self.answers])
+
+
+def _rank(answer: Answer) -> tuple[float, int, int]:
+    return round(answer.cost_usd_per_month, 2), answer.replicas * answer.gpus, sum(size for _, size, _ in answer.built.tiers)
 
 
 def row(answer: Answer) -> dict[str, Any]:
@@ -119,7 +134,21 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     rate = question.sessions_per_s or _rate(base)
     searches = [_Side(question, option, population, rate) for option in asked]
     simulations = _drive(searches, pool, progress)
-    return Plan(question, rate, tuple(side.answer() for side in searches), simulations, base)
+    asked_for = demand(base, plant(base, population), population, rate)
+    found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for)
+    return _with_headroom(found, searches, pool, progress)
+
+
+def _with_headroom(found: Plan, sides: Sequence["_Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
+    """The same, with the load that the cheapest still bears."""
+    if found.cheapest is None:
+        return found
+    place = found.answers.index(found.cheapest)
+    bearing = Bearing(sides[place], found.question.objectives, found.cheapest.replicas, found.cheapest.headroom)
+    simulations = _drive([bearing], pool, lambda done, sent: progress(found.simulations + done, found.simulations + sent))
+    answers = list(found.answers)
+    answers[place] = replace(answers[place], borne=bearing.found)
+    return replace(found, answers=tuple(answers), simulations=found.simulations + simulations)
 
 
 def _population(config: Config) -> Workload:
@@ -145,7 +174,8 @@ class _Side:
         self._mean_bytes, self._turns = mean_session(self._config, population)
         self.found: Fewest | None = None
         self._fills = True
-        reasons = [bounds.too_slow_when_empty(self._config, built, population, each) for each in question.objectives]
+        self._unloaded = tuple(bounds.unloaded(self._config, built, population, each) for each in question.objectives)
+        reasons = map(bounds.out_of_reach, question.objectives, self._unloaded)
         reason = next((each for each in reasons if each), None)
         if reason is not None:
             self.found = Fewest(None, (), reason)
@@ -165,8 +195,8 @@ class _Side:
             self.found = end.value
             return []
 
-    def probe(self, replicas: int, replication: int) -> Probe:
-        """Of one replica of so many."""
+    def probe(self, replicas: float, replication: int) -> Probe:
+        """Of one replica of so many; not a whole number for another load than the one asked for."""
         config = _loaded(self._config, self._rate / replicas)
         most = self._question.most_sessions
         count, fills = sessions_for(config, self._mean_bytes, self._turns, self._question.measured_turns, most)
@@ -177,11 +207,20 @@ class _Side:
 
     def answer(self) -> Answer:
         """What was found, and its cost."""
-        built = self._built
-        sizes = {name: size for name, size, _ in built.tiers}
-        rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms)
-        month = {name: value * 3600 * HOURS_A_MONTH for name, value in rates.items()}
-        return Answer(self._option, self.found, built.gpus, month, self._fills, Sizes.of(built))
+        sizes = Sizes.of(self._built)
+        found = Answer(self._option, self.found, self._built.gpus, {}, self._fills, sizes, self._config, self._built, None, self._unloaded)
+        written = found.figure("ssd_wear.bytes_per_day")
+        worn = None if written is None else wear(self._config, self._built, written)
+        if worn is not None and worn.too_short and self._config.cost.worn_drives == "refuse":
+            reason = f"its drives wear out after {worn.years:.2g} years, within the horizon of {worn.horizon_years:g}"
+            found = replace(found, found=replace(self.found, replicas=None, reason=reason))
+        return replace(found, wear=worn, usd_per_month=self._usd_per_month(worn))
+
+    def _usd_per_month(self, worn: Wear | None) -> dict[str, float]:
+        built, sizes = self._built, {name: size for name, size, _ in self._built.tiers}
+        years = worn.years if worn is not None and worn.too_short else None
+        rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms, years)
+        return {name: value * MONTH_S for name, value in rates.items()}
 
 
 def _loaded(config: Config, sessions_per_s: float) -> Config:

@@ -56,6 +56,8 @@ class Seen:
     """Tiers that were still filling when measuring ended."""
     rising: bool = False
     """Whether ever more turns were in the server: at this load no figure of it lasts."""
+    warnings: tuple[str, ...] = ()
+    """Of the summary."""
 
 
 class _Hopeless(Exception):
@@ -73,7 +75,8 @@ def look(probe: Probe) -> Seen:
         return Seen(None, {})
     measured = (result.columns["order"] >= warmup) & (result.columns["arrival_s"] <= _last_arrival_s(workload))
     samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
-    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rising(_span(result), _GROWTH))
+    rises, warnings = rising(_span(result), _GROWTH), tuple(result.summary["warnings"])
+    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings)
 
 
 def _last_arrival_s(workload: Workload) -> float:

@@ -40,7 +40,7 @@ class Point:
     @property
     def rising(self) -> bool:
         """Whether ever more turns were in the server, in most of the runs."""
-        return 2 * sum(each.rising for each in self.seen) > len(self.seen)
+        return bool(2 * sum(each.rising for each in self.seen) > len(self.seen))
 
     @property
     def meets(self) -> bool | None:
@@ -87,16 +87,20 @@ class Fewest:
         return tuple(found)
 
 
+def judged(objectives: Sequence[Objective], replicas: int, seen: Sequence[Seen]) -> Point:
+    """What so many replicas' runs say of the objectives."""
+    complete = seen and all(each.samples is not None for each in seen)
+    judgements = (judge(each, [run.samples[place] for run in seen]) for place, each in enumerate(objectives))
+    return Point(replicas, tuple(seen), tuple(judgements) if complete else ())
+
+
 def fewest(objectives: Sequence[Objective], start: int, least: int, limit: int, most: int) -> Search:
     """Bisects for the fewest replicas: at least `least`, which a bound gives, at most `limit`; begins at `start`; `most` replications a
     point."""
     known: dict[int, list[Seen]] = {}
 
     def point(replicas: int) -> Point:
-        seen = known.get(replicas, [])
-        complete = seen and all(each.samples is not None for each in seen)
-        judged = tuple(judge(each, [run.samples[place] for run in seen]) for place, each in enumerate(objectives)) if complete else ()
-        return Point(replicas, tuple(seen), judged)
+        return judged(objectives, replicas, known.get(replicas, []))
 
     def asked(replicas: int, repeats: int) -> Generator[Wanted, list[Seen], bool]:
         while len(known.get(replicas, ())) < repeats or (point(replicas).meets is None and len(known[replicas]) < most):

@@ -9,8 +9,14 @@ from rich.text import Text
 
 from kvplan.foreign.text import visible
 from kvplan.hwmodels.units import format_seconds
+from kvplan.sim.planner.account import account
+from kvplan.sim.planner.binding import binding, shares
+from kvplan.sim.planner.doubt import saved
 from kvplan.sim.planner.flags import flags, warnings
-from kvplan.sim.planner.plan import Answer, Plan, row
+from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, keeping, unit_costs
+from kvplan.sim.planner.plan import Answer, Plan
+from kvplan.sim.planner.regret import regrets
+from kvplan.sim.planner.words import said, sure
 from kvplan.sim.report.console import print_table
 
 
@@ -28,14 +34,9 @@ def title(plan: Plan) -> str:
 
 
 def data(plan: Plan) -> dict[str, Any]:
-    """Strict JSON."""
-    return {
-        "sessions_per_s": plan.sessions_per_s,
-        "objectives": [str(each) for each in plan.question.objectives],
-        "simulations": plan.simulations,
-        "cheapest": None if plan.cheapest is None else plan.cheapest.option.label,
-        "options": [{**row(answer), **_flags(answer)} for answer in plan.answers],
-    }
+    """Strict JSON: `kvplan.sim.planner.account`, and what each engine is told."""
+    found = account(plan)
+    return {**found, "options": [{**one, **_flags(answer)} for one, answer in zip(found["options"], plan.answers, strict=True)]}
 
 
 def _flags(answer: Answer) -> dict[str, Any]:
@@ -93,12 +94,60 @@ def sentences(plan: Plan) -> list[str]:
     """What the table means."""
     best = plan.cheapest
     if best is None:
-        return ["Nothing that was tried meets the objectives."]
-    size = f"{best.replicas} replicas, {best.replicas * best.gpus} GPUs"
-    lines = [f"Cheapest: {best.option.label}, {size}, ${best.cost_usd_per_month:,.0f} a month."]
-    for answer in plan.answers:
-        if answer.option.baseline and answer.replicas is not None and answer is not best:
-            saved = answer.replicas * answer.gpus - best.replicas * best.gpus
-            share = 1 - best.cost_usd_per_month / answer.cost_usd_per_month
-            lines.append(f"Against {answer.option.label}: {saved} GPUs fewer, {share:.0%} fewer dollars at equal service.")
-    return [*lines, f"{plan.simulations} simulations."]
+        return ["Nothing that was tried meets the objectives.", *said(plan)]
+    size = f"{sure(best)} replicas, {best.replicas * best.gpus} GPUs"
+    years = best.config.cost.horizon_years
+    cost = unit_costs(best.cost_usd_per_month, plan.demand, years)
+    tokens = [f"${cost[f'per_million_{kind}_tokens']:.3g} per million {kind} tokens" for kind in ("input", "output")]
+    lines = [
+        f"Cheapest: {best.option.label}, {size}, ${best.cost_usd_per_month:,.0f} a month; ${cost['over_horizon']:,.0f} over"
+        f" {years:g} years, ${cost['per_session']:.3g} a session, {', '.join(tokens)}.",
+        f"Its replicas are short of {binding(best)} first ({_used(best)}){_bears(best)}.",
+    ]
+    lines += [_against(best, answer) for answer in plan.answers if answer.option.baseline and answer is not best]
+    return [*lines, *map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
+
+
+def _used(best: Answer) -> str:
+    most = sorted(shares(best).items(), key=lambda each: -each[1])[:4]
+    return ", ".join(f"{name} {share:.0%}" for name, share in most)
+
+
+def _bears(best: Answer) -> str:
+    low, high = best.headroom
+    least = f"; they bear {low:.2f} times the load"
+    return least if high is None else f"{least}, and no longer {high:.2f} times"
+
+
+def _against(best: Answer, baseline: Answer) -> str:
+    """GPUs and dollars beside a baseline, at equal service."""
+    gpus = saved(best, baseline)
+    if gpus is None:
+        return f"{baseline.option.label} cannot: {baseline.found.reason}."
+    low, high = (("?" if gpus[end] is None else str(gpus[end])) for end in ("low", "high"))
+    span = "" if gpus["low"] == gpus["high"] else f" ({low} to {high})"
+    share = 1 - best.cost_usd_per_month / baseline.cost_usd_per_month
+    return f"Against {baseline.option.label}: {gpus['value']} GPUs fewer{span}, {share:.0%} fewer dollars at equal service."
+
+
+def _regret(found: dict[str, Any]) -> str:
+    where = f"The next {found['step']} {found['path'].rpartition('.')[2].upper()} ({found['option']})"
+    if not found["feasible"]:
+        return f"{where} does not meet it."
+    usd = found["usd_per_month_more"]
+    return f"{where}: {found['gpus_more']:+d} GPUs, {'+' if usd >= 0 else '–'}${abs(usd):,.0f} a month."
+
+
+def _keeping(plan: Plan) -> str:
+    """The price of keeping KV, beside what others charge for it."""
+    kept = keeping(plan.answers[0].built, plan.demand)
+    low, high = PUBLIC_CACHE_PRICES["storage_usd_per_mtok_h"]
+    pays = " and ".join(
+        f"{name.upper()} for {format_seconds(3600 * kept[f'{name}_break_even_h'])}"
+        for name in ("dram", "ssd")
+        if kept[f"{name}_break_even_h"] is not None
+    )
+    return (
+        f"A million tokens of KV cost ${kept['dram_usd_per_mtok_h']:.2g} an hour in DRAM and ${kept['ssd_usd_per_mtok_h']:.2g} on SSD"
+        f" (API vendors charge ${low:g} to ${high:g}), and ${kept['recompute_usd_per_mtok']:.2g} to compute again: keeping pays in {pays}."
+    )

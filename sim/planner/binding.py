@@ -1,0 +1,50 @@
+"""What an option's replicas run out of first: how much of each resource they use, as their runs at the answer saw it.
+
+Jobs that run are counted by Little's law: turns per second times the seconds from admission to the last token. A GPU that is busy is short
+of prefill or of decoding, whichever takes more. Left out: peaks; a resource at 60 % in the mean may be short now and then.
+"""
+
+from kvplan.sim.planner.plan import Answer
+
+_LINKS = {"host link": ("host_to_device", "device_to_host"), "SSD read": ("ssd_read",), "SSD write": ("ssd_write",)}
+
+
+def shares(answer: Answer) -> dict[str, float]:
+    """Resource -> share of it in use; of drives that wear, rated life that the horizon takes. Empty without an answer."""
+    if answer.figure("turns") is None:
+        return {}
+    found = {**_gpu(answer), **_jobs(answer)}
+    for name, links in _LINKS.items():
+        busy = [answer.figure(f"links.{link}.busy_share") or 0.0 for link in links]
+        found[name] = max(busy)
+    if answer.wear is not None and answer.wear.bought and answer.wear.years:
+        found["SSD wear"] = answer.wear.horizon_years / answer.wear.years
+    return found
+
+
+def binding(answer: Answer) -> str | None:
+    """The resource of which most is used; of a busy GPU what it does most."""
+    found = shares(answer)
+    if not found:
+        return None
+    busy = found["prefill"] + found["decode"]
+    first = max(found, key=lambda name: busy if name in ("prefill", "decode") else found[name])
+    return first if first not in ("prefill", "decode") else max(("prefill", "decode"), key=lambda name: found[name])
+
+
+def _gpu(answer: Answer) -> dict[str, float]:
+    span = answer.figure("makespan_s")
+    parts = {name: answer.figure(f"gpu.{name}_s") for name in ("prefill", "decode", "load_stall", "save_stall")}
+    stalls = parts["load_stall"] + parts["save_stall"]
+    return {"prefill": parts["prefill"] / span, "decode": parts["decode"] / span, "stalls": stalls / span}
+
+
+def _jobs(answer: Answer) -> dict[str, float]:
+    """HBM for KV, and places in the batch."""
+    turns = answer.figure("turns")
+    running = turns / answer.figure("makespan_s") * (answer.figure("e2e_s.mean") - answer.figure("queue_s.mean"))
+    tokens = (answer.figure("context_tokens") + answer.figure("output_tokens")) / turns
+    return {
+        "HBM": running * tokens * answer.built.hbm_kv_bytes / answer.built.hbm_budget,
+        "batch": running / answer.config.deployment.max_batch,
+    }

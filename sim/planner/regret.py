@@ -1,0 +1,74 @@
+"""What the sizes next to the cheapest would have cost, which options nobody should take, and which are all the same."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.planner.doubt import apart
+from kvplan.sim.planner.plan import Answer, Plan
+
+
+def pareto(plan: Plan) -> list[Answer]:
+    """Those that no other beats in both cost and TTFT p95, cheapest first."""
+    points = [(each.cost_usd_per_month, each.figure("ttft_s.p95"), each) for each in plan.answers if each.replicas is not None]
+    front, best = [], float("inf")
+    for _, ttft, answer in sorted((point for point in points if point[1] is not None), key=lambda point: point[:2]):
+        if ttft < best:
+            front, best = [*front, answer], ttft
+    return front
+
+
+def regrets(plan: Plan) -> list[dict[str, Any]]:
+    """For each size of the cheapest the next smaller and the next larger one that were tried, with all else as it is."""
+    best = plan.cheapest
+    if best is None:
+        return []
+    return [_regret(best, path, step, other) for path, step, other in _neighbours(best, plan.answers)]
+
+
+def ties(plan: Plan) -> list[Answer]:
+    """Options whose cost cannot be told from the cheapest's."""
+    best = plan.cheapest
+    return [] if best is None else [each for each in plan.answers if each is not best and not apart(best, each)]
+
+
+def _neighbours(best: Answer, answers: tuple[Answer, ...]) -> Iterator[tuple[str, str, Answer]]:
+    for path, text in best.option.settings:
+        size = _number(text)
+        if size is None:
+            continue
+        along = [(_number(dict(each.option.settings)[path]), each) for each in answers if _differs_in(each, best, path)]
+        smaller = [each for each in along if each[0] is not None and each[0] < size]
+        larger = [each for each in along if each[0] is not None and each[0] > size]
+        if smaller:
+            yield path, "smaller", max(smaller, key=lambda each: each[0])[1]
+        if larger:
+            yield path, "larger", min(larger, key=lambda each: each[0])[1]
+
+
+def _differs_in(other: Answer, best: Answer, path: str) -> bool:
+    mine, theirs = dict(best.option.settings), dict(other.option.settings)
+    return mine.keys() == theirs.keys() and {name for name in mine if mine[name] != theirs[name]} == {path} and not other.option.baseline
+
+
+def _number(text: str) -> float | None:
+    """A size or a number that options can be ordered by."""
+    for read in (parse_bytes, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _regret(best: Answer, path: str, step: str, other: Answer) -> dict[str, Any]:
+    more = other.replicas is not None
+    return {
+        "path": path,
+        "step": step,
+        "option": other.option.label,
+        "feasible": more,
+        "told_apart": apart(best, other),
+        "gpus_more": other.replicas * other.gpus - best.replicas * best.gpus if more else None,
+        "usd_per_month_more": other.cost_usd_per_month - best.cost_usd_per_month if more else None,
+    }

@@ -1,0 +1,107 @@
+"""What a plan means, in plain words: when a cache does not help, what cannot be told, what this plan cannot judge."""
+
+from collections.abc import Iterator
+
+from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.planner import doubt
+from kvplan.sim.planner.binding import binding, shares
+from kvplan.sim.planner.miss import nearest
+from kvplan.sim.planner.plan import Answer, Plan
+from kvplan.sim.planner.regret import ties
+
+_FULL = 0.9
+"""Share of a tier that counts as full."""
+_LITTLE = 0.3
+"""Share of history in what is prefilled, from which down there is little to keep."""
+
+
+def said(plan: Plan) -> list[str]:
+    """One sentence each, the most important first."""
+    best = plan.cheapest
+    if best is None:
+        return list(_missed(plan))
+    return [*_no_help(plan, best), *_tied(plan, best), *_sized(best), *_worn(plan), *_too_short(best), *_outside(best)]
+
+
+def _missed(plan: Plan) -> Iterator[str]:
+    miss = nearest(plan)
+    if all(not answer.found.points for answer in plan.answers):
+        yield f"No store and no number of replicas can meet it: {miss.objective} is out of reach of an empty server."
+    yield f"Nearest: {miss.option}; {miss.objective}: {miss.lacks}."
+
+
+def _no_help(plan: Plan, best: Answer) -> Iterator[str]:
+    """Why the cheapest has no DRAM and no SSD."""
+    if not best.option.baseline:
+        return
+    stores = [answer for answer in plan.answers if not answer.option.baseline]
+    if not stores:
+        return
+    yield f"DRAM and SSD do not pay here: {_why(plan, best, stores)}."
+
+
+def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
+    found = [answer for answer in stores if answer.replicas is not None]
+    if not found:
+        return "no store that was tried meets the objectives"
+    if plan.demand.reuse < _LITTLE:
+        return f"only {plan.demand.reuse:.0%} of the tokens to prefill are history"
+    if binding(best) in ("decode", "HBM", "batch"):
+        return f"replicas are short of {binding(best)} ({shares(best)[binding(best)]:.0%} in use), which a store does not spare"
+    hits = max(answer.figure("hit_rate.tokens") or 0.0 for answer in found)
+    return f"it takes as many replicas at up to {hits:.0%} token hits, or more dollars for the store than the GPUs it saves"
+
+
+def _tied(plan: Plan, best: Answer) -> Iterator[str]:
+    for other in ties(plan):
+        dearer = other.cost_usd_per_month - best.cost_usd_per_month
+        smaller = "cheaper" if dearer >= 1 else "smaller" if _held(best) < _held(other) else "no dearer"
+        yield f"{best.option.label} and {other.option.label} cannot be told apart; the first is {smaller}."
+
+
+def _held(answer: Answer) -> int:
+    return sum(size for _, size, _ in answer.built.tiers)
+
+
+def _sized(best: Answer) -> Iterator[str]:
+    """Whether the simulated sessions say anything about the sizes."""
+    seen = best.point.seen
+    rising = sorted({name for each in seen for name in each.unsteady})
+    if not best.fills or rising:
+        names = " and ".join(name.upper() for name in rising) or "The last tier"
+        yield f"{names} never filled in these runs: they cannot judge its size; simulate more sessions (`most_sessions`)."
+        return
+    for name, size, _ in best.built.tiers:
+        peak = best.figure(f"tiers.{name}.peak_bytes")
+        if peak is not None and peak < _FULL * size:
+            used = f"{format_bytes(peak)} of {format_bytes(size)} were used"
+            yield f"{name.upper()} holds all that comes back: {used}; more would be the same."
+
+
+def _worn(plan: Plan) -> Iterator[str]:
+    for answer in plan.answers:
+        worn = answer.wear
+        if worn is None or not worn.too_short:
+            continue
+        fate = "ruled out" if answer.replicas is None else f"bought {worn.replacements} more times, which is in its cost"
+        yield f"{answer.option.label}: writes wear its drives out in {worn.years:.2g} of {worn.horizon_years:g} years; {fate}."
+
+
+def _too_short(best: Answer) -> Iterator[str]:
+    ttl, span = best.config.store.ttl_s, best.figure("makespan_s")
+    if ttl is not None and span is not None and span < ttl:
+        yield f"The runs measure {format_seconds(span)}, less than the TTL of {format_seconds(ttl)}: what expires was not seen."
+
+
+def _outside(best: Answer) -> Iterator[str]:
+    """Step times beyond their calibration, at the answer."""
+    found = dict.fromkeys(text for each in best.point.seen for text in each.warnings if text.startswith("step times"))
+    yield from (f"{text[0].upper()}{text[1:]}." for text in found)
+
+
+def sure(answer: Answer) -> str:
+    """The number of replicas and how sure it is: `27`, `27 (26 to 28)`, `27 (26 or more)`."""
+    count = doubt.replicas(answer)
+    if count.low == count.high:
+        return str(count.value)
+    return f"{count.value} ({count.low} {'or more' if count.high is None else f'to {count.high}'})"
