@@ -2,16 +2,20 @@
 
 import sys
 
-from kvplan.sim.cli import process
-
 
 def main() -> None:
     """Entry point."""
-    sys.exit(process.run(_command))
+    try:
+        from kvplan.sim.cli import process
+
+        code: int | str = process.run(_command)
+    except KeyboardInterrupt:  # before `process` hears signals
+        code = "kvplan: interrupted, nothing was written"
+    sys.exit(code)
 
 
 def _command() -> None:
-    from kvplan.commands import app  # where a Ctrl-C meanwhile is heard
+    from kvplan.commands import app
 
     app()
 
