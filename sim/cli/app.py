@@ -31,6 +31,7 @@ class Tier(StrEnum):
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
 _SPAN_HELP = "How much of the run the timeline has, up to when the last session comes; 60s when not given."
+_EXPORTS_HELP = "Answers of Prometheus' HTTP API (JSON), or CSV of Grafana; files, or folders of them."
 _STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
 _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."
@@ -314,6 +315,27 @@ def generate(
     from kvplan.sim.cli import trace as commands
 
     commands.generate(config, set or [], out)
+
+
+@trace_app.command(
+    "from-prometheus",
+    epilog=_examples(
+        "kvplan trace from-prometheus vllm.json --out mine.yaml",
+        "kvplan trace from-prometheus panels/ --label model_name=llama-3.1-70b --turns-per-session 4",
+    ),
+)
+@_reports_errors
+def from_prometheus(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=_EXPORTS_HELP)],
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Keep series with this label; may be repeated.")] = None,
+    turns_per_session: Annotated[float | None, typer.Option(min=0.1, max=20, help="Mean, if you know it: metrics do not say.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write a configuration there (YAML): simulate and plan take it.")] = None,
+) -> None:
+    """Say what the metrics of vLLM or SGLang tell of a workload, and what they cannot: load, lengths, hit rates, latencies."""
+    from kvplan.sim.cli import trace as commands
+
+    commands.from_prometheus(files, label or [], turns_per_session, json, out)
 
 
 @app.command(

@@ -1,23 +1,28 @@
-"""`kvplan trace describe | convert | generate`."""
+"""`kvplan trace describe | convert | generate | from-prometheus`."""
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kvplan.hwmodels import catalogue, kvsize
+from kvplan.hwmodels import catalogue, kvsize, strictyaml
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.cli.talk import say
+from kvplan.sim.config import ConfigError
 from kvplan.sim.engine.plant import plant
-from kvplan.sim.files.atomic import write_file
+from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.ours import check_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs
-from kvplan.sim.report import picture, trace
+from kvplan.sim.report import picture, prometheus, trace
 from kvplan.traces import Workload, origin
 from kvplan.traces.describe import describe as described
 from kvplan.traces.formats import canonical
+from kvplan.traces.prometheus import observed, read
+from kvplan.traces.prometheus.settings import Setting
+from kvplan.traces.prometheus.settings import workload as workload_settings
 
 
 def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None) -> None:
@@ -53,6 +58,43 @@ def generate(config: str | None, overrides: list[str], out: Path) -> None:
     plant(loaded)
     _check_table(out, inputs(config, loaded, runs=False))
     _write(turns_of(loaded), out)
+
+
+def from_prometheus(files: Sequence[Path], labels: Sequence[str], turns_per_session: float | None, json: bool, out: Path | None) -> None:
+    """Prints what metrics of servers say of their workload, and writes a configuration of it."""
+    if out is not None:
+        check_file(out, files)
+    found = observed(read(files, [_label(text) for text in labels]))
+    settings = workload_settings(found, turns_per_session)
+    where = ", ".join(map(str, files))
+    model = _catalogued(found.model)
+    text = prometheus.configuration(found, settings, model, where)
+    configuration.validated(strictyaml.loads(text, where), f"{where}: the configuration that comes of it")
+
+    def show() -> None:
+        if json:
+            sys.stdout.write(dumps({**found.data(), "workload": _plain(settings)}))
+        else:
+            prometheus.print_observed(found, where)
+
+    deliver(show, (out, lambda: write_text(out, text)))
+
+
+def _plain(settings: dict[str, Setting]) -> dict:
+    return {name: {"value": each.value, "assumed": each.assumed, "remark": each.remark} for name, each in settings.items()}
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"--label {text}: write it as name=value, for example model_name=llama")
+    return name, value
+
+
+def _catalogued(name: str | None) -> str | None:
+    """The entry of the catalogue that a served model is: its name without owner, and without what tuned it for chats."""
+    short = re.sub(r"(?i)^meta-|[-_](instruct|chat|hf|it|fp8|awq|gptq).*$", "", (name or "").rpartition("/")[2]).lower()
+    return short if short in catalogue.names("model") else None
 
 
 def _check_table(out: Path, read: Iterable[Path]) -> None:

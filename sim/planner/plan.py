@@ -24,6 +24,7 @@ from kvplan.sim.planner.search import Fewest, Point, fewest
 from kvplan.sim.sweep.pool import Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
+from kvplan.traces.generate.arrivals import at_rate
 
 _POPULATION = 2000
 """Sessions that bounds and sizes are worked out from."""
@@ -225,8 +226,7 @@ class _Side:
 
 def _loaded(config: Config, sessions_per_s: float) -> Config:
     """The configuration at so many sessions per second."""
-    arrival = config.workload.arrival
-    changed = arrival.model_copy(update={"rate_per_s": sessions_per_s})
+    changed = at_rate(config.workload.arrival, sessions_per_s)
     return config.model_copy(update={"workload": config.workload.model_copy(update={"arrival": changed})})
 
 

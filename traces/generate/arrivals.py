@@ -151,5 +151,13 @@ class Replayed(Settings):
         return repeated(starts_s, count)
 
 
+def at_rate(arrival: "Arrival", rate_per_s: float) -> "Arrival":
+    """The same process with another mean rate. A replayed one has its own, and stays."""
+    if isinstance(arrival, Curve):
+        factor = rate_per_s / arrival.curve.mean_per_s
+        return arrival.model_copy(update={"points": tuple((time, factor * rate) for time, rate in arrival.points)})
+    return arrival if isinstance(arrival, Replayed) else arrival.model_copy(update={"rate_per_s": rate_per_s})
+
+
 Arrival = Annotated[Poisson | Gamma | Diurnal | Curve | Replayed, Field(discriminator="process")]
 """Any arrival process."""
