@@ -1,6 +1,7 @@
 """What each setting means, what it can be, and which ones a run does not use: read off the schema, so that nothing is said twice."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -45,11 +46,18 @@ def unused(config: Config, workload: Workload) -> list[str]:
 
 def used(config: Config, workload: Workload) -> dict[str, Any]:
     """The resolved configuration without those."""
-    data = config.resolved()
-    for path in unused(config, workload):
+    return without(config.resolved(), unused(config, workload))
+
+
+def without(resolved: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """A resolved configuration without the settings of these paths; what it lacks already is no matter."""
+    found = copy.deepcopy(resolved)
+    for path in paths:
         *sections, leaf = path.split(".")
-        del _value(data, ".".join(sections))[leaf]
-    return data
+        section = _value(found, ".".join(sections))
+        if isinstance(section, dict):
+            section.pop(leaf, None)
+    return found
 
 
 def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:

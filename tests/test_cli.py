@@ -200,13 +200,13 @@ def test_a_run_directory_is_whole(tmp_path):
     out = tmp_path / "deep" / "run"
     result = kvplan("simulate", *SMALL, "--out", str(out), "--json")
     assert result.exit_code == 0
-    names = {"config.resolved.yaml", "summary.json", "turns.parquet", "tiers.parquet", "latency.png", "timeline.png", "report.html"}
+    names = {"config.resolved.yaml", "summary.json", "turns.parquet", "tiers.parquet", "report.html", "report.md"}
     assert {path.name for path in out.iterdir()} == names
     assert (out / "summary.json").read_text() == result.stdout
     turns = pd.read_parquet(out / "turns.parquet")
     assert len(turns) == json.loads(result.stdout)["turns"]
     page = (out / "report.html").read_text()
-    assert "data:image/png;base64" in page and 'src="http' not in page and "<script" not in page and "<link" not in page
+    assert page.count("<figure>") == page.count("<figcaption>") > 5
     again = kvplan("simulate", str(out / "config.resolved.yaml"), "--json")
     assert again.stdout == result.stdout
     assert kvplan("simulate", *SMALL, "--out", str(out)).exit_code == 0, "a run directory may be replaced"
@@ -220,12 +220,12 @@ def test_a_folder_of_the_users_is_never_replaced(tmp_path):
 
 
 def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
-    from kvplan.sim.report import figures
+    from kvplan.sim.report.page import folder as pages
 
-    def fail(result, folder):
+    def fail(folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(figures, "draw", fail)
+    monkeypatch.setattr(pages, "texts", fail)
     result = kvplan("simulate", *SMALL, "--out", str(tmp_path / "run"))
     assert result.exit_code == 1 and result.stderr == f"kvplan: cannot write {tmp_path / 'run'}: No space left on device\n"
     assert "total cost" in result.stdout, "what was simulated is shown all the same"

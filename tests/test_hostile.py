@@ -166,9 +166,11 @@ def run(folder, name):
 def test_pages_and_tables_of_a_run_hold_harmless_text(folder):
     for name in WRITERS:
         run(folder, name)
-    for page in (folder / "run" / "report.html", folder / "cmp" / "compare.html"):
+    for page in (folder / name / file for name in ("run", "cmp") for file in ("report.html", "report.md")):
         text = page.read_text(encoding="utf-8")
-        assert "<script>alert" not in text and not set(text) & set("\x1b\x07\u202e\u2066\x85\u2028")
+        assert not set(text) & set("\x1b\x07\u202e\u2066\x85\u2028")
+        shown = [line for line in text.splitlines() if page.suffix == ".html" or not line.startswith("    ")]  # a block of code in Markdown
+        assert not any("<script>alert" in line for line in shown)
     rows = list(csv.DictReader(io.StringIO((folder / "cmp" / "compare.csv").read_text())))
     assert {row["variant"] for row in rows} == {"'-x.yaml", "paper-2024"} and all(float(row["seed"]) for row in rows)
     converted = next(folder.glob("=*/g.csv"))

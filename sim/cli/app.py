@@ -56,12 +56,13 @@ def _reports_errors(command: Callable) -> Callable:
         from kvplan.sim.files.atomic import WriteError
         from kvplan.sim.files.ours import OutputError
         from kvplan.sim.policies.supervise import PolicyError
+        from kvplan.sim.report.page.folder import NoReportError
         from kvplan.sim.sweep.runs import SweepError
         from kvplan.traces import TraceError
 
         try:
             command(*arguments, **options)
-        except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError) as error:
+        except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError, NoReportError) as error:
             say(f"kvplan: {error}")
             raise typer.Exit(2) from None
         except (SweepError, PolicyError, WriteError) as error:
@@ -210,6 +211,17 @@ def plan(
 
     settings = _trace_settings(trace, format, skip_bad) + (set or [])
     run(config, settings, ttft_p95, sessions_per_s, vary or [], horizon, jobs, cluster, out, json)
+
+
+@app.command(epilog=_examples("kvplan report runs/1", "kvplan report cmp/compare.json"))
+@_reports_errors
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What a command wrote with --out; or the JSON in it that is meant.")],
+) -> None:
+    """Make report.html and report.md of a folder anew, from what is in it."""
+    from kvplan.sim.cli.report import run
+
+    run(folder)
 
 
 def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> list[str]:

@@ -2,18 +2,23 @@
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import typer
 from joblib import cpu_count
 
 from kvplan.hwmodels.units import parse
+from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress
 from kvplan.sim.config import ConfigError
-from kvplan.sim.planner.plan import plan
+from kvplan.sim.files.ours import check_folder
+from kvplan.sim.files.strictjson import dumps
+from kvplan.sim.inputs import inputs
+from kvplan.sim.planner.plan import Plan, plan
 from kvplan.sim.planner.question import Question
 from kvplan.sim.report import plan as report
-from kvplan.sim.report import rundir
+from kvplan.sim.report import plandir
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.pool import pool
 
@@ -40,14 +45,21 @@ def run(
     if horizon is not None:
         overrides = [*overrides, f"cost.horizon_years={_years(horizon)}"]
     question = Question(config or DEFAULT, tuple(overrides), sessions_per_s, tuple(Axis.parse(text) for text in vary))
+    if out is not None:
+        check_folder(out, plandir.KIND, inputs(question.source, question.config()))
     with pool(jobs or cpu_count(), cluster) as workers, progress("simulating", "runs") as bar:
-        found = plan(question, workers, bar)
-    if json:
-        sys.stdout.write(rundir.dumps(report.data(found)))
-    else:
-        report.print_plan(found)
-    if found.cheapest is None:
+        answered = plan(question, workers, bar)
+    found = report.data(answered)
+    deliver(partial(_show, answered, found, json), (out, lambda: plandir.write(answered, found, out)))
+    if answered.cheapest is None:
         raise typer.Exit(NO_PLAN)
+
+
+def _show(answered: Plan, found: dict, json: bool) -> None:
+    if json:
+        sys.stdout.write(dumps(found))
+    else:
+        report.print_plan(answered)
 
 
 def _seconds(text: str) -> float:

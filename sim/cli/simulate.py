@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kvplan.hwmodels.units import parse
 from kvplan.sim import config as configuration
+from kvplan.sim.assumptions import assumptions
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, trace_of, turns_of
 from kvplan.sim.cli.talk import say
@@ -19,6 +20,7 @@ from kvplan.sim.files.strictjson import dumps, dumps_flat
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
+from kvplan.sim.settings import unused
 from kvplan.sim.sweep import against
 from kvplan.sim.sweep.equalservice import equal_service
 from kvplan.sim.timeline import Timeline, window
@@ -88,7 +90,12 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool, sp
     watched = None if span_s is None else Timeline(*window(workload, span_s))
     with progress("simulating") as report:
         result = simulate(config, workload, report, observer=watched)
-    summary = {**result.summary, "intervals": intervals(result)}
+    summary = {
+        **result.summary,
+        "intervals": intervals(result),
+        "unused_settings": unused(config, workload),
+        "assumptions": assumptions(config),
+    }
     summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, plant(config, workload), workload)]
     if equal:
         with progress("looking for the load at equal service", "runs") as report:

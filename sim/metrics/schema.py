@@ -155,6 +155,10 @@ class Summary(TypedDict):
     warnings: list[str]
     intervals: NotRequired[dict[str, dict[str, list[float]] | None]]
     """Of the command: low and high end for each figure of each latency, by bootstrap over sessions."""
+    unused_settings: NotRequired[list[str]]
+    """Of the command: paths of settings that the run did not read."""
+    assumptions: NotRequired[list[dict[str, str]]]
+    """Of the command: the catalogue's figures that the run rests on, with their dates and sources."""
     equal_service: NotRequired[dict[str, object]]
     """Of the command, on request: `load`, times the present one, at which TTFT p95 is recomputation's at the present one, and `cost`."""
     recompute: NotRequired[dict[str, object]]

@@ -113,6 +113,7 @@ def _point(plan: Plan, point: Point) -> dict[str, Any]:
         "ended_early": point.hopeless,
         "rising": point.rising,
         "ttft_p95_s": sum(ttft) / len(ttft) if ttft else None,
+        "ttft_p95_range_s": [min(ttft), max(ttft)] if ttft else None,
         "token_hit_rate": sum(hits) / len(hits) if hits else None,
         "values": [each.value for each in point.judgements],
     }

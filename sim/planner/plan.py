@@ -94,6 +94,8 @@ class Plan:
     config: Config
     """Of the first baseline."""
     demand: Demand
+    workload: Workload
+    """Whole sessions, from which bounds, sizes and demand were worked out."""
 
     @property
     def cheapest(self) -> Answer | None:
@@ -136,7 +138,7 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     searches = [_Side(question, option, population, rate) for option in asked]
     simulations = _drive(searches, pool, progress)
     asked_for = demand(base, plant(base, population), population, rate)
-    found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for)
+    found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for, population)
     return _with_headroom(found, searches, pool, progress)
 
 

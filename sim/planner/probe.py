@@ -7,7 +7,7 @@ later turn makes that good.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.steadiness import Span, rising
+from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.planner.objective import Objective, Sample, sample
 from kvplan.traces import Workload
 
@@ -58,6 +59,8 @@ class Seen:
     """Whether ever more turns were in the server: at this load no figure of it lasts."""
     warnings: tuple[str, ...] = ()
     """Of the summary."""
+    series: dict[str, list[float]] = field(default_factory=dict)
+    """What was where over time, thinned: `time_s`, `running` and `waiting` turns, and bytes of each tier; a picture's worth."""
 
 
 class _Hopeless(Exception):
@@ -76,7 +79,7 @@ def look(probe: Probe) -> Seen:
     measured = (result.columns["order"] >= warmup) & (result.columns["arrival_s"] <= _last_arrival_s(workload))
     samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
     rises, warnings = rising(_span(result), _GROWTH), tuple(result.summary["warnings"])
-    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings)
+    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings, thinned(result.series))
 
 
 def _last_arrival_s(workload: Workload) -> float:

@@ -1,6 +1,5 @@
-"""A comparison as text and as files: a table with one row per variant, what it means in words, compare.json, .csv, .html and .png."""
+"""A comparison as text and as files: a table with one row per variant, what it means in words, JSON, CSV, a picture, and the report."""
 
-import base64
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,16 +8,15 @@ from pathlib import Path
 from rich.table import Table
 
 from kvplan.foreign.text import cell
-from kvplan.hwmodels import strictyaml
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report import compare_figures
 from kvplan.sim.report.console import html_table, print_table, shown_cell
-from kvplan.sim.report.html import as_is, filled
+from kvplan.sim.report.page.place import NONE, Cell, Place
 from kvplan.sim.sweep import measures, words
 from kvplan.sim.sweep.stats import Estimate, Ratio
 
-SUMMARY, ROWS, PICTURE, PAGE = "compare.json", "compare.csv", "compare.png", "compare.html"
+SUMMARY, ROWS, PICTURE = "compare.json", "compare.csv", "compare.png"
 HITS, BOUND = "hit_rate.resumed", "bound.resumed"
 
 
@@ -81,18 +79,18 @@ _COLUMNS = (
 )
 
 
-def rows(found: dict) -> tuple[list[str], list[list[str]]]:
+def rows(found: Place) -> tuple[list[str], list[list[Cell]]]:
     """Heads and cells of the table."""
-    main = found["metric"]
+    main, variants = found.value["metric"], found.value["variants"]
     shown = measures.metric(main)
     columns = [_Column(f"{shown.name}{f', {shown.unit}' if shown.unit == '%' else ''}", main, interval=True)]
-    columns += [column for column in _COLUMNS if column.key != main and _is_of_use(column, found["variants"])]
-    against = len(found["variants"]) > 1
+    columns += [column for column in _COLUMNS if column.key != main and _is_of_use(column, variants)]
+    against = len(variants) > 1
     cells = []
-    for variant in found["variants"]:
+    for variant in found.at("variants").each():
         first, *rest = (_cell(variant, column) for column in columns)
-        change = [_difference(variant, main, variant["label"] == found["baseline"])] * against
-        cells.append([variant["label"], first, *change, *rest])
+        change = [_difference(variant, main, variant.value["label"] == found.value["baseline"])] * against
+        cells.append([Cell(variant.value["label"]), first, *change, *rest])
     return ["", columns[0].head, *["change"] * against, *(column.head for column in columns[1:])], cells
 
 
@@ -101,12 +99,14 @@ def _is_of_use(column: _Column, variants: Sequence[dict]) -> bool:
     return any(variant["mean"].get(column.key) for variant in variants)
 
 
-def _cell(variant: dict, column: _Column) -> str:
-    mean, half = variant["mean"].get(column.key), variant["half_width"].get(column.key)
-    if column.key == BOUND and mean is not None:
-        return f"{100 * (mean - variant['mean'][HITS]):.1f}"
+def _cell(variant: Place, column: _Column) -> Cell:
+    found, half = variant.at("mean", column.key), variant.at("half_width", column.key).value
+    mean = found.value
     if mean is None:
-        return "–"
+        return Cell(NONE)
+    if column.key == BOUND:
+        share = 100 * (mean - variant.value["mean"][HITS])
+        return Cell(f"{share:.1f}", share)
     shown = measures.metric(column.key).at(mean)
     value = shown.scale * mean
     spread = shown.scale * half if column.interval and half else abs(value) / 50
@@ -114,37 +114,40 @@ def _cell(variant: dict, column: _Column) -> str:
     text = f"{value:,.{places}f}"
     if column.interval and half is not None:
         text += f" ± {shown.scale * half:,.{places}f}"
-    return f"{text} {shown.unit}" if shown.unit in ("ms", "s") else text
+    return Cell(f"{text} {shown.unit}" if shown.unit in ("ms", "s") else text, mean, found.pointer)
 
 
-def _difference(variant: dict, key: str, is_baseline: bool) -> str:
-    difference = variant["difference"].get(key)
-    if is_baseline or difference is None:
-        return ""
-    if difference["mean"] == 0 and not difference["half_width"]:
-        return "identical"
-    ratio = variant["ratio"].get(key)
-    if ratio is None or not measures.metric(key).relative:
-        return words.number(Estimate(**difference), measures.metric(key), signed=True)
-    return words.change(Ratio(**ratio))
+def _difference(variant: Place, key: str, is_baseline: bool) -> Cell:
+    difference = variant.at("difference", key)
+    if is_baseline or difference.value is None:
+        return Cell("")
+    if difference.value["mean"] == 0 and not difference.value["half_width"]:
+        return Cell("identical")
+    ratio = variant.at("ratio", key)
+    if ratio.value is None or not measures.metric(key).relative:
+        text = words.number(Estimate(**difference.value), measures.metric(key), signed=True)
+        return Cell(text, difference.value["mean"], difference.at("mean").pointer)
+    return Cell(words.change(Ratio(**ratio.value)), ratio.value["factor"], ratio.at("factor").pointer)
 
 
 def _table(found: dict) -> Table:
-    heads, cells = rows(found)
+    heads, cells = rows(Place(found))
     table = Table(box=None, pad_edge=False)
     for head in heads:
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in cells:
-        table.add_row(*map(shown_cell, row))
+        table.add_row(*(shown_cell(cell.text) for cell in row))
     return table
 
 
 def write(found: dict, folder: Path) -> None:
     """The files of a comparison, each whole or not at all. Raises WriteError."""
+    from kvplan.sim.report.page import folder as pages
+
     write_text(folder / SUMMARY, dumps(found))
     write_file(folder / ROWS, lambda path: _write_rows(found, path))
     write_file(folder / PICTURE, lambda path: compare_figures.draw(found, path))
-    write_text(folder / PAGE, _page(found, folder / PICTURE))
+    pages.write(folder, SUMMARY)
 
 
 def _write_rows(found: dict, path: Path) -> None:
@@ -168,47 +171,6 @@ def run_rows(found: dict) -> Iterator[dict]:
                 "run": run,
                 **values,
             }
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>kvplan compare</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.4rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; } td, th { padding: .25rem 0 .25rem 1.1rem; text-align: right; white-space: nowrap; }
-td:first-child, th:first-child { text-align: left; padding-left: 0; } tr { border-bottom: 1px solid #e6e6e6; }
-img { width: 100%; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
-.failure { background: #fdeaea; padding: .4rem .8rem; border-left: 4px solid #c0392b; margin: .5rem 0; }
-</style></head><body>
-<h1>{{ title }}</h1>
-{% for failure in failures %}<div class="failure">{{ failure }}</div>{% endfor %}
-<div class="wide"><table><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
-{% for row in cells %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-{% for line in sentences %}<p>{{ line }}</p>{% endfor %}
-<h2>Figures</h2><img alt="comparison" src="data:image/png;base64,{{ picture }}">
-<h2>Configuration of the first variant</h2><pre>{{ config }}</pre>
-<h2>Provenance</h2><pre>{{ provenance }}</pre>
-</body></html>
-"""
-
-
-def _page(found: dict, picture: Path) -> str:
-    """The report as HTML text, the picture inside."""
-    heads, cells = rows(found)
-    provenance = {key: value for key, value in found["provenance"].items() if key != "config"}
-    return filled(
-        _PAGE,
-        title=title(found),
-        failures=[failure_text(failure) for failure in found["failures"]],
-        heads=heads,
-        cells=cells,
-        sentences=sentences(found),
-        picture=as_is(base64.b64encode(picture.read_bytes()).decode()),
-        config=as_is(strictyaml.dumps(found["provenance"]["config"])),
-        provenance=as_is(strictyaml.dumps(provenance)),
-    )
 
 
 def failure_text(failure: dict) -> str:

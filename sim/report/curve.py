@@ -72,10 +72,13 @@ def _hit(point: dict) -> str:
 
 
 def write(found: dict, folder: Path) -> None:
-    """curve.json, curve.csv and curve.png, each whole or not at all. Raises WriteError."""
+    """curve.json, curve.csv, curve.png and the report, each whole or not at all. Raises WriteError."""
+    from kvplan.sim.report.page import folder as pages
+
     write_text(folder / SUMMARY, dumps(found))
     write_file(folder / ROWS, lambda path: _write_rows(found, path))
     write_file(folder / PICTURE, lambda path: draw(found, path))
+    pages.write(folder, SUMMARY)
 
 
 def _write_rows(found: dict, path: Path) -> None:

@@ -1,5 +1,6 @@
-"""A plan as text and as plain data."""
+"""A plan as text and as plain data: plan.json holds all that is printed and drawn of it."""
 
+import platform
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from kvplan.foreign.text import visible
 from kvplan.hwmodels.units import format_seconds
+from kvplan.sim.assumptions import assumptions
 from kvplan.sim.planner.account import account
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.doubt import saved
@@ -17,7 +19,11 @@ from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, keeping, unit_costs
 from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.regret import regrets
 from kvplan.sim.planner.words import said, sure
+from kvplan.sim.provenance import commit, sources, version
 from kvplan.sim.report.console import print_table
+from kvplan.sim.settings import used, without
+
+SCHEMA_VERSION = 1
 
 
 def print_plan(plan: Plan) -> None:
@@ -34,9 +40,49 @@ def title(plan: Plan) -> str:
 
 
 def data(plan: Plan) -> dict[str, Any]:
-    """Strict JSON: `kvplan.sim.planner.account`, and what each engine is told."""
+    """Strict JSON: `kvplan.sim.planner.account`, what each engine is told, what is drawn, and what all of it rests on."""
     found = account(plan)
-    return {**found, "options": [{**one, **_flags(answer)} for one, answer in zip(found["options"], plan.answers, strict=True)]}
+    options = [{**one, **_flags(answer), **_drawn(answer)} for one, answer in zip(found["options"], plan.answers, strict=True)]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **found,
+        "options": options,
+        "targets": [{"measure": each.measure, "statistic": each.statistic, "limit": each.limit} for each in plan.question.objectives],
+        "title": title(plan),
+        "finding": finding(plan),
+        "meaning": meaning(plan),
+        "paste": [] if plan.cheapest is None else list(pasted(plan.cheapest))[1:],
+        "settings": _settings(plan),
+        "assumptions": assumptions(plan.question.config(plan.answers[-1].option)),
+        "provenance": _provenance(plan),
+    }
+
+
+def _drawn(answer: Answer) -> dict[str, Any]:
+    """Costs of all replicas by part, tiers of one, and what was where over time in one of its runs."""
+    count, point = answer.replicas, answer.point
+    return {
+        "cost_usd_per_month": None if count is None else {part: count * usd for part, usd in answer.usd_per_month.items()},
+        "tier_bytes": {name: size for name, size, _ in answer.built.tiers},
+        "series": {} if point is None else point.seen[0].series,
+    }
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    """What all options share and runs read."""
+    varied = [path for answer in plan.answers for path, _ in answer.option.settings]
+    return without(used(plan.question.config(plan.answers[-1].option), plan.workload), varied)
+
+
+def _provenance(plan: Plan) -> dict[str, Any]:
+    return {
+        "kvplan": version(),
+        "commit": commit(),
+        "python": platform.python_version(),
+        **sources(plan.config),
+        "seed": plan.config.seed,
+        "workload": dict(plan.workload.origin),
+    }
 
 
 def _flags(answer: Answer) -> dict[str, Any]:
@@ -92,9 +138,14 @@ def _cells(answer: Answer, cheapest: bool) -> list[str]:
 
 def sentences(plan: Plan) -> list[str]:
     """What the table means."""
+    return [*finding(plan), *meaning(plan)]
+
+
+def finding(plan: Plan) -> list[str]:
+    """The answer, and what it saves."""
     best = plan.cheapest
     if best is None:
-        return ["Nothing that was tried meets the objectives.", *said(plan)]
+        return ["Nothing that was tried meets the objectives."]
     size = f"{sure(best)} replicas, {best.replicas * best.gpus} GPUs"
     years = best.config.cost.horizon_years
     cost = unit_costs(best.cost_usd_per_month, plan.demand, years)
@@ -104,8 +155,14 @@ def sentences(plan: Plan) -> list[str]:
         f" {years:g} years, ${cost['per_session']:.3g} a session, {', '.join(tokens)}.",
         f"Its replicas are short of {binding(best)} first ({_used(best)}){_bears(best)}.",
     ]
-    lines += [_against(best, answer) for answer in plan.answers if answer.option.baseline and answer is not best]
-    return [*lines, *map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
+    return lines + [_against(best, answer) for answer in plan.answers if answer.option.baseline and answer is not best]
+
+
+def meaning(plan: Plan) -> list[str]:
+    """What else there is to know."""
+    if plan.cheapest is None:
+        return said(plan)
+    return [*map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
 
 
 def _used(best: Answer) -> str:

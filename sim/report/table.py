@@ -1,6 +1,6 @@
 """The result as text: a table beside recomputation, and what it means in words."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console, Group
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.report.console import shown
+from kvplan.sim.report.page.place import NONE, Cell, Place, total
 from kvplan.sim.sweep.stats import LEVEL, Ratio
 from kvplan.sim.sweep.words import change, compared
 
@@ -18,7 +19,7 @@ def comparison(summary: Mapping[str, Any], baseline: dict | None) -> Group:
     table = Table(box=None, pad_edge=False)
     for name in heads(baseline):
         table.add_column(name, justify="right" if name else "left")
-    for row in rows(summary, baseline):
+    for row in rows(summary):
         table.add_row(*row)
     notes = [shown(line) for line in words(summary, baseline)]
     notes += [shown(f"! {warning}", "yellow") for warning in warnings(summary, baseline)]
@@ -43,15 +44,21 @@ def _kind(warning: str) -> str:
     return warning.partition(":")[0]
 
 
-def rows(summary: Mapping[str, Any], baseline: dict | None) -> list[list[str]]:
-    """The cells of the table: label and value, and with a baseline its value and the change."""
-    found = []
-    for label, path, show, compares in [*_hits(summary), *_ROWS]:
-        cells = [label, show(_get(summary, path))]
-        if baseline is not None:
-            cells += [show(_get(baseline, path)), _change(baseline, path)] if compares else ["–", ""]
-        found.append(cells)
-    return found
+def rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The texts of the table."""
+    return [[cell.text for cell in row] for row in cells(Place(summary))]
+
+
+def cells(found: Place) -> list[list[Cell]]:
+    """The table: label and value, and with a baseline its value and the change."""
+    baseline = found.at("recompute")
+    rows = []
+    for label, path, show, compares in [*_hits(found.value), *_ROWS]:
+        row = [Cell(label), _get(found, path, show)]
+        if baseline.value is not None:
+            row += [_get(baseline, path, show), _change(baseline, path)] if compares else [Cell(NONE), Cell("")]
+        rows.append(row)
+    return rows
 
 
 def print_comparison(summary: Mapping[str, Any], baseline: dict | None) -> None:
@@ -73,10 +80,6 @@ def title(summary: Mapping[str, Any]) -> str:
 
 def _percent(value) -> str:
     return f"{value:.1%}"
-
-
-def _seconds(value) -> str:
-    return "–" if value is None else format_seconds(value)
 
 
 def _rate(value) -> str:
@@ -102,11 +105,11 @@ def _hits(summary: Mapping[str, Any]) -> list[tuple]:
 
 
 _ROWS = [
-    ("TTFT mean", "ttft_s.mean", _seconds, True),
-    ("TTFT p95", "ttft_s.p95", _seconds, True),
-    ("prefill mean (no queueing)", "prefill_s.mean", _seconds, True),
-    ("prefill p95 (no queueing)", "prefill_s.p95", _seconds, True),
-    ("TPOT mean", "tpot_s.mean", _seconds, True),
+    ("TTFT mean", "ttft_s.mean", format_seconds, True),
+    ("TTFT p95", "ttft_s.p95", format_seconds, True),
+    ("prefill mean (no queueing)", "prefill_s.mean", format_seconds, True),
+    ("prefill p95 (no queueing)", "prefill_s.p95", format_seconds, True),
+    ("TPOT mean", "tpot_s.mean", format_seconds, True),
     ("prefill throughput", "prefill_tokens_per_s", _rate, True),
     ("GPU hours, prefilling and loading", "gpu.prefill_h", _hours, True),
     ("GPU hours, busy", "gpu.busy_h", _hours, True),
@@ -117,12 +120,10 @@ _ROWS = [
 ]
 
 
-def _get(summary: Mapping[str, Any], path: str):
+def _get(found: Place, path: str, show: Callable[[Any], str]) -> Cell:
     if path == "cost_usd.storage":
-        return summary["cost_usd"]["dram"] + summary["cost_usd"]["ssd"]
-    for key in path.split("."):
-        summary = summary[key]
-    return summary
+        return total([found.at("cost_usd", "dram"), found.at("cost_usd", "ssd")], show)
+    return found.at(*path.split(".")).cell(show)
 
 
 def _ratio(baseline: dict, path: str) -> Ratio | None:
@@ -131,9 +132,12 @@ def _ratio(baseline: dict, path: str) -> Ratio | None:
     return None if found is None else Ratio(**found)
 
 
-def _change(baseline: dict, path: str) -> str:
-    found = _ratio(baseline, path)
-    return "" if found is None else _judged(found, change(found))
+def _change(baseline: Place, path: str) -> Cell:
+    found = baseline.at("difference", "ratio", path)
+    if found.value is None:
+        return Cell("")
+    ratio = Ratio(**found.value)
+    return Cell(_judged(ratio, change(ratio)), ratio.factor, found.at("factor").pointer)
 
 
 def _judged(found: Ratio, text: str, doubt: str = ", unclear") -> str:

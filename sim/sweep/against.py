@@ -13,6 +13,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.intervals import intervals
+from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.sweep.measures import numbers
 from kvplan.sim.sweep.runs import in_processes, replicated, same_turns, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
@@ -30,8 +31,9 @@ def recomputation(
     jobs: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
-    """The summary of the same run without a store, with its `intervals`, and under `difference` what tells the two apart: `ratio`, of this
-    run to recomputation by the dotted path of a measure, with its 95 % interval and p, and the `range` of TTFT over the seeds.
+    """The summary of the same run without a store, with its `intervals` and its `series` over time, and under `difference` what tells the
+    two apart: `ratio`, of this run to recomputation by the dotted path of a measure, with its 95 % interval and p, and the `range` of TTFT
+    over the seeds.
 
     `recorded`: the trace, where it was read before. Where nothing is drawn at random there is one replication, and no interval.
     `report(done, total)` counts replications. Raises SweepError when one of the `jobs` processes dies.
@@ -50,7 +52,7 @@ def recomputation(
                 theirs.append(same)
                 report(len(seeds), replications)
     difference = {"replications": len(seeds), "seeds": seeds, **_differences(ours, theirs)}
-    return {**without.summary, "intervals": intervals(without), "difference": difference}
+    return {**without.summary, "intervals": intervals(without), "series": thinned(without.series), "difference": difference}
 
 
 def _both(recorded: Workload | None, config: Config) -> tuple[dict[str, float], dict[str, float]]:

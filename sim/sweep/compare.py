@@ -9,9 +9,11 @@ from os import PathLike
 
 import numpy as np
 
+from kvplan.sim.assumptions import assumptions
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.provenance import version
+from kvplan.sim.settings import unused
 from kvplan.sim.sweep import measures, stats, words
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
@@ -54,6 +56,8 @@ class Sweep:
     notes: tuple[str, ...]
     metric: str
     """What variants are ranked by."""
+    unused: tuple[str, ...] = ()
+    """Paths of settings that no variant reads."""
 
 
 def prepare(question: Question, read: Callable[[Config], Workload] = build_workload) -> Sweep:
@@ -74,7 +78,21 @@ def prepare(question: Question, read: Callable[[Config], Workload] = build_workl
         for replication in range(count):
             config = replicated(variant.config, replication, sessions[variant.label])
             runs.append(Run(variant.label, replication, config, digest(config)))
-    return Sweep(question, tuple(found), tuple(runs), count, tuple(notes), question.metric or _objective(found[0].config))
+    return Sweep(
+        question,
+        tuple(found),
+        tuple(runs),
+        count,
+        tuple(notes),
+        question.metric or _objective(found[0].config),
+        _unused(runnable, workloads),
+    )
+
+
+def _unused(found: Sequence[Variant], workloads: dict[str, Workload]) -> tuple[str, ...]:
+    """Settings that none of them reads."""
+    each = [set(unused(variant.config, workloads[variant.label])) for variant in found]
+    return tuple(sorted(set.intersection(*each))) if each else ()
 
 
 def _objective(config: Config) -> str:
@@ -102,6 +120,8 @@ def compare(sweep: Sweep, records: Records, jobs: int = 1, progress: Callable[[i
         "warnings": _warnings(sweep, outcomes, values),
         "failures": failures,
         "notes": [*sweep.notes, *_lacking(lacking, sweep.metric), *_moved(sweep, judged["baseline"])],
+        "unused_settings": list(sweep.unused),
+        "assumptions": assumptions(sweep.variants[0].config),
         "provenance": _provenance(sweep),
     }
 

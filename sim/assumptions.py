@@ -1,0 +1,30 @@
+"""What a result rests on: the figures of the catalogue that a configuration uses, each with its date and source."""
+
+from collections.abc import Iterator
+
+from kvplan.hwmodels import catalogue
+from kvplan.hwmodels.schema import Entry, Quantity
+from kvplan.sim.config import Config
+from kvplan.sim.engine.plant import plant
+
+
+def assumptions(config: Config) -> list[dict[str, str]]:
+    """One entry a figure: `of`, `what`, `value` in the unit of its file, `date` and `source`."""
+    return [
+        {"of": name, "what": path, "value": row.text, "date": row.date, "source": row.source + (f" ({row.note})" if row.note else "")}
+        for name, path, row in _rows(config)
+    ]
+
+
+def _rows(config: Config) -> Iterator[tuple[str, str, Quantity]]:
+    built = plant(config)
+    link = catalogue.load("link", built.node.host_link, config.catalogue)
+    entries: list[Entry] = [built.gpu, built.node, link, *[built.ssd] * any(name == "ssd" for name, *_ in built.tiers)]
+    yield from ((entry.name, path, row) for entry in entries for path, row in entry.rows())
+    yield from ((built.prices.name, path, row) for path, row in built.prices.rows() if _is_of(path, built.gpu.name))
+
+
+def _is_of(path: str, gpu: str) -> bool:
+    """Whether a price is of this GPU, or of none."""
+    _, _, name = path.partition(".")
+    return name in ("", gpu)

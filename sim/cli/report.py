@@ -1,0 +1,14 @@
+"""`kvplan report`."""
+
+from pathlib import Path
+
+from kvplan.foreign.files import is_folder
+from kvplan.sim.cli.talk import say
+from kvplan.sim.report.page import folder as pages
+
+
+def run(folder: Path) -> None:
+    """Writes the report of a folder, or of the JSON in it that is named."""
+    place, name = (folder, None) if is_folder(folder) else (folder.parent, folder.name)
+    pages.write(place, name)
+    say(f"wrote {place / pages.HTML} and {place / pages.MARKDOWN}")

@@ -1,0 +1,112 @@
+"""What pages of several commands have: bars of tiers and of costs, lines over time, and the folded end."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from kvplan.hwmodels import strictyaml
+from kvplan.sim.report.page import charts
+from kvplan.sim.report.page.charts import Axis, Mark, Part, Row
+from kvplan.sim.report.page.content import Figure, Key, Section, Table
+from kvplan.sim.report.page.place import Cell, Place, percent, plain, seconds, total, usd
+from kvplan.sim.sweep import measures
+
+NAMES = {"gpu": "GPUs", "hbm": "HBM", "dram": "DRAM", "ssd": "SSD", "power": "power"}
+STYLES = {"gpu": 3, "hbm": 4, "dram": 1, "ssd": 2, "power": 5}
+"""How parts are drawn, everywhere alike."""
+_OTHER_STYLE = 6
+TIERS = ("hbm", "dram", "ssd")
+_NONE = "no run of it was finished"
+
+
+def part(kind: str, cell: Cell) -> Part:
+    """A piece of a bar, by what it is of."""
+    return Part(NAMES.get(kind, kind), cell, STYLES.get(kind, _OTHER_STYLE))
+
+
+def keys(kinds: Sequence[str]) -> list[Key]:
+    """The legend of such parts."""
+    return [Key(NAMES.get(kind, kind), STYLES.get(kind, _OTHER_STYLE), True) for kind in kinds]
+
+
+def whole_percent(value: float) -> str:
+    """Of a share, for axes."""
+    return f"{100 * value:.0f}%"
+
+
+def in_unit(key: str) -> Callable[[float], str]:
+    """How a measure is shown: in its own unit."""
+    if key.partition(".")[0].endswith("_s") and key.partition(".")[2]:
+        return seconds
+    if key.startswith("cost_usd"):
+        return usd
+    shown = measures.metric(key)
+
+    def show(value: float) -> str:
+        number = shown.scale * value
+        text = f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+        return f"{text}%" if shown.unit == "%" else f"{text} {shown.unit}".rstrip()
+
+    return show
+
+
+def hits(found: Sequence[tuple[str, Place, str]]) -> list[Figure]:
+    """Bars of resumed turns served by tier: a name, where its figures are, and under which key, with `{}` for the tier."""
+    known = [place.at(key.format("dram")).value is not None for _, place, key in found]
+    if not any(known):
+        return []
+    used = [tier for tier in TIERS if any(place.at(key.format(tier)).value for _, place, key in found)]
+    cells = [[place.at(key.format(tier)).cell(percent) for tier in used] for _, place, key in found]
+    totals = [total([place.at(key.format(tier)) for tier in used], percent) for _, place, key in found]
+    rows = [
+        Row(name, [part(tier, cell) for tier, cell in zip(used, row, strict=True)], together.text) if ran else Row(name, [], _NONE)
+        for (name, *_), ran, row, together in zip(found, known, cells, totals, strict=True)
+    ]
+    drawn = charts.bars(rows, Axis("of resumed turns", whole_percent, low=0, high=1), "Hit rate by tier")
+    numbers = Table(
+        ["", *(NAMES[tier] for tier in used), "together"],
+        [[Cell(name), *row, together] for (name, *_), row, together in zip(found, cells, totals, strict=True)],
+    )
+    return [Figure("Hit rate by tier", drawn, "Turns that resume a session and find its KV.", keys(used), numbers)]
+
+
+def line(times_s: Sequence[float], values: Sequence[float]) -> list[Mark]:
+    """Over hours."""
+    return [Mark(Cell(plain(time / 3600), time / 3600), Cell(plain(value), value)) for time, value in zip(times_s, values, strict=True)]
+
+
+def in_server(series: Mapping[str, Sequence[float]]) -> list[float]:
+    """Turns that run or wait, over time."""
+    return [running + waiting for running, waiting in zip(series["running"], series["waiting"], strict=True)]
+
+
+def hours(times_s: Sequence[Sequence[float]]) -> Axis:
+    """The axis of such lines."""
+    return Axis("hours", plain, low=0, high=max(max(times) for times in times_s) / 3600 or 1)
+
+
+def extras(found: Place) -> list[Section]:
+    """Sections that a result may have: of each key of `tables`, a title and rows of names and numbers."""
+    return [
+        Section(
+            table["title"],
+            lines=table.get("lines", []),
+            table=Table(table["heads"], [[_extra(cell) for cell in row.each()] for row in found.at("tables", number, "rows").each()]),
+        )
+        for number, table in enumerate(found.value.get("tables", []))
+    ]
+
+
+def _extra(cell: Place) -> Cell:
+    return Cell(cell.value) if isinstance(cell.value, str) else cell.cell(plain)
+
+
+def background(found: Place, settings: str, of: Sequence[str] = ()) -> list[Section]:
+    """The folded end: what it rests on, settings, provenance."""
+    rows = found.at("assumptions").each()
+    heads = ("of", "what", "value", "date", "source")
+    sources = Table(heads, [[Cell(row.at(head).value or "") for head in heads] for row in rows])
+    provenance = {key: value for key, value in (found.value.get("provenance") or {}).items() if key != "config"}
+    return [
+        Section("Assumptions, with their sources", lines=of, table=sources, folded=True),
+        Section("Settings that the runs used", text=settings, folded=True),
+        Section("Provenance", text=strictyaml.dumps(provenance), folded=True),
+    ]
