@@ -132,6 +132,15 @@ def test_sglang(tmp_path):
     assert set(workload(found)["prompt_tokens"].value) == {"distribution", "value"}
 
 
+def test_turns_that_were_broken_off_are_said(tmp_path):
+    series = vllm(FOUND)
+    (name, labels), points = next(each for each in series.items() if "request_success" in each[0][0])
+    aborted = (*(label for label in labels if label[0] != "finished_reason"), ("finished_reason", "abort"))
+    series[name, aborted] = [(time, value / 4) for time, value in points]
+    found = seen(tmp_path, series)
+    assert found.turns == 5000 and found.servers == 1 and any("20.0% of the turns were broken off" in note for note in found.notes)
+
+
 def test_milliseconds_of_a_latency(tmp_path):
     series = {
         (name.replace("first_token_seconds", "first_token_milliseconds"), labels): points for (name, labels), points in vllm(FOUND).items()

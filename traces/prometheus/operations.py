@@ -24,6 +24,7 @@ _MOST_PER_S = 1e6
 _SERVER = ("instance", "pod", "engine", "engine_index", "tp_rank", "dp_rank")
 """Labels that tell one server's series from another's."""
 _MODEL = ("model_name", "model")
+_BROKEN_OFF = ("abort", "error")
 _LATENCIES = ("ttft", "tpot", "e2e", "queue")
 _SIZES = ("prompt", "uncached", "output")
 _GAUGES = ("running", "waiting", "kv_usage")
@@ -252,6 +253,11 @@ def _notes(export: Export, turns: Sequence[Series], shapes: dict[str, Distributi
     notes = []
     if not span:
         notes.append("one moment: counts are since the servers started; query_range over a day or a week gives load over time")
+    lost = sum(each.total for each, one in zip(rises, turns, strict=True) if one.label("finished_reason") in _BROKEN_OFF)
+    if lost > 0:
+        notes.append(
+            f"{lost / sum(each.total for each in rises):.1%} of the turns were broken off (finished_reason abort or error); they count"
+        )
     if resets:
         notes.append(f"{resets} restarts: what was counted between the last point before one and the restart is lost")
     if gaps:

@@ -45,6 +45,7 @@ def workload(found: Observed, turns_per_session: float | None = None) -> dict[st
     place, turns = _place(mean_turns)
     settings = {
         "kind": Setting("synthetic", "sessions are drawn from the laws below"),
+        "steady": Setting(True, "the service ran before the export begins, and after it"),
         "sessions": Setting(int(np.clip(found.turns / turns, _FEWEST, _MOST)), f"of {found.turns / turns:,.0f} in the export"),
         "turns": Setting(
             {"distribution": "exponential", "mean": _digits(mean_turns)},
