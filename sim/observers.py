@@ -19,7 +19,7 @@ class Observers:
 
     def make_link(self, *arguments) -> Link:
         """A link in the hands of all who watch links; `make` of the first makes it."""
-        make = Link
+        make: Callable[..., Link] = Link
         for each in self._hearing("make_link"):
             make = partial(each, make=make)
         return make(*arguments)

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from kvplan.hwmodels import catalogue, kvsize, strictyaml
@@ -77,7 +78,7 @@ def from_prometheus(files: Sequence[Path], labels: Sequence[str], turns_per_sess
         else:
             prometheus.print_observed(found, where)
 
-    deliver(show, (out, lambda: write_text(out, text)))
+    deliver(show, *([] if out is None else [(out, partial(write_text, out, text))]))
 
 
 def _plain(settings: dict[str, Setting]) -> dict:

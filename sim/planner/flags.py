@@ -208,21 +208,17 @@ def _lmcache(sizes: Sizes) -> Flags:
 
 
 def _tensorrt(sizes: Sizes) -> Flags:
-    if not sizes.caches:
-        keys, says, takes = {"enable_block_reuse": "false"}, "", {}
-    else:
-        keys, says, takes = {"enable_block_reuse": "true"}, [], {}
-        for tier, key, size in (("dram", "host_cache_size", sizes.dram), ("ssd", "disk_cache_size", sizes.ssd)):
-            if size:
-                keys[key], takes[tier] = str(size // sizes.ranks), size // sizes.ranks * sizes.ranks
-                says.append(f"{'DRAM' if tier == 'dram' else 'SSD'} {_each(takes[tier], sizes)}")
-        says = "; ".join(says)
-    notes = ()
+    keys, takes, notes = {"enable_block_reuse": "true" if sizes.caches else "false"}, {}, []
+    if sizes.dram:
+        takes["dram"] = sizes.dram // sizes.ranks * sizes.ranks
+        keys["host_cache_size"] = str(sizes.dram // sizes.ranks)
     if sizes.ssd:
-        keys["disk_cache_path"] = _FOLDER
-        notes = ("disk_cache_size needs its KV cache manager V2, new in 1.4; 1.3 has the host tier only",)
+        takes["ssd"] = sizes.ssd // sizes.ranks * sizes.ranks
+        keys |= {"disk_cache_size": str(sizes.ssd // sizes.ranks), "disk_cache_path": _FOLDER}
+        notes.append("disk_cache_size needs its KV cache manager V2, new in 1.4; 1.3 has the host tier only")
     text = f"kv_cache_config: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}"
-    return Flags("TensorRT-LLM", "1.4", (Flag(text, says, takes),), notes, "nvidia.github.io/TensorRT-LLM, KvCacheConfig")
+    says = "; ".join(f"{tier.upper()} {_each(size, sizes)}" for tier, size in takes.items())
+    return Flags("TensorRT-LLM", "1.4", (Flag(text, says, takes),), tuple(notes), "nvidia.github.io/TensorRT-LLM, KvCacheConfig")
 
 
 def _kubernetes(sizes: Sizes) -> Flags:

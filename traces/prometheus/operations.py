@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.traces.prometheus.names import Metric, engine, metrics, missing
-from kvplan.traces.prometheus.series import Export, Series
+from kvplan.traces.prometheus.series import Export, Series, label_values
 from kvplan.traces.prometheus.totals import Distribution, distribution, rates, rise, total
 from kvplan.traces.workload import TraceError
 
@@ -34,6 +34,10 @@ UNKNOWN = (
     "how much of a prompt is history, and which prompts share a prefix: the same log, with the text or its block hashes",
 )
 """What no metric says, and where it is to be had."""
+
+
+Span = tuple[float, float, float]
+"""(from, to, turns per second)."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ class Observed:
     turns: float
     """Requests that ended: in the span, or since the servers started."""
     turns_per_s: float | None
-    curve: tuple[tuple[float, float, float], ...]
-    """(from, to, turns per second), seconds since `begin_s`."""
+    curve: tuple[Span, ...]
+    """Seconds since `begin_s`."""
     sizes: dict[str, Distribution]
     """Tokens of a turn: `prompt` with history, of it `uncached`, `output`."""
     latencies: dict[str, Distribution]
@@ -174,7 +178,7 @@ def _model(found: dict[str, Metric]) -> str | None:
     """Raises TraceError when there is more than one."""
     series = [each for metric in found.values() for part in metric.parts.values() for each in part]
     for name in _MODEL:
-        models = sorted({each.label(name) for each in series} - {None, ""})
+        models = label_values(series, name)
         if len(models) > 1:
             shown = ", ".join(models[:5])
             raise TraceError(f"{len(models)} models in one export ({shown}): keep one, for example with --label {name}={models[0]}")
@@ -186,10 +190,8 @@ def _model(found: dict[str, Metric]) -> str | None:
 def _distributions(found: dict[str, Metric], roles: Sequence[str]) -> dict[str, Distribution]:
     made = {}
     for role in roles:
-        metric = found.get(role)
-        each = None if metric is None else distribution(metric.parts)
-        if each is not None:
-            made[role] = _in_seconds(each) if metric.name.endswith("milliseconds") else each
+        if role in found and (each := distribution(found[role].parts)) is not None:
+            made[role] = _in_seconds(each) if found[role].name.endswith("milliseconds") else each
     for role, counter in (("prompt", "prompt_tokens"), ("output", "output_tokens")):
         if role in roles and role not in made and counter in found and (number := total(_turns(found))) > 0:
             made[role] = Distribution(number, total(found[counter].parts[""]) / number, ())
@@ -224,7 +226,7 @@ def _hits(found: dict[str, Metric]) -> dict[str, HitRate]:
     if "cached_tokens" in found and prompt:
         cached = found["cached_tokens"].parts[""]
         add("all", total(cached), prompt, of)
-        for source in sorted({each.label("cache_source") for each in cached} - {None, ""}):
+        for source in label_values(cached, "cache_source"):
             add(source, total([each for each in cached if each.label("cache_source") == source]), prompt, of)
     requested, hit = counted("lmcache_requested"), counted("lmcache_hits")
     if requested is not None and hit is not None:

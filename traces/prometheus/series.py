@@ -52,6 +52,11 @@ class Series:
         return dict(self.labels).get(name)
 
 
+def label_values(series: Iterable[Series], name: str) -> list[str]:
+    """What the label says on those that have it, each once, in order."""
+    return sorted({value for each in series if (value := each.label(name))})
+
+
 @dataclass(frozen=True)
 class Export:
     """All series of the files, and what was left out of them."""

@@ -9,12 +9,15 @@ n follows from turns per session, which is assumed: exponential with a mean of 5
 more where the cache hit more than there would be. Lengths keep the shape of their histogram, scaled to the mean that is right.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from kvplan.traces.prometheus.operations import Observed
+from kvplan.traces.prometheus.operations import Observed, Span
 from kvplan.traces.prometheus.totals import Distribution
 from kvplan.traces.workload import TraceError
 
@@ -53,32 +56,31 @@ def workload(found: Observed, turns_per_session: float | None = None) -> dict[st
             not turns_per_session,
         ),
     }
-    prompt, output = found.sizes.get("prompt"), found.sizes.get("output")
-    if prompt is not None and prompt.mean:
+    prompt, output = _mean(found, "prompt"), _mean(found, "output")
+    if prompt:
         new = max(1.0, _new(found, place))
-        shape = found.sizes.get("uncached", prompt)
-        remark = f"new in a turn: mean {new:,.0f} of {prompt.mean:,.0f} with history, at {turns:.2g} turns a session; the shape is recorded"
+        shape = found.sizes["uncached" if "uncached" in found.sizes else "prompt"]
+        remark = f"new in a turn: mean {new:,.0f} of {prompt:,.0f} with history, at {turns:.2g} turns a session; the shape is recorded"
         settings["prompt_tokens"] = Setting(_law(shape, new), remark, True)
-    if output is not None and output.mean:
-        settings["output_tokens"] = Setting(_law(output, output.mean), f"mean {output.mean:,.1f}, recorded")
-    tops = sum(each.points[-1][1] if each.points else each.mean or 0.0 for each in (prompt, output) if each is not None)
+    if output:
+        settings["output_tokens"] = Setting(_law(found.sizes["output"], output), f"mean {output:,.1f}, recorded")
+    tops = sum(each.points[-1][1] if each.points else _mean(found, role) for role, each in found.sizes.items() if role != "uncached")
     if tops > _ROOM:
-        settings["max_tokens"] = Setting(1 << int(np.ceil(np.log2(tops))), "the longest prompt and answer together")
+        settings["max_tokens"] = Setting(1 << math.ceil(math.log2(tops)), "the longest prompt and answer together")
     if found.turns_per_s is not None:
-        settings["arrival"] = _arrival(found, turns)
+        settings["arrival"] = _arrival(found.turns_per_s, found.curve, turns)
     settings["think_time"] = Setting(
         {"distribution": "lognormal", "median_s": 30.0, "sigma": 1.0}, "not in metrics: from an access log", True
     )
     return settings
 
 
-def _arrival(found: Observed, turns: float) -> Setting:
+def _arrival(turns_per_s: float, curve: Sequence[Span], turns: float) -> Setting:
     """Sessions per second: turns per second over turns per session; as a curve where the load swings."""
-    mean = max(found.turns_per_s / turns, _LEAST_RATE)
-    remark = f"{found.turns_per_s:.3g} turns/s over {turns:.2g} turns a session"
-    curve = [each for each in found.curve if each[2] >= 0]
-    busiest = max((each for each in curve), key=lambda each: each[2], default=None)
-    if busiest is None or not _swings(found, busiest):
+    mean = max(turns_per_s / turns, _LEAST_RATE)
+    remark = f"{turns_per_s:.3g} turns/s over {turns:.2g} turns a session"
+    busiest = max(curve, key=itemgetter(2), default=(0.0, 0.0, 0.0))
+    if not _swings(turns_per_s, curve, busiest):
         return Setting({"process": "poisson", "rate_per_s": _digits(mean)}, remark)
     points = [[0.0, curve[0][2]], *([(start + end) / 2, rate] for start, end, rate in curve), [curve[-1][1], curve[-1][2]]]
     times, rate = np.array(points).T
@@ -89,11 +91,11 @@ def _arrival(found: Observed, turns: float) -> Setting:
     return Setting({"process": "curve", "points": shown}, remark)
 
 
-def _swings(found: Observed, busiest: tuple[float, float, float]) -> bool:
+def _swings(mean_per_s: float, curve: Sequence[Span], busiest: Span) -> bool:
     """Whether the busiest time is busier than the mean, and not by chance."""
     start, end, rate = busiest
-    expected = found.turns_per_s * (end - start)
-    return len(found.curve) >= 4 and rate > _SWING * found.turns_per_s and rate * (end - start) - expected > 3 * np.sqrt(max(expected, 1.0))
+    expected = mean_per_s * (end - start)
+    return len(curve) >= 4 and rate > _SWING * mean_per_s and rate * (end - start) - expected > 3 * math.sqrt(max(expected, 1.0))
 
 
 def _place(mean_turns: float) -> tuple[float, float]:
@@ -104,26 +106,31 @@ def _place(mean_turns: float) -> tuple[float, float]:
     return float((turns * (turns + 1) / 2).sum() / turns.sum()), float(turns.mean())
 
 
+def _mean(found: Observed, role: str) -> float:
+    """Tokens; 0 where it was not recorded."""
+    each = found.sizes.get(role)
+    return 0.0 if each is None or each.mean is None else each.mean
+
+
 def _new(found: Observed, place: float) -> float:
     """Tokens of a prompt that are no history, in the mean; negative where there cannot be so much history."""
-    output = found.sizes.get("output")
-    return (found.sizes["prompt"].mean - (place - 1) * ((output.mean or 0.0) if output else 0.0)) / place
+    return (_mean(found, "prompt") - (place - 1) * _mean(found, "output")) / place
 
 
 def _likely_turns(found: Observed) -> float:
     """The usual number; fewer where new prompts would be shorter than a token, more where less would be history than was hit."""
-    prompt, hits = found.sizes.get("prompt"), found.hits.get("all")
-    if prompt is None or not prompt.mean:
+    prompt, hits = _mean(found, "prompt"), found.hits.get("all")
+    if not prompt:
         return USUAL_TURNS
     if _new(found, _place(USUAL_TURNS)[0]) < 1:
         return _bisected(0.1, USUAL_TURNS, lambda mean: _new(found, _place(mean)[0]) >= 1)
-    least = max(1.0, prompt.mean * (1 - hits.rate)) if hits else prompt.mean
-    if _new(found, _place(USUAL_TURNS)[0]) > least:
-        return _bisected(USUAL_TURNS, float(_MOST_TURNS) / 2, lambda mean: _new(found, _place(mean)[0]) > least)
+    most = max(1.0, prompt * (1 - hits.rate)) if hits else prompt
+    if _new(found, _place(USUAL_TURNS)[0]) > most:
+        return _bisected(USUAL_TURNS, _MOST_TURNS / 2, lambda mean: _new(found, _place(mean)[0]) > most)
     return USUAL_TURNS
 
 
-def _bisected(low: float, high: float, holds) -> float:
+def _bisected(low: float, high: float, holds: Callable[[float], bool]) -> float:
     """About where `holds`, true at the low end, ceases to."""
     for _ in range(20):
         middle = (low + high) / 2
@@ -132,11 +139,11 @@ def _bisected(low: float, high: float, holds) -> float:
 
 
 def _turns_remark(found: Observed, given: float | None, place: float) -> str:
-    hits, prompt = found.hits.get("all"), found.sizes.get("prompt")
+    hits, prompt = found.hits.get("all"), _mean(found, "prompt")
     source = "given" if given else "not in metrics: from an access log"
-    if prompt is None or not prompt.mean:
+    if not prompt:
         return source
-    history = 1 - max(1.0, _new(found, place)) / prompt.mean
+    history = 1 - max(1.0, _new(found, place)) / prompt
     said = f"{source}; makes {history:.0%} of prompt tokens history"
     if hits is None:
         return said

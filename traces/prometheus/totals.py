@@ -6,6 +6,7 @@ and the restart is lost. With one point a series there is no span: the count is 
 Within a bucket values are taken to be spread evenly; in the last one, which has no upper end, up to what makes the mean right.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,9 +120,8 @@ def _buckets(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
     servers: dict[tuple, list[Series]] = defaultdict(list)
     for each in series:
         servers[tuple(label for label in each.labels if label[0] != "le")].append(each)
-    tables = [_table(each) for each in servers.values()]
-    spanned = [table for table, long in tables if long]
-    tables = spanned or [table for table, _ in tables]
+    spanned = [each for each in servers.values() if any(len(one.time_s) > 1 for one in each)]
+    tables = [_table(each) for each in spanned or servers.values()]
     if not tables:
         return np.zeros(0), np.zeros(0)
     bounds = np.unique(np.concatenate([ends for ends, _ in tables]))
@@ -132,20 +132,20 @@ def _buckets(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
     return np.append(finite, np.inf), np.maximum.accumulate(np.append(summed, sum(counts[-1] for _, counts in tables)))
 
 
-def _table(series: Sequence[Series]) -> tuple[tuple[np.ndarray, np.ndarray], bool]:
-    """((bounds, cumulative counts) of one server, with one that is infinite last; whether they span time)."""
+def _table(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
+    """(bounds, cumulative counts) of one server, with one that is infinite last."""
     counts = {_bound(each): rise(each).total for each in series}
     counts.setdefault(np.inf, max(counts.values()))
     ends = np.array(sorted(counts))
-    return (ends, np.maximum.accumulate([counts[end] for end in ends])), any(len(each.time_s) > 1 for each in series)
+    return ends, np.maximum.accumulate([counts[end] for end in ends])
 
 
 def _bound(series: Series) -> float:
     text = series.label("le")
     try:
-        bound = float(text)
-    except (TypeError, ValueError):
-        raise TraceError(f"{series.name}: `le` is {text!r}, not the upper end of a bucket") from None
+        bound = math.nan if text is None else float(text)
+    except ValueError:
+        bound = math.nan
     if not bound >= 0:
         raise TraceError(f"{series.name}: `le` is {text!r}, not the upper end of a bucket")
     return bound
