@@ -79,6 +79,12 @@ class Deployment(_Section):
     """Context window; null takes the model's."""
     truncation_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of the history, oldest first, that is cut off when prompt, history and answer do not fit into the window."""
+    step_time_factor: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Every step of the GPU takes this many times as long as calibration or roofline say: their error, as a what-if."""
+    link_efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the bandwidth of host links and drives that KV is moved with; connectors of engines reach 0.2 to 0.8 of a link."""
+    kv_bytes_factor: Annotated[float, Field(gt=0, le=16)] = 1.0
+    """KV bytes per token, times those of the model's dtype, in HBM and below: 0.5 for FP8 (without its scales)."""
 
 
 class Store(_Section):
@@ -129,6 +135,10 @@ class Rescale(_Section):
     """This many times as many sessions in the same time."""
     context: Annotated[float, Field(gt=0, le=1e4)] = 1.0
     """Prompts and answers this many times as long."""
+    output: Annotated[float, Field(gt=0, le=1e4)] = 1.0
+    """Answers alone this many times as long."""
+    think: Annotated[float, Field(gt=0, le=1e4)] = 1.0
+    """Think times this many times as long."""
     resample: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """A run of this many sessions, drawn with replacement from those of the trace."""
 

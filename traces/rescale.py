@@ -19,18 +19,33 @@ def scaled_context(workload: Workload, factor: float) -> Workload:
     """Prompts, answers and dropped history times `factor`, rounded; block hashes no longer fit and are left out. Raises TraceError when a
     message passes the largest size."""
 
-    def scaled(column: np.ndarray) -> np.ndarray:
-        tokens = np.maximum(np.rint(column * factor), 1)
-        if tokens.max() > MAX_TOKENS:
-            raise TraceError(f"context x {factor:g} makes a message of {tokens.max():,.0f} tokens")
-        return tokens.astype(column.dtype)
-
-    changed = replace(workload, prompt_tokens=scaled(workload.prompt_tokens), output_tokens=scaled(workload.output_tokens),
-                      dropped_tokens=None, blocks=None)  # fmt: skip
+    columns = {name: _scaled(getattr(workload, name), factor, "context") for name in ("prompt_tokens", "output_tokens")}
+    changed = replace(workload, **columns, dropped_tokens=None, blocks=None)
     if workload.dropped_tokens is None:
         return changed
     kept = np.floor(workload.history_tokens * factor).astype(np.int64)
     return replace(changed, dropped_tokens=_dropped(changed, kept))
+
+
+def scaled_output(workload: Workload, factor: float) -> Workload:
+    """Answers times `factor`, rounded; history grows with them, and what is dropped of it stays. Block hashes are left out. Raises
+    TraceError."""
+    return replace(workload, output_tokens=_scaled(workload.output_tokens, factor, "output"), blocks=None)
+
+
+def scaled_think_times(workload: Workload, factor: float) -> Workload:
+    """Think times times `factor`. Raises TraceError for an open loop, whose turns come when they are recorded."""
+    if workload.open_loop:
+        raise TraceError("workload.rescale.think needs think times, and an open loop has none: set workload.loop=closed")
+    return workload.with_gaps(workload.gap_s * factor)
+
+
+def _scaled(column: np.ndarray, factor: float, what: str) -> np.ndarray:
+    """Tokens of messages. Raises TraceError when one passes the largest size."""
+    tokens = np.maximum(np.rint(column * factor), 1)
+    if tokens.max() > MAX_TOKENS:
+        raise TraceError(f"{what} x {factor:g} makes a message of {tokens.max():,.0f} tokens")
+    return tokens.astype(column.dtype)
 
 
 def scaled_sessions(workload: Workload, factor: float, rng: np.random.Generator) -> Workload:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs
 from kvplan.sim.planner.plan import Plan, plan
 from kvplan.sim.planner.question import Question
+from kvplan.sim.planner.sensitivity import robustness
 from kvplan.sim.report import plan as report
 from kvplan.sim.report import plandir
 from kvplan.sim.sweep.axes import Axis
@@ -34,6 +36,7 @@ def run(
     sessions_per_s: float | None,
     vary: list[str],
     horizon: str | None,
+    sensitivity: bool,
     jobs: int | None,
     cluster: str | None,
     out: Path | None,
@@ -49,6 +52,8 @@ def run(
         check_folder(out, plandir.KIND, inputs(question.source, question.config()))
     with pool(jobs or cpu_count(), cluster) as workers, progress("simulating", "runs") as bar:
         answered = plan(question, workers, bar)
+        if sensitivity and answered.cheapest is not None:
+            answered = replace(answered, robust=robustness(answered, workers, bar))
     found = report.data(answered)
     deliver(partial(_show, answered, found, json), (out, lambda: plandir.write(answered, found, out)))
     if answered.cheapest is None:

@@ -1,7 +1,7 @@
 """What a configuration means in seconds and bytes for one replica: catalogue entries looked up, budgets worked out, sizes checked."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from kvplan.hwmodels import (
     step_time,
 )
 from kvplan.hwmodels.ownership import Terms, terms
+from kvplan.hwmodels.steptime import COEFFICIENTS
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError
 from kvplan.traces import Workload
@@ -87,7 +88,7 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
         prices = catalogue.load("prices", config.prices, config.catalogue)
         _check_prices(config, gpu, prices)
         gpus = config.deployment.gpus or int(node.max_gpus.value)
-        steps = step_time(model, gpu, node, gpus, config.catalogue)
+        steps = _steps(config, step_time(model, gpu, node, gpus, config.catalogue))
     except CatalogueError as error:
         raise ConfigError(str(error)) from None
     store = config.store
@@ -98,8 +99,10 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
     window = config.deployment.window_tokens or model.max_position_embeddings
     if window > model.max_position_embeddings:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
-    kv_bytes = kvsize.kv_bytes_per_token(model)
-    hbm_kv_bytes = kvsize.hbm_kv_bytes_per_token(model, gpus)
+    kv_bytes, hbm_kv_bytes = (
+        round(config.deployment.kv_bytes_factor * size)
+        for size in (kvsize.kv_bytes_per_token(model), kvsize.hbm_kv_bytes_per_token(model, gpus))
+    )
     tiers = tuple(
         (name, size, int(config.store.host_buffer * size))
         for name, size in (
@@ -122,9 +125,9 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
             f" (hbm_utilization {config.deployment.hbm_utilization:g}); weights take {format_bytes(kvsize.weight_bytes(model))},"
             f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs"
         )
-    to_device, to_host = host_bandwidth(node, link, gpus)
-    drives = _drives(config, node, ssd)
-    ssd_read, ssd_write = ssd_bandwidth(ssd, drives)
+    drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
+    to_device, to_host = (reached * each for each in host_bandwidth(node, link, gpus))
+    ssd_read, ssd_write = (reached * each for each in ssd_bandwidth(ssd, drives))
     built = Plant(
         model=model,
         node=node,
@@ -158,6 +161,13 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
 def copies(built: Plant, tier: str) -> float:
     """Bytes that a tier takes for a byte of KV: in HBM ranks hold copies of what they do not split."""
     return built.hbm_kv_bytes / built.kv_bytes if tier == "hbm" else 1.0
+
+
+def _steps(config: Config, steps: StepTime) -> StepTime:
+    """What the configuration makes of step times. A decode step reads so much KV; what history costs a prefill is left as it is."""
+    settings = config.deployment
+    reads = replace(steps, per_context=steps.per_context * settings.kv_bytes_factor)
+    return replace(reads, **{name: getattr(reads, name) * settings.step_time_factor for name in COEFFICIENTS})
 
 
 def rated_writes(built: Plant) -> float:

@@ -41,6 +41,8 @@ def build_workload(
         workload = _drawn(workload.with_arrivals(_arrivals(config, workload.sessions)), "arrivals")
     if timed and not workload.open_loop and not workload.gaps_known:
         workload = _with_think_times(workload, config)
+    if timed and settings.rescale.think != 1:
+        workload = rescale.scaled_think_times(workload, settings.rescale.think)
     if timed and settings.steady:
         workload = _steady(workload, config)
     return _rated(workload, settings.rescale.rate)
@@ -113,6 +115,8 @@ def _rescaled(workload: Workload, config: Config) -> Workload:
     wanted = config.workload.rescale
     if wanted.context != 1:
         workload = rescale.scaled_context(workload, wanted.context)
+    if wanted.output != 1:
+        workload = rescale.scaled_output(workload, wanted.output)
     if wanted.sessions != 1:
         workload = rescale.scaled_sessions(workload, wanted.sessions, stream(config.seed, "more sessions"))
     if wanted.resample is not None:

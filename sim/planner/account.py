@@ -11,6 +11,7 @@ from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, Wear, keeping, unit_co
 from kvplan.sim.planner.plan import Answer, Plan, row
 from kvplan.sim.planner.regret import pareto, regrets, ties
 from kvplan.sim.planner.search import Point
+from kvplan.sim.planner.sensitivity import swing
 from kvplan.sim.planner.words import said
 from kvplan.sim.planner.worth import break_even
 
@@ -39,9 +40,28 @@ def account(plan: Plan) -> dict[str, Any]:
             "regrets": regrets(plan),
             "keeping": {**keeping(plan.answers[0].built, plan.demand), "public": PUBLIC_CACHE_PRICES},
             "words": said(plan),
+            "robust": None if plan.robust is None else robust(plan),
             "options": [_option(plan, answer, horizon) for answer in plan.answers],
         }
     )
+
+
+def robust(plan: Plan) -> dict[str, Any]:
+    """The tornado, those inputs first that move the cost most, and the what-ifs."""
+    return {
+        "unchanged": plan.robust.unchanged.data,
+        "sensitivity": [
+            {
+                "input": next(each for each in pair if each is not None).scenario.name,
+                "low": None if pair[0] is None else pair[0].data,
+                "high": None if pair[1] is None else pair[1].data,
+                "swing_usd_per_month": swing(plan.robust.unchanged, pair),
+            }
+            for pair in plan.robust.inputs
+        ],
+        "what_if": [each.data for each in plan.robust.what_ifs],
+        "simulations": plan.robust.simulations,
+    }
 
 
 def _option(plan: Plan, answer: Answer, horizon: float) -> dict[str, Any]:

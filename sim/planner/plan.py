@@ -6,7 +6,7 @@ session stays with its replica.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,11 +20,15 @@ from kvplan.sim.planner.headroom import Bearing
 from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear
 from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for
 from kvplan.sim.planner.question import Option, Question, options
+from kvplan.sim.planner.scenario import near
 from kvplan.sim.planner.search import Fewest, Point, fewest
 from kvplan.sim.sweep.pool import Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
 from kvplan.traces.generate.arrivals import at_rate
+
+if TYPE_CHECKING:
+    from kvplan.sim.planner.sensitivity import Robust
 
 _POPULATION = 2000
 """Sessions that bounds and sizes are worked out from."""
@@ -96,6 +100,8 @@ class Plan:
     demand: Demand
     workload: Workload
     """Whole sessions, from which bounds, sizes and demand were worked out."""
+    robust: "Robust | None" = None
+    """What else may be true (`kvplan.sim.planner.sensitivity`), where that was asked for."""
 
     @property
     def cheapest(self) -> Answer | None:
@@ -170,7 +176,8 @@ def _rate(config: Config) -> float:
 class _Side:
     """The search for one option: its probes, and what it makes of what they gave."""
 
-    def __init__(self, question: Question, option: Option, population: Workload, rate: float) -> None:
+    def __init__(self, question: Question, option: Option, population: Workload, rate: float, start: int | None = None) -> None:
+        """Where it is known about how many it takes, the search begins at `start`, with one run a probe."""
         self._question, self._option, self._rate = question, option, rate
         self._config = question.config(option)
         self._built = built = plant(self._config, population)
@@ -184,7 +191,8 @@ class _Side:
             self.found = Fewest(None, (), reason)
             return
         least = bounds.least_replicas(self._config, built, population, rate)
-        self._search = fewest(question.objectives, least, least, question.most_replicas, question.replications)
+        aims, most = question.objectives, question.most_replicas
+        self._search = fewest(aims, least, least, most, question.replications) if start is None else near(aims, start, least, most)
 
     def begin(self) -> list[tuple[int, int]]:
         """The first probes that it wants."""

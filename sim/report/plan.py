@@ -18,6 +18,7 @@ from kvplan.sim.planner.flags import flags, warnings
 from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, keeping, unit_costs
 from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.regret import regrets
+from kvplan.sim.planner.sensitivity import Outcome
 from kvplan.sim.planner.words import said, sure
 from kvplan.sim.provenance import commit, sources, version
 from kvplan.sim.report.console import print_table
@@ -29,6 +30,8 @@ SCHEMA_VERSION = 1
 def print_plan(plan: Plan) -> None:
     """To stdout."""
     print_table(title(plan), _table(plan), sentences(plan))
+    if plan.robust is not None:
+        print_table("What else may be true, and what is cheapest then:", _scenarios(plan), [f"{plan.robust.simulations} more simulations."])
     if plan.cheapest is not None:
         sys.stdout.writelines(f"{visible(line)}\n" for line in pasted(plan.cheapest))
 
@@ -118,6 +121,33 @@ def _table(plan: Plan) -> Table:
     for answer in plan.answers:
         table.add_row(*map(Text, _cells(answer, answer is plan.cheapest)))
     return table
+
+
+def _scenarios(plan: Plan) -> Table:
+    """A line per scenario, those of the inputs first that move the cost most."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("input", "change", "cheapest", "GPUs", "$/month", "baseline's GPUs", "dollars saved"):
+        table.add_column(head, justify="left" if head in ("input", "change", "cheapest") else "right")
+    ends = [each for pair in plan.robust.inputs for each in pair if each is not None]
+    for outcome in [plan.robust.unchanged, *ends, *plan.robust.what_ifs]:
+        table.add_row(*map(Text, _scenario(outcome)))
+    return table
+
+
+def _scenario(outcome: Outcome) -> list[str]:
+    found = outcome.data
+    if outcome.best is None:
+        return [found["input"], found["change"], outcome.reason or "", "–", "–", "–", "–"]
+    theirs, share = found["baseline_gpus"], found["saved_share"]
+    return [
+        found["input"],
+        found["change"],
+        found["cheapest"],
+        str(found["gpus"]),
+        f"{found['usd_per_month']:,.0f}",
+        "–" if theirs is None else str(theirs),
+        "–" if share is None else f"{share:.0%}",
+    ]
 
 
 def _cells(answer: Answer, cheapest: bool) -> list[str]:

@@ -1,0 +1,117 @@
+"""What else may be true: the ten inputs that matter, each a little lower and higher, and what-ifs; each answered by planning again.
+
+A scenario changes settings, the load, or prices. Prices move no replica, so that all options are only counted anew. Everything else is
+searched for again near the known answer (`near`), for the cheapest option and the best baseline, one run a probe with the seed of the
+plan's first. So is the plan itself, `UNCHANGED`: what a scenario changes is its difference to that. Left out: two inputs that change at
+once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvplan.hwmodels import catalogue
+from kvplan.sim.config import Config
+from kvplan.sim.planner.objective import Objective
+from kvplan.sim.planner.search import Fewest, Search, judged
+
+_MOST_GPUS = 2
+"""Other nodes that are tried."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing that is otherwise."""
+
+    name: str
+    """Of the input."""
+    change: str
+    """In words: `× 1.2`."""
+    overrides: tuple[str, ...] = ()
+    load: float = 1.0
+    """Times the sessions per second."""
+    prices: tuple[tuple[str, float], ...] = ()
+    """(gpu, dram or ssd, times its cost)."""
+    start: float = 1.0
+    """Times the replicas of the plan: where the search begins."""
+
+
+UNCHANGED = Scenario("as planned", "")
+
+
+def _scaled(
+    name: str, path: str, low: float, high: float | None, config: Config, start: float = 0.0
+) -> tuple[Scenario | None, Scenario | None]:
+    """An input that is a factor among the settings: low and high, replicas about in proportion to the power `start` of it."""
+    section, _, leaf = path.rpartition(".")
+    value = config.resolved()
+    for key in (*section.split("."), leaf):
+        value = value[key]
+    return tuple(
+        None if factor is None else Scenario(name, f"× {factor:.3g}", (f"{path}={value * factor!r}",), start=factor**start)
+        for factor in (low, high)
+    )
+
+
+def inputs(config: Config) -> list[tuple[Scenario | None, Scenario | None]]:
+    """(low, high) of the ten; None where the plan already has the end of the range."""
+    price = [
+        tuple(Scenario(f"price of {name.upper()}", f"× {factor:g}", prices=((name, factor),)) for factor in ends)
+        for name, ends in (("gpu", (0.8, 1.2)), ("dram", (0.5, 2.0)), ("ssd", (0.5, 2.0)))
+    ]
+    load = tuple(Scenario("load", f"× {factor:g}", load=factor, start=factor) for factor in (0.8, 1.2))
+    return [
+        *price,
+        load,
+        _scaled("think time", "workload.rescale.think", 1 / 1.5, 1.5, config),
+        _scaled("context", "workload.rescale.context", 0.8, 1.2, config, 1.0),
+        _scaled("answer length", "workload.rescale.output", 0.8, 1.2, config, 1.0),
+        _scaled("link efficiency", "deployment.link_efficiency", 0.5, None, config),
+        _scaled("KV bytes per token", "deployment.kv_bytes_factor", 0.5, None, config),
+        _scaled("step time", "deployment.step_time_factor", 0.8, 1.2, config, 1.0),
+    ]
+
+
+def what_ifs(config: Config) -> list[Scenario]:
+    """Twice as long think times, sessions and contexts, and other GPUs."""
+    double = [_scaled(name, path, 2.0, None, config, start)[0] for name, path, start in _DOUBLED]
+    return [
+        double[0],
+        Scenario("load", "× 2", load=2.0, start=2.0),
+        double[1],
+        *(Scenario("node", name, (f"hardware={name}",)) for name in _nodes(config)),
+    ]
+
+
+_DOUBLED = (("think time", "workload.rescale.think", 0.0), ("context", "workload.rescale.context", 1.0))
+
+
+def _nodes(config: Config) -> list[str]:
+    """Other nodes with as many GPUs, newest first, whose GPU the price list has."""
+    folder = config.catalogue
+    priced = catalogue.load("prices", config.prices, folder).gpus
+    mine = catalogue.load("node", config.hardware, folder)
+    others = [catalogue.load("node", name, folder) for name in catalogue.names("node", folder) if name != mine.name]
+    fit = [node for node in others if node.max_gpus.value == mine.max_gpus.value and node.gpu in priced and node.gpu != mine.gpu]
+    return [node.name for node in sorted(fit, key=lambda node: (node.date, node.name), reverse=True)[:_MOST_GPUS]]
+
+
+def near(objectives: Sequence[Objective], start: int, least: int, limit: int) -> Search:
+    """The fewest replicas, thought to be about `start`: one run a probe, with steps that double until both sides are known."""
+    points, low, high = {}, least - 1, None
+    failed, place, step = False, min(max(start, least), limit), max(1, round(start / 12))
+    while high is None or high - low > 1:
+        points[place] = judged(objectives, place, (yield [(place, 0)]))
+        if points[place].within:
+            high = place
+        else:
+            low, failed = place, True
+        if high is None and low >= limit:
+            break
+        if high is None:
+            place, step = min(limit, low + step), 2 * step
+        elif not failed:
+            place, step = max(least, high - step), 2 * step
+        else:
+            place = (low + high) // 2
+    reason = None if high is not None else f"{limit} replicas do not meet it either"
+    return Fewest(high, tuple(points[each] for each in sorted(points)), reason)
