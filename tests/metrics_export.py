@@ -80,6 +80,12 @@ def grafana(series, milliseconds=True, braces=False):
     return "\n".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows) + "\n"
 
 
+def shown(series):
+    """As a server shows it at /metrics: the last values."""
+    lines = ["# HELP vllm:request_success_total Count of successfully processed requests.", "# TYPE vllm:request_success_total counter"]
+    return "\n".join([*lines, *(f"{_head(name, labels, False)} {points[-1][1]!r}" for (name, labels), points in series.items()), ""])
+
+
 def _head(name, labels, braces):
     shown = ", ".join(f'{key}="{value}"' for key, value in ((("__name__", name), *labels) if braces else labels))
     return f"{{{shown}}}" if braces else f"{name}{{{shown}}}"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metrics_export import START_S, answer, grafana, requests, vllm, write
+from metrics_export import START_S, answer, grafana, requests, shown, vllm, write
 from typer.testing import CliRunner
 
 from kvplan.sim import config
@@ -53,6 +53,18 @@ def test_every_form_gives_the_same_figures(tmp_path, options):
     else:
         assert found.turns_per_s == pytest.approx(4000 / 7200) and found.levels["running"] == (7.0, 7.0)
         assert sum(rate * (end - start) for start, end, rate in found.curve) == pytest.approx(4000)
+
+
+def test_what_a_server_shows(tmp_path):
+    file = tmp_path / "metrics.txt"
+    file.write_text(shown(vllm(FOUND)))
+    assert observed(read([file])).data() | {"begin_s": 0} == seen(tmp_path, vllm(FOUND), moment=True).data() | {"begin_s": 0}
+    file.write_text(file.read_text() + "half a line\n")
+    with pytest.raises(TraceError, match="half a line"):
+        read([file])
+    file.write_text("\n".join(f'{line} # {{trace="a"}} 1.0' for line in shown(vllm(FOUND)).splitlines() if line[0] != "#"))
+    assert observed(read([file])).turns == 4000
+    assert command(file, "--out", tmp_path / "o.yaml").exit_code == 0 and "since the start" in (tmp_path / "o.yaml").read_text()
 
 
 def test_quantiles_are_within_their_buckets(tmp_path):

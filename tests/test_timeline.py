@@ -125,6 +125,9 @@ def test_the_command(tmp_path):
     done = CliRunner().invoke(app, [*few, "--timeline", str(file), "--timeline-span", "1000h", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["turns"]
     assert json.loads(file.read_text())["traceEvents"] and "timeline: " in done.stderr
+    inside = ["--out", str(tmp_path / "run"), "--timeline", str(tmp_path / "run" / "timeline.json")]
+    assert [CliRunner().invoke(app, [*few, *inside]).exit_code for _ in range(2)] == [0, 0]
+    assert json.loads((tmp_path / "run" / "timeline.json").read_text())
     config = tmp_path / "c.yaml"
     config.write_text("seed: 1\n")
     assert CliRunner().invoke(app, ["simulate", str(config), "--timeline", str(config)]).exit_code == 2

@@ -31,7 +31,10 @@ class Tier(StrEnum):
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
 _SPAN_HELP = "How much of the run the timeline has, up to when the last session comes; 60s when not given."
-_EXPORTS_HELP = "Answers of Prometheus' HTTP API (JSON), or CSV of Grafana; files, or folders of them."
+_EXPORTS_HELP = (
+    'Answers of Prometheus\' HTTP API (JSON), for example of query_range for {__name__=~"vllm:.*"}; CSV of Grafana;'
+    " or a server's /metrics. Files, or folders of them."
+)
 _STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
 _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."

@@ -67,7 +67,7 @@ def configuration(found: Observed, workload: dict[str, Setting], model: str | No
     begin = datetime.fromtimestamp(found.begin_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
     lines = [
         f"# Of {visible(where)}: {found.turns:,.0f} turns"
-        + (f" in {format_seconds(found.span_s)} from {begin}" if found.span_s else f" up to {begin}"),
+        + (f" in {format_seconds(found.span_s)} from {begin}" if found.span_s else " since the start of the servers"),
         *(f"# Prefix hit rate, {visible(name)}: {each.rate:.4f} of {each.of}; calibrate by it" for name, each in found.hits.items()),
         *(
             f"# {name.upper()} as recorded: {format_seconds(each.mean)} in the mean"

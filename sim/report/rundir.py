@@ -10,7 +10,9 @@ from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report.page import folder as pages
 
 SUMMARY, CONFIG, TURNS, TIERS = pages.RUN, pages.CONFIG, "turns.parquet", pages.TIERS
-_FILES = SUMMARY, CONFIG, TURNS, TIERS, pages.HTML, pages.MARKDOWN
+TIMELINE = "timeline.json"
+"""Where `simulate --timeline` may put its file, so that the folder stays a run directory."""
+_FILES = SUMMARY, CONFIG, TURNS, TIERS, TIMELINE, pages.HTML, pages.MARKDOWN
 _BEFORE = "latency.png", "timeline.png"
 """What earlier versions wrote as well."""
 KIND = Kind("run directory", lambda folder: says(folder / SUMMARY, lambda found: found["provenance"]["kvplan"]), (*_FILES, *_BEFORE))

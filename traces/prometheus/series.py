@@ -1,13 +1,15 @@
-"""Series of numbers over time, from files: answers of Prometheus' HTTP API (query and query_range), or CSV as Grafana exports it.
+"""Series of numbers over time, from files: answers of Prometheus' HTTP API (query and query_range), CSV as Grafana exports it, or what a
+server shows at /metrics.
 
 JSON: one answer, a list of answers, or one a line: `{"status": "success", "data": {"resultType": "matrix" | "vector", "result": [
 {"metric": {"__name__": …, label: …}, "values": [[t, "v"], …]}, …]}}`, `value` for `values` in a vector. CSV: a column of times, and one
 column a series, whose head is `name{label="…"}` or `{__name__="name", label="…"}`. Times are seconds or milliseconds since 1970, or dates.
+/metrics: a line a series, `name{label="…"} value`, of one moment, which is not in it (time 0).
 
 Values that are no number (NaN, infinite, empty) are left out and counted. Left out: native histograms, series without a name (what a query
 has computed), scalars.
 
-Source: prometheus.io/docs/prometheus/latest/querying/api; Grafana, "Inspect panel", Data.
+Source: prometheus.io/docs/prometheus/latest/querying/api, prometheus.io/docs/instrumenting/exposition_formats; Grafana, "Inspect panel".
 """
 
 import csv
@@ -33,6 +35,8 @@ _SMALLEST, _LARGEST = 1e-12, 1e18
 """What is smaller is nothing, what is larger is refused: ratios of what is left are finite."""
 _NAME = "__name__"
 _LABEL = re.compile(r'\s*([A-Za-z_][\w.]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+_LINE = re.compile(r"([A-Za-z_:][\w:]*(?:\{.*\})?)\s+([^\s,;]+)(?:\s+-?\d+)?")
+"""Of /metrics: a series, its value, and perhaps a time."""
 _HEAD = re.compile(r"\s*([^{}\s]*)\s*(?:\{(.*)\})?\s*", re.DOTALL)
 
 
@@ -121,7 +125,9 @@ def _parsed(path: Path) -> Iterator[tuple[dict[str, str], Iterable[tuple[float, 
             raise TraceError("it is not UTF-8 text") from None
     if not text.strip():
         raise TraceError("is empty")
-    return _answers(text) if text.lstrip()[0] in "{[" else _table(text)
+    if text.lstrip()[0] in "{[":
+        return _answers(text)
+    return _shown_by_server(text) if _LINE.fullmatch(next(_lines(text), "")) else _table(text)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------------------
@@ -174,6 +180,22 @@ def _point(pair: Any) -> tuple[float, float]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise TraceError(f"a point is not [time, value]: {_shown(pair)}")
     return _time_s(pair[0]), _value(pair[1])
+
+
+# --- /metrics ---------------------------------------------------------------------------------------------------------------------
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Without comments, and without examples at the ends of lines."""
+    return (line.partition(" # ")[0].strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def _shown_by_server(text: str) -> Iterator[tuple[dict[str, str], Iterable[tuple[float, float]]]]:
+    for line in _lines(text):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise TraceError(f'a line is not name{{label="value", …}} value: {_shown(line)}')
+        yield _labels(match[1]), [(0.0, _value(match[2]))]
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------------------
