@@ -172,6 +172,33 @@ def test_a_plan_says_what_was_asked_and_what_came_out(folders):
     assert "sources" in page and "assumption" in page
 
 
+def test_what_else_may_be_true_is_shown_where_it_was_asked(folders, tmp_path):
+    data = json.loads((folders["plan"] / "plan.json").read_text())
+    best = next(option for option in data["options"] if option["option"] == data["cheapest"])
+
+    def outcome(name, change, factor):
+        usd = factor and factor * best["usd_per_month"]
+        known = {"cheapest": factor and data["cheapest"], "gpus": factor and best["gpus"], "usd_per_month": usd, "saved_share": None}
+        baseline = {"baseline": None, "baseline_gpus": None, "baseline_usd_per_month": None}
+        return {"input": name, "change": change, **known, **baseline, "reason": None if factor else "too slow"}
+
+    ends = {"load": (0.8, 1.2), "context": (0.9, None), "price of SSD": (1.0, 1.0), "links": (1.1, 1.3)}
+    sensitivity = [
+        {"input": name, "low": outcome(name, "× 0.8", low), "high": outcome(name, "× 1.2", high), "swing_usd_per_month": 1.0}
+        for name, (low, high) in ends.items()
+    ]
+    sensitivity[-1]["high"] = None
+    data["robust"] = {"unchanged": outcome("as planned", "", 1.0), "sensitivity": sensitivity, "what_if": [outcome("think", "× 2", 1.5)]}
+    data["robust"]["simulations"] = 7
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    assert kvplan("report", str(tmp_path)).exit_code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "If it is otherwise" in page and "too slow" in page and "What the cost hangs on" in page and "no plan" in page
+    for source, value, _ in Numbers(page).found:
+        assert sum(looked_up(data, pointer) for pointer in source.split()) == value
+    assert "If it is otherwise" not in (folders["plan"] / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_plan_is_written_whole_beside_nothing_of_others(folders, tmp_path):
     assert {path.name for path in folders["plan"].iterdir()} == {
         "plan.json",

@@ -123,6 +123,49 @@ def dots(names: Sequence[str], series: Sequence[Sequence[Cell]], styles: Sequenc
     return drawing(WIDTH, height, said, *drawn)
 
 
+# --- swings -----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Swing:
+    """What an input does at its lower and its upper end: a value, and the change in words; None where it has no such end."""
+
+    name: str
+    low: tuple[Cell, str] | None
+    high: tuple[Cell, str] | None
+
+
+def swings(found: Sequence[Swing], base: Cell, axis: Axis, said: str) -> str:
+    """A tornado: bars from the value as it is to those at the ends; a cross where there is none."""
+    ends = [end[0].value for each in found for end in (each.low, each.high) if end and end[0].value is not None]
+    room = 12 + _LETTER * max(len(end[1]) for each in found for end in (each.low, each.high) if end)
+    least, most = min([*ends, base.value]), max([*ends, base.value])
+    space = 0.04 * (most - least) or 0.05 * most
+    x = fitted([], room, WIDTH - room, low=max(0.0, least - space), high=most + space)
+    height = _STEP * len(found) + 34
+    drawn = [_grid_x(x, axis, 4, height - 30)]
+    drawn += [_swing(each, x, base, 6 + _STEP * number) for number, each in enumerate(found)]
+    return drawing(WIDTH, height, said, *drawn, line(x(base.value), 4, x(base.value), height - 30, "level"))
+
+
+def _swing(swing: Swing, x: Scale, base: Cell, top: float) -> str:
+    ends = [(*end, style) for end, style in ((swing.low, 1), (swing.high, 2)) if end is not None]
+    known = sorted((end for end in ends if end[0].value is not None), key=lambda end: end[0].value)
+    drawn = [label(swing.name, 2, top + 10)]
+    for cell, change, style in known:
+        begin, end = sorted((x(cell.value), x(base.value)))
+        drawn.append(area(begin, top + 15, end - begin, _BAR, style, f"{swing.name} {change}: {cell.text}", **origin(cell)))
+        if change == known[0][1] and (len(known) > 1 or cell.value < base.value):
+            drawn.append(label(change, begin - 5, top + 26, "end", "value"))
+        else:
+            drawn.append(label(change, end + 5, top + 26, class_="value"))
+    for cell, change, style in ends:
+        if cell.value is None:
+            cross = _cross(x.end + 8 if style == 2 else x.start - 8, top + 22)
+            drawn.append(tag("g", title(f"{swing.name} {change}: no plan"), cross, class_=f"lost s{style}"))
+    return "".join(drawn)
+
+
 # --- lines and points -------------------------------------------------------------------------------------------------------------
 
 
@@ -166,7 +209,8 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, said: str, levels: Sequence
     across = x.scale([mark.x.value for mark in marks], _LEFT, WIDTH - 10 - room)
     up = y.scale([*(mark.y.value for mark in known), *highs, *(each.value for each in levels)], height - _BOTTOM, _TOP)
     drawn = [_grid_x(across, x, _TOP, height - _BOTTOM), _grid_y(up, y, WIDTH - 8)]
-    drawn += [_level(each, up, WIDTH - 8) for each in levels]
+    taken = [(across(mark.x.value), up(mark.y.value)) for mark in known]
+    drawn += [_level(each, up, taken) for each in levels]
     drawn += [_drawn(each, across, up) for each in series]
     return drawing(WIDTH, height, said, *drawn, _shorts(series, across, up))
 
@@ -212,9 +256,18 @@ def _shorts(series: Sequence[Series], x: Scale, y: Scale) -> str:
     return "".join(drawn)
 
 
-def _level(level: Level, y: Scale, right: float) -> str:
-    at = y(level.value)
-    return line(_LEFT, at, right, at, "level", "6 4") + label(level.name, _LEFT + 4, at - 4, class_="target")
+def _level(level: Level, y: Scale, taken: Sequence[tuple[float, float]]) -> str:
+    """A line across, with its name where the fewest points are."""
+    at, width = y(level.value), _LETTER * len(level.name)
+    spots = [(left, below) for below in (False, True) for left in (_LEFT + 4, WIDTH - 8 - width)]
+
+    def crowd(spot: tuple[float, bool]) -> int:
+        left, below = spot
+        top = at if below else at - 18
+        return sum(left - 6 < x < left + width + 6 and top - 4 < height < top + 22 for x, height in taken)
+
+    left, below = min(spots, key=crowd)
+    return line(_LEFT, at, WIDTH - 8, at, "level", "6 4") + label(level.name, left, at + (13 if below else -4), class_="target")
 
 
 def _grid_x(x: Scale, axis: Axis, top: float, bottom: float) -> str:

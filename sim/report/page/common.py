@@ -83,22 +83,6 @@ def hours(times_s: Sequence[Sequence[float]]) -> Axis:
     return Axis("hours", plain, low=0, high=max(max(times) for times in times_s) / 3600 or 1)
 
 
-def extras(found: Place) -> list[Section]:
-    """Sections that a result may have: of each key of `tables`, a title and rows of names and numbers."""
-    return [
-        Section(
-            table["title"],
-            lines=table.get("lines", []),
-            table=Table(table["heads"], [[_extra(cell) for cell in row.each()] for row in found.at("tables", number, "rows").each()]),
-        )
-        for number, table in enumerate(found.value.get("tables", []))
-    ]
-
-
-def _extra(cell: Place) -> Cell:
-    return Cell(cell.value) if isinstance(cell.value, str) else cell.cell(plain)
-
-
 def background(found: Place, settings: str, of: Sequence[str] = ()) -> list[Section]:
     """The folded end: what it rests on, settings, provenance."""
     rows = found.at("assumptions").each()

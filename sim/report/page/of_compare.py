@@ -32,7 +32,6 @@ def page(found: Place) -> Page:
         sections=[
             Section("Variants", spread, Table(heads, cells, labels.index(data["baseline"]) if data["baseline"] in labels else None)),
             Section("Figures", figures=_figures(data, variants)),
-            *common.extras(found),
             *common.background(found, strictyaml.dumps(without(config, [*varied, *data.get("unused_settings", ())]))),
         ],
     )

@@ -24,7 +24,6 @@ def page(found: Place) -> Page:
         sections=[
             Section("Figures", figures=_figures(found)),
             Section("Sizes and policies", curve.sentences(data), _table(found)),
-            *common.extras(found),
             *common.background(comparison, strictyaml.dumps(without(config, [*varied, *unused]))),
         ],
     )

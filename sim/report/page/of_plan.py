@@ -4,9 +4,10 @@ from string import ascii_uppercase
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.report.page import charts, common
-from kvplan.sim.report.page.charts import Axis, Level, Mark, Part, Row, Series
+from kvplan.sim.report.page.charts import Axis, Level, Mark, Part, Row, Series, Swing
+from kvplan.sim.report.page.common import whole_percent
 from kvplan.sim.report.page.content import Figure, Key, Page, Section, Table, Tile
-from kvplan.sim.report.page.place import NONE, Cell, Place, count, fine_usd, percent, plain, seconds, size, times, usd
+from kvplan.sim.report.page.place import NONE, Cell, Place, count, fine_usd, percent, plain, seconds, size, usd
 from kvplan.sim.report.page.svg import STYLES
 
 
@@ -26,7 +27,7 @@ def page(found: Place) -> Page:
             Section("What it means", data["meaning"]),
             Section("Service and load", figures=[*_service(data, options), *_hits(options), *_resources(options)]),
             Section("Over time, in one replica", figures=_times(options)),
-            *common.extras(found),
+            *_robustness(found.at("robust")),
             Section("To paste", text="\n".join(data["paste"]), folded=True),
             *common.background(found, strictyaml.dumps(data["settings"])),
         ],
@@ -82,7 +83,7 @@ def _tiles(found: Place, best: Place | None) -> list[Tile]:
 
 
 def _table(options: list[Place], cheapest: str | None) -> Table:
-    heads = ["store", "replicas", "GPUs", "$ a month", "$ a session", "TTFT p95", "token hits", "short of", "load it bears", "what to know"]
+    heads = ["store", "replicas", "GPUs", "$ a month", "$ a session", "TTFT p95", "token hits", "short of", "sure to hold", "what to know"]
     marked = next((number for number, option in enumerate(options) if option.value["option"] == cheapest), None)
     return Table(heads, [_row(option) for option in options], marked)
 
@@ -98,7 +99,7 @@ def _row(option: Place) -> list[Cell]:
         option.at("ttft_p95_s").cell(seconds),
         option.at("token_hit_rate").cell(percent),
         Cell(option.value["binding"] or NONE),
-        option.at("headroom", "bears").cell(times),
+        option.at("probability").cell(whole_percent),
         Cell("; ".join(filter(None, known))),
     ]
 
@@ -129,11 +130,20 @@ _SEEN = 0.005
 def _sizes(options: list[Place]) -> list[Figure]:
     cells = [option.at("gpus").cell(count) for option in options]
     rows = [
-        Row(name(option), [Part("GPUs", cell, _style(option))] if cell.value else [], cell.text if cell.value else _NO)
+        Row(name(option), [Part("GPUs", cell, _style(option))], cell.text, _gpu_ends(option)) if cell.value else Row(name(option), [], _NO)
         for option, cell in zip(options, cells, strict=True)
     ]
     numbers = Table(["store", "GPUs"], [[Cell(name(option)), cell] for option, cell in zip(options, cells, strict=True)])
-    return [Figure("GPUs that it takes", charts.bars(rows, Axis("GPUs", count), "GPUs by store"), numbers=numbers)]
+    note = "Strokes: what the runs leave open." if any(row.ends for row in rows) else ""
+    return [Figure("GPUs that it takes", charts.bars(rows, Axis("GPUs", count), "GPUs by store"), note, numbers=numbers)]
+
+
+def _gpu_ends(option: Place) -> tuple[float, float] | None:
+    """Of the interval; one without an end is drawn to the answer."""
+    sure, each = option.value["replicas_interval"], option.value["gpus_of_a_replica"]
+    if not sure or sure["low"] == sure["high"]:
+        return None
+    return each * sure["low"], each * (sure["high"] or sure["value"])
 
 
 def _money(options: list[Place]) -> list[Figure]:
@@ -199,7 +209,12 @@ def _service(data: dict, options: list[Place]) -> list[Figure]:
         if (each["measure"], each["statistic"]) == ("ttft", "p95")
     ]
     drawn = charts.plot(
-        series, Axis("sessions/s of one replica", plain, log=True), Axis("TTFT p95", seconds, log=True), "TTFT p95 against load", targets
+        series,
+        Axis("sessions/s of one replica", plain, near=True),
+        Axis("TTFT p95", seconds, log=True),
+        "TTFT p95 against load",
+        targets,
+        300,
     )
     note = (
         "Filled: meets the target. Hollow: does not. A cross: could not meet it any more and was ended early. Strokes: from the lowest run"
@@ -287,3 +302,43 @@ def _fill(tier: str, options: list[Place], hours: Axis) -> list[Figure]:
     rows = [[Cell(name(option)), option.at("tier_bytes", tier).cell(size)] for option in options]
     note = "Recomputation keeps nothing there."
     return [Figure(f"{label}: how full", drawn, note, _keys(options), Table(["store", f"{label} of a replica"], rows))]
+
+
+# --- what else may be true --------------------------------------------------------------------------------------------------------
+
+
+def _robustness(robust: Place) -> list[Section]:
+    """The tornado and the what-ifs, where they were asked for."""
+    if robust.value is None:
+        return []
+    inputs = robust.at("sensitivity").each()
+    ends = [(each.at("low"), each.at("high")) for each in inputs]
+    rows = [_outcome(robust.at("unchanged"))]
+    rows += [_outcome(end) for pair in ends for end in pair if end.value]
+    rows += [_outcome(each) for each in robust.at("what_if").each()]
+    heads = ["what", "change", "cheapest", "GPUs", "$ a month", "without DRAM and SSD: GPUs", "$ a month", "saved", "why not"]
+    lines = [f"Each by planning again: {robust.value['simulations']} simulations more."]
+    return [Section("If it is otherwise", lines, Table(heads, rows), _tornado(robust.at("unchanged"), inputs))]
+
+
+def _outcome(found: Place) -> list[Cell]:
+    shown = (("gpus", count), ("usd_per_month", usd), ("baseline_gpus", count), ("baseline_usd_per_month", usd), ("saved_share", percent))
+    texts = [Cell(found.value[key] or NONE) for key in ("input", "change", "cheapest")]
+    return [*texts, *(found.at(key).cell(show) for key, show in shown), Cell(found.value["reason"] or "")]
+
+
+def _tornado(unchanged: Place, inputs: list[Place]) -> list[Figure]:
+    """Dollars a month at both ends of each input, around the plan's."""
+    base = unchanged.at("usd_per_month").cell(usd)
+    if base.value is None:
+        return []
+    swings = [
+        Swing(each.value["input"], *((_end(each.at(side)) if each.value[side] else None) for side in ("low", "high"))) for each in inputs
+    ]
+    drawn = charts.swings(swings, base, Axis("dollars a month", usd), "Dollars a month by input")
+    note = f"The plan's {base.text} a month, if one input is lower or higher. A cross: no plan then."
+    return [Figure("What the cost hangs on", drawn, note, [Key("lower", 1, True), Key("higher", 2, True)])]
+
+
+def _end(outcome: Place) -> tuple[Cell, str]:
+    return outcome.at("usd_per_month").cell(usd), outcome.value["change"]

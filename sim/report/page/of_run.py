@@ -34,7 +34,6 @@ def page(found: Place, settings: Mapping[str, Any], series: Mapping[str, np.ndar
             Section("Beside recomputation" if baseline else "The run", [line for line in said if line not in finding], _table(found)),
             Section("Figures", figures=[*_latencies(found), *common.hits(_hits(found)), *_busy(found), *_costs(found)]),
             Section("Over time" + _which(series), figures=_times(found, series)),
-            *common.extras(found),
             *common.background(found, strictyaml.dumps(dict(settings))),
         ],
     )

@@ -23,9 +23,9 @@ class Cell:
     """JSON pointers, with spaces between, of the number; of several, it is their sum."""
 
     @property
-    def class_(self) -> str:
-        """How it is set: numbers to the right, long text in several lines."""
-        return "" if self.value is not None or self.text == NONE else "text long" if len(self.text) > _LONG else "text"
+    def long(self) -> bool:
+        """Whether its text takes several lines."""
+        return len(self.text) > _LONG
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,6 @@ def usd(value: float) -> str:
 def fine_usd(value: float) -> str:
     """Dollars of something small, in three digits."""
     return f"${value:.3g}"
-
-
-def times(value: float) -> str:
-    """A factor."""
-    return f"{value:.2f}x"
 
 
 def percent(value: float) -> str:
