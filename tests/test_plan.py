@@ -197,14 +197,16 @@ SMALL = (
 
 
 def test_the_bound_is_one():
-    """No simulation of fewer replicas keeps up: GPUs would be busy all the time and the queue grow."""
+    """No simulation of fewer replicas keeps up: the longer it runs, the longer turns wait."""
     question = Question("default", SMALL, 20.0)
     loaded = question.config(options(question)[0])
     workload = build_workload(loaded)
-    least = bounds.least_replicas(loaded, plant(loaded), workload, 20.0)
-    assert least > 1
-    faster = config.load("default", [*SMALL, "store.dram=0GB", "store.ssd=0GB", f"workload.arrival.rate_per_s={20.0 / (least - 1) * 1.2}"])
-    assert simulate(faster).summary["gpu"]["utilization"] > 0.95
+    busy = bounds.least_replicas(loaded, plant(loaded), workload, 20.0) * bounds.BUSIEST
+    waits = []
+    for sessions in (800, 1600):
+        load = [f"workload.arrival.rate_per_s={1.3 * 20.0 / busy}", f"workload.sessions={sessions}"]
+        waits.append(simulate(config.load("default", [*SMALL, "store.dram=0GB", "store.ssd=0GB", *load])).summary["queue_s"]["mean"])
+    assert waits[1] > 1.5 * waits[0] > 1.0
 
 
 def test_a_hopeless_run_is_ended_and_a_good_one_is_measured():
