@@ -177,6 +177,18 @@ def test_what_was_said_before_the_start_comes_as_prompt():
     assert (total[cut.is_first] <= max(window, int((whole.prompt_tokens + whole.output_tokens).max()))).all()
 
 
+def test_edited_contexts_stay_edited_in_a_stream(tmp_path):
+    rows = [
+        f"{session},{100 + turn},50,{60 if turn == 2 else 0},{session * 9 if turn == 0 else ''},30"
+        for session in range(40)
+        for turn in range(5)
+    ]
+    (tmp_path / "t.csv").write_text("session,prompt_tokens,output_tokens,dropped_tokens,arrival_s,gap_s\n" + "\n".join(rows) + "\n")
+    workload = build_workload(config.load(None, [f"workload.trace={tmp_path / 't.csv'}", "workload.steady=true"]))
+    assert workload.origin["under_way_at_start"] > 5 and set(workload.dropped_tokens) == {0, 60}
+    assert (workload.dropped_tokens[workload.is_first] == 0).all()
+
+
 def test_a_stream_needs_times():
     with pytest.raises(TraceError, match="all at once"):
         build_workload(config.load(None, ["workload.steady=true", "workload.sessions=1"]))
@@ -212,7 +224,7 @@ def test_the_bound_is_one():
 def test_a_hopeless_run_is_ended_and_a_good_one_is_measured():
     good = config.load("default", [*SMALL, "workload.arrival.rate_per_s=1", "workload.sessions=600"])
     found = look(Probe(good, (P95,), 1000))
-    assert found.samples is not None and found.samples[0].batches[:, 1].sum() == 1000 and found.figures["turns"] == 1000
+    assert found.samples is not None and 800 < found.samples[0].batches[:, 1].sum() <= 1000 and found.figures["turns"] == 1000
     bad = config.load("default", [*SMALL, "store.dram=0GB", "store.ssd=0GB", "workload.arrival.rate_per_s=40", "workload.sessions=600"])
     assert look(Probe(bad, (P95,), 1000)).samples is None
 

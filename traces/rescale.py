@@ -24,7 +24,7 @@ def scaled_context(workload: Workload, factor: float) -> Workload:
     if workload.dropped_tokens is None:
         return changed
     kept = np.floor(workload.history_tokens * factor).astype(np.int64)
-    return replace(changed, dropped_tokens=_dropped(changed, kept))
+    return replace(changed, dropped_tokens=dropped_to_leave(changed, kept))
 
 
 def scaled_output(workload: Workload, factor: float) -> Workload:
@@ -90,7 +90,7 @@ def _moved(workload: Workload, starts_s: np.ndarray) -> Workload:
     return replace(workload, arrival_s=workload.arrival_s + shift[workload.session])
 
 
-def _dropped(workload: Workload, kept: np.ndarray) -> np.ndarray:
+def dropped_to_leave(workload: Workload, kept: np.ndarray) -> np.ndarray:
     """The `dropped_tokens` that leave each turn `kept` tokens of history, or all of it where that is less."""
     added = (workload.prompt_tokens.astype(np.int64) + workload.output_tokens).tolist()
     dropped, context = np.zeros(workload.turns, np.int64), 0

@@ -43,9 +43,8 @@ def build_workload(
         workload = _with_think_times(workload, config)
     if timed and settings.rescale.think != 1:
         workload = rescale.scaled_think_times(workload, settings.rescale.think)
-    if timed and settings.steady:
-        workload = _steady(workload, config)
-    return _rated(workload, settings.rescale.rate)
+    workload = _rated(workload, settings.rescale.rate)
+    return _steady(workload, config) if timed and settings.steady else workload
 
 
 def _steady(workload: Workload, config: Config) -> Workload:

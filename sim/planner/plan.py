@@ -13,8 +13,7 @@ import numpy as np
 from kvplan.hwmodels.cost import usd_per_s
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant, plant
-from kvplan.sim.engine.workload import build_workload
-from kvplan.sim.planner import bounds
+from kvplan.sim.planner import bounds, load
 from kvplan.sim.planner.flags import Sizes
 from kvplan.sim.planner.headroom import Bearing
 from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear
@@ -25,13 +24,9 @@ from kvplan.sim.planner.search import Fewest, Point, fewest
 from kvplan.sim.sweep.pool import Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
-from kvplan.traces.generate.arrivals import at_rate
 
 if TYPE_CHECKING:
     from kvplan.sim.planner.sensitivity import Robust
-
-_POPULATION = 2000
-"""Sessions that bounds and sizes are worked out from."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +134,8 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     pool = pool or Pool()
     asked = options(question)
     base = question.config(asked[0])
-    population = _population(base)
-    rate = question.sessions_per_s or _rate(base)
+    population = load.population(base)
+    rate = question.sessions_per_s or load.own_rate(base, population)
     searches = [_Side(question, option, population, rate) for option in asked]
     simulations = _drive(searches, pool, progress)
     asked_for = demand(base, plant(base, population), population, rate)
@@ -160,19 +155,6 @@ def _with_headroom(found: Plan, sides: Sequence["_Side"], pool: Pool, progress: 
     return replace(found, answers=tuple(answers), simulations=found.simulations + simulations)
 
 
-def _population(config: Config) -> Workload:
-    """Whole sessions to take means of."""
-    settings = config.workload.model_copy(update={"sessions": _POPULATION, "steady": False})
-    return build_workload(config.model_copy(update={"workload": settings}))
-
-
-def _rate(config: Config) -> float:
-    """Sessions per second that the workload itself has."""
-    workload = build_workload(config.model_copy(update={"workload": config.workload.model_copy(update={"steady": False})}))
-    starts = workload.arrival_s[workload.first_turn[:-1]]
-    return (workload.sessions - 1) / float(np.ptp(starts))
-
-
 class _Side:
     """The search for one option: its probes, and what it makes of what they gave."""
 
@@ -180,6 +162,7 @@ class _Side:
         """Where it is known about how many it takes, the search begins at `start`, with one run a probe."""
         self._question, self._option, self._rate = question, option, rate
         self._config = question.config(option)
+        self._recorded = load.own_rate(self._config, population)
         self._built = built = plant(self._config, population)
         self._mean_bytes, self._turns = mean_session(self._config, population)
         self.found: Fewest | None = None
@@ -208,13 +191,11 @@ class _Side:
 
     def probe(self, replicas: float, replication: int) -> Probe:
         """Of one replica of so many; not a whole number for another load than the one asked for."""
-        config = _loaded(self._config, self._rate / replicas)
-        most = self._question.most_sessions
-        count, fills = sessions_for(config, self._mean_bytes, self._turns, self._question.measured_turns, most)
+        question = self._question
+        count, fills = sessions_for(self._config, self._mean_bytes, self._turns, question.measured_turns, question.most_sessions)
         self._fills &= fills
-        workload = config.workload.model_copy(update={"sessions": count})
-        config = replicated(config.model_copy(update={"workload": workload}), replication, None)
-        return Probe(config, self._question.objectives, self._question.measured_turns)
+        config = load.share(self._config, self._recorded, self._rate / replicas, count)
+        return Probe(replicated(config, replication, None), question.objectives, question.measured_turns)
 
     def answer(self) -> Answer:
         """What was found, and its cost."""
@@ -232,12 +213,6 @@ class _Side:
         years = worn.years if worn is not None and worn.too_short else None
         rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms, years)
         return {name: value * MONTH_S for name, value in rates.items()}
-
-
-def _loaded(config: Config, sessions_per_s: float) -> Config:
-    """The configuration at so many sessions per second."""
-    changed = at_rate(config.workload.arrival, sessions_per_s)
-    return config.model_copy(update={"workload": config.workload.model_copy(update={"arrival": changed})})
 
 
 def _drive(sides: Sequence[_Side], pool: Pool, progress: Callable[[int, int], None]) -> int:

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from kvplan.traces.context import contexts
+from kvplan.traces.rescale import dropped_to_leave
 from kvplan.traces.workload import TraceError, Workload
 
 
@@ -61,10 +62,9 @@ def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: flo
     brought = opens & ~stream.is_first[rows]
     session = np.cumsum(opens) - 1
     pick = {name: getattr(stream, name)[rows] for name in ("output_tokens", "gap_s")}
-    if stream.dropped_tokens is not None:
-        pick["dropped_tokens"] = np.where(brought, 0, stream.dropped_tokens[rows])
-    return replace(
+    kept = replace(
         stream,
+        dropped_tokens=None,
         session=session.astype(np.int32),
         prompt_tokens=np.where(brought, (history + prompt)[rows], stream.prompt_tokens[rows]).astype(np.int32),
         arrival_s=np.where(opens, at[rows], np.nan),
@@ -73,3 +73,6 @@ def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: flo
         blocks=None,
         **pick,
     )
+    if stream.dropped_tokens is None:
+        return kept
+    return replace(kept, dropped_tokens=dropped_to_leave(kept, stream.history_tokens[rows]))
