@@ -6,7 +6,8 @@ from typing import Any
 
 from kvplan.hwmodels import CatalogueError
 from kvplan.sim.config import ConfigError
-from kvplan.sim.planner.plan import Answer, Plan, _drive, _population, _rank, _Side
+from kvplan.sim.planner import load
+from kvplan.sim.planner.plan import Answer, Plan, _drive, _rank, _Side
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import UNCHANGED, Scenario, inputs, what_ifs
 from kvplan.sim.sweep.pool import Pool
@@ -83,7 +84,7 @@ def _searches(plan: Plan, scenario: Scenario) -> "list[_Side] | str":
     question = replace(plan.question, overrides=(*plan.question.overrides, *scenario.overrides))
     try:
         loaded = question.config(plan.cheapest.option)
-        population = _population(loaded)
+        population = load.population(loaded)
         asked, rate = [plan.cheapest], plan.sessions_per_s * scenario.load
         if not plan.cheapest.option.baseline and (baseline := best_baseline(plan)) is not None:
             asked.append(baseline)
