@@ -23,16 +23,13 @@ def included_bytes(prices: Prices, gpu: str, gpus: int) -> tuple[int, int]:
     return tuple(round(gpus * shares[gpu].value) if gpu in shares else 0 for shares in (prices.included_dram, prices.included_ssd))
 
 
-def usd_per_s(
-    prices: Prices, gpu: str, gpus: int, dram_bytes: int, ssd_bytes: int, on: Terms = STRAIGHT_LINE, ssd_years: float | None = None
-) -> dict[str, float]:
-    """What a second of provisioned GPUs costs, and of the DRAM and SSD beyond what comes with them. Bought drives last for `ssd_years` at
-    most, where writes wear them out. KeyError for a GPU without a price."""
+def usd_per_s(prices: Prices, gpu: str, gpus: int, dram_bytes: int, ssd_bytes: int, on: Terms = STRAIGHT_LINE) -> dict[str, float]:
+    """What a second of provisioned GPUs costs, and of the DRAM and SSD beyond what comes with them. KeyError for a GPU without a price."""
     with_dram, with_ssd = included_bytes(prices, gpu, gpus)
     return {
         "gpu": gpus * gpu_usd_per_s(prices.gpus[gpu], on),
         "dram": max(0, dram_bytes - with_dram) * capital_usd_per_s(prices.dram, on),
-        "ssd": max(0, ssd_bytes - with_ssd) * capital_usd_per_s(prices.ssd, on, ssd_years),
+        "ssd": max(0, ssd_bytes - with_ssd) * capital_usd_per_s(prices.ssd, on),
     }
 
 

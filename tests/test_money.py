@@ -7,6 +7,7 @@ from kvplan.hwmodels.cost import run_cost_usd, usd_per_s
 from kvplan.hwmodels.ownership import Terms, annuity, terms
 from kvplan.sim import config
 from kvplan.sim.engine.plant import plant
+from kvplan.sim.planner.money import Wear, wear_usd_per_s
 
 HOUR, MONTH = 3600, 730 * 3600
 
@@ -35,10 +36,15 @@ def test_an_owned_server_by_hand_to_the_cent():
     assert round(rates["ssd"] * MONTH, 2) == round(0.2 * 8000 * crf5 / hours_up * 730, 2)
 
 
-def test_drives_that_wear_out_are_paid_back_sooner():
-    prices = catalogue.load("prices", "buy-2026")
-    worn, kept = (usd_per_s(prices, "h100-80g", 8, 0, 10**12, Terms(), years)["ssd"] for years in (1.0, 9.0))
-    assert worn == pytest.approx(5 * kept)
+def test_drives_that_wear_out_are_paid_back_sooner_all_of_the_nodes():
+    """A tier of 1 TB on 8 drives of 3.84 TB, without interest: 0.2 $/GB in one year instead of five."""
+    built = plant(
+        config.load("default", ["prices=buy-2026", "hardware=h100-80g-x8", "store.ssd=1TB", "cost.interest=0", "cost.availability=1"])
+    )
+    more = wear_usd_per_s(built, Wear(1.0, 1.0, 1.0, True, 3.0))
+    assert more * 8760 * HOUR == pytest.approx(8 * 3840 * 0.2 * (1 - 1 / 5))
+    assert wear_usd_per_s(built, Wear(1.0, 1.0, 4.0, True, 3.0)) == 0 == wear_usd_per_s(built, None)
+    assert wear_usd_per_s(built, Wear(1.0, 1.0, 1.0, False, 3.0)) == 0, "the landlord's"
 
 
 def test_settings_replace_the_lists_terms_and_a_rent_knows_none():

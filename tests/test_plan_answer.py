@@ -16,7 +16,7 @@ from kvplan.sim.planner import bounds, doubt
 from kvplan.sim.planner.account import account
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
-from kvplan.sim.planner.money import Demand, demand, keeping, paying_load, unit_costs, wear
+from kvplan.sim.planner.money import Demand, Wear, demand, keeping, paying_load, unit_costs, wear
 from kvplan.sim.planner.objective import Objective, Sample, objectives
 from kvplan.sim.planner.plan import plan
 from kvplan.sim.planner.probe import Seen
@@ -198,6 +198,28 @@ def test_in_words_when_caching_does_not_help(found):
     stores = [answered(each, 3, point(2, 0.5), point(3, 0.99), usd=100) for each in found.answers[2:]]
     words = said(replace(found, answers=(baseline, *stores), demand=replace(found.demand, reuse=0.1)))
     assert words[0] == "DRAM and SSD do not pay here: only 10% of the tokens to prefill are history."
+
+
+def test_in_words_what_a_plan_cannot_judge(found):
+    best = found.cheapest
+    (seen, *_) = best.point.seen
+    vague = replace(seen, unsteady=("dram",), warnings=("step times are extrapolated beyond what was measured: batch 99",))
+    config = best.config.model_copy(update={"store": best.config.store.model_copy(update={"ttl_s": 1e6})})
+    changed = replace(best, config=config, found=Fewest(best.replicas, (replace(best.point, seen=(vague,)),)))
+    words = said(replace(found, answers=(changed,)))
+    assert "DRAM never filled in these runs: they cannot judge its size." in words
+    assert any(each.startswith("Step times are extrapolated") for each in words)
+    assert any("less than the TTL of 11.6 days: what expires was not seen" in each for each in words)
+
+
+@pytest.mark.parametrize(("fate", "words"), [("replace", "bought 2 more times, which is in its cost"), ("refuse", "ruled out")])
+def test_in_words_what_becomes_of_worn_drives(found, fate, words):
+    settings = found.cheapest.config.cost.model_copy(update={"worn_drives": fate})
+    worn = replace(found.cheapest, wear=Wear(4.0, 1.0, 1.25, True, 3.0), config=found.cheapest.config.model_copy(update={"cost": settings}))
+    ruled = replace(worn, found=replace(worn.found, replicas=None)) if fate == "refuse" else worn
+    assert any(words in each for each in said(replace(found, answers=(*found.answers[:-1], ruled, found.answers[-2]))))
+    assert shares(worn)["SSD wear"] == pytest.approx(2.4)
+    assert binding(worn) == ("decode" if fate == "replace" else "SSD wear")
 
 
 # --- no plan, and questions that contradict themselves ------------------------------------------------------------------------------

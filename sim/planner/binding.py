@@ -23,8 +23,10 @@ def shares(answer: Answer) -> dict[str, float]:
 
 
 def binding(answer: Answer) -> str | None:
-    """The resource of which most is used; of a busy GPU what it does most."""
+    """The resource of which most is used; of a busy GPU what it does most. Drives that are replaced are a cost, and bind nothing."""
     found = shares(answer)
+    if answer.config.cost.worn_drives == "replace":
+        found.pop("SSD wear", None)
     if not found:
         return None
     busy = found["prefill"] + found["decode"]

@@ -113,6 +113,14 @@ def wear(config: Config, built: Plant, written_bytes_per_day: float) -> Wear | N
     return Wear(written, rated, years, built.prices.ssd.purchase is not None, config.cost.horizon_years)
 
 
+def wear_usd_per_s(built: Plant, worn: Wear | None) -> float:
+    """What it costs more that the node's drives, all of them, are paid back until they wear out and not over their lifetime."""
+    if worn is None or not worn.too_short:
+        return 0.0
+    price, on = built.prices.ssd, built.terms
+    return built.drive_bytes * (capital_usd_per_s(price, on, worn.years) - capital_usd_per_s(price, on))
+
+
 def keeping(built: Plant, asked: Demand) -> dict[str, float | None]:
     """Dollars to keep a million tokens of KV for an hour in DRAM and on SSD at the list's price (inside a rented shape it costs nothing
     more), to compute them again, and the hours after which keeping has cost as much as computing: the break-even TTL."""

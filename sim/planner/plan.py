@@ -16,7 +16,7 @@ from kvplan.sim.engine.plant import Plant, plant
 from kvplan.sim.planner import bounds, load
 from kvplan.sim.planner.flags import Sizes
 from kvplan.sim.planner.headroom import Bearing
-from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear
+from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear, wear_usd_per_s
 from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import near
@@ -210,8 +210,8 @@ class _Side:
 
     def _usd_per_month(self, worn: Wear | None) -> dict[str, float]:
         built, sizes = self._built, {name: size for name, size, _ in self._built.tiers}
-        years = worn.years if worn is not None and worn.too_short else None
-        rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms, years)
+        rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms)
+        rates["ssd"] += wear_usd_per_s(built, worn)
         return {name: value * MONTH_S for name, value in rates.items()}
 
 

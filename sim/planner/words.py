@@ -69,7 +69,7 @@ def _sized(best: Answer) -> Iterator[str]:
     rising = sorted({name for each in seen for name in each.unsteady})
     if not best.fills or rising:
         names = " and ".join(name.upper() for name in rising) or "The last tier"
-        yield f"{names} never filled in these runs: they cannot judge its size; simulate more sessions (`most_sessions`)."
+        yield f"{names} never filled in these runs: they cannot judge its size."
         return
     for name, size, _ in best.built.tiers:
         peak = best.figure(f"tiers.{name}.peak_bytes")
@@ -83,7 +83,8 @@ def _worn(plan: Plan) -> Iterator[str]:
         worn = answer.wear
         if worn is None or not worn.too_short:
             continue
-        fate = "ruled out" if answer.replicas is None else f"bought {worn.replacements} more times, which is in its cost"
+        times = f"{worn.replacements} more time{'s' * (worn.replacements > 1)}"
+        fate = "ruled out" if answer.replicas is None else f"all of the node's are bought {times}, which is in its cost"
         yield f"{answer.option.label}: writes wear its drives out in {worn.years:.2g} of {worn.horizon_years:g} years; {fate}."
 
 

@@ -13,13 +13,14 @@ from kvplan.hwmodels.units import format_seconds
 from kvplan.sim.assumptions import assumptions
 from kvplan.sim.planner.account import account
 from kvplan.sim.planner.binding import binding, shares
-from kvplan.sim.planner.doubt import saved
+from kvplan.sim.planner.doubt import probability, saved
 from kvplan.sim.planner.flags import flags, warnings
 from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, keeping, unit_costs
 from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.regret import regrets
 from kvplan.sim.planner.sensitivity import Outcome
 from kvplan.sim.planner.words import said, sure
+from kvplan.sim.planner.worth import break_even
 from kvplan.sim.provenance import commit, sources, version
 from kvplan.sim.report.console import print_table
 from kvplan.sim.settings import used, without
@@ -183,9 +184,10 @@ def finding(plan: Plan) -> list[str]:
     lines = [
         f"Cheapest: {best.option.label}, {size}, ${best.cost_usd_per_month:,.0f} a month; ${cost['over_horizon']:,.0f} over"
         f" {years:g} years, ${cost['per_session']:.3g} a session, {', '.join(tokens)}.",
-        f"Its replicas are short of {binding(best)} first ({_used(best)}){_bears(best)}.",
+        f"Its replicas run out of {binding(best)} first ({_used(best)}){_bears(best)}; the target holds there with a probability of"
+        f" {_percent(probability(best.point))}.",
     ]
-    return lines + [_against(best, answer) for answer in plan.answers if answer.option.baseline and answer is not best]
+    return lines + [_against(plan, best, answer) for answer in plan.answers if answer.option.baseline and answer is not best]
 
 
 def meaning(plan: Plan) -> list[str]:
@@ -193,6 +195,11 @@ def meaning(plan: Plan) -> list[str]:
     if plan.cheapest is None:
         return said(plan)
     return [*map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
+
+
+def _percent(share: float) -> str:
+    """A probability, which nothing measured makes a certainty."""
+    return "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
 def _used(best: Answer) -> str:
@@ -206,7 +213,7 @@ def _bears(best: Answer) -> str:
     return least if high is None else f"{least}, and no longer {high:.2f} times"
 
 
-def _against(best: Answer, baseline: Answer) -> str:
+def _against(plan: Plan, best: Answer, baseline: Answer) -> str:
     """GPUs and dollars beside a baseline, at equal service."""
     gpus = saved(best, baseline)
     if gpus is None:
@@ -214,7 +221,14 @@ def _against(best: Answer, baseline: Answer) -> str:
     low, high = (("?" if gpus[end] is None else str(gpus[end])) for end in ("low", "high"))
     span = "" if gpus["low"] == gpus["high"] else f" ({low} to {high})"
     share = 1 - best.cost_usd_per_month / baseline.cost_usd_per_month
-    return f"Against {baseline.option.label}: {gpus['value']} GPUs fewer{span}, {share:.0%} fewer dollars at equal service."
+    lines = f"Against {baseline.option.label}: {gpus['value']} GPUs fewer{span}, {share:.0%} fewer dollars at equal service"
+    return f"{lines}{_pays(break_even(plan, best, baseline))}."
+
+
+def _pays(found: dict[str, float | None]) -> str:
+    load, hits = found["sessions_per_s"], found["token_hit_rate"]
+    parts = [f"{load:.3g} sessions/s"] * (load is not None) + ([f"{hits:.0%} token hits"] if hits is not None else [])
+    return f"; it pays from {' and from '.join(parts)} on" if parts else ""
 
 
 def _regret(found: dict[str, Any]) -> str:
@@ -236,5 +250,6 @@ def _keeping(plan: Plan) -> str:
     )
     return (
         f"A million tokens of KV cost ${kept['dram_usd_per_mtok_h']:.2g} an hour in DRAM and ${kept['ssd_usd_per_mtok_h']:.2g} on SSD"
-        f" (API vendors charge ${low:g} to ${high:g}), and ${kept['recompute_usd_per_mtok']:.2g} to compute again: keeping pays in {pays}."
+        f" (API vendors charge ${low:g} to ${high:g}), and ${kept['recompute_usd_per_mtok']:.2g} to compute again: keeping pays in {pays}"
+        f"{' at most; within what comes with the rented GPUs it costs nothing more.' if kept['included_dram_bytes'] else ' at most.'}"
     )
