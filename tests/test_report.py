@@ -37,7 +37,7 @@ def kvplan(*arguments: str):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """What the four commands write."""
+    """What the four commands write, and a plan with its sensitivity."""
     root = tmp_path_factory.mktemp("reports")
     found = {kind: root / kind for kind in KINDS}
     several = ["--replications", "2", "--jobs", "1"]
@@ -49,7 +49,33 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     axes = (Varied.parse("store.dram+store.ssd=64GB+0GB,64GB+200GB"),)
     answered = plan(Question("default", (*SMALL, "slo.ttft_p95_s=0.5"), 12.0, axes, 32, 800, 1500, 2))
     plandir.write(answered, plan_report.data(answered), found["plan"])
+    found["robust"] = root / "robust"
+    found["robust"].mkdir()
+    data = json.loads((found["plan"] / "plan.json").read_text())
+    (found["robust"] / "plan.json").write_text(json.dumps({**data, "robust": robust(data)}))
+    assert kvplan("report", str(found["robust"])).exit_code == 0
     return found
+
+
+def robust(data: dict) -> dict:
+    """What `plan --sensitivity` adds, for ten inputs and six what-ifs."""
+    best = next(option for option in data["options"] if option["option"] == data["cheapest"])
+
+    def outcome(name: str, change: str, factor: float | None) -> dict:
+        usd = factor and factor * best["usd_per_month"]
+        known = {"cheapest": factor and data["cheapest"], "gpus": factor and best["gpus"], "usd_per_month": usd, "saved_share": None}
+        baseline = {"baseline": None, "baseline_gpus": None, "baseline_usd_per_month": None}
+        return {"input": name, "change": change, **known, **baseline, "reason": None if factor else "too slow"}
+
+    ends = {"load": (0.8, 1.2), "context": (0.9, None), "price of SSD": (1.0, 1.0), "links": (1.1, 1.3)}
+    ends |= {f"input {number}": (0.9, 1.05) for number in range(6)}
+    sensitivity = [
+        {"input": name, "low": outcome(name, "× 0.8", low), "high": outcome(name, "× 1.2", high), "swing_usd_per_month": 1.0}
+        for name, (low, high) in ends.items()
+    ]
+    sensitivity[3]["high"] = None
+    more = [outcome(f"what {number}", "× 2", 1.5) for number in range(6)]
+    return {"unchanged": outcome("as planned", "", 1.0), "sensitivity": sensitivity, "what_if": more, "simulations": 7}
 
 
 class Numbers(HTMLParser):
@@ -172,27 +198,9 @@ def test_a_plan_says_what_was_asked_and_what_came_out(folders):
     assert "sources" in page and "assumption" in page
 
 
-def test_what_else_may_be_true_is_shown_where_it_was_asked(folders, tmp_path):
-    data = json.loads((folders["plan"] / "plan.json").read_text())
-    best = next(option for option in data["options"] if option["option"] == data["cheapest"])
-
-    def outcome(name, change, factor):
-        usd = factor and factor * best["usd_per_month"]
-        known = {"cheapest": factor and data["cheapest"], "gpus": factor and best["gpus"], "usd_per_month": usd, "saved_share": None}
-        baseline = {"baseline": None, "baseline_gpus": None, "baseline_usd_per_month": None}
-        return {"input": name, "change": change, **known, **baseline, "reason": None if factor else "too slow"}
-
-    ends = {"load": (0.8, 1.2), "context": (0.9, None), "price of SSD": (1.0, 1.0), "links": (1.1, 1.3)}
-    sensitivity = [
-        {"input": name, "low": outcome(name, "× 0.8", low), "high": outcome(name, "× 1.2", high), "swing_usd_per_month": 1.0}
-        for name, (low, high) in ends.items()
-    ]
-    sensitivity[-1]["high"] = None
-    data["robust"] = {"unchanged": outcome("as planned", "", 1.0), "sensitivity": sensitivity, "what_if": [outcome("think", "× 2", 1.5)]}
-    data["robust"]["simulations"] = 7
-    (tmp_path / "plan.json").write_text(json.dumps(data))
-    assert kvplan("report", str(tmp_path)).exit_code == 0
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_what_else_may_be_true_is_shown_where_it_was_asked(folders):
+    data = json.loads((folders["robust"] / "plan.json").read_text())
+    page = (folders["robust"] / "report.html").read_text(encoding="utf-8")
     assert "If it is otherwise" in page and "too slow" in page and "What the cost hangs on" in page and "no plan" in page
     for source, value, _ in Numbers(page).found:
         assert sum(looked_up(data, pointer) for pointer in source.split()) == value
@@ -241,7 +249,7 @@ def tab(tmp_path_factory):
         yield found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "robust"])
 def test_it_opens_without_a_word_and_draws_all(folders, kind, tab):
     path = folders[kind] / "report.html"
     pictures = {}
@@ -280,7 +288,7 @@ def test_tables_sort_by_click(folders, kind, tab):
     assert tab.run(column % "false")[-1] is None or kind != "plan" or len(found) == 4, "what has no number comes last"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "robust"])
 def test_it_prints_on_two_pages(folders, kind, tab):
     tab.open(folders[kind] / "report.html")
     assert 1 <= len(re.findall(rb"/Type /Page\b", tab.pdf())) <= 2

@@ -311,14 +311,13 @@ def _robustness(robust: Place) -> list[Section]:
     """The tornado and the what-ifs, where they were asked for."""
     if robust.value is None:
         return []
-    inputs = robust.at("sensitivity").each()
-    ends = [(each.at("low"), each.at("high")) for each in inputs]
-    rows = [_outcome(robust.at("unchanged"))]
-    rows += [_outcome(end) for pair in ends for end in pair if end.value]
-    rows += [_outcome(each) for each in robust.at("what_if").each()]
-    heads = ["what", "change", "cheapest", "GPUs", "$ a month", "without DRAM and SSD: GPUs", "$ a month", "saved", "why not"]
+    unchanged = robust.at("unchanged")
     lines = [f"Each by planning again: {robust.value['simulations']} simulations more."]
-    return [Section("If it is otherwise", lines, Table(heads, rows), _tornado(robust.at("unchanged"), inputs))]
+    table = Table(_OUTCOME, [_outcome(each) for each in (unchanged, *robust.at("what_if").each())])
+    return [Section("If it is otherwise", lines, table, _tornado(unchanged, robust.at("sensitivity").each()))]
+
+
+_OUTCOME = ("what", "change", "cheapest", "GPUs", "$ a month", "without DRAM and SSD: GPUs", "$ a month", "saved", "why not")
 
 
 def _outcome(found: Place) -> list[Cell]:
@@ -337,7 +336,8 @@ def _tornado(unchanged: Place, inputs: list[Place]) -> list[Figure]:
     ]
     drawn = charts.swings(swings, base, Axis("dollars a month", usd), "Dollars a month by input")
     note = f"The plan's {base.text} a month, if one input is lower or higher. A cross: no plan then."
-    return [Figure("What the cost hangs on", drawn, note, [Key("lower", 1, True), Key("higher", 2, True)])]
+    numbers = Table(_OUTCOME, [_outcome(end) for each in inputs for end in (each.at("low"), each.at("high")) if end.value])
+    return [Figure("What the cost hangs on", drawn, note, [Key("lower", 1, True), Key("higher", 2, True)], numbers)]
 
 
 def _end(outcome: Place) -> tuple[Cell, str]:
