@@ -22,7 +22,7 @@ def test_every_setting_has_a_meaning():
 def test_choices_come_from_the_schema():
     assert SAID["store.ssd_write"].choices == "delta, whole"
     assert SAID["workload.skip_bad"].choices == "true, false"
-    assert SAID["store.eviction"].choices == "kvplan list eviction, or module:Class"
+    assert SAID["store.eviction"].choices == "kvplan list eviction, module:Class, or file.py:Class"
     assert SAID["workload.arrival"].choices == "process: poisson, gamma, diurnal, curve, replayed"
     assert SAID["deployment.window_tokens"].default == "null"
 

@@ -1,5 +1,6 @@
 """A folder of results -> its report: what is in it, read as what others wrote."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +70,7 @@ def _run(folder: Path, found: Place) -> Page:
     import pandas as pd
 
     resolved = strictyaml.loads(files.read_text(folder / CONFIG, files.YAML_BYTES))
-    series = pd.read_parquet(folder / TIERS)
+    series = pd.read_parquet(io.BytesIO(files.read(folder / TIERS, files.TABLE_BYTES)))  # given a path, it takes UTF-8 only
     settings = without(resolved, found.value.get("unused_settings", ()))
     return of_run.page(found, settings, {name: series[name].to_numpy() for name in series})
 
