@@ -102,7 +102,7 @@ class Plan:
     def cheapest(self) -> Answer | None:
         """The least dollars of those that meet the objectives; of equals the one with fewer GPUs, then the smaller store."""
         feasible = [answer for answer in self.answers if answer.replicas is not None]
-        return min(feasible, key=_rank, default=None)
+        return min(feasible, key=rank, default=None)
 
     def to_frame(self):
         """One row per option, as a pandas DataFrame."""
@@ -111,7 +111,8 @@ class Plan:
         return pd.DataFrame([row(answer) for answer in self.answers])
 
 
-def _rank(answer: Answer) -> tuple[float, int, int]:
+def rank(answer: Answer) -> tuple[float, int, int]:
+    """What the cheapest has least of: dollars to the cent, then GPUs, then bytes of store."""
     return round(answer.cost_usd_per_month, 2), answer.replicas * answer.gpus, sum(size for _, size, _ in answer.built.tiers)
 
 
@@ -136,26 +137,26 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     base = question.config(asked[0])
     population = load.population(base)
     rate = question.sessions_per_s or load.own_rate(base, population)
-    searches = [_Side(question, option, population, rate) for option in asked]
-    simulations = _drive(searches, pool, progress)
+    searches = [Side(question, option, population, rate) for option in asked]
+    simulations = drive(searches, pool, progress)
     asked_for = demand(base, plant(base, population), population, rate)
     found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for, population)
     return _with_headroom(found, searches, pool, progress)
 
 
-def _with_headroom(found: Plan, sides: Sequence["_Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
+def _with_headroom(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
     """The same, with the load that the cheapest still bears."""
     if found.cheapest is None:
         return found
     place = found.answers.index(found.cheapest)
     bearing = Bearing(sides[place], found.question.objectives, found.cheapest.replicas, found.cheapest.headroom)
-    simulations = _drive([bearing], pool, lambda done, sent: progress(found.simulations + done, found.simulations + sent))
+    simulations = drive([bearing], pool, lambda done, sent: progress(found.simulations + done, found.simulations + sent))
     answers = list(found.answers)
     answers[place] = replace(answers[place], borne=bearing.found)
     return replace(found, answers=tuple(answers), simulations=found.simulations + simulations)
 
 
-class _Side:
+class Side:
     """The search for one option: its probes, and what it makes of what they gave."""
 
     def __init__(self, question: Question, option: Option, population: Workload, rate: float, start: int | None = None) -> None:
@@ -215,7 +216,7 @@ class _Side:
         return {name: value * MONTH_S for name, value in rates.items()}
 
 
-def _drive(sides: Sequence[_Side], pool: Pool, progress: Callable[[int, int], None]) -> int:
+def drive(sides: Sequence[Side], pool: Pool, progress: Callable[[int, int], None]) -> int:
     """Runs all searches through the pool, each going on as soon as what it wants is there. Returns how many simulations it took."""
     waiting: dict[int, dict[int, Seen | None]] = {}
     sent = done = 0

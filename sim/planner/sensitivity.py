@@ -7,7 +7,7 @@ from typing import Any
 from kvplan.hwmodels import CatalogueError
 from kvplan.sim.config import ConfigError
 from kvplan.sim.planner import load
-from kvplan.sim.planner.plan import Answer, Plan, _drive, _rank, _Side
+from kvplan.sim.planner.plan import Answer, Plan, Side, drive, rank
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import UNCHANGED, Scenario, inputs, what_ifs
 from kvplan.sim.sweep.pool import Pool
@@ -60,7 +60,7 @@ def robustness(plan: Plan, pool: Pool | None = None, progress: Callable[[int, in
     scenarios = [UNCHANGED, *(each for pair in pairs for each in pair if each is not None), *more]
     searched = {each: _searches(plan, each) for each in scenarios if not each.prices}
     sides = [side for found in searched.values() if not isinstance(found, str) for side in found]
-    simulations = _drive(sides, pool or Pool(), progress)
+    simulations = drive(sides, pool or Pool(), progress)
     outcomes = {each: _recosted(plan, each) if each.prices else _outcome(each, searched[each]) for each in scenarios}
     tornado = [tuple(None if each is None else outcomes[each] for each in pair) for pair in pairs]
     unchanged = outcomes[UNCHANGED]
@@ -76,10 +76,10 @@ def swing(unchanged: Outcome, pair: Sequence[Outcome | None]) -> float:
 
 def best_baseline(plan: Plan) -> Answer | None:
     """The cheapest without DRAM and SSD."""
-    return min((each for each in plan.answers if each.option.baseline and each.replicas is not None), key=_rank, default=None)
+    return min((each for each in plan.answers if each.option.baseline and each.replicas is not None), key=rank, default=None)
 
 
-def _searches(plan: Plan, scenario: Scenario) -> "list[_Side] | str":
+def _searches(plan: Plan, scenario: Scenario) -> "list[Side] | str":
     """Of the cheapest option and the best baseline; or why there are none."""
     question = replace(plan.question, overrides=(*plan.question.overrides, *scenario.overrides))
     try:
@@ -88,7 +88,7 @@ def _searches(plan: Plan, scenario: Scenario) -> "list[_Side] | str":
         asked, rate = [plan.cheapest], plan.sessions_per_s * scenario.load
         if not plan.cheapest.option.baseline and (baseline := best_baseline(plan)) is not None:
             asked.append(baseline)
-        return [_Side(question, _option(question, each.option), population, rate, round(scenario.start * each.replicas)) for each in asked]
+        return [Side(question, _option(question, each.option), population, rate, round(scenario.start * each.replicas)) for each in asked]
     except (ConfigError, CatalogueError, TraceError) as error:
         return str(error)
 
@@ -98,7 +98,7 @@ def _option(question: Question, option: Option) -> Option:
     return next((each for each in options(question) if each.label == option.label), option) if option.baseline else option
 
 
-def _outcome(scenario: Scenario, found: "list[_Side] | str") -> Outcome:
+def _outcome(scenario: Scenario, found: "list[Side] | str") -> Outcome:
     if isinstance(found, str):
         return Outcome(scenario, None, None, found)
     return _of(scenario, [side.answer() for side in found])
@@ -106,9 +106,9 @@ def _outcome(scenario: Scenario, found: "list[_Side] | str") -> Outcome:
 
 def _of(scenario: Scenario, answers: list[Answer]) -> Outcome:
     feasible = [each for each in answers if each.replicas is not None]
-    baseline = min((each for each in feasible if each.option.baseline), key=_rank, default=None)
+    baseline = min((each for each in feasible if each.option.baseline), key=rank, default=None)
     reason = None if feasible else "; ".join(f"{each.option.label}: {each.found.reason}" for each in answers)
-    return Outcome(scenario, min(feasible, key=_rank, default=None), baseline, reason)
+    return Outcome(scenario, min(feasible, key=rank, default=None), baseline, reason)
 
 
 def _recosted(plan: Plan, scenario: Scenario) -> Outcome:

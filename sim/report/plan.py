@@ -209,8 +209,8 @@ def _used(best: Answer) -> str:
 
 def _bears(best: Answer) -> str:
     low, high = best.headroom
-    least = f"; they bear {low:.2f} times the load"
-    return least if high is None else f"{least}, and no longer {high:.2f} times"
+    least = f"; they bear {low:.3f} times the load"
+    return least if high is None else f"{least}, and no longer {high:.3f} times"
 
 
 def _against(plan: Plan, best: Answer, baseline: Answer) -> str:
