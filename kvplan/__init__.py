@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
     from kvplan.sim.policies.supervise import PolicyError
     from kvplan.sim.provenance import __version__
-    from kvplan.sim.sweep.runs import SweepError
+    from kvplan.sim.sweep.pool import SweepError
     from kvplan.traces.registry import read as read_trace
     from kvplan.traces.workload import TraceError, Workload
 
@@ -42,7 +42,7 @@ _HOMES = {
     "Result": "sim.engine.run",
     "Scheduler": "sim.policies.base",
     "Summary": "sim.metrics.schema",
-    "SweepError": "sim.sweep.runs",
+    "SweepError": "sim.sweep.pool",
     "TraceError": "traces.workload",
     "Workload": "traces.workload",
     "Write": "sim.policies.base",

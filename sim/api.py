@@ -10,14 +10,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from joblib import cpu_count
-
 from kvplan.sim.config import Config
 from kvplan.sim.sweep import compare as sweeps
 from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question
-from kvplan.sim.sweep.runs import Records
+from kvplan.sim.sweep.pool import pool
+from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.runs import Outcome
 from kvplan.sim.sweep.variants import eviction_policies
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def compare(
     *,
     replications: int = 5,
     jobs: int | None = None,
+    cluster: str | None = None,
     metric: str | None = None,
     baseline: str | None = None,
     resample: bool = True,
@@ -100,17 +101,18 @@ def compare(
     """Runs variants of a configuration (as `kvplan.load` takes it) side by side.
 
     `vary`: values by path, `{"store.eviction": ["lru", "fifo"], "store.dram+store.ssd": [("64GB", "1TB"), ("0GB", "0GB")]}`; all eviction
-    policies when not given. `jobs`: processes, all cores when not given. `keep`: a folder for finished runs, so that the same call goes on
+    policies when not given. `jobs`: processes, all cores when not given. `cluster`: "dask" or "ray" (`kvplan.sim.sweep.pool`). `keep`: a folder for finished runs, so that the same call goes on
     from there; what cannot be kept is a warning. Raises ConfigError, TraceError, SweepError and OutputError.
     """
     axes = tuple(Axis.of(paths, values) for paths, values in vary.items()) if vary else (eviction_policies(),)
     sweep = sweeps.prepare(Question(config, (), axes, replications, resample, metric, baseline))
-    return Comparison(_compared(sweep, keep, jobs, progress))
+    return Comparison(_compared(sweep, keep, jobs, cluster, progress))
 
 
-def _compared(sweep: sweeps.Sweep, keep: Path | None, jobs: int | None, progress: Progress) -> dict[str, Any]:
-    records = Records(keep)
-    found = sweeps.compare(sweep, records, jobs or cpu_count(), progress)
+def _compared(sweep: sweeps.Sweep, keep: Path | None, jobs: int | None, cluster: str | None, progress: Progress) -> dict[str, Any]:
+    records = Records(keep, Outcome)
+    with pool(jobs, cluster, len(sweep.runs) - records.count(run.digest for run in sweep.runs)) as workers:
+        found = sweeps.compare(sweep, records, workers, progress)
     if records.fault is not None:
         warnings.warn(str(records.fault), stacklevel=3)
     return found
@@ -124,6 +126,7 @@ def curve(
     *,
     replications: int = 5,
     jobs: int | None = None,
+    cluster: str | None = None,
     resample: bool = True,
     keep: Path | None = None,
     progress: Progress = _silent,
@@ -133,4 +136,4 @@ def curve(
     `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`.
     """
     asked = curves.prepare_curves(Question(config, replications=replications, resample=resample), tier, sizes, policies)
-    return Curve(curves.curve(asked, _compared(asked.sweep, keep, jobs, progress)))
+    return Curve(curves.curve(asked, _compared(asked.sweep, keep, jobs, cluster, progress)))

@@ -39,12 +39,16 @@ def sources(config: Config) -> dict[str, Any]:
     """What a run depends on beside its settings: code and libraries, catalogue entries, the workload's files, and users' own policies, by
     the settings that name them. Raises PolicyError, ConfigError, and UnreadableError when a file cannot be read."""
     return {
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
-        "code_sha256": code(),
+        **maker(),
         "catalogue_sha256": text(repr(plant(config))),
         "files_sha256": [content(path) for path in workload_files(config)],
         "policies_sha256": {path: content(*own) for path in POLICY_PATHS if (own := policy_files(config, path))},
     }
+
+
+def maker() -> dict[str, Any]:
+    """Code and libraries: what decides results beside the settings and what they name."""
+    return {"libraries": {name: metadata.version(name) for name in _LIBRARIES}, "code_sha256": code()}
 
 
 def provenance(config: Config, workload: Workload) -> dict[str, Any]:

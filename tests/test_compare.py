@@ -30,7 +30,9 @@ from kvplan.sim.sweep.axes import Axis, points
 from kvplan.sim.sweep.compare import Question, compare, prepare
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.measures import measure
-from kvplan.sim.sweep.runs import Records, in_order, replicated
+from kvplan.sim.sweep.pool import Failed, attempt, pool
+from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.runs import Outcome, in_order, replicated
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("workload.sessions=40", "store.dram=8GB", "store.ssd=30GB", "warmup_turns=0")
@@ -50,7 +52,8 @@ def question(*axes: str, replications: int = 2, overrides=SMALL, **more) -> Ques
 
 
 def compared(folder: Path, *axes: str, jobs: int = 1, **more) -> dict:
-    return compare(prepare(question(*axes, **more)), Records(folder), jobs)
+    with pool(jobs) as workers:
+        return compare(prepare(question(*axes, **more)), Records(folder, Outcome), workers)
 
 
 def labels(*axes: str) -> list[str]:
@@ -314,7 +317,7 @@ def test_a_workload_is_built_once_per_replication(monkeypatch):
     monkeypatch.setattr(runs, "build_workload", lambda config: built.append(config.seed) or build_workload(config))
     runs._workload.cache_clear()
     sweep = prepare(question("store.eviction=lru,fifo", replications=3))
-    assert all(outcome.values for outcome in runs.outcomes(in_order(sweep.runs), 1))
+    assert all(runs.do(run).values for run in in_order(sweep.runs))
     assert len(built) == 3
 
 
@@ -328,16 +331,16 @@ def test_any_number_of_processes_gives_the_same(tmp_path):
 def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
     """Cut off after two of four runs, then gone on with: the same result, from two more runs."""
     sweep = prepare(question("store.eviction=lru,fifo"))
-    whole = compare(sweep, Records(tmp_path / "whole"))
+    whole = compare(sweep, Records(tmp_path / "whole", Outcome))
 
     def interrupt(done, total):
         if done == 2:
             raise KeyboardInterrupt
 
-    records = Records(tmp_path / "cut")
+    records = Records(tmp_path / "cut", Outcome)
     with pytest.raises(KeyboardInterrupt):
         compare(sweep, records, progress=interrupt)
-    assert records.count(sweep.runs) == 2
+    assert records.count(run.digest for run in sweep.runs) == 2
     simulated = []
     monkeypatch.setattr(runs, "simulate", lambda *given: simulated.append(given) or simulate(*given))
     assert compare(sweep, records) == whole
@@ -367,28 +370,30 @@ def test_a_broken_record_is_named(tmp_path):
     "change",
     [
         lambda record: [],
-        lambda record: {key: value for key, value in record.items() if key != "values"},
-        lambda record: {key: value for key, value in record.items() if key != "values_sha256"},
-        lambda record: record | {"values": None},
-        lambda record: record | {"values": [1]},
-        lambda record: record | {"values": {}},
-        lambda record: record | {"values": {"hit_rate.resumed": 0.5}},
+        lambda record: {key: value for key, value in record.items() if key != "result"},
+        lambda record: {key: value for key, value in record.items() if key != "result_sha256"},
+        lambda record: record | {"result": None},
+        lambda record: record | {"result": [1]},
         *(
-            lambda record, wrong=wrong: record | {"values": record["values"] | {"hit_rate.resumed": wrong}}
+            lambda record, wrong=wrong: record | {"result": record["result"] | {"values": wrong}}
+            for wrong in (None, [1], {}, {"hit_rate.resumed": 0.5})
+        ),
+        *(
+            lambda record, wrong=wrong: record | {"result": record["result"] | {"values": {"hit_rate.resumed": wrong, "turns": 3.0}}}
             for wrong in ("x", None, True, float("nan"), float("inf"), 0.123)
         ),
     ],
 )
 def test_a_record_that_is_not_what_was_written_is_not_believed(change, tmp_path):
     (run,) = prepare(question("store.eviction=lru", replications=1)).runs
-    records = Records(tmp_path)
-    whole = runs.Outcome(run.digest, {"hit_rate.resumed": 0.25, "turns": 3.0})
-    records.keep(run, whole)
-    assert records.load(run) == whole
+    records = Records(tmp_path, Outcome)
+    whole = Outcome(run.digest, {"hit_rate.resumed": 0.25, "turns": 3.0})
+    records.keep(run.digest, runs.about(run), whole)
+    assert records.load(run.digest) == whole
     (path,) = (tmp_path / "runs").iterdir()
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(OutputError, match=f"cannot read .*{path.name}: .*; remove it to do this run again"):
-        records.load(run)
+        records.load(run.digest)
 
 
 def test_a_digest_reads_only_what_the_run_reads(tmp_path, monkeypatch):
@@ -455,7 +460,7 @@ def test_sessions_of_a_trace_are_drawn_anew(trace, tmp_path):
     turns = [build_workload(run.config).turns for run in sweep.runs]
     assert turns[0] == turns[2] and turns[1] == turns[3], "the same draw for both policies"
     assert len({tuple(build_workload(run.config).prompt_tokens) for run in sweep.runs}) == 2
-    assert compare(sweep, Records(tmp_path))["provenance"]["resampled"]
+    assert compare(sweep, Records(tmp_path, Outcome))["provenance"]["resampled"]
 
 
 def test_a_trace_of_one_session_has_one_replication(tmp_path):
@@ -499,7 +504,7 @@ def test_what_a_policy_error_says_is_all_that_is_said(monkeypatch):
 
     monkeypatch.setattr(runs, "simulate", fail)
     (run,) = prepare(question("store.eviction=lru", replications=1)).runs
-    assert runs.do(run) == runs.Outcome(run.digest, None, "store.eviction: mine:Order.victim() gave 7")
+    assert attempt(runs.do, run) == Failed("store.eviction: mine:Order.victim() gave 7")
 
 
 def test_measures_that_are_not_finite_are_the_variants_failure(tmp_path, monkeypatch):
@@ -531,7 +536,7 @@ def test_whatever_exits_in_a_run_is_its_failure(monkeypatch):
 
     monkeypatch.setattr(runs, "simulate", leave)
     (run,) = prepare(question("store.eviction=lru", replications=1)).runs
-    assert runs.do(run).failure.startswith("SystemExit: 3 ")
+    assert attempt(runs.do, run).reason.startswith("SystemExit: 3 ")
 
 
 def test_a_quoted_policy_is_found_without_its_quotes(tmp_path, monkeypatch):

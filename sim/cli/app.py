@@ -21,6 +21,13 @@ app = typer.Typer(
 )
 
 
+class Cluster(StrEnum):
+    """Where else simulations can run."""
+
+    dask = "dask"
+    ray = "ray"
+
+
 class Tier(StrEnum):
     """Tiers whose size a curve can vary."""
 
@@ -29,6 +36,7 @@ class Tier(StrEnum):
 
 
 _CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
+_CLUSTER_HELP = "Simulate on the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS; without one, on one that is started here."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
 _SPAN_HELP = "How much of the run the timeline has, up to when the last session comes; 60s when not given."
 _EXPORTS_HELP = (
@@ -60,7 +68,7 @@ def _reports_errors(command: Callable) -> Callable:
         from kvplan.sim.files.ours import OutputError
         from kvplan.sim.policies.supervise import PolicyError
         from kvplan.sim.report.page.folder import NoReportError
-        from kvplan.sim.sweep.runs import SweepError
+        from kvplan.sim.sweep.pool import SweepError
         from kvplan.traces import TraceError
 
         try:
@@ -137,6 +145,7 @@ def compare(
     vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_VARY_HELP)] = None,
     replications: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each variant, each with a seed of its own.")] = 5,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
+    cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
     trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
@@ -152,7 +161,7 @@ def compare(
     from kvplan.sim.cli.compare import run
 
     overrides = _trace_settings(trace, format, skip_bad) + (set or [])
-    run(config, overrides, vary or [], replications, jobs, out, figure, json, baseline, metric, resample)
+    run(config, overrides, vary or [], replications, jobs, cluster, out, figure, json, baseline, metric, resample)
 
 
 @app.command(
@@ -169,6 +178,7 @@ def curve(
     policies: Annotated[str, typer.Option(metavar="P1,P2,...", help="Eviction policies.")] = "lookahead,lru,fifo",
     replications: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each point, each with a seed of its own.")] = 5,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
+    cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
     trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
@@ -182,7 +192,7 @@ def curve(
     from kvplan.sim.cli.curve import run
 
     overrides = _trace_settings(trace, format, skip_bad) + (set or [])
-    run(config, overrides, tier.value, sizes, policies, replications, jobs, out, figure, json, resample)
+    run(config, overrides, tier.value, sizes, policies, replications, jobs, cluster, out, figure, json, resample)
 
 
 @app.command(
@@ -207,7 +217,7 @@ def plan(
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Simulate on a cluster: dask or ray.")] = None,
+    cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the plan there.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import typer
-from joblib import cpu_count
 
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
@@ -19,7 +18,9 @@ from kvplan.sim.report import compare as report
 from kvplan.sim.report import compare_figures, picture, sweepdir
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question, Sweep, compare, prepare
-from kvplan.sim.sweep.runs import Records
+from kvplan.sim.sweep.pool import pool
+from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.runs import Outcome
 from kvplan.sim.sweep.variants import eviction_policies
 
 
@@ -29,6 +30,7 @@ def run(
     vary: Sequence[str],
     replications: int,
     jobs: int | None,
+    cluster: str | None,
     out: Path | None,
     figure: Path | None,
     json: bool,
@@ -40,9 +42,9 @@ def run(
     axes = tuple(Axis.parse(text) for text in vary) or (eviction_policies(),)
     question = Question(config, tuple(overrides), axes, replications, resample, metric, baseline)
     check(out, figure)
-    sweep, records = prepare(question, turns_of), Records(out)
+    sweep, records = prepare(question, turns_of), Records(out, Outcome)
     check(out, figure, inputs(config, *(variant.config for variant in sweep.variants)))
-    found = measured(sweep, records, jobs)
+    found = measured(sweep, records, jobs, cluster)
     show, write, draw = partial(_show, found, json), partial(report.write, found), partial(_draw, found)
     deliver(show, *((path, partial(act, path)) for path, act in ((out, write), (figure, draw)) if found["variants"]))
     report_failures(found, records)
@@ -67,17 +69,17 @@ def check(out: Path | None, figure: Path | None, read: Sequence[Path] = ()) -> N
         picture.check(figure, read)
 
 
-def measured(sweep: Sweep, records: Records, jobs: int | None) -> dict:
+def measured(sweep: Sweep, records: Records, jobs: int | None, cluster: str | None) -> dict:
     """Does the runs of a sweep, with a bar. Ctrl-C says what is kept, exit code 1."""
-    before = records.count(sweep.runs)
+    names = [run.digest for run in sweep.runs]
+    before = records.count(names)
     if before:
-        say(f"{before} of {len(sweep.runs)} runs were done before and are taken from {records.folder}")
+        say(f"{before} of {len(names)} runs were done before and are taken from {records.folder}")
     try:
-        with progress("simulating", "runs") as bar:
-            return compare(sweep, records, jobs or cpu_count(), bar)
+        with pool(jobs, cluster, len(names) - before) as workers, progress("simulating", "runs") as bar:
+            return compare(sweep, records, workers, bar)
     except KeyboardInterrupt:
-        done = records.count(sweep.runs)
-        kept = f"{done} of {len(sweep.runs)} runs are kept in {records.folder}; the same command goes on from there"
+        kept = f"{records.count(names)} of {len(names)} runs are kept in {records.folder}; the same command goes on from there"
         lost = "nothing is kept; with --out DIR finished runs are, and the same command goes on from there"
         say(f"kvplan: interrupted: {lost if records.folder is None else kept}")
         raise typer.Exit(1) from None

@@ -15,7 +15,8 @@ from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.report import curve as report
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.curve import curve, prepare_curves
-from kvplan.sim.sweep.runs import Records
+from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.runs import Outcome
 
 
 def run(
@@ -26,6 +27,7 @@ def run(
     policies: str,
     replications: int,
     jobs: int | None,
+    cluster: str | None,
     out: Path | None,
     figure: Path | None,
     json: bool,
@@ -37,8 +39,9 @@ def run(
     load_policies(loaded)
     plant(loaded)  # what cannot run is refused first
     check(out, figure, inputs(config, loaded))
-    asked, records = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of), Records(out)
-    compared = measured(asked.sweep, records, jobs)
+    asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
+    records = Records(out, Outcome)
+    compared = measured(asked.sweep, records, jobs, cluster)
     found = curve(asked, compared)
     if compared["variants"]:
         _deliver(found, out, figure, json)

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import typer
-from joblib import cpu_count
 
 from kvplan.hwmodels.units import parse
 from kvplan.sim.cli.deliver import deliver
@@ -50,7 +49,7 @@ def run(
     question = Question(config or DEFAULT, tuple(overrides), sessions_per_s, tuple(Axis.parse(text) for text in vary))
     if out is not None:
         check_folder(out, plandir.KIND, inputs(question.source, question.config()))
-    with pool(jobs or cpu_count(), cluster) as workers, progress("simulating", "runs") as bar:
+    with pool(jobs, cluster) as workers, progress("simulating", "runs") as bar:
         answered = plan(question, workers, bar)
         if sensitivity and answered.cheapest is not None:
             answered = replace(answered, robust=robustness(answered, workers, bar))

@@ -23,6 +23,7 @@ from kvplan.sim.report import rundir, table
 from kvplan.sim.settings import unused
 from kvplan.sim.sweep import against
 from kvplan.sim.sweep.equalservice import equal_service
+from kvplan.sim.sweep.pool import pool
 from kvplan.sim.timeline import Timeline, window
 
 _TURNS_IN_ONE_PROCESS = 100_000
@@ -101,14 +102,15 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool, sp
         with progress("looking for the load at equal service", "runs") as report:
             summary["equal_service"] = equal_service(config, workload, recorded=recorded, report=report)
     if baseline and summary["tiers"]:
-        with progress("recomputing, and both again with other seeds", "replications") as report:
-            summary["recompute"] = against.recomputation(result, replications, recorded, _jobs(result, replications), report)
+        with (
+            pool(most=_tasks(result, replications)) as workers,
+            progress("recomputing, and both again with other seeds", "replications") as report,
+        ):
+            summary["recompute"] = against.recomputation(result, replications, recorded, workers, report)
         summary["warnings"] += against.losses(summary["recompute"]["difference"])
     return result, summary, watched
 
 
-def _jobs(result: Result, replications: int) -> int:
-    """All cores where the runs take longer than processes to start."""
-    from joblib import cpu_count
-
-    return cpu_count() if result.workload.turns * replications > _TURNS_IN_ONE_PROCESS else 1
+def _tasks(result: Result, replications: int) -> int:
+    """How many to do at once at most: one, unless the runs take longer than processes to start."""
+    return replications - 1 if result.workload.turns * replications > _TURNS_IN_ONE_PROCESS else 1

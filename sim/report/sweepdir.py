@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kvplan.sim.files.ours import Kind, says
 from kvplan.sim.report import compare, curve
-from kvplan.sim.sweep.runs import RUNS
+from kvplan.sim.sweep.records import are_in
 
 
 def _is_ours(folder: Path) -> bool:
@@ -12,7 +12,7 @@ def _is_ours(folder: Path) -> bool:
     summaries = [folder / name for name in (compare.SUMMARY, curve.SUMMARY) if (folder / name).exists()]
     if summaries:
         return all(says(path, lambda found: found.get("comparison", found)["provenance"]["kvplan"]) for path in summaries)
-    return any(says(path, lambda found: found["values_sha256"]) for path in (folder / RUNS).glob("*.json"))
+    return are_in(folder)
 
 
 KIND = Kind("folder of a sweep", _is_ours)

@@ -4,8 +4,7 @@ Replication 0 is the run itself. Another seed draws other sessions; those of a t
 compared by the logarithm of their ratio (`kvplan.sim.sweep.stats.ratio`).
 """
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -15,7 +14,8 @@ from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.sweep.measures import numbers
-from kvplan.sim.sweep.runs import in_processes, replicated, same_turns, sessions_to_draw
+from kvplan.sim.sweep.pool import Failed, Pool, SweepError
+from kvplan.sim.sweep.runs import replicated, same_turns, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
 from kvplan.traces import Workload
 
@@ -28,7 +28,7 @@ def recomputation(
     result: Result,
     replications: int = REPLICATIONS,
     recorded: Workload | None = None,
-    jobs: int = 1,
+    pool: Pool | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
     """The summary of the same run without a store, with its `intervals` and its `series` over time, and under `difference` what tells the
@@ -36,7 +36,7 @@ def recomputation(
     over the seeds.
 
     `recorded`: the trace, where it was read before. Where nothing is drawn at random there is one replication, and no interval.
-    `report(done, total)` counts replications. Raises SweepError when one of the `jobs` processes dies.
+    `report(done, total)` counts replications. Raises SweepError when one cannot be done.
     """
     config = result.config
     without = simulate(config.recompute(), result.workload)
@@ -45,14 +45,27 @@ def recomputation(
     draw = sessions_to_draw(config, result.workload)
     if not same_turns(build_workload(replicated(config, 1, draw), recorded=recorded), result.workload):
         others = [replicated(config, replication, draw) for replication in range(1, replications)]
-        with closing(in_processes(partial(_both, recorded), others, jobs)) as found:
-            for other, (one, same) in zip(others, found, strict=True):
-                seeds.append(other.seed)
-                ours.append(one)
-                theirs.append(same)
-                report(len(seeds), replications)
+        found = _all(pool or Pool(), partial(_both, recorded), others, lambda done: report(1 + done, replications))
+        for other, (one, same) in zip(others, found, strict=True):
+            seeds.append(other.seed)
+            ours.append(one)
+            theirs.append(same)
     difference = {"replications": len(seeds), "seeds": seeds, **_differences(ours, theirs)}
     return {**without.summary, "intervals": intervals(without), "series": thinned(without.series), "difference": difference}
+
+
+def _all(pool: Pool, function: Callable, arguments: Sequence, report: Callable[[int], None]) -> list:
+    """What a function gives for each argument, in order. Raises SweepError."""
+    for place, argument in enumerate(arguments):
+        pool.submit(place, function, argument)
+    found = {}
+    while len(found) < len(arguments):
+        place, one = pool.next()
+        if isinstance(one, Failed):
+            raise SweepError(one.reason)
+        found[place] = one
+        report(len(found))
+    return [found[place] for place in range(len(arguments))]
 
 
 def _both(recorded: Workload | None, config: Config) -> tuple[dict[str, float], dict[str, float]]:

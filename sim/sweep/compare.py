@@ -17,7 +17,9 @@ from kvplan.sim.settings import unused
 from kvplan.sim.sweep import measures, stats, words
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
-from kvplan.sim.sweep.runs import Outcome, Records, Run, perform, replicated, same_turns, sessions_to_draw
+from kvplan.sim.sweep.pool import Pool
+from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.runs import Outcome, Run, perform, replicated, same_turns, sessions_to_draw
 from kvplan.sim.sweep.variants import Variant, read_workloads, variants
 from kvplan.traces import Workload
 
@@ -100,9 +102,11 @@ def _objective(config: Config) -> str:
     return "goodput_per_s" if config.slo.model_dump(exclude_none=True) else SERVICE
 
 
-def compare(sweep: Sweep, records: Records, jobs: int = 1, progress: Callable[[int, int], None] = lambda done, total: None) -> dict:
+def compare(
+    sweep: Sweep, records: Records, pool: Pool | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict:
     """Does the runs and says what they mean, as strict JSON. Raises ConfigError for an unknown metric, SweepError and OutputError."""
-    outcomes = perform(sweep.runs, records, jobs, progress, _Seeker(sweep))
+    outcomes = perform(sweep.runs, records, pool or Pool(), progress, _Seeker(sweep))
     failures = _failures(sweep, outcomes)
     failed = {failure["variant"] for failure in failures}
     values = {
