@@ -101,8 +101,9 @@ def compare(
     """Runs variants of a configuration (as `kvplan.load` takes it) side by side.
 
     `vary`: values by path, `{"store.eviction": ["lru", "fifo"], "store.dram+store.ssd": [("64GB", "1TB"), ("0GB", "0GB")]}`; all eviction
-    policies when not given. `jobs`: processes, all cores when not given. `cluster`: "dask" or "ray" (`kvplan.sim.sweep.pool`). `keep`: a folder for finished runs, so that the same call goes on
-    from there; what cannot be kept is a warning. Raises ConfigError, TraceError, SweepError and OutputError.
+    policies when not given. `jobs`: processes, all cores when not given. `cluster`: "dask" or "ray" (`kvplan.sim.sweep.pool`). `keep`: a
+    folder for finished runs, so that the same call goes on from there; what cannot be kept is a warning. Raises ConfigError, TraceError,
+    SweepError and OutputError.
     """
     axes = tuple(Axis.of(paths, values) for paths, values in vary.items()) if vary else (eviction_policies(),)
     sweep = sweeps.prepare(Question(config, (), axes, replications, resample, metric, baseline))

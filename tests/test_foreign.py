@@ -16,18 +16,17 @@ from kvplan.hwmodels import CatalogueError, catalogue
 from kvplan.sim import config as configuration
 from kvplan.sim.config import ConfigError
 from kvplan.sim.files.ours import OutputError
-from kvplan.sim.sweep.runs import Records, Run
+from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.runs import Outcome
 from kvplan.traces import TraceError, known_formats
 from kvplan.traces.tokens import Counter
 
-RUN = Run("v", 0, configuration.load(), "0123456789abcdef")
-
 
 def _record(path):
-    """A sweep's record of RUN at `path`."""
-    records = Records(path.parent)
+    """A sweep's record of a run at `path`."""
+    records = Records(path.parent, Outcome)
     records.folder = path.parent
-    assert records.load(Run("v", 0, RUN.config, path.stem)) is not None
+    assert records.load(path.stem) is not None
 
 
 READERS = {

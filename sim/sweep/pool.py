@@ -262,8 +262,8 @@ CLUSTERS = {"dask": Dask, "ray": Ray}
 
 @contextmanager
 def pool(jobs: int | None = None, cluster: str | None = None, most: int | None = None) -> Iterator[Pool]:
-    """A pool of `jobs` tasks at once, all cores when not given, closed at the end of the block; in this process where there are never
-    more than `most` = 1 tasks. Raises ConfigError for a cluster that is not known or not installed, and SweepError when it does not answer."""
+    """A pool of `jobs` tasks at once, all cores when not given, closed at the end of the block; of `most`, where there are never more.
+    Raises ConfigError for a cluster that is not known or not installed, and SweepError when it does not answer."""
     found = _cluster(cluster, jobs or _cores()) if cluster else _local(min(jobs or _cores(), most or sys.maxsize))
     try:
         yield found
