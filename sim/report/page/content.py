@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvplan.sim.report.page.place import Cell
+from kvplan.sim.report.page.place import BLANK, Cell
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Tile:
 
     label: str
     cell: Cell
-    note: str = ""
+    note: Cell = BLANK
+    """Below it: what it is of, or a number to hold it against."""
 
 
 @dataclass(frozen=True)

@@ -70,16 +70,24 @@ def _tiles(found: Place, best: Place | None) -> list[Tile]:
     if best is None:
         return []
     tiles = [
-        Tile("GPUs", best.at("gpus").cell(count), f"{best.value['replicas']} replicas of {best.value['gpus_of_a_replica']}"),
-        Tile("a month", best.at("usd_per_month").cell(usd), best.value["option"]),
+        Tile("GPUs", best.at("gpus").cell(count), Cell(f"{best.value['replicas']} replicas of {best.value['gpus_of_a_replica']}")),
+        Tile("a month", best.at("usd_per_month").cell(usd), Cell(best.value["option"])),
         Tile("TTFT p95", best.at("ttft_p95_s").cell(seconds)),
         Tile("tokens from the cache", best.at("token_hit_rate").cell(percent)),
     ]
-    for label in best.value["gpus_saved"]:
-        if best.value["gpus_saved"][label]:
-            tiles.append(Tile("GPUs saved", best.at("gpus_saved", label, "value").cell(count), f"against {label}"))
-            tiles.append(Tile("dollars saved a month", best.at("usd_saved_per_month", label).cell(usd), f"against {label}"))
-    return tiles
+    known = [label for label, saved in best.value["gpus_saved"].items() if saved]
+    return tiles + [
+        Tile(
+            f"GPUs saved against {label}",
+            best.at("gpus_saved", label, "value").cell(count),
+            best.at("usd_saved_per_month", label).cell(_less),
+        )
+        for label in known
+    ]
+
+
+def _less(value: float) -> str:
+    return f"{usd(value)} a month less"
 
 
 def _table(options: list[Place], cheapest: str | None) -> Table:
@@ -124,7 +132,7 @@ def _notes(option: dict) -> list[str]:
 
 _NO = "does not meet it with any number"
 _SEEN = 0.005
-"""Least share of a resource that is worth a row."""
+"""Least share of a resource that is worth a row; what is over 1 is none in use, but a life that ends too soon."""
 
 
 def _sizes(options: list[Place]) -> list[Figure]:
@@ -258,7 +266,7 @@ def _resources(options: list[Place]) -> list[Figure]:
     if not known:
         return []
     kinds = list(dict.fromkeys(kind for option in known for kind in option.value["resources"]))
-    used = [kind for kind in kinds if any((option.value["resources"].get(kind) or 0) >= _SEEN for option in known)]
+    used = [kind for kind in kinds if _SEEN <= max(option.value["resources"].get(kind) or 0 for option in known) <= 1]
     cells = [[option.at("resources", kind).cell(percent) for kind in used] for option in known]
     drawn = charts.dots(
         used, cells, [_style(option) for option in known], Axis("in use", common.whole_percent, low=0), "Resources in use by option"

@@ -50,9 +50,9 @@ def _hits(found: Place) -> list[tuple[str, Place, str]]:
 
 
 def _tiles(found: Place) -> list[Tile]:
-    def beside(*keys: str, show=seconds) -> str:
-        other = found.at("recompute", *keys).value
-        return "" if other is None else f"recompute: {show(other)}"
+    def beside(*keys: str, show=seconds) -> Cell:
+        other = found.at("recompute", *keys)
+        return Cell("") if other.value is None else other.cell(lambda value: f"recompute: {show(value)}")
 
     cost = ("cost_usd", "per_million_output_tokens")
     return [

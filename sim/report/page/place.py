@@ -28,6 +28,9 @@ class Cell:
         return len(self.text) > _LONG
 
 
+BLANK = Cell("")
+
+
 @dataclass(frozen=True)
 class Place:
     """A value in a JSON tree and its pointer, as in a URI (RFC 6901, section 6)."""
