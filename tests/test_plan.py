@@ -136,7 +136,7 @@ def test_no_number_is_enough():
 def test_replications_are_added_until_it_can_be_told_and_doubt_is_said():
     found, _ = searched(lambda replicas, _: seen({1: 0.5, 2: 0.951}.get(replicas, 0.99), 0.02), limit=8)
     assert found.replicas == 2 and len(found.at(2).seen) == 4
-    assert found.doubts == ("2 replicas cannot be told from meeting it by 4 runs",)
+    assert found.doubts == ("2 may meet it or not",)
 
 
 def test_a_lucky_first_run_is_not_the_answer():
@@ -284,7 +284,7 @@ def test_the_command_prints_a_plan_and_says_when_there_is_none(monkeypatch):
     found = json.loads(done.stdout)
     assert found["cheapest"] is not None
     assert all({"vLLM", "SGLang", "LMCache", "TensorRT-LLM"} <= {each["engine"] for each in option["flags"]} for option in found["options"])
-    text = CliRunner().invoke(app, ["plan", *options, "--vary", "store.dram+store.ssd=64GB+1TB"])
+    text = CliRunner().invoke(app, ["plan", "--flags", *options, "--vary", "store.dram+store.ssd=64GB+1TB"])
     assert "To paste, for a replica of 1 GPU with" in text.stdout
     none = CliRunner().invoke(app, ["plan", *options, "--ttft-p95", "1ms"])
     assert none.exit_code == 3 and "Nothing that was tried" in none.stdout

@@ -209,6 +209,7 @@ def plan(
     ttft_p95: Annotated[str | None, typer.Option(metavar="TIME", help="The target: 95 % of turns have their first token by then.")] = None,
     sessions_per_s: Annotated[float | None, typer.Option(min=1e-6, help="Load of the whole service; else the configuration's.")] = None,
     vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_STORES_HELP)] = None,
+    flags: Annotated[bool, typer.Option("--flags", help="Also print what vLLM, SGLang, LMCache and TensorRT-LLM are told.")] = False,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Also plan again with ten inputs lower and higher, and with other loads and GPUs.")
     ] = False,
@@ -226,7 +227,7 @@ def plan(
     from kvplan.sim.cli.plan import run
 
     settings = _trace_settings(trace, format, skip_bad) + (set or [])
-    run(config, settings, ttft_p95, sessions_per_s, vary or [], horizon, sensitivity, jobs, cluster, out, json)
+    run(config, settings, ttft_p95, sessions_per_s, vary or [], horizon, sensitivity, flags, jobs, cluster, out, json)
 
 
 @app.command(epilog=_examples("kvplan report runs/1", "kvplan report cmp/compare.json"))

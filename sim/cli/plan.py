@@ -36,6 +36,7 @@ def run(
     vary: list[str],
     horizon: str | None,
     sensitivity: bool,
+    flags: bool,
     jobs: int | None,
     cluster: str | None,
     out: Path | None,
@@ -54,16 +55,16 @@ def run(
         if sensitivity and answered.cheapest is not None:
             answered = replace(answered, robust=robustness(answered, workers, bar))
     found = report.data(answered)
-    deliver(partial(_show, answered, found, json), (out, lambda: plandir.write(answered, found, out)))
+    deliver(partial(_show, answered, found, json, flags), (out, lambda: plandir.write(answered, found, out)))
     if answered.cheapest is None:
         raise typer.Exit(NO_PLAN)
 
 
-def _show(answered: Plan, found: dict, json: bool) -> None:
+def _show(answered: Plan, found: dict, json: bool, flags: bool) -> None:
     if json:
         sys.stdout.write(dumps(found))
     else:
-        report.print_plan(answered)
+        report.print_plan(answered, flags)
 
 
 def _seconds(text: str) -> float:

@@ -48,7 +48,7 @@ class Question:
     """Of one simulation."""
     most_sessions: int = 20_000
     """Of one simulation: tiers that so many do not fill are said not to have filled."""
-    replications: int = 4
+    replications: int = 3
     """At most, of one probe."""
 
     @property

@@ -76,11 +76,9 @@ class Fewest:
         """What could not be told, or contradicts itself."""
         if self.replicas is None:
             return ()
-        found = []
-        for replicas in (self.replicas - 1, self.replicas):
-            point = self.at(replicas)
-            if point is not None and point.meets is None:
-                found.append(f"{replicas} replicas cannot be told from meeting it by {len(point.seen)} runs")
+        points = [point for replicas in (self.replicas - 1, self.replicas) if (point := self.at(replicas)) is not None]
+        unclear = [str(point.replicas) for point in points if point.meets is None]
+        found = [f"{' and '.join(unclear)} may meet it or not"] if unclear else []
         failing = [point.replicas for point in self.points if not point.within and point.replicas > self.replicas]
         if failing:
             found.append(f"{failing[0]} replicas failed, though {self.replicas} meet it: not monotone")

@@ -28,12 +28,12 @@ from kvplan.sim.settings import used, without
 SCHEMA_VERSION = 1
 
 
-def print_plan(plan: Plan) -> None:
-    """To stdout."""
+def print_plan(plan: Plan, with_flags: bool = False) -> None:
+    """To stdout; on request with what engines are told."""
     print_table(title(plan), _table(plan), sentences(plan))
     if plan.robust is not None:
         print_table("What else may be true, and what is cheapest then:", _scenarios(plan), [f"{plan.robust.simulations} more simulations."])
-    if plan.cheapest is not None:
+    if plan.cheapest is not None and with_flags:
         sys.stdout.writelines(f"{visible(line)}\n" for line in pasted(plan.cheapest))
 
 
