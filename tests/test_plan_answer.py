@@ -212,6 +212,22 @@ def test_in_words_what_a_plan_cannot_judge(found):
     assert any("less than the TTL of 11.6 days: what expires was not seen" in each for each in words)
 
 
+def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
+    cheap, fast = (
+        answered(each, 5, point(4, 0.5), point(5, share), usd=usd)
+        for each, share, usd in zip(found.answers[-2:], (0.96, 0.99), (100, 200), strict=True)
+    )
+    assert "Faster for $500 more a month: dram 64GB+ssd 0GB, TTFT p95 101 ms." in said(replace(found, answers=(cheap, fast)))
+    large = replace(cheap, built=plant(config.load("default", [*SMALL, "store.ssd=10TB"])))
+    assert any("is more than the 3.84 TB that come with" in each for each in said(replace(found, answers=(large,))))
+
+
+def test_paid_by_the_busy_hour_on_request():
+    asked = Question("default", (*SMALL, "cost.gpu_hours=busy"), 8.0, (Axis.parse("store.dram+store.ssd=64GB+0GB"),), 48, 800, 1500, 2)
+    best = plan(asked).answers[-1]
+    assert best.usd_per_month["gpu"] == pytest.approx(best.figure("gpu.utilization") * 3.5 * 730)
+
+
 @pytest.mark.parametrize(("fate", "words"), [("replace", "bought 2 more times, which is in its cost"), ("refuse", "ruled out")])
 def test_in_words_what_becomes_of_worn_drives(found, fate, words):
     settings = found.cheapest.config.cost.model_copy(update={"worn_drives": fate})

@@ -207,12 +207,15 @@ class Side:
         if worn is not None and worn.too_short and self._config.cost.worn_drives == "refuse":
             reason = f"its drives wear out after {worn.years:.2g} years, within the horizon of {worn.horizon_years:g}"
             found = replace(found, found=replace(self.found, replicas=None, reason=reason))
-        return replace(found, wear=worn, usd_per_month=self._usd_per_month(worn))
+        busy = found.figure("gpu.utilization") if self._config.cost.gpu_hours == "busy" else None
+        return replace(found, wear=worn, usd_per_month=self._usd_per_month(worn, 1.0 if busy is None else busy))
 
-    def _usd_per_month(self, worn: Wear | None) -> dict[str, float]:
+    def _usd_per_month(self, worn: Wear | None, paid: float) -> dict[str, float]:
+        """`paid` is the share of the hours for which GPUs are."""
         built, sizes = self._built, {name: size for name, size, _ in self._built.tiers}
         rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms)
         rates["ssd"] += wear_usd_per_s(built, worn)
+        rates["gpu"] *= paid
         return {name: value * MONTH_S for name, value in rates.items()}
 
 

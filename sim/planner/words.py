@@ -7,7 +7,8 @@ from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
 from kvplan.sim.planner.plan import Answer, Plan
-from kvplan.sim.planner.regret import ties
+from kvplan.sim.planner.regret import pareto, ties
+from kvplan.sim.provided import extras
 
 _FULL = 0.9
 """Share of a tier that counts as full."""
@@ -20,7 +21,16 @@ def said(plan: Plan) -> list[str]:
     best = plan.cheapest
     if best is None:
         return list(_missed(plan))
-    return [*_no_help(plan, best), *_tied(plan, best), *_sized(best), *_worn(plan), *_too_short(best), *_outside(best)]
+    return [
+        *_no_help(plan, best),
+        *_tied(plan, best),
+        *_sized(best),
+        *_worn(plan),
+        *_faster(plan),
+        *_beyond(best),
+        *_too_short(best),
+        *_outside(best),
+    ]
 
 
 def _missed(plan: Plan) -> Iterator[str]:
@@ -86,6 +96,18 @@ def _worn(plan: Plan) -> Iterator[str]:
         times = f"{worn.replacements} more time{'s' * (worn.replacements > 1)}"
         fate = "ruled out" if answer.replicas is None else f"all of the node's are bought {times}, which is in its cost"
         yield f"{answer.option.label}: writes wear its drives out in {worn.years:.2g} of {worn.horizon_years:g} years; {fate}."
+
+
+def _faster(plan: Plan) -> Iterator[str]:
+    """What more money buys in TTFT."""
+    for other in (each for each in pareto(plan) if each is not plan.cheapest):
+        more = other.cost_usd_per_month - plan.cheapest.cost_usd_per_month
+        yield f"Faster for ${more:,.0f} more a month: {other.option.label}, TTFT p95 {format_seconds(other.figure('ttft_s.p95'))}."
+
+
+def _beyond(best: Answer) -> Iterator[str]:
+    """What does not come with the node or its rent."""
+    yield from (f"{text}." for text in extras(best.built))
 
 
 def _too_short(best: Answer) -> Iterator[str]:

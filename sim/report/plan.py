@@ -155,7 +155,8 @@ def _cells(answer: Answer, cheapest: bool) -> list[str]:
     if answer.replicas is None:
         return [answer.option.label, "–", "–", "–", "–", "–", answer.found.reason or ""]
     ttft, hits = answer.figure("ttft_s.p95"), answer.figure("hit_rate.tokens")
-    notes = ["cheapest"] * cheapest + list(answer.found.doubts) + ["" if answer.fills else "never filled"]
+    fills = answer.fills and not any(seen.unsteady for seen in answer.point.seen)
+    notes = ["cheapest"] * cheapest + list(answer.found.doubts) + ["" if fills else "never filled"]
     return [
         answer.option.label,
         str(answer.replicas),
