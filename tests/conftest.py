@@ -1,12 +1,17 @@
-"""Every test runs with the guards on, and with warnings as errors."""
+"""Every test runs with the guards on, with warnings as errors, and with the same examples however busy the machine is."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["KVPLAN_GUARDS"] = "1"
+settings.register_profile(
+    "kvplan", deadline=None, derandomize="KVPLAN_FUZZ" not in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("kvplan")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,7 +1,6 @@
 """Streams, buffers, layer-wise loading and saving, and files: what comes out is what went in, in the right order."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,6 +18,8 @@ from kvplan.validate.kernels.shape import ModelShape  # noqa: E402
 
 SHAPE = ModelShape("tiny", 6, 64, 4, 2, 16, 96, 61, 128, "float32", True, 1e4)
 LAYERS, BATCH, HISTORY, NEW, CAPACITY = 6, 3, 20, 5, 32
+LONG_S = 60
+"""For what would otherwise wait for ever."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,11 +70,14 @@ def test_preloading_changes_nothing_but_time(decoder, job, read_buffer):
 
 
 def test_no_layer_is_computed_before_its_history_is_there(decoder, job, monkeypatch):
+    """Each layer is loaded only when the one before is being computed, so that one that waits for more than its own never starts."""
     tokens, saved, expected = job
-    happened = []
+    happened, begun = [], [threading.Event() for _ in range(LAYERS)]
 
-    def slowly(into, history):
-        time.sleep(0.02)
+    def late(into, history):
+        loaded = happened.count("loaded")
+        assert not loaded or begun[loaded - 1].wait(LONG_S)
+        begun[loaded].wait(0.02)  # a layer that does not wait begins meanwhile
         kvcache.load_(into, history)
         happened.append("loaded")
 
@@ -81,20 +85,17 @@ def test_no_layer_is_computed_before_its_history_is_there(decoder, job, monkeypa
 
     def recorded(index, *arguments):
         happened.append(index)
+        begun[index].set()
         return computed(index, *arguments)
 
     monkeypatch.setattr(decoder, "layer", recorded)
     with streams("cpu") as three:
         working = poisoned(decoder)
-        preload = Preload(three, working, saved, slowly)
+        preload = Preload(three, working, saved, late)
         preload.send_all()
-        started = time.perf_counter()
         logits = pipeline.prefill(decoder, tokens, working, preload)
-        assert time.perf_counter() - started > 0.02 * (LAYERS - 1)
     torch.testing.assert_close(logits, expected)
-    for index in range(LAYERS):
-        assert happened[: happened.index(index)].count("loaded") >= index + 1
-    assert happened.index(0) < happened.index("loaded", happened.index(0)), "the first layer runs while later ones are loaded"
+    assert happened == [each for index in range(LAYERS) for each in ("loaded", index)]
 
 
 def test_a_load_that_fails_is_not_silent(decoder, job):
@@ -140,27 +141,32 @@ def test_what_is_saved_is_what_was_computed(decoder, job, layers_of_buffer):
 
 def test_a_full_write_buffer_holds_compute_up(decoder, job):
     tokens, _, _ = job
-    held = []
+    held, waited = [], []
     gate = threading.Event()
     with streams("cpu") as three:
         three.save.run(gate.wait)
+        wait = three.compute.wait
+
+        def opening(event):
+            waited.append(len(held))
+            gate.set()
+            wait(event)
+
+        three.compute.wait = opening
         one_layer = BATCH * NEW * SHAPE.kv_values_per_token * 4
         saver = Saver(three, 2 * one_layer)
         host = host_cache(SHAPE, LAYERS, BATCH, CAPACITY, torch.float32)
         save = saver.save
 
         def watched(into, fresh):
-            if len(held) == 2:
-                threading.Timer(0.05, gate.set).start()
-            started = time.perf_counter()
             save(into, fresh)
-            held.append((saver.held_bytes, time.perf_counter() - started))
+            held.append(saver.held_bytes)
 
         saver.save = watched
         pipeline.prefill(decoder, tokens, decoder.room(BATCH, CAPACITY), None, saver, host)
         saver.drain()
-    assert max(size for size, _ in held) <= 2 * one_layer
-    assert held[2][1] > 0.04 > max(held[0][1], held[1][1]), "the third layer finds the buffer full"
+    assert max(held) <= 2 * one_layer
+    assert waited[0] == 2, "the third layer finds the buffer full"
 
 
 def test_saving_that_fails_is_not_silent(decoder, job):

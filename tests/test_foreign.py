@@ -196,6 +196,6 @@ def test_commands_say_it_in_one_line(tmp_path, arguments, words):
     (tmp_path / "torn.json.gz").write_bytes(gzip.compress(b"[" + os.urandom(500))[:-20])
     places = {"pipe": tmp_path / "pipe.yaml", "torn": tmp_path / "torn.json.gz"}
     done = subprocess.run(
-        [sys.executable, "-m", "kvplan", *(word.format(**places) for word in arguments)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "kvplan", *(word.format(**places) for word in arguments)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 2 and done.stdout == "" and words in done.stderr and done.stderr.count("\n") == 1

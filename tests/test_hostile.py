@@ -152,7 +152,7 @@ def run(folder, name):
         [sys.executable, "-m", "kvplan", *given],
         capture_output=True,
         cwd=folder,
-        timeout=120,
+        timeout=300,
         env={"PATH": "", "PYTHONIOENCODING": "utf-8"},
     )
     assert done.returncode == code, done.stderr.decode()

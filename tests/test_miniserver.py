@@ -45,6 +45,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CASE = ROOT / "validate" / "cases" / "cascade-lake-2c"
 SHAPE = ModelShape("tiny", 3, 32, 4, 2, 8, 48, 61, 1024, "float32", True, 1e4)
 SPEED = Speed()
+LONG_S = 60
+"""For what would otherwise wait for ever."""
 LAYOUT = Layout(3, 2, 8, torch.float32)
 TINY = {
     "name": "tiny",
@@ -307,7 +309,7 @@ def test_ctrl_c_leaves_nothing_behind(catalogue, tmp_path):
     while process.poll() is None and not list(tmp_path.iterdir()):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=LONG_S)
     assert process.returncode == 1 and "interrupted" in said
     assert not list(tmp_path.iterdir())
 
@@ -349,35 +351,35 @@ def drive(tmp_path):
 def test_files_give_back_what_was_written_even_when_cut(drive, tokens):
     chunks = chunks_of(7, 5, 4)
     drive.write(0, chunks)
-    written = drive._posted.get(timeout=10)
+    written = drive._posted.get(timeout=LONG_S)
     drive.read(0, kv.newest(written.files, tokens))
-    reading = drive._posted.get(timeout=10)
+    reading = drive._posted.get(timeout=LONG_S)
     assert reading.error is None
     assert torch.equal(joined(reading.chunks), joined(chunks)[:, 16 - tokens :])
 
 
 def test_a_flipped_bit_is_found(drive):
     drive.write(0, chunks_of(6))
-    files = drive._posted.get(timeout=10).files
+    files = drive._posted.get(timeout=LONG_S).files
     _flip(files[0].path)
     drive.read(0, files)
-    assert isinstance(drive._posted.get(timeout=10).error, DamagedFile)
+    assert isinstance(drive._posted.get(timeout=LONG_S).error, DamagedFile)
 
 
 def test_a_file_is_deleted_after_the_reads_before_it(drive, tmp_path):
     drive.write(0, chunks_of(6))
-    files = drive._posted.get(timeout=10).files
+    files = drive._posted.get(timeout=LONG_S).files
     drive.read(0, files)
     drive.delete(files)
-    assert drive._posted.get(timeout=10).error is None
+    assert drive._posted.get(timeout=LONG_S).error is None
     drive.read(0, files)
-    assert isinstance(drive._posted.get(timeout=10).error, FileNotFoundError)
+    assert isinstance(drive._posted.get(timeout=LONG_S).error, FileNotFoundError)
 
 
 def test_a_failed_write_leaves_no_file(drive, tmp_path, monkeypatch):
     monkeypatch.setattr(SsdFile, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     drive.write(0, chunks_of(6, 2))
-    assert drive._posted.get(timeout=10).error.errno == errno.ENOSPC
+    assert drive._posted.get(timeout=LONG_S).error.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.engine.workload import build_workload
-from kvplan.sim.planner.plan import _loaded
+from kvplan.sim.planner import load
 from kvplan.traces import TraceError
 from kvplan.traces.context import contexts
 from kvplan.traces.prometheus import observed, read
@@ -242,7 +242,8 @@ def test_a_load_that_swings_is_a_curve_and_one_that_does_not_is_none(tmp_path):
 
 def test_plan_scales_a_curve(tmp_path):
     points = [[0.0, 1.0], [100.0, 3.0], [200.0, 1.0]]
-    loaded = _loaded(config.load(None, {"workload.arrival": {"process": "curve", "points": points}}), 8.0)
+    asked = config.load(None, {"workload.arrival": {"process": "curve", "points": points}})
+    loaded = load.share(asked, recorded=1.75, sessions_per_s=8.0, sessions=10)
     assert loaded.workload.arrival.curve.mean_per_s == pytest.approx(8.0)
     assert loaded.workload.arrival.points[1] == (100.0, 12.0)
 
