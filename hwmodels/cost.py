@@ -7,10 +7,11 @@ power and place (`kvplan.hwmodels.ownership`).
 Source: CachedAttention (USENIX ATC 2024) section 4.4.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from kvplan.hwmodels.ownership import Terms, capital_usd_per_s, gpu_usd_per_s
-from kvplan.hwmodels.schema import Prices
+from kvplan.hwmodels.schema import Prices, Quantity
 
 Paid = Literal["provisioned", "busy"]
 """The hours for which GPUs are paid."""
@@ -20,7 +21,11 @@ STRAIGHT_LINE = Terms()
 
 def included_bytes(prices: Prices, gpu: str, gpus: int) -> tuple[int, int]:
     """Bytes of DRAM, and of SSD, that come with so many rented GPUs."""
-    return tuple(round(gpus * shares[gpu].value) if gpu in shares else 0 for shares in (prices.included_dram, prices.included_ssd))
+
+    def included(shares: Mapping[str, Quantity]) -> int:
+        return round(gpus * shares[gpu].value) if gpu in shares else 0
+
+    return included(prices.included_dram), included(prices.included_ssd)
 
 
 def usd_per_s(prices: Prices, gpu: str, gpus: int, dram_bytes: int, ssd_bytes: int, on: Terms = STRAIGHT_LINE) -> dict[str, float]:

@@ -62,29 +62,29 @@ def _checked(row: Quantity, dimension: str, low: float, high: float) -> float:
     return number
 
 
-def _row(dimension: str, low: float, high: float, whole: bool = False) -> Any:
+def _row(dimension: str, low: float, high: float, whole: bool = False) -> AfterValidator:
     def check(row: Quantity) -> Quantity:
         number = _checked(row, dimension, low, high)
         if whole and number != int(number):
             raise ValueError(f"{row.value} is not a whole number")
         return row.model_copy(update={"value": number})
 
-    return Annotated[Quantity, AfterValidator(check)]
+    return AfterValidator(check)
 
 
-Bytes = _row("bytes", 1, 1e18)
-BytesPerSecond = _row("bytes_per_s", 1e3, 1e18)
-FlopPerSecond = _row("flop_per_s", 1e6, 1e21)
-Seconds = _row("seconds", 0, 3600)
-Share = _row("ratio", 1e-6, 1)
-Count = _row("count", 1, 1e6, whole=True)
-PerDay = _row("per_day", 1e-6, 1e6)
-Years = _row("years", 1e-3, 1000)
-Watts = _row("watts", 1, 1e5)
-Factor = _row("ratio", 1, 10)
-Interest = _row("ratio", 0, 1)
-UsdPerJoule = _row("usd_per_joule", 0, 1e-3)
-UsdPerWattSecond = _row("usd_per_watt_s", 0, 1e-3)
+Bytes = Annotated[Quantity, _row("bytes", 1, 1e18)]
+BytesPerSecond = Annotated[Quantity, _row("bytes_per_s", 1e3, 1e18)]
+FlopPerSecond = Annotated[Quantity, _row("flop_per_s", 1e6, 1e21)]
+Seconds = Annotated[Quantity, _row("seconds", 0, 3600)]
+Share = Annotated[Quantity, _row("ratio", 1e-6, 1)]
+Count = Annotated[Quantity, _row("count", 1, 1e6, whole=True)]
+PerDay = Annotated[Quantity, _row("per_day", 1e-6, 1e6)]
+Years = Annotated[Quantity, _row("years", 1e-3, 1000)]
+Watts = Annotated[Quantity, _row("watts", 1, 1e5)]
+Factor = Annotated[Quantity, _row("ratio", 1, 10)]
+Interest = Annotated[Quantity, _row("ratio", 0, 1)]
+UsdPerJoule = Annotated[Quantity, _row("usd_per_joule", 0, 1e-3)]
+UsdPerWattSecond = Annotated[Quantity, _row("usd_per_watt_s", 0, 1e-3)]
 
 
 class Price(Quantity):
@@ -110,8 +110,8 @@ class Price(Quantity):
         return f"{_text(units.from_si(self.value * years * YEAR_S, self.unit), self.unit)} over {years:g} years"
 
 
-def _price(rent: str, purchase: str) -> Any:
-    """A Price whose unit says which of the two it is: a rent has no lifetime, a purchase needs one."""
+def _price(rent: str, purchase: str) -> AfterValidator:
+    """Of a Price whose unit says which of the two it is: a rent has no lifetime, a purchase needs one."""
 
     def check(row: Price) -> Price:
         bought = row.unit in units.UNITS[purchase]
@@ -119,14 +119,14 @@ def _price(rent: str, purchase: str) -> Any:
             raise ValueError(f"a price in {row.unit} needs a lifetime in years")
         if row.lifetime is not None and not bought:
             raise ValueError(f"a lifetime goes with {', '.join(units.UNITS[purchase])}, not with {row.unit}")
-        seconds = row.lifetime.value * YEAR_S if bought else 1.0
+        seconds = 1.0 if row.lifetime is None else row.lifetime.value * YEAR_S
         return row.model_copy(update={"value": _checked(row, purchase if bought else rent, 0, 1e9) / seconds})
 
-    return Annotated[Price, AfterValidator(check)]
+    return AfterValidator(check)
 
 
-UsdPerSecond = _price("usd_per_s", "usd")
-UsdPerByteSecond = _price("usd_per_byte_s", "usd_per_byte")
+UsdPerSecond = Annotated[Price, _price("usd_per_s", "usd")]
+UsdPerByteSecond = Annotated[Price, _price("usd_per_byte_s", "usd_per_byte")]
 
 
 class Entry(BaseModel):

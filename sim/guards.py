@@ -15,6 +15,8 @@ The guards keep books of their own, apart from the engine's, and compare.
 
 import math
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.engine.link import Link
@@ -176,7 +178,7 @@ class Guards:
             link.finish(now)
 
 
-def check_summary(summary: dict) -> None:
+def check_summary(summary: Mapping[str, Any]) -> None:
     """Of a finished run: what the difference of two running sums can get wrong."""
     gpu = summary["gpu"]
     shares = {**summary["hit_rate"], "utilization": gpu["utilization"]}

@@ -32,7 +32,7 @@ def describe(
     turns = np.diff(workload.first_turn)
     history, prompt = workload.history_tokens, workload.prompt_tokens.astype(np.int64)
     context = history + prompt + workload.output_tokens
-    kept = sum(contexts(workload, window, ratio))
+    kept = sum(contexts(workload, window, ratio), start=np.zeros(workload.turns, np.int64))
     resumed = ~workload.is_first
     seen = accesses(workload, kv_bytes, window, ratio=ratio)
     distances = stack_distances(seen, report)

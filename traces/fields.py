@@ -1,6 +1,7 @@
 """Checked values of a record's fields. Each raises BadRecord with the field's name, its value and what would be right."""
 
 import math
+from typing import Any
 
 from kvplan.traces.source import BadRecord
 from kvplan.traces.workload import MAX_TOKENS
@@ -9,21 +10,21 @@ _LONGEST_S = 1e11
 """Timestamps past this are no seconds (the year 5138)."""
 
 
-def of(record: object, kind: str) -> dict:
+def of(record: object, kind: str) -> dict[str, Any]:
     """The record, when it is an object."""
     if not isinstance(record, dict):
         raise BadRecord(f"is not {kind}: {_shown(record)}")
     return record
 
 
-def required(record: dict, name: str) -> object:
+def required(record: dict[str, Any], name: str) -> object:
     """A field that must be there."""
     if name not in record:
         raise BadRecord(f"has no `{name}`: the fields are {', '.join(map(repr, list(record)[:8]))} (mixed formats?)")
     return record[name]
 
 
-def tokens(record: dict, name: str, low: int = 1) -> int:
+def tokens(record: dict[str, Any], name: str, low: int = 1) -> int:
     """A number of tokens, from `low` to MAX_TOKENS; text of a CSV is taken as the number that it spells."""
     value = number(required(record, name), name)
     if value != int(value):
@@ -33,7 +34,7 @@ def tokens(record: dict, name: str, low: int = 1) -> int:
     return int(value)
 
 
-def seconds(record: dict, name: str, unit_s: float, negative: bool = False) -> float:
+def seconds(record: dict[str, Any], name: str, unit_s: float, negative: bool = False) -> float:
     """A time or duration in units of `unit_s`, as seconds."""
     value = number(required(record, name), name) * unit_s
     if value < 0 and not negative:
@@ -57,7 +58,7 @@ def number(value: object, name: str) -> float:
     return value
 
 
-def text(record: dict, name: str) -> str:
+def text(record: dict[str, Any], name: str) -> str:
     """Text."""
     value = required(record, name)
     if not isinstance(value, str):
@@ -65,7 +66,7 @@ def text(record: dict, name: str) -> str:
     return value
 
 
-def items(record: dict, name: str) -> list:
+def items(record: dict[str, Any], name: str) -> list:
     """A list."""
     value = required(record, name)
     if not isinstance(value, list):
@@ -73,7 +74,7 @@ def items(record: dict, name: str) -> list:
     return value
 
 
-def label(record: dict, name: str) -> str | int:
+def label(record: dict[str, Any], name: str) -> str | int:
     """An identifier: text or a whole number."""
     value = required(record, name)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or not _writable(value):
@@ -81,7 +82,7 @@ def label(record: dict, name: str) -> str | int:
     return value
 
 
-def tag(record: dict, name: str) -> str:
+def tag(record: dict[str, Any], name: str) -> str:
     """An optional name to group by, empty where there is none."""
     return "" if record.get(name) in (None, "") else str(label(record, name))
 
@@ -95,7 +96,7 @@ def _writable(value: object) -> bool:
     return True
 
 
-def blocks(record: dict, name: str, block_tokens: int, context_tokens: int) -> list[int]:
+def blocks(record: dict[str, Any], name: str, block_tokens: int, context_tokens: int) -> list[int]:
     """Block hashes of a context, checked against its length: a last part of a block may have a hash or none."""
     found = items(record, name)
     full, rest = divmod(context_tokens, block_tokens)

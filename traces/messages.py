@@ -27,7 +27,7 @@ class Conversations:
         self._sessions = 0
         self._left_out: Counter[str] = Counter()
 
-    def add(self, number: int, messages: Iterable[tuple[str, str]]) -> None:
+    def add(self, number: int, messages: Iterable[tuple[object, str]]) -> None:
         """One conversation of (role, text), from record `number`. Raises BadRecord before it keeps anything."""
         sides = [(_is_prompt(role, index), text) for index, (role, text) in enumerate(messages)]
         turns: list[list[int]] = []

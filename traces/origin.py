@@ -1,6 +1,7 @@
 """What the origin of a workload means to somebody who reads a result, in sentences."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 _REDRAWN_SHARE = 0.05
 """From here on sessions that were drawn anew show in the means."""
@@ -16,7 +17,7 @@ def notes(origin: Mapping[str, object]) -> list[str]:
     return _sentences(origin, _NOTES) + warnings(origin)
 
 
-def _sentences(origin: Mapping[str, object], words: Mapping[str, Callable[[object], str]]) -> list[str]:
+def _sentences(origin: Mapping[str, object], words: Mapping[str, Callable[[Any], str]]) -> list[str]:
     said = [sentence(origin[key]) for key, sentence in words.items() if origin.get(key)]
     return [text for text in said if text]
 
@@ -38,11 +39,11 @@ def _redrawn(share: object) -> str:
     )
 
 
-def _left_out(counts: object) -> str:
+def _left_out(counts: Mapping[str, int]) -> str:
     return "left out of the trace: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
-_NOTES: Mapping[str, Callable[[object], str]] = {
+_NOTES: Mapping[str, Callable[[Any], str]] = {
     "drawn": lambda what: f"not in the source, and drawn as the configuration says (workload.arrival, workload.think_time): {what}",
     "think_times": lambda what: f"think times are {what}",
     "answers": lambda what: f"answers are {what}",
@@ -52,7 +53,7 @@ _NOTES: Mapping[str, Callable[[object], str]] = {
     "requests": lambda what: f"requests are {what}",
     "shared_prompt_tokens": lambda count: f"most requests share their first {count} tokens, which a store of sessions cannot share",
 }
-_WARNINGS: Mapping[str, Callable[[object], str]] = {
+_WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "doubtful_times": lambda why: f"the times may be in another unit: {why}",
     "tokens": _estimate,
     "redrawn_share": _redrawn,

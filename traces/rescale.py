@@ -4,6 +4,7 @@ Left out: anything that would change with the load in the real world (people who
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def scaled_context(workload: Workload, factor: float) -> Workload:
     """Prompts, answers and dropped history times `factor`, rounded; block hashes no longer fit and are left out. Raises TraceError when a
     message passes the largest size."""
 
-    columns = {name: _scaled(getattr(workload, name), factor, "context") for name in ("prompt_tokens", "output_tokens")}
+    columns: dict[str, Any] = {name: _scaled(getattr(workload, name), factor, "context") for name in ("prompt_tokens", "output_tokens")}
     changed = replace(workload, **columns, dropped_tokens=None, blocks=None)
     if workload.dropped_tokens is None:
         return changed

@@ -7,6 +7,7 @@ think time. Unless it is said how long answers take, they take no time here, whi
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Accesses:
     def those(self, chosen: np.ndarray) -> "Accesses":
         """The accesses for which `chosen` (bool, one per access) is true."""
         columns = {column.name: getattr(self, column.name) for column in fields(self)}
-        return Accesses(**{name: None if values is None else values[chosen] for name, values in columns.items()})
+        taken: dict[str, Any] = {name: None if values is None else values[chosen] for name, values in columns.items()}
+        return Accesses(**taken)
 
     def events(self) -> np.ndarray:
         """int64, twice as long: the starts (place of the access) and the ends (~place) of all accesses in order of time.

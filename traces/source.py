@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ijson
 
@@ -88,15 +89,15 @@ class Source:
         """Every file with its head."""
         return ((file, _head(file)) for file in self.files)
 
-    def each_json(self, take: Callable[[int, dict], None]) -> None:
+    def each_json(self, take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every record of JSON lists, JSON Lines or single JSON objects. Raises TraceError."""
         self.each(self._parsed_by(_json_records), take)
 
-    def each_row(self, columns: frozenset[str], take: Callable[[int, dict], None]) -> None:
+    def each_row(self, columns: frozenset[str], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every row of CSV files that have at least these columns. Raises TraceError."""
         self.each(self._parsed_by(lambda stream: _csv_rows(stream, columns)), take)
 
-    def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, dict], None]) -> None:
+    def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises
         TraceError."""
         number = 0
@@ -112,7 +113,7 @@ class Source:
                 raise TraceError(f"{file}: not readable after record {number - before} ({reason(error)}): is it truncated?") from None
             self._done += size
 
-    def _take(self, take: Callable[[int, dict], None], number: int, record: object) -> None:
+    def _take(self, take: Callable[[int, Any], None], number: int, record: object) -> None:
         """One record, taken; or counted as bad with `skip_bad`."""
         try:
             if isinstance(record, BadRecord):
@@ -126,13 +127,13 @@ class Source:
             self.skipped += 1
             self.first_reason = self.first_reason or message
 
-    def _parsed_by(self, parse: Callable[[io.BufferedReader], Iterator[object]]) -> Callable[[Path], Iterator[object]]:
+    def _parsed_by(self, parse: "Callable[[io.BufferedReader[_Stream]], Iterator[object]]") -> Callable[[Path], Iterator[object]]:
         """A function from a file to its records, by one from its bytes."""
 
         def records(file: Path) -> Iterator[object]:
             with opened(file, lambda position: self._report(self._done + position, sum(self._sizes))) as stream:
                 for record in parse(stream):
-                    stream.unpacked.begin_record()
+                    stream.raw.begin_record()
                     yield record
 
         return records
@@ -187,8 +188,8 @@ class _Stream(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path, report: Callable[[int], None] = lambda position: None) -> Iterator[io.BufferedReader]:
-    """The bytes of a plain, gzip or zstd file; `.unpacked` is the _Stream below the buffer. Raises TraceError.
+def opened(path: Path, report: Callable[[int], None] = lambda position: None) -> Iterator["io.BufferedReader[_Stream]"]:
+    """The bytes of a plain, gzip or zstd file; `.raw` is the _Stream below the buffer. Raises TraceError.
 
     `report(position)` is called now and then with the bytes of the file on disk that were read."""
     try:
@@ -204,7 +205,6 @@ def opened(path: Path, report: Callable[[int], None] = lambda position: None) ->
         except OSError as error:
             raise TraceError(f"cannot read {path}: {files.reason(error)}") from None
         buffered = io.BufferedReader(stream, 1 << 16)
-        buffered.unpacked = stream
         with buffered:
             yield buffered
 

@@ -95,7 +95,9 @@ class Workload:
     def _check_times(self) -> None:
         first = self.is_first
         bad = (
-            np.flatnonzero((first | self.open_loop) & ~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0))) if self.arrivals_known else ()
+            np.flatnonzero((first | self.open_loop) & ~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0)))
+            if self.arrivals_known
+            else np.empty(0, int)
         )
         if len(bad):
             raise TraceError(f"{self.place(bad[0])}: its arrival time is missing, negative or not finite, while others have one")

@@ -136,7 +136,8 @@ def compare(loaded: Config, table: Workload) -> tuple[list[str], Counter]:
 
 def run() -> None:
     """Prints both tables; fails when a case differs, and names it."""
-    findings, failures, seen = [], [], {}
+    findings, failures = [], []
+    seen: dict[str, Counter[str]] = {}
     for family in FAMILIES:
         seen[family], different = Counter(), 0
         for seed in range(CASES):

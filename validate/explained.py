@@ -106,7 +106,7 @@ def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
     everything = float(np.minimum(table.session_tokens, built.window).sum()) * built.kv_bytes / loaded.deployment.replicas
     tiers = _TIERS[rng.integers(len(_TIERS))]
     sizes = dict.fromkeys(("hbm", "dram", "ssd"), 0.0)
-    least = built.window * built.kv_bytes
+    least: float = built.window * built.kv_bytes
     for name in tiers:
         share = rng.uniform(0.01, 0.04) if name == "hbm" else rng.uniform(0.03, 0.3) * (3 if name == tiers[-1] else 1)
         least = max(least * 1.05, share * everything)

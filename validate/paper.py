@@ -6,6 +6,7 @@ Baselines: RE, LRU and FIFO stores without prefetching, and OF (embedded positio
 from kvplan.sim import config
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.metrics.schema import Summary
 from kvplan.validate.show import show
 
 MODELS = ("13b", "65b", "70b")
@@ -33,13 +34,13 @@ _RUNS = {
 }
 
 
-def summaries(model: str, *overrides: str) -> dict[str, dict]:
+def summaries(model: str, *overrides: str) -> dict[str, Summary]:
     """Name of the run -> summary, all on one workload."""
     workload = build_workload(config.load(f"paper-{model}", overrides))
     return {name: simulate(config.load(f"paper-{model}", [*extra, *overrides]), workload).summary for name, extra in _RUNS.items()}
 
 
-def figures(found: dict[str, dict]) -> dict[str, float]:
+def figures(found: dict[str, Summary]) -> dict[str, float]:
     """The quantities of `PUBLISHED` from the runs of one model."""
     ours, re, lru, fifo, of = (found[name] for name in ("look-ahead", "RE", "LRU", "FIFO", "OF"))
 

@@ -40,7 +40,7 @@ not know, so that nothing here speaks for that. What the specification leaves op
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +94,9 @@ class Tier:
 
     def __init__(self, name: str, capacity: int, reserve: int) -> None:
         self.name, self.capacity, self.reserve = name, capacity, reserve
-        self.held, self.stamp, self.written = Counter(), Counter(), 0
+        self.held: Counter[int] = Counter()
+        self.stamp: Counter[int] = Counter()
+        self.written = 0
         self.saves: list[tuple[float, float, int]] = []
 
     def free(self) -> int:
@@ -175,7 +177,8 @@ class Reference:
         self.coming = [self.firsts.pop(0)]  # known, but not yet here
         self.queue: list[Turn] = []
         self.batch: list[Turn] = []  # the last one may be in its prefill
-        self.context, self.ready_s = Counter(), Counter()  # per session: tokens of history; when its KV is complete where it is
+        self.context: Counter[int] = Counter()  # per session: tokens of history
+        self.ready_s: defaultdict[int, float] = defaultdict(float)  # per session: when its KV is complete where it is
         self.tiers = [Tier(*tier) for tier in plant.tiers]
         self.home: dict[int, Tier] = {}  # per session: where its newest KV is
         self.idle_since: dict[int, float] = {}  # per session: the end of its last turn, until the next one comes
@@ -184,22 +187,25 @@ class Reference:
         self.d2h = Wire(plant.device_to_host_bytes_per_s, plant.host_link_latency_s, plant.piece)
         self.ssd_read = Wire(plant.ssd_read_bytes_per_s, plant.ssd_latency_s, plant.piece)
         self.ssd_write = Wire(plant.ssd_write_bytes_per_s, plant.ssd_latency_s, plant.piece)
-        self.fetching = self.demoting = self.starved = None  # a session each; `starved` waits for room to be fetched to
+        self.fetching: int | None = None
+        self.demoting: int | None = None
+        self.starved: int | None = None  # waits for room to be fetched to
         self.fetched: list[int] = []  # sessions with KV that came, or comes, for a job that waits
         self.offered: list[int] = []  # bytes of each save, done or skipped
         self.doing, self.step_end_s, self.stall_until_s, self.head_since_s = "nothing", math.inf, 0.0, 0.0
         self.hbm_in_step = 0
-        self.store_changed, self.stamps, self.seen = False, 0, Counter()
+        self.store_changed, self.stamps = False, 0
+        self.seen: Counter[str] = Counter()
 
     def run(self) -> "Reference":
         while self.coming or self.doing != "nothing":
             turn = min(self.coming, key=lambda turn: turn.arrival_s, default=None)
-            arrives = turn is not None and turn.arrival_s <= self.step_end_s
-            now = turn.arrival_s if arrives else self.step_end_s
-            self.end_moves(now)
-            if arrives:
-                self.arrive(turn, now)
+            if turn is not None and turn.arrival_s <= self.step_end_s:
+                self.end_moves(turn.arrival_s)
+                self.arrive(turn, turn.arrival_s)
             else:
+                now = self.step_end_s
+                self.end_moves(now)
                 self.end_step(now)
         return self
 
@@ -460,7 +466,7 @@ class Reference:
             if self.config.store.eviction != "fifo" or not tier.stamp[session]:
                 tier.stamp[session] = self.stamps
 
-    def staying(self) -> set[int]:
+    def staying(self) -> set[int | None]:
         """Who leaves no tier."""
         return {*(turn.session for turn in self.batch), *self.fetched, self.demoting}
 
@@ -500,9 +506,9 @@ class Reference:
     def start_moves(self, now: float) -> None:
         if len(self.tiers) == 2:
             if self.fetching is None and self.config.store.prefetch == "lookahead":
-                self.start_fetch(*self.tiers, now)
+                self.start_fetch(self.tiers[0], self.tiers[1], now)
             if self.demoting is None:
-                self.start_demotion(*self.tiers, now)
+                self.start_demotion(self.tiers[0], self.tiers[1], now)
 
     def start_fetch(self, dram: Tier, ssd: Tier, now: float) -> None:
         self.starved = None
@@ -554,12 +560,12 @@ class Reference:
             end = min(fetched_s, demoted_s)
             if end > now:
                 return
-            if fetched_s == end:
+            if self.fetching is not None and fetched_s == end:
                 session, self.fetching = self.fetching, None
                 self.ready_s[session] = end
                 if session != NOBODY:
                     self.arrived(session)
-            else:
+            elif self.demoting is not None:
                 session, self.demoting, (dram, ssd) = self.demoting, None, self.tiers
                 self.ssd_write.free_s = max(self.ssd_write.free_s, self.ssd_write.slow_end_s)
                 runs = session in [turn.session for turn in self.batch]

@@ -1,12 +1,14 @@
 """What the engine knows and policies may ask: the clock, the workload's future, what things would take over idle links, and the jobs."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.plant import Plant
 from kvplan.sim.policies.base import JobView
+from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 from kvplan.traces import Workload
 
@@ -48,11 +50,22 @@ class EngineKnowledge(Knowledge):
         return self._tenant[session]
 
 
+class Serving(Protocol):
+    """What a replica's jobs ask of it."""
+
+    @property
+    def store(self) -> SessionStore | None:
+        """Its store, if it has one."""
+
+    def fitted(self, turn: int) -> tuple[int, int, int, int]:
+        """(history, prompt, output, HBM bytes) of a turn after truncation."""
+
+
 class EngineJobs(JobView):
     """What one replica's scheduler may look at. `replica` is set once there is one."""
 
     def __init__(self, clock: Clock, plant: Plant, workload: Workload, weights: dict[str, float]) -> None:
-        self.replica = None
+        self.replica: Serving
         self._clock = clock
         self._plant = plant
         self._session = workload.session

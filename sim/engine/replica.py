@@ -112,7 +112,7 @@ class Replica:
         """What jobs save into each tier and load from it."""
         self._demoting: list[Move | None] = [None] * len(self._demotion_links)
         self._demotes_from = list(enumerate(store.tiers))[:-1] if store else []
-        self._fetches = bool(store) and store.fetch_target is not None
+        self._fetches = store is not None and store.fetch_target is not None
         self._fetching: Move | None = None
         self._load_policy = load
         self._loader = Loader(plant, config.store, self.h2d, self.ssd_read)
@@ -120,7 +120,7 @@ class Replica:
         self._lead_s = prefetch.LEAD_S
         self._knowledge = knowledge
         self._next_arrival = next_arrival
-        self._foresees = bool(store) and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in store.tiers))
+        self._foresees = store is not None and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in store.tiers))
         self._learns = type(queue).done is not Scheduler.done
         self._next_end = math.inf
         self._store_changed = False
@@ -163,7 +163,7 @@ class Replica:
         if self.store is not None:
             self.store.come(self._session_of[turn], now)
         if self._dropped is not None and self._dropped[turn]:
-            self._cut_back(turn, now)
+            self._cut_back(turn, int(self._dropped[turn]), now)
         position = self.waiting.push(turn, now)
         if self._guard is not None:
             self._guard.queued(self, turn, now)
@@ -211,10 +211,10 @@ class Replica:
         if self.waiting.kv_moved(session, now):
             self.clock.at(now, ARRIVAL, self._fetch_may_end)
 
-    def _cut_back(self, turn: int, now: float) -> None:
+    def _cut_back(self, turn: int, dropped: int, now: float) -> None:
         """The turn goes on from less than its session's whole history: the end of what is kept is of no use to it."""
         session = self._session_of[turn]
-        self.context[session] = kept = max(0, self.context[session] - int(self._dropped[turn]))
+        self.context[session] = kept = max(0, self.context[session] - dropped)
         if self.store is not None:
             self.store.cut_back(session, kept * self._kv, now)
         if self._guard is not None:
@@ -289,7 +289,7 @@ class Replica:
 
     def _resident(self, turn: int, history: int) -> int:
         """Tokens of its history that HBM's own tier holds, and will until the turn has ended."""
-        if not self._keeps_hbm:
+        if not self._keeps_hbm or self.store is None:
             return 0
         session = self._session_of[turn]
         held, cut = self.store.tiers[0].held[session] // self._kv, self.context[session] - history
@@ -311,10 +311,11 @@ class Replica:
         self.hbm_used += hbm_bytes
         self._reserved[turn] = hbm_bytes
         cached = 0
-        if self.store is not None:
-            cached, tier = self._claim(session, kept, history, now)
-        if cached:
-            cached, compute, duration = self._load(session, tier, cached, prompt + history - cached, head_since, now)
+        store = self.store
+        if store is not None:
+            cached, tier = self._claim(store, session, kept, history, now)
+        if store is not None and cached:
+            cached, compute, duration = self._load(store, session, tier, cached, prompt + history - cached, head_since, now)
             if cached:
                 rec.tier[turn] = tier
         else:
@@ -331,13 +332,12 @@ class Replica:
         self._state = _PREFILL
         self._schedule(now, now + duration)
 
-    def _claim(self, session: int, kept: int, history: int, now: float) -> tuple[int, int]:
+    def _claim(self, store: SessionStore, session: int, kept: int, history: int, now: float) -> tuple[int, int]:
         """Pins the session in the store; returns the tokens of its history that can be loaded, and the index of their tier."""
-        store = self.store
         self._store_changed = True
         store.claim(session, now)
         if not self._loads_late and self._fetching is not None and self._fetching.session == session:
-            self._break_fetch(now)
+            self._break_fetch(store, self._fetching, now)
         if history < kept:
             if self._embedded:
                 store.void(session, now)
@@ -345,24 +345,26 @@ class Replica:
                 store.truncate(session, (kept - history) * self._kv, now)
         tier, size = store.lookup(session)
         if not size and self._fetching is not None and self._fetching.session == session:
-            self._fetching = self._fetching._replace(session=None)  # what comes is of no use any more
+            self._fetching = self._fetching._replace(session=-1)  # what comes is of no use any more
         if self._guard is not None:
             self._guard.found(session, kept - history, self._embedded, size // self._kv)
         if not self._loads_late:
             tier, size = store.arrived(session)
         return size // self._kv, tier
 
-    def _break_fetch(self, now: float) -> None:
+    def _break_fetch(self, store: SessionStore, move: Move, now: float) -> None:
         """The job takes what has come of its KV; the fetch ends."""
-        move, self._fetching = self._fetching, None
+        self._fetching = None
         sent = self.ssd_read.end_background(now, move.size) // self._kv * self._kv
-        self.store.end_fetch(move, sent, now)
+        store.end_fetch(move, sent, now)
 
-    def _load(self, session: int, tier: int, cached: int, new: int, head_since: float, now: float) -> tuple[int, float, float]:
+    def _load(
+        self, store: SessionStore, session: int, tier: int, cached: int, new: int, head_since: float, now: float
+    ) -> tuple[int, float, float]:
         """(tokens loaded, GPU seconds, seconds from now to the end of the prefill) of a job whose history is cached."""
         name = self.tier_names[tier]
         if name == "hbm":
-            self.store.load(session, cached * self._kv, now)
+            store.load(session, cached * self._kv, now)
             compute = self._steps.prefill(new, cached)
             return cached, compute, compute
         fetching = self._fetching
@@ -374,8 +376,8 @@ class Replica:
             size = tokens * self._kv
             start, end = loader.take(tokens)
             self._out_of[tier].add(now, start, end, size)
-            if self.store.load(session, size, now):
-                self._into[self.store.fetch_target].add(now, start, end, size)
+            if store.load(session, size, now):
+                self._into[store.fetch_target].add(now, start, end, size)
         if self._guard is not None:
             self._guard.served(session, tokens)
         return tokens, compute, duration
@@ -503,6 +505,8 @@ class Replica:
     def _start_moves(self, now: float) -> None:
         """Starts what demotions and fetches are due and can start; one of each link at a time."""
         store = self.store
+        if store is None:
+            return
         if self._fetches and self._fetching is None:
             move = store.next_fetch(now)
             if move is not None:
@@ -548,7 +552,7 @@ class Replica:
             self._next_end = then
             if source < 0:
                 self._fetching = None
-                if fetching.session is not None:
+                if fetching.session >= 0:
                     self.store.finish_fetch(fetching, first)
                     self._ready[fetching.session] = first
                     self.waiting.release(fetching.session)
@@ -564,7 +568,8 @@ class Replica:
         """The measured span begins: moves that are due have ended, and peaks count from here."""
         if now >= self._next_end:
             self._finish_moves(now)
-        for each in (*self.links, *self._into, *self._out_of):
+        measured: tuple[Link | Flow, ...] = (*self.links, *self._into, *self._out_of)
+        for each in measured:
             each.begin(now)
         for tier in self.store.tiers if self.store else ():
             tier.begin()

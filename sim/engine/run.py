@@ -116,8 +116,8 @@ class _Run:
         self.guard = guards.Guards(built, config.store.ttl_s, parse_bytes(config.store.hbm)) if guards.enabled() else None
         self.observer = self.guard if observer is None else Observers(*([self.guard] if self.guard else []), observer)
         self._session = workload.session.tolist()
-        self._arrival_s = memoryview(np.ascontiguousarray(workload.arrival_s))
-        self._gap_s = memoryview(np.ascontiguousarray(workload.gap_s))
+        self._arrival_s = np.ascontiguousarray(workload.arrival_s).data
+        self._gap_s = np.ascontiguousarray(workload.gap_s).data
         self._open_loop = workload.open_loop
         self._turns = workload.turns
         self.replicas = [self._replica(config, built, workload, longest_run) for _ in range(config.deployment.replicas)]

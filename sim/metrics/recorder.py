@@ -4,6 +4,8 @@ The engine writes through memoryviews, which cost less than arrays for single nu
 gives the order of completion, which the warm-up cut goes by.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 _FLOATS = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
@@ -34,7 +36,7 @@ class Recorder:
         self._warmup_turns = warmup_turns
         self._stride = max(1, turns // _SERIES_ROWS)
         self._progress = progress
-        self.watch = None
+        self.watch: Callable[[Recorder], None] | None = None
         """Called with this recorder now and then."""
 
     def _views(self, names):

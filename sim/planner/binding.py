@@ -35,18 +35,26 @@ def binding(answer: Answer) -> str | None:
 
 
 def _gpu(answer: Answer) -> dict[str, float]:
-    span = answer.figure("makespan_s")
-    parts = {name: answer.figure(f"gpu.{name}_s") for name in ("prefill", "decode", "load_stall", "save_stall")}
+    span = _known(answer, "makespan_s")
+    parts = {name: _known(answer, f"gpu.{name}_s") for name in ("prefill", "decode", "load_stall", "save_stall")}
     stalls = parts["load_stall"] + parts["save_stall"]
     return {"prefill": parts["prefill"] / span, "decode": parts["decode"] / span, "stalls": stalls / span}
 
 
 def _jobs(answer: Answer) -> dict[str, float]:
     """HBM for KV, and places in the batch."""
-    turns = answer.figure("turns")
-    running = turns / answer.figure("makespan_s") * (answer.figure("e2e_s.mean") - answer.figure("queue_s.mean"))
-    tokens = (answer.figure("context_tokens") + answer.figure("output_tokens")) / turns
+    turns = _known(answer, "turns")
+    running = turns / _known(answer, "makespan_s") * (_known(answer, "e2e_s.mean") - _known(answer, "queue_s.mean"))
+    tokens = (_known(answer, "context_tokens") + _known(answer, "output_tokens")) / turns
     return {
         "HBM": running * tokens * answer.built.hbm_kv_bytes / answer.built.hbm_budget,
         "batch": running / answer.config.deployment.max_batch,
     }
+
+
+def _known(answer: Answer, key: str) -> float:
+    """A figure that every run has. Raises KeyError without one."""
+    value = answer.figure(key)
+    if value is None:
+        raise KeyError(key)
+    return value

@@ -6,8 +6,9 @@ later turn makes that good.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -113,8 +114,8 @@ class _Watch:
                 raise _Hopeless
 
 
-def _figures(summary: dict, prefix: str = "") -> dict[str, float]:
-    found = {}
+def _figures(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
     for key, value in summary.items():
         if isinstance(value, dict) and key != "provenance":
             found |= _figures(value, f"{prefix}{key}.")

@@ -1,11 +1,14 @@
 """A heap of items by key whose entries can be replaced and discarded; every operation is O(log n), amortised."""
 
 from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
 
-Key = float | tuple[float, ...]
+Rank = float | tuple[float, ...]
+"""What items can be ordered by."""
+Key = TypeVar("Key", bound=Rank)
 
 
-class LazyHeap:
+class LazyHeap(Generic[Key]):
     """Smallest key first; ties by item. Stale entries are skipped when met and swept when they outnumber live ones."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 
 from kvplan.sim.policies.base import Eviction, View
-from kvplan.sim.policies.lazyheap import Key, LazyHeap
+from kvplan.sim.policies.lazyheap import LazyHeap, Rank
 
 
 class Ranked(Eviction):
@@ -11,11 +11,11 @@ class Ranked(Eviction):
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        self._order = LazyHeap()
-        self._aside: dict[int, Key] = {}
+        self._order: LazyHeap[Rank] = LazyHeap()
+        self._aside: dict[int, Rank] = {}
 
     @abstractmethod
-    def rank(self, session: int) -> Key:
+    def rank(self, session: int) -> Rank:
         """The session's rank from now on, until it is used again. The lowest leaves first, ties by session number."""
 
     def insert(self, session: int) -> None:

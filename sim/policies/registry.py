@@ -15,22 +15,24 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
 from kvplan.sim.policies.supervise import PolicyError, supervised
 
-KINDS: dict[str, type] = {"eviction": Eviction, "prefetch": Prefetch, "write": Write, "load": Load, "scheduling": Scheduler}
+KINDS: dict[str, type[Any]] = {"eviction": Eviction, "prefetch": Prefetch, "write": Write, "load": Load, "scheduling": Scheduler}
 """Kind -> base class; also the folder's name."""
 
 
 @cache
-def policies(kind: str) -> dict[str, type]:
+def policies(kind: str) -> dict[str, type[Any]]:
     """Name -> class of every packaged policy of a kind, by name."""
     package = import_module(f"kvplan.sim.policies.{kind}")
-    found: dict[str, type] = {}
+    found: dict[str, type[Any]] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
         module = import_module(f"{package.__name__}.{info.name}")
-        for _, member in inspect.getmembers(module, inspect.isclass):
+        members: list[tuple[str, type[Any]]] = inspect.getmembers(module, inspect.isclass)
+        for _, member in members:
             if issubclass(member, KINDS[kind]) and member.__module__ == module.__name__:
                 if member.NAME in found:
                     raise TypeError(f"two {kind} policies are named {member.NAME!r}")
@@ -54,7 +56,7 @@ def check(kind: str, name: str) -> None:
         raise PolicyError(f"unknown {kind} policy {name!r}: {hint}{known}, or package.module:Class or path/to/file.py:Class for your own")
 
 
-def find(kind: str, name: str) -> type:
+def find(kind: str, name: str) -> type[Any]:
     """The class of a packaged policy, or of a user's own, which is imported. Raises PolicyError."""
     check(kind, name)
     return _users_own(kind, name) if is_users_own(name) else policies(kind)[name]
@@ -69,7 +71,7 @@ def _parts(kind: str, name: str) -> tuple[str, str]:
     return where, class_name
 
 
-def _users_own(kind: str, name: str) -> type:
+def _users_own(kind: str, name: str) -> type[Any]:
     where, class_name = _parts(kind, name)
     try:
         module = _file(where) if where.endswith(".py") else _module(where)

@@ -31,7 +31,7 @@ def heads(baseline: dict | None) -> list[str]:
     return ["", "this run", "recompute", "change"] if baseline else ["", "this run"]
 
 
-def warnings(summary: dict, baseline: dict | None) -> list[str]:
+def warnings(summary: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> list[str]:
     """Of the run, and of recomputation: what is the same of both but for its figures is said once."""
     ours, theirs = summary["warnings"], (baseline or {}).get("warnings", [])
     both = set(map(_kind, ours)) & {_kind(warning) for warning in theirs if warning not in ours}

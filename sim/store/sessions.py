@@ -37,8 +37,8 @@ from kvplan.sim.store.view import Knowledge, TierView
 class Move(NamedTuple):
     """KV on its way from one tier to another."""
 
-    session: int | None
-    """None when it has become useless on its way."""
+    session: int
+    """−1 when it has become useless on its way."""
     source: int
     target: int
     size: int
@@ -339,9 +339,9 @@ class SessionStore:
 
     def next_fetch(self, now: float) -> Move | None:
         """The next session to bring up ahead of its job, if the policy names one and there is room."""
-        if not self._saves:
-            return None
         target = self.fetch_target
+        if target is None or not self._saves:
+            return None
         tier, reserve = self.tiers[target], self._reserve[target]
         self.low_water[target] = reserve
         for_waiting = tier.capacity - reserve - self._claimed_bytes

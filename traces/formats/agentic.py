@@ -9,6 +9,7 @@ Source: callanjfox/kv-cache-tester (Apache-2.0).
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 from kvplan.traces import clock, fields
 from kvplan.traces.build import Requests
@@ -38,10 +39,10 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
 
     def take(number: int, record: object) -> None:
         nonlocal empty
-        fields.of(record, "an agentic coding session")
+        record = fields.of(record, "an agentic coding session")
         if fields.tokens(record, "block_size") != BLOCK_TOKENS:
             raise BadRecord(f"`block_size` is {record['block_size']}; this format has {BLOCK_TOKENS}")
-        turns = []
+        turns: list[dict[str, Any]] = []
         for index, request in enumerate(fields.items(record, "requests")):
             try:
                 turns.append(_turn(request, turns[-1] if turns else None))
@@ -53,7 +54,8 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
         for turn in turns:
             for way, seconds, tokens in turn["answers"]:
                 answers[way].append((seconds, tokens))
-            session = requests.session_of(requests.add(number, *turn["lengths"], math.nan, turn["gap_s"], turn["blocks"], session))
+            prompt, output = turn["lengths"]
+            session = requests.session_of(requests.add(number, prompt, output, math.nan, turn["gap_s"], turn["blocks"], session))
 
     source.each_json(take)
     for recorded in answers.values():
@@ -61,8 +63,8 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     return requests.workload(left_out={"sessions_without_requests": empty})
 
 
-def _turn(request: object, before: dict | None) -> dict:
-    fields.of(request, "a request")
+def _turn(request: object, before: dict[str, Any] | None) -> dict[str, Any]:
+    request = fields.of(request, "a request")
     prompt, output = fields.tokens(request, "in"), fields.tokens(request, "out")
     at = fields.seconds(request, "t", 1.0)
     api, think = (fields.seconds(request, name, 1.0) if request.get(name) is not None else math.nan for name in ("api_time", "think_time"))

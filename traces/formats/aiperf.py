@@ -31,8 +31,8 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
 
     def take(number: int, record: object) -> None:
         nonlocal sessions
-        fields.of(record, "an AIPerf session")
-        turns = []
+        record = fields.of(record, "an AIPerf session")
+        turns: list[tuple[int, int, float, float]] = []
         for index, turn in enumerate(fields.items(record, "turns")):
             try:
                 turns.append(_turn(turn, turns[-1][2] if turns else None, count_tokens))
@@ -51,7 +51,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
 
 def _turn(turn: object, before_s: float | None, count_tokens: Callable[[str], int]) -> tuple[int, int, float, float]:
     """(prompt, output, arrival, gap) of a turn; `before_s` is when the one before arrived, None for the first."""
-    fields.of(turn, "a turn")
+    turn = fields.of(turn, "a turn")
     prompt = max(count_tokens(fields.text(turn, "text")), 1) if "text" in turn else fields.tokens(turn, "input_length")
     output = fields.tokens(turn, "output_length")
     arrival = fields.seconds(turn, "timestamp", 1e-3) if "timestamp" in turn else math.nan

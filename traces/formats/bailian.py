@@ -39,7 +39,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     found: Counter[str] = Counter()
 
     def take(number: int, record: object) -> None:
-        fields.of(record, "a Bailian record")
+        record = fields.of(record, "a Bailian record")
         chat, parent = (str(fields.label(record, name)) for name in ("chat_id", "parent_chat_id"))
         prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length")
         arrival = fields.seconds(record, "timestamp", 1.0)

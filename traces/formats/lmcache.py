@@ -33,7 +33,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
 
     def take(number: int, record: object) -> None:
         nonlocal latest
-        fields.of(record, "a lookup")
+        record = fields.of(record, "a lookup")
         if fields.tokens(record, "chunk_size") != CHUNK_TOKENS:
             raise BadRecord(f"`chunk_size` is {record['chunk_size']}; kvplan reads {CHUNK_TOKENS}")
         prompt, arrival = fields.tokens(record, "seq_len"), fields.seconds(record, "timestamp", 1.0)

@@ -35,7 +35,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
 
     def take(number: int, record: object) -> None:
         nonlocal latest
-        fields.of(record, "a Mooncake record")
+        record = fields.of(record, "a Mooncake record")
         prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length")
         has_name, has_blocks = "session_id" in record, "hash_ids" in record
         blocks = fields.blocks(record, "hash_ids", BLOCK_TOKENS, prompt) if has_blocks else ()

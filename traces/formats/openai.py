@@ -26,7 +26,8 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     conversations, ids = Conversations(count_tokens), fields.Unique("id")
 
     def take(number: int, record: object) -> None:
-        messages = list(_messages(fields.of(record, "a chat record")))
+        record = fields.of(record, "a chat record")
+        messages = list(_messages(record))
         if record.get("id") is not None:
             ids.check(fields.label(record, "id"), number)
         conversations.add(number, messages)
@@ -35,7 +36,7 @@ def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
     return conversations.workload()
 
 
-def _messages(record: dict) -> Iterator[tuple[str, str]]:
+def _messages(record: dict) -> Iterator[tuple[object, str]]:
     for index, message in enumerate(fields.items(record, "messages")):
         if not isinstance(message, dict):
             raise BadRecord(f"message {index} is not an object")

@@ -27,4 +27,5 @@ def draw_within(draw: Callable[[int], Drawn], sessions: int, max_turns: int, max
         rows = np.repeat(within, turns)
         parts.append((turns[within], prompt[rows], output[rows]))
         missing -= int(within.sum())
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True)), 1 - kept / seen
+    turns, prompt, output = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return (turns, prompt, output), 1 - kept / seen

@@ -52,7 +52,7 @@ class SsdFile:
     def _in_requests(self, call: Callable, buffer: Tensor, offset: int) -> None:
         if offset % ALIGNMENT or len(buffer) % ALIGNMENT or buffer.data_ptr() % ALIGNMENT:
             raise ValueError(f"address, length and offset must be multiples of {ALIGNMENT}: use host_buffer")
-        data = memoryview(buffer.numpy())
+        data = buffer.numpy().data
         starts = range(0, len(data), REQUEST_BYTES)
         requests = [self._io.submit(self._whole, call, data[start : start + REQUEST_BYTES], offset + start) for start in starts]
         wait(requests)  # all of them, so that none still uses buffer or file when another one failed

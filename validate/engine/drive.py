@@ -173,4 +173,4 @@ def _read_layer(file: SsdFile, stored: ChunkFile, into: Chunk, index: int) -> No
 
 
 def _checksum(buffer: Tensor) -> int:
-    return zlib.crc32(memoryview(buffer.numpy()))
+    return zlib.crc32(buffer.numpy().data)

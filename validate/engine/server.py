@@ -27,6 +27,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.plant import Plant, plant, rated_writes
 from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
 from kvplan.sim.policies.base import Scheduler
 from kvplan.sim.policies.registry import find
@@ -48,7 +49,7 @@ class Served:
 
     config: Config
     workload: Workload
-    summary: dict
+    summary: Summary
     columns: dict[str, np.ndarray]
     steps: list["Step"]
     own_s: float
@@ -211,7 +212,7 @@ class _Server:
         """A turn joins the queue."""
         session = self._session[turn]
         self._waiting_turn[session] = turn
-        if self.store is not None:
+        if self._storage is not None:
             self._storage.come(session, self.clock.now)
         position = self._queue.push(turn)
         if self.store is not None:
@@ -394,9 +395,9 @@ class _Server:
 
     def traffic(self, now: float) -> list[tuple[float, float]]:
         """(bytes written to it, bytes read from it) of each tier."""
-        return [(tier.written, tier.read) for tier in self.store.tiers]
+        return [(tier.written, tier.read) for tier in (self.store.tiers if self.store else ())]
 
     def sample(self, now: float) -> tuple:
         """A row of the time series."""
-        used = [tier.used for tier in self.store.tiers] if self.store else []
+        used = [tier.used for tier in (self.store.tiers if self.store else ())] if self.store else []
         return (now, 0, len(self._queue), len(self._running), sum(self._hbm_used.values()), *used)

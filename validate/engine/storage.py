@@ -10,6 +10,7 @@ All of it belongs to the thread of the server; only the drive has threads of its
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from kvplan.sim.store.sessions import Move, SessionStore
 from kvplan.validate.engine import chunk as kv
@@ -155,6 +156,7 @@ class Storage:
 
     def _end_writing(self, writing: Writing, now: float) -> None:
         move, self._demoting = self._demoting, None
+        assert move is not None, "a write has ended that no demotion began"
         if writing.error is not None:
             self.faults.failed_writes += 1
             self.faults.note(writing.error)
@@ -194,7 +196,7 @@ class Storage:
 
     def follow(self) -> None:
         """Chunks and files follow what the store holds."""
-        for tier, held in zip(self.store.tiers, (self._dram, self._ssd), strict=False):
+        for tier, held in zip(self.store.tiers, self._holdings, strict=False):
             for session in [session for session, chunks in held.items() if kv.count(chunks) > self._tokens(tier.held[session])]:
                 kept = kv.newest(held[session], max(0, self._tokens(tier.held[session])))
                 if held is self._ssd:
@@ -202,6 +204,11 @@ class Storage:
                 held[session] = [chunk.compact() for chunk in kept] if held is self._dram else kept
             for session in [session for session in held if not tier.held[session]]:
                 del held[session]
+
+    @property
+    def _holdings(self) -> tuple[dict[int, list[Any]], ...]:
+        """By session, what is in each tier: chunks in DRAM, files of them on SSD."""
+        return self._dram, self._ssd
 
     def _tokens(self, size: int) -> int:
         """Tokens in chunks of a session of which the store holds `size` bytes: all but the last."""
@@ -214,7 +221,7 @@ class Storage:
     def check(self) -> None:
         """Raises AssertionError when chunks and files are not what the store says, or are more than a tier can hold."""
         moving = {*self._reading, *([self._demoting.session] if self._demoting is not None else [])}
-        for tier, held in zip(self.store.tiers, (self._dram, self._ssd), strict=False):
+        for tier, held in zip(self.store.tiers, self._holdings, strict=False):
             found = sum(kv.count(chunks) for chunks in held.values()) * self._kv
             assert found <= tier.capacity, f"{tier.name} has room for {tier.capacity} bytes and holds {found}"
             for session, size in enumerate(tier.held):

@@ -80,9 +80,9 @@ def lru_distance(session: np.ndarray) -> list[int]:
 
 def most_hits(session: np.ndarray, capacity: int) -> int:
     """The most hits that any choice of victims gives, all of them tried; what is missed must be stored."""
-    best = {frozenset(): 0}
+    best: dict[frozenset[int], int] = {frozenset(): 0}
     for one in session.tolist():
-        following: dict[frozenset, int] = {}
+        following: dict[frozenset[int], int] = {}
         for held, hits in best.items():
             if one in held:
                 choices = [(held, hits + 1)]

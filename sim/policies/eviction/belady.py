@@ -7,7 +7,7 @@ What it knows: when the next turn of a session will come. In a closed loop that 
 what the policy did: it is the clairvoyant order over the accesses as they come to be, and another policy might bring about better ones.
 """
 
-from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 
@@ -17,7 +17,7 @@ class Belady(Ranked):
     NAME = "belady"
     NEEDS = frozenset({"future"})
 
-    def rank(self, session: int) -> Key:
+    def rank(self, session: int) -> Rank:
         return -self.view.next_use_s(session), -self.view.size(session)
 
     def restore(self, session: int) -> None:

@@ -11,7 +11,7 @@ leaves at once there, when room is needed here.
 import math
 
 from kvplan.sim.policies.base import View
-from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 NEWEST = 0.5
@@ -30,7 +30,7 @@ class Continuum(Ranked):
         self._gap_s: dict[int, float] = {}
         self._gaps, self._gap_sum_s = 0, 0.0
 
-    def rank(self, session: int) -> Key:
+    def rank(self, session: int) -> Rank:
         view = self.view
         mean_s = self._gap_sum_s / self._gaps if self._gaps else 0.0
         gap_s = self._gap_s.get(session, mean_s)

@@ -11,7 +11,7 @@ class Fifo(Eviction):
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        self._order = LazyHeap()
+        self._order: LazyHeap[int] = LazyHeap()
         self._entered: dict[int, int] = {}
         self._count = 0
 

@@ -7,7 +7,7 @@ Source: Coffman, Denning: Operating Systems Theory, 1973, section 6.6; ties as i
 from itertools import count
 
 from kvplan.sim.policies.base import View
-from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 
@@ -21,7 +21,7 @@ class Lfu(Ranked):
         self._uses: dict[int, int] = {}
         self._ticks = count()
 
-    def rank(self, session: int) -> Key:
+    def rank(self, session: int) -> Rank:
         return self._uses[session], next(self._ticks)
 
     def insert(self, session: int) -> None:

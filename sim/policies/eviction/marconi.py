@@ -7,7 +7,7 @@ candidates for every eviction, alpha is tuned by replaying the past, and nodes o
 """
 
 from kvplan.sim.policies.base import View
-from kvplan.sim.policies.lazyheap import Key
+from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 ALPHA = 1.0
@@ -26,7 +26,7 @@ class Marconi(Ranked):
         self._gaps, self._gap_sum_s = 0, 0.0
         self._ranked, self._worth_sum = 0, 0.0
 
-    def rank(self, session: int) -> Key:
+    def rank(self, session: int) -> Rank:
         worth = self.view.recompute_s(session) / self.view.size(session)
         self._ranked += 1
         self._worth_sum += worth

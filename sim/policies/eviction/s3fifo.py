@@ -33,9 +33,9 @@ class S3Fifo(Segmented):
         self._ghost_limit = int(GHOSTS * view.capacity)
         self._small, self._main, self._ghosts = Segment(), Segment(), Segment()
         self._uses: dict[int, int] = {}
-        self._falling = LazyHeap()
+        self._falling: LazyHeap[int] = LazyHeap()
         """Sessions of the small queue that are not to be promoted, by place."""
-        self._rounds = LazyHeap()
+        self._rounds: LazyHeap[tuple[int, int]] = LazyHeap()
         """Sessions of the main queue, by uses (each spares it one round), then by place."""
         self._last_place, self._first_place = count(), count(-1, -1)
         self._was_full = False

@@ -24,7 +24,7 @@ class Sieve(Eviction):
         super().__init__(view)
         self._falls: OrderedDict[int, tuple[int, int]] = OrderedDict()
         """Session -> (lap, place) at which the hand takes it; by place."""
-        self._order = LazyHeap()
+        self._order: LazyHeap[tuple[int, int]] = LazyHeap()
         self._hand = (0, -1)
         self._places = count()
 

@@ -15,7 +15,7 @@ class BestEffort(Prefetch):
     LOADS_LATE = False
 
     def __init__(self) -> None:
-        self._wanted = LazyHeap()
+        self._wanted: LazyHeap[float] = LazyHeap()
         self._count = 0
 
     def want(self, session: int, position: float | None) -> None:

@@ -14,7 +14,7 @@ class LookAhead(Prefetch):
     NAME = "lookahead"
 
     def __init__(self) -> None:
-        self._wanted = LazyHeap()
+        self._wanted: LazyHeap[float] = LazyHeap()
 
     def want(self, session: int, position: float | None) -> None:
         self._wanted.push(session, position)

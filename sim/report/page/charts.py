@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvplan.sim.report.page.place import Cell
 from kvplan.sim.report.page.svg import Scale, Show, area, drawing, fitted, label, line, marker, place, polyline, tag, title
@@ -91,7 +92,7 @@ def _bar(row: Row, x: Scale, top: float) -> str:
         drawn += [line(x(row.ends[0]), top + 22, x(row.ends[1]), top + 22, "whisker")]
         drawn += [line(x(end), top + 18, x(end), top + 26, "whisker") for end in row.ends]
     if row.bound is not None and row.bound.value is not None:
-        drawn.append(tag("g", line(x(row.bound.value), top + 13, x(row.bound.value), top + 31, "bound"), **origin(row.bound)))
+        drawn.append(tag("g", line(x(row.bound.number), top + 13, x(row.bound.number), top + 31, "bound"), **origin(row.bound)))
     right = max(x(at), x(row.ends[1]) if row.ends else 0)
     drawn.append(label(row.after, right + 5 if row.parts else 2, top + 26, class_="value" if row.parts else "soft"))
     return "".join(drawn)
@@ -114,12 +115,12 @@ def dots(names: Sequence[str], series: Sequence[Sequence[Cell]], styles: Sequenc
         known = [(cell, style) for cell, style in row if cell.value is not None]
         drawn.append(label(name, 2, y + 4))
         if known:
-            drawn.append(line(x(known[0][0].value), y, x(known[-1][0].value), y, "span"))
+            drawn.append(line(x(known[0][0].number), y, x(known[-1][0].number), y, "span"))
         for each, (cell, style) in enumerate(known):
             before = each == 0 and len(known) > 1
-            drawn.append(marker(x(cell.value), y, style, said=f"{name}: {cell.text}", **origin(cell)))
+            drawn.append(marker(x(cell.number), y, style, said=f"{name}: {cell.text}", **origin(cell)))
             if each in (0, len(known) - 1):
-                drawn.append(label(cell.text, x(cell.value) + (-8 if before else 8), y + 4, "end" if before else "start", "value"))
+                drawn.append(label(cell.text, x(cell.number) + (-8 if before else 8), y + 4, "end" if before else "start", "value"))
     return drawing(WIDTH, height, said, *drawn)
 
 
@@ -137,25 +138,25 @@ class Swing:
 
 def swings(found: Sequence[Swing], base: Cell, axis: Axis, said: str) -> str:
     """A tornado: bars from the value as it is to those at the ends; a cross where there is none."""
-    ends = [end[0].value for each in found for end in (each.low, each.high) if end and end[0].value is not None]
+    ends = [end[0].number for each in found for end in (each.low, each.high) if end and end[0].value is not None]
     room = 12 + _LETTER * max(len(end[1]) for each in found for end in (each.low, each.high) if end)
-    least, most = min([*ends, base.value]), max([*ends, base.value])
+    least, most = min([*ends, base.number]), max([*ends, base.number])
     space = 0.04 * (most - least) or 0.05 * most
     x = fitted([], room, WIDTH - room, low=max(0.0, least - space), high=most + space)
     height = _STEP * len(found) + 34
     drawn = [_grid_x(x, axis, 4, height - 30)]
     drawn += [_swing(each, x, base, 6 + _STEP * number) for number, each in enumerate(found)]
-    return drawing(WIDTH, height, said, *drawn, line(x(base.value), 4, x(base.value), height - 30, "level"))
+    return drawing(WIDTH, height, said, *drawn, line(x(base.number), 4, x(base.number), height - 30, "level"))
 
 
 def _swing(swing: Swing, x: Scale, base: Cell, top: float) -> str:
     ends = [(*end, style) for end, style in ((swing.low, 1), (swing.high, 2)) if end is not None]
-    known = sorted((end for end in ends if end[0].value is not None), key=lambda end: end[0].value)
+    known = sorted((end for end in ends if end[0].value is not None), key=lambda end: end[0].number)
     drawn = [label(swing.name, 2, top + 10)]
     for cell, change, style in known:
-        begin, end = sorted((x(cell.value), x(base.value)))
+        begin, end = sorted((x(cell.number), x(base.number)))
         drawn.append(area(begin, top + 15, end - begin, _BAR, style, f"{swing.name} {change}: {cell.text}", **origin(cell)))
-        if change == known[0][1] and (len(known) > 1 or cell.value < base.value):
+        if change == known[0][1] and (len(known) > 1 or cell.number < base.number):
             drawn.append(label(change, begin - 5, top + 26, "end", "value"))
         else:
             drawn.append(label(change, end + 5, top + 26, class_="value"))
@@ -206,10 +207,10 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, said: str, levels: Sequence
     known = [mark for mark in marks if mark.y.value is not None]
     highs = [end for mark in known for end in mark.ends or ()]
     room = max([4.0, *(_LETTER * len(each.short) for each in series)])
-    across = x.scale([mark.x.value for mark in marks], _LEFT, WIDTH - 10 - room)
-    up = y.scale([*(mark.y.value for mark in known), *highs, *(each.value for each in levels)], height - _BOTTOM, _TOP)
+    across = x.scale([mark.x.number for mark in marks], _LEFT, WIDTH - 10 - room)
+    up = y.scale([*(mark.y.number for mark in known), *highs, *(each.value for each in levels)], height - _BOTTOM, _TOP)
     drawn = [_grid_x(across, x, _TOP, height - _BOTTOM), _grid_y(up, y, WIDTH - 8)]
-    taken = [(across(mark.x.value), up(mark.y.value)) for mark in known]
+    taken = [(across(mark.x.number), up(mark.y.number)) for mark in known]
     drawn += [_level(each, up, taken) for each in levels]
     drawn += [_drawn(each, across, up) for each in series]
     return drawing(WIDTH, height, said, *drawn, _shorts(series, across, up))
@@ -217,7 +218,7 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, said: str, levels: Sequence
 
 def _drawn(series: Series, x: Scale, y: Scale) -> str:
     known = [mark for mark in series.marks if mark.y.value is not None]
-    parts = [polyline([(x(mark.x.value), y(mark.y.value)) for mark in known], series.style, series.solid)] * (
+    parts = [polyline([(x(mark.x.number), y(mark.y.number)) for mark in known], series.style, series.solid)] * (
         series.line and len(known) > 1
     )
     for mark in series.marks:
@@ -226,12 +227,12 @@ def _drawn(series: Series, x: Scale, y: Scale) -> str:
 
 
 def _mark(mark: Mark, series: Series, x: Scale, y: Scale) -> str:
-    at = x(mark.x.value)
+    at = x(mark.x.number)
     if mark.y.value is None:
         return tag("g", title(mark.said), _cross(at, y.end + 4), class_=f"lost s{series.style}")
     whisker = line(at, y(mark.ends[0]), at, y(mark.ends[1]), f"whisker s{series.style}") if mark.ends else ""
     said = mark.said or f"{series.name}: {mark.x.text}, {mark.y.text}"
-    return whisker + marker(at, y(mark.y.value), series.style, mark.hollow, said, **origin(mark.y))
+    return whisker + marker(at, y(mark.y.number), series.style, mark.hollow, said, **origin(mark.y))
 
 
 def _cross(x: float, y: float) -> str:
@@ -245,8 +246,9 @@ def _shorts(series: Sequence[Series], x: Scale, y: Scale) -> str:
         known = [mark for mark in each.marks if mark.y.value is not None] or each.marks
         if each.short and known:
             last = known[-1]
-            wanted.append((x(last.x.value) + 8, y.end + 4 if last.y.value is None else y(last.y.value), each))
-    drawn, placed = [], []
+            wanted.append((x(last.x.number) + 8, y.end + 4 if last.y.value is None else y(last.y.number), each))
+    drawn: list[str] = []
+    placed: list[tuple[float, float]] = []
     for at, height, each in sorted(wanted, key=lambda found: found[1]):
         free = height
         while any(abs(free - other) < 12 and abs(at - there) < 8 + _LETTER * len(each.short) for there, other in placed):
@@ -298,7 +300,7 @@ def _grid_y(y: Scale, axis: Axis, right: float) -> str:
     return "".join(drawn) + label(axis.title, 2, 12, class_="axis")
 
 
-def origin(cell: Cell) -> dict[str, object]:
+def origin(cell: Cell) -> dict[str, Any]:
     """Attributes that say where a mark's number comes from."""
     return {"data_from": cell.source, "data_value": repr(cell.value)} if cell.source else {}
 

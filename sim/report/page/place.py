@@ -23,6 +23,13 @@ class Cell:
     """JSON pointers, with spaces between, of the number; of several, it is their sum."""
 
     @property
+    def number(self) -> float:
+        """The value of a cell that has one. Raises ValueError for another."""
+        if self.value is None:
+            raise ValueError(f"the cell {self.text!r} has no number")
+        return self.value
+
+    @property
     def long(self) -> bool:
         """Whether its text takes several lines."""
         return len(self.text) > _LONG
