@@ -48,7 +48,12 @@ class OverlapBench:
 
     def __init__(self, decoder: Decoder, dtype: str, streams: Streams, job: Job, clock: Clock):
         self._decoder, self._streams, self._job, self._clock = decoder, streams, job, clock
-        self._measured = {"model": decoder.shape.name, "dtype": dtype, "layers": len(decoder.layers), "batch": job.batch}
+        self._measured: dict[str, str | int] = {
+            "model": decoder.shape.name,
+            "dtype": dtype,
+            "layers": len(decoder.layers),
+            "batch": job.batch,
+        }
 
     @cached_property
     def _host(self) -> list[torch.Tensor]:

@@ -68,8 +68,8 @@ class StepBench:
     def __init__(self, decoder: Decoder, dtype: str, window: int, max_batch: int, clock: Clock):
         self._decoder, self._window, self._max_batch, self._clock = decoder, window, max_batch, clock
         self._pool = Pool(decoder, max_batch * window)
-        self._model = {"model": decoder.shape.name, "dtype": dtype}
-        self._measured = {**self._model, "layers": len(decoder.layers)}
+        self._model: dict[str, str | int] = {"model": decoder.shape.name, "dtype": dtype}
+        self._measured: dict[str, str | int] = {**self._model, "layers": len(decoder.layers)}
 
     def tasks(self, level: int) -> Iterator[Task]:
         """The points of the grids at a level; those too large for the window or for memory are left out."""
