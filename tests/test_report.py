@@ -352,6 +352,11 @@ def test_styles_differ_without_colour():
     assert len(patterns) >= 6
 
 
+def test_values_that_are_nearly_one_are_not_spread_over_an_axis():
+    scale = Axis("", plain, near=True).scale([22.910, 22.911], 0.0, 100.0)
+    assert scale(22.911) - scale(22.910) < 1 and 0 < scale.low < 22.1
+
+
 def test_bars_are_as_long_as_their_numbers():
     drawn = charts.bars(
         [Row("a", [Part("x", Cell("1", 1.0), 1)], "1"), Row("b", [Part("x", Cell("2", 2.0), 1)], "2")], Axis("", plain), "bars"

@@ -13,6 +13,10 @@ _LETTER = 7.4
 """Width of a character, about, in bold."""
 
 
+_CLOSEST = 0.04
+"""Share of a value that an axis shows beside it at least: nearer, only chance would be seen."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """What an axis shows."""
@@ -28,7 +32,7 @@ class Axis:
     def scale(self, values: Sequence[float], start: float, end: float) -> Scale:
         """That holds all values, and these ends where they are given."""
         if self.near and len(values):
-            room = 0.15 * (max(values) - min(values)) or 0.1 * max(values)
+            room = max(0.15 * (max(values) - min(values)), _CLOSEST * max(values))
             return fitted([*values], start, end, low=max(0.0, min(values) - room), high=max(values) + room)
         return fitted([*values], start, end, self.log, self.low, self.high)
 
