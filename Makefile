@@ -5,13 +5,17 @@ BIN = $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
-.PHONY: demo test lint bench mutants paper calibrate-gpu wheel clean
+.PHONY: demo test readme lint bench mutants paper calibrate-gpu wheel clean
 
 demo: $(VENV)/.ready
-	$(BIN)/kvplan simulate
+	$(BIN)/kvplan plan
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n auto
+
+# The commands of the README that take ten seconds and more, as they are printed there.
+readme: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -n auto -m slow tests/test_readme.py
 
 lint: $(VENV)/.lint-ready build/links
 	$(BIN)/ruff check .
