@@ -192,7 +192,7 @@ def test_a_name_that_is_too_long_is_known_before(tmp_path, name):
         ({"compare.json": own_summary()}, True),
         ({"compare.json": own_summary(), "notes.txt": "x"}, True),
         ({"curve.json": json.dumps({"comparison": {"provenance": {"kvplan": "1"}}})}, True),
-        ({"runs/0123456789abcdef.json": '{"values_sha256": "x"}'}, True),
+        ({"runs/0123456789abcdef.json": '{"result_sha256": "x"}'}, True),
         ({"runs/1/summary.json": own_summary()}, False),
         ({"compare.json": "{}"}, False),
         ({"compare.json": own_summary(), "curve.json": "{}"}, False),
@@ -405,7 +405,7 @@ def test_what_cannot_be_printed_is_written_all_the_same(tmp_path):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "kvplan", "simulate", *SMALL, "--no-baseline", "--out", str(tmp_path / "run")]
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and "cannot write the output: No space left on device" in done.stderr
+    assert done.returncode == 1 and "cannot print the result: No space left on device" in done.stderr
     assert not rundir.KIND.foreign(tmp_path / "run") and (tmp_path / "run" / "summary.json").exists()
 
 

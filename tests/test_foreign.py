@@ -154,7 +154,7 @@ def readable_or_refused(kind, path):
 EXAMPLES = {
     "trace": [module.EXAMPLE.encode() for module in known_formats().values()],
     "model": [json.dumps({"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}).encode()],
-    "record": [b'{"values": {"a": 1.0}, "values_sha256": "00"}'],
+    "record": [b'{"result": {"a": 1.0}, "result_sha256": "00"}'],
     "tokenizer": [b'{"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}'],
     "configuration": [b"store: {dram: 1GB, ttl_s: 1e3}\nseed: 12\n"],
 }
