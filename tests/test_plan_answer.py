@@ -172,6 +172,10 @@ def test_the_account_agrees_with_the_plan(found):
     assert best["judgements"][0]["meets"] in (True, None) and 0.5 <= best["probability"] <= 1
 
 
+def test_gpus_saved_are_printed_with_what_is_known_of_them():
+    assert [report._span(*ends) for ends in ((5, 9), (5, None), (None, 9))] == ["5 to 9", "5 or more", "9 or fewer"]
+
+
 def test_headroom_lies_between_the_answer_and_one_replica_less(found):
     low, high = found.cheapest.headroom
     below = [each.replicas for each in found.cheapest.found.points if each.replicas < found.cheapest.replicas]
@@ -269,8 +273,8 @@ def test_contradictory_objectives_are_named(limits, words):
     [
         (Objective("tpot", "p95", 1e-4), "an empty server already takes"),
         (Objective("e2e", "mean", 0.01), "an empty server already takes"),
-        (Objective("hit_rate", "mean", 0.999), "at best"),
-        (Objective("goodput", "share", 0.9, (("ttft", 1e-4),)), "at best 0.0%"),
+        (Objective("hit_rate", "mean", 0.999), "at best, if everything is kept"),
+        (Objective("goodput", "share", 0.9, (("ttft", 1e-4),)), "0.0% at best"),
         (Objective("ttft", "p95", 60.0), None),
         (Objective("hit_rate", "mean", 0.1), None),
     ],

@@ -59,7 +59,7 @@ def unloaded(config: Config, built: Plant, workload: Workload, objective: Object
 def out_of_reach(objective: Objective, best: float) -> str | None:
     """Why no number of replicas meets an objective, when `best` is what an unloaded one gives; None when one may."""
     if objective.at_least:
-        return None if best >= objective.limit else f"at best {best:.1%} even with a store that keeps everything ({objective})"
+        return None if best >= objective.limit else f"{best:.1%} at best, if everything is kept ({objective})"
     if best <= objective.limit:
         return None
     return f"an empty server already takes {format_seconds(best)} ({objective.measure.upper()} {objective.statistic})"

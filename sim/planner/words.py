@@ -36,7 +36,7 @@ def said(plan: Plan) -> list[str]:
 def _missed(plan: Plan) -> Iterator[str]:
     miss = nearest(plan)
     if all(not answer.found.points for answer in plan.answers):
-        yield f"No store and no number of replicas can meet it: {miss.objective} is out of reach of an empty server."
+        yield f"No store and no number of replicas can meet it: {miss.objective} is out of reach of a server with one turn at a time."
     yield f"Nearest: {miss.option}; {miss.objective}: {miss.lacks}."
 
 

@@ -219,11 +219,16 @@ def _against(plan: Plan, best: Answer, baseline: Answer) -> str:
     gpus = saved(best, baseline)
     if gpus is None:
         return f"{baseline.option.label} cannot: {baseline.found.reason}."
-    low, high = (("?" if gpus[end] is None else str(gpus[end])) for end in ("low", "high"))
-    span = "" if gpus["low"] == gpus["high"] else f" ({low} to {high})"
+    span = "" if gpus["low"] == gpus["high"] else f" ({_span(gpus['low'], gpus['high'])})"
     share = 1 - best.cost_usd_per_month / baseline.cost_usd_per_month
     lines = f"Against {baseline.option.label}: {gpus['value']} GPUs fewer{span}, {share:.0%} fewer dollars at equal service"
     return f"{lines}{_pays(break_even(plan, best, baseline))}."
+
+
+def _span(low: int | None, high: int | None) -> str:
+    if low is None and high is None:
+        return "or any other number"
+    return f"{low} or more" if high is None else f"{high} or fewer" if low is None else f"{low} to {high}"
 
 
 def _pays(found: dict[str, float | None]) -> str:
