@@ -14,7 +14,7 @@ from kvplan import traces
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SLOW = ("plan ", "validate paper", "--equal-service", "curve", "store.eviction=lookahead,lru", "h100-80g-x8")
+SLOW = ("kvplan plan", "validate paper", "--equal-service", "curve", "store.eviction=lookahead,lru", "h100-80g-x8")
 """Ten seconds and more: run by `make readme`, and in CI."""
 
 
