@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.hwmodels.catalogue import CatalogueError
-    from kvplan.sim.api import Comparison, Curve, compare, curve
+    from kvplan.sim.api import Comparison, Curve, compare, curve, plan
     from kvplan.sim.config import Config, ConfigError, load
     from kvplan.sim.engine.run import Result, simulate
     from kvplan.sim.engine.workload import build_workload
     from kvplan.sim.files.ours import OutputError
     from kvplan.sim.metrics.schema import Summary
+    from kvplan.sim.planner.plan import Plan
     from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
     from kvplan.sim.policies.supervise import PolicyError
     from kvplan.sim.provenance import __version__
@@ -37,6 +38,7 @@ _HOMES = {
     "Eviction": "sim.policies.base",
     "Load": "sim.policies.base",
     "OutputError": "sim.files.ours",
+    "Plan": "sim.planner.plan",
     "PolicyError": "sim.policies.supervise",
     "Prefetch": "sim.policies.base",
     "Result": "sim.engine.run",
@@ -51,6 +53,7 @@ _HOMES = {
     "compare": "sim.api",
     "curve": "sim.api",
     "load": "sim.config",
+    "plan": "sim.api",
     "read_trace": "traces.registry:read",
     "simulate": "sim.engine.run",
 }
@@ -65,6 +68,7 @@ __all__ = [
     "Eviction",
     "Load",
     "OutputError",
+    "Plan",
     "PolicyError",
     "Prefetch",
     "Result",
@@ -79,6 +83,7 @@ __all__ = [
     "compare",
     "curve",
     "load",
+    "plan",
     "read_trace",
     "simulate",
 ]

@@ -1,22 +1,28 @@
-"""Comparisons and curves for scripts and notebooks: `kvplan.compare` and `kvplan.curve`.
+"""Comparisons, curves and plans for scripts and notebooks: `kvplan.compare`, `kvplan.curve` and `kvplan.plan`.
 
 They prepare and do the same runs as the commands of these names, and give what `--json` prints, in an object that knows how to be a table.
 """
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvplan.sim.config import Config
+from kvplan.sim.config import Config, Overrides
+from kvplan.sim.inputs import load_policies
+from kvplan.sim.planner import plan as plans
+from kvplan.sim.planner.plan import Plan
+from kvplan.sim.planner.probe import Seen
+from kvplan.sim.planner.sensitivity import robustness
 from kvplan.sim.sweep import compare as sweeps
 from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.pool import pool
-from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.records import Kept, Records
 from kvplan.sim.sweep.runs import Outcome
 from kvplan.sim.sweep.variants import eviction_policies
 
@@ -138,3 +144,60 @@ def curve(
     """
     asked = curves.prepare_curves(Question(config, replications=replications, resample=resample), tier, sizes, policies)
     return Curve(curves.curve(asked, _compared(asked.sweep, keep, jobs, cluster, progress)))
+
+
+PLANNED = "chat-2026"
+"""The preset that is planned for when nobody says."""
+
+
+def plan(
+    config: Config | str | PathLike[str] | None = None,
+    vary: Mapping[str, Iterable[Any]] | None = None,
+    *,
+    overrides: Overrides = (),
+    sessions_per_s: float | None = None,
+    sensitivity: bool = False,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    keep: Path | None = None,
+    progress: Progress = _silent,
+    **objectives: float,
+) -> Plan:
+    """The fewest GPUs, and the cheapest DRAM and SSD, that meet a target at a load; what `kvplan plan` prints.
+
+    `objectives`: settings of `slo`, `ttft_p95_s=0.5`, on top of the configuration's. `sessions_per_s`: of the whole service, else the
+    configuration's. `vary`: stores to try; sizes that the node offers when not given. `sensitivity`: also plans again with other inputs.
+    The rest is as for `compare`.
+    """
+    axes = tuple(Axis.of(paths, values) for paths, values in (vary or {}).items())
+    records = Records(keep, Seen)
+    found = answer(asked(config, overrides, axes, sessions_per_s, **objectives), records, sensitivity, jobs, cluster, progress)
+    if records.fault is not None:
+        warnings.warn(str(records.fault), stacklevel=2)
+    return found
+
+
+def asked(
+    config: Config | str | PathLike[str] | None,
+    overrides: Overrides,
+    axes: Sequence[Axis],
+    sessions_per_s: float | None,
+    **objectives: float,
+) -> plans.Question:
+    """What a plan is the answer to."""
+    given = overrides.items() if isinstance(overrides, Mapping) else overrides
+    aims = [(f"slo.{name}", limit) for name, limit in objectives.items()]
+    return plans.Question(PLANNED if config is None else config, (*given, *aims), sessions_per_s, tuple(axes))
+
+
+def answer(
+    question: plans.Question, records: Records, sensitivity: bool, jobs: int | None, cluster: str | None, progress: Progress
+) -> Plan:
+    """Answers it. Simulations that are done are taken from `records`, and kept there."""
+    load_policies(question.config())
+    with pool(jobs, cluster) as workers:
+        kept = Kept(workers, records, attrgetter("digest"), lambda probe: {"seed": probe.config.seed})
+        found = plans.plan(question, kept, progress)
+        if sensitivity and found.cheapest is not None:
+            found = replace(found, robust=robustness(found, kept, progress))
+    return found

@@ -284,8 +284,8 @@ def presets() -> list[str]:
     return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
 
 
-Overrides = Iterable[str] | Mapping[str, Any]
-"""`path=value` texts, as after `--set`; or values by path, `{"store.dram": "256GB", "deployment.gpus": 4}`."""
+Overrides = Iterable[str | tuple[str, Any]] | Mapping[str, Any]
+"""`path=value` texts, as after `--set`, or pairs of path and value; or values by path, `{"store.dram": "256GB", "deployment.gpus": 4}`."""
 
 
 def load(source: "Config | str | PathLike[str] | None" = None, overrides: Overrides = ()) -> Config:
@@ -354,11 +354,12 @@ FREE_FORM = (
 
 def _settings(overrides: Overrides) -> Iterator[tuple[str, str, Any]]:
     """(text for messages, path, value) of each override. Raises ConfigError."""
-    if isinstance(overrides, Mapping):
-        yield from ((f"override {path}: {value}", str(path), plain(value)) for path, value in overrides.items())
-        return
-    for override in map(_text, overrides):
-        path, equals, text = override.partition("=")
+    for override in overrides.items() if isinstance(overrides, Mapping) else overrides:
+        if isinstance(override, tuple):
+            path, value = override
+            yield f"override {path}: {value}", str(path), plain(value)
+            continue
+        path, equals, text = _text(override).partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: write it as path=value, for example store.dram=256GB")
         try:

@@ -83,7 +83,7 @@ def test_brackets_braces_and_quotes_do_not_split():
 
 def test_the_product_takes_the_last_axis_fastest():
     found = points([Axis.parse("store.eviction=lru,fifo"), Axis.parse("store.dram=64GB,128GB")])
-    assert [point.overrides for point in found] == [
+    assert [point.texts for point in found] == [
         ["store.eviction=lru", "store.dram=64GB"],
         ["store.eviction=lru", "store.dram=128GB"],
         ["store.eviction=fifo", "store.dram=64GB"],

@@ -2,28 +2,28 @@
 
 import re
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import typer
 
 from kvplan.hwmodels.units import parse
+from kvplan.sim.api import answer, asked
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress
+from kvplan.sim.cli.talk import say
 from kvplan.sim.config import ConfigError
 from kvplan.sim.files.ours import check_folder
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs
-from kvplan.sim.planner.plan import Plan, plan
+from kvplan.sim.planner.plan import Plan
+from kvplan.sim.planner.probe import Seen
 from kvplan.sim.planner.question import Question
-from kvplan.sim.planner.sensitivity import robustness
 from kvplan.sim.report import plan as report
 from kvplan.sim.report import plandir
 from kvplan.sim.sweep.axes import Axis
-from kvplan.sim.sweep.pool import pool
+from kvplan.sim.sweep.records import Records
 
-DEFAULT = "chat-2026"
 NO_PLAN = 3
 """Exit code."""
 
@@ -43,21 +43,41 @@ def run(
     json: bool,
 ) -> None:
     """Searches, prints and writes the answer. Exit code 3 when nothing meets the objectives."""
-    if ttft_p95 is not None:
-        overrides = [*overrides, f"slo.ttft_p95_s={_seconds(ttft_p95)}"]
-    if horizon is not None:
-        overrides = [*overrides, f"cost.horizon_years={_years(horizon)}"]
-    question = Question(config or DEFAULT, tuple(overrides), sessions_per_s, tuple(Axis.parse(text) for text in vary))
+    aims = {} if ttft_p95 is None else {"ttft_p95_s": _seconds(ttft_p95)}
+    years = [] if horizon is None else [("cost.horizon_years", _years(horizon))]
+    question = asked(config, [*overrides, *years], [Axis.parse(text) for text in vary], sessions_per_s, **aims)
     if out is not None:
-        check_folder(out, plandir.KIND, inputs(question.source, question.config()))
-    with pool(jobs, cluster) as workers, progress("simulating", "runs") as bar:
-        answered = plan(question, workers, bar)
-        if sensitivity and answered.cheapest is not None:
-            answered = replace(answered, robust=robustness(answered, workers, bar))
+        check_folder(out, plandir.KIND, inputs(config, question.config()))
+    records = Records(out, Seen)
+    answered = _answered(question, records, sensitivity, jobs, cluster)
     found = report.data(answered)
     deliver(partial(_show, answered, found, json, flags), (out, lambda: plandir.write(answered, found, out)))
-    if answered.cheapest is None:
-        raise typer.Exit(NO_PLAN)
+    _end(answered, records)
+
+
+def _answered(question: Question, records: Records, sensitivity: bool, jobs: int | None, cluster: str | None) -> Plan:
+    """The plan, with a bar. Ctrl-C says what is kept, exit code 1."""
+    if before := records.total():
+        say(f"{before} simulations are kept in {records.folder}; those that this plan needs are not done again")
+    try:
+        with progress("simulating", "runs") as bar:
+            return answer(question, records, sensitivity, jobs, cluster, bar)
+    except KeyboardInterrupt:
+        kept = f"{records.total()} simulations are kept in {records.folder}; the same command goes on from there"
+        lost = "nothing is kept; with --out DIR finished simulations are, and the same command goes on from there"
+        say(f"kvplan: interrupted: {lost if records.folder is None else kept}")
+        raise typer.Exit(1) from None
+
+
+def _end(answered: Plan, records: Records) -> None:
+    """Options that failed to stderr; exit code 1 when there are any, 3 when there is no plan."""
+    failed = [each for each in answered.answers if each.found.failed]
+    for each in failed:
+        say(f"kvplan: {each.option.label} failed: {each.found.reason}")
+    if records.fault is not None:
+        raise records.fault
+    if failed or answered.cheapest is None:
+        raise typer.Exit(1 if failed else NO_PLAN)
 
 
 def _show(answered: Plan, found: dict, json: bool, flags: bool) -> None:

@@ -39,6 +39,9 @@ class Bearing:
             self.found = end.value
             return []
 
+    def fail(self, reason: str) -> None:
+        """A run could not be done: what is known stays."""
+
     def probe(self, replicas: float, replication: int) -> Probe:
         """Fewer replicas by as much as the load is higher."""
         return self._side.probe(replicas, replication)

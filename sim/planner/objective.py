@@ -13,8 +13,10 @@ Left out: that a percentile of few turns is known badly in another way; a run ha
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import PlainSerializer, PlainValidator
 
 from kvplan.hwmodels.units import format_seconds
 from kvplan.sim.config import ConfigError, Slo
@@ -97,13 +99,17 @@ def _check(given: dict[str, float]) -> None:
             )
 
 
+Sums = Annotated[np.ndarray, PlainValidator(lambda given: np.asarray(given, float)), PlainSerializer(np.ndarray.tolist)]
+"""float64; as JSON, lists."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """The measured turns of one run for one objective, in order of arrival: sums over batches of time and over sessions."""
 
-    batches: np.ndarray
+    batches: Sums
     """float64, (batches, 2): the sum of what is averaged, and the weight it is averaged over."""
-    sessions: np.ndarray
+    sessions: Sums
     """float64, (2, 2): sums over sessions of products of the two, for the variance of their ratio."""
     count: int
     """Sessions."""

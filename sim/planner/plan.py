@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvplan.hwmodels.cost import usd_per_s
-from kvplan.sim.config import Config
+from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.plant import Plant, plant
 from kvplan.sim.planner import bounds, load
 from kvplan.sim.planner.flags import Sizes
@@ -21,7 +21,7 @@ from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_f
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import near
 from kvplan.sim.planner.search import Fewest, Point, fewest
-from kvplan.sim.sweep.pool import Pool
+from kvplan.sim.sweep.pool import Failed, Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
 
@@ -82,7 +82,7 @@ class Answer:
         return 1.0, self.replicas / max(below) if below else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The answer to a question."""
 
@@ -95,6 +95,8 @@ class Plan:
     demand: Demand
     workload: Workload
     """Whole sessions, from which bounds, sizes and demand were worked out."""
+    refused: tuple[tuple[Option, str], ...] = ()
+    """Options that cannot be built, and why."""
     robust: "Robust | None" = None
     """What else may be true (`kvplan.sim.planner.sensitivity`), where that was asked for."""
 
@@ -108,7 +110,19 @@ class Plan:
         """One row per option, as a pandas DataFrame."""
         import pandas as pd
 
-        return pd.DataFrame([row(answer) for answer in self.answers])
+        refused = [{"option": option.label, "baseline": False, "reason": reason} for option, reason in self.refused]
+        return pd.DataFrame([*map(row, self.answers), *refused])
+
+    def __repr__(self) -> str:
+        from kvplan.sim.report import plan as report
+
+        return f"<Plan: {report.title(self)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what `kvplan plan` prints."""
+        from kvplan.sim.report import plan as report
+
+        return report.html(self)
 
 
 def rank(answer: Answer) -> tuple[float, int, int]:
@@ -137,11 +151,27 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     base = question.config(asked[0])
     population = load.population(base)
     rate = question.sessions_per_s or load.own_rate(base, population)
-    searches = [Side(question, option, population, rate) for option in asked]
+    searches, refused = _sides(question, asked, population, rate)
     simulations = drive(searches, pool, progress)
     asked_for = demand(base, plant(base, population), population, rate)
-    found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for, population)
+    found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for, population, refused)
     return _with_headroom(found, searches, pool, progress)
+
+
+def _sides(
+    question: Question, asked: Sequence[Option], population: Workload, rate: float
+) -> tuple[list["Side"], tuple[tuple[Option, str], ...]]:
+    """The searches, and what cannot be built and why. Raises ConfigError for a baseline, and for settings that are none."""
+    sides, refused = [], []
+    for option in asked:
+        question.config(option)
+        try:
+            sides.append(Side(question, option, population, rate))
+        except ConfigError as error:
+            if option.baseline:
+                raise
+            refused.append((option, str(error)))
+    return sides, tuple(refused)
 
 
 def _with_headroom(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
@@ -190,6 +220,10 @@ class Side:
             self.found = end.value
             return []
 
+    def fail(self, reason: str) -> None:
+        """A run could not be done."""
+        self.found = Fewest(None, (), reason, failed=True)
+
     def probe(self, replicas: float, replication: int) -> Probe:
         """Of one replica of so many; not a whole number for another load than the one asked for."""
         question = self._question
@@ -221,7 +255,7 @@ class Side:
 
 def drive(sides: Sequence[Side], pool: Pool, progress: Callable[[int, int], None]) -> int:
     """Runs all searches through the pool, each going on as soon as what it wants is there. Returns how many simulations it took."""
-    waiting: dict[int, dict[int, Seen | None]] = {}
+    waiting: dict[int, dict[int, Seen | Failed | None]] = {}
     sent = done = 0
 
     def send(side: int, wanted: list[tuple[int, int]]) -> None:
@@ -237,7 +271,9 @@ def drive(sides: Sequence[Side], pool: Pool, progress: Callable[[int, int], None
         (number, place), seen = pool.next()
         done += 1
         waiting[number][place] = seen
-        if all(each is not None for each in waiting[number].values()):
-            send(number, sides[number].go_on(list(waiting[number].values())))
+        there = list(waiting[number].values())
+        failure = next((each for each in there if isinstance(each, Failed)), None)
+        if all(each is not None for each in there):
+            send(number, sides[number].go_on(there) if failure is None else sides[number].fail(failure.reason) or [])
         progress(done, sent)
     return done

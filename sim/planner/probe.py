@@ -7,7 +7,7 @@ later turn makes that good.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.steadiness import Span, rising
 from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.planner.objective import Objective, Sample, sample
+from kvplan.sim.sweep.digest import digest
 from kvplan.traces import Workload
 
 FILL = 1.2
@@ -44,6 +45,11 @@ class Probe:
     objectives: tuple[Objective, ...]
     measured_turns: int
     """The last turns of the run, in order of arrival."""
+
+    @property
+    def digest(self) -> str:
+        """Probes of the same digest see the same. Raises as `kvplan.sim.sweep.digest.digest`."""
+        return digest(self.config, objectives=list(map(asdict, self.objectives)), measured_turns=self.measured_turns)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def look(probe: Probe) -> Seen:
         return Seen(None, {})
     measured = (result.columns["order"] >= warmup) & (result.columns["arrival_s"] <= _last_arrival_s(workload))
     samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
-    rises, warnings = rising(_span(result), _GROWTH), tuple(result.summary["warnings"])
+    rises, warnings = bool(rising(_span(result), _GROWTH)), tuple(result.summary["warnings"])
     return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings, thinned(result.series))
 
 

@@ -1,6 +1,8 @@
 """What is asked: a load, objectives, and the stores that may be bought; resolved and checked before anything runs."""
 
 from dataclasses import dataclass
+from os import PathLike
+from typing import Any
 
 from kvplan.hwmodels.cost import included_bytes
 from kvplan.hwmodels.units import format_bytes
@@ -8,7 +10,7 @@ from kvplan.sim import config as configuration
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.engine.plant import Plant, plant
 from kvplan.sim.planner.objective import Objective, objectives
-from kvplan.sim.sweep.axes import Axis, points
+from kvplan.sim.sweep.axes import Axis, Point, points
 
 NO_STORE = {"store.hbm": "0GB", "store.dram": "0GB", "store.ssd": "0GB"}
 HBM_SHARE = 0.5
@@ -25,20 +27,22 @@ class Option:
     settings: tuple[tuple[str, str], ...]
     """(path, value as text)."""
     baseline: bool = False
+    given: tuple[tuple[str, Any], ...] = ()
+    """(path, value) where the value is more than its text."""
 
     @property
-    def overrides(self) -> list[str]:
+    def overrides(self) -> list[str | tuple[str, Any]]:
         """As `kvplan.sim.config.load` takes them."""
-        return [f"{path}={value}" for path, value in self.settings]
+        return Point(self.label, self.settings, self.given).overrides()
 
 
 @dataclass(frozen=True)
 class Question:
     """What `plan` is asked."""
 
-    source: str | None = None
-    """Preset or file, as `kvplan.sim.config.load` takes it."""
-    overrides: tuple[str, ...] = ()
+    source: Config | str | PathLike[str] | None = None
+    """Preset, file or configuration, as `kvplan.sim.config.load` takes it; so are the overrides."""
+    overrides: tuple[str | tuple[str, Any], ...] = ()
     sessions_per_s: float | None = None
     """Of the whole service; None takes the workload's own."""
     axes: tuple[Axis, ...] = ()
@@ -68,7 +72,9 @@ class Question:
 def options(question: Question) -> list[Option]:
     """The baselines, and then what may be bought. Raises ConfigError."""
     found = [Option("recompute", tuple(NO_STORE.items()), True), _prefix_cache(question)]
-    return found + ([Option(point.label, point.settings) for point in points(question.axes)] if question.axes else _offered(question))
+    return found + (
+        [Option(point.label, point.settings, given=point.given) for point in points(question.axes)] if question.axes else _offered(question)
+    )
 
 
 def _prefix_cache(question: Question) -> Option:

@@ -66,6 +66,8 @@ class Fewest:
     """All that was looked at, by number of replicas."""
     reason: str | None = None
     """Why there is none."""
+    failed: bool = False
+    """Whether a run could not be done: nothing is known of this kind of store."""
 
     def at(self, replicas: int) -> Point | None:
         """What is known of that number."""

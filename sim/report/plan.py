@@ -22,7 +22,7 @@ from kvplan.sim.planner.sensitivity import Outcome
 from kvplan.sim.planner.words import said, sure
 from kvplan.sim.planner.worth import break_even
 from kvplan.sim.provenance import commit, sources, version
-from kvplan.sim.report.console import print_table
+from kvplan.sim.report.console import html_table, print_table
 from kvplan.sim.settings import used, without
 
 SCHEMA_VERSION = 1
@@ -35,6 +35,11 @@ def print_plan(plan: Plan, with_flags: bool = False) -> None:
         print_table("What else may be true, and what is cheapest then:", _scenarios(plan), [f"{plan.robust.simulations} more simulations."])
     if plan.cheapest is not None and with_flags:
         sys.stdout.writelines(f"{visible(line)}\n" for line in pasted(plan.cheapest))
+
+
+def html(plan: Plan) -> str:
+    """The same for a notebook, without what is for a command line."""
+    return html_table(title(plan), _table(plan), sentences(plan))
 
 
 def title(plan: Plan) -> str:
@@ -193,9 +198,10 @@ def finding(plan: Plan) -> list[str]:
 
 def meaning(plan: Plan) -> list[str]:
     """What else there is to know."""
+    left_out = [f"{option.label} was not tried: {reason}." for option, reason in plan.refused]
     if plan.cheapest is None:
-        return said(plan)
-    return [*map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
+        return [*left_out, *said(plan)]
+    return [*left_out, *map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
 
 
 def _percent(share: float) -> str:

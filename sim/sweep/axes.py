@@ -6,7 +6,7 @@ An axis is `path=v1,v2` or, for settings that go together, `a+b=x+y,z+w`. Severa
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -33,6 +33,8 @@ class Axis:
     paths: tuple[str, ...]
     points: tuple[tuple[str, ...], ...]
     """Per point one value for each path, as text."""
+    given: tuple[tuple[Any, ...], ...] | None = None
+    """The values themselves, where they are more than the text says."""
 
     def __str__(self) -> str:
         return "+".join(self.paths) + "=" + ",".join("+".join(point) for point in self.points)
@@ -62,7 +64,8 @@ class Axis:
         if wrong is not None or not points:
             what = "no values" if wrong is None else f"{wrong!r} has {len(wrong)} values for {len(names)} paths"
             raise ConfigError(f"--vary {paths}: {what}")
-        return cls(names, tuple(tuple(map(_text, point)) for point in points))
+        given = tuple(tuple(map(plain, point)) for point in points)
+        return cls(names, tuple(tuple(map(_text, point)) for point in given), given)
 
     def __post_init__(self) -> None:
         if not all(all(point) for point in self.points):
@@ -70,7 +73,8 @@ class Axis:
         same = _first_twice(self.paths, self.paths)
         if same:
             raise ConfigError(f"--vary {self}: the path {same[0]} is given twice")
-        same = _first_twice([tuple(map(_meaning, point)) for point in self.points], ["+".join(point) for point in self.points])
+        meanings = [tuple(map(_meaning, point)) for point in self.points] if self.given is None else list(map(_same, self.given))
+        same = _first_twice(meanings, ["+".join(point) for point in self.points])
         if same:
             raise ConfigError(f"--vary {self}: the value {same[0]} is given twice, again as {same[1]}")
 
@@ -83,11 +87,18 @@ class Point:
     """Short: only what differs from the other points."""
     settings: tuple[tuple[str, str], ...]
     """(path, value as text) of everything that varies."""
+    given: tuple[tuple[str, Any], ...] = ()
+    """(path, value) where the value is more than its text."""
 
     @property
-    def overrides(self) -> list[str]:
-        """As `kvplan.sim.config.load` takes them."""
+    def texts(self) -> list[str]:
+        """`path=value` of everything that varies."""
         return [f"{path}={value}" for path, value in self.settings]
+
+    def overrides(self, but: Collection[str] = ()) -> list[str | tuple[str, Any]]:
+        """As `kvplan.sim.config.load` takes them, but for some paths."""
+        given = dict(self.given)
+        return [(path, given[path]) if path in given else f"{path}={value}" for path, value in self.settings if path not in but]
 
 
 def points(axes: Sequence[Axis]) -> list[Point]:
@@ -100,8 +111,10 @@ def points(axes: Sequence[Axis]) -> list[Point]:
     found = []
     for places in product(*(range(len(axis.points)) for axis in axes)):
         parts = [text[place] for axis, text, place in zip(axes, texts, places, strict=True) if len(axis.points) > 1]
-        settings = [pair for axis, place in zip(axes, places, strict=True) for pair in zip(axis.paths, axis.points[place], strict=True)]
-        found.append(Point(" · ".join(parts) or " · ".join(text[0] for text in texts), tuple(settings)))
+        chosen = list(zip(axes, places, strict=True))
+        settings = [pair for axis, place in chosen for pair in zip(axis.paths, axis.points[place], strict=True)]
+        given = [pair for axis, place in chosen if axis.given for pair in zip(axis.paths, axis.given[place], strict=True)]
+        found.append(Point(" · ".join(parts) or " · ".join(text[0] for text in texts), tuple(settings), tuple(given)))
     return found
 
 
@@ -137,16 +150,20 @@ def _first_twice(items: Sequence, texts: Sequence[str]) -> list[str]:
 def _meaning(value: str) -> str:
     """The same for values that say the same: `8GB` and `8.0GB`, `10` and `1e+1`, `lru` and `'lru'`."""
     try:
-        return json.dumps(_normal(strictyaml.loads(value)), sort_keys=True)
+        return _same(strictyaml.loads(value))
     except strictyaml.YamlError:
         return value
+
+
+def _same(value: object) -> str:
+    return json.dumps(_normal(value), sort_keys=True)
 
 
 def _normal(tree: object) -> object:
     """Plain data with whole numbers as integers and sizes in bytes."""
     if isinstance(tree, dict):
         return {key: _normal(value) for key, value in tree.items()}
-    if isinstance(tree, list):
+    if isinstance(tree, list | tuple):
         return [_normal(value) for value in tree]
     if isinstance(tree, str) and _is_size(tree):
         return [units.parse_bytes(tree), "bytes"]
@@ -155,7 +172,6 @@ def _normal(tree: object) -> object:
 
 def _text(value: Any) -> str:
     """A value as it would be written after `--vary`."""
-    value = plain(value)
     if not isinstance(value, str):
         return json.dumps(value)
     return value if _means(value) == value else "'" + value.replace("'", "''") + "'"

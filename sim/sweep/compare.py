@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,8 @@ class Question:
 
     source: Config | str | PathLike[str] | None = None
     """Preset, file or configuration, as `kvplan.sim.config.load` takes it."""
-    overrides: tuple[str, ...] = ()
-    """On top of it, as after `--set`."""
+    overrides: tuple[str | tuple[str, Any], ...] = ()
+    """On top of it, as `kvplan.sim.config.load` takes them."""
     axes: tuple[Axis, ...] = ()
     replications: int = 5
     resample: bool = True
@@ -146,7 +147,7 @@ def _baseline(found: Sequence[Variant], wanted: str | None) -> str:
     if wanted is None:
         return found[0].label
     labels = [variant.label for variant in found]
-    matching = [variant.label for variant in found if wanted == variant.label or wanted in variant.point.overrides]
+    matching = [variant.label for variant in found if wanted == variant.label or wanted in variant.point.texts]
     if len(matching) == 1:
         return matching[0]
     near = difflib.get_close_matches(wanted, labels, n=_NAMED, cutoff=0.3) or labels[:_NAMED]

@@ -8,6 +8,7 @@ from kvplan.sim.contents import text
 from kvplan.sim.provenance import sources, version
 
 
-def digest(config: Config) -> str:
-    """Of the run of a configuration: 16 hexadecimal digits. Raises PolicyError, and UnreadableError when a file cannot be read."""
-    return text(json.dumps({"kvplan": version(), "config": config.resolved(), **sources(config)}, sort_keys=True))
+def digest(config: Config, **more: object) -> str:
+    """Of the run of a configuration, and of what `more` it depends on: 16 hexadecimal digits. Raises PolicyError, and UnreadableError when
+    a file cannot be read."""
+    return text(json.dumps({"kvplan": version(), "config": config.resolved(), **sources(config), **more}, sort_keys=True))

@@ -39,6 +39,10 @@ class Records:
         """How many of these results are kept."""
         return 0 if self.folder is None else sum(self._path(name).exists() for name in names)
 
+    def total(self) -> int:
+        """How many results are kept."""
+        return 0 if self.folder is None else sum(1 for _ in self.folder.glob("[!.]*.json"))
+
     def load(self, name: str) -> Any:
         """The result of that name, None when there is none. Raises OutputError when its record is none."""
         if self.folder is None or not os.path.lexists(path := self._path(name)):

@@ -50,10 +50,10 @@ def variants(source: Config | str | PathLike[str] | None, overrides: Sequence[st
 def _variant(source: Config | str | PathLike[str] | None, overrides: Sequence[str], point: Point) -> Variant:
     broken = {path: reason for path, value in point.settings if (reason := _cannot_load(path, value))}
     try:
-        config = configuration.load(source, [*overrides, *(f"{path}={value}" for path, value in point.settings if path not in broken)])
+        config = configuration.load(source, [*overrides, *point.overrides(but=broken)])
         plant(config)
     except ConfigError as error:
-        raise ConfigError(f"--vary {' '.join(point.overrides)}: {error}") from None
+        raise ConfigError(f"--vary {' '.join(point.texts)}: {error}") from None
     return Variant(point, config, "; ".join(broken.values()) or None)
 
 
@@ -90,6 +90,6 @@ def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] 
         try:
             plant(variant.config, known[key])
         except ConfigError as error:
-            raise ConfigError(f"--vary {' '.join(variant.point.overrides)}: {error}") from None
+            raise ConfigError(f"--vary {' '.join(variant.point.texts)}: {error}") from None
         workloads[variant.label] = known[key]
     return workloads
