@@ -357,6 +357,18 @@ def test_values_that_are_nearly_one_are_not_spread_over_an_axis():
     assert scale(22.911) - scale(22.910) < 1 and 0 < scale.low < 22.1
 
 
+def test_there_is_no_quarter_of_a_gpu():
+    drawn = charts.bars([Row("a", [Part("x", Cell("1", 1.0), 1)], "1")], Axis("GPUs", lambda value: f"{value:.0f}", whole=True), "GPUs")
+    assert re.findall(r'class="tick">(.*?)<', drawn) == ["0", "1"]
+
+
+def test_a_question_without_an_answer_has_a_page_too(tmp_path):
+    arguments = ["default", *(part for each in SMALL for part in ("--set", each)), "--ttft-p95", "1ms", "--jobs", "1"]
+    assert kvplan("plan", *arguments, "--out", str(tmp_path / "none")).exit_code == 3
+    page = (tmp_path / "none" / "report.html").read_text(encoding="utf-8")
+    assert "no plan" in page and "Nothing that was tried" in page and "Nearest" in page and "<figure>" not in page
+
+
 def test_bars_are_as_long_as_their_numbers():
     drawn = charts.bars(
         [Row("a", [Part("x", Cell("1", 1.0), 1)], "1"), Row("b", [Part("x", Cell("2", 2.0), 1)], "2")], Axis("", plain), "bars"

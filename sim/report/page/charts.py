@@ -28,6 +28,12 @@ class Axis:
     high: float | None = None
     near: bool = False
     """Whether it begins near the least value, and not at 0."""
+    whole: bool = False
+    """Whether there is nothing between whole numbers."""
+
+    def ticks(self, scale: Scale, most: int) -> list[float]:
+        """Round values, about so many."""
+        return [tick for tick in scale.ticks(most) if not self.whole or tick == round(tick)]
 
     def scale(self, values: Sequence[float], start: float, end: float) -> Scale:
         """That holds all values, and these ends where they are given."""
@@ -277,7 +283,7 @@ def _level(level: Level, y: Scale, taken: Sequence[tuple[float, float]]) -> str:
 
 
 def _grid_x(x: Scale, axis: Axis, top: float, bottom: float) -> str:
-    ticks = x.ticks(4)
+    ticks = axis.ticks(x, 4)
     drawn = [line(x(tick), top, x(tick), bottom, "grid") for tick in ticks]
     drawn += [_tick(axis.show(tick), x(tick), bottom + 13) for tick in _apart(ticks, x, axis.show)]
     return "".join(drawn) + label(axis.title, WIDTH - 2, bottom + 27, "end", "axis")
@@ -299,8 +305,9 @@ def _apart(ticks: Sequence[float], x: Scale, show: Show) -> list[float]:
 
 
 def _grid_y(y: Scale, axis: Axis, right: float) -> str:
-    drawn = [line(_LEFT, y(tick), right, y(tick), "grid") for tick in y.ticks()]
-    drawn += [label(axis.show(tick), _LEFT - 5, y(tick) + 4, "end", "tick") for tick in y.ticks()]
+    ticks = axis.ticks(y, 5)
+    drawn = [line(_LEFT, y(tick), right, y(tick), "grid") for tick in ticks]
+    drawn += [label(axis.show(tick), _LEFT - 5, y(tick) + 4, "end", "tick") for tick in ticks]
     return "".join(drawn) + label(axis.title, 2, 12, class_="axis")
 
 

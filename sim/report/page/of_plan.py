@@ -18,13 +18,13 @@ def page(found: Place) -> Page:
     return Page(
         title=f"{data['model']} on {data['hardware']}: {_headline(best)}",
         question=data["title"],
-        finding=data["finding"],
+        finding=[*data["finding"], *([] if best else data["meaning"])],
         tiles=_tiles(found, best),
         warnings=best.value["warnings"] if best else (),
         sections=[
             Section("GPUs and dollars at equal service", figures=[*_sizes(options), *_money(options), *_front(data, options)]),
             Section("Options", table=_table(options, data["cheapest"])),
-            Section("What it means", data["meaning"]),
+            Section("What it means", data["meaning"] if best else ()),
             Section("Service and load", figures=[*_service(data, options), *_hits(options), *_resources(options)]),
             Section("Over time, in one replica", figures=_times(options)),
             *_robustness(found.at("robust")),
@@ -137,13 +137,15 @@ _SEEN = 0.005
 
 def _sizes(options: list[Place]) -> list[Figure]:
     cells = [option.at("gpus").cell(count) for option in options]
+    if not any(cell.value for cell in cells):
+        return []
     rows = [
         Row(name(option), [Part("GPUs", cell, _style(option))], cell.text, _gpu_ends(option)) if cell.value else Row(name(option), [], _NO)
         for option, cell in zip(options, cells, strict=True)
     ]
     numbers = Table(["store", "GPUs"], [[Cell(name(option)), cell] for option, cell in zip(options, cells, strict=True)])
     note = "Strokes: what the runs leave open." if any(row.ends for row in rows) else ""
-    return [Figure("GPUs that it takes", charts.bars(rows, Axis("GPUs", count), "GPUs by store"), note, numbers=numbers)]
+    return [Figure("GPUs that it takes", charts.bars(rows, Axis("GPUs", count, whole=True), "GPUs by store"), note, numbers=numbers)]
 
 
 def _gpu_ends(option: Place) -> tuple[float, float] | None:
