@@ -3,6 +3,7 @@
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kvplan.hwmodels.units import parse
 from kvplan.sim import config as configuration
@@ -91,7 +92,7 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool, sp
     watched = None if span_s is None else Timeline(*window(workload, span_s))
     with progress("simulating") as report:
         result = simulate(config, workload, report, observer=watched)
-    summary = {
+    summary: dict[str, Any] = {
         **result.summary,
         "intervals": intervals(result),
         "unused_settings": unused(config, workload),

@@ -11,11 +11,21 @@ from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, Wear, keeping, unit_co
 from kvplan.sim.planner.plan import Answer, Plan, row
 from kvplan.sim.planner.regret import pareto, regrets, ties
 from kvplan.sim.planner.search import Point
-from kvplan.sim.planner.sensitivity import swing
+from kvplan.sim.planner.sensitivity import Robust, swing
 from kvplan.sim.planner.words import said
 from kvplan.sim.planner.worth import break_even
 
-_FIGURES = ("ttft_s.mean", "ttft_s.p50", "ttft_s.p95", "ttft_s.p99", "tpot_s.mean", "tpot_s.p95", "e2e_s.mean", "e2e_s.p95", "queue_s.mean")
+_FIGURES: tuple[str, ...] = (
+    "ttft_s.mean",
+    "ttft_s.p50",
+    "ttft_s.p95",
+    "ttft_s.p99",
+    "tpot_s.mean",
+    "tpot_s.p95",
+    "e2e_s.mean",
+    "e2e_s.p95",
+    "queue_s.mean",
+)
 _FIGURES += ("hit_rate.tokens", "hit_rate.turns", "hit_rate.hbm", "hit_rate.dram", "hit_rate.ssd", "gpu.utilization", "output_tokens_per_s")
 
 
@@ -40,27 +50,27 @@ def account(plan: Plan) -> dict[str, Any]:
             "regrets": regrets(plan),
             "keeping": {**keeping(plan.answers[0].built, plan.demand), "public": PUBLIC_CACHE_PRICES},
             "words": said(plan),
-            "robust": None if plan.robust is None else robust(plan),
+            "robust": None if plan.robust is None else robust(plan.robust),
             "options": [_option(plan, answer, horizon) for answer in plan.answers],
         }
     )
 
 
-def robust(plan: Plan) -> dict[str, Any]:
+def robust(found: Robust) -> dict[str, Any]:
     """The tornado, those inputs first that move the cost most, and the what-ifs."""
     return {
-        "unchanged": plan.robust.unchanged.data,
+        "unchanged": found.unchanged.data,
         "sensitivity": [
             {
                 "input": next(each for each in pair if each is not None).scenario.name,
                 "low": None if pair[0] is None else pair[0].data,
                 "high": None if pair[1] is None else pair[1].data,
-                "swing_usd_per_month": swing(plan.robust.unchanged, pair),
+                "swing_usd_per_month": swing(found.unchanged, pair),
             }
-            for pair in plan.robust.inputs
+            for pair in found.inputs
         ],
-        "what_if": [each.data for each in plan.robust.what_ifs],
-        "simulations": plan.robust.simulations,
+        "what_if": [each.data for each in found.what_ifs],
+        "simulations": found.simulations,
     }
 
 
@@ -97,8 +107,7 @@ def _option(plan: Plan, answer: Answer, horizon: float) -> dict[str, Any]:
 
 def warnings(answer: Answer) -> list[str]:
     """What the runs at the answer warn of, once each."""
-    seen = () if answer.point is None else answer.point.seen
-    return list(dict.fromkeys(text for each in seen for text in each.warnings))
+    return list(dict.fromkeys(text for each in answer.seen for text in each.warnings))
 
 
 def _saved_usd(answer: Answer, baseline: Answer) -> float | None:

@@ -50,7 +50,7 @@ class Answer:
     """At the answer; None without drives, or without an answer."""
     unloaded: tuple[float, ...] = ()
     """Per objective, the best that any number of replicas can give (`bounds.unloaded`)."""
-    borne: tuple[float, float] | None = None
+    borne: tuple[float, float | None] | None = None
     """Loads, times the one asked for, that its replicas bear and no longer bear, where that was looked at."""
 
     @property
@@ -64,13 +64,23 @@ class Answer:
         return None if self.replicas is None else self.found.at(self.replicas)
 
     @property
+    def seen(self) -> tuple[Seen, ...]:
+        """The runs at that number; none without an answer."""
+        return () if self.point is None else self.point.seen
+
+    @property
+    def all_gpus(self) -> int | None:
+        """Of all replicas."""
+        return None if self.replicas is None else self.replicas * self.gpus
+
+    @property
     def cost_usd_per_month(self) -> float | None:
         """Of all replicas."""
         return None if self.replicas is None else self.replicas * sum(self.usd_per_month.values())
 
     def figure(self, key: str) -> float | None:
         """A figure of the summary at the answer, mean over its runs."""
-        values = [] if self.point is None else [seen.figures[key] for seen in self.point.seen if key in seen.figures]
+        values = [seen.figures[key] for seen in self.seen if key in seen.figures]
         return float(np.mean(values)) if values else None
 
     @property
@@ -136,7 +146,7 @@ def row(answer: Answer) -> dict[str, Any]:
         "option": answer.option.label,
         "baseline": answer.option.baseline,
         "replicas": answer.replicas,
-        "gpus": None if answer.replicas is None else answer.replicas * answer.gpus,
+        "gpus": answer.all_gpus,
         "usd_per_month": answer.cost_usd_per_month,
         "ttft_p95_s": answer.figure("ttft_s.p95"),
         "token_hit_rate": answer.figure("hit_rate.tokens"),

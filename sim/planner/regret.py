@@ -10,9 +10,14 @@ from kvplan.sim.planner.plan import Answer, Plan
 
 def pareto(plan: Plan) -> list[Answer]:
     """Those that no other beats in both cost and TTFT p95, cheapest first."""
-    points = [(each.cost_usd_per_month, each.figure("ttft_s.p95"), each) for each in plan.answers if each.replicas is not None]
-    front, best = [], float("inf")
-    for _, ttft, answer in sorted((point for point in points if point[1] is not None), key=lambda point: point[:2]):
+    points = [
+        (cost, ttft, each)
+        for each in plan.answers
+        if (cost := each.cost_usd_per_month) is not None and (ttft := each.figure("ttft_s.p95")) is not None
+    ]
+    front: list[Answer] = []
+    best = float("inf")
+    for _, ttft, answer in sorted(points, key=lambda point: point[:2]):
         if ttft < best:
             front, best = [*front, answer], ttft
     return front
@@ -37,9 +42,10 @@ def _neighbours(best: Answer, answers: tuple[Answer, ...]) -> Iterator[tuple[str
         size = _number(text)
         if size is None:
             continue
-        along = [(_number(dict(each.option.settings)[path]), each) for each in answers if _differs_in(each, best, path)]
-        smaller = [each for each in along if each[0] is not None and each[0] < size]
-        larger = [each for each in along if each[0] is not None and each[0] > size]
+        others = [(_number(dict(each.option.settings)[path]), each) for each in answers if _differs_in(each, best, path)]
+        along = [(found, each) for found, each in others if found is not None]
+        smaller = [each for each in along if each[0] < size]
+        larger = [each for each in along if each[0] > size]
         if smaller:
             yield path, "smaller", max(smaller, key=lambda each: each[0])[1]
         if larger:
@@ -62,13 +68,16 @@ def _number(text: str) -> float | None:
 
 
 def _regret(best: Answer, path: str, step: str, other: Answer) -> dict[str, Any]:
-    more = other.replicas is not None
     return {
         "path": path,
         "step": step,
         "option": other.option.label,
-        "feasible": more,
+        "feasible": other.replicas is not None,
         "told_apart": apart(best, other),
-        "gpus_more": other.replicas * other.gpus - best.replicas * best.gpus if more else None,
-        "usd_per_month_more": other.cost_usd_per_month - best.cost_usd_per_month if more else None,
+        "gpus_more": _more(best.all_gpus, other.all_gpus),
+        "usd_per_month_more": _more(best.cost_usd_per_month, other.cost_usd_per_month),
     }
+
+
+def _more(best: float | None, other: float | None) -> float | None:
+    return None if best is None or other is None else other - best

@@ -8,6 +8,7 @@ once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvplan.hwmodels import catalogue
 from kvplan.sim.config import Config
@@ -38,30 +39,29 @@ class Scenario:
 UNCHANGED = Scenario("as planned", "")
 
 
-def _scaled(
-    name: str, path: str, low: float, high: float | None, config: Config, start: float = 0.0
-) -> tuple[Scenario | None, Scenario | None]:
+Ends = tuple[Scenario | None, Scenario | None]
+"""(low, high) of an input; None where the plan already has the end of the range."""
+
+
+def _scaled(name: str, path: str, low: float, high: float | None, config: Config, start: float = 0.0) -> Ends:
     """An input that is a factor among the settings: low and high, replicas about in proportion to the power `start` of it."""
-    section, _, leaf = path.rpartition(".")
-    value = config.resolved()
-    for key in (*section.split("."), leaf):
+    return _times(name, path, low, config, start), None if high is None else _times(name, path, high, config, start)
+
+
+def _times(name: str, path: str, factor: float, config: Config, start: float) -> Scenario:
+    value: Any = config.resolved()
+    for key in path.split("."):
         value = value[key]
-    return tuple(
-        None if factor is None else Scenario(name, f"× {factor:.3g}", (f"{path}={value * factor!r}",), start=factor**start)
-        for factor in (low, high)
-    )
+    return Scenario(name, f"× {factor:.3g}", (f"{path}={value * factor!r}",), start=factor**start)
 
 
-def inputs(config: Config) -> list[tuple[Scenario | None, Scenario | None]]:
-    """(low, high) of the ten; None where the plan already has the end of the range."""
-    price = [
-        tuple(Scenario(f"price of {name.upper()}", f"× {factor:g}", prices=((name, factor),)) for factor in ends)
-        for name, ends in (("gpu", (0.8, 1.2)), ("dram", (0.5, 2.0)), ("ssd", (0.5, 2.0)))
-    ]
-    load = tuple(Scenario("load", f"× {factor:g}", load=factor, start=factor) for factor in (0.8, 1.2))
+def inputs(config: Config) -> list[Ends]:
+    """Of the ten."""
     return [
-        *price,
-        load,
+        (_priced("gpu", 0.8), _priced("gpu", 1.2)),
+        (_priced("dram", 0.5), _priced("dram", 2.0)),
+        (_priced("ssd", 0.5), _priced("ssd", 2.0)),
+        (_loaded(0.8), _loaded(1.2)),
         _scaled("think time", "workload.rescale.think", 1 / 1.5, 1.5, config),
         _scaled("context", "workload.rescale.context", 0.8, 1.2, config, 1.0),
         _scaled("answer length", "workload.rescale.output", 0.8, 1.2, config, 1.0),
@@ -71,12 +71,20 @@ def inputs(config: Config) -> list[tuple[Scenario | None, Scenario | None]]:
     ]
 
 
+def _priced(name: str, factor: float) -> Scenario:
+    return Scenario(f"price of {name.upper()}", f"× {factor:g}", prices=((name, factor),))
+
+
+def _loaded(factor: float) -> Scenario:
+    return Scenario("load", f"× {factor:g}", load=factor, start=factor)
+
+
 def what_ifs(config: Config) -> list[Scenario]:
     """Twice as long think times, sessions and contexts, and other GPUs."""
-    double = [_scaled(name, path, 2.0, None, config, start)[0] for name, path, start in _DOUBLED]
+    double = [_times(name, path, 2.0, config, start) for name, path, start in _DOUBLED]
     return [
         double[0],
-        Scenario("load", "× 2", load=2.0, start=2.0),
+        _loaded(2.0),
         double[1],
         *(Scenario("node", name, (f"hardware={name}",)) for name in _nodes(config)),
     ]

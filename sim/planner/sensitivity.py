@@ -32,10 +32,10 @@ class Outcome:
             "input": self.scenario.name,
             "change": self.scenario.change,
             "cheapest": None if self.best is None else self.best.option.label,
-            "gpus": None if self.best is None else self.best.replicas * self.best.gpus,
+            "gpus": None if self.best is None else self.best.all_gpus,
             "usd_per_month": mine,
             "baseline": None if self.baseline is None else self.baseline.option.label,
-            "baseline_gpus": None if self.baseline is None else self.baseline.replicas * self.baseline.gpus,
+            "baseline_gpus": None if self.baseline is None else self.baseline.all_gpus,
             "baseline_usd_per_month": theirs,
             "saved_share": None if not mine or not theirs else 1 - mine / theirs,
             "reason": self.reason,
@@ -62,7 +62,11 @@ def robustness(plan: Plan, pool: Pool | None = None, progress: Callable[[int, in
     sides = [side for found in searched.values() if not isinstance(found, str) for side in found]
     simulations = drive(sides, pool or Pool(), progress)
     outcomes = {each: _recosted(plan, each) if each.prices else _outcome(each, searched[each]) for each in scenarios}
-    tornado = [tuple(None if each is None else outcomes[each] for each in pair) for pair in pairs]
+
+    def end(scenario: Scenario | None) -> Outcome | None:
+        return None if scenario is None else outcomes[scenario]
+
+    tornado = [(end(low), end(high)) for low, high in pairs]
     unchanged = outcomes[UNCHANGED]
     tornado.sort(key=lambda pair: -swing(unchanged, pair))
     return Robust(unchanged, tuple(tornado), tuple(outcomes[each] for each in more), simulations)
@@ -70,8 +74,14 @@ def robustness(plan: Plan, pool: Pool | None = None, progress: Callable[[int, in
 
 def swing(unchanged: Outcome, pair: Sequence[Outcome | None]) -> float:
     """Dollars a month between the ends of an input, an end that is not there being `unchanged`; infinite where an end has no plan."""
-    costs = [float("inf") if each.best is None else each.best.cost_usd_per_month for each in (one or unchanged for one in pair)]
+    costs = [_cost(one or unchanged) for one in pair]
     return max(costs) - min(costs) if min(costs) < float("inf") else float("inf")
+
+
+def _cost(outcome: Outcome) -> float:
+    """Dollars a month; infinite without a plan."""
+    usd = None if outcome.best is None else outcome.best.cost_usd_per_month
+    return float("inf") if usd is None else usd
 
 
 def best_baseline(plan: Plan) -> Answer | None:

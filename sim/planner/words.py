@@ -56,8 +56,9 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
         return "no store that was tried meets the objectives"
     if plan.demand.reuse < _LITTLE:
         return f"only {plan.demand.reuse:.0%} of the tokens to prefill are history"
-    if binding(best) in ("decode", "HBM", "batch"):
-        return f"replicas are short of {binding(best)} ({shares(best)[binding(best)]:.0%} in use), which a store does not spare"
+    short = binding(best)
+    if short in ("decode", "HBM", "batch"):
+        return f"replicas are short of {short} ({shares(best)[short]:.0%} in use), which a store does not spare"
     hits = max(answer.figure("hit_rate.tokens") or 0.0 for answer in found)
     return f"it takes as many replicas at up to {hits:.0%} token hits, or more dollars for the store than the GPUs it saves"
 
@@ -75,7 +76,7 @@ def _held(answer: Answer) -> int:
 
 def _sized(best: Answer) -> Iterator[str]:
     """Whether the simulated sessions say anything about the sizes."""
-    seen = best.point.seen
+    seen = best.seen
     rising = sorted({name for each in seen for name in each.unsteady})
     if not best.fills or rising:
         names = " and ".join(name.upper() for name in rising) or "The last tier"
@@ -118,7 +119,7 @@ def _too_short(best: Answer) -> Iterator[str]:
 
 def _outside(best: Answer) -> Iterator[str]:
     """Step times beyond their calibration, at the answer."""
-    found = dict.fromkeys(text for each in best.point.seen for text in each.warnings if text.startswith("step times"))
+    found = dict.fromkeys(text for each in best.seen for text in each.warnings if text.startswith("step times"))
     yield from (f"{text[0].upper()}{text[1:]}." for text in found)
 
 

@@ -138,9 +138,9 @@ def _lines(axis, found: dict, key: str, scale: float) -> None:
         axis.fill_between(size, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
     for number, line in enumerate(found["clockless"]):
         if line["points"] and key in line["points"][0]:
-            size = [point["bytes"] for point in line["points"]]
+            sizes = [point["bytes"] for point in line["points"]]
             values = [scale * point[key] for point in line["points"]]
-            axis.plot(size, values, color="#555555", dashes=_DASHES[number % len(_DASHES)], linewidth=1.3, label=label(line["name"]))
+            axis.plot(sizes, values, color="#555555", dashes=_DASHES[number % len(_DASHES)], linewidth=1.3, label=label(line["name"]))
 
 
 def _sizes(axis, found: dict) -> None:

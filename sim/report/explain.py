@@ -1,6 +1,6 @@
 """An explained configuration as text."""
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +21,7 @@ def print_explanation(found: dict) -> None:
 
 def explanation(found: dict) -> Group:
     """Tables, words and warnings."""
-    parts = [shown(line) for line in _sizes(found)]
+    parts: list[RenderableType] = [shown(line) for line in _sizes(found)]
     parts += [Text(""), _tiers(found), Text("")]
     parts += [shown(f"Prefill of {found['points'][0]['prompt_tokens']:,} new tokens", "bold"), _points(found)]
     parts += [shown(line) for line in _break_even(found)]

@@ -18,7 +18,7 @@ from kvplan.sim.planner.flags import flags, warnings
 from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, keeping, unit_costs
 from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.regret import regrets
-from kvplan.sim.planner.sensitivity import Outcome
+from kvplan.sim.planner.sensitivity import Outcome, Robust
 from kvplan.sim.planner.words import said, sure
 from kvplan.sim.planner.worth import break_even
 from kvplan.sim.provenance import commit, sources, version
@@ -32,7 +32,9 @@ def print_plan(plan: Plan, with_flags: bool = False) -> None:
     """To stdout; on request with what engines are told."""
     print_table(title(plan), _table(plan), sentences(plan))
     if plan.robust is not None:
-        print_table("What else may be true, and what is cheapest then:", _scenarios(plan), [f"{plan.robust.simulations} more simulations."])
+        print_table(
+            "What else may be true, and what is cheapest then:", _scenarios(plan.robust), [f"{plan.robust.simulations} more simulations."]
+        )
     if plan.cheapest is not None and with_flags:
         sys.stdout.writelines(f"{visible(line)}\n" for line in pasted(plan.cheapest))
 
@@ -129,13 +131,13 @@ def _table(plan: Plan) -> Table:
     return table
 
 
-def _scenarios(plan: Plan) -> Table:
+def _scenarios(robust: Robust) -> Table:
     """A line per scenario, those of the inputs first that move the cost most."""
     table = Table(box=None, pad_edge=False)
     for head in ("input", "change", "cheapest", "GPUs", "$/month", "baseline's GPUs", "dollars saved"):
         table.add_column(head, justify="left" if head in ("input", "change", "cheapest") else "right")
-    ends = [each for pair in plan.robust.inputs for each in pair if each is not None]
-    for outcome in [plan.robust.unchanged, *ends, *plan.robust.what_ifs]:
+    ends = [each for pair in robust.inputs for each in pair if each is not None]
+    for outcome in [robust.unchanged, *ends, *robust.what_ifs]:
         table.add_row(*map(Text, _scenario(outcome)))
     return table
 
@@ -160,12 +162,12 @@ def _cells(answer: Answer, cheapest: bool) -> list[str]:
     if answer.replicas is None:
         return [answer.option.label, "–", "–", "–", "–", "–", answer.found.reason or ""]
     ttft, hits = answer.figure("ttft_s.p95"), answer.figure("hit_rate.tokens")
-    fills = answer.fills and not any(seen.unsteady for seen in answer.point.seen)
+    fills = answer.fills and not any(seen.unsteady for seen in answer.seen)
     notes = ["cheapest"] * cheapest + list(answer.found.doubts) + ["" if fills else "never filled"]
     return [
         answer.option.label,
         str(answer.replicas),
-        str(answer.replicas * answer.gpus),
+        str(answer.all_gpus),
         f"{answer.cost_usd_per_month:,.0f}",
         "–" if ttft is None else format_seconds(ttft),
         "–" if hits is None else f"{hits:.1%}",
@@ -183,7 +185,7 @@ def finding(plan: Plan) -> list[str]:
     best = plan.cheapest
     if best is None:
         return ["Nothing that was tried meets the objectives."]
-    size = f"{sure(best)} replicas, {best.replicas * best.gpus} GPUs"
+    size = f"{sure(best)} replicas, {best.all_gpus} GPUs"
     years = best.config.cost.horizon_years
     cost = unit_costs(best.cost_usd_per_month, plan.demand, years)
     tokens = [f"${cost[f'per_million_{kind}_tokens']:.3g} per million {kind} tokens" for kind in ("input", "output")]

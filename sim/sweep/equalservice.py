@@ -125,6 +125,6 @@ def _search(config: Config, turns: Workload, seen: Callable[[], None]) -> _Found
             low, ours = middle, tried
         else:
             high = middle
-    dollars = (each["cost_usd"]["per_million_output_tokens"] for each in (ours, recompute))
+    usd, recompute_usd = (each["cost_usd"]["per_million_output_tokens"] for each in (ours, recompute))
     overloaded = any(warning.startswith("overloaded") for warning in recompute["warnings"])
-    return _Found(target, math.exp(low), *dollars, math.log(REACH) in (-low, high), overloaded)
+    return _Found(target, math.exp(low), usd, recompute_usd, math.log(REACH) in (-low, high), overloaded)

@@ -75,7 +75,8 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
     found = estimate([math.log(one / other) for one, other in together])
     if found.half_width is None:
         return Ratio(math.exp(found.mean), None, None, None)
-    return Ratio(*(math.exp(found.mean + side * found.half_width) for side in (0, -1, 1)), found.p)
+    factor, low, high = (math.exp(found.mean + side * found.half_width) for side in (0, -1, 1))
+    return Ratio(factor, low, high, found.p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -122,7 +123,7 @@ def pairs(values: dict[str, Sequence[float]], relative: bool = False) -> list[Pa
     judged = [(by or difference).p for difference, by in zip(differences, ratios, strict=True)]
     known = [p for p in judged if p is not None]
     adjusted = holm(known) if len(known) == len(judged) else [None] * len(judged)
-    return [Pair(*name, *found) for name, found in zip(names, zip(differences, ratios, adjusted, strict=True), strict=True)]
+    return [Pair(*name, difference, by, p) for name, difference, by, p in zip(names, differences, ratios, adjusted, strict=True)]
 
 
 class Table:
