@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 from kvplan.foreign import files
 
 
-def content(*paths: Path) -> str:
-    """Of files, and of folders: everything in them but compiled code, by its place there. Raises UnreadableError."""
+def content(*paths: Path, but: Collection[Path] = ()) -> str:
+    """Of files, and of folders: everything in them but compiled code, and what is in or under `but`, by its place there. Raises
+    UnreadableError."""
     total = hashlib.sha256()
     for path in paths:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in inside:
-            if not file.is_dir() and file.suffix != ".pyc":
+            if not file.is_dir() and file.suffix != ".pyc" and not any(file.is_relative_to(other) for other in but):
                 total.update(os.fsencode(file.relative_to(path)) + f"\0{_file(file)}\n".encode())
     return total.hexdigest()[:16]
 

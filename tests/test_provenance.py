@@ -1,6 +1,10 @@
 """A result says what it came of: the same things say the same, other things of the same name do not."""
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -119,3 +123,30 @@ def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     assert provenance.commit.__wrapped__() is None  # no repository
     monkeypatch.setenv("PATH", "")
     assert provenance.commit.__wrapped__() is None  # no git
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("report/plan.py", False),
+        ("cli/app.py", False),
+        ("engine/replica.py", True),
+        ("sweep/measures.py", True),
+        ("planner/probe.py", True),
+    ],
+)
+def test_a_word_in_a_report_or_in_help_makes_no_other_run(file, counts, tmp_path, monkeypatch):
+    own = Path(provenance.sim.__file__).parent
+    shutil.copytree(own, tmp_path / "sim", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "sim", SimpleNamespace(__file__=str(tmp_path / "sim" / "__init__.py")))
+    before = provenance.code.__wrapped__()
+    with (tmp_path / "sim" / file).open("a") as changed:
+        changed.write("# another word\n")
+    assert (provenance.code.__wrapped__() != before) == counts
+
+
+def test_no_run_imports_what_only_prints():
+    code = "import sys, kvplan.sim.sweep.runs, kvplan.sim.planner.probe, kvplan.sim.sweep.pool; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    printing = tuple(f"kvplan.sim.{name.removesuffix('.py')}" for name in provenance.WORDS)
+    assert "kvplan.sim.engine.run" in loaded and not [name for name in loaded if name.startswith(printing)]
