@@ -2,12 +2,14 @@
 
 import types
 import typing
+from itertools import chain
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim import config as configuration
@@ -51,7 +53,8 @@ def strategy(kind, limits=()):
     """Values of an annotation."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return strategy(inner[0], (*kind.__metadata__, *limits))
+        own = (one.metadata if isinstance(one, FieldInfo) else [one] for one in kind.__metadata__)
+        return strategy(inner[0], (*chain.from_iterable(own), *limits))
     if origin in (typing.Union, types.UnionType):
         return st.one_of(*(strategy(one, limits) for one in inner))
     if origin is typing.Literal:

@@ -17,6 +17,7 @@ from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
 from kvplan.sim.report import table
 from kvplan.sim.sweep.against import recomputation
+from kvplan.sim.sweep.pool import pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.sim.sweep.stats import Ratio
 from kvplan.sim.sweep.words import change
@@ -103,7 +104,8 @@ def test_what_is_not_drawn_at_random_has_one_replication_and_no_interval(tmp_pat
 
 def test_processes_change_nothing():
     result = simulate(config.load(None, ["workload.sessions=20"]))
-    assert recomputation(result, 3, jobs=2) == recomputation(result, 3)
+    with pool(2) as processes:
+        assert recomputation(result, 3, pool=processes) == recomputation(result, 3)
 
 
 def test_what_cannot_be_told_from_no_change_is_said_to_be_so():
@@ -114,7 +116,7 @@ def test_what_cannot_be_told_from_no_change_is_said_to_be_so():
     }
     summary = simulated("--replications", "2")
     summary["recompute"]["difference"]["ratio"] = ratios
-    cells = {row[0]: row[-1] for row in table.rows(summary, summary["recompute"])}
+    cells = {row[0]: row[-1] for row in table.rows(summary)}
     assert cells["TTFT p95"] == "+10% ± 35, unclear" and cells["total cost"] == "+20% ± 10" and cells["GPU hours, busy"] == "none"
     said = " ".join(table.words(summary, summary["recompute"]))
     assert "TTFT p95 10% ± 35 more (unclear), cost 20% ± 10 more, busy GPU hours none" in said
@@ -122,7 +124,7 @@ def test_what_cannot_be_told_from_no_change_is_said_to_be_so():
 
 def test_without_recomputation_there_is_one_run(monkeypatch):
     ran = []
-    monkeypatch.setattr("kvplan.sim.cli.simulate.simulate", lambda *arguments: ran.append(arguments) or simulate(*arguments))
+    monkeypatch.setattr("kvplan.sim.cli.simulate.simulate", lambda *given, **named: ran.append(given) or simulate(*given, **named))
     assert "recompute" not in simulated("--no-baseline") and len(ran) == 1
 
 
