@@ -6,6 +6,7 @@ A user's own policy that cannot be loaded does not stop the others: it becomes t
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim import config as configuration
@@ -41,13 +42,15 @@ def eviction_policies() -> Axis:
     return Axis(("store.eviction",), tuple((name,) for name in policies("eviction")))
 
 
-def variants(source: Config | str | PathLike[str] | None, overrides: Sequence[str], axes: Sequence[Axis]) -> list[Variant]:
+def variants(
+    source: Config | str | PathLike[str] | None, overrides: Sequence[str | tuple[str, Any]], axes: Sequence[Axis]
+) -> list[Variant]:
     """The variants of a configuration (as `kvplan.sim.config.load` takes it). Raises ConfigError that names the axes' values."""
     load_policies(configuration.load(source, overrides))  # what is wrong without the axes is no fault of theirs
     return [_variant(source, overrides, point) for point in points(axes)]
 
 
-def _variant(source: Config | str | PathLike[str] | None, overrides: Sequence[str], point: Point) -> Variant:
+def _variant(source: Config | str | PathLike[str] | None, overrides: Sequence[str | tuple[str, Any]], point: Point) -> Variant:
     broken = {path: reason for path, value in point.settings if (reason := _cannot_load(path, value))}
     try:
         config = configuration.load(source, [*overrides, *point.overrides(but=broken)])
