@@ -200,3 +200,13 @@ def test_the_schema_test_finds_what_is_wrong(result):
     summary = {**result.summary, "turns": "many", "new": 1}
     del summary["sessions"]
     assert len(list(faults(summary, schema.Summary))) == 3
+
+
+def test_values_of_an_axis_are_those_that_python_has():
+    """They are not written as text and read again: a float stays what it is to the last digit, and text that looks like a number text."""
+    from kvplan.sim.sweep.axes import Axis, points
+
+    for path, value in (("store.ttl_s", 0.1 + 0.2), ("store.ttl_s", 1e22), ("workload.trace", "007"), ("deployment.max_batch", 8)):
+        (point,) = points([Axis.of(path, [value])])
+        assert point.overrides() == [(path, value)] and type(point.overrides()[0][1]) is type(value)
+    assert kvplan.load(None, points([Axis.of("store.ttl_s", [0.1 + 0.2])])[0].overrides()).store.ttl_s == 0.1 + 0.2
