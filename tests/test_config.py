@@ -128,9 +128,9 @@ def test_every_setting_can_be_set_and_varied_by_its_text(config):
     texts = {path: strictyaml.flow(value) for path, value in leaves(config.resolved())}
     assert configuration.load(None, [f"{path}={text}" for path, text in texts.items()]) == config
     [point] = points([Axis.parse(f"{path}={text}") for path, text in texts.items()])
-    assert configuration.load(None, point.overrides) == config
+    assert configuration.load(None, point.overrides()) == config
     [point] = points([Axis.parse("+".join(texts) + "=" + "+".join(texts.values()))])
-    assert configuration.load(None, point.overrides) == config
+    assert configuration.load(None, point.overrides()) == config
 
 
 @pytest.mark.parametrize("seed", [2**63 - 1, 6620516959819538809, 10**18])
