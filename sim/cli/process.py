@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from kvplan.sim.files import written
+from kvplan.sim.sweep import workers
 
 _INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
@@ -53,7 +54,7 @@ def _exit_code(command: Callable[[], object], ending: "_Ending") -> int:
 
 class _Ending:
     """Makes signals KeyboardInterrupts: not while a module is being loaded, whose C code may swallow it or make it another error, and
-    not while something is printed, which would be printed twice."""
+    not while something is printed, which would be printed twice, nor while processes start."""
 
     def __init__(self) -> None:
         self.over = False
@@ -96,7 +97,9 @@ def _comes_again() -> bool:
 
 
 def _busy(frame: FrameType | None) -> bool:
-    """Whether a module is being loaded or something is being printed."""
+    """Whether a module is being loaded, something is being printed, or processes are being started."""
+    if workers.starting():
+        return True
     while frame is not None:
         code = frame.f_code
         if code is _Sink.write.__code__ or code.co_filename.startswith("<frozen importlib"):

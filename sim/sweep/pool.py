@@ -163,10 +163,15 @@ class Processes(_Elsewhere):
     """Processes of this machine. They start with the first task."""
 
     def __init__(self, jobs: int) -> None:
+        from multiprocessing import resource_tracker
+
         from joblib.externals.loky import ProcessPoolExecutor
+        from joblib.externals.loky.backend import resource_tracker as loky_tracker
 
         super().__init__(jobs, _Place.here(others=False))
-        with workers.deaf():  # it starts one that watches over semaphores
+        with workers.deaf():
+            for tracker in (resource_tracker, loky_tracker):  # to start one ends what `deaf` does
+                tracker.ensure_running()
             self._executor = ProcessPoolExecutor(max_workers=jobs, initializer=workers.end_with, initargs=(os.getpid(),))
 
     def _start(self, data: bytes) -> Any:

@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
 
 _LOOK_S = 0.2
+_starting: list[None] = []
+"""One for each `deaf` that lasts."""
 _FOR_THE_PARENT = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 
 
@@ -16,19 +17,27 @@ _FOR_THE_PARENT = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGH
 def deaf() -> Iterator[None]:
     """Processes that are started meanwhile hear no SIGINT, SIGTERM and SIGHUP: a terminal sends them to all of its processes. What
     this process is sent meanwhile, it hears afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from joblib.externals.loky.backend import resource_tracker as loky_tracker
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
-    for tracker in (resource_tracker, loky_tracker):  # processes too, whose start unblocks some
-        tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    before = _blocked()
+    _starting.append(None)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _starting.pop()
+
+
+def starting() -> bool:
+    """Whether processes are being started: half started they would die with a traceback. Another thread, whose signals are not blocked, may
+    be given one meanwhile, and Python has the main thread handle it."""
+    return bool(_starting)
+
+
+def _blocked() -> set | None:
+    """Blocks signals; gives what was blocked before."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return None
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 def end_with(parent: int) -> None:
