@@ -16,7 +16,7 @@ from kvplan import traces
 from kvplan.foreign.text import CELL, LINE, cell, guarded, unguarded, visible
 from kvplan.hwmodels import catalogue
 from kvplan.traces.formats import canonical
-from kvplan.traces.workload import untimed
+from kvplan.traces.workload import TraceError, untimed
 
 ESCAPES = "\x1b[31m\x1b]8;;http://evil\x07\u202e\u2066\r\n\x85\u2028<script>alert(1)</script>$x$[bold]"
 HOSTILE = "=@" + ESCAPES + "A" * 3000
@@ -49,7 +49,7 @@ def test_guarded_names_come_back(name):
     assert unguarded(guarded(name)) == name and not guarded(name).startswith(("=", "+", "-", "@", "\t", "\r", " "))
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8) | st.sampled_from(
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8) | st.sampled_from(
     ["=1", " x", "'=", "\t", "-", '"', "a,b", "\n", "'"]
 )
 
@@ -64,6 +64,14 @@ def test_tables_give_back_the_tenants_that_were_written(tmp_path_factory, names)
         path = tmp_path_factory.getbasetemp() / f"names{suffix}"
         canonical.write(table, path)
         assert traces.read(path).tenant.tolist() == table.tenant.tolist()
+
+
+def test_a_name_that_tables_cut_off_is_refused(tmp_path):
+    table = untimed([0], [5], [5]).with_times(np.zeros(1), np.zeros(1))
+    object.__setattr__(table, "tenant", np.array(["a\0b"]))
+    with pytest.raises(TraceError, match="NUL"):
+        canonical.write(table, tmp_path / "t.csv")
+    assert not list(tmp_path.iterdir())
 
 
 # --- every command ----------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ Processes come from joblib's loky: they need no `if __name__ == "__main__"` in a
 import os
 import pickle
 import sys
+import threading
 import traceback
 from abc import abstractmethod
 from collections import deque
@@ -189,7 +190,17 @@ class Processes(_Elsewhere):
 
     def close(self) -> None:
         super().close()
-        self._executor.shutdown(kill_workers=True)
+        before, threading.excepthook = threading.excepthook, _unless_ending  # loky's thread trips over what was queued a moment ago
+        try:
+            self._executor.shutdown(kill_workers=True)
+        finally:
+            threading.excepthook = before
+
+
+def _unless_ending(what: threading.ExceptHookArgs) -> None:
+    """Says nothing of a KeyError in the thread of an executor that is ended: it looks for work that it has just thrown away."""
+    if not (what.exc_type is KeyError and what.thread is not None and what.thread.name == "ExecutorManagerThread"):
+        threading.__excepthook__(what)
 
 
 class Dask(_Elsewhere):

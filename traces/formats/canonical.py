@@ -89,6 +89,8 @@ def check_name(path: Path) -> None:
 def write(workload: Workload, path: Path) -> None:
     """Writes a workload as `.parquet` or `.csv` (without block hashes). Raises TraceError for another suffix, OSError if it cannot."""
     check_name(path)
+    if workload.tenant is not None and any("\0" in str(name) for name in workload.tenant):
+        raise TraceError("a tenant's name holds a NUL character, which tables do not keep: rename it")
     _WRITERS[path.suffix](workload, path)
 
 
