@@ -68,8 +68,8 @@ def test_what_ends_a_command_leaves_nothing(number, start, tmp_path):
     process = start("simulate", "--no-baseline", *SMALL, "--set", "store.eviction=stuck:Stuck", "--out", "run")
     _until(process, "reached")
     process.send_signal(number)
-    process.send_signal(signal.SIGHUP)  # closing a terminal sends it more than once
-    stdout, stderr = process.communicate()
+    process.send_signal(number)  # closing a terminal sends it more than once
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 1 and stdout == "" and stderr.splitlines() == NOTHING
     assert {path.name for path in tmp_path.iterdir()} <= {"stuck.py", "__pycache__"}
 
@@ -79,7 +79,7 @@ def test_workers_end_when_their_parent_is_told_to(send, number, start):
     process = start("compare", *SMALL, "--vary", "store.eviction=stuck:Stuck", "--replications", "2", "--jobs", "2")
     _until(process, "reached", times=2)
     send(process.pid, number)
-    _, stderr = process.communicate()  # until the last process that holds the pipe, which all workers do, has ended
+    _, stderr = process.communicate(timeout=300)  # until the last process that holds the pipe, which all workers do, has ended
     assert process.returncode == 1 and len(stderr.splitlines()) == 1 and "nothing is kept" in stderr
 
 
@@ -98,7 +98,7 @@ def test_ctrl_c_while_modules_load_is_one_line(module, times, start):
     process = start(*command, python=["-X", "importtime"])
     _until(process, f" {module}\n", times)
     os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate()
+    stdout, stderr = process.communicate(timeout=300)
     said = [line for line in stderr.splitlines() if not line.startswith("import time:") and line != "reached"]
     assert process.returncode == 1 and stdout == "" and len(said) == 1 and said[0].startswith("kvplan: interrupted")
 
@@ -108,7 +108,7 @@ def test_what_is_kept_is_said(start, tmp_path):
     process = start(*command)
     _until(process, "reached")
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate()
+    _, stderr = process.communicate(timeout=300)
     kept = tmp_path.resolve() / "c" / "runs"
     assert process.returncode == 1 and "2 of 6 runs are kept in" in stderr and len(list(kept.iterdir())) == 2
 
@@ -129,7 +129,7 @@ def test_a_killed_comparison_goes_on_where_it_was(start, tmp_path):
 
 def test_an_early_end_is_no_warning(start):
     process = start("compare", *SMALL, "--vary", "store.eviction=lru,fifo", "--replications", "12", "--jobs", "2", "--metric", "nonsense")
-    _, stderr = process.communicate()
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 2 and len(stderr.splitlines()) == 1 and "no run has such a measure" in stderr
 
 
@@ -141,13 +141,13 @@ LOCALES = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE":
 @pytest.mark.parametrize("locale", LOCALES, ids=["ioencoding", "C"])
 def test_what_the_locale_cannot_show_is_replaced(locale, start, tmp_path):
     process = start("simulate", *SMALL, "--out", "run", env=locale)
-    stdout, stderr = process.communicate()
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0 and stderr == "wrote run\n"
     assert "hit rate, all turns" in stdout and stdout.isascii()
     assert "–" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     for arguments in (["list", "models"], ["validate", "micro"]):
         process = start(*arguments, env=locale)
-        stdout, stderr = process.communicate()
+        stdout, stderr = process.communicate(timeout=300)
         assert process.returncode == 0 and stdout.isascii() and "Traceback" not in stderr
 
 
@@ -168,7 +168,7 @@ def test_a_closed_stream_stops_nothing(closed, start, tmp_path):
 def test_a_full_disk_is_one_message_and_what_was_asked_for_is_written(json_too, start, tmp_path):
     with open("/dev/full", "w") as full:
         process = start("simulate", "--no-baseline", *SMALL, "--out", "run", *json_too, stdout=full)
-        _, stderr = process.communicate()
+        _, stderr = process.communicate(timeout=300)
     assert process.returncode == 1 and "kvplan: cannot print the result: No space left on device" in stderr.splitlines()
     assert len(stderr.splitlines()) <= 2 and (tmp_path / "run" / "summary.json").exists()
     with open("/dev/full", "w") as full:
@@ -181,7 +181,7 @@ def test_a_reader_that_is_gone_is_no_traceback(start, tmp_path):
     os.close(read)
     process = start("simulate", "--no-baseline", *SMALL, "--json", "--out", "run", stdout=write)
     os.close(write)
-    _, stderr = process.communicate()
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 1 and stderr in ("", "wrote run\n") and (tmp_path / "run" / "summary.json").exists()
 
 
@@ -190,13 +190,13 @@ def test_names_that_are_no_text_work_or_are_one_message(start, tmp_path):
     (tmp_path / "b\udcff.yaml").write_text("workload: {sessions: 30}")
     for command in (["simulate", "--no-baseline"], ["compare", "--vary", "store.eviction=lru", "--replications", "1"]):
         process = start(*command, "b\udcff.yaml", "--out", f"{command[0]}\udcff")
-        _, stderr = process.communicate()
+        _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0 and f"wrote {command[0]}" in stderr
     assert (tmp_path / "simulate\udcff" / "turns.parquet").exists() and (tmp_path / "compare\udcff" / "compare.json").exists()
     process = start("trace", "generate", "b\udcff.parquet", *SMALL)
     assert process.communicate() and process.returncode == 0 and (tmp_path / "b\udcff.parquet").exists()
     process = start("simulate", "--trace", "b\udcff.parquet")
-    _, stderr = process.communicate()
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 2 and "is no text in" in stderr and len(stderr.splitlines()) == 1
 
 
@@ -211,7 +211,7 @@ def test_code_of_a_configuration_is_imported_by_a_run_alone(command, start, tmp_
     (tmp_path / "loud.py").write_text(LOUD)
     settings = [f"{path}=loud:X" for path in ("scheduler", *(f"store.{kind}" for kind in ("eviction", "prefetch", "write", "load")))]
     process = start(*command, *SMALL, *(word for setting in settings for word in ("--set", setting)))
-    _, stderr = process.communicate()
+    _, stderr = process.communicate(timeout=300)
     assert (tmp_path / "imported").exists() == (command == ["simulate"]), stderr
     assert process.returncode == (2 if command == ["simulate"] else 0)
 
@@ -224,7 +224,7 @@ def test_an_own_policy_is_found_from_the_working_directory(name, start, tmp_path
         (folder / "mine.py").write_text(own)
     (tmp_path / ("sub" if name.startswith("sub/") else "") / "helper_of_mine.py").write_text("nothing = None\n")
     process = start("compare", *SMALL, "--vary", f"store.eviction=lru,{name}", "--replications", "2", "--jobs", "2", "--json")
-    stdout, stderr = process.communicate()
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     lru, mine = json.loads(stdout)["variants"]
     assert mine["label"] == name and mine["mean"] == lru["mean"]

@@ -14,7 +14,7 @@ Processes come from joblib's loky: they need no `if __name__ == "__main__"` in a
 import os
 import pickle
 import sys
-import threading
+import time
 import traceback
 from abc import abstractmethod
 from collections import deque
@@ -125,6 +125,10 @@ class _Elsewhere(Pool):
         """Handle and result of tasks that are done, at least one. Raises SweepError."""
 
 
+_LOOKS, _LOOK_S = 400, 0.005
+"""How often, and after how long each, a pool looks whether it can end."""
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where who asks is."""
@@ -190,17 +194,16 @@ class Processes(_Elsewhere):
 
     def close(self) -> None:
         super().close()
-        before, threading.excepthook = threading.excepthook, _unless_ending  # loky's thread trips over what was queued a moment ago
-        try:
-            self._executor.shutdown(kill_workers=True)
-        finally:
-            threading.excepthook = before
+        self._taken_up()
+        self._executor.shutdown(kill_workers=True)
 
-
-def _unless_ending(what: threading.ExceptHookArgs) -> None:
-    """Says nothing of a KeyError in the thread of an executor that is ended: it looks for work that it has just thrown away."""
-    if not (what.exc_type is KeyError and what.thread is not None and what.thread.name == "ExecutorManagerThread"):
-        threading.__excepthook__(what)
+    def _taken_up(self) -> None:
+        """Waits until loky's thread has seen all tasks: ended before, it looks for those that it has just thrown away, and fails."""
+        queued = self._executor._work_ids
+        for _ in range(_LOOKS):
+            if queued.empty():
+                return
+            time.sleep(_LOOK_S)
 
 
 class Dask(_Elsewhere):
