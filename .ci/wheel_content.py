@@ -8,7 +8,15 @@ from zipfile import ZipFile
 ROOT = Path(__file__).resolve().parents[1]
 CLONE_ONLY = ("kernels", "datapath", "measure", "fit", "engine", "fidelity", "cases")
 """Rooms of validate/ that need PyTorch, or measurements."""
-DATA = ("sim/presets/*.yaml", "hwmodels/hardware/*/*.yaml", "hwmodels/models/*.yaml", "hwmodels/prices/*.yaml", "traces/generate/*.csv")
+DATA = (
+    "sim/presets/*.yaml",
+    "sim/report/page/page.*",
+    "sim/report/page/*.js",
+    "hwmodels/hardware/*/*.yaml",
+    "hwmodels/models/*.yaml",
+    "hwmodels/prices/*.yaml",
+    "traces/generate/*.csv",
+)
 
 
 def rooms() -> tuple[str, ...]:
