@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from kvplan.sim.cli.deliver import deliver
+from kvplan.sim.cli.kept import interruptible
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.files.atomic import write_file
@@ -75,14 +76,12 @@ def measured(sweep: Sweep, records: Records, jobs: int | None, cluster: str | No
     before = records.count(names)
     if before:
         say(f"{before} of {len(names)} runs were done before and are taken from {records.folder}")
-    try:
-        with pool(jobs, cluster, len(names) - before) as workers, progress("simulating", "runs") as bar:
-            return compare(sweep, records, workers, bar)
-    except KeyboardInterrupt:
-        kept = f"{records.count(names)} of {len(names)} runs are kept in {records.folder}; the same command goes on from there"
-        lost = "nothing is kept; with --out DIR finished runs are, and the same command goes on from there"
-        say(f"kvplan: interrupted: {lost if records.folder is None else kept}")
-        raise typer.Exit(1) from None
+    with (
+        interruptible(records.folder, lambda: f"{records.count(names)} of {len(names)} runs", "runs"),
+        pool(jobs, cluster, len(names) - before) as workers,
+        progress("simulating", "runs") as bar,
+    ):
+        return compare(sweep, records, workers, bar)
 
 
 def report_failures(found: dict, records: Records) -> None:

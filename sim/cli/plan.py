@@ -10,6 +10,7 @@ import typer
 from kvplan.hwmodels.units import parse
 from kvplan.sim.api import answer, asked
 from kvplan.sim.cli.deliver import deliver
+from kvplan.sim.cli.kept import interruptible
 from kvplan.sim.cli.progress import progress
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import ConfigError
@@ -59,14 +60,11 @@ def _answered(question: Question, records: Records, sensitivity: bool, jobs: int
     """The plan, with a bar. Ctrl-C says what is kept, exit code 1."""
     if before := records.total():
         say(f"{before} simulations are kept in {records.folder}; those that this plan needs are not done again")
-    try:
-        with progress("simulating", "runs") as bar:
-            return answer(question, records, sensitivity, jobs, cluster, bar)
-    except KeyboardInterrupt:
-        kept = f"{records.total()} simulations are kept in {records.folder}; the same command goes on from there"
-        lost = "nothing is kept; with --out DIR finished simulations are, and the same command goes on from there"
-        say(f"kvplan: interrupted: {lost if records.folder is None else kept}")
-        raise typer.Exit(1) from None
+    with (
+        interruptible(records.folder, lambda: f"{records.total()} simulations", "simulations"),
+        progress("simulating", "runs") as bar,
+    ):
+        return answer(question, records, sensitivity, jobs, cluster, bar)
 
 
 def _end(answered: Plan, records: Records) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from kvplan.sim.planner.objective import Objective
 from kvplan.sim.planner.probe import Probe, Seen
-from kvplan.sim.planner.search import judged
+from kvplan.sim.planner.search import Fed, judged
 
 PROBES = 3
 _FURTHEST = 2.0
@@ -20,7 +20,7 @@ class Side(Protocol):
         """Of one replica of so many."""
 
 
-class Bearing:
+class Bearing(Fed):
     """A search that goes on with the first replication only, so that all its probes and that of the answer have the same sessions."""
 
     def __init__(self, side: Side, objectives: Sequence[Objective], replicas: int, known: tuple[float, float | None]) -> None:
@@ -30,14 +30,6 @@ class Bearing:
     def begin(self) -> list[tuple[float, int]]:
         """The first probe."""
         return next(self._search)
-
-    def go_on(self, seen: Sequence[Seen]) -> list[tuple[float, int]]:
-        """The next one."""
-        try:
-            return self._search.send(list(seen))
-        except StopIteration as end:
-            self.found = end.value
-            return []
 
     def fail(self, reason: str) -> None:
         """A run could not be done: what is known stays."""

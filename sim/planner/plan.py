@@ -20,7 +20,7 @@ from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear, wear_u
 from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import near
-from kvplan.sim.planner.search import Fewest, Point, fewest
+from kvplan.sim.planner.search import Fed, Fewest, Point, fewest
 from kvplan.sim.sweep.pool import Failed, Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
@@ -196,7 +196,7 @@ def _with_headroom(found: Plan, sides: Sequence["Side"], pool: Pool, progress: C
     return replace(found, answers=tuple(answers), simulations=found.simulations + simulations)
 
 
-class Side:
+class Side(Fed):
     """The search for one option: its probes, and what it makes of what they gave."""
 
     def __init__(self, question: Question, option: Option, population: Workload, rate: float, start: int | None = None) -> None:
@@ -221,14 +221,6 @@ class Side:
     def begin(self) -> list[tuple[int, int]]:
         """The first probes that it wants."""
         return [] if self.found is not None else next(self._search)
-
-    def go_on(self, seen: Sequence[Seen]) -> list[tuple[int, int]]:
-        """The next ones; none when it has found its answer."""
-        try:
-            return self._search.send(list(seen))
-        except StopIteration as end:
-            self.found = end.value
-            return []
 
     def fail(self, reason: str) -> None:
         """A run could not be done."""

@@ -11,6 +11,7 @@ another is reported as a doubt.
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvplan.sim.planner.objective import Judgement, Objective, judge
 from kvplan.sim.planner.probe import Seen
@@ -21,6 +22,21 @@ AT_LEAST = 2
 Wanted = list[tuple[int, int]]
 """(replicas, replication) of the probes that a search wants to see next."""
 Search = Generator[Wanted, list[Seen], "Fewest"]
+
+
+class Fed:
+    """Who has a search, and gives it what it wants to see until it has found something."""
+
+    _search: Generator[list, list[Seen], Any]
+    found: Any
+
+    def go_on(self, seen: Sequence[Seen]) -> list:
+        """The next probes that it wants; none when it has found its answer."""
+        try:
+            return self._search.send(list(seen))
+        except StopIteration as end:
+            self.found = end.value
+            return []
 
 
 @dataclass(frozen=True)
