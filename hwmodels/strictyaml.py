@@ -146,6 +146,8 @@ def dumps(data: Any) -> str:
 
 
 def flow(data: Any) -> str:
-    """The same on one line, as `--set path=` takes it."""
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=math.inf)
+    """The same on one line, as `--set path=` takes it, and `--vary path=`, where a comma or a plus sign outside quotes would end it."""
+    splits = isinstance(data, str) and bool({",", "+"} & set(data))
+    style = '"' if splits else None
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=True, default_style=style, width=math.inf)
     return text.removesuffix("...\n").strip()

@@ -174,6 +174,20 @@ class WorkloadConfig(_Section):
     """A HuggingFace tokenizer.json, for traces of text."""
     skip_bad: bool = False
     """Leave bad records of a trace out and count them, instead of refusing it."""
+    records: Literal["conversations", "requests", "increments"] | None = None
+    """What a record of a trace is: a whole conversation, a request with all of its history, or only what a request adds; null finds out."""
+    times: Literal["s", "ms", "exact"] | None = None
+    """Unit of a trace's times; `exact`: its format's own, however odd what they imply; null: its format's own, if that can be."""
+    block_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Tokens of a block of a trace's hashes; null takes the file's word, or else its format's."""
+    columns: dict[str, str] = {}
+    """Which column or key of a trace holds what, `{session: user, arrival: ts, prompt: in, output: out}`; any table is read so."""
+    picture_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    """Tokens of a picture in a prompt of a trace."""
+    reasoning: Literal["dropped", "kept"] | None = None
+    """Whether reasoning stays in the history; null: what a trace marks as reasoning does not, and other answers hold none."""
+    answers_reused: bool = True
+    """False: clients send answers back tokenised anew, so that the KV of an answer is of no use and its text is prefilled again."""
     loop: Literal["recorded", "open", "closed"] = "recorded"
     """`open` replays the times of a trace, `closed` its think times, `recorded` what the trace has."""
     steady: bool = False
@@ -346,7 +360,7 @@ def paths(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 
 FREE_FORM = (
-    *(f"workload.{name}" for name in ("arrival", "think_time", "turns", "prompt_tokens", "output_tokens", "tenants")),
+    *(f"workload.{name}" for name in ("arrival", "think_time", "turns", "prompt_tokens", "output_tokens", "tenants", "columns")),
     "tenant_weights",
 )
 """Settings that are mappings whose keys depend on what they say."""

@@ -11,6 +11,7 @@ from kvplan import traces
 from kvplan.sim.rng import stream
 from kvplan.traces import TraceError, tokens
 from kvplan.traces.generate import sharegpt
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import Source
 from kvplan.traces.workload import untimed
 
@@ -71,7 +72,7 @@ def test_roles_chunks_and_empty_turns(tmp_path):
         conversation(("human", "nobody answers")),
         conversation(),
     ]
-    table = traces.registry.known_formats()["sharegpt"].read(Source(write(tmp_path, records)), len)
+    table = traces.registry.known_formats()["sharegpt"].read(Source(write(tmp_path, records)), Reading(), len)
     assert table.session.tolist() == [0, 0, 1, 2]
     assert table.prompt_tokens.tolist() == [12, 4, 3, 2]
     assert table.output_tokens.tolist() == [9, 4, 5, 2]

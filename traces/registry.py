@@ -1,7 +1,7 @@
 """Finds the trace formats: every module of `kvplan.traces.formats` is one.
 
 A format module has `NAME`, `OFFERS` (what its files hold: text, lengths, times, …), `EXAMPLE` (a small valid file), `TIME_UNIT` where it
-offers times or think times, `detect(head)` and `read(source, count_tokens)`. Adding a format is adding a file.
+offers times or think times, `detect(head)` and `read(source, reading, count_tokens)`. Adding a format is adding a file.
 """
 
 import difflib
@@ -12,9 +12,11 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import kvplan.traces.formats
 from kvplan.traces import clock, tokens
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import Source
 from kvplan.traces.workload import TraceError, Workload
 
@@ -31,22 +33,17 @@ def known_formats() -> dict[str, ModuleType]:
     return found
 
 
-def read(
-    path: Path,
-    format: str | None = None,
-    tokenizer: Path | None = None,
-    skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Workload:
+def read(path: Path, format: str | None = None, progress: Callable[[int, int], None] | None = None, **settings: Any) -> Workload:
     """The workload in a file, or in a folder of files, of the format named or detected. Raises TraceError.
 
-    With `skip_bad`, bad records are left out and counted in `origin` instead of refused. `progress(done, total)` is called in bytes.
+    `settings` are those of `Reading`: tokenizer, skip_bad, records, times, …. `progress(done, total)` is called in bytes.
     """
-    source = Source(path, skip_bad, progress)
+    reading = Reading(**settings)
+    source = Source(path, reading.skip_bad, progress)
     module = _named(format) if format else _detected(source)
-    count_tokens = tokens.Counter(tokenizer)
+    count_tokens = tokens.Counter(reading.tokenizer)
     try:
-        workload = module.read(source, count_tokens)
+        workload = module.read(source, reading, count_tokens)
         doubts = clock.check(workload, module.TIME_UNIT) if {"times", "think times"} & module.OFFERS else ""
     except TraceError as error:
         raise error if str(source.path) in str(error) else TraceError(f"{source.path}: {error}") from None

@@ -1,7 +1,7 @@
 """The turns of a configuration: read or generated, rescaled, and with times."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from kvplan.traces import TraceError, Workload, rescale
 from kvplan.traces.generate import population, sharegpt, synthetic
 from kvplan.traces.generate.arrivals import Replayed
 from kvplan.traces.generate.steady import cut_from_stream
+from kvplan.traces.reading import Reading
 
 
 def build_workload(
@@ -65,8 +66,9 @@ def read_trace(config: Config, progress: Callable[[int, int], None] | None = Non
 
 
 def _read(settings: WorkloadConfig, progress) -> Workload:
-    tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
-    return traces.read(Path(settings.trace), settings.format, tokenizer, settings.skip_bad, progress)
+    said = {each.name: getattr(settings, each.name) for each in fields(Reading)}
+    said["tokenizer"] = Path(settings.tokenizer) if settings.tokenizer else None
+    return traces.read(Path(settings.trace), settings.format, progress, **said)
 
 
 def _generated(config: Config) -> Workload:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kvplan.traces import clock, fields
 from kvplan.traces.build import Requests
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
 from kvplan.traces.workload import Workload
 
@@ -31,7 +32,7 @@ def detect(head: Head) -> bool:
     return "block_size" in head.keys and "turns" not in head.keys and "chunk_hashes" not in head.keys
 
 
-def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All sessions, with think times and without arrivals. Raises TraceError with the record number and what is wrong with it."""
     requests, ids = Requests(BLOCK_TOKENS), fields.Unique("id")
     answers: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from kvplan.traces import fields
 from kvplan.traces.build import Turns
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
 from kvplan.traces.workload import Workload
 
@@ -24,7 +25,7 @@ def detect(head: Head) -> bool:
     return "turns" in head.keys
 
 
-def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All sessions. Raises TraceError with the record number and what is wrong with it."""
     table, ids, starts = Turns(), fields.Unique("session_id"), fields.Either("timestamp")
     sessions = 0

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from kvplan.traces import fields
 from kvplan.traces.build import Requests
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
 from kvplan.traces.workload import Workload
 
@@ -26,7 +27,7 @@ def detect(head: Head) -> bool:
     return head.keys >= _COLUMNS
 
 
-def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests. Raises TraceError with the record number and what is wrong with it."""
     requests = Requests()
     without_answer = 0

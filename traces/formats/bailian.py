@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from kvplan.traces import fields
 from kvplan.traces.build import Requests
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
 from kvplan.traces.workload import Workload
 
@@ -31,7 +32,7 @@ def detect(head: Head) -> bool:
     return {"chat_id", "parent_chat_id"} <= head.keys
 
 
-def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
     requests, ids = Requests(BLOCK_TOKENS), fields.Unique("chat_id")
     chats: dict[str, tuple[int, int]] = {}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from kvplan.traces import clock, fields
 from kvplan.traces.build import Requests
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
 from kvplan.traces.workload import Workload
 
@@ -30,7 +31,7 @@ def detect(head: Head) -> bool:
     return head.keys >= _COLUMNS
 
 
-def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
     requests = Requests()
     sessions: dict[str | int, tuple[int, float]] = {}

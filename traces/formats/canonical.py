@@ -20,6 +20,7 @@ import numpy as np
 from kvplan.foreign.text import guarded, unguarded
 from kvplan.traces import fields
 from kvplan.traces.build import Turns
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source, reason
 from kvplan.traces.workload import TraceError, Workload
 
@@ -40,7 +41,7 @@ def detect(head: Head) -> bool:
     return head.container == "parquet" or (head.container == "csv" and head.keys >= _COLUMNS)
 
 
-def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All turns. Raises TraceError with the record number and what is wrong with it."""
     table, starts = Turns(), fields.Either("arrival_s")
     is_parquet = source.head().container == "parquet"

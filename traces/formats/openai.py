@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from kvplan.traces import fields
 from kvplan.traces.messages import Conversations
+from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
 from kvplan.traces.workload import Workload
 
@@ -21,7 +22,7 @@ def detect(head: Head) -> bool:
     return "messages" in head.keys
 
 
-def read(source: Source, count_tokens: Callable[[str], int]) -> Workload:
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All sessions, untimed. Raises TraceError with the record number and what is wrong with it."""
     conversations, ids = Conversations(count_tokens), fields.Unique("id")
 

@@ -1,0 +1,36 @@
+"""How a trace is read, where the user says so: what a file does not say, or says in another unit than its format has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+_UNITS_S = {"s": 1.0, "ms": 1e-3}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Names and defaults are those of the configuration's `workload`."""
+
+    tokenizer: Path | None = None
+    """Counts the tokens of text; None estimates them."""
+    skip_bad: bool = False
+    """Bad records are left out and counted, not refused."""
+    records: Literal["conversations", "requests", "increments"] | None = None
+    """What one record is: a whole conversation, a request with all of its history, or only what a request adds; None finds out."""
+    times: Literal["s", "ms", "exact"] | None = None
+    """Unit of the times; `exact`: the format's own, however odd what they imply; None: the format's own, if that can be."""
+    block_tokens: int | None = None
+    """Tokens of a block of the file's hashes; None takes the file's word, or else the format's."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Which column or key of a table holds what: `{session: user, arrival: ts}`."""
+    picture_tokens: int = 1000
+    """Tokens of a picture in a prompt."""
+    reasoning: Literal["dropped", "kept"] | None = None
+    """Whether reasoning stays in the history; None: what a record marks as reasoning does not, and other answers hold none."""
+    answers_reused: bool = True
+    """False: clients send answers back tokenised anew, so that the KV of an answer is of no use and its text is prefilled again."""
+
+    def unit_s(self, own: str) -> float:
+        """Seconds of a unit of time, `own` being the format's: s or ms."""
+        return _UNITS_S[own if self.times in (None, "exact") else self.times]
