@@ -12,6 +12,7 @@ from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.engine.run import _Run, simulate
 from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.metrics.output import Books
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.tier import Tier
@@ -258,7 +259,7 @@ def test_9_a_share_above_one(monkeypatch):
     def twice(original, self, turn, now, replica):
         original(self, turn, now, replica)
         if self.completed == self.turns - 5:
-            self.warm = {"now_s": now, "sums": [{} for _ in replica.peers]}
+            self._warm_s, self._warm = now, tuple(Books({}, {}) for _ in replica.peers)
 
     wrap(monkeypatch, Recorder, "done", twice)
     with expect(9):

@@ -89,20 +89,12 @@ def simulate(
     lost = workload.turns - run.recorder.completed
     if lost:
         raise PolicyError(f"scheduling policy {config.scheduler!r}: {lost} of {workload.turns} turns came and were never served")
-    names = ["time_s", "replica", "waiting", "running", "hbm_running_bytes", *(f"{tier[0]}_bytes" for tier in built.tiers)]
-    columns = run.recorder.columns
-    columns = {"session": workload.session, "turn": workload.turn, **columns}
-    summary = summarize(config, built, workload, run.recorder, run.replicas, run.clock.now)
+    output = run.recorder.output(run.replicas, run.clock.scheduled)
+    summary = summarize(config, built, workload, output)
     if run.guard is not None:
         guards.check_summary(summary)
-    return Result(
-        config=config,
-        workload=workload,
-        summary=summary,
-        columns=columns,
-        series={name: np.array(values) for name, values in zip(names, zip(*run.recorder.series, strict=True), strict=True)},
-        events=run.clock.scheduled,
-    )
+    columns = {"session": workload.session, "turn": workload.turn, **output.columns}
+    return Result(config, workload, summary, columns, dict(output.series), output.events)
 
 
 class _Run:

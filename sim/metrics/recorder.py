@@ -4,9 +4,12 @@ The engine writes through memoryviews, which cost less than arrays for single nu
 gives the order of completion, which the warm-up cut goes by.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+
+from kvplan.sim.metrics.output import Books, RunOutput
 
 _FLOATS = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
 _INTS = ("prompt_tokens", "history_tokens", "cached_tokens", "output_tokens", "order")
@@ -30,9 +33,9 @@ class Recorder:
         self.completed = 0
         self.clipped = 0
         """Turns whose prompt and answer alone passed the window and were cut to it."""
-        self.series: list[tuple] = []
-        self.warm: dict | None = None
-        """The sums at the end of the warm-up."""
+        self._series: list[tuple] = []
+        self._warm_s: float | None = None
+        self._warm: tuple[Books, ...] = ()
         self._warmup_turns = warmup_turns
         self._stride = max(1, turns // _SERIES_ROWS)
         self._progress = progress
@@ -49,7 +52,7 @@ class Recorder:
         self.order[turn] = count
         self.completed = count = count + 1
         if count % self._stride == 0 or count == self.turns:
-            self.series.append(replica.sample(now))
+            self._series.append(replica.sample(now))
             if self._progress is not None:
                 self._progress(count, self.turns)
             if self.watch is not None:
@@ -57,11 +60,30 @@ class Recorder:
         if count == self._warmup_turns:
             for peer in replica.peers:
                 peer.begin(now)
-            self.warm = {"now_s": now, "sums": [sums(peer, now) for peer in replica.peers]}
+            self._warm_s, self._warm = now, tuple(_books(peer, now) for peer in replica.peers)
+
+    def output(self, replicas: Sequence[Any], events: int = 0) -> RunOutput:
+        """The finished run of these replicas."""
+        end_s = float(self.columns["done_s"].max())
+        names = ["time_s", "replica", "waiting", "running", "hbm_running_bytes", *(f"{tier.name}_bytes" for tier in _tiers(replicas[0]))]
+        return RunOutput(
+            columns=self.columns,
+            series={name: np.array(values) for name, values in zip(names, zip(*self._series, strict=True), strict=True)},
+            links=tuple(link.name for link in replicas[0].links),
+            ended=tuple(_books(replica, end_s) for replica in replicas),
+            warm_s=self._warm_s,
+            warm=self._warm,
+            clipped=self.clipped,
+            events=events,
+        )
 
 
-def sums(replica, now: float) -> dict[str, float]:
-    """Every running sum of a replica, flat: what has been done by `now`. A difference of two is what happened between."""
+def _tiers(replica) -> list:
+    return replica.store.tiers if replica.store is not None else []
+
+
+def _books(replica, now: float) -> Books:
+    """Every running sum of a replica: what has been done by `now`."""
     found = dict(replica.spent(now))
     for link in replica.links:
         found[f"{link.name}.bytes"], found[f"{link.name}.busy_s"] = link.done(now)
@@ -71,4 +93,4 @@ def sums(replica, now: float) -> dict[str, float]:
             found[f"{tier.name}.byte_seconds"] = tier.byte_seconds(now)
             found[f"{tier.name}.written"] = written
             found[f"{tier.name}.read"] = read
-    return found
+    return Books(found, {tier.name: tier.peak for tier in _tiers(replica)})

@@ -7,6 +7,7 @@ because the levels of a stable queue are not independent. Left out: loads that s
 Source: Kendall, "A new measure of rank correlation", Biometrika 30, 1938 (S >= 29 of 10 ranks: p = 0.0046, one-sided).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -28,8 +29,6 @@ _FULL = 0.9
 """Share of what a tier may hold that counts as full."""
 _LATE = 0.5
 """Share of the run, below which being full counts as late."""
-_BYTES = 5
-"""Column of the series from which on it has the bytes of the tiers."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +134,10 @@ def tier_warnings(name: str, size: int, room: int, start_s: float, time_s: np.nd
     return [f"{name} never filled ({format_bytes(int(held.max()))} of {format_bytes(size)}, and rising): this run cannot judge its size"]
 
 
-def held(series: list[tuple], tier: int, replicas: int) -> tuple[np.ndarray, np.ndarray]:
-    """(times, bytes in a tier of all replicas together) from the recorder's series, whose rows are of one replica each."""
-    last, times, totals = [0] * replicas, [], []
-    for row in series:
-        last[row[1]] = row[_BYTES + tier]
-        times.append(row[0])
+def held(series: Mapping[str, np.ndarray], tier: str, replicas: int) -> tuple[np.ndarray, np.ndarray]:
+    """(times, bytes in a tier of all replicas together) from a run's samples, which are of one replica each."""
+    last, totals = [0] * replicas, []
+    for replica, size in zip(series["replica"].tolist(), series[f"{tier}_bytes"].tolist(), strict=True):
+        last[replica] = size
         totals.append(sum(last))
-    return np.array(times), np.array(totals)
+    return series["time_s"], np.array(totals)

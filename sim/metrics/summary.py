@@ -16,7 +16,7 @@ from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Config
 from kvplan.sim.engine.plant import Plant, copies
 from kvplan.sim.metrics import steadiness
-from kvplan.sim.metrics.recorder import Recorder, sums
+from kvplan.sim.metrics.output import RunOutput
 from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
 from kvplan.sim.provenance import provenance
 from kvplan.sim.provided import extras
@@ -26,14 +26,13 @@ _DAY_S = 86400.0
 PERCENTILES = (50, 90, 95, 99)
 
 
-def summarize(config: Config, built: Plant, workload: Workload, recorder: Recorder, replicas, end_s: float) -> Summary:
-    """The summary of a finished run as plain data."""
-    columns = recorder.columns
+def summarize(config: Config, built: Plant, workload: Workload, output: RunOutput) -> Summary:
+    """The summary of a finished run, whatever engine it ran on."""
+    columns = output.columns
     measured = columns["order"] >= config.warmup_turns
-    start_s = recorder.warm["now_s"] if recorder.warm else float(np.nanmin(columns["arrival_s"]))
-    end_s = float(columns["done_s"].max())
-    span_s = end_s - start_s
-    sums = _sums(recorder, replicas, end_s)
+    start_s = float(np.nanmin(columns["arrival_s"])) if output.warm_s is None else output.warm_s
+    span_s = float(columns["done_s"].max()) - start_s
+    sums = output.spent()
     col = {name: values[measured] for name, values in columns.items()}
     resumed = ~workload.is_first[measured]
     times = latencies(col)
@@ -69,13 +68,13 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
             "gpus": gpus * count,
             "replicas": count,
         },
-        "tiers": _tiers(built, sums, replicas, span_s, count),
+        "tiers": _tiers(built, sums, output, span_s, count),
         "links": {
-            link.name: {
-                "bytes": round(sums[f"{link.name}.bytes"]),
-                "busy_share": _ratio(sums[f"{link.name}.busy_s"], span_s * count),
+            link: {
+                "bytes": round(sums[f"{link}.bytes"]),
+                "busy_share": _ratio(sums[f"{link}.busy_s"], span_s * count),
             }
-            for link in replicas[0].links
+            for link in output.links
         },
         "overflow_turns": int(col["overflow"].sum()),
         "skipped_saves": int(sums.get("skipped_saves", 0)),
@@ -96,20 +95,10 @@ def summarize(config: Config, built: Plant, workload: Workload, recorder: Record
         "provenance": provenance(config, workload),
     }
     summary["warnings"] = [
-        *_unsteady(config, built, workload, recorder, start_s),
-        *_warnings(config, built, workload, recorder, summary),
+        *_unsteady(config, built, workload, output, start_s),
+        *_warnings(config, built, workload, output, summary),
     ]
     return summary
-
-
-def _sums(recorder: Recorder, replicas, end_s: float) -> dict[str, float]:
-    """Running sums of all replicas together, since the end of the warm-up."""
-    total: dict[str, float] = {}
-    for index, replica in enumerate(replicas):
-        before = recorder.warm["sums"][index] if recorder.warm else {}
-        for name, value in sums(replica, end_s).items():
-            total[name] = total.get(name, 0) + value - before.get(name, 0)
-    return total
 
 
 def latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -158,13 +147,13 @@ def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarra
     return int(good.sum())
 
 
-def _tiers(built: Plant, sums, replicas, span_s: float, count: int) -> dict:
+def _tiers(built: Plant, sums, output: RunOutput, span_s: float, count: int) -> dict:
     found = {}
-    for index, (name, capacity, _) in enumerate(built.tiers):
+    for name, capacity, _ in built.tiers:
         each = copies(built, name)
         found[name] = {
             "capacity_bytes": round(each * capacity * count),
-            "peak_bytes": round(each * sum(replica.store.tiers[index].peak for replica in replicas)),
+            "peak_bytes": round(each * sum(books.peak_bytes[name] for books in output.ended)),
             "mean_bytes": each * _ratio(sums[f"{name}.byte_seconds"], span_s),
             "written_bytes": round(each * sums[f"{name}.written"]),
             "read_bytes": round(each * sums[f"{name}.read"]),
@@ -185,33 +174,33 @@ def _wear(built: Plant, drives: int, written: float, span_s: float) -> dict[str,
     }
 
 
-def _unsteady(config: Config, built: Plant, workload: Workload, recorder: Recorder, start_s: float) -> list[str]:
+def _unsteady(config: Config, built: Plant, workload: Workload, output: RunOutput, start_s: float) -> list[str]:
     """What makes the run's figures depend on how long it is."""
     replicas = config.deployment.replicas
-    span = steadiness.Span.of(recorder.columns, workload, start_s, config.deployment.max_batch * replicas)
+    span = steadiness.Span.of(output.columns, workload, start_s, config.deployment.max_batch * replicas)
     found = steadiness.load_warnings(span)
-    for index, (name, size, reserve) in enumerate(built.tiers):
-        times, held = steadiness.held(recorder.series, index, replicas)
+    for name, size, reserve in built.tiers:
+        times, held = steadiness.held(output.series, name, replicas)
         found += steadiness.tier_warnings(name.upper(), size * replicas, (size - reserve) * replicas, start_s, times, held)
     return found
 
 
-def _warnings(config: Config, built: Plant, workload: Workload, recorder: Recorder, summary: dict) -> list[str]:
+def _warnings(config: Config, built: Plant, workload: Workload, output: RunOutput, summary: dict) -> list[str]:
     found = []
-    measured = recorder.columns["order"] >= config.warmup_turns
-    if recorder.warm and recorder.columns["admitted_s"][measured].max() <= recorder.warm["now_s"]:
+    measured = output.columns["order"] >= config.warmup_turns
+    if output.warm_s is not None and output.columns["admitted_s"][measured].max() <= output.warm_s:
         found.append(
             f"the warm-up leaves less than a turn: all {summary['turns']} turns measured began before its end; make warmup_turns smaller"
         )
-    if recorder.clipped:
-        found.append(f"turns longer than the window of {built.window} tokens, cut to it: {recorder.clipped}")
+    if output.clipped:
+        found.append(f"turns longer than the window of {built.window} tokens, cut to it: {output.clipped}")
     if summary["skipped_saves"] > 0.01 * summary["turns"]:
         found.append(
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
             " KV comes faster than the tiers below take it, or is too large for them"
         )
     found += extras(built)
-    columns = recorder.columns
+    columns = output.columns
     tokens = int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max())
     found += [
         f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(tokens * built.kv_bytes)}): what is too large"
@@ -219,7 +208,7 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
         for name, size, _ in built.tiers
         if size < tokens * built.kv_bytes
     ]
-    unmeasured = _unmeasured(built, recorder)
+    unmeasured = _unmeasured(built, output)
     if unmeasured:
         found.append(f"step times are extrapolated beyond what was measured: {', '.join(unmeasured)}")
     for (upper, upper_size, _), (lower, lower_size, _) in zip(built.tiers, built.tiers[1:], strict=False):
@@ -228,12 +217,12 @@ def _warnings(config: Config, built: Plant, workload: Workload, recorder: Record
     return found + origin.warnings(workload.origin)
 
 
-def _unmeasured(built: Plant, recorder: Recorder) -> list[str]:
+def _unmeasured(built: Plant, output: RunOutput) -> list[str]:
     """What lies outside the range of the step times' measurements, in words: the largest of each kind, and the smallest prefill."""
-    columns = recorder.columns
+    columns = output.columns
     history = columns["cached_tokens"]
     new = columns["prompt_tokens"] + columns["history_tokens"] - history
-    _, _, _, running, hbm_bytes, *_ = map(max, zip(*recorder.series, strict=True))
+    running, hbm_bytes = (int(output.series[name].max()) for name in ("running", "hbm_running_bytes"))
     largest = {"new": int(new.max()), "history": int(history.max()), "batch": running, "context": hbm_bytes // built.hbm_kv_bytes}
     return built.steps.outside(new=int(new.min())) + built.steps.outside(**largest)
 

@@ -371,7 +371,7 @@ class _Server:
         return Served(
             self._config,
             workload,
-            summarize(self._config, self._built, workload, recorder, self.peers, self._step_ended_s),
+            summarize(self._config, self._built, workload, recorder.output(self.peers)),
             columns,
             self._steps,
             self._own_s,
