@@ -305,7 +305,10 @@ def _bailian(chat, parent, at, turn):
         ("session,prompt_tokens,output_tokens,arrival_s\na,5,5,9\nb,5,5,\n", "record 2: .* `arrival_s` or none"),
         ("session,prompt_tokens,output_tokens,dropped_tokens\na,5,5,0\na,5,5,11\n", "record 2: `dropped_tokens` is 11, more than the 10"),
         ("session,prompt_tokens,output_tokens,origin\na,5,5,7\n", "record 1: `origin` is not a JSON object"),
-        (lines({"messages": [{"role": "assistant", "content": None, "tool_calls": 5}]}), "record 1: message 0: `tool_calls` is not a list"),
+        (
+            lines({"messages": [{"role": "assistant", "content": None, "tool_calls": 5}]}),
+            "record 1: message 0: `tool_calls` is 5, not text",
+        ),
         (lines(_bailian(2, 1, 5.0, 2), _bailian(1, -1, 9.0, 1)), "record 2: turns out of order: is the parent of record 1"),
         (lines(_bailian(1, -1, 5.0, 1) | {"type": "\ud800"}), "record 1: `type` is .*not an identifier"),
         ('{"timestamp": NaN, "input_length": 600, "output_length": 30}\n', "record 1: `timestamp` is nan, not a finite number"),

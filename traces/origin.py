@@ -43,12 +43,30 @@ def _left_out(counts: Mapping[str, int]) -> str:
     return "left out of the trace: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
+def _media(what: Mapping[str, int]) -> str:
+    """What pictures and attachments cost; of an attachment nobody knows it."""
+    counts = " and ".join(f"{what[name]:,} {name}" for name in ("pictures", "attachments") if what.get(name))
+    doubt = ": what sounds, videos and files hold is not known" if what.get("attachments") else ""
+    return f"{counts} are counted as {what['tokens_each']:,} tokens each (workload.picture_tokens){doubt}"
+
+
+_SHOWN = 8
+
+
+def _tokens_left_out(counts: Mapping[str, int]) -> str:
+    names = [f"{tokens:,} of {name}" for name, tokens in list(counts.items())[:_SHOWN]]
+    more = sum(list(counts.values())[_SHOWN:])
+    return "tokens of text left out of the trace: " + ", ".join(names + ([f"{more:,} of others"] if more else []))
+
+
 _NOTES: Mapping[str, Callable[[Any], str]] = {
     "drawn": lambda what: f"not in the source, and drawn as the configuration says (workload.arrival, workload.think_time): {what}",
     "think_times": lambda what: f"think times are {what}",
     "answers": lambda what: f"answers are {what}",
     "input_tokens": lambda what: f"input tokens are {what}",
     "tokens": _tokens,
+    "reasoning_tokens": lambda count: f"{count:,} tokens of answers are reasoning, which is not kept in the history (workload.reasoning)",
+    "media": _media,
     "sessions_from": lambda what: f"sessions are found by {what}",
     "requests": lambda what: f"requests are {what}",
     "shared_prompt_tokens": lambda count: f"most requests share their first {count} tokens, which a store of sessions cannot share",
@@ -58,5 +76,6 @@ _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "tokens": _estimate,
     "redrawn_share": _redrawn,
     "left_out": _left_out,
+    "tokens_left_out": _tokens_left_out,
     "first_bad_record": lambda place: f"the first bad record: {place}",
 }

@@ -12,9 +12,10 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ class Head:
     """`array` (a JSON list), `objects` (JSON Lines, or one JSON object), `csv`, `parquet` or `unknown`."""
     keys: frozenset[str] = frozenset()
     """Top-level keys of the first JSON record, as far as they were seen; or the columns."""
+    within: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of those that hold objects, or lists of them, the keys that were seen there."""
     fault: str = ""
     """Why the first record could not be read to its end, where that is not for being long."""
 
@@ -89,9 +92,10 @@ class Source:
         """Every file with its head."""
         return ((file, _head(file)) for file in self.files)
 
-    def each_json(self, take: Callable[[int, Any], None]) -> None:
-        """Calls `take` with every record of JSON lists, JSON Lines or single JSON objects. Raises TraceError."""
-        self.each(self._parsed_by(_json_records), take)
+    def each_json(self, take: Callable[[int, Any], None], lists: bool = False) -> None:
+        """Calls `take` with every record of JSON lists, JSON Lines or single JSON objects; with `lists` a whole list is one record. Raises
+        TraceError."""
+        self.each(self._parsed_by(lambda stream: _json_records(stream, lists)), take)
 
     def each_row(self, columns: frozenset[str], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every row of CSV files that have at least these columns. Raises TraceError."""
@@ -264,35 +268,42 @@ def _head(path: Path) -> Head:
     return Head("unknown")
 
 
-def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], str]:
-    """Top-level keys of the first object, from a text that may be `cut` off anywhere, and the fault that ended them early otherwise.
+def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], Mapping[str, frozenset[str]], str]:
+    """Keys of the first object and of the objects in it, from a text that may be `cut` off anywhere, and the fault that
+    ended them early otherwise.
 
     A first line that is whole is read as the reader will read it: NaN passes here, and is refused there by its field's name.
     `use_float` here as everywhere: without it ijson 3.6 ends the process on a number of over 4,300 digits.
     """
     record = _parsed(text.partition(b"\n")[0])
     if isinstance(record, dict):
-        return frozenset(record), ""
+        return frozenset(record), {key: frozenset(value[0]) for key, value in record.items() if _is_of_objects(value)}, ""
     prefix, keys = ("item" if text.startswith(b"[") else ""), set()
+    within: defaultdict[str, set[str]] = defaultdict(set)
+    fault = ""
     try:
         for place, event, value in ijson.parse(io.BytesIO(text), multiple_values=True, use_float=True):
-            if place == prefix and event == "map_key":
-                keys.add(value)
-            elif place == prefix and event == "end_map":
+            if place == prefix and event == "end_map":
                 break
+            if event == "map_key":
+                (keys if place == prefix else within[place.removeprefix(f"{prefix}.").removesuffix(".item")]).add(value)
     except (ijson.JSONError, ValueError, OverflowError) as error:
-        return frozenset(keys), "" if cut else f"record 1 is not valid JSON ({reason(error)})"
-    return frozenset(keys), ""
+        fault = "" if cut else f"record 1 is not valid JSON ({reason(error)})"
+    return frozenset(keys), {key: frozenset(within[key]) for key in keys & within.keys()}, fault
 
 
-def _json_records(stream) -> Iterator[object]:
+def _is_of_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _json_records(stream, lists: bool) -> Iterator[object]:
     start = stream.peek(4)[:4]
     if start.startswith(codecs.BOM_UTF8):
         stream.read(len(codecs.BOM_UTF8))
     while (byte := stream.peek(1)[:1]).isspace():
         stream.read(1)
     if byte == b"[":
-        yield from ijson.items(stream, "item", use_float=True)
+        yield from ijson.items(stream, "" if lists else "item", use_float=True, multiple_values=lists)
         return
     line = stream.readline()
     record = _parsed(line)

@@ -1,0 +1,140 @@
+"""Chat messages to turns, for all formats that hold text.
+
+- Messages without text are ignored, then neighbours of one side are one message.
+- Reasoning is answered, and not kept: the next turn goes on from the history before the answer, for the KV of text that follows on dropped
+  reasoning is of no use, and its prompt holds the rest of the answer again. `reasoning: kept` makes it an answer like any other.
+- A picture, or an attachment of whatever size, costs as many tokens as the settings say.
+- A conversation that begins with an answer (the ShareGPT V3 dump cuts conversations into chunks of about 2K tokens): the prompt is
+  not in the file, so the answer is left out and counted. A last prompt without an answer is left out and counted as well, and so is a
+  conversation without any answered prompt.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from kvplan.traces.build import Turns
+from kvplan.traces.reading import Reading
+from kvplan.traces.text.parts import Message
+from kvplan.traces.workload import Workload
+
+_NAMES = 1000
+"""Of keys that are left out; those of more go together."""
+
+
+@dataclass
+class Turn:
+    """A prompt and its answer, in tokens."""
+
+    prompt: int
+    """What is new, and what is sent back of an answer that was not kept."""
+    output: int = 0
+    """The whole answer, reasoning included."""
+    reasoning: int = 0
+    """What of it is not sent back."""
+    dropped: int = 0
+    """Tokens at the end of the history that it does not go on from: the answer before, or none."""
+
+
+class Account:
+    """Counts the tokens of messages, and keeps account of what is left out and of what is no text."""
+
+    def __init__(self, count_tokens: Callable[[str], int], reading: Reading) -> None:
+        self._count, self._reading = count_tokens, reading
+        self.left_out: Counter[str] = Counter()
+        """Things left out, by what they are."""
+        self._tokens_left_out: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
+
+    def tokens(self, message: Message) -> tuple[int, int]:
+        """(tokens, tokens of reasoning) of a message: what is sent back of it, and what is not."""
+        media = message.pictures + message.attachments
+        kept = self._counted(message.texts) + media * self._reading.picture_tokens
+        reasoning = self._counted([message.reasoning]) if message.reasoning else 0
+        if self._reading.reasoning == "kept":
+            kept, reasoning = kept + reasoning, 0
+        return max(kept, 1) if media else kept, reasoning
+
+    def _counted(self, texts: Iterable[str]) -> int:
+        return sum(max(self._count(text), 1) for text in texts)
+
+    def see(self, message: Message, reasoning: int) -> None:
+        """A message that is read."""
+        for name, text in message.left_out:
+            known = name in self._tokens_left_out or len(self._tokens_left_out) < _NAMES
+            self._tokens_left_out[_shown(name) if known else "other fields"] += max(self._count(text), 1)
+        if message.pictures or message.attachments or reasoning:
+            self._seen += Counter(pictures=message.pictures, attachments=message.attachments, reasoning_tokens=reasoning)
+
+    def leave_out(self, what: str, tokens: int) -> None:
+        """One thing of so many tokens is left out."""
+        self.left_out[what] += 1
+        self._tokens_left_out[what.replace("_", " ")] += tokens
+
+    def origin(self) -> Mapping[str, object]:
+        """What the origin of the workload says of it."""
+        found: dict[str, object] = {name: self._seen[name] for name in ("reasoning_tokens",) if self._seen[name]}
+        if media := {name: self._seen[name] for name in ("pictures", "attachments") if self._seen[name]}:
+            found["media"] = {**media, "tokens_each": self._reading.picture_tokens}
+        if left_out := {name: tokens for name, tokens in self._tokens_left_out.most_common() if tokens}:
+            found["tokens_left_out"] = left_out
+        return found
+
+
+def _shown(name: str) -> str:
+    """The name of a key, as a file can hold it."""
+    return f"`{name[:60]}`".encode("utf-8", "backslashreplace").decode()
+
+
+def turns(messages: Iterable[Message], account: Account) -> list[Turn]:
+    """The turns of one conversation; what is no turn is left out, and accounted for."""
+    found: list[Turn] = []
+    pending, answered = 0, False
+    for message in messages:
+        kept, reasoning = account.tokens(message)
+        account.see(message, reasoning)
+        if not kept + reasoning:
+            continue
+        if not message.is_answer:
+            pending += kept
+            answered = False
+        elif answered:
+            found[-1].output += kept + reasoning
+            found[-1].reasoning += reasoning
+        elif pending:
+            found.append(_next(found[-1] if found else None, pending, kept, reasoning))
+            pending, answered = 0, True
+        else:
+            account.leave_out("answers_without_prompt", kept + reasoning)
+    if pending:
+        account.leave_out("prompts_without_answer", pending)
+    return found
+
+
+def _next(before: Turn | None, prompt: int, kept: int, reasoning: int) -> Turn:
+    turn = Turn(prompt, kept + reasoning, reasoning)
+    if before is not None and before.reasoning:
+        turn.prompt += before.output - before.reasoning
+        turn.dropped = before.output
+    return turn
+
+
+class Conversations:
+    """Collects whole conversations."""
+
+    def __init__(self, count_tokens: Callable[[str], int], reading: Reading) -> None:
+        self._account = Account(count_tokens, reading)
+        self._turns = Turns()
+        self._sessions = 0
+
+    def add(self, number: int, messages: Iterable[Message]) -> None:
+        """One conversation, from record `number`."""
+        found = turns(messages, self._account)
+        self._account.left_out["conversations_without_answer"] += not found
+        for turn in found:
+            self._turns.add(self._sessions, turn.prompt, turn.output, number, dropped=turn.dropped)
+        self._sessions += bool(found)
+
+    def workload(self) -> Workload:
+        """The finished table, untimed. Raises TraceError when there is no turn."""
+        return self._turns.workload(left_out=self._account.left_out, **self._account.origin())
