@@ -13,6 +13,7 @@ Left out: prefixes that different sessions share (the block hashes are kept for 
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from sys import intern
 
 import numpy as np
 
@@ -32,6 +33,14 @@ class Turns:
         self._dropped = array("q")
         self._arrival, self._gap = array("d"), array("d")
         self._block_count, self._block_ids = array("i"), array("q")
+
+    @classmethod
+    def of(cls, **columns) -> "Turns":
+        """A table of columns that are whole: `session`, `record`, `prompt`, `output`, `dropped`, `arrival`, `gap`, `block_count` and
+        `block_ids`, arrays of the types below."""
+        table = cls()
+        vars(table).update({f"_{name}": values for name, values in columns.items()})
+        return table
 
     def __len__(self) -> int:
         return len(self._session)
@@ -87,21 +96,46 @@ class Turns:
             gap_s=gap,
             open_loop=bool(np.all(np.isfinite(arrival)) and not np.isfinite(gap[1:][sorted_session[1:] == sorted_session[:-1]]).any()),
             dropped_tokens=dropped if dropped.any() else None,
-            tenant=None if tenants is None else np.array(tenants),
+            tenant=None if tenants is None else np.array(tenants, object),
             blocks=None if block_tokens is None else self._blocks(block_tokens, order),
             record=column(self._record, np.int32),
             origin=origin | ({"left_out": counts} if (counts := {name: int(n) for name, n in (left_out or {}).items() if n}) else {}),
         )
 
     def _blocks(self, block_tokens: int, order: np.ndarray | None) -> Blocks:
-        counts = np.array(self._block_count, np.int64)
-        first = np.append(0, np.cumsum(counts))
-        ids = np.array(self._block_ids, np.int64)
+        counts, ids = np.array(self._block_count, np.int64), np.array(self._block_ids, np.int64)
         if order is not None:
-            counts, starts = counts[order], first[:-1][order]
-            first = np.append(0, np.cumsum(counts))
-            ids = ids[np.arange(first[-1]) + np.repeat(starts - first[:-1], counts)]
-        return Blocks(block_tokens, first, ids)
+            counts, ids = _reordered(counts, ids, order)
+        return Blocks(block_tokens, np.append(0, np.cumsum(counts)), ids)
+
+
+def _reordered(counts: np.ndarray, ids: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of these lengths that lie end to end in `ids`, in another order: their lengths, and their ids."""
+    starts, counts = (np.cumsum(counts) - counts)[order], counts[order]
+    ends = np.cumsum(counts)
+    return counts, ids[np.arange(len(ids)) + np.repeat(starts - (ends - counts), counts)]
+
+
+class _Lists:
+    """Lists of whole numbers, end to end in one array: an object for each would take a hundred bytes."""
+
+    def __init__(self) -> None:
+        self.ids, self._ends = array("q"), array("q", [0])
+
+    def append(self, numbers: Sequence[int]) -> None:
+        """One more list."""
+        self.ids.extend(numbers)
+        self._ends.append(len(self.ids))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, place: int) -> array:
+        return self.ids[self._ends[place] : self._ends[place + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """int64: of every list."""
+        return np.diff(self._ends)
 
 
 class Requests:
@@ -110,11 +144,11 @@ class Requests:
     def __init__(self, block_tokens: int | None = None) -> None:
         self.block_tokens = block_tokens
         """Tokens of a block; None: the log has no block hashes."""
-        self._session: list[int] = []
-        self._record, self._input, self._output = array("i"), array("q"), array("q")
+        self._session = array("i")
+        self._record, self._input, self._output = array("i"), array("i"), array("i")
         self._arrival, self._gap = array("d"), array("d")
-        self._blocks: list[array] = []
-        self._tip: list[int] = []
+        self._blocks = _Lists()
+        self._tip = array("i")
         self._tenant: list[str] = []
 
     def __len__(self) -> int:
@@ -142,11 +176,11 @@ class Requests:
         self._output.append(output_tokens)
         self._arrival.append(arrival_s)
         self._gap.append(gap_s)
-        self._blocks.append(array("q", blocks))
+        self._blocks.append(blocks)
         if session is None:
             session = len(self._tip)
             self._tip.append(number)
-            self._tenant.append(tenant)
+            self._tenant.append(intern(tenant))
         self._tip[session] = number
         self._session.append(session)
         return number
@@ -165,7 +199,7 @@ class Requests:
         tenth of the requests have (in files of at least 100) tell nothing about sessions."""
         common = self._shared_blocks()
         tip: dict[int, int] = {}
-        self._tip, self._session = [], []
+        self._tip, self._session = array("i"), array("i")
         for number, blocks in enumerate(self._blocks):
             before = None
             for depth in range(len(blocks), common, -1):
@@ -204,59 +238,53 @@ class Requests:
         taken as such, and `origin` says so.
         """
         whole_context = self.block_tokens is not None or self._counts_history()
-        turns = Turns()
-        last: list[int] = [-1] * len(self._tip)
-        context = [0] * len(self._tip)
-        edited = 0
-        for number in np.argsort(np.array(self._session, np.int64), kind="stable").tolist() if len(self) else []:
-            session = self._session[number]
-            history = context[session]
-            dropped = 0
-            if whole_context and last[session] >= 0:
-                kept = self._kept(last[session], number)
-                dropped, history = history - kept, kept
-                edited += dropped > 0
-            prompt = self._input[number] - history if whole_context else self._input[number]
-            first = last[session] < 0
-            turns.add(
-                session,
-                prompt,
-                self._output[number],
-                self._record[number],
-                self._arrival[number],
-                0.0 if first else self._gap[number],
-                dropped,
-                self._blocks[number],
-            )
-            last[session] = number
-            context[session] = history + prompt + self._output[number]
+        order = np.argsort(self._session, kind="stable")
+        session, length, output = (np.asarray(column)[order] for column in (self._session, self._input, self._output))
+        first = np.diff(session, prepend=-1) != 0
+        before = np.where(first, 0, np.roll(length + output, 1)) if whole_context else 0
+        kept = np.where(first, 0, self._kept(order, first)) if whole_context else 0
         if not whole_context:
             origin["input_tokens"] = "taken as new tokens only: most later requests are shorter than the session before them"
         tenants = self._tenant if any(self._tenant) else None
-        if edited:
+        if edited := int(np.count_nonzero(before - kept)):
             origin["edited_contexts"] = edited
+        turns = Turns.of(
+            session=session,
+            record=np.asarray(self._record)[order],
+            prompt=length - kept,
+            output=output,
+            dropped=np.broadcast_to(before - kept, len(order)),
+            arrival=np.asarray(self._arrival)[order],
+            gap=np.where(first, 0.0, np.asarray(self._gap)[order]),
+            **self._blocks_in(order),
+        )
         return turns.workload(self.block_tokens, tenants, left_out, **origin)
 
-    def _kept(self, before: int, number: int) -> int:
-        """Tokens of the context after request `before` that the next one goes on from."""
-        whole = self._input[before] + self._output[before]
-        length = self._input[number]
-        if self.block_tokens is not None:
-            shared = _common(self._blocks[before], self._blocks[number])
-            if shared < self._input[before] // self.block_tokens:
-                return min(shared * self.block_tokens, length - 1)
-        return whole if length > whole else min(self._input[before], length - 1)
+    def _blocks_in(self, order: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of block hashes, in this order of the requests; none when the log has no hashes."""
+        if self.block_tokens is None:
+            return {}
+        return dict(zip(("block_count", "block_ids"), _reordered(self._blocks.lengths(), np.asarray(self._blocks.ids), order), strict=True))
+
+    def _kept(self, order: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Of the requests in this order: tokens of the context after the request before that each goes on from."""
+        length, output = (np.asarray(column)[order] for column in (self._input, self._output))
+        before, whole = np.roll(length, 1), np.roll(length + output, 1)
+        kept = np.where(length > whole, whole, np.minimum(before, length - 1))
+        if self.block_tokens is None:
+            return kept
+        shared = np.zeros(len(order), np.int64)
+        for place in np.flatnonzero(~first).tolist():
+            shared[place] = _common(self._blocks[order[place - 1]], self._blocks[order[place]])
+        return np.where(shared < before // self.block_tokens, np.minimum(shared * self.block_tokens, length - 1), kept)
 
     def _counts_history(self) -> bool:
         """Whether at least half of the later requests are longer than the request before them and its answer."""
-        longer = later = 0
-        total = [0] * len(self._tip)
-        for number, session in enumerate(self._session):
-            if total[session]:
-                later += 1
-                longer += self._input[number] > total[session]
-            total[session] = self._input[number] + self._output[number]
-        return 2 * longer >= later
+        order = np.argsort(self._session, kind="stable")
+        later = np.diff(np.asarray(self._session)[order]) == 0
+        length, output = (np.asarray(column)[order] for column in (self._input, self._output))
+        longer = later & (length[1:] > (length + output)[:-1])
+        return bool(2 * longer.sum() >= later.sum())
 
 
 def _common(one: array, other: array) -> int:

@@ -107,7 +107,8 @@ def _share(which: np.ndarray) -> float:
 def _shares(workload: Workload) -> Mapping[str, float]:
     if workload.tenant is None:
         return {}
-    names, counts = np.unique(workload.tenant[workload.session], return_counts=True)
+    names, tenant = np.unique(workload.tenant, return_inverse=True)
+    counts = np.bincount(tenant, np.diff(workload.first_turn))
     return {str(name): float(count / workload.turns) for name, count in zip(names, counts, strict=True)}
 
 

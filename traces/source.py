@@ -343,11 +343,15 @@ class _Rejoined:
 def _csv_rows(stream, columns: frozenset[str]) -> Iterator[object]:
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     try:
-        rows = csv.DictReader(text, skipinitialspace=True)
-        missing = columns - set(rows.fieldnames or ())
+        rows = csv.reader(text, skipinitialspace=True)
+        names = next(rows, [])
+        missing = columns - set(names)
         if missing:
             raise TraceError(f"the column {sorted(missing)[0]!r} is missing")
         for row in rows:
-            yield BadRecord("has more or fewer fields than the header") if None in row or None in row.values() else row
+            if row:
+                yield (
+                    dict(zip(names, row, strict=True)) if len(row) == len(names) else BadRecord("has more or fewer fields than the header")
+                )
     finally:
         text.detach()

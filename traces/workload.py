@@ -57,7 +57,7 @@ class Workload:
     dropped_tokens: np.ndarray | None = None
     """int64, optional: tokens at the end of the history that a turn does not go on from; None: every turn keeps all of it."""
     tenant: np.ndarray | None = None
-    """Optional: one label per session."""
+    """Optional: one label per session; objects, for most labels are the same ones."""
     blocks: Blocks | None = None
     """Optional: block hashes, where the source has them."""
     record: np.ndarray | None = None

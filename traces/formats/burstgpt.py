@@ -7,7 +7,10 @@ Source: Wang et al., BurstGPT (arXiv 2401.17644).
 """
 
 import math
+from array import array
 from collections.abc import Callable
+
+import numpy as np
 
 from kvplan.traces import clock, fields
 from kvplan.traces.build import Requests
@@ -34,8 +37,8 @@ def detect(head: Head) -> bool:
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
     requests = Requests()
-    sessions: dict[str | int, tuple[int, float]] = {}
-    answers: list[tuple[float, int]] = []
+    latest: dict[str, int] = {}
+    ends, answers = array("d"), array("d")
     failed = 0
 
     def take(number: int, row: dict) -> None:
@@ -49,14 +52,17 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         if not prompt or not output:
             failed += 1
             return
-        name = row.get("Session ID") or number
-        session, ended = sessions.get(name, (None, math.nan))
-        gap = math.nan if math.isnan(ended) else max(0.0, arrival - ended)
+        name = row.get("Session ID")
+        before = latest.get(name) if name else None
+        gap = math.nan if before is None or math.isnan(ends[before]) else max(0.0, arrival - ends[before])
+        session = None if before is None else requests.session_of(before)
         added = requests.add(number, prompt, output, arrival, gap, session=session, tenant=tenant)
-        sessions[name] = requests.session_of(added), arrival + elapsed
+        ends.append(arrival + elapsed)
+        if name:
+            latest[name] = added
         if not math.isnan(elapsed):
-            answers.append((elapsed, output))
+            answers.extend((elapsed, output))
 
     source.each_row(_COLUMNS, take)
-    clock.check_answers(answers, TIME_UNIT)
+    clock.check_answers(np.frombuffer(answers).reshape(-1, 2), TIME_UNIT)
     return requests.workload({"requests_without_response": failed})
