@@ -21,11 +21,13 @@ def fit(history: int, prompt: int, output: int, window: int, ratio: float) -> tu
 
 def contexts(workload: Workload, window: int, ratio: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """int64 per turn: history, prompt and output tokens after truncation. A context after a turn is their sum."""
-    rows, kept = [], 0
-    dropped = [0] * workload.turns if workload.dropped_tokens is None else workload.dropped_tokens.tolist()
-    columns = (workload.is_first.tolist(), workload.prompt_tokens.tolist(), workload.output_tokens.tolist(), dropped)
-    for first, prompt, output, less in zip(*columns, strict=True):
-        row = fit(0 if first else max(0, kept - less), prompt, output, window, ratio)
-        rows.append(row)
-        kept = sum(row)
-    return tuple(np.array(rows, np.int64).T)
+    history, prompt, output = workload.history_tokens, workload.prompt_tokens.astype(np.int64), workload.output_tokens.astype(np.int64)
+    dropped = np.broadcast_to(0, workload.turns) if workload.dropped_tokens is None else workload.dropped_tokens
+    first = workload.first_turn
+    for session in np.flatnonzero(workload.session_tokens > window).tolist():
+        kept = 0
+        for turn in range(first[session], first[session + 1]):
+            row = fit(max(0, kept - int(dropped[turn])), int(prompt[turn]), int(output[turn]), window, ratio)
+            history[turn], prompt[turn], output[turn] = row
+            kept = sum(row)
+    return history, prompt, output

@@ -123,8 +123,9 @@ def _per_hour(seen) -> dict[str, float]:
     """Distinct sessions in each whole clock hour of the trace; of the whole trace when it is shorter."""
     hours = ((seen.time_s - seen.time_s[0]) // 3600).astype(np.int64)
     whole = max(int((seen.time_s[-1] - seen.time_s[0]) // 3600), 1)
-    pairs = np.unique(np.stack([hours, seen.session]), axis=1)
-    _, counts = np.unique(pairs[0][pairs[0] < whole], return_counts=True)
+    sessions = int(seen.session.max()) + 1
+    pairs = np.unique(hours * sessions + seen.session)
+    _, counts = np.unique(pairs[pairs < whole * sessions] // sessions, return_counts=True)
     return {"mean": float(counts.sum() / whole), "max": float(counts.max()), "hours": whole}
 
 
