@@ -1,6 +1,7 @@
 """Checked values of a record's fields. Each raises BadRecord with the field's name, its value and what would be right."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 from kvplan.traces.source import BadRecord
@@ -42,6 +43,20 @@ def seconds(record: dict[str, Any], name: str, unit_s: float, negative: bool = F
     if abs(value) > _LONGEST_S:
         raise BadRecord(f"`{name}` is {_shown(record[name])}, which is no time in {'ms' if unit_s < 1 else 's'}")
     return value
+
+
+def date(record: dict[str, Any], name: str) -> float:
+    """Unix seconds of a date and time as text (ISO 8601), with or without a zone (then UTC); digits past microseconds are dropped."""
+    text = required(record, name)
+    if not isinstance(text, str):
+        raise BadRecord(f"`{name}` is {_shown(text)}, not a date and time")
+    day, _, rest = text.strip().partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    try:
+        moment = datetime.fromisoformat(f"{day}{'.' + digits[:6].ljust(6, '0') if digits else ''}{rest[len(digits) :]}")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise BadRecord(f"`{name}` is {_shown(text[:40])}, not a date and time") from None
 
 
 def number(value: object, name: str) -> float:

@@ -43,8 +43,10 @@ def _left_out(counts: Mapping[str, int]) -> str:
     return "left out of the trace: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
-def _media(what: Mapping[str, int]) -> str:
+def _media(what: Any) -> str:
     """What pictures and attachments cost; of an attachment nobody knows it."""
+    if not isinstance(what, Mapping):  # of tables that differ in it
+        return f"pictures and attachments: {what}"
     counts = " and ".join(f"{what[name]:,} {name}" for name in ("pictures", "attachments") if what.get(name))
     doubt = ": what sounds, videos and files hold is not known" if what.get("attachments") else ""
     return f"{counts} are counted as {what['tokens_each']:,} tokens each (workload.picture_tokens){doubt}"
@@ -59,6 +61,17 @@ def _tokens_left_out(counts: Mapping[str, int]) -> str:
     return "tokens of text left out of the trace: " + ", ".join(names + ([f"{more:,} of others"] if more else []))
 
 
+def _recorded(sums: object) -> str:
+    names = ("requests", "prompt_tokens", "cached_tokens", "history_tokens")
+    if not isinstance(sums, Mapping) or not all(type(sums.get(name)) is int for name in names) or sums["prompt_tokens"] < 1:
+        return ""
+    cached, held = (sums[name] / sums["prompt_tokens"] for name in ("cached_tokens", "history_tokens"))
+    return (
+        f"of the prompt tokens of {sums['requests']:,} requests the log records {cached:.1%} as cached; a store that forgets no session"
+        f" would hold {held:.1%} (what sessions share with each other is in the first only)"
+    )
+
+
 _NOTES: Mapping[str, Callable[[Any], str]] = {
     "drawn": lambda what: f"not in the source, and drawn as the configuration says (workload.arrival, workload.think_time): {what}",
     "think_times": lambda what: f"think times are {what}",
@@ -69,6 +82,7 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
     "media": _media,
     "sessions_from": lambda what: f"sessions are found by {what}",
     "requests": lambda what: f"requests are {what}",
+    "recorded_cache": _recorded,
     "shared_prompt_tokens": lambda count: f"most requests share their first {count} tokens, which a store of sessions cannot share",
 }
 _WARNINGS: Mapping[str, Callable[[Any], str]] = {

@@ -1,7 +1,7 @@
 """Finds the trace formats: every module of `kvplan.traces.formats` is one.
 
-A format module has `NAME`, `OFFERS` (what its files hold: text, lengths, times, …), `EXAMPLE` (a small valid file), `TIME_UNIT` where it
-offers times or think times, `detect(head)` and `read(source, reading, count_tokens)`. Adding a format is adding a file.
+A format module has `NAME`, `OFFERS` (what its files hold: text, lengths, times, …), `EXAMPLE` (a small valid file), `TIME_UNIT` where its
+times are numbers and no dates, `detect(head)` and `read(source, reading, count_tokens)`. Adding a format is adding a file.
 """
 
 import difflib
@@ -44,7 +44,7 @@ def read(path: Path, format: str | None = None, progress: Callable[[int, int], N
     count_tokens = tokens.Counter(reading.tokenizer)
     try:
         workload = module.read(source, reading, count_tokens)
-        doubts = clock.check(workload, module.TIME_UNIT) if {"times", "think times"} & module.OFFERS else ""
+        doubts = clock.check(workload, module.TIME_UNIT) if hasattr(module, "TIME_UNIT") else ""
     except TraceError as error:
         raise error if str(source.path) in str(error) else TraceError(f"{source.path}: {error}") from None
     origin = {"source": str(path), "format": module.NAME, **workload.origin}

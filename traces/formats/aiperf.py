@@ -22,7 +22,7 @@ EXAMPLE = """{"session_id": "s1", "turns": [{"text": "Hi", "output_length": 12},
 
 def detect(head: Head) -> bool:
     """Whether a file begins like AIPerf's multi-turn sessions."""
-    return "turns" in head.keys
+    return "turns" in head.keys and "date" not in head.keys
 
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:

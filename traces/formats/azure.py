@@ -4,17 +4,15 @@ Good for arrivals and lengths; nothing in it can be reused. Source: Azure public
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from kvplan.traces import fields
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
-from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.source import Head, Source
 from kvplan.traces.workload import Workload
 
 NAME = "azure"
 OFFERS = frozenset({"lengths", "times"})
-TIME_UNIT = "s"
 EXAMPLE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
 2023-11-16 18:15:50.9951690,396,109
@@ -34,7 +32,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
     def take(number: int, row: dict) -> None:
         nonlocal without_answer
-        arrival = _seconds(row["TIMESTAMP"])
+        arrival = fields.date(row, "TIMESTAMP")
         prompt, output = fields.tokens(row, "ContextTokens", low=0), fields.tokens(row, "GeneratedTokens", low=0)
         if prompt and output:
             requests.add(number, prompt, output, arrival)
@@ -43,14 +41,3 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
     source.each_row(_COLUMNS, take)
     return requests.workload({"requests_without_answer": without_answer})
-
-
-def _seconds(text: str) -> float:
-    """Unix seconds of `2023-11-16 18:15:46.6805900`, with or without a zone (then UTC); digits past microseconds are dropped."""
-    day, _, rest = text.strip().partition(".")
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    try:
-        moment = datetime.fromisoformat(f"{day}{'.' + digits[:6].ljust(6, '0') if digits else ''}{rest[len(digits) :]}")
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise BadRecord(f"`TIMESTAMP` is {text[:40]!r}, not a date and time") from None

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +34,8 @@ a,30,40,,12.5,free
 """
 _COLUMNS = frozenset({"session", "prompt_tokens", "output_tokens"})
 _METADATA = b"kvplan"
+_SUMS = frozenset({"recorded_cache", "tokens_left_out"})
+"""What origins count, beside `left_out`: the counts of several tables are added up."""
 
 
 def detect(head: Head) -> bool:
@@ -102,6 +104,7 @@ class _Origins:
         self.left_out: Counter[str] = Counter()
         """Parts of the first source that are not in the tables."""
         self._said: dict[str, list] = {}
+        self._sums: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._block_tokens: set[int] = set()
 
     def add(self, origin: object, block_tokens: object = None) -> None:
@@ -116,12 +119,16 @@ class _Origins:
             self._block_tokens.add(fields.tokens({"block_tokens": block_tokens}, "block_tokens"))
         self.left_out.update(left_out)
         for name, value in origin.items():
+            if name in _SUMS and isinstance(value, dict) and all(type(count) is int for count in value.values()):
+                self._sums[name].update(value)
+                continue
             values = self._said.setdefault("converted_from" if name == "source" else name, [])
             values += [value] * (value not in values)
 
     def merged(self) -> dict[str, object]:
-        """What all tables say; where they differ, all of it."""
-        return {name: values[0] if len(values) == 1 else "; ".join(map(str, values)) for name, values in self._said.items()}
+        """What all tables say; counts are added up, and where else they differ it is all of it."""
+        said = {name: values[0] if len(values) == 1 else "; ".join(map(str, values)) for name, values in self._said.items()}
+        return said | {name: dict(counts) for name, counts in self._sums.items()}
 
     def block_tokens(self) -> int | None:
         """Tokens of a block. Raises TraceError when tables differ."""
