@@ -5,18 +5,20 @@ Events at equal times run in this order, and among one kind in the order in whic
 1. `ARRIVAL`: a turn joins the queue, so that a step that ends at the same instant can admit it.
 2. `STEP`: a GPU step, or a run of decode steps, ends.
 
-Background moves of KV (prefetch, write-back) need no events: their ends are known from the links, and before every event the replica
-ends those that are due, each at its own time and so before anything else of that instant.
+Background moves of KV (prefetch, write-back) need no events: their ends are known from the links. Before every event the clock has those
+ended that are due (`before`), on all replicas, each at its own time and so before anything else of that instant.
 
 SimPy's own `timeout(delay)` computes `now + delay`; scheduling at an absolute time keeps a finish time that was computed once
 bit-for-bit, which is what makes the engine agree with the Lindley recursion to the last digit.
 """
 
+import math
 from collections.abc import Callable
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any
 
 import simpy
+from simpy.core import EmptySchedule
 
 ARRIVAL, STEP = 0, 1
 
@@ -36,8 +38,13 @@ class Timer(simpy.Event):
 class Clock(simpy.Environment):
     """The environment of one run; `now` is in seconds."""
 
-    scheduled = 0
-    """Events scheduled so far."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduled = 0
+        """Events scheduled so far."""
+        self._due: list[tuple[float, int, Callable[[float], None]]] = []
+        self._due_s = math.inf
+        self._calls = 0
 
     def at(self, time: float, priority: int, callback: Callable[[Timer], None], payload: Any = None) -> Timer:
         """Calls `callback(timer)` at `time`, which must not be in the past."""
@@ -47,3 +54,21 @@ class Clock(simpy.Environment):
         self.scheduled = number = self.scheduled + 1
         heappush(self._queue, (time, priority, number, timer))
         return timer
+
+    def before(self, time: float, settle: Callable[[float], None]) -> None:
+        """Calls `settle(now)` before the first event at `time` or later; at equal times in the order of these calls."""
+        self._calls = number = self._calls + 1
+        heappush(self._due, (time, number, settle))
+        self._due_s = self._due[0][0]
+
+    def step(self) -> None:
+        """The next event, after all that is due before it. Raises EmptySchedule."""
+        if not self._queue:
+            raise EmptySchedule
+        now, _, _, timer = heappop(self._queue)
+        self._now = now
+        while self._due_s <= now:
+            settle = heappop(self._due)[2]
+            self._due_s = self._due[0][0] if self._due else math.inf
+            settle(now)
+        timer.callbacks[0](timer)

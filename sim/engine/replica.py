@@ -15,7 +15,6 @@ link.
 Left out: several prefills in one iteration, chunked prefill, preemption; the KV of the last generated token counts as saved.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -23,15 +22,16 @@ from operator import itemgetter
 
 from kvplan.sim.config import Config
 from kvplan.sim.engine.clock import ARRIVAL, STEP, Clock, Timer
-from kvplan.sim.engine.flow import Flow
 from kvplan.sim.engine.knowledge import EngineKnowledge
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.loader import Loader
+from kvplan.sim.engine.mover import Mover
+from kvplan.sim.engine.paths import Paths
 from kvplan.sim.engine.plant import Plant
 from kvplan.sim.engine.waiting import WaitingRoom
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Load, Prefetch, Scheduler
-from kvplan.sim.store.sessions import Move, SessionStore
+from kvplan.sim.store.sessions import SessionStore
 from kvplan.traces import Workload
 from kvplan.traces.context import fit
 
@@ -92,37 +92,21 @@ class Replica:
         self._sync = config.store.save == "sync"
         self._embedded = config.store.positions == "embedded"
 
-        self.h2d = make_link("host_to_device", plant.host_to_device_bytes_per_s, plant.host_link_latency_s, plant.piece)
-        self.d2h = make_link("device_to_host", plant.device_to_host_bytes_per_s, plant.host_link_latency_s, plant.piece)
-        self.ssd_read = make_link("ssd_read", plant.ssd_read_bytes_per_s, plant.ssd_latency_s, plant.piece)
-        self.ssd_write = make_link("ssd_write", plant.ssd_write_bytes_per_s, plant.ssd_latency_s, plant.piece)
-        self.links = [self.h2d, self.d2h, self.ssd_read, self.ssd_write]
         self.tier_names = [tier.name for tier in store.tiers] if store else []
-        into = {"hbm": [], "dram": [self.d2h], "ssd": [self.d2h, self.ssd_write]}
+        self._paths = paths = Paths(plant, self.tier_names, make_link)
+        self.links = paths.links
+        self._save_links = paths.saves
         self._keeps_hbm = self.tier_names[:1] == ["hbm"]
-        self._save_links = [into[name] for name in self.tier_names]
-        """What a save into each tier goes over."""
-        self._demotion_paths = [
-            sorted((link for link in into[below] if link not in into[above]), key=lambda link: link.bandwidth)
-            for above, below in itertools.pairwise(self.tier_names)
-        ]
-        """What a demotion from each tier goes over, the slowest first: it decides when the demotion ends."""
-        self._demotion_links = [path[0] for path in self._demotion_paths]
-        self._into, self._out_of = ([Flow() for _ in self.tier_names] for _ in range(2))
-        """What jobs save into each tier and load from it."""
-        self._demoting: list[Move | None] = [None] * len(self._demotion_links)
-        self._demotes_from = list(enumerate(store.tiers))[:-1] if store else []
         self._fetches = store is not None and store.fetch_target is not None
-        self._fetching: Move | None = None
+        self._mover = None if store is None else Mover(clock, store, paths, self._fetched)
         self._load_policy = load
-        self._loader = Loader(plant, config.store, self.h2d, self.ssd_read)
+        self._loader = Loader(plant, config.store, paths.to_device, paths.ssd_read)
         self._loads_late = prefetch.LOADS_LATE
         self._lead_s = prefetch.LEAD_S
         self._knowledge = knowledge
         self._next_arrival = next_arrival
         self._foresees = store is not None and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in store.tiers))
         self._learns = type(queue).done is not Scheduler.done
-        self._next_end = math.inf
         self._store_changed = False
 
         self.waiting = WaitingRoom(
@@ -158,8 +142,6 @@ class Replica:
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
         now = self.clock.now
-        if now >= self._next_end:
-            self._finish_moves(now)
         if self.store is not None:
             self.store.come(self._session_of[turn], now)
         if self._dropped is not None and self._dropped[turn]:
@@ -172,8 +154,8 @@ class Replica:
         if self._state == _BOUNDARY:
             return  # the step that is ending goes on with what waits
         self._welcome(now)
-        if self._fetches and self._fetching is None:
-            self._start_moves(now)
+        if self._fetches and self._mover.fetching is None:
+            self._mover.start(now)
         self._watch_fetch()
 
     def _welcome(self, now: float) -> None:
@@ -187,15 +169,13 @@ class Replica:
 
     def _wake(self, now: float) -> None:
         """A held job has become ready."""
-        if now >= self._next_end:
-            self._finish_moves(now)
         if self._state != _BOUNDARY:
             self._welcome(now)
 
     def _watch_fetch(self) -> None:
         """The end of a fetch needs an event of its own while jobs are held: the next may be long after it."""
-        if self._fetching is not None and self.waiting.holds_jobs:
-            end = self.ssd_read.background_end
+        if self.waiting.holds_jobs and self._mover.fetching is not None:
+            end = self._mover.fetches_end_s
             if end != self._wakes_at:
                 self._wakes_at = end
                 self.clock.at(max(end, self.clock.now), ARRIVAL, self._fetch_may_end)
@@ -246,9 +226,9 @@ class Replica:
 
     def _revive(self, now: float) -> None:
         """The GPU is idle, and every job that waits is held for its KV: something must be on its way, or the first goes as it is."""
-        if self._fetching is None:
-            self._start_moves(now)
-        if self._fetching is None and self.waiting.release_first():
+        if self._mover.fetching is None:
+            self._mover.start(now)
+        if self._mover.fetching is None and self.waiting.release_first():
             self._dispatch(now)
         else:
             self._watch_fetch()
@@ -262,8 +242,6 @@ class Replica:
         if timer is not self._timer:
             return  # a run that was cut
         now = self.clock.now
-        if now >= self._next_end:
-            self._finish_moves(now)
         if self._guard is not None:
             self._guard.stepped(self, self._began, now)
         state, self._state = self._state, _BOUNDARY
@@ -274,7 +252,7 @@ class Replica:
         self._dispatch(now)
         if self._store_changed:
             self._store_changed = False
-            self._start_moves(now)
+            self._mover.start(now)
         self._watch_fetch()
         if self._guard is not None:
             self._guard.check(self, now)
@@ -336,27 +314,21 @@ class Replica:
         """Pins the session in the store; returns the tokens of its history that can be loaded, and the index of their tier."""
         self._store_changed = True
         store.claim(session, now)
-        if not self._loads_late and self._fetching is not None and self._fetching.session == session:
-            self._break_fetch(store, self._fetching, now)
+        if not self._loads_late:
+            self._mover.break_off(session, self._kv, now)
         if history < kept:
             if self._embedded:
                 store.void(session, now)
             else:
                 store.truncate(session, (kept - history) * self._kv, now)
         tier, size = store.lookup(session)
-        if not size and self._fetching is not None and self._fetching.session == session:
-            self._fetching = self._fetching._replace(session=-1)  # what comes is of no use any more
+        if not size:
+            self._mover.forget(session)
         if self._guard is not None:
             self._guard.found(session, kept - history, self._embedded, size // self._kv)
         if not self._loads_late:
             tier, size = store.arrived(session)
         return size // self._kv, tier
-
-    def _break_fetch(self, store: SessionStore, move: Move, now: float) -> None:
-        """The job takes what has come of its KV; the fetch ends."""
-        self._fetching = None
-        sent = self.ssd_read.end_background(now, move.size) // self._kv * self._kv
-        store.end_fetch(move, sent, now)
 
     def _load(
         self, store: SessionStore, session: int, tier: int, cached: int, new: int, head_since: float, now: float
@@ -367,17 +339,16 @@ class Replica:
             store.load(session, cached * self._kv, now)
             compute = self._steps.prefill(new, cached)
             return cached, compute, compute
-        fetching = self._fetching
-        fetched_at = self.ssd_read.background_end if fetching is not None and fetching.session == session else math.inf
+        fetched_at = self._mover.fetches_end_s if self._mover.fetching == session else math.inf
         loader = self._loader
         loader.begin(name, cached, new, now, self._ready[session], head_since, fetched_at, self._hbm_budget - self._hbm_in_step)
         tokens, compute, duration = self._load_policy.loads(loader)
         if tokens:
             size = tokens * self._kv
             start, end = loader.take(tokens)
-            self._out_of[tier].add(now, start, end, size)
+            self._paths.loaded[tier].add(now, start, end, size)
             if store.load(session, size, now):
-                self._into[store.fetch_target].add(now, start, end, size)
+                self._paths.saved[store.fetch_target].add(now, start, end, size)
         if self._guard is not None:
             self._guard.served(session, tokens)
         return tokens, compute, duration
@@ -460,11 +431,14 @@ class Replica:
     def _announced(self, timer: Timer) -> None:
         """Word has come that the session's next turn will follow."""
         now = self.clock.now
-        if now >= self._next_end:
-            self._finish_moves(now)
         self.store.announce(timer.payload)
-        if self._fetching is None:
-            self._start_moves(now)
+        if self._mover.fetching is None:
+            self._mover.start(now)
+
+    def _fetched(self, session: int, at_s: float) -> None:
+        """KV that a fetch brought is complete."""
+        self._ready[session] = at_s
+        self.waiting.release(session)
 
     # --- saving ---------------------------------------------------------------------------------------------------------------
 
@@ -481,7 +455,7 @@ class Replica:
         """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
         for link in self._save_links[tier]:
             self._save_now([link], max(0, size - early) if link in self._save_links[0] else size, now)
-        self._into[tier].add(now, now, max(link.free_at for link in self._save_links[tier]), size)
+        self._paths.saved[tier].add(now, now, max(link.free_at for link in self._save_links[tier]), size)
 
     def _save_now(self, links: list[Link], size: int, now: float) -> None:
         """Synchronous: the GPU waits for the copy."""
@@ -492,7 +466,7 @@ class Replica:
         """Asynchronous, layer by layer since the job started; what is left at its end waits in the write buffer."""
         links = self._save_links[tier]
         start, end = max([link.book(since, size) for link in links], key=itemgetter(1))
-        self._into[tier].add(since, start, end, size)
+        self._paths.saved[tier].add(since, start, end, size)
         self._ready[session] = max(end, max(now + self._kv / link.bandwidth for link in links))
         self._stall_until = max(self._stall_until, self._saved_but(self._write_buffer))
 
@@ -500,77 +474,11 @@ class Replica:
         """When no more than so many bytes of ended jobs' KV are left to save."""
         return max([link.free_at - size / link.bandwidth for link in self._save_links[-1]], default=0.0)
 
-    # --- background moves -----------------------------------------------------------------------------------------------------
-
-    def _start_moves(self, now: float) -> None:
-        """Starts what demotions and fetches are due and can start; one of each link at a time."""
-        store = self.store
-        if store is None:
-            return
-        if self._fetches and self._fetching is None:
-            move = store.next_fetch(now)
-            if move is not None:
-                self._fetching = move
-                end = self.ssd_read.book_background(now, move.size)
-                if end < self._next_end:
-                    self._next_end = end
-        for source, tier in self._demotes_from:
-            if self._demoting[source] is None and (tier.free < store.low_water[source] or store.copies_due[source]):
-                move = store.next_demotion(source, now)
-                if move is not None:
-                    self._demoting[source] = move
-                    for link in self._demotion_paths[source][1:]:
-                        link.book(now, move.size)
-                    end = self._demotion_links[source].book_background(now, move.size)
-                    if end < self._next_end:
-                        self._next_end = end
-
-    def _finish_moves(self, now: float) -> None:
-        """Ends the moves that are due by now, in order of time, and starts what follows from each at that time.
-
-        Demand traffic may have pushed an end back since it was booked, never forward.
-        """
-        while self._next_end <= now:
-            first, then, source = math.inf, math.inf, -1
-            for index, move in enumerate(self._demoting):
-                if move is not None:
-                    end = self._demotion_links[index].background_end
-                    if end < first:
-                        first, then, source = end, first, index
-                    elif end < then:
-                        then = end
-            fetching = self._fetching
-            if fetching is not None:
-                end = self.ssd_read.background_end
-                if end <= first:
-                    first, then, source = end, first, -1
-                elif end < then:
-                    then = end
-            if first > now:
-                self._next_end = first
-                return
-            self._next_end = then
-            if source < 0:
-                self._fetching = None
-                if fetching.session >= 0:
-                    self.store.finish_fetch(fetching, first)
-                    self._ready[fetching.session] = first
-                    self.waiting.release(fetching.session)
-            else:
-                move, self._demoting[source] = self._demoting[source], None
-                self._demotion_links[source].background_is_done()
-                self.store.finish_demotion(move, first)
-            self._start_moves(first)
-
     # --- what the metrics read ------------------------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """The measured span begins: moves that are due have ended, and peaks count from here."""
-        if now >= self._next_end:
-            self._finish_moves(now)
-        measured: tuple[Link | Flow, ...] = (*self.links, *self._into, *self._out_of)
-        for each in measured:
-            each.begin(now)
+        """The measured span begins: peaks count from here."""
+        self._paths.begin(now)
         for tier in self.store.tiers if self.store else ():
             tier.begin()
 
@@ -598,11 +506,9 @@ class Replica:
     def traffic(self, now: float) -> list[tuple[float, float]]:
         """(bytes written to it, bytes read from it) of each tier by `now`, as far as they have gone."""
         tiers = self.store.tiers if self.store else []
-        written = [tier.written - flow.outside(now)[0] for tier, flow in zip(tiers, self._into, strict=True)]
-        read = [tier.read - flow.outside(now)[0] for tier, flow in zip(tiers, self._out_of, strict=True)]
-        moving = [(move, link) for move, link in zip(self._demoting, self._demotion_links, strict=True) if move is not None]
-        for move, link in [*moving, *([(self._fetching, self.ssd_read)] if self._fetching is not None else [])]:
-            left = link.background_left(now)
+        written = [tier.written - flow.outside(now)[0] for tier, flow in zip(tiers, self._paths.saved, strict=True)]
+        read = [tier.read - flow.outside(now)[0] for tier, flow in zip(tiers, self._paths.loaded, strict=True)]
+        for move, left in self._mover.to_come(now) if self._mover is not None else ():
             written[move.target] -= left
             read[move.source] -= left
         return list(zip(written, read, strict=True))

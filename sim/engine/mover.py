@@ -1,0 +1,114 @@
+"""Background moves of KV: fetches ahead of jobs and demotions, one at a time on each way between two tiers.
+
+The store says what is due; the mover books it on the links, and reports it back when it is done. A move needs no event: its end is known
+from its link, and the clock has every move ended before any event at that time or after it, in order of the ends.
+"""
+
+import math
+from collections.abc import Callable
+
+from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.paths import Paths
+from kvplan.sim.store.sessions import Move, SessionStore
+
+
+class _Way:
+    """From one tier to the next, over links of which the slowest decides."""
+
+    def __init__(self, source: int, links: list[Link]) -> None:
+        self.source = source
+        self.link, *self.others = links
+        self.move: Move | None = None
+        """Under way."""
+
+
+class Mover:
+    """One replica's. `arrived(session, at_s)` is called when a fetch has ended."""
+
+    def __init__(self, clock: Clock, store: SessionStore, paths: Paths, arrived: Callable[[int, float], None]) -> None:
+        self._clock = clock
+        self._store = store
+        self._arrived = arrived
+        self._fetch = None if store.fetch_target is None else _Way(store.fetch_target + 1, [paths.ssd_read])
+        self._demotions = [(way.source, way) for source, links in enumerate(paths.demotions) for way in [_Way(source, links)]]
+        self._ways = [way for way in (self._fetch, *(way for _, way in self._demotions)) if way is not None]
+        self._listed = math.inf
+        """When the clock will call."""
+
+    @property
+    def fetching(self) -> int | None:
+        """The session that is being fetched; −1 when what comes is of no use any more, None when nothing is."""
+        return None if self._fetch is None or self._fetch.move is None else self._fetch.move.session
+
+    @property
+    def fetches_end_s(self) -> float:
+        """When the fetch under way ends, or the last one ended."""
+        return math.inf if self._fetch is None else self._fetch.link.background_end
+
+    def start(self, now: float) -> None:
+        """Starts what fetches and demotions are due and can start."""
+        store, fetch = self._store, self._fetch
+        if fetch is not None and fetch.move is None:
+            move = store.next_fetch(now)
+            if move is not None:
+                self._book(fetch, move, now)
+        for source, way in self._demotions:
+            if way.move is None and (store.tiers[source].free < store.low_water[source] or store.copies_due[source]):
+                move = store.next_demotion(source, now)
+                if move is not None:
+                    self._book(way, move, now)
+
+    def _book(self, way: _Way, move: Move, now: float) -> None:
+        way.move = move
+        for link in way.others:
+            link.book(now, move.size)
+        self._list(way.link.book_background(now, move.size))
+
+    def _list(self, at_s: float) -> None:
+        """The clock is to call then, or before. Demand traffic may push an end back meanwhile, never forward."""
+        if at_s < self._listed:
+            self._listed = at_s
+            self._clock.before(at_s, self._settle)
+
+    def _settle(self, now: float) -> None:
+        """Ends the moves that are due by now, in order of time, and starts what follows from each at that time."""
+        if self._listed > now:
+            return  # a call that an earlier one has replaced
+        self._listed = math.inf
+        while True:
+            first, done = math.inf, None
+            for way in self._ways:
+                if way.move is not None and way.link.background_end < first:
+                    first, done = way.link.background_end, way
+            if done is None or first > now:
+                break
+            self._end(done, first)
+            self.start(first)
+        self._list(first)
+
+    def _end(self, way: _Way, at_s: float) -> None:
+        move, way.move = way.move, None
+        assert move is not None
+        if way is not self._fetch:
+            way.link.background_is_done()
+            self._store.finish_demotion(move, at_s)
+        elif move.session >= 0:
+            self._store.finish_fetch(move, at_s)
+            self._arrived(move.session, at_s)
+
+    def forget(self, session: int) -> None:
+        """What a fetch brings of the session is of no use any more."""
+        if self.fetching == session:
+            self._fetch.move = self._fetch.move._replace(session=-1)
+
+    def break_off(self, session: int, unit: int, now: float) -> None:
+        """Ends a fetch of the session with what has come of it, in whole units of bytes."""
+        if self.fetching == session:
+            move, self._fetch.move = self._fetch.move, None
+            sent = self._fetch.link.end_background(now, move.size) // unit * unit
+            self._store.end_fetch(move, sent, now)
+
+    def to_come(self, now: float) -> list[tuple[Move, float]]:
+        """Moves under way, and the bytes of each that have not gone yet."""
+        return [(way.move, way.link.background_left(now)) for way in self._ways if way.move is not None]
