@@ -128,19 +128,19 @@ def _numbers(value, place=()):
 # --- requests become sessions -----------------------------------------------------------------------------------------------------
 
 
-def test_mooncake_sessions_are_the_longest_prefixes(tmp_path):
+def test_mooncake_sessions_hold_the_blocks_before(tmp_path):
     text = lines(
         mooncake(0, 1100, 50, [1, 2, 3]),
         mooncake(10_000, 1500, 50, [1, 4, 5]),
         mooncake(60_000, 1300, 40, [1, 2, 6]),  # goes on from the first: 1100 + 50, then 150 new
         mooncake(90_000, 1700, 40, [1, 4, 5, 7]),  # the second: full blocks 1 and 4
-        mooncake(99_000, 1300, 40, [1, 2, 9]),  # the third has 2 full blocks, 1 2
+        mooncake(99_000, 1320, 40, [1, 2, 9]),  # the third, whose full blocks are 1 and 2; its answer has no room
     )
     table = traces.read(put(tmp_path, text))
     assert table.session.tolist() == [0, 0, 0, 1, 1]
-    assert table.prompt_tokens.tolist() == [1100, 150, 1, 1500, 150]
-    assert table.history_tokens.tolist() == [0, 1150, 1299, 0, 1550]
-    assert table.dropped_tokens.tolist() == [0, 0, 41, 0, 0]
+    assert table.prompt_tokens.tolist() == [1100, 150, 20, 1500, 150]
+    assert table.history_tokens.tolist() == [0, 1150, 1300, 0, 1550]
+    assert table.dropped_tokens.tolist() == [0, 0, 40, 0, 0]
     assert table.arrival_s.tolist() == [0, 60, 99, 10, 90] and table.open_loop
     assert table.blocks.ids[table.blocks.first[1] : table.blocks.first[2]].tolist() == [1, 2, 6]
 
@@ -496,11 +496,11 @@ def real(sharegpt_sample):
 
 
 def test_mooncake_sessions_agree_with_an_independent_count(real):
-    """8,132 chains, 24 % multi-turn, gaps p50 126 s and p90 486 s by another reading of "longest prefix"."""
+    """8,132 chains, 24 % multi-turn, gaps p50 126 s and p90 486 s by "longest prefix", which links repeated requests too."""
     table = traces.read(real("mooncake_conversation.jsonl"))
     turns = np.diff(table.first_turn)
     gaps = np.diff(table.arrival_s)[~table.is_first[1:]]
-    assert table.turns == 12_031 and table.sessions == pytest.approx(8_132, rel=0.005)
+    assert table.turns == 12_031 and table.sessions == pytest.approx(8_132, rel=0.015)
     assert (turns > 1).mean() == pytest.approx(0.24, abs=0.011)
     assert np.median(gaps) == pytest.approx(126, rel=0.03) and np.quantile(gaps, 0.9) == pytest.approx(486, rel=0.03)
 

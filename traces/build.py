@@ -1,27 +1,26 @@
 """From records to the Workload: `Turns` for sources that hold sessions, `Requests` for logs of single requests.
 
 A request log knows the whole prompt of each request, history included. Requests of one session are put in a row, by an identifier, by
-a parent or by their longest common prefix; then what each adds to the one before is its new prompt:
+a parent or by their block hashes; then what each adds to the one before is its new prompt:
 
     whole = prompt and answer of the request before
     history = whole           when the prompt is longer than that (and its block hashes, if there are any, begin with the prompt before)
             = what the block hashes share, or the prompt before, whichever is less, otherwise: the context was edited or compacted
 
-Left out: prefixes that different sessions share (the block hashes are kept for stores that can use them).
+Left out: prefixes that different sessions share (the block hashes are kept for stores that can use them, and what is shared is counted).
 """
 
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from sys import intern
 
 import numpy as np
 
+from kvplan.traces.chains import Log, chains, sessions
+from kvplan.traces.hashes import ANYWHERE, Scope, apart, within
+from kvplan.traces.prefixes import prefixes
 from kvplan.traces.source import BadRecord
 from kvplan.traces.workload import Blocks, TraceError, Workload
-
-_SHARED_PROMPT_SHARE = 0.1
-_SHARED_PROMPT_REQUESTS = 100
 
 
 class Turns:
@@ -122,6 +121,13 @@ class _Lists:
     def __init__(self) -> None:
         self.ids, self._ends = array("q"), array("q", [0])
 
+    @classmethod
+    def of(cls, lengths: np.ndarray, ids: np.ndarray) -> "_Lists":
+        """Lists of these lengths that lie end to end in `ids`."""
+        lists = cls()
+        lists.ids, lists._ends = array("q", ids.tobytes()), array("q", np.append(0, np.cumsum(lengths)).astype(np.int64).tobytes())
+        return lists
+
     def append(self, numbers: Sequence[int]) -> None:
         """One more list."""
         self.ids.extend(numbers)
@@ -150,6 +156,7 @@ class Requests:
         self._blocks = _Lists()
         self._tip = array("i")
         self._tenant: list[str] = []
+        self._scope, self._scopes = array("i"), dict[Scope, int]()
 
     def __len__(self) -> int:
         return len(self._record)
@@ -164,8 +171,10 @@ class Requests:
         blocks: Sequence[int] = (),
         session: int | None = None,
         tenant: str = "",
+        scope: Scope = ANYWHERE,
     ) -> int:
-        """One request; its number. `session` continues that one, None begins another. Raises BadRecord when it is out of order in time."""
+        """One request; its number. `session` continues that one, None begins another. What its block hashes hold within is its `scope`.
+        Raises BadRecord when it is out of order in time."""
         number = len(self)
         if session is not None:
             before = self._arrival[self._tip[session]]
@@ -176,7 +185,8 @@ class Requests:
         self._output.append(output_tokens)
         self._arrival.append(arrival_s)
         self._gap.append(gap_s)
-        self._blocks.append(blocks)
+        self._blocks.append(within(blocks, scope.blocks))
+        self._scope.append(self._scopes.setdefault(scope, len(self._scopes)))
         if session is None:
             session = len(self._tip)
             self._tip.append(number)
@@ -193,43 +203,30 @@ class Requests:
         """Whether a request is the latest of its session."""
         return self._tip[self._session[number]] == number
 
-    def chain_by_prefix(self) -> int:
-        """Makes sessions from prefix-chained block hashes: a request goes on from the latest one whose full blocks are its longest prefix
-        and that no other has gone on from, if it is not shorter. Returns the tokens of the shared prompt: leading blocks that over a
-        tenth of the requests have (in files of at least 100) tell nothing about sessions."""
-        common = self._shared_blocks()
-        tip: dict[int, int] = {}
-        self._tip, self._session = array("i"), array("i")
-        for number, blocks in enumerate(self._blocks):
-            before = None
-            for depth in range(len(blocks), common, -1):
-                before = tip.get(blocks[depth - 1])
-                if before is not None and self._input[number] >= self._input[before]:
-                    del tip[blocks[depth - 1]]
-                    break
-                before = None
-            if before is None:
-                self._session.append(len(self._tip))
-                self._tip.append(number)
-            else:
-                self._session.append(self._session[before])
-                self._tip[self._session[before]] = number
-            full = self._input[number] // self.block_tokens
-            if full > common:
-                tip[blocks[full - 1]] = number
+    def chain_by_prefix(self) -> dict[str, object]:
+        """Makes sessions out of block hashes, as `kvplan.traces.chains` says. Returns what the origin shall say of them."""
+        self._sort()
+        counts, length = self._blocks.lengths(), np.array(self._input, np.int64)
+        tree = prefixes(np.asarray(self._blocks.ids), np.cumsum(counts) - counts, np.minimum(counts, length // self.block_tokens))
+        owners = [scope.sessions for scope in self._scopes]
+        before, links = chains(tree, Log(self._input, self._output, self._arrival, [owners[number] for number in self._scope]))
+        found = sessions(before)
+        self._session = array("i", found.tolist())
+        self._tip = array("i", dict(zip(self._session, range(len(self)), strict=True)).values())
         self._tenant = [""] * len(self._tip)
-        return common * self.block_tokens
+        return {
+            "sessions_from": "block hashes: a request goes on from the one whose full blocks it holds, when no stranger holds them",
+            "links": {"requests": len(self), **links},
+            "shared_by_sessions": int(tree.matched[before < 0].sum()) * self.block_tokens / max(int(length.sum()), 1),
+        }
 
-    def _shared_blocks(self) -> int:
-        if len(self) < _SHARED_PROMPT_REQUESTS:
-            return 0
-        counts = Counter(block for blocks in self._blocks for block in blocks)
-        depth = 0
-        while True:
-            share = sum(1 for blocks in self._blocks if len(blocks) > depth and counts[blocks[depth]] > _SHARED_PROMPT_SHARE * len(self))
-            if share <= _SHARED_PROMPT_SHARE * len(self):
-                return depth
-            depth += 1
+    def _sort(self) -> None:
+        """Puts the requests in order of time."""
+        order = np.argsort(self._arrival, kind="stable")
+        for name in ("_record", "_input", "_output", "_arrival", "_gap", "_scope"):
+            column = getattr(self, name)
+            setattr(self, name, array(column.typecode, np.asarray(column)[order].tobytes()))
+        self._blocks = _Lists.of(*_reordered(self._blocks.lengths(), np.asarray(self._blocks.ids), order))
 
     def workload(self, left_out: Mapping[str, int] | None = None, **origin) -> Workload:
         """The finished table. Raises TraceError when there are no requests.
@@ -248,6 +245,8 @@ class Requests:
         tenants = self._tenant if any(self._tenant) else None
         if edited := int(np.count_nonzero(before - kept)):
             origin["edited_contexts"] = edited
+        if self.block_tokens is not None:
+            origin |= apart(self._scopes)
         turns = Turns.of(
             session=session,
             record=np.asarray(self._record)[order],

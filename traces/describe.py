@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from kvplan.traces.blockreuse import block_reuse
 from kvplan.traces.context import contexts
-from kvplan.traces.reuse import accesses, active, stack_distances
+from kvplan.traces.reuse import Accesses, accesses, active, stack_distances
 from kvplan.traces.workload import Workload
 
 _PERCENTILES = (10, 25, 50, 75, 90, 95, 99)
@@ -80,6 +81,7 @@ def describe(
             "reuse_share": _share(seen.gap_s[again] <= ttl_s),
         },
         "lru_curve": _curve(seen, distances),
+        "blocks": None if workload.blocks is None else _blocks(workload, seen, kv_bytes),
         "origin": dict(workload.origin),
     }
 
@@ -142,3 +144,26 @@ def _curve(seen, distances: np.ndarray) -> list[dict[str, float]]:
         {"capacity_bytes": int(capacity[i]), "turn_hit_rate": float((i + 1) / len(distances)), "history_hit_rate": float(tokens[i])}
         for i in pick
     ]
+
+
+def _blocks(workload: Workload, seen: Accesses, kv_bytes: int) -> dict:
+    """What a cache of blocks that all requests share hits, as a share of all prompt tokens: an endless one, and LRU by capacity."""
+    order = seen.turn if workload.record is None else seen.turn[np.lexsort((workload.record[seen.turn], seen.time_s))]
+    reuse, tokens = block_reuse(workload, order), workload.blocks.block_tokens
+    total = int((workload.history_tokens + workload.prompt_tokens).sum())
+    capacities = np.unique(np.geomspace(max(reuse.smallest, 1), max(reuse.enough, 1), _CURVE_POINTS).round().astype(np.int64))
+    size = tokens * kv_bytes
+    return {
+        "block_tokens": tokens,
+        "distinct": reuse.distinct,
+        "held_bytes": reuse.distinct * size,
+        "hit_rate": reuse.hits * tokens / total,
+        "distance_bytes": {f"p{share}": reuse.capacity_for(share / 100) * size for share in _PERCENTILES} | {"max": reuse.enough * size}
+        if reuse.hits
+        else None,
+        "lru_curve": [
+            {"capacity_blocks": int(capacity), "capacity_bytes": int(capacity) * size, "token_hit_rate": float(hits * tokens / total)}
+            for capacity, hits in zip(capacities, reuse.hits_within(capacities), strict=True)
+            if hits
+        ],
+    }

@@ -1,9 +1,12 @@
 """Checked values of a record's fields. Each raises BadRecord with the field's name, its value and what would be right."""
 
+import json
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
+from kvplan.traces.hashes import ANYWHERE, NAMESPACES, OWNERS, Scope, identity
 from kvplan.traces.source import BadRecord
 from kvplan.traces.workload import MAX_TOKENS
 
@@ -124,25 +127,29 @@ def blocks(record: dict[str, Any], name: str, block_tokens: int, context_tokens:
 
 
 def hashes(found: list, name: str) -> list[int]:
-    """Block hashes as numbers of 64 bits."""
-    if not all(type(block) is int for block in found):
-        found = [_hashed(block, name) for block in found]
-    return [block & _MASK if not -_SIGN <= block < _SIGN else block for block in found]
+    """Block hashes as numbers of 64 bits, each with its identity: whole numbers of any size, or text."""
+    numbers = [identity(block) for block in found]
+    if None in numbers:
+        raise BadRecord(f"`{name}` holds {_shown(found[numbers.index(None)])}, which is no block hash")
+    return numbers
 
 
-_SIGN, _MASK = 1 << 63, (1 << 62) - 1
+def scope(record: dict[str, Any], *namespace: tuple[str, str]) -> Scope:
+    """What the block hashes of a record hold within, besides `namespace`, and its session."""
+    blocks, sessions = (tuple((name, _plain(record, name)) for name in names if record.get(name)) for names in (NAMESPACES, OWNERS))
+    return _scope((*namespace, *blocks), sessions) if namespace or blocks or sessions else ANYWHERE
 
 
-def _hashed(block: object, name: str) -> int:
-    """A block hash as a number; text is hexadecimal, or any other spelling by its bytes."""
-    if isinstance(block, int) and not isinstance(block, bool):
-        return block
-    if not isinstance(block, str) or not block or len(block) > 1024:
-        raise BadRecord(f"`{name}` holds {_shown(block)}, which is no block hash")
+_scope = lru_cache(maxsize=1 << 16)(Scope)
+"""One object for all records that hold within the same."""
+
+
+def _plain(record: dict[str, Any], name: str) -> str:
+    """A value to tell records apart by."""
     try:
-        return int(block, 16)
-    except ValueError:
-        return int.from_bytes(block.encode("utf-8", "surrogatepass"), "big")
+        return json.dumps(record[name], sort_keys=True)
+    except RecursionError:
+        raise BadRecord(f"`{name}` is nested too deep for a name") from None
 
 
 class Either:

@@ -5,6 +5,10 @@ from typing import Any
 
 _REDRAWN_SHARE = 0.05
 """From here on sessions that were drawn anew show in the means."""
+_DOUBTFUL_SHARE = 0.05
+"""From here on links between requests that may be chance show in what is made of them."""
+_SHARED_SHARE = 0.05
+"""From here on what sessions share shows in what a cache hits."""
 
 
 def warnings(origin: Mapping[str, object]) -> list[str]:
@@ -72,6 +76,46 @@ def _recorded(sums: object) -> str:
     )
 
 
+def _named_counts(counts: object) -> str:
+    if not isinstance(counts, Mapping):
+        return str(counts)
+    return ", ".join(f"{name} ({count} values)" for name, count in counts.items())
+
+
+def _links(counts: object) -> str:
+    links, requests, one, unanswered = _numbers(counts, "links", "requests", "on_one_block", "without_room_for_the_answer")
+    rest = f"; {one:,} of these links rest on one block that no other session has" if one else ""
+    edited = f"; in {unanswered:,} there is no room for the answer (reasoning that was dropped, an edit)" if unanswered else ""
+    return f"{links:,} of {requests:,} requests go on from an earlier one{rest}{edited}"
+
+
+def _doubtful_links(counts: object) -> str:
+    links, chance, refused, short = _numbers(counts, "links", "by_chance", "not_believed", "shorter_than_a_block")
+    doubts = []
+    if chance > _DOUBTFUL_SHARE * links:
+        doubts.append(f"about {chance:,} of the {links:,} links between requests may be chance: so many are found backwards in time")
+    if refused:
+        doubts.append(
+            f"{refused:,} requests hold all blocks of an earlier one, but about as many would backwards in time:"
+            " they are taken for sessions of their own"
+        )
+    if short:
+        doubts.append(f"{short:,} requests are shorter than a block: nothing shows what they go on from, or what goes on from them")
+    return "; ".join(doubts)
+
+
+def _numbers(counts: object, *names: str) -> list[int]:
+    """Numbers by name, 0 where there is none: what a table says of its origin may be anything."""
+    found = [counts.get(name) if isinstance(counts, Mapping) else 0 for name in names]
+    return [value if isinstance(value, int) else 0 for value in found]
+
+
+def _shared(share: object) -> str:
+    if not isinstance(share, float) or share < _SHARED_SHARE:
+        return ""
+    return f"{share:.0%} of all prompt tokens begin a session like an earlier one of another: a store of sessions cannot reuse them"
+
+
 _NOTES: Mapping[str, Callable[[Any], str]] = {
     "drawn": lambda what: f"not in the source, and drawn as the configuration says (workload.arrival, workload.think_time): {what}",
     "think_times": lambda what: f"think times are {what}",
@@ -83,7 +127,9 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
     "sessions_from": lambda what: f"sessions are found by {what}",
     "requests": lambda what: f"requests are {what}",
     "recorded_cache": _recorded,
-    "shared_prompt_tokens": lambda count: f"most requests share their first {count} tokens, which a store of sessions cannot share",
+    "links": _links,
+    "blocks_apart_by": lambda what: f"block hashes are kept apart by {_named_counts(what)}",
+    "sessions_apart_by": lambda what: f"sessions are kept apart by {_named_counts(what)}",
 }
 _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "doubtful_times": lambda why: f"the times may be in another unit: {why}",
@@ -91,5 +137,7 @@ _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "redrawn_share": _redrawn,
     "left_out": _left_out,
     "tokens_left_out": _tokens_left_out,
+    "links": _doubtful_links,
+    "shared_by_sessions": _shared,
     "first_bad_record": lambda place: f"the first bad record: {place}",
 }

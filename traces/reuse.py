@@ -34,6 +34,8 @@ class Accesses:
     """int64: units that the session holds after the turn."""
     end_s: np.ndarray | None = None
     """float64: when its answer is complete, before the session's next turn starts; None: at once, before any other turn."""
+    turn: np.ndarray | None = None
+    """int64: its row in the workload."""
 
     def those(self, chosen: np.ndarray) -> "Accesses":
         """The accesses for which `chosen` (bool, one per access) is true."""
@@ -77,7 +79,7 @@ def accesses(workload: Workload, unit: int, window: int, answer_s: np.ndarray | 
     following = np.append(np.where(workload.is_first, np.inf, time)[1:], np.inf)
     end = np.minimum(time + answer_s, following)
     order = np.argsort(time, kind="stable")
-    return Accesses(workload.session[order], time[order], gap[order], (history * unit)[order], (size * unit)[order], end[order])
+    return Accesses(workload.session[order], time[order], gap[order], (history * unit)[order], (size * unit)[order], end[order], order)
 
 
 def previous(session: np.ndarray) -> np.ndarray:
@@ -98,7 +100,7 @@ def stack_distances(seen: Accesses, report: Callable[[int, int], None] = lambda 
     Source: Mattson et al. 1970, with the tree of Bennett and Kruskal 1975.
     """
     total = len(seen.session)
-    held = _Sums(total)
+    held = Sums(total)
     last, weight = (array("q", [-1]) * (int(seen.session.max(initial=-1)) + 1) for _ in range(2))
     found = array("q", [-1]) * total
     ended = 0
@@ -130,7 +132,7 @@ def _rows(*columns: np.ndarray) -> Iterator[tuple[int, ...]]:
         yield from zip(*(column[start : start + _ROWS].tolist() for column in columns), strict=True)
 
 
-class _Sums:
+class Sums:
     """Whole numbers in a row of places whose sums of leading ones are known in O(log n). Source: Fenwick, 1994."""
 
     def __init__(self, places: int) -> None:

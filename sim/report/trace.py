@@ -42,10 +42,10 @@ def description(found: dict, model: str) -> Group:
 
 def words(found: dict, model: str) -> list[str]:
     """What the figures mean for caching."""
-    share, kv, ttl = found["history_share"], found["kv"], found["ttl"]
-    verdict = "caching can pay" if share >= 0.5 else "caching may pay" if share >= 0.2 else "there is little to cache"
+    kv, ttl = found["kv"], found["ttl"]
     lines = [
-        f"{found['multi_turn_share']:.0%} of sessions have more than one turn; {share:.0%} of prefill work is history: {verdict}.",
+        _verdict(found),
+        *_block_words(found),
         f"In a mean hour {found['sessions_per_hour']['mean']:,.0f} distinct sessions have a turn, at most"
         f" {found['sessions_per_hour']['max']:,.0f}.",
         f"A session holds {format_bytes(kv['session_mean_bytes'])} of KV at its end in the mean"
@@ -66,6 +66,41 @@ def words(found: dict, model: str) -> list[str]:
         f" real sizes; {ttl['reuse_share']:.0%} of the reuse comes in time. CCpUT, each at a full window of {kv['window_tokens']:,} tokens,"
         f" would be {format_bytes(ttl['ccput_bytes'])}.",
     ]
+    return lines
+
+
+def _verdict(found: dict) -> str:
+    history, blocks = found["history_share"], _block_share(found)
+    share = max(history, blocks)
+    verdict = "caching can pay" if share >= 0.5 else "caching may pay" if share >= 0.2 else "there is little to cache"
+    shared = f", {blocks:.0%} are blocks that an earlier request had" if blocks > history else ""
+    return (
+        f"{found['multi_turn_share']:.0%} of sessions have more than one turn; {history:.0%} of prefill work is history{shared}: {verdict}."
+    )
+
+
+def _block_share(found: dict) -> float:
+    return found["blocks"]["hit_rate"] if found["blocks"] else 0.0
+
+
+def _block_words(found: dict) -> list[str]:
+    """What the block hashes say, where there are any."""
+    blocks, history = found["blocks"], found["history_share"]
+    if blocks is None:
+        return []
+    if blocks["distance_bytes"] is None:
+        return ["No two requests begin with the same block: no cache of blocks can hit."]
+    distance = blocks["distance_bytes"]
+    lines = [
+        f"By the block hashes, an endless cache that all requests share hits {blocks['hit_rate']:.1%} of all prompt tokens and holds"
+        f" {format_bytes(blocks['held_bytes'])} in the end; an LRU cache of blocks hits half as much with {format_bytes(distance['p50'])},"
+        f" 90 % of it with {format_bytes(distance['p90'])}, all of it with {format_bytes(distance['max'])}."
+    ]
+    if blocks["hit_rate"] > 2 * history:
+        lines.append(
+            f"Requests share prefixes across sessions: an endless shared block cache hits {blocks['hit_rate']:.0%}, a store of sessions"
+            f" {history:.0%}; simulate has a store of sessions."
+        )
     return lines
 
 
@@ -182,6 +217,11 @@ def _draw_curve(axes, found: dict) -> None:
         size = np.array([point["capacity_bytes"] for point in curve]) / 1e9
         axes.plot(size, [100 * point["turn_hit_rate"] for point in curve], color="#2a6fbb", label="of all turns")
         axes.plot(size, [100 * point["history_hit_rate"] for point in curve], color="#e08a1e", label="of history tokens")
+    blocks = found["blocks"] and found["blocks"]["lru_curve"]
+    if blocks:
+        size = [point["capacity_bytes"] / 1e9 for point in blocks]
+        axes.plot(size, [100 * point["token_hit_rate"] for point in blocks], color="#2f9e6e", label="shared blocks, of all prompt tokens")
+    if curve or blocks:
         axes.legend(frameon=False)
         axes.set_xscale("log")
     axes.set_ylim(0, 101)

@@ -2,13 +2,15 @@
 
 `in` counts the whole context; `think_time` (s) is the time between an answer and the next request: tools at work, or a person thinking.
 Where it is missing it is what lies between the two requests less `api_time`, the recorded answer. Times are counted from the session's
-start, so when sessions arrive comes from the workload's settings, and the replay is a closed loop.
+start, so when sessions arrive comes from the workload's settings, and the replay is a closed loop. Hashes mean something within their
+session only, unless `hash_id_scope` is `global`.
 Source: callanjfox/kv-cache-tester (Apache-2.0).
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kvplan.traces import clock, fields
@@ -51,12 +53,13 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
                 raise BadRecord(f"request {index}: {error}") from None
         ids.check(fields.label(record, "id"), number)
         empty += not turns
-        session = None
+        session, here = None, () if record.get("hash_id_scope") == "global" else (("session", str(number)),)
         for turn in turns:
             for way, seconds, tokens in turn["answers"]:
                 answers[way].append((seconds, tokens))
             prompt, output = turn["lengths"]
-            session = requests.session_of(requests.add(number, prompt, output, math.nan, turn["gap_s"], turn["blocks"], session))
+            added = requests.add(number, prompt, output, math.nan, turn["gap_s"], turn["blocks"], session, scope=turn["scope"](*here))
+            session = requests.session_of(added)
 
     source.each_json(take)
     for recorded in answers.values():
@@ -73,7 +76,8 @@ def _turn(request: object, before: dict[str, Any] | None) -> dict[str, Any]:
         raise BadRecord(f"`t` is {at:g}, before {before['t']:g} of the request before: out of order")
     gap, answers = (0.0, []) if before is None else _between(at - before["t"], think, before)
     blocks = fields.blocks(request, "hash_ids", BLOCK_TOKENS, prompt)
-    return {"lengths": (prompt, output), "t": at, "api": api, "gap_s": gap, "answers": answers, "blocks": blocks}
+    scope = partial(fields.scope, request)
+    return {"lengths": (prompt, output), "t": at, "api": api, "gap_s": gap, "answers": answers, "blocks": blocks, "scope": scope}
 
 
 def _between(spacing_s: float, think_s: float, before: dict) -> tuple[float, list[tuple[str, float, int]]]:

@@ -54,7 +54,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         forks = before is not None and not requests.is_tip(before)
         ids.check(chat, number)
         session = None if before is None or forks else requests.session_of(before)
-        added = requests.add(number, prompt, output, arrival, blocks=blocks, session=session, tenant=tenant)
+        added = requests.add(number, prompt, output, arrival, blocks=blocks, session=session, tenant=tenant, scope=fields.scope(record))
         chats[chat] = added, turn
         found["links_of_second_children"] += forks
         if before is None and parent != _NONE:

@@ -1,7 +1,7 @@
 """LMCache lookup hashes, JSON Lines: `timestamp` (unix s), `chunk_size` (256), `seq_len`, `shapes`, `dtypes`, `chunk_hashes`.
 
 A lookup knows the prompt, not the answer: answers are taken as one token, so a replay measures prefill and the cache, not decoding. What an
-answer really had comes with the next prompt. Sessions are found by longest prefix. Source: LMCache, lookup hash logging.
+answer really had comes with the next prompt. Sessions are found by `Requests.chain_by_prefix`. Source: LMCache, lookup hash logging.
 """
 
 import math
@@ -42,12 +42,9 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         if arrival < latest:
             raise BadRecord(f"`timestamp` {record['timestamp']} is before the record above it: out of order")
         latest = arrival
-        requests.add(number, prompt, 1, arrival, blocks=chunks)
+        requests.add(number, prompt, 1, arrival, blocks=chunks, scope=fields.scope(record))
 
     source.each_json(take)
-    shared = requests.chain_by_prefix() if len(requests) else 0
     return requests.workload(
-        sessions_from="the longest prefix of chunk hashes",
-        answers="not in the file, taken as one token: prefill and cache are measured, decoding is not",
-        shared_prompt_tokens=shared,
+        answers="not in the file, taken as one token: prefill and cache are measured, decoding is not", **requests.chain_by_prefix()
     )

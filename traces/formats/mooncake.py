@@ -1,6 +1,6 @@
 """Mooncake JSON Lines: `timestamp` (ms), `input_length` (history included), `output_length`, `hash_ids` (512 tokens, prefix-chained).
 
-Sessions are hidden in the hashes and found by longest prefix (`Requests.chain_by_prefix`). The extended form names them: `session_id`,
+Sessions are hidden in the hashes and found by `Requests.chain_by_prefix`. The extended form names them: `session_id`,
 and for later turns `delay` (ms after the end of the turn before) instead of a timestamp. Source: kvcache-ai/Mooncake, FAST25 release.
 """
 
@@ -46,7 +46,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             raise BadRecord(f"`timestamp` {record['timestamp']} is before the record above it: out of order")
         named.check(has_name, number)
         hashed.check(has_blocks, number)
-        added = requests.add(number, prompt, output, arrival, gap, blocks, sessions.get(session))
+        added = requests.add(number, prompt, output, arrival, gap, blocks, sessions.get(session), scope=fields.scope(record))
         sessions[session] = requests.session_of(added)
         latest = arrival
 
@@ -56,8 +56,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         return requests.workload(sessions_from="session_id")
     if not hashed.given:
         return requests.workload(requests="each a session of its own: the log has neither session_id nor hash_ids")
-    shared = requests.chain_by_prefix()
-    return requests.workload(sessions_from="the longest prefix of block hashes", shared_prompt_tokens=shared)
+    return requests.workload(**requests.chain_by_prefix())
 
 
 def _times(record: dict, resumes: bool) -> tuple[float, float]:
