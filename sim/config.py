@@ -160,6 +160,10 @@ class WorkloadConfig(_Section):
     """Turns per session (kind synthetic), like the two below rounded to whole numbers of at least 1."""
     prompt_tokens: laws.Length = laws.LogNormal(distribution="lognormal", median=30.0, sigma=1.5)
     """Tokens of a prompt, without history (kind synthetic)."""
+    first_prompt_tokens: Annotated[laws.Law | None, Field(discriminator="distribution")] = None
+    """Tokens of a session's first prompt, of an agent that begins with files and tools; null is like the others (kind synthetic)."""
+    first_prompt_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """Of a session's first prompt with its turns: below 0, long first prompts begin short sessions (kind synthetic)."""
     output_tokens: laws.Length = laws.LogNormal(distribution="lognormal", median=250.0, sigma=1.0)
     """Tokens of an answer (kind synthetic)."""
     system_prompt_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -360,7 +364,10 @@ def paths(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 
 FREE_FORM = (
-    *(f"workload.{name}" for name in ("arrival", "think_time", "turns", "prompt_tokens", "output_tokens", "tenants", "columns")),
+    *(
+        f"workload.{name}"
+        for name in ("arrival", "think_time", "turns", "prompt_tokens", "first_prompt_tokens", "output_tokens", "tenants", "columns")
+    ),
     "tenant_weights",
 )
 """Settings that are mappings whose keys depend on what they say."""
@@ -422,5 +429,5 @@ def _complete(data: dict[str, Any]) -> None:
     workload = data.get("workload")
     for name, info in WorkloadConfig.model_fields.items():
         given = workload.get(name) if isinstance(workload, dict) else None
-        if info.discriminator is not None and isinstance(given, dict) and info.discriminator not in given:
+        if info.discriminator is not None and info.default is not None and isinstance(given, dict) and info.discriminator not in given:
             workload[name] = {**info.default.model_dump(mode="json", exclude_none=True), **given}

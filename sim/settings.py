@@ -61,7 +61,10 @@ def without(resolved: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
 
 
 def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
-    synthetic, generated = ("turns", "prompt_tokens", "output_tokens"), ("kind", "sessions", "max_turns", "max_tokens")
+    synthetic, generated = (
+        ("turns", "prompt_tokens", "first_prompt_tokens", "first_prompt_correlation", "output_tokens"),
+        ("kind", "sessions", "max_turns", "max_tokens"),
+    )
     drawn = str(workload.origin.get("drawn", "")) if config.workload.trace is not None else "arrivals and think times"
     names = [] if "arrivals" in drawn else ["arrival"]
     names += [] if "think times" in drawn else ["think_time"]
@@ -108,7 +111,9 @@ def _choices(path: str, info: FieldInfo) -> str:
     if path in POLICY_PATHS:
         return f"kvplan list {POLICY_PATHS[path]}, module:Class, or file.py:Class"
     if info.discriminator is not None:
-        kinds = [get_args(each.model_fields[info.discriminator].annotation)[0] for each in get_args(info.annotation)]
+        kinds = [
+            get_args(each.model_fields[info.discriminator].annotation)[0] for each in get_args(info.annotation) if each is not NoneType
+        ]
         return f"{info.discriminator}: {', '.join(kinds)}"
     return ", ".join(_literals(info.annotation))
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from kvplan.sim.rng import stream
 from kvplan.traces import TraceError, origin
@@ -415,3 +417,47 @@ def test_what_limits_leave_out_is_said():
     assert 0.1 < table.origin["redrawn_share"] < 0.6
     assert any("were drawn anew" in warning for warning in origin.warnings(table.origin))
     assert synthetic.generate(100, stream(1, "a"), laws.Constant(value=2), laws_[2], laws_[2]).origin["redrawn_share"] == 0
+
+
+def test_first_prompts_have_a_law_of_their_own_and_the_rest_stays():
+    plain, begun = generated(), generated(first_prompt_tokens=laws.Constant(value=900))
+    assert set(begun.prompt_tokens[begun.is_first]) == {900}
+    for name in ("session", "output_tokens"):
+        assert np.array_equal(getattr(plain, name), getattr(begun, name))
+    assert np.array_equal(plain.prompt_tokens[~plain.is_first], begun.prompt_tokens[~begun.is_first])
+
+
+@pytest.mark.parametrize("correlation", [-0.8, 0.0, 0.5])
+def test_long_first_prompts_go_with_few_turns_or_many(correlation):
+    """As far as wanted, by the correlation of normal scores; both keep their own distribution."""
+    many = laws.Exponential(mean=300.0)
+    limits = {"max_turns": 10_000, "max_tokens": 10**8, "first_prompt_tokens": many, "first_prompt_correlation": correlation}
+    table = generated(turns=many, **limits)
+    turns, first = np.diff(table.first_turn), table.prompt_tokens[table.is_first]
+    scores = [ndtri((rankdata(each) - 0.5) / len(each)) for each in (turns, first)]
+    assert np.corrcoef(*scores)[0, 1] == pytest.approx(correlation, abs=4 / np.sqrt(len(turns)))
+    apart = generated(turns=many, **limits | {"first_prompt_correlation": 0.0})
+    assert np.array_equal(np.diff(apart.first_turn), turns)
+    assert sorted(apart.prompt_tokens[apart.is_first]) == sorted(first)
+
+
+def test_the_coding_agents_are_like_the_recorded_ones():
+    """Of the preset's turns, after drawing anew what is too long, beside the recorded sessions' (docs/plans.md): what a server and a store
+    feel of them."""
+    from kvplan.sim import config
+    from kvplan.sim.engine.workload import build_workload
+
+    drawn = build_workload(config.load("agents-2026", ["workload.steady=false"]))
+    context = drawn.history_tokens + drawn.prompt_tokens + drawn.output_tokens
+    figures = {
+        "turns a session": (drawn.turns / drawn.sessions, 24.6),
+        "prompt": (drawn.prompt_tokens.mean(), 7231),
+        "prompt, median": (np.median(drawn.prompt_tokens), 652),
+        "answer": (drawn.output_tokens.mean(), 434),
+        "context": (context.mean(), 97_862),
+        "context, median": (np.median(context), 79_707),
+        "context, p95": (np.quantile(context, 0.95), 270_927),
+        "think time": (drawn.gap_s[~drawn.is_first].mean(), 130),
+        "think time, p90": (np.quantile(drawn.gap_s[~drawn.is_first], 0.9), 185),
+    }
+    assert {name: ours for name, (ours, recorded) in figures.items() if abs(ours / recorded - 1) > 0.1} == {}

@@ -24,6 +24,7 @@ def test_choices_come_from_the_schema():
     assert SAID["workload.skip_bad"].choices == "true, false"
     assert SAID["store.eviction"].choices == "kvplan list eviction, module:Class, or file.py:Class"
     assert SAID["workload.arrival"].choices == "process: poisson, gamma, diurnal, curve, replayed"
+    assert SAID["workload.first_prompt_tokens"].choices == SAID["workload.prompt_tokens"].choices
     assert SAID["deployment.window_tokens"].default == "null"
 
 
@@ -32,10 +33,10 @@ def test_choices_come_from_the_schema():
     [
         (
             [],
-            ["workload.turns", "workload.format", "tenant_weights"],
+            ["workload.turns", "workload.first_prompt_correlation", "workload.format", "tenant_weights"],
             ["workload.arrival", "workload.length_correlation", "store.prefetch"],
         ),
-        (["workload.kind=synthetic"], ["workload.length_correlation"], ["workload.turns"]),
+        (["workload.kind=synthetic"], ["workload.length_correlation"], ["workload.turns", "workload.first_prompt_tokens"]),
         (["store.ssd=0GB"], ["store.prefetch", "store.ssd_write"], ["store.eviction"]),
         (["store.ssd=0GB", "store.dram=0GB"], ["store.eviction", "store.piece", "store.read_buffer_layers"], ["store.dram"]),
         (["scheduler=fair-share"], [], ["tenant_weights"]),

@@ -35,7 +35,7 @@ class Tier(StrEnum):
     ssd = "ssd"
 
 
-_CONFIG_HELP = "A preset (default, paper-13b, paper-65b, paper-70b) or a YAML file."
+_CONFIG_HELP = "A preset (`kvplan list presets`) or a YAML file."
 _CLUSTER_HELP = "Simulate on the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS; without one, on one that is started here."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
 _SPAN_HELP = "How much of the run the timeline has, up to when the last session comes; 60s when not given."

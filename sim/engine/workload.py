@@ -76,7 +76,8 @@ def _generated(config: Config) -> Workload:
     limits = settings.max_turns, settings.max_tokens
     if settings.kind == "sharegpt":
         return sharegpt.generate(settings.sessions, rng, *limits, settings.length_correlation)
-    return synthetic.generate(settings.sessions, rng, settings.turns, settings.prompt_tokens, settings.output_tokens, *limits)
+    laws = settings.turns, settings.prompt_tokens, settings.output_tokens
+    return synthetic.generate(settings.sessions, rng, *laws, *limits, settings.first_prompt_tokens, settings.first_prompt_correlation)
 
 
 def _populated(workload: Workload, config: Config) -> Workload:

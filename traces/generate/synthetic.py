@@ -4,7 +4,7 @@ Values are rounded to whole numbers, at least 1, so the mean of small ones diffe
 more than `max_turns` turns or `max_tokens` tokens are left out and drawn anew, which makes both shorter than their distributions say; the
 origin has the share of them.
 
-Left out: any relation between a session's turns, prompts and answers, trends within a session, text.
+Left out: any other relation between a session's turns, prompts and answers, trends within a session, text.
 """
 
 import numpy as np
@@ -22,8 +22,11 @@ def generate(
     output_tokens: Law,
     max_turns: int = 40,
     max_tokens: int = 32_768,
+    first_prompt_tokens: Law | None = None,
+    first_prompt_correlation: float = 0.0,
 ) -> Workload:
-    """`sessions` sessions without times, from distributions of turns per session, of tokens per prompt, and per answer.
+    """`sessions` sessions without times, from distributions of turns per session, of tokens per prompt, and per answer; first prompts may
+    have one of their own, whose values go with many turns (`first_prompt_correlation` up to 1) or with few (down to -1).
 
     Raises TraceError when the limits leave out nearly everything.
     """
@@ -33,10 +36,14 @@ def generate(
     def draw(count: int) -> Drawn:
         drawn = np.minimum(_whole(turns, count, rng), longest + 1)  # one turn more than allowed is enough to be left out
         rows = int(drawn.sum())
-        return drawn, _whole(prompt_tokens, rows, rng), _whole(output_tokens, rows, rng)
+        prompt, output = _whole(prompt_tokens, rows, rng), _whole(output_tokens, rows, rng)
+        if first_prompt_tokens is not None:
+            first = _whole(first_prompt_tokens, count, rng)
+            prompt[np.cumsum(drawn) - drawn] = _beside(first, drawn, first_prompt_correlation, rng)
+        return drawn, prompt, output
 
     (turns_drawn, prompt, output), redrawn = draw_within(draw, sessions, max_turns, max_tokens, "synthetic")
-    settings = {"turns": turns, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    settings = {"turns": turns, "prompt_tokens": prompt_tokens, "first_prompt_tokens": first_prompt_tokens, "output_tokens": output_tokens}
     return untimed(
         np.repeat(np.arange(sessions), turns_drawn),
         prompt,
@@ -44,8 +51,21 @@ def generate(
         source="generator synthetic",
         tokens="drawn, not counted",
         redrawn_share=redrawn,
-        distributions={name: law.model_dump(mode="json", exclude_none=True) for name, law in settings.items()},
+        distributions={name: law.model_dump(mode="json", exclude_none=True) for name, law in settings.items() if law is not None},
     )
+
+
+def _beside(values: np.ndarray, others: np.ndarray, correlation: float, rng: np.random.Generator) -> np.ndarray:
+    """The same values in an order in which their normal scores have this correlation with those of `others`: a Gaussian copula."""
+    score = _normal_scores(others + rng.random(len(others)) - 0.5)  # equal ones in any order
+    mixed = correlation * score + np.sqrt(1 - correlation**2) * rng.standard_normal(len(others))
+    return np.sort(values)[np.argsort(np.argsort(mixed))]
+
+
+def _normal_scores(values: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtri
+
+    return ndtri((np.argsort(np.argsort(values)) + 0.5) / len(values))
 
 
 def _whole(law: Law, count: int, rng: np.random.Generator) -> np.ndarray:
