@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kvplan.hwmodels import strictyaml, units
 from kvplan.hwmodels.catalogue import explain, nearest
@@ -143,6 +144,40 @@ class Rescale(_Section):
     """A run of this many sessions, drawn with replacement from those of the trace."""
 
 
+class Clients(_Section):
+    """A load test's client, which sends turns as answers come: a closed population, one for the whole service."""
+
+    outstanding: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """A load test's client instead of arrivals and think times: most turns that are sent and not yet answered, over all replicas; null
+    sends every turn that is ready."""
+    active: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Most sessions that are open at once: the next one begins when one has ended; null opens all at the start."""
+    order: Literal["fifo", "random"] = "fifo"
+    """Which of the turns that are ready is sent: the first that became ready, or any."""
+    barrier: bool = False
+    """Rounds: no session's next turn is ready before all sessions have had the answers to their turns of this round."""
+    rate_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
+    """Pace: a turn is sent 1/rate after the one before at the earliest; null sends at once."""
+    pause_s: Annotated[float, Field(ge=0, le=1e7)] = 0.0
+    """From an answer to when its session's next turn is ready; with a barrier, from the last answer of the round."""
+
+    @model_validator(mode="after")
+    def _rounds_are_of_all(self) -> Self:
+        if self.barrier and self.active is not None:
+            raise ValueError("barrier keeps all sessions in step, active lets some begin when others have ended: take one of them")
+        return self
+
+    @property
+    def most(self) -> int | None:
+        """Turns that can be outstanding, as far as these settings say."""
+        return min((limit for limit in (self.outstanding, self.active) if limit is not None), default=None)
+
+    @property
+    def named(self) -> str:
+        """In a few words."""
+        return ("all at once" if self.most is None else f"closed population of {self.most:,}") + ", in rounds" * self.barrier
+
+
 class WorkloadConfig(_Section):
     """Sessions from a generator, or from a trace file."""
 
@@ -202,6 +237,24 @@ class WorkloadConfig(_Section):
     """Arrivals of sessions; a trace with times has its own."""
     think_time: ThinkTime = LogNormal(median_s=30.0, sigma=1.0)
     """From an answer to the next prompt; a trace with times has its own."""
+    clients: Clients | None = None
+    """A closed population sends the turns, as load tests do: no arrival times and no think times. null: sessions come by themselves."""
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> Self:
+        """Settings of when sessions come, which somebody means who has changed them, beside clients that decide it."""
+        meant = {
+            "loop": self.loop == "open",
+            "steady": self.steady,
+            "rescale.rate": self.rescale.rate != 1,
+            "rescale.think": self.rescale.think != 1,
+        }
+        named = [name for name, is_meant in meant.items() if is_meant]
+        if self.clients is not None and named:
+            raise ValueError(
+                f"clients decide when turns are sent, so {', '.join(named)} would say nothing: leave it out, or set clients to null"
+            )
+        return self
 
 
 class Cost(_Section):
@@ -293,6 +346,13 @@ class Config(_Section):
         return self.model_dump(mode="json")
 
 
+def without_clients(config: Config, why: str) -> Config:
+    """The same, for what knows only sessions that come by themselves; `why` says what it needs. Raises ConfigError."""
+    if config.workload.clients is not None:
+        raise ConfigError(f"{why}, and workload.clients sends turns as answers come: leave it out, or set workload.clients=null")
+    return config
+
+
 _CUTOFF = 0.5
 _PRESETS = Path(__file__).parent / "presets"
 
@@ -358,9 +418,16 @@ def paths(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     found = []
     for name, info in section.model_fields.items():
         found.append(prefix + name)
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            found += paths(info.annotation, prefix + name + ".")
+        inner = section_of(info.annotation)
+        if inner is not None:
+            found += paths(inner, prefix + name + ".")
     return found
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a setting is, or can be beside null; None for a setting with a value."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, _Section)), None)
 
 
 FREE_FORM = (
@@ -418,7 +485,9 @@ def _override(data: dict[str, Any], text: str, path: str, value: Any) -> None:
         _text(f"{path}={value}")
     *sections, leaf = path.split(".")
     for section in sections:
-        data = data.setdefault(section, {})
+        if data.get(section) is None:
+            data[section] = {}
+        data = data[section]
         if not isinstance(data, dict):
             raise ConfigError(f"{text}: {section} is not a section in the configuration")
     data[leaf] = value

@@ -19,7 +19,7 @@ from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.analytic.expected import Expected, expected
 from kvplan.sim.analytic.limits import limits
 from kvplan.sim.analytic.turns import Turns
-from kvplan.sim.config import Config
+from kvplan.sim.config import Config, without_clients
 from kvplan.sim.engine.plant import Plant, copies
 from kvplan.sim.policies.registry import is_users_own
 from kvplan.sim.provided import extras
@@ -34,7 +34,9 @@ _HOLDS_UP = ("GPU", "host to GPU", "GPU to host", "SSD read")
 
 
 def explain(config: Config, built: Plant, workload: Workload, report: Callable[[int, int], None] = lambda done, total: None) -> dict:
-    """All of it as plain data: bytes, seconds, tokens, dollars an hour. `report(done, total)` is called while distances are worked out."""
+    """All of it as plain data: bytes, seconds, tokens, dollars an hour. `report(done, total)` is called while distances are worked out.
+    Raises ConfigError for clients, whose load follows from the answers."""
+    without_clients(config, "explain works out what is asked for from when turns come")
     turn = _mean_turn(built, workload, config.deployment.truncation_ratio)
     hbm = _hbm(config, built, turn)
     most = max(round(hbm["jobs"]), 1)

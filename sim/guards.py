@@ -9,6 +9,7 @@
 7. Little's law holds on every queue: the integral of its length is the sum of the waits.
 8. GPU busy time equals the sum over the steps, and steps do not overlap.
 9. Shares of a summary are within 0 and 1, and no sum over its span is negative.
+10. A client sends a turn when it is ready, in its order and at its pace, with no more outstanding than may be, and none waits for nothing.
 
 The guards keep books of their own, apart from the engine's, and compare.
 """
@@ -18,8 +19,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from kvplan.hwmodels.units import format_bytes
+from kvplan.sim.config import Clients
 from kvplan.sim.engine.link import Link
+from kvplan.sim.metrics.steadiness import outstanding
 
 _ENVIRONMENT = "KVPLAN_GUARDS"
 _FULL_CHECK_EVERY = 64
@@ -37,10 +42,11 @@ def enabled() -> bool:
 class Guards:
     """Books of one run."""
 
-    def __init__(self, built, ttl_s: float | None, hbm_tier: int) -> None:
+    def __init__(self, built, ttl_s: float | None, hbm_tier: int, clients: Clients | None = None) -> None:
         self._built = built
         self._hbm_tier = hbm_tier
         self._ttl_s = ttl_s
+        self._clients = clients
         self._idle_since: dict[int, float] = {}
         """When the last turn of each session that has none now ended."""
         self._links: list[_AuditedLink] = []
@@ -176,6 +182,43 @@ class Guards:
         _demand(_close(present, waited + float((done - admitted).sum())), 7, "the integral of jobs present is not the sum of stays")
         for link in self._links:
             link.finish(now)
+        if self._clients is not None:
+            check_client(self._clients, np.array(session_of), columns)
+
+
+def check_client(clients: Clients, session: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    """Of a finished run: what `workload.clients` promises. `session`: whose turn, per turn."""
+    ready, sent, done = (columns[name] for name in ("ready_s", "arrival_s", "done_s"))
+    first = np.append(True, session[1:] != session[:-1])
+    _demand((sent >= ready).all(), 10, "a turn is sent before it is ready, or never")
+    rested = done[:-1][~first[1:]] + clients.pause_s
+    _demand((ready[~first] >= rested).all(), 10, "a turn is ready before its session has had the answer, and its pause")
+    _check_limit(clients.outstanding, "turns are outstanding", sent, done)
+    _check_limit(clients.active, "sessions are open", ready[first], done[np.append(first[1:], True)])
+    if clients.order == "fifo":
+        _demand((np.diff(ready[np.lexsort((ready, sent))]) >= 0).all(), 10, "a turn is sent before one that was ready sooner")
+    if clients.barrier:
+        _check_rounds(first, ready, done)
+    _check_pace(0.0 if clients.rate_per_s is None else 1 / clients.rate_per_s, ready, sent, done)
+
+
+def _check_limit(limit: int | None, what: str, begin_s: np.ndarray, end_s: np.ndarray) -> None:
+    most = int(outstanding(begin_s, end_s)[1].max())
+    _demand(limit is None or most <= limit, 10, f"{most} {what} at once, of {limit} that may be")
+
+
+def _check_rounds(first: np.ndarray, ready: np.ndarray, done: np.ndarray) -> None:
+    rows = np.arange(len(first))
+    place = rows - np.maximum.accumulate(np.where(first, rows, 0))
+    for number in range(1, int(place.max()) + 1):
+        _demand(ready[place == number].min() >= done[place == number - 1].max(), 10, f"round {number} begins before the last has ended")
+
+
+def _check_pace(interval_s: float, ready: np.ndarray, sent: np.ndarray, done: np.ndarray) -> None:
+    """A turn that waited is sent when another has its answer, or when the pace allows it."""
+    _demand((np.diff(np.sort(sent)) >= interval_s * (1 - 1e-9)).all(), 10, "turns are sent faster than the pace allows")
+    allowed = np.append(done, sent + interval_s if interval_s else [])
+    _demand(np.isin(sent[sent > ready], allowed).all(), 10, "a turn waits in the client when it may be sent")
 
 
 def check_summary(summary: Mapping[str, Any]) -> None:
@@ -277,6 +320,6 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-6)
 
 
-def _demand(holds: bool, invariant: int, message: str) -> None:
+def _demand(holds: bool | np.bool, invariant: int, message: str) -> None:
     if not holds:
         raise GuardError(f"invariant {invariant}: {message}")

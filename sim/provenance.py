@@ -67,9 +67,16 @@ def provenance(config: Config, workload: Workload) -> dict[str, Any]:
         "config_sha256": text(json.dumps(config.resolved(), sort_keys=True)),
         "turns_sha256": _turns(workload),
         "seed": config.seed,
-        "loop": "open" if workload.open_loop else "closed",
+        "loop": _loop(config, workload),
         "workload": dict(workload.origin),
     }
+
+
+def _loop(config: Config, workload: Workload) -> str:
+    """What decides when turns come."""
+    if config.workload.clients is not None:
+        return config.workload.clients.named
+    return "open" if workload.open_loop else "closed"
 
 
 @cache

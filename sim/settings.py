@@ -34,7 +34,7 @@ def settings() -> list[Setting]:
     """Every setting, with the default preset's value."""
     defaults = configuration.load("default").resolved()
     return [
-        Setting(path, _shown(_value(defaults, path)), _choices(path, info), _sentence(info.description or ""))
+        Setting(path, _shown(_default(defaults, path, info)), _choices(path, info), _sentence(info.description or ""))
         for path, info in _fields(Config)
     ]
 
@@ -66,6 +66,7 @@ def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
         ("kind", "sessions", "max_turns", "max_tokens"),
     )
     drawn = str(workload.origin.get("drawn", "")) if config.workload.trace is not None else "arrivals and think times"
+    drawn = "" if config.workload.clients is not None else drawn
     names = [] if "arrivals" in drawn else ["arrival"]
     names += [] if "think times" in drawn else ["think_time"]
     if config.workload.trace is None:
@@ -89,10 +90,18 @@ def _unused_by_store(config: Config) -> Iterator[str]:
 
 def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, info in section.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel) and prefix + name not in configuration.FREE_FORM:
-            yield from _fields(info.annotation, f"{prefix}{name}.")
-        else:
+        section = configuration.section_of(info.annotation)
+        if section is None:
             yield prefix + name, info
+        else:
+            yield from _fields(section, f"{prefix}{name}.")
+
+
+def _default(defaults: dict, path: str, info: FieldInfo) -> Any:
+    """The default preset's value; the setting's own in a section that the preset leaves off."""
+    *sections, leaf = path.split(".")
+    section = _value(defaults, ".".join(sections))
+    return info.get_default() if section is None else section[leaf]
 
 
 def _value(tree: dict, path: str) -> Any:

@@ -7,10 +7,12 @@ import pytest
 
 from kvplan.sim import config, guards
 from kvplan.sim.engine import run as run_module
+from kvplan.sim.engine.arrivals import Arrivals
+from kvplan.sim.engine.clients import Client, _Fifo, _Rounds
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.replica import Replica
-from kvplan.sim.engine.run import _Run, simulate
+from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.output import Books
 from kvplan.sim.metrics.recorder import Recorder
@@ -92,7 +94,7 @@ def test_3_a_turn_that_is_lost(monkeypatch):
         if turn != 17:
             original(self, turn, now)
 
-    wrap(monkeypatch, _Run, "_after_turn", lose)
+    wrap(monkeypatch, Arrivals, "ended", lose)
     with expect(3):
         run()
 
@@ -285,3 +287,72 @@ def test_late_times_keep_their_precision(workload, start_s):
 def test_times_past_3_years_are_refused(workload):
     with pytest.raises(config.ConfigError, match="precision of times"):
         simulate(RUN, workload([[(200, 50)]], [1.7e9]))
+
+
+CLIENTS = config.load(RUN, ["workload.clients.outstanding=3", "workload.sessions=30"])
+
+
+def clients(*overrides: str):
+    return simulate(config.load(CLIENTS, [f"workload.clients.{setting}" for setting in overrides]))
+
+
+def test_10_the_client_passes():
+    assert clients("barrier=true", "rate_per_s=20", "pause_s=2").summary["client_wait_s"]["mean"] > 0
+
+
+def test_10_a_client_that_sends_too_many(monkeypatch):
+    def greedy(original, self, *arguments):
+        original(self, *arguments)
+        self._free += 1
+
+    wrap(monkeypatch, Client, "__init__", greedy)
+    with expect(10):
+        clients()
+
+
+def test_10_a_client_that_opens_too_many_sessions(monkeypatch):
+    def twice(original, self, now):
+        original(self, now)
+        original(self, now)
+
+    wrap(monkeypatch, Client, "_open_next", twice)
+    with expect(10):
+        clients("active=2")
+
+
+@pytest.mark.parametrize("setting", ["pause_s=5", "rate_per_s=2"])
+def test_10_a_client_in_a_hurry(monkeypatch, setting):
+    def hurry(original, self, *arguments):
+        original(self, *arguments)
+        self._pause_s, self._interval_s = self._pause_s / 2, self._interval_s / 2
+
+    wrap(monkeypatch, Client, "__init__", hurry)
+    with expect(10):
+        clients(setting)
+
+
+def test_10_a_client_that_sends_the_last_first(monkeypatch):
+    def last_first(original, self):
+        original(self)
+        self.pop = self._turns.pop
+
+    wrap(monkeypatch, _Fifo, "__init__", last_first)
+    with expect(10):
+        clients()
+
+
+def test_10_rounds_that_do_not_wait(monkeypatch):
+    monkeypatch.setattr(_Rounds, "ended", lambda self, following: following)
+    with expect(10):
+        clients("barrier=true")
+
+
+def test_10_a_client_that_holds_turns_back(monkeypatch):
+    def lazy(original, self, now):
+        if now > 0 and self._free == 1 and not self._waits_for_pace:
+            self._earliest_s = now + 0.5
+        original(self, now)
+
+    wrap(monkeypatch, Client, "_send", lazy)
+    with expect(10):
+        clients()

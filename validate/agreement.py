@@ -7,7 +7,6 @@ counts it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +18,7 @@ from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.rng import stream
 from kvplan.traces import Workload
 from kvplan.traces.workload import untimed
-from kvplan.validate.reference import NOT_JUDGED, Reference
+from kvplan.validate.reference import NOT_JUDGED, Service
 from kvplan.validate.show import show
 from kvplan.validate.verdict import Finding, fail, report
 
@@ -35,8 +34,9 @@ FAMILIES = {
     "DRAM and SSD, prefetching": ("store.dram={dram}B", "store.ssd={ssd}B", "store.prefetch=lookahead"),
 }
 FAMILIES |= {f"{name}; more": tiers for name, tiers in FAMILIES.items() if name != "no store"}
-"""Those with `more` also switch on what `_more` says."""
-TIMES = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
+FAMILIES |= {f"{name}; clients": tiers for name, tiers in FAMILIES.items() if "more" not in name}
+"""Those with `more` also switch on what `_more` says, and those with `clients` that and what `_clients` says."""
+TIMES = ("ready_s", "arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
 COUNTS = ("history_tokens", "cached_tokens", "tier", "overflow")
 WIRES = {"host_to_device": "h2d", "device_to_host": "d2h", "ssd_read": "ssd_read", "ssd_write": "ssd_write"}
 
@@ -65,7 +65,10 @@ def case(family: str, seed: int) -> tuple[Config, Workload]:
         ],
     )
     table = _workload(rng, window)
-    return _more(loaded, table, rng) if family.endswith("more") else (loaded, table)
+    if not family.endswith(("more", "clients")):
+        return loaded, table
+    loaded, table = _more(loaded, table, rng)
+    return (_clients(loaded, rng) if family.endswith("clients") else loaded), table
 
 
 def _more(loaded: Config, table: Workload, rng: np.random.Generator) -> tuple[Config, Workload]:
@@ -84,6 +87,20 @@ def _more(loaded: Config, table: Workload, rng: np.random.Generator) -> tuple[Co
     return config.load(loaded, chosen), table
 
 
+def _clients(loaded: Config, rng: np.random.Generator) -> Config:
+    """The case with turns that a client sends."""
+    barrier = rng.random() < 1 / 3
+    chosen = {
+        "outstanding": rng.choice(["null", "1", "2", "5"]),
+        "active": "null" if barrier else rng.choice(["null", "1", "3"]),
+        "order": rng.choice(["fifo", "random"]),
+        "barrier": str(barrier).lower(),
+        "rate_per_s": rng.choice(["null", "null", "7.3", "23.7"]),  # no pause is a multiple of the pace: such ties are left to rounding
+        "pause_s": rng.choice(["0", "0", "0.1", "1"]),
+    }
+    return config.load(loaded, [f"workload.clients.{name}={value}" for name, value in chosen.items()])
+
+
 def _workload(rng: np.random.Generator, window: int) -> Workload:
     """Up to 24 sessions of up to 11 turns, open or closed loop, with or without think times; times coincide in half of the cases."""
     turns = rng.integers(1, 12, rng.integers(3, 25))
@@ -100,37 +117,39 @@ def _workload(rng: np.random.Generator, window: int) -> Workload:
     return table.with_times(starts, rng.choice([0.0, 0.1, 0.5]) * rng.exponential(1, total))
 
 
-def differences(fast: Result, slow: Sequence[Reference]) -> list[str]:
-    """What the engine and the reference, one per replica, do not agree on, in words."""
+def differences(fast: Result, slow: Service) -> list[str]:
+    """What the engine and the reference do not agree on, in words."""
     found = []
-    replicas = (fast.columns["session"] % len(slow)).tolist()
-    turns = [slow[replica].turns[row] for row, replica in enumerate(replicas)]
-    for name in (*TIMES, *COUNTS):
-        ours, theirs = fast.columns[name], np.array([getattr(turn, name) for turn in turns])
+    for name in (*(name for name in TIMES if name in fast.columns), *COUNTS):
+        ours, theirs = fast.columns[name], np.array([getattr(turn, name) for turn in slow.turns])
         close = np.isclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE) if name in TIMES else ours == theirs
         if not close.all():
             turn = int(np.argmin(close))
             found.append(f"{name} of {np.sum(~close)} turns, the first is row {turn}: engine {ours[turn]}, reference {theirs[turn]}")
     end_s, tiers, links = float(fast.columns["done_s"].max()), fast.summary["tiers"], fast.summary["links"]
     totals = [
-        (f"bytes written to {name}", tiers[name]["written_bytes"], sum(one.written(one.tiers[index], end_s) for one in slow))
+        (f"bytes written to {name}", tiers[name]["written_bytes"], sum(one.written(one.tiers[index], end_s) for one in slow.replicas))
         for index, name in enumerate(tiers)
     ]
     totals += [
-        (f"bytes over {name}", links[name]["bytes"], sum(getattr(one, wire).done(end_s) for one in slow)) for name, wire in WIRES.items()
+        (f"bytes over {name}", links[name]["bytes"], sum(getattr(one, wire).done(end_s) for one in slow.replicas))
+        for name, wire in WIRES.items()
     ]
-    totals.append(("skipped saves", fast.summary["skipped_saves"], sum(one.seen["skipped saves"] for one in slow)))
-    return found + [f"{name}: engine {ours}, reference {theirs}" for name, ours, theirs in totals if abs(ours - theirs) > len(slow)]
+    totals.append(("skipped saves", fast.summary["skipped_saves"], sum(one.seen["skipped saves"] for one in slow.replicas)))
+    return found + [
+        f"{name}: engine {ours}, reference {theirs}" for name, ours, theirs in totals if abs(ours - theirs) > len(slow.replicas)
+    ]
 
 
 def compare(loaded: Config, table: Workload) -> tuple[list[str], Counter]:
     """(differences, what the case exercised)."""
-    built, replicas = plant(loaded, table), loaded.deployment.replicas
-    slow = [Reference(loaded, built, table, replica).run() for replica in range(replicas)]
-    seen = sum((one.seen for one in slow), Counter())
+    slow = Service(loaded, plant(loaded, table), table, stream(loaded.seed, "clients").random).run()
+    last = slow.replicas[-1]
+    seen = sum((one.seen for one in slow.replicas), Counter())
     seen["turns"] = table.turns
-    seen["turns on the second of two replicas"] = sum(slow[-1].is_mine(turn) for turn in slow[-1].turns) if replicas > 1 else 0
-    seen["truncations"] = sum(turn.overflow for one in slow for turn in one.turns)
+    seen["turns on the second of two replicas"] = sum(slow.replica_of(turn) is last for turn in slow.turns) if slow.replicas[1:] else 0
+    seen["truncations"] = sum(turn.overflow for turn in slow.turns)
+    seen["turns that wait in the client"] = sum(turn.arrival_s > turn.ready_s for turn in slow.turns)
     return differences(simulate(loaded, table), slow), seen
 
 

@@ -1,4 +1,4 @@
-"""A second simulator, slow and plain: one replica, one decode step at a time, scanning queue and store for every decision.
+"""A second simulator, slow and plain: one decode step at a time, scanning queue and store for every decision.
 
 It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies:
 no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Plant`) is common
@@ -6,12 +6,15 @@ to both. `kvplan validate reference` compares the two, event by event, on random
 
 It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`,
 `lookahead`; layer-wise pre-loading; asynchronous and synchronous saving; write-back of deltas and of whole sessions; truncation with
-decoupled and embedded positions; TTLs; turns that drop history; several replicas, each of which it runs alone. `NOT_JUDGED` is what it does
-not know, so that nothing here speaks for that. What the specification leaves open:
+decoupled and embedded positions; TTLs; turns that drop history; several replicas; clients of load tests. `NOT_JUDGED` is what it does not
+know, so that nothing here speaks for that. What the specification leaves open:
 
 - *Equal times.* Moves end first (the fetch before the demotion), then turns arrive (in the order in which that became known; a session
   becomes known when the one before it comes), then the GPU's step ends. Turns that end in one step end in the order of the workload. A turn
-  whose time has come when its predecessor ends joins the queue within that step.
+  whose time has come when its predecessor ends joins the queue within that step. Steps of several replicas: the first replica's first.
+- *A client's turns.* An answer makes turns ready (a round's in the order of the answers), and then what may be sent is, before the next
+  answer of that step. Of n turns that are ready in a row, random order takes the one at n times the next number drawn, rounded down, and
+  the last one takes its place. Turns that become ready by themselves, and a pace that allows one, are arrivals as far as equal times go.
 - *Moves start*, the fetch first and one of each at a time, when a move ends; when a turn joins the queue and nothing is being fetched; and
   after a step, when a turn was admitted or has ended since the last one.
 - *A fetch* is of the foremost of the first L_pw = C_mem / S_kv waiting jobs whose KV is on SSD and fits beside DRAM's reserve, if there
@@ -41,11 +44,12 @@ not know, so that nothing here speaks for that. What the specification leaves op
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from kvplan.sim.config import Config
+from kvplan.sim.config import Clients, Config
 from kvplan.sim.engine.plant import Plant
 from kvplan.traces import Workload
 
@@ -74,8 +78,11 @@ class Turn:
     gap_s: float
     dropped: int
     """Tokens of its session's history, the newest, that it does not go on from."""
-    is_first: bool
+    place: int
+    """In its session, from 0."""
     following: "Turn | None" = None
+    ready_s: float = math.nan
+    """When a client could send it."""
     admitted_s: float = math.nan
     first_token_s: float = math.nan
     done_s: float = math.nan
@@ -162,19 +169,134 @@ def to_come(transfers: list[tuple[float, float, int]], now: float) -> float:
     return sum(size * min(1.0, (end - now) / (end - start)) for start, end, size in transfers if end > now)
 
 
-class Reference:
-    """One run. `turns` has the results; `seen` counts what happened, so that it can be shown that it did."""
+class Service:
+    """One run: its turns, who sends them, and the replicas that they come to. `draw()`: the next number of the client's own stream."""
 
-    def __init__(self, config: Config, plant: Plant, table: Workload, replica: int = 0) -> None:
-        self.replica = replica
-        self.config, self.plant, self.steps, self.open_loop = config, plant, plant.steps, table.open_loop
+    def __init__(self, config: Config, plant: Plant, table: Workload, draw: Callable[[], float] = lambda: 0.0) -> None:
         dropped = np.zeros(table.turns, int) if table.dropped_tokens is None else table.dropped_tokens
-        columns = (table.session, table.prompt_tokens, table.output_tokens, table.arrival_s, table.gap_s, dropped, table.is_first)
+        columns = (table.session, table.prompt_tokens, table.output_tokens, table.arrival_s, table.gap_s, dropped, table.turn)
         self.turns = [Turn(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         for turn, following in zip(self.turns, self.turns[1:], strict=False):
             turn.following = following if following.session == turn.session else None
-        self.firsts = sorted((turn for turn in self.turns if turn.is_first), key=lambda turn: turn.arrival_s)
+        clients = config.workload.clients
+        self.source = Arrivals(self, table.open_loop) if clients is None else Client(self, clients, draw)
+        self.replicas = [Reference(config, plant, self) for _ in range(config.deployment.replicas)]
+
+    def run(self) -> "Service":
+        while True:
+            coming_s, replica = self.source.due_s(), min(self.replicas, key=lambda one: one.step_end_s)
+            if min(coming_s, replica.step_end_s) == math.inf:
+                return self
+            if coming_s <= replica.step_end_s:
+                self.source.happen(coming_s)
+            else:
+                replica.end_step(replica.step_end_s)
+
+    def arrive(self, turn: Turn, now: float) -> None:
+        self.replica_of(turn).arrive(turn, now)
+
+    def replica_of(self, turn: Turn) -> "Reference":
+        return self.replicas[turn.session % len(self.replicas)]
+
+
+class Arrivals:
+    """Sessions that come by themselves."""
+
+    def __init__(self, service: Service, open_loop: bool) -> None:
+        self.service, self.open_loop = service, open_loop
+        self.firsts = sorted((turn for turn in service.turns if not turn.place), key=lambda turn: turn.arrival_s)
         self.coming = [self.firsts.pop(0)]  # known, but not yet here
+
+    def due_s(self) -> float:
+        return min((turn.arrival_s for turn in self.coming), default=math.inf)
+
+    def happen(self, now: float) -> None:
+        turn = min(self.coming, key=lambda turn: turn.arrival_s)
+        self.coming.remove(turn)
+        if not turn.place and self.firsts:
+            self.coming.append(self.firsts.pop(0))
+        self.service.arrive(turn, now)
+
+    def ended(self, turn: Turn, now: float) -> None:
+        following = turn.following
+        if following is not None:
+            following.arrival_s = following.arrival_s if self.open_loop else now + following.gap_s
+            if following.arrival_s > now:
+                self.coming.append(following)
+            else:
+                self.service.arrive(following, now)
+
+
+class Client:
+    """A closed population."""
+
+    def __init__(self, service: Service, settings: Clients, draw: Callable[[], float]) -> None:
+        self.service, self.settings, self.draw = service, settings, draw
+        firsts = [turn for turn in service.turns if not turn.place]
+        active = len(firsts) if settings.active is None else settings.active
+        self.unopened = firsts[active:]
+        self.ready: list[Turn] = []
+        self.held: list[Turn] = []  # until their round begins
+        self.sent: list[Turn] = []
+        self.events = [(0.0, firsts[:active])]  # when, and who is ready then; nobody: the pace allows another turn
+
+    def due_s(self) -> float:
+        return min((when for when, _ in self.events), default=math.inf)
+
+    def happen(self, now: float) -> None:
+        event = next(event for event in self.events if event[0] == now)
+        self.events.remove(event)
+        self.be_ready(event[1], now)
+        self.send(now)
+
+    def ended(self, turn: Turn, now: float) -> None:
+        if turn.following is not None:
+            self.held.append(turn.following)
+        elif self.unopened:
+            self.be_ready([self.unopened.pop(0)], now)
+        if not self.settings.barrier or all(one.done_s <= now for one in self.service.turns if one.place == turn.place):
+            if self.settings.pause_s and self.held:
+                self.events.append((now + self.settings.pause_s, self.held))
+            else:
+                self.be_ready(self.held, now)
+            self.held = []
+        self.send(now)
+
+    def be_ready(self, turns: list[Turn], now: float) -> None:
+        for turn in turns:
+            turn.ready_s = now
+            self.ready.append(turn)
+
+    def send(self, now: float) -> None:
+        while self.ready and self.may_send():
+            allowed_s = self.sent[-1].arrival_s + 1 / self.settings.rate_per_s if self.sent and self.settings.rate_per_s else now
+            if allowed_s > now:
+                if (allowed_s, []) not in self.events:
+                    self.events.append((allowed_s, []))
+                return
+            turn = self.next()
+            turn.arrival_s = now
+            self.sent.append(turn)
+            self.service.arrive(turn, now)
+
+    def may_send(self) -> bool:
+        unanswered = sum(math.isnan(turn.done_s) for turn in self.sent)
+        return self.settings.outstanding is None or unanswered < self.settings.outstanding
+
+    def next(self) -> Turn:
+        if self.settings.order == "random":
+            place = int(self.draw() * len(self.ready))
+            self.ready[place], self.ready[-1] = self.ready[-1], self.ready[place]
+            return self.ready.pop()
+        return self.ready.pop(0)
+
+
+class Reference:
+    """One replica. `seen` counts what happened, so that it can be shown that it did."""
+
+    def __init__(self, config: Config, plant: Plant, service: Service) -> None:
+        self.service, self.in_step = service, False
+        self.config, self.plant, self.steps = config, plant, plant.steps
         self.queue: list[Turn] = []
         self.batch: list[Turn] = []  # the last one may be in its prefill
         self.context: Counter[int] = Counter()  # per session: tokens of history
@@ -197,32 +319,15 @@ class Reference:
         self.store_changed, self.stamps = False, 0
         self.seen: Counter[str] = Counter()
 
-    def run(self) -> "Reference":
-        while self.coming or self.doing != "nothing":
-            turn = min(self.coming, key=lambda turn: turn.arrival_s, default=None)
-            if turn is not None and turn.arrival_s <= self.step_end_s:
-                self.end_moves(turn.arrival_s)
-                self.arrive(turn, turn.arrival_s)
-            else:
-                now = self.step_end_s
-                self.end_moves(now)
-                self.end_step(now)
-        return self
-
     def arrive(self, turn: Turn, now: float) -> None:
-        self.coming.remove(turn)
-        if turn.is_first and self.firsts:
-            self.coming.append(self.firsts.pop(0))
-        if not self.is_mine(turn):
-            return
+        self.end_moves(now)
         self.join(turn, now)
+        if self.in_step:
+            return
         if self.doing == "nothing":
             self.decide(now)
         if self.fetching is None:
             self.start_moves(now)
-
-    def is_mine(self, turn: Turn) -> bool:
-        return turn.session % self.config.deployment.replicas == self.replica
 
     def join(self, turn: Turn, now: float) -> None:
         self.expire(now, turn.session)
@@ -256,14 +361,17 @@ class Reference:
         self.hbm_in_step = self.hbm_used()
 
     def end_step(self, now: float) -> None:
+        self.end_moves(now)
+        self.in_step = True
         if self.doing == "prefill":
             self.batch[-1].first_token_s = now
             self.save_early(self.batch[-1], now)
         advanced = {"stall": [], "prefill": self.batch[-1:], "decode": self.batch}[self.doing]
-        for turn in sorted(advanced, key=self.turns.index):
+        for turn in sorted(advanced, key=self.service.turns.index):
             turn.context, turn.left = turn.context + 1, turn.left - 1
             if not turn.left:
                 self.complete(turn, now)
+        self.in_step = False
         self.decide(now)
         if self.store_changed:
             self.store_changed = False
@@ -349,13 +457,7 @@ class Reference:
         self.idle_since[turn.session] = now
         self.batch.remove(turn)
         self.use(turn.session, [tier for tier in self.tiers if tier.held[turn.session]])
-        following = turn.following
-        if following is not None:
-            following.arrival_s = following.arrival_s if self.open_loop else now + following.gap_s
-            if following.arrival_s > now:
-                self.coming.append(following)
-            else:
-                self.join(following, now)
+        self.service.source.ended(turn, now)
 
     # --- the store ------------------------------------------------------------------------------------------------------------
 

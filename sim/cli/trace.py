@@ -11,7 +11,7 @@ from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.cli.talk import say
-from kvplan.sim.config import ConfigError
+from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.ours import check_file
@@ -28,7 +28,7 @@ from kvplan.traces.prometheus.settings import workload as workload_settings
 
 def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None) -> None:
     """Prints what a trace, or a generated workload, means to a planner."""
-    loaded = configuration.load(None, overrides)
+    loaded = _loaded(None, overrides)
     model = catalogue.load("model", loaded.model, loaded.catalogue)
     if figure is not None:
         picture.check(figure, inputs(None, loaded, runs=False))
@@ -48,14 +48,14 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
 
 def convert(overrides: list[str], out: Path) -> None:
     """Reads a trace, rescales it as the configuration says, and writes it as kvplan's own table."""
-    loaded = configuration.load(None, overrides)
+    loaded = _loaded(None, overrides)
     _check_table(out, inputs(None, loaded, runs=False))
     _write(turns_of(loaded, any_length=True, timed=False), out)
 
 
 def generate(config: str | None, overrides: list[str], out: Path) -> None:
     """Writes the workload of a configuration."""
-    loaded = configuration.load(config, overrides)
+    loaded = _loaded(config, overrides)
     plant(loaded)
     _check_table(out, inputs(config, loaded, runs=False))
     _write(turns_of(loaded), out)
@@ -79,6 +79,11 @@ def from_prometheus(files: Sequence[Path], labels: Sequence[str], turns_per_sess
             prometheus.print_observed(found, where)
 
     deliver(show, *([] if out is None else [(out, partial(write_text, out, text))]))
+
+
+def _loaded(config: str | None, overrides: list[str]) -> Config:
+    """Raises ConfigError."""
+    return without_clients(configuration.load(config, overrides), "a trace says when turns come")
 
 
 def _plain(settings: dict[str, Setting]) -> dict:

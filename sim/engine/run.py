@@ -1,6 +1,5 @@
 """`simulate(config) -> Result`: the pure function in the middle of kvplan."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -11,7 +10,9 @@ import numpy as np
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim import guards
 from kvplan.sim.config import Config, load
-from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.engine.arrivals import Arrivals, Source
+from kvplan.sim.engine.clients import Client
+from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.plant import Plant, plant, rated_writes
@@ -22,6 +23,7 @@ from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
 from kvplan.sim.observers import Observers
 from kvplan.sim.policies.registry import PolicyError, find
+from kvplan.sim.rng import stream
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.traces import Workload
 
@@ -98,26 +100,27 @@ def simulate(
 
 
 class _Run:
-    """One run: replicas, and the source that brings each session's turns to its replica."""
+    """One run: replicas, and the source of the turns that come to them."""
 
     def __init__(self, config: Config, built: Plant, workload: Workload, progress, longest_run, observer) -> None:
         self.clock = Clock()
         self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
-        self.guard = guards.Guards(built, config.store.ttl_s, parse_bytes(config.store.hbm)) if guards.enabled() else None
+        hbm, clients = parse_bytes(config.store.hbm), config.workload.clients
+        self.guard = guards.Guards(built, config.store.ttl_s, hbm, clients) if guards.enabled() else None
         self.observer = self.guard if observer is None else Observers(*([self.guard] if self.guard else []), observer)
         self._session = workload.session.tolist()
-        self._arrival_s = np.ascontiguousarray(workload.arrival_s).data
-        self._gap_s = np.ascontiguousarray(workload.gap_s).data
-        self._open_loop = workload.open_loop
-        self._turns = workload.turns
+        self.source: Source = self._source(config, workload)
         self.replicas = [self._replica(config, built, workload, longest_run) for _ in range(config.deployment.replicas)]
         for replica in self.replicas:
             replica.peers = self.replicas
-        firsts = workload.first_turn[:-1]
-        self._firsts = iter(firsts[np.argsort(workload.arrival_s[firsts], kind="stable")].tolist())
-        self._schedule_next_session()
+
+    def _source(self, config: Config, workload: Workload) -> Source:
+        if config.workload.clients is None:
+            return Arrivals(self.clock, workload, self._session, self.recorder, self._arrive)
+        draw = stream(config.seed, "clients").random
+        return Client(self.clock, config.workload.clients, workload, self._session, self.recorder, self._arrive, draw)
 
     def _replica(self, config: Config, built: Plant, workload: Workload, longest_run) -> Replica:
         jobs = EngineJobs(self.clock, built, workload, config.tenant_weights)
@@ -149,47 +152,14 @@ class _Run:
             knowledge,
             workload,
             self.recorder,
-            self._next_arrival,
-            self._after_turn,
+            self.source.next_arrival,
+            self.source.ended,
             Link if self.observer is None else self.observer.make_link,
             self.observer,
             longest_run,
         )
         return replica
 
-    def _schedule_next_session(self) -> None:
-        turn = next(self._firsts, None)
-        if turn is not None:
-            self.clock.at(self._arrival_s[turn], ARRIVAL, self._session_arrives, turn)
-
-    def _session_arrives(self, timer: Timer) -> None:
-        turn = timer.payload
-        self.recorder.arrival_s[turn] = self._arrival_s[turn]
-        self._schedule_next_session()
-        self._replica_of(turn).arrive(turn)
-
-    def _turn_arrives(self, timer: Timer) -> None:
-        self._replica_of(timer.payload).arrive(timer.payload)
-
-    def _next_arrival(self, turn: int, now: float) -> float:
-        """When the session's next turn comes, `turn` having ended now: a think time later (closed loop), or at its recorded time (open
-        loop); infinity when there is none."""
-        turn += 1
-        if turn == self._turns or self._session[turn] != self._session[turn - 1]:
-            return math.inf
-        return self._arrival_s[turn] if self._open_loop else now + self._gap_s[turn]
-
-    def _after_turn(self, turn: int, now: float) -> None:
-        """The session goes on, if it does."""
-        arrival = self._next_arrival(turn, now)
-        if arrival == math.inf:
-            return
-        turn += 1
-        self.recorder.arrival_s[turn] = arrival
-        if arrival > now:
-            self.clock.at(arrival, ARRIVAL, self._turn_arrives, turn)
-        else:
-            self._replica_of(turn).arrive(turn)
-
-    def _replica_of(self, turn: int) -> Replica:
-        return self.replicas[self._session[turn] % len(self.replicas)]
+    def _arrive(self, turn: int) -> None:
+        """A turn comes to the replica that its session stays with."""
+        self.replicas[self._session[turn] % len(self.replicas)].arrive(turn)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kvplan import traces
-from kvplan.sim.config import Config, WorkloadConfig
+from kvplan.sim.config import Clients, Config, WorkloadConfig
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.rng import stream
 from kvplan.traces import TraceError, Workload, rescale
@@ -37,7 +37,10 @@ def build_workload(
         workload = _read(settings, progress)
     else:
         workload = read_trace(config, progress) if recorded is None else recorded
-    workload = _looped(_rescaled(_populated(workload, config), config), settings.loop)
+    workload = _rescaled(_populated(workload, config), config)
+    if settings.clients is not None and timed:
+        return _sent_by(settings.clients, workload)
+    workload = _looped(workload, settings.loop)
     if timed and not workload.arrivals_known:
         workload = _drawn(workload.with_arrivals(_arrivals(config, workload.sessions)), "arrivals")
     if timed and not workload.open_loop and not workload.gaps_known:
@@ -46,6 +49,13 @@ def build_workload(
         workload = rescale.scaled_think_times(workload, settings.rescale.think)
     workload = _rated(workload, settings.rescale.rate)
     return _steady(workload, config) if timed and settings.steady else workload
+
+
+def _sent_by(clients: Clients, workload: Workload) -> Workload:
+    """The turns for a client that sends them: all sessions are there at the start, and go on after its pauses. What a trace has of times
+    is not used."""
+    timed = workload.with_times(np.zeros(workload.sessions), np.full(workload.turns, clients.pause_s))
+    return replace(timed, origin={**workload.origin, "clients": clients.named})
 
 
 def _steady(workload: Workload, config: Config) -> Workload:

@@ -42,6 +42,11 @@ class Recorder:
         self.watch: Callable[[Recorder], None] | None = None
         """Called with this recorder now and then."""
 
+    def also(self, name: str):
+        """A column of seconds that not every run has."""
+        self.columns[name] = np.full(self.turns, np.nan)
+        return memoryview(self.columns[name])
+
     def _views(self, names):
         return [memoryview(self.columns[name]) for name in names]
 

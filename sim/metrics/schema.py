@@ -38,6 +38,20 @@ class Statistics(TypedDict):
     max: float | None
 
 
+class ByTurn(TypedDict):
+    """Of all turns that have one place within their sessions."""
+
+    turn: int
+    """The place, from 0, as in turns.parquet."""
+    and_later: bool
+    """The row is of all later turns, too."""
+    turns: int
+    ttft_s: dict[str, float]
+    """`mean`, `p50` and `p95`."""
+    hit_rate: dict[str, float]
+    """Of these turns: `turns` that found KV, and `tokens` served from cache."""
+
+
 class GpuUse(TypedDict):
     """GPUs of all replicas."""
 
@@ -133,6 +147,10 @@ class Summary(TypedDict):
     tpot_s: Statistics
     """Per output token after the first."""
     e2e_s: Statistics
+    client_wait_s: NotRequired[Statistics]
+    """With `workload.clients`: from when a turn is ready until it is sent. No other latency contains it."""
+    by_turn: list[ByTurn]
+    """Rows by place within the session: the rounds of a load test."""
     prefill_tokens_per_s: float
     """Context tokens per second of prefill and waiting for KV."""
     output_tokens_per_s: float

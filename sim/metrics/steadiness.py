@@ -117,6 +117,27 @@ def _growth(levels: np.ndarray) -> float:
     return float(second / first) if first else 1.0
 
 
+def outstanding(sent_s: np.ndarray, done_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(times, how many turns are sent and not answered from then on); at one instant answers come before turns that are sent."""
+    times = np.append(done_s, sent_s)
+    change = np.append(np.full(len(done_s), -1), np.ones(len(sent_s), int))
+    order = np.lexsort((change, times))
+    return times[order], np.cumsum(change[order])
+
+
+def drain_warnings(most: int, sent_s: np.ndarray, done_s: np.ndarray, start_s: float) -> list[str]:
+    """Of a closed population: that sessions ran out long before the end, so that fewer than `most` turns were outstanding."""
+    times, level = outstanding(sent_s, done_s)
+    full = np.flatnonzero(level >= most)
+    if not full.size:
+        return []  # pauses, or the pace, keep it below
+    drained = float((times[-1] - max(times[full[-1] + 1], start_s)) / (times[-1] - start_s))
+    return [
+        f"in the last {drained:.0%} of the run fewer than {most:,} turns were outstanding, because sessions had run out: the load is less"
+        " than that of a test which goes on; simulate more sessions"
+    ] * (drained > _DRAIN)
+
+
 def tier_warnings(name: str, size: int, room: int, start_s: float, time_s: np.ndarray, held: np.ndarray) -> list[str]:
     """What a tier's bytes over time say of its size: `held`, of `size` of which it may fill `room`, at the times `time_s` to the run's
     end; all of it over all replicas."""

@@ -3,7 +3,8 @@
 Definitions. A turn is *resumed* when it is not its session's first. TTFT runs from arrival to first token; prefill is the same without
 queueing (load stall + computation); TPOT = (e2e − ttft) / (output − 1). Token hit rate = history tokens served from cache / prompt tokens
 with history. `hit_rate.dram` and `.ssd` are shares of the resumed turns; a turn whose KV is still on its way up from SSD counts as
-ssd. Turns that complete in the warm-up are cut from everything, and so are the bytes and the busy time until its end.
+ssd. With `workload.clients` a turn arrives when it is sent, and `client_wait_s` is what it was ready before.
+Turns that complete in the warm-up are cut from everything, and so are the bytes and the busy time until its end.
 """
 
 import math
@@ -13,9 +14,10 @@ import numpy as np
 
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
-from kvplan.sim.config import Config
+from kvplan.sim.config import Clients, Config
 from kvplan.sim.engine.plant import Plant, copies
 from kvplan.sim.metrics import steadiness
+from kvplan.sim.metrics.byturn import by_turn
 from kvplan.sim.metrics.output import RunOutput
 from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
 from kvplan.sim.provenance import provenance
@@ -50,6 +52,7 @@ def summarize(config: Config, built: Plant, workload: Workload, output: RunOutpu
         "makespan_s": span_s,
         "hit_rate": _hit_rates(col, resumed, [name for name, *_ in built.tiers], context_tokens),
         **{name: _statistics(values) for name, values in times.items()},
+        "by_turn": by_turn(workload.turn[measured], times["ttft_s"], col["cached_tokens"], col["prompt_tokens"] + col["history_tokens"]),
         "prefill_tokens_per_s": _ratio(context_tokens, prefill_s),
         "output_tokens_per_s": _ratio(output_tokens, span_s),
         "output_tokens": output_tokens,
@@ -111,6 +114,7 @@ def latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "queue_s": col["admitted_s"] - col["arrival_s"],
         "tpot_s": (e2e[several] - ttft[several]) / (col["output_tokens"][several] - 1),
         "e2e_s": e2e,
+        **({"client_wait_s": col["arrival_s"] - col["ready_s"]} if "ready_s" in col else {}),
     }
 
 
@@ -176,13 +180,23 @@ def _wear(built: Plant, drives: int, written: float, span_s: float) -> dict[str,
 
 def _unsteady(config: Config, built: Plant, workload: Workload, output: RunOutput, start_s: float) -> list[str]:
     """What makes the run's figures depend on how long it is."""
-    replicas = config.deployment.replicas
+    replicas, clients = config.deployment.replicas, config.workload.clients
     span = steadiness.Span.of(output.columns, workload, start_s, config.deployment.max_batch * replicas)
-    found = steadiness.load_warnings(span)
+    found = steadiness.load_warnings(span) if clients is None else _idle_clients(clients, workload, output, start_s)
     for name, size, reserve in built.tiers:
         times, held = steadiness.held(output.series, name, replicas)
         found += steadiness.tier_warnings(name.upper(), size * replicas, (size - reserve) * replicas, start_s, times, held)
     return found
+
+
+def _idle_clients(clients: Clients, workload: Workload, output: RunOutput, start_s: float) -> list[str]:
+    """What keeps a client's load from being what it says."""
+    most = clients.most
+    if most is None or clients.barrier:
+        return []
+    if most > workload.sessions:
+        return [f"workload.clients allows {most:,} turns at once, but there are {workload.sessions:,} sessions, each with one at a time"]
+    return steadiness.drain_warnings(most, output.columns["arrival_s"], output.columns["done_s"], start_s)
 
 
 def _warnings(config: Config, built: Plant, workload: Workload, output: RunOutput, summary: dict) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from kvplan.hwmodels.cost import included_bytes
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config as configuration
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.engine.plant import Plant, plant
 from kvplan.sim.planner.objective import Objective, objectives
 from kvplan.sim.sweep.axes import Axis, Point, points
@@ -66,7 +66,7 @@ class Question:
     def config(self, option: Option | None = None) -> Config:
         """Of one replica with that store. Raises ConfigError."""
         overrides = [*self.overrides, "deployment.replicas=1", "warmup_turns=0", *(option.overrides if option else ())]
-        return configuration.load(self.source, overrides)
+        return without_clients(configuration.load(self.source, overrides), "a plan is for a load in sessions per second")
 
 
 def options(question: Question) -> list[Option]:

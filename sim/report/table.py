@@ -1,6 +1,6 @@
 """The result as text: a table beside recomputation, and what it means in words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -9,21 +9,68 @@ from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.report.console import shown
-from kvplan.sim.report.page.place import NONE, Cell, Place, total
+from kvplan.sim.report.page.place import NONE, Cell, Place, count, total
 from kvplan.sim.sweep.stats import LEVEL, Ratio
 from kvplan.sim.sweep.words import change, compared
 
 
 def comparison(summary: Mapping[str, Any], baseline: dict | None) -> Group:
     """The main figures of a run, beside the recomputation baseline when there is one."""
-    table = Table(box=None, pad_edge=False)
-    for name in heads(baseline):
-        table.add_column(name, justify="right" if name else "left")
-    for row in rows(summary):
-        table.add_row(*row)
+    table = _plain_table(heads(baseline), rows(summary))
     notes = [shown(line) for line in words(summary, baseline)]
     notes += [shown(f"! {warning}", "yellow") for warning in warnings(summary, baseline)]
-    return Group(shown(title(summary), "bold"), table, Text(""), *notes)
+    return Group(shown(title(summary), "bold"), table, *_rounds(summary), Text(""), *notes)
+
+
+def _plain_table(names: Sequence[str], texts: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left")
+    for row in texts:
+        table.add_row(*row)
+    return table
+
+
+def _rounds(summary: Mapping[str, Any]) -> list[Table | Text]:
+    """Figures by place in the session, of a run that clients send."""
+    if not _has_clients(summary):
+        return []
+    found = Place(summary)
+    return [Text(""), _plain_table(by_turn_heads(found), [[cell.text for cell in row] for row in by_turn(found)])]
+
+
+def _has_clients(summary: Mapping[str, Any]) -> bool:
+    """Whether `workload.clients` sent the turns."""
+    return "client_wait_s" in summary
+
+
+def by_turn_heads(found: Place) -> list[str]:
+    """Of the columns of `by_turn`."""
+    return [
+        "turn, from 0",
+        "turns",
+        "TTFT mean",
+        "p50",
+        "p95",
+        "hits, tokens",
+        *(["recompute, mean"] if found.at("recompute").value else []),
+    ]
+
+
+def by_turn(found: Place) -> list[list[Cell]]:
+    """Rows by place in the session: how many turns, their TTFT and hits, and TTFT of recomputation where it was run."""
+    baseline = found.at("recompute")
+    others = {row.value["turn"]: row for row in baseline.at("by_turn").each()}
+    return [
+        [
+            row.at("turn").cell("{} and later".format if row.value["and_later"] else str),
+            row.at("turns").cell(count),
+            *(row.at("ttft_s", name).cell(format_seconds) for name in ("mean", "p50", "p95")),
+            row.at("hit_rate", "tokens").cell(_percent),
+            *[others.get(row.value["turn"], Place(None)).at("ttft_s", "mean").cell(format_seconds)] * (baseline.value is not None),
+        ]
+        for row in found.at("by_turn").each()
+    ]
 
 
 def heads(baseline: dict | None) -> list[str]:
@@ -72,8 +119,9 @@ def print_comparison(summary: Mapping[str, Any], baseline: dict | None) -> None:
 def title(summary: Mapping[str, Any]) -> str:
     """One line: what was run."""
     loop = summary["provenance"]["loop"]
+    how = f"{loop} loop" if loop in ("open", "closed") else loop
     return (
-        f"{summary['turns']:,} turns of {summary['sessions']:,} sessions in {format_seconds(summary['makespan_s'])} ({loop} loop),"
+        f"{summary['turns']:,} turns of {summary['sessions']:,} sessions in {format_seconds(summary['makespan_s'])} ({how}),"
         f" {summary['gpu']['gpus']} GPUs"
     )
 
@@ -173,8 +221,13 @@ def words(summary: Mapping[str, Any], baseline: dict | None) -> list[str]:
             f" {format_bytes(wear['bytes_per_day'])} a day ({wear['dwpd']:.2f} DWPD of {_drives(wear)}):"
             f" {'they last' if wear['drives'] > 1 else 'it lasts'} {years}."
         )
+    if _has_clients(summary):
+        lines.append(
+            f"A turn waits {format_seconds(summary['client_wait_s']['mean'])} in the client on average, from when it is ready until it is"
+            " sent; TTFT begins then."
+        )
     if baseline is not None and summary["tiers"]:
-        if abs(gpu["busy_h"] / baseline["gpu"]["busy_h"] - 1) < 0.05 and gpu["utilization"] < 0.99:
+        if abs(gpu["busy_h"] / baseline["gpu"]["busy_h"] - 1) < 0.05 and gpu["utilization"] < 0.99 and not _has_clients(summary):
             lines.append(
                 "Below saturation a faster prefill makes batches smaller, not busy hours fewer: the gain is latency, and room for more"
                 " sessions" + ("." if "equal_service" in summary else " (--equal-service says how many).")

@@ -15,7 +15,7 @@ from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.sweep.measures import numbers
 from kvplan.sim.sweep.pool import Failed, Pool, SweepError
-from kvplan.sim.sweep.runs import replicated, same_turns, sessions_to_draw
+from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
 from kvplan.traces import Workload
 
@@ -43,7 +43,7 @@ def recomputation(
     report(1, replications)
     seeds, ours, theirs = [config.seed], [numbers(result.summary)], [numbers(without.summary)]
     draw = sessions_to_draw(config, result.workload)
-    if not same_turns(build_workload(replicated(config, 1, draw), recorded=recorded), result.workload):
+    if not same_runs(config, build_workload(replicated(config, 1, draw), recorded=recorded), result.workload):
         others = [replicated(config, replication, draw) for replication in range(1, replications)]
         found = _all(pool or Pool(), partial(_both, recorded), others, lambda done: report(1 + done, replications))
         for other, (one, same) in zip(others, found, strict=True):

@@ -20,7 +20,7 @@ from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.pool import Pool
 from kvplan.sim.sweep.records import Records
-from kvplan.sim.sweep.runs import Outcome, Run, perform, replicated, same_turns, sessions_to_draw
+from kvplan.sim.sweep.runs import Outcome, Run, perform, replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.variants import Variant, read_workloads, variants
 from kvplan.traces import Workload
 
@@ -137,9 +137,9 @@ def _bootstrap(config: Config, workload: Workload, wanted: bool) -> int | None:
 
 
 def _varies(config: Config, sessions: int | None) -> bool:
-    """Whether two replications have two workloads."""
+    """Whether two replications are two."""
     one, other = (build_workload(replicated(config, replication, sessions)) for replication in (0, 1))
-    return not same_turns(one, other)
+    return not same_runs(config, one, other)
 
 
 def _baseline(found: Sequence[Variant], wanted: str | None) -> str:

@@ -30,6 +30,9 @@ TTL_S = 3600.0
 _SIZES = 8
 _FASTEST_FIRST = ("hbm", "dram", "ssd")
 _POINTS = 200
+_UNTIMED = (
+    "no clockless LRU: in which order a client's turns come (workload.clients) is known from a run alone; shares count all its sessions"
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def curve(asked: Curves, compared: dict) -> dict:
     built = plant(config)
     elsewhere = sum(size for name, size, _ in built.tiers if name != tier)
     share = config.deployment.replicas / needed.ccput_bytes
+    timed = config.workload.clients is None
     tpot_s = float(np.mean([variant["mean"]["tpot_s.mean"] for variant in done])) if done else 0.0
     return {
         "tier": tier,
@@ -130,9 +134,9 @@ def curve(asked: Curves, compared: dict) -> dict:
             {"policy": name, "points": [_point(by_settings[name, size], size) for size in sizes if (name, size) in by_settings]}
             for name in names
         ],
-        "clockless": [{"name": "LRU, clockless", "points": lru(sweep, tier, elsewhere, sizes, tpot_s)}] if done else [],
+        "clockless": [{"name": "LRU, clockless", "points": lru(sweep, tier, elsewhere, sizes, tpot_s)}] if done and timed else [],
         "failures": compared["failures"],
-        "notes": compared["notes"],
+        "notes": [*compared["notes"], *([] if timed else [_UNTIMED])],
         "comparison": compared,
     }
 

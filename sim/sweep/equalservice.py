@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.schema import Summary
-from kvplan.sim.sweep.runs import replicated, same_turns, sessions_to_draw
+from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
 from kvplan.traces import Workload, rescale
 
@@ -75,7 +75,7 @@ def equal_service(
     for replication in range(replications):
         again = replicated(config, replication, draw)
         turns = build_workload(again, recorded=recorded) if replication else workload
-        if replication and same_turns(turns, workload):
+        if replication and same_runs(config, turns, workload):
             break
         found.append(_search(again, turns, seen))
         seeds.append(again.seed)
@@ -101,6 +101,7 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict | None:
 
 
 def _check(config: Config, workload: Workload) -> None:
+    without_clients(config, "equal service scales the sessions per second")
     if not plant(config).tiers:
         raise ConfigError("equal service compares a store with recomputation, but no tier is switched on: set store.dram or store.ssd")
     if not np.ptp(workload.arrival_s[workload.first_turn[:-1]]):

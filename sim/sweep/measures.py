@@ -95,6 +95,7 @@ _LATENCIES = {
     "queue_s": "queueing",
     "tpot_s": "TPOT",
     "e2e_s": "end-to-end latency",
+    "client_wait_s": "wait in the client",
 }
 _METRICS = {
     **{

@@ -63,8 +63,13 @@ def sessions_to_draw(config: Config, workload: Workload) -> int | None:
     return None if config.workload.trace is None or config.workload.rescale.resample is not None else workload.sessions
 
 
-def same_turns(one: Workload, other: Workload) -> bool:
-    """Whether two replications have one workload."""
+def same_runs(config: Config, one: Workload, other: Workload) -> bool:
+    """Whether two replications of a configuration, of these workloads, are one: no turn differs, and no client draws which goes first."""
+    clients = config.workload.clients
+    return (clients is None or clients.order != "random") and _same_turns(one, other)
+
+
+def _same_turns(one: Workload, other: Workload) -> bool:
     columns = ("session", "prompt_tokens", "output_tokens", "arrival_s", "gap_s", "tenant")
     return all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name.endswith("_s")) for name in columns)
 

@@ -32,11 +32,18 @@ def page(found: Place, settings: Mapping[str, Any], series: Mapping[str, np.ndar
         warnings=table.warnings(summary, baseline),
         sections=[
             Section("Beside recomputation" if baseline else "The run", [line for line in said if line not in finding], _table(found)),
+            _rounds(found),
             Section("Figures", figures=[*_latencies(found), *common.hits(_hits(found)), *_busy(found), *_costs(found)]),
             Section("Over time" + _which(series), figures=_times(found, series)),
             *common.background(found, strictyaml.dumps(dict(settings))),
         ],
     )
+
+
+def _rounds(found: Place) -> Section:
+    """Place by place in the session; folded unless clients send the turns, whose rounds these are."""
+    rows = Table(table.by_turn_heads(found), table.by_turn(found))
+    return Section("By turn of the session", table=rows, folded="client_wait_s" not in found.value)
 
 
 def _sides(found: Place) -> list[tuple[str, Place, int]]:

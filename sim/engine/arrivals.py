@@ -1,0 +1,72 @@
+"""Sessions that come by themselves: at the workload's times, and on after think times or at recorded times."""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.traces import Workload
+
+
+class Source(Protocol):
+    """Who brings the turns of a run. Whoever it is hears of every answer, and calls `arrive(turn)` for every turn, once."""
+
+    def next_arrival(self, turn: int, now: float) -> float:
+        """When the session's next turn comes, as far as is known when `turn` ends `now`: at the earliest; infinity when there is none."""
+
+    def ended(self, turn: int, now: float) -> None:
+        """A turn has its answer."""
+
+
+class Arrivals:
+    """See the module. A session's turn that comes without think time joins the queue within the step that ended the one before."""
+
+    def __init__(self, clock: Clock, workload: Workload, session_of: list[int], recorder: Recorder, arrive: Callable[[int], None]) -> None:
+        self._clock = clock
+        self._recorded = recorder.arrival_s
+        self._arrive = arrive
+        self._session = session_of
+        self._arrival_s = np.ascontiguousarray(workload.arrival_s).data
+        self._gap_s = np.ascontiguousarray(workload.gap_s).data
+        self._open_loop = workload.open_loop
+        self._turns = workload.turns
+        firsts = workload.first_turn[:-1]
+        self._firsts = iter(firsts[np.argsort(workload.arrival_s[firsts], kind="stable")].tolist())
+        self._schedule_next_session()
+
+    def _schedule_next_session(self) -> None:
+        turn = next(self._firsts, None)
+        if turn is not None:
+            self._clock.at(self._arrival_s[turn], ARRIVAL, self._session_arrives, turn)
+
+    def _session_arrives(self, timer: Timer) -> None:
+        turn = timer.payload
+        self._recorded[turn] = self._arrival_s[turn]
+        self._schedule_next_session()
+        self._arrive(turn)
+
+    def _turn_arrives(self, timer: Timer) -> None:
+        self._arrive(timer.payload)
+
+    def next_arrival(self, turn: int, now: float) -> float:
+        """When the session's next turn comes, `turn` having ended now: a think time later (closed loop), or at its recorded time (open
+        loop); infinity when there is none."""
+        turn += 1
+        if turn == self._turns or self._session[turn] != self._session[turn - 1]:
+            return math.inf
+        return self._arrival_s[turn] if self._open_loop else now + self._gap_s[turn]
+
+    def ended(self, turn: int, now: float) -> None:
+        """The session goes on, if it does."""
+        arrival = self.next_arrival(turn, now)
+        if arrival == math.inf:
+            return
+        turn += 1
+        self._recorded[turn] = arrival
+        if arrival > now:
+            self._clock.at(arrival, ARRIVAL, self._turn_arrives, turn)
+        else:
+            self._arrive(turn)

@@ -1,0 +1,27 @@
+"""Figures by turn within the session, the rounds of a load test: TTFT and hits grow with the history."""
+
+import numpy as np
+
+from kvplan.sim.metrics.schema import ByTurn
+
+ROWS = 32
+"""Turns that have a row of their own; those later share the last row."""
+_PERCENTILES = (50, 95)
+
+
+def by_turn(turn: np.ndarray, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray) -> list[ByTurn]:
+    """Rows in order of the turns that there are. Per turn measured: its number within the session, from 0; seconds; tokens served from
+    cache, and of the prompt with history."""
+    row = np.minimum(turn, ROWS)
+    return [_row(number, *(column[row == number] for column in (ttft_s, cached, context))) for number in np.unique(row).tolist()]
+
+
+def _row(number: int, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray) -> ByTurn:
+    p50, p95 = np.percentile(ttft_s, _PERCENTILES).tolist()
+    return {
+        "turn": number,
+        "and_later": number == ROWS,
+        "turns": len(ttft_s),
+        "ttft_s": {"mean": float(ttft_s.mean()), "p50": p50, "p95": p95},
+        "hit_rate": {"turns": float((cached > 0).mean()), "tokens": float(cached.sum() / context.sum())},
+    }
