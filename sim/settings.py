@@ -66,8 +66,10 @@ def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
         ("kind", "sessions", "max_turns", "max_tokens"),
     )
     drawn = str(workload.origin.get("drawn", "")) if config.workload.trace is not None else "arrivals and think times"
-    drawn = "" if config.workload.clients is not None else drawn
-    names = [] if "arrivals" in drawn else ["arrival"]
+    names = []
+    if config.workload.clients is not None:
+        drawn, names = "", ["loop", "steady", "rescale.rate", "rescale.think"]
+    names += [] if "arrivals" in drawn else ["arrival"]
     names += [] if "think times" in drawn else ["think_time"]
     if config.workload.trace is None:
         names += ["format", "tokenizer", "skip_bad", "records", "times", "block_tokens", "columns", "picture_tokens"]

@@ -1,6 +1,7 @@
 """A load test's client: runs by hand, what it promises whatever its settings, and what is said of it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_times_of_a_trace_are_not_used_and_that_is_said(tmp_path):
     loaded = config.load(None, [f"workload.trace={tmp_path / 't.csv'}", "workload.clients.pause_s=3"])
     table = build_workload(loaded)
     assert table.arrival_s[[0, 2]].tolist() == [0, 0] and table.gap_s[1] == 3 and not table.open_loop
-    assert {"workload.arrival", "workload.think_time"} <= set(unused(loaded, table))
+    assert {"workload.arrival", "workload.think_time", "workload.loop", "workload.rescale.rate"} <= set(unused(loaded, table))
     assert any("times of the source are not used" in note for note in origin.notes(table.origin))
     assert simulate(loaded).columns["arrival_s"].max() < 10
 
@@ -262,3 +263,30 @@ def test_settings_are_listed_and_can_be_varied():
     vary = ["--vary", "workload.clients.outstanding=1,8", "--replications", "1", "--jobs", "1", "--set", "workload.sessions=30"]
     found = json.loads(kvplan("compare", *vary, "--metric", "makespan_s", "--json").stdout)
     assert len(found["variants"]) == 2 and not found["failures"]
+
+
+# --- published tests --------------------------------------------------------------------------------------------------------------
+
+BENCHMARKS = (Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+STORES = (
+    ["store.hbm=15GB", "store.dram=0GB", "store.ssd=0GB"],
+    ["store.dram=42GB", "store.ssd=0GB"],
+    ["store.ssd=0GB"],
+    [],
+)
+"""Of Mooncake's table, in its order: GPU, +L2, +pool, +SSD."""
+
+
+def test_every_preset_of_a_load_test_is_explained_in_the_docs():
+    for name in config.presets():
+        clients = config.load(name).workload.clients
+        assert (clients is not None) == name.startswith("bench-") == (f"kvplan simulate {name}\n" in BENCHMARKS)
+
+
+@pytest.mark.parametrize("store", range(len(STORES)))
+def test_mooncakes_rounds_are_what_the_docs_say(store):
+    row = [line for line in BENCHMARKS.splitlines() if line.startswith("| kvplan |")][store]
+    summary = simulate(config.load("bench-mooncake-ssd", STORES[store])).summary
+    hits = [f"{100 * found['hit_rate']['tokens']:.0f}" for found in summary["by_turn"][1:]]
+    figures = [f"{summary['ttft_s']['mean']:.1f} s", f"{summary['context_tokens'] / summary['makespan_s']:,.0f}"]
+    assert row.strip("| ").split(" | ")[1:] == hits + figures

@@ -174,7 +174,7 @@ def test_the_ssd_is_written_what_the_simulator_writes(small, overrides, within):
     assert write * result.workload.turns == pytest.approx(result.summary["tiers"]["ssd"]["written_bytes"], rel=within)
 
 
-@pytest.mark.parametrize("preset", config.presets())
+@pytest.mark.parametrize("preset", [name for name in config.presets() if config.load(name).workload.clients is None])
 def test_every_preset_is_explained(preset):
     result = CliRunner().invoke(app, ["explain", preset, "--set", "workload.sessions=100", "--set", "warmup_turns=0"])
     assert result.exit_code == 0 and "saturates first" in result.stdout

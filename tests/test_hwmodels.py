@@ -686,6 +686,7 @@ PUBLISHED_BILLIONS = {
     "qwen2.5-3b": 3.09,
     "qwen2.5-72b": 72.7,
     "qwen2.5-7b": 7.61,
+    "qwen3-8b": 8.19,
 }
 """As the model cards and papers give them."""
 

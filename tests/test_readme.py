@@ -1,4 +1,4 @@
-"""Every command of the README runs as it is printed, from a fresh folder, on small files of the names that it uses."""
+"""Every command of the README and of docs/ runs as it is printed, from a fresh folder, on small files of the names that they use."""
 
 import json
 import os
@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SLOW = ("kvplan plan", "validate paper", "--equal-service", "curve", "store.eviction=lookahead,lru", "h100-80g-x8")
 """Ten seconds and more: run by `make readme`, and in CI."""
+PAGES = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
 def commands() -> list:
-    """The lines of the README's blocks that call kvplan, without what is said of them."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    """The lines of the pages' blocks that call kvplan, without what is said of them."""
+    blocks = [block for page in PAGES for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     found = [line.removeprefix(".venv/bin/") for line in lines if re.match(r"(\.venv/bin/)?kvplan ", line)]
     return [pytest.param(each, marks=pytest.mark.slow if any(word in each for word in SLOW) else ()) for each in found]
@@ -52,7 +53,7 @@ def _metrics() -> dict:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_readme_runs(command, folder):
+def test_a_command_that_is_printed_runs(command, folder):
     for cluster in ("dask", "ray"):
         if f"--cluster {cluster}" in command and find_spec(cluster) is None:
             pytest.skip(f"{cluster} is not installed")
