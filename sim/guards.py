@@ -155,7 +155,8 @@ class Guards:
 
     def _conserved(self, replica) -> None:
         for tier in replica.store.tiers:
-            _demand(sum(tier.held) == tier.used and min(tier.held) >= 0, 1, f"{tier.name}: sessions do not sum up to what it holds")
+            held = tier.held.values()
+            _demand(sum(held) == tier.used and min(held, default=0) >= 0, 1, f"{tier.name}: sessions do not sum up to what it holds")
             _demand(tier.written - tier.moved - tier.dropped == tier.used, 1, f"{tier.name}: written - moved - dropped is not held")
 
     def finish(self, replicas, recorder, now: float) -> None:

@@ -93,7 +93,7 @@ class _FromAccesses(Knowledge):
 def _through_the_store(policy, seen: Accesses, capacity: int) -> list[int]:
     """Served units, by the simulator's own store: one tier, no reserve; turns start and end by the second."""
     knowledge, served = _FromAccesses(seen), [0] * len(seen.session)
-    store = SessionStore([("dram", capacity, 0)], int(seen.session.max()) + 1, policy, NoPrefetch(), Fcfs(None), Back(np.inf), knowledge)
+    store = SessionStore([("dram", capacity, 0)], policy, NoPrefetch(), Fcfs(None), Back(np.inf), knowledge)
     moments = []
     for place, (session, start, end) in enumerate(zip(seen.session.tolist(), seen.time_s.tolist(), seen.end_s.tolist(), strict=True)):
         moments.append((start, 1, place, 1, place, session))

@@ -65,7 +65,7 @@ class Told(Back):
 
 def _store(write=None, tiers=(("dram", 100, 10), ("ssd", 1000, 0)), **options):
     queue = Fcfs(None)
-    return SessionStore(list(tiers), 4, Lru, LookAhead(), queue, write or Back(math.inf), Knowledge(), **options), queue
+    return SessionStore(list(tiers), Lru, LookAhead(), queue, write or Back(math.inf), Knowledge(), **options), queue
 
 
 def _turn(store, queue, session, size, now):

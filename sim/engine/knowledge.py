@@ -14,12 +14,16 @@ from kvplan.traces import Workload
 
 
 class EngineKnowledge(Knowledge):
-    """One replica's store's. Sessions are numbered as in the workload."""
+    """Of all replicas' stores: a session is only ever on one. Sessions are numbered as in the workload."""
 
     def __init__(self, clock: Clock, plant: Plant, workload: Workload) -> None:
         self._clock = clock
         self._plant = plant
-        self._tenant = tenants(workload)
+        self.session_of: list[int] = workload.session.tolist()
+        """Of each turn."""
+        self.tenant_names: list[str] = [] if workload.tenant is None else np.unique(workload.tenant.astype(str)).tolist()
+        self.tenant_of = tenants(workload)
+        """Of each session."""
         arrival = np.full(workload.sessions, math.inf)
         arrival[workload.session[workload.first_turn[:-1]]] = workload.arrival_s[workload.first_turn[:-1]]
         self._next_use_s: list[float] = arrival.tolist()
@@ -47,7 +51,7 @@ class EngineKnowledge(Knowledge):
         return self._next_use_s[session]
 
     def tenant(self, session: int) -> int:
-        return self._tenant[session]
+        return self.tenant_of[session]
 
 
 class Serving(Protocol):
@@ -64,14 +68,12 @@ class Serving(Protocol):
 class EngineJobs(JobView):
     """What one replica's scheduler may look at. `replica` is set once there is one."""
 
-    def __init__(self, clock: Clock, plant: Plant, workload: Workload, weights: dict[str, float]) -> None:
+    def __init__(self, clock: Clock, plant: Plant, knowledge: EngineKnowledge, weights: dict[str, float]) -> None:
         self.replica: Serving
         self._clock = clock
         self._plant = plant
-        self._session = workload.session
-        self._tenant = tenants(workload)
-        names = [] if workload.tenant is None else np.unique(workload.tenant.astype(str)).tolist()
-        self._weight = [weights.get(name, 1.0) for name in names] or [1.0]
+        self._session, self._tenant = knowledge.session_of, knowledge.tenant_of
+        self._weight = [weights.get(name, 1.0) for name in knowledge.tenant_names] or [1.0]
         heaviest_first = sorted(set(self._weight), reverse=True)
         self._rank = [heaviest_first.index(weight) for weight in self._weight]
 

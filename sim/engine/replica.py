@@ -16,6 +16,7 @@ Left out: several prefills in one iteration, chunked prefill, preemption; the KV
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from heapq import heappop, heappush
 from operator import itemgetter
@@ -52,6 +53,7 @@ class Replica:
         load: Load,
         knowledge: EngineKnowledge,
         workload: Workload,
+        context: list[int],
         recorder: Recorder,
         next_arrival: Callable[[int, float], float],
         after_turn: Callable[[int, float], None],
@@ -68,7 +70,7 @@ class Replica:
         self.hbm_used = 0
         self._hbm_in_step = 0
         """In use since the step began that ended last: what is read ahead meanwhile has the rest."""
-        self._session_of = workload.session.tolist()
+        self._session_of = knowledge.session_of
         self._dropped = workload.dropped_tokens
         self._rec = recorder
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
@@ -117,14 +119,14 @@ class Replica:
             store.spills = self._spills
         if store is not None and (queue.FOLLOWS_KV or self.waiting.holds):
             store.on_kv_moved = self._kv_moved
-        self.context = [0] * workload.sessions
-        """Kept history tokens per session."""
+        self.context = context
+        """Kept history tokens per session, of all replicas."""
         self._state = _IDLE
         self._timer: Timer | None = None
         self._began = self._ends = 0.0
         self._turn = -1
         self._stall_until = 0.0
-        self._ready = [0.0] * workload.sessions
+        self._ready: defaultdict[int, float] = defaultdict(float)
         """When each session's KV is complete in its top tier."""
         self._saved_early: dict[int, int] = {}
         self._saving = -1

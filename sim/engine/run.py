@@ -110,9 +110,11 @@ class _Run:
         hbm, clients = parse_bytes(config.store.hbm), config.workload.clients
         self.guard = guards.Guards(built, config.store.ttl_s, hbm, clients) if guards.enabled() else None
         self.observer = self.guard if observer is None else Observers(*([self.guard] if self.guard else []), observer)
-        self._session = workload.session.tolist()
+        self._knowledge = EngineKnowledge(self.clock, built, workload)
+        self._session = self._knowledge.session_of
         self.source: Source = self._source(config, workload)
-        self.replicas = [self._replica(config, built, workload, longest_run) for _ in range(config.deployment.replicas)]
+        context = [0] * workload.sessions
+        self.replicas = [self._replica(config, built, workload, longest_run, context) for _ in range(config.deployment.replicas)]
         for replica in self.replicas:
             replica.peers = self.replicas
 
@@ -122,21 +124,19 @@ class _Run:
         draw = stream(config.seed, "clients").random
         return Client(self.clock, config.workload.clients, workload, self._session, self.recorder, self._arrive, draw)
 
-    def _replica(self, config: Config, built: Plant, workload: Workload, longest_run) -> Replica:
-        jobs = EngineJobs(self.clock, built, workload, config.tenant_weights)
+    def _replica(self, config: Config, built: Plant, workload: Workload, longest_run, context: list[int]) -> Replica:
+        jobs = EngineJobs(self.clock, built, self._knowledge, config.tenant_weights)
         queue = find("scheduling", config.scheduler)(jobs)
         eviction, prefetch = find("eviction", config.store.eviction), find("prefetch", config.store.prefetch)()
-        knowledge = EngineKnowledge(self.clock, built, workload)
         store = None
         if built.tiers:
             store = SessionStore(
                 list(built.tiers),
-                workload.sessions,
                 eviction,
                 prefetch,
                 queue,
                 find("write", config.store.write)(rated_writes(built)),
-                knowledge,
+                self._knowledge,
                 config.store.ttl_s,
                 config.store.ssd_write == "whole",
             )
@@ -149,8 +149,9 @@ class _Run:
             store,
             prefetch,
             find("load", config.store.load)(),
-            knowledge,
+            self._knowledge,
             workload,
+            context,
             self.recorder,
             self.source.next_arrival,
             self.source.ended,

@@ -25,7 +25,7 @@ connectors skip it too), and the pin on fetched sessions, which keeps a fetch fr
 """
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -52,7 +52,6 @@ class SessionStore:
     def __init__(
         self,
         tiers: list[tuple[str, int, int]],
-        sessions: int,
         eviction: Callable[[View], Eviction],
         prefetch: Prefetch,
         queue: Queue,
@@ -61,11 +60,11 @@ class SessionStore:
         ttl_s: float | None = None,
         rewrite_whole: bool = False,
     ) -> None:
-        self.tiers = [Tier(name, capacity, sessions) for name, capacity, _ in tiers]
+        self.tiers = [Tier(name, capacity) for name, capacity, _ in tiers]
         names = [tier.name for tier in self.tiers]
         self.fetch_target = names.index("dram") if names[-1] == "ssd" and "dram" in names else None
         """Tier that prefetching fills from the one below it; None when there are not both."""
-        self.home = [-1] * sessions
+        self.home: defaultdict[int, int] = defaultdict(lambda: -1)
         """Tier index that holds the newest KV of each session, −1 for none."""
         self.low_water = [reserve for *_, reserve in tiers]
         """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
@@ -80,19 +79,19 @@ class SessionStore:
         self._last = len(tiers) - 1
         self._most = [min(size for _, size, _ in tiers[index : max(self._last, index + 1)]) for index in range(len(tiers))]
         """Bytes of the largest session that each tier, and all below it but the last, can hold."""
-        self._pins = [0] * sessions
+        self._pins: defaultdict[int, int] = defaultdict(int)
         self._pinned: set[int] = set()
         self._aside: list[set[int]] = [set() for _ in tiers]
         self._new: list[set[int]] = [set() for _ in tiers]
         """Sessions that came into each tier for a turn that waits or runs, and join its order when the turn ends."""
         self._orders = list(zip(self.tiers, self._aside, self._new, strict=True))
-        self._position: list[float | None] = [None] * sessions
+        self._position: defaultdict[int, float | None] = defaultdict(lambda: None)
         for tier in self.tiers:
             tier.eviction = eviction(TierView(tier, tier is self.tiers[-1], self._position, knowledge))
         self._prefetch = prefetch
         self._queue = queue
         self._write = write
-        self._uses = [0] * sessions
+        self._uses: defaultdict[int, int] = defaultdict(int)
         self.copies_due: list[deque[int]] = [deque() for _ in tiers]
         """Sessions whose KV the write policy wants in the tier below as well."""
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS

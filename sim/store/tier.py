@@ -1,5 +1,7 @@
 """One tier of the store: who holds how many bytes in it, and the sums that the metrics and the guards read."""
 
+from collections import defaultdict
+
 from kvplan.sim.policies.base import Eviction
 
 
@@ -9,10 +11,10 @@ class Tier:
     eviction: Eviction
     """The order in which sessions leave; set by the store, since it needs a view of the tier."""
 
-    def __init__(self, name: str, capacity: int, sessions: int) -> None:
+    def __init__(self, name: str, capacity: int) -> None:
         self.name = name
         self.capacity = capacity
-        self.held = [0] * sessions
+        self.held: defaultdict[int, int] = defaultdict(int)
         """Bytes per session: the KV of its oldest kept tokens."""
         self.free = capacity
         """Bytes not used."""

@@ -1,6 +1,7 @@
 """What eviction policies see of a tier, and what only the store's owner can tell them."""
 
 import math
+from collections.abc import Mapping
 
 from kvplan.sim.policies.base import View
 from kvplan.sim.store.tier import Tier
@@ -33,7 +34,7 @@ class Knowledge:
 class TierView(View):
     """One tier, as its eviction policy sees it."""
 
-    def __init__(self, tier: Tier, is_last: bool, positions: list[float | None], knowledge: Knowledge) -> None:
+    def __init__(self, tier: Tier, is_last: bool, positions: Mapping[int, float | None], knowledge: Knowledge) -> None:
         self.capacity = tier.capacity
         self.is_last = is_last
         self._name = tier.name

@@ -111,10 +111,10 @@ class _Server:
         self._device = Device(
             decoder, len(self._rows), built.window, config.store.preload == "layerwise", write_buffer, self.clock, self._look_up
         )
-        self._jobs_view = EngineJobs(self.clock, built, workload, config.tenant_weights)
+        self._knowledge = EngineKnowledge(self.clock, built, workload)
+        self._jobs_view = EngineJobs(self.clock, built, self._knowledge, config.tenant_weights)
         self._jobs_view.replica = self
         self._queue: Scheduler = find("scheduling", config.scheduler)(self._jobs_view)
-        self._knowledge = EngineKnowledge(self.clock, built, workload)
         self._drive = Drive(folder, self._device.layout, self._posted)
         self._storage = self._make_storage() if built.tiers else None
         self.store = self._storage.store if self._storage else None
@@ -147,7 +147,6 @@ class _Server:
         settings, built = self._config.store, self._built
         store = FallibleStore(
             list(built.tiers),
-            self._workload.sessions,
             find("eviction", settings.eviction),
             find("prefetch", settings.prefetch)(),
             self._queue,

@@ -53,9 +53,8 @@ def equal_sizes(session: np.ndarray) -> Accesses:
 
 def through_store(policy: type[Eviction], seen: Accesses, capacity: int) -> np.ndarray:
     """bool per access: whether the simulator's store, with one tier, had the session's KV. No turn overlaps another."""
-    sessions = int(seen.session.max()) + 1
     queue, prefetch, write = find("scheduling", "fcfs")(None), find("prefetch", "none")(), find("write", "back")(math.inf)
-    store = SessionStore([("dram", capacity, 0)], sessions, policy, prefetch, queue, write, Knowledge())
+    store = SessionStore([("dram", capacity, 0)], policy, prefetch, queue, write, Knowledge())
     hits = []
     for session, now in zip(seen.session.tolist(), seen.time_s.tolist(), strict=True):
         store.claim(session, now)
