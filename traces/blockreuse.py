@@ -12,7 +12,7 @@ import numpy as np
 
 from kvplan.traces.prefixes import Prefixes, prefixes
 from kvplan.traces.reuse import Sums
-from kvplan.traces.workload import Workload
+from kvplan.traces.workload import Blocks
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,10 @@ class BlockReuse:
         return _Floors.of(self.before), _Floors.of(self.before + self.length)
 
 
-def block_reuse(workload: Workload, order: np.ndarray) -> BlockReuse:
-    """What blocks of a workload that has them are used again; `order` are its turns as they arrive."""
-    blocks = workload.blocks
-    context = (workload.history_tokens + workload.prompt_tokens)[order]
-    starts = blocks.first[:-1][order]
-    counts = np.minimum(np.diff(blocks.first)[order], context // blocks.block_tokens)
-    tree = prefixes(blocks.ids, starts, counts)
+def block_reuse(blocks: Blocks, tokens: np.ndarray, order: np.ndarray) -> BlockReuse:
+    """What blocks are used again; `tokens` of each turn's context, and `order`: the turns as they arrive."""
+    counts = np.minimum(np.diff(blocks.first), tokens // blocks.block_tokens)
+    tree = prefixes(blocks.ids, blocks.first[:-1][order], counts[order])
     return BlockReuse(*_distances(tree), distinct=len(tree.beginner))
 
 

@@ -13,6 +13,7 @@ Left out: prefixes that different sessions share (the block hashes are kept for 
 from array import array
 from collections.abc import Mapping, Sequence
 from sys import intern
+from typing import Any
 
 import numpy as np
 
@@ -203,7 +204,7 @@ class Requests:
         """Whether a request is the latest of its session."""
         return self._tip[self._session[number]] == number
 
-    def chain_by_prefix(self) -> dict[str, object]:
+    def chain_by_prefix(self) -> dict[str, Any]:
         """Makes sessions out of block hashes, as `kvplan.traces.chains` says. Returns what the origin shall say of them."""
         self._sort()
         counts, length = self._blocks.lengths(), np.array(self._input, np.int64)

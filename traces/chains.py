@@ -78,9 +78,10 @@ def _meetings(tree: Prefixes) -> Iterator[tuple[list[int], list[bool]]]:
     arrivals = arrivals[np.argsort(met[arrivals], kind="stable")]
     begin = np.flatnonzero(np.diff(met[arrivals], prepend=-1))
     firsts, whole = tree.beginner[met[arrivals[begin]]], tree.counts == tree.matched
-    ends = tree.counts[firsts] == tree.matched[arrivals[begin]]
-    for first, end, (start, stop) in zip(firsts.tolist(), ends.tolist(), pairwise([*begin.tolist(), len(arrivals)]), strict=True):
-        yield [first, *arrivals[start:stop].tolist()], [end, *whole[arrivals[start:stop]].tolist()]
+    ends = (tree.counts[firsts] == tree.matched[arrivals[begin]]).tolist()
+    rows, wholes, bounds = arrivals.tolist(), whole[arrivals].tolist(), [*begin.tolist(), len(arrivals)]
+    for first, end, (start, stop) in zip(firsts.tolist(), ends, pairwise(bounds), strict=True):
+        yield [first, *rows[start:stop]], [end, *wholes[start:stop]]
 
 
 def _follow(row: list[int], whole: list[bool], log: Log) -> tuple[str | None, list[tuple[int, int]]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kvplan.traces.blockreuse import block_reuse
 from kvplan.traces.context import contexts
-from kvplan.traces.reuse import Accesses, accesses, active, stack_distances
+from kvplan.traces.reuse import accesses, active, stack_distances, starts
 from kvplan.traces.workload import Workload
 
 _PERCENTILES = (10, 25, 50, 75, 90, 95, 99)
@@ -81,7 +81,7 @@ def describe(
             "reuse_share": _share(seen.gap_s[again] <= ttl_s),
         },
         "lru_curve": _curve(seen, distances),
-        "blocks": None if workload.blocks is None else _blocks(workload, seen, kv_bytes),
+        "blocks": _blocks(workload, kv_bytes),
         "origin": dict(workload.origin),
     }
 
@@ -146,11 +146,14 @@ def _curve(seen, distances: np.ndarray) -> list[dict[str, float]]:
     ]
 
 
-def _blocks(workload: Workload, seen: Accesses, kv_bytes: int) -> dict:
+def _blocks(workload: Workload, kv_bytes: int) -> dict | None:
     """What a cache of blocks that all requests share hits, as a share of all prompt tokens: an endless one, and LRU by capacity."""
-    order = seen.turn if workload.record is None else seen.turn[np.lexsort((workload.record[seen.turn], seen.time_s))]
-    reuse, tokens = block_reuse(workload, order), workload.blocks.block_tokens
-    total = int((workload.history_tokens + workload.prompt_tokens).sum())
+    if workload.blocks is None:
+        return None
+    context, tokens = workload.history_tokens + workload.prompt_tokens, workload.blocks.block_tokens
+    read = np.arange(workload.turns) if workload.record is None else workload.record
+    reuse = block_reuse(workload.blocks, context, np.lexsort((read, starts(workload))))
+    total = int(context.sum())
     capacities = np.unique(np.geomspace(max(reuse.smallest, 1), max(reuse.enough, 1), _CURVE_POINTS).round().astype(np.int64))
     size = tokens * kv_bytes
     return {

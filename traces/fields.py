@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from kvplan.traces.hashes import ANYWHERE, NAMESPACES, OWNERS, Scope, identity
+from kvplan.traces.hashes import ANYWHERE, NAMESPACES, OWNERS, Scope, identity, is_hash
 from kvplan.traces.source import BadRecord
 from kvplan.traces.workload import MAX_TOKENS
 
@@ -128,10 +128,10 @@ def blocks(record: dict[str, Any], name: str, block_tokens: int, context_tokens:
 
 def hashes(found: list, name: str) -> list[int]:
     """Block hashes as numbers of 64 bits, each with its identity: whole numbers of any size, or text."""
-    numbers = [identity(block) for block in found]
-    if None in numbers:
-        raise BadRecord(f"`{name}` holds {_shown(found[numbers.index(None)])}, which is no block hash")
-    return numbers
+    odd = [block for block in found if not is_hash(block)]
+    if odd:
+        raise BadRecord(f"`{name}` holds {_shown(odd[0])}, which is no block hash")
+    return [identity(block) for block in found]
 
 
 def scope(record: dict[str, Any], *namespace: tuple[str, str]) -> Scope:

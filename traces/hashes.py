@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
+import numpy as np
+
 NAMESPACES = (
     "model", "model_name", "cache_salt", "salt", "lora", "lora_id", "lora_int_id", "lora_name", "adapter", "adapter_id", "tenant",
     "tenant_id", "namespace",
@@ -48,14 +50,17 @@ def _values(held: list[dict[str, str]]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count > 1}
 
 
-def identity(block: object) -> int | None:
-    """A block hash as a signed number of 64 bits: itself where it is one, else a digest of how it is written; None for what is no hash.
+def is_hash(block: object) -> bool:
+    """Whether this can be a block hash: a whole number, or text."""
+    return type(block) is int or (isinstance(block, str) and block != "")
+
+
+def identity(block: int | str) -> int:
+    """A block hash as a signed number of 64 bits: itself where it is one, else a digest of how it is written.
 
     Negative, longer and textual hashes keep their identity: no two of a file's become one, but for the 2^-64 of any hash.
     """
-    if type(block) is int:
-        return block if -_SIGN <= block < _SIGN else _digest(str(block))
-    return _digest(block) if isinstance(block, str) and block else None
+    return block if isinstance(block, int) and -_SIGN <= block < _SIGN else _digest(str(block))
 
 
 def within(blocks: Sequence[int], namespace: tuple[tuple[str, str], ...]) -> Sequence[int]:
@@ -64,6 +69,15 @@ def within(blocks: Sequence[int], namespace: tuple[tuple[str, str], ...]) -> Seq
         return blocks
     mask = _digest(repr(namespace))
     return [block ^ mask for block in blocks]
+
+
+def spread(number: np.ndarray, seed: int) -> np.ndarray:
+    """uint64 per number: splitmix64, whose outputs are spread evenly. Source: Steele, Lea and Flood, OOPSLA 2014."""
+    step = 0x9E3779B97F4A7C15
+    mixed = number.astype(np.uint64) * np.uint64(step) + np.uint64((seed + 1) * step % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.traces.context import contexts
+from kvplan.traces.hashes import spread
 from kvplan.traces.workload import Workload
 
 _REPORT_EVERY = 5000
@@ -34,8 +35,6 @@ class Accesses:
     """int64: units that the session holds after the turn."""
     end_s: np.ndarray | None = None
     """float64: when its answer is complete, before the session's next turn starts; None: at once, before any other turn."""
-    turn: np.ndarray | None = None
-    """int64: its row in the workload."""
 
     def those(self, chosen: np.ndarray) -> "Accesses":
         """The accesses for which `chosen` (bool, one per access) is true."""
@@ -64,22 +63,24 @@ def accesses(workload: Workload, unit: int, window: int, answer_s: np.ndarray | 
     the latest when the session's next turn comes. `ratio`: the share of the history that truncation cuts off at a time.
     """
     history, prompt, output = contexts(workload, window, ratio)
-    size = history + prompt + output
-    first = workload.first_turn
-    if workload.open_loop:
-        time = workload.arrival_s
-    else:
-        answered = np.zeros(workload.turns)
-        answered[1:] = np.broadcast_to(answer_s, workload.turns)[:-1]
-        since = np.cumsum(np.where(workload.is_first, 0.0, workload.gap_s + answered))
-        starts = first[:-1][workload.session]
-        time = workload.arrival_s[starts] + since - since[starts]
+    size, time = history + prompt + output, starts(workload, answer_s)
     gap = np.diff(time, prepend=np.nan)
     gap[workload.is_first] = np.nan
     following = np.append(np.where(workload.is_first, np.inf, time)[1:], np.inf)
     end = np.minimum(time + answer_s, following)
     order = np.argsort(time, kind="stable")
-    return Accesses(workload.session[order], time[order], gap[order], (history * unit)[order], (size * unit)[order], end[order], order)
+    return Accesses(workload.session[order], time[order], gap[order], (history * unit)[order], (size * unit)[order], end[order])
+
+
+def starts(workload: Workload, answer_s: np.ndarray | float = 0.0) -> np.ndarray:
+    """float64 per turn of a workload with times: when it starts; `answer_s` as in `accesses`."""
+    if workload.open_loop:
+        return workload.arrival_s
+    answered = np.zeros(workload.turns)
+    answered[1:] = np.broadcast_to(answer_s, workload.turns)[:-1]
+    since = np.cumsum(np.where(workload.is_first, 0.0, workload.gap_s + answered))
+    first = workload.first_turn[:-1][workload.session]
+    return workload.arrival_s[first] + since - since[first]
 
 
 def previous(session: np.ndarray) -> np.ndarray:
@@ -183,7 +184,7 @@ def sampled(seen: Accesses, rate: float, seed: int = 0) -> Accesses:
     """
     if not 0 < rate <= 1:
         raise ValueError(f"a sampling rate is above 0 and at most 1, not {rate}")
-    return seen.those(_hashed(seen.session, seed) <= np.uint64(min(int(rate * 2**64), 2**64 - 1)))
+    return seen.those(spread(seen.session, seed) <= np.uint64(min(int(rate * 2**64), 2**64 - 1)))
 
 
 def sampled_stack_distances(sample: Accesses, rate: float) -> np.ndarray:
@@ -211,12 +212,3 @@ def hit_curve(distances: np.ndarray, worth: np.ndarray, capacity: np.ndarray) ->
     order = np.argsort(distances[again], kind="stable")
     gained = np.append(0.0, np.cumsum(worth[again][order]))
     return gained[np.searchsorted(distances[again][order], capacity, side="right")] / (float(worth.sum()) or 1.0)
-
-
-def _hashed(number: np.ndarray, seed: int) -> np.ndarray:
-    """uint64 per number: splitmix64, whose outputs are spread evenly. Source: Steele, Lea and Flood, OOPSLA 2014."""
-    step = 0x9E3779B97F4A7C15
-    mixed = number.astype(np.uint64) * np.uint64(step) + np.uint64((seed + 1) * step % 2**64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

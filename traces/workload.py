@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from kvplan.traces.hashes import spread
+
 MAX_TOKENS = 10**8
 """More tokens than this in one message are taken for a broken record."""
 
@@ -207,7 +209,8 @@ class Workload:
         return replace(closed, origin={**self.origin, "think_times": f"times between requests{share}: answers included"})
 
     def select(self, sessions: np.ndarray) -> "Workload":
-        """The sessions of these numbers, in this order; a session may come more than once."""
+        """The sessions of these numbers, in this order; a session may come more than once. Then each time stands for another session like
+        it: blocks that it shared with others stay shared, those that it alone has become others."""
         first = self.first_turn
         counts = np.diff(first)[sessions]
         ends = np.cumsum(counts)
@@ -220,7 +223,7 @@ class Workload:
             self,
             session=np.repeat(np.arange(len(sessions), dtype=np.int32), counts),
             tenant=None if self.tenant is None else self.tenant[sessions],
-            blocks=None if self.blocks is None else _picked(self.blocks, rows),
+            blocks=None if self.blocks is None else _picked(self.blocks, self.session, rows, np.repeat(_copies(sessions), counts)),
             **pick,
         )
 
@@ -233,11 +236,34 @@ def record_place(number: int, files: Sequence[tuple[str, int]]) -> str:
     return f"{name}, record {number - before}"
 
 
-def _picked(blocks: Blocks, rows: np.ndarray) -> Blocks:
+def _copies(sessions: np.ndarray) -> np.ndarray:
+    """int64 per session: how often it came before."""
+    order = np.argsort(sessions, kind="stable")
+    begin = np.flatnonzero(np.diff(sessions[order], prepend=-1))
+    copies = np.empty(len(sessions), np.int64)
+    copies[order] = np.arange(len(sessions)) - np.repeat(begin, np.diff(np.append(begin, len(sessions))))
+    return copies
+
+
+def _picked(blocks: Blocks, session: np.ndarray, rows: np.ndarray, copy: np.ndarray) -> Blocks:
+    """The blocks of these turns; those that one session alone has are others in every copy of it."""
     counts = np.diff(blocks.first)[rows]
     first = np.append(0, np.cumsum(counts))
     places = np.arange(first[-1]) + np.repeat(blocks.first[rows] - first[:-1], counts)
-    return Blocks(blocks.block_tokens, first, blocks.ids[places])
+    ids, copies = blocks.ids[places], np.repeat(copy, counts)
+    if copies.any():
+        ids ^= np.where((copies > 0) & _alone(blocks, session)[places], spread(copies, 0).view(np.int64), 0)
+    return Blocks(blocks.block_tokens, first, ids)
+
+
+def _alone(blocks: Blocks, session: np.ndarray) -> np.ndarray:
+    """bool per hash: whether one session alone has the block."""
+    holder = np.repeat(session, np.diff(blocks.first))
+    _, block = np.unique(blocks.ids, return_inverse=True)
+    least, most = np.full(len(holder), len(session)), np.full(len(holder), -1)
+    np.minimum.at(least, block, holder)
+    np.maximum.at(most, block, holder)
+    return (least == most)[block]
 
 
 def untimed(session, prompt_tokens, output_tokens, **origin) -> Workload:

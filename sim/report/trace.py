@@ -91,10 +91,11 @@ def _block_words(found: dict) -> list[str]:
     if blocks["distance_bytes"] is None:
         return ["No two requests begin with the same block: no cache of blocks can hit."]
     distance = blocks["distance_bytes"]
+    uncut = ", whole contexts, past the window too" if found["kv"]["turns_past_window_share"] else ""
     lines = [
         f"By the block hashes, an endless cache that all requests share hits {blocks['hit_rate']:.1%} of all prompt tokens and holds"
         f" {format_bytes(blocks['held_bytes'])} in the end; an LRU cache of blocks hits half as much with {format_bytes(distance['p50'])},"
-        f" 90 % of it with {format_bytes(distance['p90'])}, all of it with {format_bytes(distance['max'])}."
+        f" 90 % of it with {format_bytes(distance['p90'])}, all of it with {format_bytes(distance['max'])}{uncut}."
     ]
     if blocks["hit_rate"] > 2 * history:
         lines.append(
