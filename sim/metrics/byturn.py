@@ -12,8 +12,11 @@ _PERCENTILES = (50, 95)
 def by_turn(turn: np.ndarray, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray) -> list[ByTurn]:
     """Rows in order of the turns that there are. Per turn measured: its number within the session, from 0; seconds; tokens served from
     cache, and of the prompt with history."""
-    row = np.minimum(turn, ROWS)
-    return [_row(number, *(column[row == number] for column in (ttft_s, cached, context))) for number in np.unique(row).tolist()]
+    row = np.minimum(turn, ROWS).astype(np.int8)
+    order = np.argsort(row, kind="stable")
+    begins = np.flatnonzero(np.diff(row[order], prepend=-1))
+    columns = [np.split(column[order], begins[1:]) for column in (ttft_s, cached, context)]
+    return [_row(number, *parts) for number, *parts in zip(row[order[begins]].tolist(), *columns, strict=True)]
 
 
 def _row(number: int, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray) -> ByTurn:
