@@ -224,7 +224,7 @@ class Storage:
         for tier, held in zip(self.store.tiers, self._holdings, strict=False):
             found = sum(kv.count(chunks) for chunks in held.values()) * self._kv
             assert found <= tier.capacity, f"{tier.name} has room for {tier.capacity} bytes and holds {found}"
-            for session, size in enumerate(tier.held):
+            for session, size in tier.held.items():
                 if size and session not in moving:
                     known, tokens = self._tokens(size), kv.count(held.get(session, []))
                     assert known == tokens, f"{tier.name} holds {tokens} tokens of session {session}, the store says {known}"
