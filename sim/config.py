@@ -221,10 +221,12 @@ class WorkloadConfig(_Section):
     """Tokens of a block of a trace's hashes; null takes the file's word, or else its format's."""
     columns: dict[str, str] = {}
     """Which column or key of a trace holds what, `{session: user, arrival: ts, prompt: in, output: out}`; any table is read so."""
+    answer_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 250
+    """Tokens of an answer that a trace leaves to the server, as AIPerf's sessions may."""
     picture_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Tokens of a picture in a prompt of a trace."""
     reasoning: Literal["dropped", "kept"] | None = None
-    """Whether reasoning stays in the history; null: what a trace marks as reasoning does not, and other answers hold none."""
+    """Whether reasoning stays in the history; null: what a trace marks as such does not, and other answers hold none; `dropped`: all do."""
     answers_reused: bool = True
     """False: clients send answers back tokenised anew, so that the KV of an answer is of no use and its text is prefilled again."""
     loop: Literal["recorded", "open", "closed"] = "recorded"

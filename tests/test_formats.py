@@ -292,7 +292,11 @@ def _bailian(chat, parent, at, turn):
             lines(*({"session_id": "a", "turns": [{"input_length": 5, "output_length": 5}]} for _ in range(2))),
             "duplicate of that in record 1",
         ),
-        (lines({"session_id": "a", "turns": [{"input_length": 5}]}), "turn 0: has no `output_length`"),
+        (lines({"session_id": "a", "turns": [{"output_length": 5}]}), "turn 0: has no `input_length`"),
+        (
+            lines({"session_id": "a", "turns": [{"text": "x", "role": "assistant"}]}),
+            "turn 0: its role is 'assistant', and a turn is a prompt",
+        ),
         (lines(mooncake(0, 600), {"timestamp": 9000, "input_length": 9, "output_length": 9}), "record 2: .*lacks it, unlike record 1"),
         (
             lines({"timestamp": 0, "input_length": 9, "output_length": 9}, mooncake(9, 600)),

@@ -56,6 +56,14 @@ def _media(what: Any) -> str:
     return f"{counts} are counted as {what['tokens_each']:,} tokens each (workload.picture_tokens){doubt}"
 
 
+def _assumed_answers(what: Mapping[str, int]) -> str:
+    return f"{what['answers']:,} answers have no length in the trace: {what['tokens_each']:,} tokens are assumed (workload.answer_tokens)"
+
+
+def _prefilled_again(what: Mapping[str, Any]) -> str:
+    return f"the KV of answers is not reused ({what['why']}): {what['tokens']:,} tokens of answers are prefilled again"
+
+
 _SHOWN = 8
 
 
@@ -124,6 +132,7 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
     "input_tokens": lambda what: f"input tokens are {what}",
     "tokens": _tokens,
     "reasoning_tokens": lambda count: f"{count:,} tokens of answers are reasoning, which is not kept in the history (workload.reasoning)",
+    "prefilled_again": _prefilled_again,
     "media": _media,
     "sessions_from": lambda what: f"sessions are found by {what}",
     "requests": lambda what: f"requests are {what}",
@@ -136,6 +145,7 @@ _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "doubtful_times": lambda why: f"the times may be in another unit: {why}",
     "tokens": _estimate,
     "redrawn_share": _redrawn,
+    "assumed_answers": _assumed_answers,
     "left_out": _left_out,
     "tokens_left_out": _tokens_left_out,
     "links": _doubtful_links,

@@ -24,12 +24,12 @@ class Reading:
     """Tokens of a block of the file's hashes; None takes the file's word, or else the format's."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Which column or key of a table holds what: `{session: user, arrival: ts}`."""
+    answer_tokens: int = 250
+    """Tokens of an answer that the file leaves to the server: the default median of `workload.output_tokens`."""
     picture_tokens: int = 1000
     """Tokens of a picture in a prompt."""
     reasoning: Literal["dropped", "kept"] | None = None
-    """Whether reasoning stays in the history; None: what a record marks as reasoning does not, and other answers hold none."""
-    answers_reused: bool = True
-    """False: clients send answers back tokenised anew, so that the KV of an answer is of no use and its text is prefilled again."""
+    """Whether what a record marks as reasoning stays in the history; None: it does not. See also `kvplan.traces.answers`."""
 
     def unit_s(self, own: str) -> float:
         """Seconds of a unit of time, `own` being the format's: s or ms."""

@@ -3,6 +3,7 @@
 Left out: anything that would change with the load in the real world (people who give up, answers that get shorter).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +30,16 @@ def scaled_context(workload: Workload, factor: float) -> Workload:
 
 
 def scaled_output(workload: Workload, factor: float) -> Workload:
-    """Answers times `factor`, rounded; history grows with them, and what is dropped of it stays. Block hashes are left out. Raises
-    TraceError."""
-    return replace(workload, output_tokens=_scaled(workload.output_tokens, factor, "output"), blocks=None)
+    """Answers times `factor`, rounded; history grows with them. Of an answer that a turn does not go on from, or not all, the same share is
+    dropped. Block hashes are left out. Raises TraceError."""
+    longer = _scaled(workload.output_tokens, factor, "output")
+    changed = replace(workload, output_tokens=longer, blocks=None, dropped_tokens=None)
+    if workload.dropped_tokens is None:
+        return changed
+    dropped, answer = workload.dropped_tokens, np.append(1, workload.output_tokens[:-1])
+    of_answer = np.minimum(dropped, answer)
+    of_longer = of_answer * np.append(1, longer[:-1]) // answer
+    return replace(changed, dropped_tokens=dropped_within(changed, dropped - of_answer + of_longer))
 
 
 def scaled_think_times(workload: Workload, factor: float) -> Workload:
@@ -93,10 +101,20 @@ def _moved(workload: Workload, starts_s: np.ndarray) -> Workload:
 
 def dropped_to_leave(workload: Workload, kept: np.ndarray) -> np.ndarray:
     """The `dropped_tokens` that leave each turn `kept` tokens of history, or all of it where that is less."""
+    return _dropped(workload, kept, lambda history, wanted: max(0, history - wanted))
+
+
+def dropped_within(workload: Workload, wanted: np.ndarray) -> np.ndarray:
+    """The `dropped_tokens` that are `wanted`, or all of the history where that is less."""
+    return _dropped(workload, wanted, min)
+
+
+def _dropped(workload: Workload, each: np.ndarray, of: Callable[[int, int], int]) -> np.ndarray:
+    """What `of` makes of the history and the number of each turn."""
     added = (workload.prompt_tokens.astype(np.int64) + workload.output_tokens).tolist()
     dropped, context = np.zeros(workload.turns, np.int64), 0
-    for turn, (first, wanted) in enumerate(zip(workload.is_first.tolist(), kept.tolist(), strict=True)):
+    for turn, (first, number) in enumerate(zip(workload.is_first.tolist(), each.tolist(), strict=True)):
         history = 0 if first else context
-        dropped[turn] = max(0, history - wanted)
+        dropped[turn] = of(history, number)
         context = history - dropped[turn] + added[turn]
     return dropped

@@ -11,6 +11,7 @@ from kvplan.sim.config import Clients, Config, WorkloadConfig
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.rng import stream
 from kvplan.traces import TraceError, Workload, rescale
+from kvplan.traces.answers import prefilled_again
 from kvplan.traces.generate import population, sharegpt, synthetic
 from kvplan.traces.generate.arrivals import Replayed
 from kvplan.traces.generate.steady import cut_from_stream
@@ -37,7 +38,7 @@ def build_workload(
         workload = _read(settings, progress)
     else:
         workload = read_trace(config, progress) if recorded is None else recorded
-    workload = _rescaled(_populated(workload, config), config)
+    workload = _answered(_rescaled(_populated(workload, config), config), settings)
     if settings.clients is not None and timed:
         return _sent_by(settings.clients, workload)
     workload = _looped(workload, settings.loop)
@@ -135,6 +136,13 @@ def _rescaled(workload: Workload, config: Config) -> Workload:
         workload = rescale.resampled(workload, wanted.resample, stream(config.seed, "resample"))
     changed = {name: value for name, value in wanted.model_dump().items() if value not in (1, None)}
     return replace(workload, origin={**workload.origin, "rescaled": changed}) if changed else workload
+
+
+def _answered(workload: Workload, settings: WorkloadConfig) -> Workload:
+    """The workload without the KV of answers, where it is of no use."""
+    if not settings.answers_reused:
+        return prefilled_again(workload, "workload.answers_reused: false")
+    return prefilled_again(workload, "workload.reasoning: dropped") if settings.reasoning == "dropped" else workload
 
 
 def _looped(workload: Workload, loop: str) -> Workload:

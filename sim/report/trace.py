@@ -117,7 +117,8 @@ def doubts(found: dict, model: str) -> list[str]:
         )
     if found["edited_share"] > 0:
         lines.append(
-            f"{found['edited_share']:.1%} of the resumed turns go on from less than the whole history (edited or compacted contexts)"
+            f"{found['edited_share']:.1%} of the resumed turns go on from less than the whole history (edited or compacted contexts,"
+            " answers that are not reused)"
         )
     return lines
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from kvplan.traces.context import contexts
-from kvplan.traces.rescale import dropped_to_leave
+from kvplan.traces.rescale import dropped_within
 from kvplan.traces.workload import TraceError, Workload
 
 
@@ -75,4 +75,4 @@ def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: flo
     )
     if stream.dropped_tokens is None:
         return kept
-    return replace(kept, dropped_tokens=dropped_to_leave(kept, stream.history_tokens[rows]))
+    return replace(kept, dropped_tokens=dropped_within(kept, stream.dropped_tokens[rows]))

@@ -18,7 +18,7 @@ from kvplan.traces.reading import Reading
 from kvplan.traces.text.parts import Message
 from kvplan.traces.workload import Workload
 
-_NAMES = 1000
+_FIELDS = 1000
 """Of keys that are left out; those of more go together."""
 
 
@@ -47,7 +47,7 @@ class Account:
         self._seen: Counter[str] = Counter()
 
     def tokens(self, message: Message) -> tuple[int, int]:
-        """(tokens, tokens of reasoning) of a message: what is sent back of it, and what is not."""
+        """(tokens, tokens of reasoning) of a message: what is sent back of it, and what is not; 0 where it is empty."""
         media = message.pictures + message.attachments
         kept = self._counted(message.texts) + media * self._reading.picture_tokens
         reasoning = self._counted([message.reasoning]) if message.reasoning else 0
@@ -58,10 +58,10 @@ class Account:
     def _counted(self, texts: Iterable[str]) -> int:
         return sum(max(self._count(text), 1) for text in texts)
 
-    def see(self, message: Message, reasoning: int) -> None:
+    def see(self, message: Message, reasoning: int = 0) -> None:
         """A message that is read."""
         for name, text in message.left_out:
-            known = name in self._tokens_left_out or len(self._tokens_left_out) < _NAMES
+            known = name in self._tokens_left_out or len(self._tokens_left_out) < _FIELDS
             self._tokens_left_out[_shown(name) if known else "other fields"] += max(self._count(text), 1)
         if message.pictures or message.attachments or reasoning:
             self._seen += Counter(pictures=message.pictures, attachments=message.attachments, reasoning_tokens=reasoning)

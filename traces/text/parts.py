@@ -75,7 +75,7 @@ _PART = _COMMON | _table(
     TEXT="""content contents text texts value values parts refusal output outputs result results documents name id function
         function_call tool_calls tool_call call_id tool_call_id tool_use_id code query queries title context transcript""",
     DATA="arguments args input parameters action",
-    REASONING="reasoning_content reasoning reasoning_text reasoning_details thinking thought thoughts",
+    REASONING="reasoning_content reasoning reasoning_text reasoning_details thinking thought thoughts summary",
 )
 _MESSAGE = _PART | _table(LABEL="id")
 _BESIDE = _COMMON | _table(
@@ -130,6 +130,13 @@ def messages(found: list, placeholders: bool = False) -> list[Message]:
     return taken
 
 
+def prompt(found: Mapping[str, object]) -> Message:
+    """A message that is a prompt, whatever its role. Raises BadRecord."""
+    walk = _Walk(is_answer=False, placeholders=False)
+    walk.fields(found, _MESSAGE, _Kind.TEXT)
+    return walk.message()
+
+
 def beside(record: Mapping[str, object], known: frozenset[str] = frozenset()) -> Message:
     """What stands beside the messages of a record, but under the keys that are `known`: it begins the first prompt. Raises BadRecord."""
     walk = _Walk(is_answer=False, placeholders=False)
@@ -170,6 +177,11 @@ class _Walk:
         reasoning = _TAGGED.format("\n".join(self._reasoning)) if self._reasoning else ""
         return Message(self._is_answer, self._texts, reasoning, *self._media.values(), self._left_out)
 
+    @property
+    def _found(self) -> int:
+        """How many things were found."""
+        return len(self._texts) + len(self._reasoning) + len(self._left_out) + sum(self._media.values())
+
     def fields(self, found: Mapping[str, object], table: Mapping[str, _Kind], within: _Kind) -> None:
         """An object whose keys mean what the table says, `within` text, reasoning or what is unknown."""
         kind = found.get("type")
@@ -205,8 +217,11 @@ class _Walk:
         if meant is _Kind.UNKNOWN:
             for item in value.values():
                 self._value(item, meant, within, key)
-        elif isinstance(value.get("type"), str) or any(_PART.get(name, _Kind.LABEL) is not _Kind.LABEL for name in value.keys() - _NAMES):
+        elif isinstance(value.get("type"), str) or _known(value):
+            before = self._found
             self.fields(value, _PART, _Kind.REASONING if meant is _Kind.REASONING else within)
+            if self._found == before and not _known(value):
+                raise BadRecord(f"a part of type {value['type'][:40]!r} holds no text that kvplan knows: {_shown(value)}")
         else:
             self._value(value, _Kind.DATA, within, key)
 
@@ -233,6 +248,15 @@ class _Walk:
             self._media[kind] += text.count(mark)
             text = text.replace(mark, "")
         return text
+
+
+def _known(part: Mapping[str, object]) -> bool:
+    """Whether it has keys of a message's part."""
+    return any(_PART.get(key, _Kind.LABEL) is not _Kind.LABEL for key in part.keys() - _NAMES)
+
+
+def _shown(part: Mapping[str, object]) -> str:
+    return f"its keys are {', '.join(map(repr, list(part)[:8]))}"
 
 
 def _given_as_text(source: object) -> object:
