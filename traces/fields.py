@@ -24,7 +24,7 @@ def of(record: object, kind: str) -> dict[str, Any]:
 def required(record: dict[str, Any], name: str) -> object:
     """A field that must be there."""
     if name not in record:
-        raise BadRecord(f"has no `{name}`: the fields are {', '.join(map(repr, list(record)[:8]))} (mixed formats?)")
+        raise BadRecord(f"has no `{name}`: the fields are {', '.join(map(repr, list(record)[:20]))}")
     return record[name]
 
 

@@ -101,6 +101,19 @@ class Source:
         """Calls `take` with every row of CSV files that have at least these columns. Raises TraceError."""
         self.each(self._parsed_by(lambda stream: _csv_rows(stream, columns)), take)
 
+    def each_table(self, columns: Collection[str], take: Callable[[int, Any], None]) -> None:
+        """Calls `take` with every row of CSV, TSV or Parquet files that have at least these columns, and every record of JSON files. Raises
+        TraceError."""
+        parsers = {"csv": lambda stream: _csv_rows(stream, columns)}
+
+        def rows(file: Path) -> Iterable[object]:
+            container = _head(file).container
+            if container == "parquet":
+                return parquet_rows(file, columns)
+            return self._parsed_by(parsers.get(container, _json_records))(file)
+
+        self.each(rows, take)
+
     def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises
         TraceError."""

@@ -1,0 +1,158 @@
+"""Any table of requests: CSV, TSV, JSON or Parquet, a row a request, read by the columns that `--columns` names.
+
+What a column can hold is in `kvplan.traces.columns`: `prompt` counts the whole request, `new` only what it adds. Rows without a session are
+sessions of one request. With `latency` or `end`, a later turn has a think time as well as an arrival. Times are dates, or numbers: in the
+unit that ends their column's name (`_ms`), else in seconds, unless as a date that would be no time of ours (`kvplan.traces.moments`).
+Without `--columns` a log of requests is read whose lengths bear names of their own, such as `prompt_tokens` and `completion_tokens`.
+"""
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kvplan.traces import clock, columns, fields
+from kvplan.traces.build import Requests
+from kvplan.traces.moments import Moments
+from kvplan.traces.reading import Reading
+from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.workload import TraceError, Workload
+
+NAME = "table"
+OFFERS = frozenset({"lengths", "times"})
+TIME_UNIT = "s"
+EXAMPLE = """{"request_id": "cmpl-1", "arrival_time": 1760000000.1, "prompt_tokens": 512, "completion_tokens": 90, "model": "m"}
+{"request_id": "cmpl-2", "arrival_time": 1760000004.6, "prompt_tokens": 700, "completion_tokens": 40, "model": "m"}
+"""
+
+
+def detect(head: Head) -> bool:
+    """Whether a file begins like a log of requests with lengths under names of their own."""
+    return columns.tells_lengths(head.keys)
+
+
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
+    """All requests. Raises TraceError with the record number and what is wrong with it."""
+    names = reading.columns or columns.usual(source.head().keys)
+    try:
+        columns.checked(names)
+    except ValueError as error:
+        raise TraceError(f"{error} ({columns.hint(source.head().keys)})") from None
+    requests, row, moments = Requests(), _Row(names, count_tokens), Moments(reading)
+    timed = fields.Either(names.get("arrival", "arrival"))
+    latest: dict[str, int] = {}
+    ends, answers = array("d"), array("d")
+    found: Counter[str] = Counter()
+
+    def take(number: int, record: object) -> None:
+        cells = row.cells(fields.of(record, "a row of a table"))
+        (prompt, output), cached = row.lengths(cells), row.cached(cells)
+        session, tenant = row.label(cells, "session"), row.label(cells, "tenant")
+        arrival, end, think = row.times(cells, moments)
+        if not prompt or not output:
+            found["requests_without_prompt_or_answer"] += 1
+            return
+        if cached > prompt:
+            raise BadRecord(f"{cached:,} cached tokens are more than the {prompt:,} of the prompt")
+        timed.check(not math.isnan(arrival), number)
+        before = latest.get(session)
+        gap = math.nan if before is None else think if not math.isnan(think) else max(0.0, arrival - ends[before])
+        added = requests.add(
+            number, prompt, output, arrival, gap, session=None if before is None else requests.session_of(before), tenant=tenant
+        )
+        ends.append(end)
+        if session:
+            latest[session] = added
+        if not math.isnan(end - arrival):
+            answers.extend((end - arrival, output))
+
+    source.each_table(frozenset(names.values()), take)
+    row.check_all_seen()
+    clock.check_answers(np.frombuffer(answers).reshape(-1, 2), TIME_UNIT)
+    return requests.workload(found, **_origin(names, moments, bool(latest)))
+
+
+class _Row:
+    """Takes the cells out of a record, by their names or their paths."""
+
+    def __init__(self, names: Mapping[str, str], count_tokens: Callable[[str], int]) -> None:
+        self._names, self._count = names, count_tokens
+        self._unseen = set(names.values())
+        self._prompt, self._output = ([role for role in roles if role in names][0] for roles in (columns.PROMPTS, columns.ANSWERS))
+
+    def cells(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Column -> cell; None where there is none. Raises BadRecord when the prompt or the answer is missing."""
+        found = {name: _cell(record, name) for name in self._names.values()}
+        for role in (self._prompt, self._output):
+            if found[self._names[role]] is _MISSING:
+                fields.required(record, self._names[role])
+        self._unseen -= {name for name, value in found.items() if value is not _MISSING}
+        return {name: None if value is _MISSING or value == "" or _is_nan(value) else value for name, value in found.items()}
+
+    def check_all_seen(self) -> None:
+        """Raises TraceError for a column that no record had."""
+        if self._unseen:
+            raise TraceError(f"no record has a {min(self._unseen)!r}, which columns names: is it spelt so?")
+
+    def lengths(self, cells: dict[str, Any]) -> tuple[int, int]:
+        """Tokens of prompt and answer."""
+        return self._length(cells, self._prompt), self._length(cells, self._output)
+
+    def _length(self, cells: dict[str, Any], role: str) -> int:
+        name = self._names[role]
+        if not role.endswith("_text"):
+            return fields.tokens(cells, name, low=0)
+        text = "" if cells[name] is None else fields.text(cells, name)
+        return max(self._count(text), 1) if text.strip() else 0
+
+    def cached(self, cells: dict[str, Any]) -> int:
+        """Tokens of the prompt that were recorded as served from a cache; 0 where nothing is."""
+        name = self._names.get("cached", "")
+        return 0 if cells.get(name) is None else fields.tokens(cells, name, low=0)
+
+    def label(self, cells: dict[str, Any], role: str) -> str:
+        """A name; empty where there is none."""
+        name = self._names.get(role, "")
+        value = cells.get(name)
+        if isinstance(value, float) and value.is_integer():  # whole numbers of a column that has gaps
+            value = int(value)
+        return fields.tag({name: value}, name)
+
+    def times(self, cells: dict[str, Any], moments: Moments) -> tuple[float, float, float]:
+        """(arrival, end of the answer, think time before) in seconds; NaN for what is not known."""
+        arrival, end = (self._seconds(cells, role, moments, dated=True) for role in ("arrival", "end"))
+        latency, think = (self._seconds(cells, role, moments, dated=False) for role in ("latency", "think"))
+        if "arrival" not in self._names:
+            arrival = end - latency
+        if end < arrival:
+            raise BadRecord(f"`{self._names['end']}` is {arrival - end:,.3g} s before `{self._names['arrival']}`")
+        return arrival, arrival + latency if math.isnan(end) else end, think
+
+    def _seconds(self, cells: dict[str, Any], role: str, moments: Moments, dated: bool) -> float:
+        name = self._names.get(role, "")
+        return math.nan if cells.get(name) is None else moments.seconds(cells, name, dated)
+
+
+_MISSING = object()
+
+
+def _cell(record: dict[str, Any], name: str) -> Any:
+    """The value of a key, or of one within others, `usage.prompt_tokens`."""
+    if name in record:
+        return record[name]
+    value: Any = record
+    for key in name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return _MISSING
+        value = value[key]
+    return value
+
+
+def _origin(names: Mapping[str, str], moments: Moments, has_sessions: bool) -> dict[str, object]:
+    said: dict[str, object] = {"columns": columns.written(names)}
+    if not has_sessions:
+        said["requests"] = "each a session of its own: no column names sessions (session=…)"
+    return said | ({"time_units": moments.units} if moments.units else {})
