@@ -20,6 +20,7 @@ from kvplan.hwmodels.catalogue import explain, nearest
 from kvplan.hwmodels.cost import Paid
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.registry import PolicyError
+from kvplan.traces.columns import checked
 from kvplan.traces.generate import laws
 from kvplan.traces.generate.arrivals import Arrival, Poisson
 from kvplan.traces.generate.distributions import LogNormal, ThinkTime
@@ -219,7 +220,7 @@ class WorkloadConfig(_Section):
     """Unit of a trace's times; `exact`: its format's own, however odd what they imply; null: its format's own, if that can be."""
     block_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Tokens of a block of a trace's hashes; null takes the file's word, or else its format's."""
-    columns: dict[str, str] = {}
+    columns: Annotated[dict[str, str], AfterValidator(checked)] = {}
     """Which column or key of a trace holds what, `{session: user, arrival: ts, prompt: in, output: out}`; any table is read so."""
     answer_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 250
     """Tokens of an answer that a trace leaves to the server, as AIPerf's sessions may."""

@@ -285,7 +285,10 @@ def _bailian(chat, parent, at, turn):
         (lines(mooncake(0, 600, 1.5)), "not a whole number"),
         (lines(mooncake(0, 600, True)), "not a number"),
         (lines(mooncake(-5, 600)), "negative"),
-        (lines(mooncake(0, 600), {"messages": []}), r"record 2: has no `input_length`: the fields are 'messages' \(mixed formats\?\)"),
+        (
+            lines(mooncake(0, 600), {"messages": []}),
+            r"record 2: has no `input_length`: the fields are 'messages' \(it is a record of openai: mixed formats\)",
+        ),
         (lines(mooncake(0, 600), 7), "record 2: is not a Mooncake record"),
         (lines(mooncake(0, 600)) + '{"timestamp": 5, "inp', "record 2: not valid JSON .*truncated"),
         (

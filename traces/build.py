@@ -229,19 +229,19 @@ class Requests:
             setattr(self, name, array(column.typecode, np.asarray(column)[order].tobytes()))
         self._blocks = _Lists.of(*_reordered(self._blocks.lengths(), np.asarray(self._blocks.ids), order))
 
-    def workload(self, left_out: Mapping[str, int] | None = None, **origin) -> Workload:
-        """The finished table. Raises TraceError when there are no requests.
+    def workload(self, left_out: Mapping[str, int] | None = None, whole: bool | None = None, **origin) -> Workload:
+        """The finished table. `whole`: whether lengths count the history, None finds out. Raises TraceError when there are no requests.
 
         A log without block hashes in which most later requests are shorter than what came before counts new tokens only: then they are
         taken as such, and `origin` says so.
         """
-        whole_context = self.block_tokens is not None or self._counts_history()
+        whole_context = (self.block_tokens is not None or self._counts_history()) if whole is None else whole
         order = np.argsort(self._session, kind="stable")
         session, length, output = (np.asarray(column)[order] for column in (self._session, self._input, self._output))
         first = np.diff(session, prepend=-1) != 0
         before = np.where(first, 0, np.roll(length + output, 1)) if whole_context else 0
         kept = np.where(first, 0, self._kept(order, first)) if whole_context else 0
-        if not whole_context:
+        if not whole_context and whole is None:
             origin["input_tokens"] = "taken as new tokens only: most later requests are shorter than the session before them"
         tenants = self._tenant if any(self._tenant) else None
         if edited := int(np.count_nonzero(before - kept)):

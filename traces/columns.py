@@ -1,12 +1,12 @@
 """What columns of a table can hold, and the names under which they are usually found.
 
-`workload.columns` (`--columns`) says which column, or key of a JSON record, holds what: `{session: user, arrival: ts, prompt: in, output: out}`.
-A key within another is named with dots: `usage.prompt_tokens`.
+`workload.columns` (`--columns`) says which column, or key of a JSON record, holds what: `{session: user, prompt: in, output: out}`. A key
+within another is named with dots: `usage.prompt_tokens`.
 """
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "session": ("session_id", "session", "conversation_id", "conversation", "chat_id", "thread_id", "trace_id"),
@@ -30,7 +30,7 @@ _LENGTHS = ({"prompt_tokens", "completion_tokens"}, {"input_tokens", "output_tok
 _SHOWN = 30
 
 
-def checked(columns: Mapping[str, str]) -> Mapping[str, str]:
+def checked(columns: dict[str, str]) -> dict[str, str]:
     """The columns, when they are enough to read a table by. Raises ValueError."""
     for role in columns:
         if role not in ROLES:
@@ -66,15 +66,13 @@ def tells_lengths(keys: Collection[str]) -> bool:
 
 def hint(keys: Collection[str]) -> str:
     """How to read a table with these columns or keys: what is there, and what to write."""
-    if not keys:
-        return ""
     found = usual(keys)
     for roles in (PROMPTS, ANSWERS):
         if not any(role in found for role in roles):
             found[roles[0]] = "…"
     there = sorted(keys)
     more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
-    return f"it has {', '.join(map(repr, there[:_SHOWN]))}{more}; name what they hold: --columns {written(found)}"
+    return f"it has {', '.join(map(repr, there[:_SHOWN])) or 'no keys'}{more}; name what they hold: --columns {written(found)}"
 
 
 def written(columns: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 from kvplan.traces import fields
 from kvplan.traces.reading import Reading
-from kvplan.traces.source import BadRecord
 
 _UNITS_S = {"m": 1e-3, "u": 1e-6, "n": 1e-9}
 _NAMED = re.compile(r"(?:_|(?<=[a-z])(?=[A-Z]))([MmUuNn])(?:s|illis|icros|anos?)$")

@@ -90,6 +90,12 @@ def _named_counts(counts: object) -> str:
     return ", ".join(f"{name} ({count} values)" for name, count in counts.items())
 
 
+def _listed(units: object) -> str:
+    if not isinstance(units, Mapping):
+        return str(units)
+    return ", ".join(f"{name} in {unit}" for name, unit in units.items())
+
+
 def _links(counts: object) -> str:
     links, requests, one, unanswered = _numbers(counts, "links", "requests", "on_one_block", "without_room_for_the_answer")
     rest = f"; {one:,} of these links rest on one block that no other session has" if one else ""
@@ -136,6 +142,8 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
     "media": _media,
     "sessions_from": lambda what: f"sessions are found by {what}",
     "requests": lambda what: f"requests are {what}",
+    "columns": lambda what: f"columns are read as {what}",
+    "time_units": lambda units: f"times are not in seconds: {_listed(units)}",
     "recorded_cache": _recorded,
     "links": _links,
     "blocks_apart_by": lambda what: f"block hashes are kept apart by {_named_counts(what)}",

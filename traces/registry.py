@@ -8,16 +8,17 @@ import difflib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import kvplan.traces.formats
-from kvplan.traces import clock, tokens
+from kvplan.traces import clock, columns, shapes, tokens
+from kvplan.traces.formats import table
 from kvplan.traces.reading import Reading
-from kvplan.traces.source import Source
+from kvplan.traces.source import Head, Source
 from kvplan.traces.workload import TraceError, Workload
 
 
@@ -40,13 +41,15 @@ def read(path: Path, format: str | None = None, progress: Callable[[int, int], N
     """
     reading = Reading(**settings)
     source = Source(path, reading.skip_bad, progress)
-    module = _named(format) if format else _detected(source)
+    module = _chosen(source, format, reading)
+    source.other_format = partial(_other_format, module)
     count_tokens = tokens.Counter(reading.tokenizer)
     try:
         workload = module.read(source, reading, count_tokens)
         doubts = clock.check(workload, module.TIME_UNIT) if hasattr(module, "TIME_UNIT") else ""
     except TraceError as error:
-        raise error if str(source.path) in str(error) else TraceError(f"{source.path}: {error}") from None
+        bad = f"; {source.skipped:,} bad records were left out, the first: {source.first_reason}" if source.skipped else ""
+        raise TraceError(f"{error}{bad}" if str(source.path) in str(error) else f"{source.path}: {error}{bad}") from None
     origin = {"source": str(path), "format": module.NAME, **workload.origin}
     if count_tokens.used:
         origin["tokens"] = count_tokens.label
@@ -56,6 +59,15 @@ def read(path: Path, format: str | None = None, progress: Callable[[int, int], N
         origin["left_out"] = {**origin.get("left_out", {}), "bad_records": source.skipped}
         origin["first_bad_record"] = source.first_reason
     return replace(workload, files=tuple(source.starts), origin=origin)
+
+
+def _chosen(source: Source, format: str | None, reading: Reading) -> ModuleType:
+    """The format that is named, by itself or by the columns of a table, or that the files are of."""
+    if reading.columns:
+        if format not in (None, table.NAME):
+            raise TraceError(f"--columns says how to read a table, not the format {format}: leave one of them out")
+        return table
+    return _named(format) if format else _detected(source)
 
 
 def _named(format: str) -> ModuleType:
@@ -71,9 +83,30 @@ def _detected(source: Source) -> ModuleType:
     for file, head in source.heads():
         module = next((module for module in known_formats().values() if module.detect(head)), None)
         if module is None:
-            why = head.fault or "no known format begins like this"
-            raise TraceError(f"{file}: format not recognised: {why}; known are {', '.join(known_formats())} (--format names one)")
+            raise TraceError(f"{file}: format not recognised: {_unknown(file, head)}")
         found.setdefault(module.NAME, file)
     if len(found) > 1:
         raise TraceError(f"{source.path} holds mixed formats: " + ", ".join(f"{file.name} is {name}" for name, file in found.items()))
     return known_formats()[next(iter(found))]
+
+
+def _unknown(file: Path, head: Head) -> str:
+    """What a file is that is of no known format, and what to do with it."""
+    within = [key for keys in head.within.values() for key in keys]
+    if known := shapes.told(file, head.start, [*head.keys, *within]):
+        return known
+    if head.fault:
+        return f"{head.fault}; known are {', '.join(known_formats())} (--format names one)"
+    if head.keys:
+        return f"no known format begins like this; {columns.hint(head.keys)}"
+    json, binary = head.container in ("array", "objects"), b"\0" in head.start
+    kind = "JSON, but of no records with keys" if json else "no text" if binary else "plain text, of which nothing tells requests or turns"
+    return f"it is {kind}; known are {', '.join(known_formats())}, and any table by its columns (--columns)"
+
+
+def _other_format(module: ModuleType, record: object) -> str:
+    """The format that a record is of, when it is not of the module's and of another's."""
+    if not isinstance(record, dict):
+        return ""
+    head = Head("objects", frozenset(record))
+    return "" if module.detect(head) else next((name for name, other in known_formats().items() if other.detect(head)), "")

@@ -13,15 +13,18 @@ import json
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import ijson
 
 from kvplan.foreign import files
+from kvplan.traces import parquet, shapes
 from kvplan.traces.workload import TraceError, record_place
 
 _HEAD_BYTES = 1 << 16
@@ -32,10 +35,11 @@ _EXPANSION = 250
 _EXPANSION_FLOOR = 64 << 20
 _NESTING = 5000
 """More open brackets in one record than this are refused: the parser's memory grows with their square."""
-_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error)
 """What gzip and zstd raise for bytes that are not theirs."""
+_EMPTY_LISTS = (b"[]", b"[]\n")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -55,13 +59,16 @@ class Head:
     """What the first bytes of a file tell about its format."""
 
     container: str
-    """`array` (a JSON list), `objects` (JSON Lines, or one JSON object), `csv`, `parquet` or `unknown`."""
+    """`array` (a JSON list), `objects` (JSON Lines, or one object), `csv` (also with tabs, semicolons or bars), `parquet`, `empty` or
+    `unknown`."""
     keys: frozenset[str] = frozenset()
     """Top-level keys of the first JSON record, as far as they were seen; or the columns."""
     within: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Of those that hold objects, or lists of them, the keys that were seen there."""
     fault: str = ""
     """Why the first record could not be read to its end, where that is not for being long."""
+    start: bytes = b""
+    """The first bytes."""
 
 
 class Source:
@@ -74,6 +81,8 @@ class Source:
         """Records left out because of `skip_bad`."""
         self.first_reason = ""
         """Why the first of them was."""
+        self.other_format: Callable[[Any], str] = lambda record: ""
+        """Of a record that cannot be read: the name of another format that it is of."""
         self._report = report or (lambda done, total: None)
         self.files = _files(self.path)
         """The file, or the trace files of the folder in order of their names."""
@@ -85,34 +94,41 @@ class Source:
         self._done = 0
 
     def head(self) -> Head:
-        """What the first file looks like. Raises TraceError when it cannot be read or is empty."""
-        return _head(self.files[0])
+        """What the first file that is not empty looks like. Raises TraceError when it cannot be read, or all are empty."""
+        return next(self.heads())[1]
 
     def heads(self) -> Iterator[tuple[Path, Head]]:
-        """Every file with its head."""
-        return ((file, _head(file)) for file in self.files)
+        """Every file that is not empty, with its head. Raises TraceError when there is none, or one cannot be read."""
+        some = False
+        for file in self.files:
+            head = _head(file)
+            if head.container != "empty":
+                some = True
+                yield file, head
+        if not some:
+            raise TraceError(f"{self.path} is empty" if len(self.files) == 1 else f"{self.path}: all files in it are empty")
 
     def each_json(self, take: Callable[[int, Any], None], lists: bool = False) -> None:
-        """Calls `take` with every record of JSON lists, JSON Lines or single JSON objects; with `lists` a whole list is one record. Raises
-        TraceError."""
-        self.each(self._parsed_by(lambda stream: _json_records(stream, lists)), take)
+        """Calls `take` with every record of JSON lists, JSON Lines, single JSON objects or Parquet; with `lists` a whole list is one.
 
-    def each_row(self, columns: frozenset[str], take: Callable[[int, Any], None]) -> None:
+        Raises TraceError."""
+        self.each(self._records(lambda stream: _json_records(stream, lists)), take)
+
+    def each_row(self, columns: Collection[str], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every row of CSV files that have at least these columns. Raises TraceError."""
         self.each(self._parsed_by(lambda stream: _csv_rows(stream, columns)), take)
 
     def each_table(self, columns: Collection[str], take: Callable[[int, Any], None]) -> None:
-        """Calls `take` with every row of CSV, TSV or Parquet files that have at least these columns, and every record of JSON files. Raises
+        """Calls `take` with every row of CSV and Parquet files that have at least these columns, and every record of JSON files. Raises
         TraceError."""
-        parsers = {"csv": lambda stream: _csv_rows(stream, columns)}
+        rows, records = (self._parsed_by(parse) for parse in (partial(_csv_rows, columns=columns), partial(_json_records, lists=False)))
+        readers = {"csv": rows, "parquet": partial(parquet.rows, columns=columns)}
+        self.each(lambda file: readers.get(_head(file).container, records)(file), take)
 
-        def rows(file: Path) -> Iterable[object]:
-            container = _head(file).container
-            if container == "parquet":
-                return parquet_rows(file, columns)
-            return self._parsed_by(parsers.get(container, _json_records))(file)
-
-        self.each(rows, take)
+    def _records(self, parse: "Callable[[io.BufferedReader[_Stream]], Iterator[object]]") -> Callable[[Path], Iterable[object]]:
+        """A function from a file to its records, by one from its bytes; but those of Parquet are its rows."""
+        records = self._parsed_by(parse)
+        return lambda file: parquet.rows(file) if _head(file).container == "parquet" else records(file)
 
     def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises
@@ -120,7 +136,7 @@ class Source:
         number = 0
         for file, size in zip(self.files, self._sizes, strict=True):
             self.file, before = file, number
-            self.starts.append((file.name, before))
+            self.starts.append((str(file.relative_to(self.path)) if file != self.path else file.name, before))
             try:
                 for number, record in enumerate(records(file), before + 1):
                     self._take(take, number, record)
@@ -138,7 +154,8 @@ class Source:
             take(number, record)
         except BadRecord as error:
             against = "" if error.earlier is None else f" {record_place(error.earlier, self.starts)}"
-            message = f"{self.file}, record {number - self.starts[-1][1]}: {error}{against}"
+            other = f" (it is a record of {name}: mixed formats)" if (name := self.other_format(record)) else ""
+            message = f"{self.file}, record {number - self.starts[-1][1]}: {error}{against}{other}"
             if not self.skip_bad:
                 raise TraceError(message) from None
             self.skipped += 1
@@ -252,11 +269,26 @@ def _files(path: Path) -> list[Path]:
         if not files.is_folder(path):
             files.opened(path).close()
             return [path]
-        found = [file for file in files.inside(path) if file.suffix in _SUFFIXES and os.path.isfile(file)]
+        found = [file for file in _inside(path) if file.suffix in _SUFFIXES]
+        files_of_others = [file for file in _inside(path) if file.suffix not in _SUFFIXES]
     except files.UnreadableError as error:
         raise TraceError(str(error)) from None
     if not found:
-        raise TraceError(f"{path}: the folder has no trace files ({', '.join(_SUFFIXES)})")
+        there = f"; {files_of_others[0].name}: {what}" if files_of_others and (what := shapes.told(files_of_others[0])) else ""
+        raise TraceError(f"{path}: the folder has no trace files ({', '.join(_SUFFIXES)}){there}")
+    return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The files of a folder and of those in it (`date=2026-01-01`), by name; but not what is hidden, or says that a job has ended."""
+    found: list[Path] = []
+    for path in files.inside(folder):
+        if path.name.startswith((".", "_")):
+            continue
+        if os.path.isfile(path):
+            found.append(path)
+        elif path.is_dir() and not path.is_symlink():
+            found += _inside(path)
     return found
 
 
@@ -266,19 +298,19 @@ def _head(path: Path) -> Head:
             start = stream.read(_HEAD_BYTES)
     except TraceError as error:
         raise _placed(error, path) from None
-    if start.startswith(_UTF16):
+    if start.startswith(_UTF16) or _alternates(start[:64]):
         raise TraceError(f"{path} is UTF-16 text; kvplan reads UTF-8: convert it, for example with `iconv -f UTF-16 -t UTF-8`")
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
-    if not text:
-        raise TraceError(f"{path} is empty")
+    if not text or text in _EMPTY_LISTS:
+        return Head("empty")
     if text.startswith(b"PAR1"):
-        return Head("parquet")
+        return Head("parquet", *parquet.keys(path), start=start)
     if text.startswith((b"[", b"{")):
-        return Head("array" if text.startswith(b"[") else "objects", *_first_keys(text, len(start) == _HEAD_BYTES))
+        return Head("array" if text.startswith(b"[") else "objects", *_first_keys(text, len(start) == _HEAD_BYTES), start)
     line = text.splitlines()[0].decode("utf-8", "replace")
-    if "," in line:
-        return Head("csv", frozenset(name.strip() for name in next(csv.reader([line]), [])))
-    return Head("unknown")
+    if b"\0" not in start and len(names := next(csv.reader([line], delimiter=_delimiter(line)), [])) > 1:
+        return Head("csv", frozenset(name.strip() for name in names), start=start)
+    return Head("unknown", start=start)
 
 
 def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], Mapping[str, frozenset[str]], str]:
@@ -290,7 +322,7 @@ def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], Mapping[str, fr
     """
     record = _parsed(text.partition(b"\n")[0])
     if isinstance(record, dict):
-        return frozenset(record), {key: frozenset(value[0]) for key, value in record.items() if _is_of_objects(value)}, ""
+        return frozenset(record), {key: frozenset(keys) for key, value in record.items() if (keys := _keys_within(value))}, ""
     prefix, keys = ("item" if text.startswith(b"[") else ""), set()
     within: defaultdict[str, set[str]] = defaultdict(set)
     fault = ""
@@ -305,8 +337,16 @@ def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], Mapping[str, fr
     return frozenset(keys), {key: frozenset(within[key]) for key in keys & within.keys()}, fault
 
 
-def _is_of_objects(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+def _alternates(start: bytes) -> bool:
+    """Whether every other byte is zero and no other is: text of two bytes a character, without a mark."""
+    halves = start[::2], start[1::2]
+    return any(one and not any(one) and all(other) for one, other in (halves, halves[::-1]))
+
+
+def _keys_within(value: object) -> Iterable[str]:
+    """Keys of an object, or of the first of a list of objects."""
+    first = value[0] if isinstance(value, list) and value else value
+    return first if isinstance(first, dict) else ()
 
 
 def _json_records(stream, lists: bool) -> Iterator[object]:
@@ -353,14 +393,20 @@ class _Rejoined:
         return line or self._rest.read(size)
 
 
-def _csv_rows(stream, columns: frozenset[str]) -> Iterator[object]:
+def _delimiter(header: str) -> str:
+    """What parts the names of a table's header."""
+    return max(",\t;|", key=header.count)
+
+
+def _csv_rows(stream, columns: Collection[str]) -> Iterator[object]:
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     try:
-        rows = csv.reader(text, skipinitialspace=True)
+        first = text.readline()
+        if not first:
+            return
+        rows = csv.reader(chain([first], text), skipinitialspace=True, delimiter=_delimiter(first))
         names = next(rows, [])
-        missing = columns - set(names)
-        if missing:
-            raise TraceError(f"the column {sorted(missing)[0]!r} is missing")
+        parquet.check(columns, names)
         for row in rows:
             if row:
                 yield (

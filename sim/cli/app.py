@@ -37,6 +37,7 @@ class Tier(StrEnum):
 
 _CONFIG_HELP = "A preset (`kvplan list presets`) or a YAML file."
 _CLUSTER_HELP = "Simulate on the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS; without one, on one that is started here."
+_COLUMNS_HELP = "Read any table, by the columns that hold what: session=user,arrival=ts,prompt=in,output=out. `new` for what a turn adds."
 _LIST_HELP = "models, hardware, nodes, gpus, links, ssds, prices, presets, settings, formats, eviction, …"
 _SPAN_HELP = "How much of the run the timeline has, up to when the last session comes; 60s when not given."
 _EXPORTS_HELP = (
@@ -113,6 +114,7 @@ def simulate(
     config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
     trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a run directory there.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout and nothing else.")] = False,
@@ -128,7 +130,7 @@ def simulate(
     """Replay a workload through the simulated server and print what the KV cache gives and saves."""
     from kvplan.sim.cli.simulate import run
 
-    overrides = _trace_settings(trace, format, skip_bad) + (set or [])
+    overrides = _trace_settings(trace, format, columns, skip_bad) + (set or [])
     run(config, overrides, out, json, baseline, replications, equal_service, timeline, timeline_span)
 
 
@@ -148,6 +150,7 @@ def compare(
     cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
     trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     resample: Annotated[bool, typer.Option(help="Draw the sessions of a trace anew, with replacement, for each replication.")] = True,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
@@ -160,7 +163,7 @@ def compare(
     """Run variants of a configuration side by side, and say which of them can be told apart."""
     from kvplan.sim.cli.compare import run
 
-    overrides = _trace_settings(trace, format, skip_bad) + (set or [])
+    overrides = _trace_settings(trace, format, columns, skip_bad) + (set or [])
     run(config, overrides, vary or [], replications, jobs, cluster, out, figure, json, baseline, metric, resample)
 
 
@@ -181,6 +184,7 @@ def curve(
     cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
     trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     resample: Annotated[bool, typer.Option(help="Draw the sessions of a trace anew, with replacement, for each replication.")] = True,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
@@ -191,7 +195,7 @@ def curve(
     """Hit rate and TTFT against the size of DRAM or SSD, for several eviction policies."""
     from kvplan.sim.cli.curve import run
 
-    overrides = _trace_settings(trace, format, skip_bad) + (set or [])
+    overrides = _trace_settings(trace, format, columns, skip_bad) + (set or [])
     run(config, overrides, tier.value, sizes, policies, replications, jobs, cluster, out, figure, json, resample)
 
 
@@ -216,6 +220,7 @@ def plan(
     horizon: Annotated[str | None, typer.Option(metavar="YEARS", help="Time to count cost and the wear of drives over: 3y, 18mo.")] = None,
     trace: Annotated[str | None, typer.Option(help="Plan for this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
     cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
@@ -226,7 +231,7 @@ def plan(
     """The fewest GPUs, and the cheapest DRAM and SSD, that meet a target at a load."""
     from kvplan.sim.cli.plan import run
 
-    settings = _trace_settings(trace, format, skip_bad) + (set or [])
+    settings = _trace_settings(trace, format, columns, skip_bad) + (set or [])
     run(config, settings, ttft_p95, sessions_per_s, vary or [], horizon, sensitivity, flags, jobs, cluster, out, json)
 
 
@@ -241,21 +246,25 @@ def report(
     run(folder)
 
 
-def _trace_settings(trace: str | None, format: str | None, skip_bad: bool) -> list[str]:
+def _trace_settings(trace: str | None, format: str | None, columns: str | None, skip_bad: bool) -> list[str]:
     """The options about a trace, as overrides of the configuration. Raises ConfigError when they have no trace to go with."""
     from kvplan.sim.config import ConfigError
+    from kvplan.traces.columns import parsed
 
-    if trace is None and (format is not None or skip_bad):
-        raise ConfigError("--format and --skip-bad go with --trace")
-    given = {"trace": trace, "format": format}
+    if trace is None and (format is not None or columns is not None or skip_bad):
+        raise ConfigError("--format, --columns and --skip-bad go with --trace")
+    try:
+        given = {"trace": trace, "format": format, "columns": None if columns is None else parsed(columns)}
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     settings = [_setting(f"workload.{name}", value) for name, value in given.items() if value is not None]
     return settings + ["workload.skip_bad=true"] * skip_bad
 
 
-def _setting(path: str, text: str) -> str:
+def _setting(path: str, value: object) -> str:
     from kvplan.hwmodels import strictyaml
 
-    return f"{path}={strictyaml.flow(text)}"
+    return f"{path}={strictyaml.flow(value)}"
 
 
 @app.command(
@@ -270,6 +279,7 @@ def explain(
     config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
     trace: Annotated[str | None, typer.Option(help="Explain for this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records of the trace out, and count them.")] = False,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
@@ -277,7 +287,7 @@ def explain(
     """Say what a configuration means before it runs: sizes, loading against recomputing, windows, what saturates first, cost."""
     from kvplan.sim.cli.explain import run
 
-    run(config, _trace_settings(trace, format, skip_bad) + (set or []), json)
+    run(config, _trace_settings(trace, format, columns, skip_bad) + (set or []), json)
 
 
 trace_app = typer.Typer(help="Describe, convert and generate workloads.", no_args_is_help=True, rich_markup_mode=None)
@@ -295,6 +305,7 @@ app.add_typer(trace_app, name="trace")
 def describe(
     trace: Annotated[str | None, typer.Argument(metavar="[TRACE]", help="A file or folder; without one, generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and count them.")] = False,
     model: Annotated[str, typer.Option(help="Whose KV bytes and window to count in: a catalogue name or a config.json.")] = "llama-2-13b",
     ttl_s: Annotated[float, typer.Option(min=1e-3, help="How long KV shall be kept, in seconds.")] = 3600.0,
@@ -305,7 +316,7 @@ def describe(
     """Say what a workload means to somebody who sizes a KV cache: lengths, gaps, how much is reused, and what holds it."""
     from kvplan.sim.cli import trace as commands
 
-    commands.describe([*_trace_settings(trace, format, skip_bad), _setting("model", model), *(set or [])], ttl_s, json, figure)
+    commands.describe([*_trace_settings(trace, format, columns, skip_bad), _setting("model", model), *(set or [])], ttl_s, json, figure)
 
 
 @trace_app.command(
@@ -319,13 +330,14 @@ def convert(
     trace: Annotated[str, typer.Argument(metavar="TRACE", help="A file or folder in any known format.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The table to write: .parquet, or .csv (without block hashes).")],
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and count them.")] = False,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
 ) -> None:
     """Turn a trace into kvplan's own table, rescaled or resampled if settings under workload.rescale say so."""
     from kvplan.sim.cli import trace as commands
 
-    commands.convert([*_trace_settings(trace, format, skip_bad), *(set or [])], out)
+    commands.convert([*_trace_settings(trace, format, columns, skip_bad), *(set or [])], out)
 
 
 @trace_app.command(

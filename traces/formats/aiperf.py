@@ -31,7 +31,7 @@ _SENT = frozenset({"timestamp", "delay", "output_length", "extra"})
 
 def detect(head: Head) -> bool:
     """Whether a file begins like AIPerf's multi-turn sessions."""
-    return "turns" in head.keys and "date" not in head.keys
+    return "turns" in head.keys and not {"date", "schema_version"} & head.keys
 
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:

@@ -12,16 +12,17 @@ import io
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kvplan.foreign.text import guarded, unguarded
-from kvplan.traces import fields
+from kvplan.traces import fields, parquet
 from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
-from kvplan.traces.source import BadRecord, Head, Source, reason
+from kvplan.traces.source import BadRecord, Head, Source
 from kvplan.traces.workload import TraceError, Workload
 
 NAME = "canonical"
@@ -39,8 +40,10 @@ _SUMS = frozenset({"recorded_cache", "tokens_left_out"})
 
 
 def detect(head: Head) -> bool:
-    """Whether a file is Parquet, or CSV with our columns."""
-    return head.container == "parquet" or (head.container == "csv" and head.keys >= _COLUMNS)
+    """Whether a file is a table with our columns, or Parquet that is damaged."""
+    if head.container == "parquet" and not head.keys:
+        return True
+    return head.container in ("csv", "parquet") and head.keys >= _COLUMNS
 
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
@@ -77,7 +80,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         table.add(session, prompt, output, number, arrival, gap, dropped, blocks)
 
     if is_parquet:
-        source.each(lambda file: _parquet_rows(file, made), take)
+        source.each(lambda file: parquet.rows(file, _COLUMNS, partial(_said_of_itself, made=made)), take)
     else:
         source.each_row(_COLUMNS, take)
     return table.workload(made.block_tokens(), tenants if any(tenants) else None, made.left_out, **made.merged())
@@ -142,28 +145,15 @@ def _given(row: dict, name: str) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
-def _parquet_rows(file: Path, made: _Origins) -> Iterator[dict]:
-    """The rows of a Parquet file, after its metadata went to `made`. Raises TraceError."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
+def _said_of_itself(schema, made: _Origins) -> None:
+    """What a Parquet file's metadata say goes to `made`. Raises TraceError."""
+    said = (schema.metadata or {}).get(_METADATA)
     try:
-        table = parquet.ParquetFile(file)
-        missing = _COLUMNS - set(table.schema_arrow.names)
-        if missing:
-            raise TraceError(f"{file}: the column {sorted(missing)[0]!r} is missing")
-        said = (table.schema_arrow.metadata or {}).get(_METADATA)
         if said is not None:
             said = fields.of(_json(said), "a JSON object")
             made.add(said.get("origin", {}), said.get("block_tokens"))
-        for batch in table.iter_batches(batch_size=4096):
-            yield from batch.to_pylist()
     except BadRecord as error:
-        raise TraceError(f"{file}: its metadata {error}") from None
-    except TraceError:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise TraceError(f"{file}: unreadable Parquet ({reason(error)})") from None
+        raise TraceError(f"its metadata {error}") from None
 
 
 def _json(text: str | bytes) -> object:
@@ -205,7 +195,7 @@ def _csv_cell(value: object) -> object:
 
 def _write_parquet(workload: Workload, path: Path) -> None:
     import pyarrow
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet as tables
 
     columns = {name: pyarrow.array(values, from_pandas=True) for name, values in _columns(workload).items()}
     blocks = workload.blocks
@@ -214,7 +204,7 @@ def _write_parquet(workload: Workload, path: Path) -> None:
     meta = {"block_tokens": blocks.block_tokens if blocks else None, "origin": dict(workload.origin)}
     table = pyarrow.table(columns).replace_schema_metadata({_METADATA: json.dumps(meta, sort_keys=True).encode()})
     with path.open("wb") as file:  # given a path, pyarrow takes UTF-8 names only
-        parquet.write_table(table, file)
+        tables.write_table(table, file)
 
 
 _WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}

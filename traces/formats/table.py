@@ -10,6 +10,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,18 +37,16 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests. Raises TraceError with the record number and what is wrong with it."""
-    names = reading.columns or columns.usual(source.head().keys)
-    try:
-        columns.checked(names)
-    except ValueError as error:
-        raise TraceError(f"{error} ({columns.hint(source.head().keys)})") from None
+    names = _named(reading.columns) if reading.columns else _usual(source.head())
     requests, row, moments = Requests(), _Row(names, count_tokens), Moments(reading)
     timed = fields.Either(names.get("arrival", "arrival"))
     latest: dict[str, int] = {}
     ends, answers = array("d"), array("d")
     found: Counter[str] = Counter()
+    recorded = 0
 
     def take(number: int, record: object) -> None:
+        nonlocal recorded
         cells = row.cells(fields.of(record, "a row of a table"))
         (prompt, output), cached = row.lengths(cells), row.cached(cells)
         session, tenant = row.label(cells, "session"), row.label(cells, "tenant")
@@ -59,20 +58,24 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             raise BadRecord(f"{cached:,} cached tokens are more than the {prompt:,} of the prompt")
         timed.check(not math.isnan(arrival), number)
         before = latest.get(session)
-        gap = math.nan if before is None else think if not math.isnan(think) else max(0.0, arrival - ends[before])
+        gap = think if before is None or not math.isnan(think) else _since(ends[before], arrival)
         added = requests.add(
             number, prompt, output, arrival, gap, session=None if before is None else requests.session_of(before), tenant=tenant
         )
         ends.append(end)
+        recorded += cached
         if session:
             latest[session] = added
         if not math.isnan(end - arrival):
             answers.extend((end - arrival, output))
 
-    source.each_table(frozenset(names.values()), take)
+    source.each_table([name for name in names.values() if "." not in name], take)
     row.check_all_seen()
     clock.check_answers(np.frombuffer(answers).reshape(-1, 2), TIME_UNIT)
-    return requests.workload(found, **_origin(names, moments, bool(latest)))
+    workload = requests.workload(
+        found, _counts(names, bool(reading.columns)), **_origin(names, bool(reading.columns), moments, bool(latest))
+    )
+    return _with_cached(workload, recorded) if "cached" in names else workload
 
 
 class _Row:
@@ -81,7 +84,7 @@ class _Row:
     def __init__(self, names: Mapping[str, str], count_tokens: Callable[[str], int]) -> None:
         self._names, self._count = names, count_tokens
         self._unseen = set(names.values())
-        self._prompt, self._output = ([role for role in roles if role in names][0] for roles in (columns.PROMPTS, columns.ANSWERS))
+        self._prompt, self._output = (next(role for role in roles if role in names) for roles in (columns.PROMPTS, columns.ANSWERS))
 
     def cells(self, record: dict[str, Any]) -> dict[str, Any]:
         """Column -> cell; None where there is none. Raises BadRecord when the prompt or the answer is missing."""
@@ -90,7 +93,7 @@ class _Row:
             if found[self._names[role]] is _MISSING:
                 fields.required(record, self._names[role])
         self._unseen -= {name for name, value in found.items() if value is not _MISSING}
-        return {name: None if value is _MISSING or value == "" or _is_nan(value) else value for name, value in found.items()}
+        return {name: None if value is _MISSING or _is_blank(value) else value for name, value in found.items()}
 
     def check_all_seen(self) -> None:
         """Raises TraceError for a column that no record had."""
@@ -139,6 +142,11 @@ class _Row:
 _MISSING = object()
 
 
+def _is_blank(value: Any) -> bool:
+    """An empty cell, or the NaN that tables of numbers have for one."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
 def _cell(record: dict[str, Any], name: str) -> Any:
     """The value of a key, or of one within others, `usage.prompt_tokens`."""
     if name in record:
@@ -151,8 +159,42 @@ def _cell(record: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _origin(names: Mapping[str, str], moments: Moments, has_sessions: bool) -> dict[str, object]:
-    said: dict[str, object] = {"columns": columns.written(names)}
+def _counts(names: Mapping[str, str], by_user: bool) -> bool | None:
+    """Whether the lengths count whole requests, by the name that the user gives them; None: the data tell."""
+    return ("prompt" in names or "prompt_text" in names) if by_user else None
+
+
+def _since(end: float, arrival: float) -> float:
+    """Seconds between them, none where the next came before the end; NaN where either is not known."""
+    return math.nan if math.isnan(arrival - end) else max(0.0, arrival - end)
+
+
+def _with_cached(workload: Workload, cached: int) -> Workload:
+    """The workload, whose origin says what the log recorded as cached, and what a store that forgets nothing would hold."""
+    history, prompt = (int(column.sum(dtype=np.int64)) for column in (workload.history_tokens, workload.prompt_tokens))
+    sums = {"requests": workload.turns, "prompt_tokens": history + prompt, "cached_tokens": cached, "history_tokens": history}
+    return replace(workload, origin={**workload.origin, "recorded_cache": sums})
+
+
+def _named(names: Mapping[str, str]) -> dict[str, str]:
+    """The columns that the user names. Raises TraceError when they cannot be."""
+    try:
+        return columns.checked(dict(names))
+    except ValueError as error:
+        raise TraceError(str(error)) from None
+
+
+def _usual(head: Head) -> dict[str, str]:
+    """The columns by their usual names. Raises TraceError when they do not tell lengths or texts."""
+    names = columns.usual(head.keys)
+    try:
+        return columns.checked(names or {"prompt": ""})
+    except ValueError:
+        raise TraceError(f"record 1 does not tell what its columns hold: {columns.hint(head.keys)}") from None
+
+
+def _origin(names: Mapping[str, str], by_user: bool, moments: Moments, has_sessions: bool) -> dict[str, object]:
+    said: dict[str, object] = {"columns": columns.written(names) + ("" if by_user else ", by their usual names (--columns says otherwise)")}
     if not has_sessions:
         said["requests"] = "each a session of its own: no column names sessions (session=…)"
     return said | ({"time_units": moments.units} if moments.units else {})
