@@ -74,6 +74,17 @@ def test_groups_apart_by_an_upper_bit_are_apart(tmp_path, bit, spelled):
     assert len(np.unique(table.blocks.ids)) == 120
 
 
+@pytest.mark.parametrize("printed", [{}, {"indent": 1}])
+@pytest.mark.parametrize("bit", [62, 63, 64, 200])
+def test_hashes_of_any_size_are_read_however_the_file_is_printed(tmp_path, bit, printed):
+    records = [mooncake(30 * i, [(i % 2 << bit) + i // 2]) for i in range(4)]
+    whole = json.dumps(records, **printed), "\n".join(json.dumps(record, **printed) for record in records)
+    for index, text in enumerate(whole):
+        (tmp_path / f"{index}.json").write_text(text)
+        table = traces.read(tmp_path / f"{index}.json")
+        assert len(np.unique(table.blocks.ids)) == table.sessions == 4
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), unique=True), st.lists(st.text(min_size=1), unique=True, min_size=2, max_size=5))
 def test_a_namespace_keeps_blocks_apart_and_their_order(blocks, names):
     held = [within(blocks, (("model", name),)) for name in names] + [within(blocks, ())]

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ijson
@@ -327,7 +329,7 @@ def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], Mapping[str, fr
     within: defaultdict[str, set[str]] = defaultdict(set)
     fault = ""
     try:
-        for place, event, value in ijson.parse(io.BytesIO(text), multiple_values=True, use_float=True):
+        for place, event, value in _parser(text).parse(io.BytesIO(text), multiple_values=True, use_float=True):
             if place == prefix and event == "end_map":
                 break
             if event == "map_key":
@@ -356,12 +358,12 @@ def _json_records(stream, lists: bool) -> Iterator[object]:
     while (byte := stream.peek(1)[:1]).isspace():
         stream.read(1)
     if byte == b"[":
-        yield from ijson.items(stream, "" if lists else "item", use_float=True, multiple_values=lists)
+        yield from _parser(stream.peek(1)).items(stream, "" if lists else "item", use_float=True, multiple_values=lists)
         return
     line = stream.readline()
     record = _parsed(line)
     if isinstance(record, BadRecord) and stream.peek(1)[:1] not in (b"", b"{"):  # one object, printed over many lines
-        yield from ijson.items(_Rejoined(line, stream), "", use_float=True, multiple_values=True)
+        yield from _parser(line + stream.peek(1)).items(_Rejoined(line, stream), "", use_float=True, multiple_values=True)
         return
     number = 0
     while line:
@@ -369,6 +371,11 @@ def _json_records(stream, lists: bool) -> Iterator[object]:
             number += 1
             yield _parsed(line) if number > 1 else record
         line = stream.readline()
+
+
+def _parser(start: bytes) -> ModuleType:
+    """What parses JSON that begins so: ijson's fast parser has 63 bits for a whole number, its slow one has all that a hash may need."""
+    return ijson.get_backend("python") if re.search(rb'(?<![\w."])\d{19}', start) else ijson
 
 
 def _parsed(line: bytes) -> object:
