@@ -1,4 +1,4 @@
-"""The engine against a second, plain simulator (`validate/reference.py`), event by event, on random small cases; a minute.
+"""The engine against a second, plain simulator (`validate/reference.py`), event by event, on random small cases; two minutes.
 
 Times must agree to 1e-9 of themselves, which is what is left of rounding; tokens, tiers, skipped saves, and bytes that have moved by the
 last answer (to one) must be the same. The
