@@ -62,6 +62,19 @@ def date(record: dict[str, Any], name: str) -> float:
         raise BadRecord(f"`{name}` is {_shown(text[:40])}, not a date and time") from None
 
 
+_UNIX = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3), (1e8, 1.0))
+"""Unix times from 1973 to 5138: from which number on in which unit, in seconds."""
+
+
+def moment(record: dict[str, Any], name: str, unit_s: float) -> float:
+    """A point in time, as seconds: a date, a Unix time whose size tells its unit, or a number of units of `unit_s` from some start."""
+    value = required(record, name)
+    if isinstance(value, str) and not value.replace(".", "", 1).strip().isdigit():
+        return date(record, name)
+    size = number(value, name)
+    return seconds(record, name, next((unit for least, unit in _UNIX if size >= least), unit_s))
+
+
 def number(value: object, name: str) -> float:
     """A finite number."""
     if isinstance(value, str):

@@ -29,11 +29,10 @@ class Linked:
     """Requests in columns, each with the one before it."""
 
     def __init__(self) -> None:
-        self._record, self._before, self._session = array("i"), array("q"), array("i")
+        self._record, self._before = array("i"), array("q")
         self._input, self._output, self._kept, self._cached = array("q"), array("q"), array("q"), array("q")
         self._arrival, self._ended = array("d"), array("d")
         self._gone_on = bytearray()
-        self._tenant: list[str] = []
         self.left_out: Counter[str] = Counter()
         """What is not in the workload, by what it is."""
 
@@ -50,7 +49,6 @@ class Linked:
         before: int = NONE,
         kept: int = NONE,
         cached: int = NONE,
-        tenant: str = "",
     ) -> int:
         """One request; its number. It goes on from request `before`. `kept` and `cached`: tokens of its prompt that the one before had, and
         that the log records as served from a cache. Raises BadRecord when that cannot be."""
@@ -62,13 +60,8 @@ class Linked:
         if before != NONE and self._gone_on[before]:
             self.left_out["links_of_second_children"] += 1
             before = NONE
-        if before == NONE:
-            session = len(self._tenant)
-            self._tenant.append(tenant)
-        else:
-            session = self._session[before]
+        if before != NONE:
             self._gone_on[before] = True
-        self._session.append(session)
         self._gone_on.append(False)
         for column, value in (
             (self._record, record),
@@ -83,10 +76,27 @@ class Linked:
             column.append(value)
         return len(self) - 1
 
-    def lengthen(self, request: int, output_tokens: int, ended_s: float) -> None:
+    def lengthen(self, request: int, output_tokens: int, ended_s: float = np.nan) -> None:
         """The answer of a request was at least this long, and ended no earlier."""
         self._output[request] = max(self._output[request], output_tokens)
-        self._ended[request] = max(self._ended[request], ended_s)
+        if not ended_s <= self._ended[request]:
+            self._ended[request] = ended_s if not np.isnan(ended_s) else self._ended[request]
+
+    def link(self, request: int, before: int, kept: int) -> bool:
+        """Whether a request that began a session could be linked to an earlier one that none has gone on from."""
+        if self._gone_on[before] or self._arrival[request] < self._arrival[before]:
+            return False
+        self._before[request], self._kept[request] = before, kept
+        self._gone_on[before] = True
+        return True
+
+    def length(self, request: int) -> int:
+        """Tokens of its prompt."""
+        return self._input[request]
+
+    def context(self, request: int) -> int:
+        """Tokens of its prompt and its answer."""
+        return self._input[request] + self._output[request]
 
     def has_gone_on(self, request: int) -> bool:
         """Whether another request goes on from this one."""
@@ -96,29 +106,34 @@ class Linked:
         """The finished table. Raises TraceError when there are no requests."""
         before, arrival = np.array(self._before, np.int64), np.array(self._arrival)
         history, dropped = self._contexts(before)
-        gap = np.where(before == NONE, 0.0, np.maximum(arrival - np.array(self._ended)[before], 0.0)) if len(self) else arrival
-        turns = Turns()
-        columns = (
-            self._session,
-            (np.array(self._input, np.int64) - history).tolist(),
-            self._output,
-            self._record,
-            self._arrival,
-            gap.tolist(),
+        gap = np.where(before == NONE, 0.0, np.maximum(arrival - np.array(self._ended)[before], 0.0))
+        turns = Turns.of(
+            session=self._sessions(),
+            record=np.array(self._record, np.int32),
+            prompt=np.array(self._input, np.int64) - history,
+            output=np.array(self._output, np.int64),
+            dropped=dropped,
+            arrival=arrival,
+            gap=gap,
         )
-        for row in zip(*columns, dropped.tolist(), strict=True):
-            turns.add(*row)
         edited = int(np.count_nonzero(dropped))
         origin |= {"edited_contexts": edited} if edited else {}
-        tenants = self._tenant if any(self._tenant) else None
-        return turns.workload(None, tenants, self.left_out, **origin, **self._recorded(history))
+        return turns.workload(None, None, self.left_out, **origin, **self._recorded(history))
+
+    def _sessions(self) -> np.ndarray:
+        """int32 per request: its session, by first appearance."""
+        found, count = array("i"), 0
+        for before in self._before:
+            found.append(count if before == NONE else found[before])
+            count += before == NONE
+        return np.array(found, np.int32)
 
     def _contexts(self, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int64 per request: tokens of the context before that it goes on from, and tokens of it that it leaves."""
         length, output = np.array(self._input, np.int64), np.array(self._output, np.int64)
         stated, cached = np.array(self._kept, np.int64), np.array(self._cached, np.int64)
-        prompt_before = np.where(before == NONE, 0, length[before] if len(self) else 0)
-        whole = np.where(before == NONE, 0, prompt_before + (output[before] if len(self) else 0))
+        prompt_before = np.where(before == NONE, 0, length[before])
+        whole = np.where(before == NONE, 0, prompt_before + output[before])
         shorter = np.where((length < prompt_before) & (cached != NONE), cached, prompt_before)
         kept = np.where(stated != NONE, stated, np.where(length > whole, whole, shorter))
         kept = np.minimum(np.minimum(kept, whole), length - 1)

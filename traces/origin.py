@@ -130,10 +130,17 @@ def _shared(share: object) -> str:
     return f"{share:.0%} of all prompt tokens begin a session like an earlier one of another: a store of sessions cannot reuse them"
 
 
+def _pieces(counts: Any) -> str:
+    if not isinstance(counts, Mapping):  # of tables that differ in it
+        return f"ids look like pieces of conversations: {counts}"
+    records, whole, joined, missing = (f"{counts[name]:,}" for name in ("records", "conversations", "joined", "beginnings_missing"))
+    lacking = f", and {missing} sessions lack what came before them" if counts["beginnings_missing"] else ""
+    return f"ids look like {records} pieces of {whole} conversations; {joined} were joined to another one{lacking}"
+
+
 _NOTES: Mapping[str, Callable[[Any], str]] = {
     "drawn": lambda what: f"not in the source, and drawn as the configuration says (workload.arrival, workload.think_time): {what}",
     "clients": lambda who: f"turns are sent by a load test's client ({who}; workload.clients): times of the source are not used",
-    "drawn_by": lambda what: f"lengths and turns are drawn by {what} (seed)",
     "think_times": lambda what: f"think times are {what}",
     "answers": lambda what: f"answers are {what}",
     "input_tokens": lambda what: f"input tokens are {what}",
@@ -145,12 +152,15 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
     "requests": lambda what: f"requests are {what}",
     "columns": lambda what: f"columns are read as {what}",
     "time_units": lambda units: f"times are not in seconds: {_listed(units)}",
+    "records": lambda what: f"records are taken as {what}",
+    "pieces": _pieces,
     "recorded_cache": _recorded,
     "links": _links,
     "blocks_apart_by": lambda what: f"block hashes are kept apart by {_named_counts(what)}",
     "sessions_apart_by": lambda what: f"sessions are kept apart by {_named_counts(what)}",
 }
 _WARNINGS: Mapping[str, Callable[[Any], str]] = {
+    "doubtful_records": lambda why: f"it is doubtful what a record is: {why} (workload.records: conversations, requests or increments)",
     "doubtful_times": lambda why: f"the times may be in another unit: {why}",
     "tokens": _estimate,
     "redrawn_share": _redrawn,

@@ -42,6 +42,8 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error)
 """What gzip and zstd raise for bytes that are not theirs."""
 _EMPTY_LISTS = (b"[]", b"[]\n")
+_ITEMS = re.compile(r"(\.item)+$")
+"""Ends a place within lists, as ijson writes it."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -333,7 +335,7 @@ def _first_keys(text: bytes, cut: bool) -> tuple[frozenset[str], Mapping[str, fr
             if place == prefix and event == "end_map":
                 break
             if event == "map_key":
-                (keys if place == prefix else within[place.removeprefix(f"{prefix}.").removesuffix(".item")]).add(value)
+                (keys if place == prefix else within[_ITEMS.sub("", place.removeprefix(f"{prefix}."))]).add(value)
     except (ijson.JSONError, ValueError, OverflowError) as error:
         fault = "" if cut else f"record 1 is not valid JSON ({reason(error)})"
     return frozenset(keys), {key: frozenset(within[key]) for key in keys & within.keys()}, fault
@@ -346,9 +348,10 @@ def _alternates(start: bytes) -> bool:
 
 
 def _keys_within(value: object) -> Iterable[str]:
-    """Keys of an object, or of the first of a list of objects."""
-    first = value[0] if isinstance(value, list) and value else value
-    return first if isinstance(first, dict) else ()
+    """Keys of an object, or of the first of a list of objects, or of a list of such lists."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, dict) else ()
 
 
 def _json_records(stream, lists: bool) -> Iterator[object]:

@@ -15,4 +15,5 @@ read = chats.read
 
 def detect(head: Head) -> bool:
     """Whether a file begins like chat messages."""
-    return bool({"messages", "conversation"} & head.keys) or (head.container == "array" and {"role", "content"} <= head.keys)
+    named = bool({"messages", "conversation"} & head.keys) and "output_length" not in head.keys
+    return named or (head.container == "array" and {"role", "content"} <= head.keys)

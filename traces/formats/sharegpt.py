@@ -16,4 +16,5 @@ read = chats.read
 def detect(head: Head) -> bool:
     """Whether a file begins like ShareGPT."""
     bare = head.container == "array" and {"from", "value"} <= head.keys
-    return "conversations" in head.keys or bare or {"from", "value"} <= head.within.get("items", frozenset())
+    named = "conversations" in head.keys and "messages" not in head.within.get("conversations", frozenset())
+    return named or bare or {"from", "value"} <= head.within.get("items", frozenset())

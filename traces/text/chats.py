@@ -1,56 +1,44 @@
-"""Files of chat messages, one conversation a record: `{"messages": [{"role", "content"}, …]}`, and what else the key is called.
+"""Files of chat messages: `{"messages": [{"role", "content"}, …]}`, whatever the envelope and whatever a record is.
 
-What of a message is what is said in `kvplan.traces.text.parts`, and what becomes of roles, chunks and unanswered prompts in
-`kvplan.traces.text.conversation`. No times: they come from the workload's settings. An id may be missing, but not come twice.
+What of a message is what is said in `kvplan.traces.text.parts`, where a record holds what in `exchange`, what a record is in `records`, and
+what becomes of roles, chunks and unanswered prompts in `conversation`. Without times they come from the workload's settings. An id may be
+missing, but not come twice.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from kvplan.traces import fields
+from kvplan.traces import clock, fields
 from kvplan.traces.reading import Reading
-from kvplan.traces.source import BadRecord, Head, Source
-from kvplan.traces.text import parts
-from kvplan.traces.text.conversation import Conversations
+from kvplan.traces.source import Head, Source
+from kvplan.traces.text import exchange
+from kvplan.traces.text.conversation import Account
+from kvplan.traces.text.records import Records
 from kvplan.traces.workload import Workload
 
-_MESSAGES = "conversations", "messages", "conversation", "items"
-"""Keys of the messages; the first that a record has."""
+_MESSAGES = frozenset({"conversations", "messages", "conversation", "items"})
 _ROLES = frozenset({"role", "from"})
-_IDS = "id", "conversation_id"
 
 
-def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
-    """All sessions, untimed. Raises TraceError with the record number and what is wrong with it."""
-    conversations, ids = Conversations(count_tokens, reading), fields.Unique("id")
+def read(source: Source, reading: Reading, count_tokens: Callable[[str], int], unit: str = "s", kind: str | None = None) -> Workload:
+    """All sessions. Times that are no dates are in `unit`, and records are of this `kind`, as the format has them; None finds out. Raises
+    TraceError with the record number and what is wrong with it."""
+    account, ids = Account(count_tokens, reading), fields.Unique("id")
+    records = Records(reading, account, kind)
 
     def take(number: int, record: object) -> None:
-        record = {"messages": record} if isinstance(record, list) else fields.of(record, "a conversation")
-        messages = of(record)
-        name = next((name for name in _IDS if record.get(name) is not None), None)
-        if name:
-            ids.check(fields.label(record, name), number)
-        conversations.add(number, messages)
+        found = exchange.read(record, reading.unit_s(unit), records.messages)
+        label = record.get("id") if isinstance(record, dict) else None
+        if label is not None:
+            ids.check(fields.label(record, "id"), number)
+        records.add(number, found, label)
 
     source.each_json(take, lists=_is_bare(source.head()))
-    return conversations.workload()
+    workload = records.workload()
+    doubts = clock.check(workload, unit) if records.counts_time() else ""
+    return replace(workload, origin={**workload.origin, "doubtful_times": doubts}) if doubts else workload
 
 
 def _is_bare(head: Head) -> bool:
     """Whether records are lists of messages, and no objects that hold them."""
-    return head.container == "array" and bool(_ROLES & head.keys) and not {*_MESSAGES} & head.keys
-
-
-def of(record: dict) -> list[parts.Message]:
-    """The messages of a record, after what stands beside them. Raises BadRecord."""
-    key = next((key for key in _MESSAGES if key in record), None)
-    if key is None:
-        raise BadRecord(f"has no messages, under none of {', '.join(_MESSAGES)}: the fields are {', '.join(map(repr, list(record)[:8]))}")
-    beside = parts.beside(record, frozenset({key}))
-    messages = parts.messages(fields.items(record, key), placeholders=bool(beside.pictures + beside.attachments))
-    return [_less(beside, messages), *messages]
-
-
-def _less(beside: parts.Message, messages: list[parts.Message]) -> parts.Message:
-    """What stands beside the messages, without the media that have their place in one of them."""
-    pictures, attachments = (sum(getattr(each, name) for each in messages) for name in ("pictures", "attachments"))
-    return beside._replace(pictures=max(0, beside.pictures - pictures), attachments=max(0, beside.attachments - attachments))
+    return head.container == "array" and bool(_ROLES & head.keys) and not _MESSAGES & head.keys

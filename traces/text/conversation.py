@@ -9,13 +9,19 @@
   conversation without any answered prompt.
 """
 
+import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
 
 from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
 from kvplan.traces.text.parts import Message
+from kvplan.traces.text.rows import Counted, Row
 from kvplan.traces.workload import Workload
 
 _FIELDS = 1000
@@ -34,6 +40,8 @@ class Turn:
     """What of it is not sent back."""
     dropped: int = 0
     """Tokens at the end of the history that it does not go on from: the answer before, or none."""
+    arrival_s: float = math.nan
+    """When its prompt came, or else its answer; NaN where neither says."""
 
 
 class Account:
@@ -71,6 +79,11 @@ class Account:
         self.left_out[what] += 1
         self._tokens_left_out[what.replace("_", " ")] += tokens
 
+    def leave_out_times(self, times_s: np.ndarray) -> None:
+        """Times are of no use: some have none, or all have the same."""
+        known = int(np.isfinite(times_s).sum())
+        self.left_out["times_that_others_lack" if known < len(times_s) else "times_that_are_all_the_same"] = known
+
     def origin(self) -> Mapping[str, object]:
         """What the origin of the workload says of it."""
         found: dict[str, object] = {name: self._seen[name] for name in ("reasoning_tokens",) if self._seen[name]}
@@ -86,16 +99,14 @@ def _shown(name: str) -> str:
     return f"`{name[:60]}`".encode("utf-8", "backslashreplace").decode()
 
 
-def turns(messages: Iterable[Message], account: Account) -> list[Turn]:
-    """The turns of one conversation; what is no turn is left out, and accounted for."""
+def turns(messages: Iterable[tuple[Counted, float]], account: Account) -> list[Turn]:
+    """The turns of one conversation of messages with their times; what is no turn is left out, and accounted for."""
     found: list[Turn] = []
-    pending, answered = 0, False
-    for message in messages:
-        kept, reasoning = account.tokens(message)
-        account.see(message, reasoning)
-        if not kept + reasoning:
-            continue
+    pending, answered, sent = 0, False, math.nan
+    for message, at_s in messages:
+        kept, reasoning = message.kept, message.reasoning
         if not message.is_answer:
+            sent = sent if pending and not math.isnan(sent) else at_s
             pending += kept
             answered = False
         elif answered:
@@ -103,7 +114,8 @@ def turns(messages: Iterable[Message], account: Account) -> list[Turn]:
             found[-1].reasoning += reasoning
         elif pending:
             found.append(_next(found[-1] if found else None, pending, kept, reasoning))
-            pending, answered = 0, True
+            found[-1].arrival_s = at_s if math.isnan(sent) else sent
+            pending, answered, sent = 0, True, math.nan
         else:
             account.leave_out("answers_without_prompt", kept + reasoning)
     if pending:
@@ -119,22 +131,25 @@ def _next(before: Turn | None, prompt: int, kept: int, reasoning: int) -> Turn:
     return turn
 
 
-class Conversations:
-    """Collects whole conversations."""
-
-    def __init__(self, count_tokens: Callable[[str], int], reading: Reading) -> None:
-        self._account = Account(count_tokens, reading)
-        self._turns = Turns()
-        self._sessions = 0
-
-    def add(self, number: int, messages: Iterable[Message]) -> None:
-        """One conversation, from record `number`."""
-        found = turns(messages, self._account)
-        self._account.left_out["conversations_without_answer"] += not found
+def conversations(runs: Iterable[Sequence[Row]], account: Account, timed: Callable[[np.ndarray], bool], **origin) -> Workload:
+    """The workload of whole conversations, each of one record or of pieces. Times are those of messages, or else of records, when they are
+    `timed`: the first turns' tell. Raises TraceError when there is no turn."""
+    table, session, starts = Turns(), 0, array("d")
+    for rows in runs:
+        found = turns(chain.from_iterable(map(_timed, rows)), account)
+        account.left_out["conversations_without_answer"] += not found
         for turn in found:
-            self._turns.add(self._sessions, turn.prompt, turn.output, number, dropped=turn.dropped)
-        self._sessions += bool(found)
+            at_s = rows[0].recorded.sent_s if turn is found[0] and math.isnan(turn.arrival_s) else turn.arrival_s
+            table.add(session, turn.prompt, turn.output, rows[0].number, at_s, dropped=turn.dropped)
+            if turn is found[0]:
+                starts.append(at_s)
+        session += bool(found)
+    if not timed(np.array(starts)):
+        account.leave_out_times(np.array(starts))
+        table.forget_times()
+    return table.workload(left_out=account.left_out, **account.origin(), **origin)
 
-    def workload(self) -> Workload:
-        """The finished table, untimed. Raises TraceError when there is no turn."""
-        return self._turns.workload(left_out=self._account.left_out, **self._account.origin())
+
+def _timed(row: Row) -> Iterable[tuple[Counted, float]]:
+    """Messages and answer, with their times."""
+    return zip([*row.messages, *row.answer], [*row.times_s, *[row.recorded.ended_s] * len(row.answer)], strict=True)

@@ -81,8 +81,8 @@ _MESSAGE = _PART | _table(LABEL="id")
 _BESIDE = _COMMON | _table(
     TEXT="system system_prompt system_message instructions documents",
     DATA="tool_definitions",
-    LABEL="""id conversation_id conversation_hash session_id user_id custom_id request_id source dataset tool_choice reasoning_effort
-        reasoning state country hashed_ip""",
+    LABEL="""id conversation_id conversation_hash session_id user_id custom_id request_id url method endpoint source dataset tool_choice
+        reasoning_effort reasoning state country hashed_ip""",
 )
 _TYPES = _table(
     PICTURE="image image_url image_file input_image output_image image_generation_call",

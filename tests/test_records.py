@@ -1,0 +1,292 @@
+"""What a record of chats is: the same sessions written as conversations, requests or increments; pieces; envelopes; what was recorded."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvplan import traces
+from kvplan.traces import TraceError, origin
+
+FIELD = Path(__file__).resolve().parents[2] / "shared" / "field"
+
+
+def put(tmp_path, records, name="log.jsonl"):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def bot(text):
+    return {"role": "assistant", "content": text}
+
+
+def rows(table):
+    columns = (table.session, table.history_tokens, table.prompt_tokens, table.output_tokens)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def sessions(table):
+    """Turns of each session, whatever the order of the sessions."""
+    found = {}
+    for session, *turn in rows(table):
+        found.setdefault(session, []).append(tuple(turn))
+    return sorted(found.values())
+
+
+# --- one workload, written in three ways ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def chats(draw):
+    """Conversations that differ from their first prompt on, all answered, and an order in which their turns come."""
+    system = draw(st.sampled_from(["", "Be brief. " * 5]))
+    lengths = draw(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+    order = draw(st.permutations([index for index, turns in enumerate(lengths) for _ in range(turns)]))
+    conversations = []
+    for index, turns in enumerate(lengths):
+        messages = [{"role": "system", "content": system}] if system else []
+        for turn in range(turns):
+            messages += [
+                user(f"question {index} {turn} " + "word " * draw(st.integers(1, 40))),
+                bot(f"answer {turn} " * draw(st.integers(1, 9))),
+            ]
+        conversations.append(messages)
+    return conversations, order
+
+
+def written(conversations, order, way, apart, named):
+    """The records of a way of writing: conversations, requests or increments; the answer apart or as the last message."""
+    done = dict.fromkeys(range(len(conversations)), 0)
+    for index in order:
+        messages = conversations[index]
+        start = done[index]
+        end = next(place for place in range(start, len(messages)) if messages[place]["role"] == "assistant") + 1
+        done[index] = end
+        if way == "conversations" and end < len(messages):
+            continue
+        sent = messages[start:end] if way == "increments" else messages[:end]
+        record = {"messages": sent[:-1], "response": sent[-1]["content"]} if apart else {"messages": sent}
+        yield record | ({"session_id": f"s{index}"} if named else {})
+
+
+@given(chats(), st.booleans(), st.booleans())
+def test_conversations_requests_and_increments_are_one_workload(tmp_path_factory, given_, apart, named):
+    conversations, order = given_
+    folder = tmp_path_factory.mktemp("ways")
+    right = sessions(traces.read(put(folder, ({"messages": messages} for messages in conversations)), records="conversations"))
+    for way, told in (("conversations", "conversations"), ("requests", "requests"), ("increments", "increments")):
+        if way == "increments" and not named:
+            continue
+        table = traces.read(put(folder, written(conversations, order, way, apart and way != "conversations", named)), records=told)
+        assert sessions(table) == right, way
+        assert "left_out" not in table.origin
+    if max(map(len, conversations)) > 3:
+        found = traces.read(put(folder, written(conversations, order, "requests", apart, named)))
+        assert sessions(found) == right and found.origin["records"].startswith("requests")
+
+
+def test_a_request_log_without_answers_is_told_by_what_goes_on(tmp_path):
+    talk = [user("one"), bot("two three"), user("four"), bot("five"), user("six")]
+    other = [user("uno"), bot("dos"), user("tres")]
+    log = [talk[:1], other[:1], talk[:3], talk[:5], other[:3]]
+    table = traces.read(put(tmp_path, ({"model": "m", "messages": messages} for messages in log)))
+    assert table.session.tolist() == [0, 0, 0, 1, 1] and table.output_tokens[2] == table.output_tokens[4] == 1
+    assert "3 of 3 that could go on from an earlier one begin with its messages" in table.origin["records"]
+    assert "2 of 5 requests" in table.origin["answers"] and "doubtful_records" not in table.origin
+    conversations = traces.read(tmp_path / "log.jsonl", records="conversations")
+    assert "as workload.records says" in conversations.origin["records"] and conversations.turns == 4
+
+
+def test_thin_evidence_is_a_doubt(tmp_path):
+    table = traces.read(put(tmp_path, [{"messages": [user("one")]}, {"messages": [user("one"), bot("two"), user("three")]}]))
+    assert table.sessions == 1 and any("doubtful what a record is" in line for line in origin.warnings(table.origin))
+    mixed = [{"messages": [user(f"{i}"), bot("x"), user("y")][: 2 + (i > 7)]} for i in range(10)]
+    assert "2 of 10 end with a prompt" in traces.read(put(tmp_path, mixed)).origin["doubtful_records"]
+
+
+def test_forks_begin_sessions_of_their_own(tmp_path):
+    start = [user("one"), bot("two"), user("three")]
+    log = [
+        start[:1],
+        start,
+        [*start, bot("four"), user("five")],
+        [*start[:2], user("other"), bot("six")],
+        [user("one"), bot("seven"), user("x")],
+    ]
+    table = traces.read(put(tmp_path, ({"messages": messages} for messages in log)), records="requests")
+    assert np.diff(table.first_turn).tolist() == [3, 1, 1]
+    assert table.origin["left_out"] == {"links_of_second_children": 2}
+
+
+def test_of_requests_that_are_alike_the_answer_tells(tmp_path):
+    log = [
+        {"messages": [user("hi")], "response": "hello"},
+        {"messages": [user("hi")], "response": "good morning"},
+        {"messages": [user("hi"), bot("hello"), user("one")], "response": "x"},
+        {"messages": [user("hi"), bot("good morning"), user("two")], "response": "y"},
+        {"messages": [user("hi"), bot("nobody said that"), user("three")], "response": "z"},
+    ]
+    table = traces.read(put(tmp_path, log))
+    assert table.record.tolist() == [1, 3, 2, 4, 5] and table.sessions == 3
+
+
+def test_edited_history_of_a_named_session_keeps_what_is_common(tmp_path):
+    long = user("word " * 100)
+    log = [[long], [long, bot("a"), user("b")], [long, bot("a"), user("changed")], [user("new context")]]
+    table = traces.read(put(tmp_path, ({"session_id": "s", "messages": each} for each in log)), records="requests")
+    first = table.prompt_tokens[0]
+    assert table.session.tolist() == [0, 0, 0, 1] and table.history_tokens[2] == first + 1 and table.origin["edited_contexts"] == 1
+
+
+def test_increments_need_a_session(tmp_path):
+    with pytest.raises(TraceError, match="record 1 has no identifier of its session"):
+        traces.read(put(tmp_path, [{"messages": [user("x"), bot("y")]}]), records="increments")
+    log = [{"session_id": i % 2, "messages": [user(f"question {i}")]} for i in range(6)]
+    table = traces.read(put(tmp_path, log))
+    assert table.origin["records"].startswith("what a request adds") and table.sessions == 2
+
+
+def test_newest_first_is_put_in_order_of_time(tmp_path):
+    talk = [user("one"), bot("two"), user("three"), bot("four"), user("five")]
+    log = [{"messages": talk[: 2 * i + 1], "created": 1_760_000_000 + 60 * i, "latency_ms": 2000} for i in (2, 1, 0)]
+    table = traces.read(put(tmp_path, log), records="requests")
+    assert table.sessions == 1 and table.arrival_s.tolist() == [0, 60, 120] and table.gap_s.tolist() == [0, 58, 58]
+
+
+def test_recorded_tokens_times_and_hits_are_used(tmp_path):
+    openai = {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 0}}
+    later = {"input_tokens": 30, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 10, "output_tokens": 5}
+    first = {"usage": openai, "choices": [{"message": bot("ho")}]}
+    second = {"usage": later, "content": [{"type": "text", "text": "x"}]}
+    day = "2026-01-01T00:0"
+    log = [
+        {"start_time": f"{day}0:00Z", "end_time": f"{day}0:04Z", "request": {"messages": [user("hi")]}, "response": first},
+        {"start_time": f"{day}1:00Z", "request": {"messages": [user("hi"), bot("ho"), user("bye")]}, "response": second},
+    ]
+    table = traces.read(put(tmp_path, log))
+    assert table.origin["format"] == "request-log" and rows(table) == [(0, 0, 100, 20), (0, 120, 20, 5)]
+    assert table.arrival_s.tolist() == [0, 60] and table.gap_s.tolist() == [0, 56]
+    assert table.origin["recorded_cache"] == {"requests": 2, "prompt_tokens": 240, "cached_tokens": 100, "history_tokens": 120}
+
+
+@pytest.mark.parametrize("scale", [1, 1e3, 1e6, 1e9])
+def test_unix_times_tell_their_unit(tmp_path, scale):
+    log = [{"messages": [user(str(i))], "created": round((1_760_000_000 + 30 * i) * scale)} for i in range(4)]
+    assert traces.read(put(tmp_path, log)).arrival_s == pytest.approx([0, 30, 60, 90])
+
+
+def test_times_at_one_instant_are_taken_as_they_are_when_told(tmp_path):
+    log = [{"messages": [user(str(i))], "created": 1_760_000_000} for i in range(4)]
+    table = traces.read(put(tmp_path, log))
+    assert not table.arrivals_known and table.origin["left_out"] == {"times_that_are_all_the_same": 4}
+    assert traces.read(put(tmp_path, log), times="exact").arrival_s.tolist() == [0] * 4
+
+
+def test_messages_of_conversations_have_times(tmp_path):
+    def said(message, at):
+        return {**message, "timestamp": f"2026-01-01T00:00:{at:02}"}
+
+    log = [{"conversation": [said(user("a"), at), said(bot("b"), at + 3), user("c"), said(bot("d"), at + 20)]} for at in (0, 9)]
+    table = traces.read(put(tmp_path, log))
+    assert table.open_loop and table.arrival_s.tolist() == [0, 20, 9, 29]
+    log[0]["conversation"][1]["timestamp"] = "2025-12-31T00:00:00"
+    with pytest.raises(TraceError, match=r"record 1: message 1: comes .* before one above it"):
+        traces.read(put(tmp_path, log))
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------------------
+
+
+def piece(name, start, end):
+    sides = [("human", "gpt")[place % 2] for place in range(start, end)]
+    return {
+        "id": f"{name}_{start}",
+        "conversations": [{"from": side, "value": f"{name} {place} " * 9} for place, side in enumerate(sides, start)],
+    }
+
+
+def test_pieces_are_joined_where_they_touch(tmp_path):
+    whole = traces.read(put(tmp_path, [piece("a", 0, 8), piece("b", 0, 6)]))
+    cut = [piece("a", 0, 3), piece("a", 3, 7), piece("a", 7, 8), piece("b", 0, 5), piece("b", 5, 6)]
+    random.Random(1).shuffle(cut)
+    table = traces.read(put(tmp_path, cut))
+    assert sessions(table) == sessions(whole)
+    assert table.origin["pieces"] == {"records": 5, "conversations": 2, "joined": 3, "beginnings_missing": 0}
+    del cut[[record["id"] for record in cut].index("a_3")]
+    gap = traces.read(put(tmp_path, cut))
+    assert gap.origin["pieces"] == {"records": 4, "conversations": 2, "joined": 1, "beginnings_missing": 1}
+    assert any("4 pieces of 2 conversations; 1 were joined" in line and "1 sessions lack" in line for line in origin.notes(gap.origin))
+
+
+def test_numbers_that_are_no_places_are_no_pieces(tmp_path):
+    records = [{"id": f"chat_{i}", "conversations": piece("x", 0, 4)["conversations"]} for i in range(9)]
+    table = traces.read(put(tmp_path, records))
+    assert table.sessions == 9 and "pieces" not in table.origin
+
+
+# --- other shapes -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_that_is_one_text_goes_on_from_its_beginning(tmp_path):
+    start = "Plan the search.\nBe brief.\n"
+    other = {"prompt": "Something else", "completion": "x"}
+    log = [{"prompt": start, "completion": "A plan."}, other, {"prompt": start + "Now go on.\n", "completion": "Done."}]
+    table = traces.read(put(tmp_path, log))
+    assert np.diff(table.first_turn).tolist() == [2, 1] and table.history_tokens[1] == table.prompt_tokens[0]
+
+
+def test_trees_are_their_longest_path(tmp_path):
+    def reply(name, parent, role="assistant", text="word " * 5):
+        return {"message_id": name, "parent_id": parent, "role": role, "text": text}
+
+    log = [reply("a", None, "prompter"), reply("b", "a"), reply("c", "a"), reply("d", "c", "prompter"), reply("e", "d")]
+    log += [reply("f", "x", "prompter"), reply("g", "f")]
+    table = traces.read(put(tmp_path, log))
+    assert table.origin["format"] == "oasst" and np.diff(table.first_turn).tolist() == [2, 1]
+    assert table.origin["left_out"] == {"replies_beside_the_longest_path": 1}
+    below = {**log[2], "replies": [{**log[3], "replies": [log[4]]}]}
+    tree = {"message_tree_id": "a", "prompt": {**log[0], "replies": [{**log[1], "replies": []}, below]}}
+    assert rows(traces.read(put(tmp_path, [tree]))) == rows(table)[:2]
+
+
+# --- files of the field -----------------------------------------------------------------------------------------------------------
+
+RIGHT = {
+    "cumulative_requests.jsonl": ("openai", 18, 3, 23_139, 0.832),
+    "sharegpt_whole.json": ("sharegpt", 120, 10, 222_480, 0.942),
+    "sharegpt_v3_chunks.json": ("sharegpt", 120, 10, 222_480, 0.942),
+    "openai_batch.jsonl": ("request-log", 3, 3, 63, 0.0),
+    "wildchat.jsonl": ("openai", 6, 3, 51, 0.471),
+    "oasst.jsonl": ("oasst", 1, 1, 1, 0.0),
+    "mooncake_text_messages.jsonl": ("mooncake-chat", 2, 1, 11, 0.364),
+    "lmcache_agent_trace.jsonl": ("request-log", 2, 1, 22, 0.409),
+    "sglang_agentic_trace.json": ("sglang", 2, 1, 1_460, 0.482),
+    "claude_code_transcript.jsonl": ("claude-code", 1, 1, 20_004, 0.0),
+    "copilot2026.jsonl": ("copilot", 6, 3, 131_400, 0.479),
+}
+"""Format, turns, sessions, prefill tokens, share of history."""
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_files_of_the_field(name):
+    if not (FIELD / name).exists():
+        pytest.skip("the files of the field are not on this machine")
+    table = traces.read(FIELD / name)
+    prefill = int((table.history_tokens + table.prompt_tokens).sum())
+    assert (table.origin["format"], table.turns, table.sessions) == RIGHT[name][:3]
+    assert prefill == pytest.approx(RIGHT[name][3], rel=0.01)
+    assert table.history_tokens.sum() / prefill == pytest.approx(RIGHT[name][4], abs=0.02)
+
+
+def test_a_sample_of_pieces_is_said_to_be_one(sharegpt_sample):
+    said = traces.read(sharegpt_sample).origin["pieces"]
+    assert said["conversations"] == 293 and said["joined"] <= 1 and said["beginnings_missing"] > 50

@@ -1,0 +1,159 @@
+"""Records of chats as rows: messages as tokens and digests, kept in columns (25 bytes a message) until it is known what they are."""
+
+import json
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from kvplan.traces.linked import NONE
+from kvplan.traces.source import BadRecord
+from kvplan.traces.text import parts
+from kvplan.traces.text.parts import Message
+
+_REMEMBERED = 1 << 16
+"""Messages whose tokens are remembered: logs of requests repeat their history in every line."""
+
+
+class Counted(NamedTuple):
+    """A message in tokens."""
+
+    is_answer: bool
+    kept: int
+    """What is sent back of it."""
+    reasoning: int
+    """What is not."""
+    digest: int
+    """64 bits of what is sent back: messages with the same are the same."""
+
+
+class Recorded(NamedTuple):
+    """What a record says of a request beside its text; NaN or NONE where it does not."""
+
+    sent_s: float = math.nan
+    ended_s: float = math.nan
+    prompt: int = NONE
+    """Tokens of the whole prompt."""
+    output: int = NONE
+    cached: int = NONE
+    """Tokens of the prompt that were served from a cache."""
+
+
+class Row(NamedTuple):
+    """A record. Messages that hold nothing are not in it."""
+
+    number: int
+    messages: Sequence[Counted]
+    times_s: Sequence[float]
+    answer: Sequence[Counted]
+    """What stands apart of the messages."""
+    length: int
+    """Messages of the record, with those that hold nothing, without what stands beside them."""
+    session: str | None
+    recorded: Recorded
+
+
+class Taken(NamedTuple):
+    """A message, and what it comes to."""
+
+    message: Message
+    """Without its texts, when it is remembered."""
+    counted: Counted
+
+
+class Messages:
+    """Takes messages in, and remembers them by digests of what they are written as."""
+
+    def __init__(self, count: Callable[[Message], tuple[int, int]]) -> None:
+        """`count` gives (tokens, tokens of reasoning)."""
+        self._count = count
+        self._known: dict[int, Taken] = {}
+
+    def of(self, found: object, placeholders: bool) -> Taken:
+        """A message as a record has it; see `parts.message`. Raises BadRecord."""
+        try:
+            name = digest_of(json.dumps([found, placeholders]))
+        except RecursionError:
+            raise BadRecord("is nested too deep for a message") from None
+        if (known := self._known.get(name)) is not None:
+            return known
+        message = parts.message(found, placeholders)
+        taken = Taken(message._replace(texts=[]), self.counted(message))
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        if not message.left_out:
+            self._known[name] = taken
+        return taken
+
+    def counted(self, message: Message) -> Counted:
+        """What a message comes to."""
+        texts = "\0".join([text.strip() for text in message.texts])
+        digest = digest_of(f"{message.is_answer} {message.pictures} {message.attachments} {texts}")
+        return Counted(message.is_answer, *self._count(message), digest)
+
+
+def digest_of(text: str) -> int:
+    """64 bits of a text."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
+
+
+class Rows(Sequence[Row]):
+    """Rows in columns."""
+
+    def __init__(self) -> None:
+        self._is_answer, self._kept, self._reasoning = array("b"), array("i"), array("i")
+        self._digest, self._time_s = array("q"), array("d")
+        self._number, self._apart, self._end, self._length = array("i"), array("q"), array("q", [0]), array("i")
+        self._recorded = array("d"), array("d"), array("q"), array("q"), array("q")
+        self._session: list[str | None] = []
+
+    def append(self, row: Row) -> None:
+        """One more."""
+        times = [*row.times_s, *[row.recorded.ended_s] * len(row.answer)]
+        for message, time_s in zip([*row.messages, *row.answer], times, strict=True):
+            self._is_answer.append(message.is_answer)
+            self._kept.append(message.kept)
+            self._reasoning.append(message.reasoning)
+            self._digest.append(message.digest)
+            self._time_s.append(time_s)
+        self._number.append(row.number)
+        self._length.append(row.length)
+        self._apart.append(self._end[-1] + len(row.messages))
+        self._end.append(len(self._kept))
+        self._session.append(row.session)
+        for column, value in zip(self._recorded, row.recorded, strict=True):
+            column.append(value)
+
+    def __len__(self) -> int:
+        return len(self._number)
+
+    def __getitem__(self, index: int) -> Row:
+        start, apart, end = self._end[index], self._apart[index], self._end[index + 1]
+        recorded = Recorded(*(column[index] for column in self._recorded))
+        messages, answer = self._messages(start, apart), self._messages(apart, end)
+        return Row(self._number[index], messages, self._time_s[start:apart], answer, self._length[index], self._session[index], recorded)
+
+    def _messages(self, start: int, end: int) -> list[Counted]:
+        columns = (self._is_answer, self._kept, self._reasoning, self._digest)
+        return [Counted(bool(row[0]), *row[1:]) for row in zip(*(column[start:end] for column in columns), strict=True)]
+
+    def sides(self, index: int) -> bytes:
+        """Of the messages of a row, without an answer apart: 1 for answers, 0 for prompts."""
+        return self._is_answer[self._end[index] : self._apart[index]].tobytes()
+
+    def has_answer_apart(self, index: int) -> bool:
+        """Whether a row has one, or its length."""
+        return self._end[index + 1] > self._apart[index] or self._recorded[3][index] >= 0
+
+    def lengths(self) -> array:
+        """Of every row: its messages."""
+        return self._length
+
+    def sessions(self) -> Sequence[str | None]:
+        """Of every row: the name of its session."""
+        return self._session
+
+    def sent_s(self) -> array:
+        """Of every row: when its request was sent."""
+        return self._recorded[0]
