@@ -56,23 +56,24 @@ class Account:
 
     def tokens(self, message: Message) -> tuple[int, int]:
         """(tokens, tokens of reasoning) of a message: what is sent back of it, and what is not; 0 where it is empty."""
-        media = message.pictures + message.attachments
-        kept = self._counted(message.texts) + media * self._reading.picture_tokens
-        reasoning = self._counted([message.reasoning]) if message.reasoning else 0
-        if self._reading.reasoning == "kept":
-            kept, reasoning = kept + reasoning, 0
-        return max(kept, 1) if media else kept, reasoning
-
-    def _counted(self, texts: Iterable[str]) -> int:
-        return sum(max(self._count(text), 1) for text in texts)
+        kept = reasoning = 0
+        for text in message.texts:
+            kept += self._count(text) or 1
+        if media := message.pictures + message.attachments:
+            kept = max(kept + media * self._reading.picture_tokens, 1)
+        if message.reasoning:
+            reasoning = self._count(message.reasoning) or 1
+        return (kept + reasoning, 0) if self._reading.reasoning == "kept" else (kept, reasoning)
 
     def see(self, message: Message, reasoning: int = 0) -> None:
         """A message that is read."""
+        if not (message.left_out or reasoning or message.pictures or message.attachments):
+            return
         for name, text in message.left_out:
             known = name in self._tokens_left_out or len(self._tokens_left_out) < _FIELDS
-            self._tokens_left_out[_shown(name) if known else "other fields"] += max(self._count(text), 1)
-        if message.pictures or message.attachments or reasoning:
-            self._seen += Counter(pictures=message.pictures, attachments=message.attachments, reasoning_tokens=reasoning)
+            self._tokens_left_out[_shown(name) if known else "other fields"] += self._count(text) or 1
+        for name, count in (("pictures", message.pictures), ("attachments", message.attachments), ("reasoning_tokens", reasoning)):
+            self._seen[name] += count
 
     def leave_out(self, what: str, tokens: int) -> None:
         """One thing of so many tokens is left out."""

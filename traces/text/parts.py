@@ -6,7 +6,7 @@ One walk goes over the whole message, and a table of keys says what the strings 
     data        text too, as JSON writes it where it is an object: `tools`, `arguments`, `input`
     reasoning   part of an answer that clients do not send back: reasoning_content, thinking, …, and what stands in `<think>` tags
     media       a picture, or an attachment (sound, video, file): counted, and no text
-    label       names a thing, and no model sees it: role, type, ids of records and messages, models, times, languages
+    label       names a thing, and no model sees it: role, type, ids of records and messages (and all else in `_id`), models, times, …
     otherwise   left out, under the key's name
 
 Numbers, true, false and null are no text, and nor are the keys of objects, but in data. An object under a key of text that has none of the
@@ -73,9 +73,11 @@ _COMMON = _table(
 )
 _PART = _COMMON | _table(
     TEXT="""content contents text texts value values parts refusal output outputs result results documents name id function
-        function_call tool_calls tool_call call_id tool_call_id tool_use_id code query queries title context transcript""",
-    DATA="arguments args input parameters action",
-    REASONING="reasoning_content reasoning reasoning_text reasoning_details thinking thought thoughts summary",
+        function_call tool_calls tool_call call_id tool_call_id tool_use_id code query queries title context transcript toolUse toolUseId
+        toolResult""",
+    DATA="arguments args input parameters action json",
+    REASONING="""reasoning_content reasoning reasoning_text reasoning_details thinking thought thoughts summary reasoningContent
+        reasoningText""",
 )
 _MESSAGE = _PART | _table(LABEL="id")
 _BESIDE = _COMMON | _table(
@@ -114,7 +116,11 @@ def message(found: object, placeholders: bool = False) -> Message:
     """A message. With `placeholders`, `<image>` and the like in its texts stand for media of the record. Raises BadRecord."""
     if not isinstance(found, dict):
         raise BadRecord("is not an object")
-    walk = _Walk(_is_answer(found), placeholders)
+    is_answer = _is_answer(found)
+    text = found.get("content", found.get("value"))
+    if len(found) == 2 and isinstance(text, str) and not (placeholders or (is_answer and _may_have_tags(text))):
+        return Message(is_answer, [text] if text and not text.isspace() else [], "", 0, 0, [])  # nearly all: a role and a text
+    walk = _Walk(is_answer, placeholders)
     walk.fields(found, _MESSAGE, _Kind.TEXT)
     return walk.message()
 
@@ -156,9 +162,11 @@ def _is_answer(found: Mapping[str, object]) -> bool:
 
 
 def _is_answer_by_type(kind: object) -> bool:
-    """Of an item of the responses API that has no role: `reasoning`, `function_call`, `function_call_output`, …"""
+    """Of what has no role: LangChain's `human` and `ai`, and items of the responses API (`reasoning`, `function_call_output`, …)."""
     if isinstance(kind, str) and kind.endswith(("_call", "_output", "reasoning")):
         return not kind.endswith("_output")
+    if isinstance(kind, str) and kind in PROMPT_ROLES | ANSWER_ROLES:
+        return kind in ANSWER_ROLES
     raise BadRecord("has no role")
 
 
@@ -170,17 +178,17 @@ class _Walk:
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._left_out: list[tuple[str, str]] = []
-        self._media = dict.fromkeys(_MEDIA, 0)
+        self._pictures = self._attachments = 0
 
     def message(self) -> Message:
         """All that was found."""
         reasoning = _TAGGED.format("\n".join(self._reasoning)) if self._reasoning else ""
-        return Message(self._is_answer, self._texts, reasoning, *self._media.values(), self._left_out)
+        return Message(self._is_answer, self._texts, reasoning, self._pictures, self._attachments, self._left_out)
 
     @property
     def _found(self) -> int:
         """How many things were found."""
-        return len(self._texts) + len(self._reasoning) + len(self._left_out) + sum(self._media.values())
+        return len(self._texts) + len(self._reasoning) + len(self._left_out) + self._pictures + self._attachments
 
     def fields(self, found: Mapping[str, object], table: Mapping[str, _Kind], within: _Kind) -> None:
         """An object whose keys mean what the table says, `within` text, reasoning or what is unknown."""
@@ -188,19 +196,32 @@ class _Walk:
         own = _TYPES.get(kind) if isinstance(kind, str) and table is not _BESIDE else None
         if own is _Kind.ATTACHMENT and (text := _given_as_text(found.get("source"))) is not None:
             own, found = None, {**found, "source": None, "text": [found.get("text"), text]}
-        if own in _MEDIA:
-            self._media[own] += 1
+        is_media = own in _MEDIA
+        if is_media:
+            self._show(own, 1)
         within = _Kind.REASONING if own is _Kind.REASONING else within
         for key, value in found.items():
-            meant = table.get(key, _Kind.UNKNOWN)
-            if meant in _MEDIA:
-                self._media[meant] += 0 if own in _MEDIA or not value else len(value) if isinstance(value, list) else 1
-            elif not (own in _MEDIA and key in _REFERENCES):
+            meant = table.get(key) or _unknown(key)
+            if meant is _Kind.LABEL or (is_media and (key in _REFERENCES or meant in _MEDIA)):
+                continue
+            if isinstance(value, str) and meant is _Kind.TEXT:
+                self._text(value, meant, within, key)
+            else:
                 self._value(value, meant, within, key)
 
+    def _show(self, kind: _Kind | None, count: int) -> None:
+        if kind is _Kind.PICTURE:
+            self._pictures += count
+        else:
+            self._attachments += count
+
     def _value(self, value: object, meant: _Kind, within: _Kind, key: str) -> None:
-        if value is None or meant is _Kind.LABEL:
-            return
+        if meant in _MEDIA:
+            self._show(meant, 0 if not value else len(value) if isinstance(value, list) else 1)
+        elif value is not None:
+            self._given(value, meant, within, key)
+
+    def _given(self, value: object, meant: _Kind, within: _Kind, key: str) -> None:
         if meant is _Kind.DATA and not isinstance(value, str):
             value = json.dumps(value, ensure_ascii=False)
         if isinstance(value, str):
@@ -232,22 +253,30 @@ class _Walk:
             self._left_out.append((key, text))
         elif self._is_answer and _Kind.REASONING in (meant, within):
             self._reason(text)
-        elif self._is_answer:
+        elif self._is_answer and _may_have_tags(text):
             kept, reasoning = _parted(text)
             self._texts += [kept] if kept else []
             self._reason(reasoning)
+        elif self._placeholders:
+            self._place(text)
         else:
-            self._texts.append(self._without_placeholders(text) if self._placeholders else text)
+            self._texts.append(text)
 
     def _reason(self, text: str) -> None:
         if text and text not in self._reasoning:
             self._reasoning.append(text)
 
-    def _without_placeholders(self, text: str) -> str:
+    def _place(self, text: str) -> None:
+        """A text in which marks stand for media."""
         for mark, kind in _PLACEHOLDERS.items():
-            self._media[kind] += text.count(mark)
+            self._show(kind, text.count(mark))
             text = text.replace(mark, "")
-        return text
+        self._texts += [text] if text.strip() else []
+
+
+def _unknown(key: str) -> _Kind:
+    """Of a key that is in no table: an identifier by its name, or not known."""
+    return _Kind.LABEL if key.endswith(("_id", "_ids", "Id")) else _Kind.UNKNOWN
 
 
 def _known(part: Mapping[str, object]) -> bool:
@@ -266,6 +295,11 @@ def _given_as_text(source: object) -> object:
     return source.get("data") if source["type"] == "text" else source.get("content")
 
 
+def _may_have_tags(text: str) -> bool:
+    """False for texts without reasoning in tags, in next to no time: every answer is asked."""
+    return "<" in text or "◁" in text or "[" in text
+
+
 def _parted(text: str) -> tuple[str, str]:
     """(what stays, reasoning) of an answer's text. Where only the end of the reasoning is tagged, the template began it; where only the
     beginning is, the answer broke off in it."""
@@ -276,6 +310,7 @@ def _parted(text: str) -> tuple[str, str]:
 
 
 def _split(text: str, begin: str, end: str) -> tuple[str, str]:
+    """The same by one pair of tags."""
     head, _, tail = text.partition(end)
     if begin not in head:
         head = begin + head
