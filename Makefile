@@ -23,7 +23,7 @@ lint: $(VENV)/.lint-ready build/links
 	$(BIN)/python .ci/mypy_count.py
 
 bench: $(VENV)/.ready
-	$(BIN)/kvplan validate bench reading policycost
+	$(BIN)/kvplan validate bench reading policycost planbench
 
 mutants: $(VENV)/.test-ready
 	$(BIN)/python tests/mutants/run.py

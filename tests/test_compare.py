@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from kvplan.hwmodels.units import format_seconds
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
@@ -762,6 +763,27 @@ def test_drawing_leaves_the_users_backend_alone(tmp_path):
     with picture(tmp_path / "x.png", 1, 1, (2, 2)):
         pass
     assert dict(matplotlib.rcParams) == before
+
+
+def test_recomputation_is_in_what_a_curve_says_and_draws(tmp_path):
+    """A run without any store with the same seeds: a figure, a sentence, and a line in the pictures of TTFT."""
+    out = tmp_path / "c"
+    options = ["--sizes", "8GB,16GB", "--policies", "lru", "--replications", "2", "--jobs", "1"]
+    result = kvplan("curve", *OPTIONS, *options, "--out", str(out), "--figure", str(tmp_path / "c.svg"))
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "curve.json").read_text())
+    runs = [run.summary for run in map(simulate, _without_a_store(2))]
+    assert found["recompute"]["ttft_s.mean"]["mean"] == pytest.approx(np.mean([run["ttft_s"]["mean"] for run in runs]))
+    assert f"Recomputing everything takes {format_seconds(found['recompute']['ttft_s.mean']['mean'])}" in result.stdout
+    assert [line["policy"] for line in found["lines"]] == ["lru"]
+    assert (out / "report.html").read_text().count(">recompute<") >= 2, "one in each figure of TTFT"
+    assert "recompute" in (tmp_path / "c.svg").read_text()
+
+
+def _without_a_store(replications: int):
+    """Configurations of a curve's replications."""
+    config = configuration.load(None, SMALL).recompute()
+    return [replicated(config, replication, None) for replication in range(replications)]
 
 
 def test_a_curve_begins_at_no_tier_at_all(tmp_path):

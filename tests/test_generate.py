@@ -36,6 +36,11 @@ DISTRIBUTIONS = [
     laws.Constant(value=3.0),
     laws.Exponential(mean=4.0),
     laws.LogNormal(median=30.0, sigma=0.5),
+    laws.LogNormal(median=30.0, sigma=0.8, max=60.0),
+    laws.Uniform(min=3.0, max=9.0),
+    laws.Zipf(alpha=1.6, max=50),
+    laws.Poisson(rate=6.0),
+    laws.Poisson(rate=6.0, max=7),
     laws.Empirical(points=((0.0, 1.0), (0.3, 1.0), (0.6, 4.0), (0.6, 10.0), (1.0, 12.0))),
 ]
 CASES = pytest.mark.parametrize("case", PROCESSES + DISTRIBUTIONS, ids=lambda case: repr(type(case)).split("generate.")[1][:-2])
@@ -156,6 +161,8 @@ settings = st.one_of(
     st.builds(laws.Exponential, mean=positive),
     st.builds(laws.LogNormal, median=positive, sigma=st.floats(0, 10)),
     st.builds(laws.Empirical, points=points),
+    st.builds(laws.Zipf, alpha=st.floats(1.01, 100), max=st.integers(1, 100)),
+    st.builds(laws.Poisson, rate=st.floats(1e-6, 1e6), max=st.integers(1, 10**6)),
     st.builds(distributions.LogNormal, median_s=positive, sigma=st.floats(0, 10)),
 )
 

@@ -247,11 +247,11 @@ def test_questions_about_documents_are_no_sessions_and_the_doubt_is_said():
 
 
 def chained(*rows):
-    """Sessions of (second, blocks, output, length) by Requests."""
+    """Session of each (second, blocks, output, length), and what the table says of its origin."""
     requests = Requests(512)
     for number, (at, blocks, output, length) in enumerate(rows):
         requests.add(number, length, output, at, blocks=blocks)
-    said = requests.chain_by_prefix()
+    said = requests.workload(**requests.chain_by_prefix()).origin
     return [requests.session_of(number) for number in range(len(rows))], said
 
 
@@ -282,6 +282,11 @@ def test_how_sure_the_links_are_is_said():
                              "not_believed": 0, "shorter_than_a_block": 1}  # fmt: skip
     assert "1 of 5 requests go on from an earlier one; 1 of these links rest on one block that no other session has" in origin.notes(said)
     assert any("1 requests are shorter than a block" in text for text in origin.warnings(said))
+
+
+def test_what_named_sessions_share_is_counted_too(tmp_path):
+    rows = [mooncake(9 * i, [1, 2, 10 + i], session_id=f"s{i % 3}") for i in range(3)]
+    assert log(tmp_path, *rows).origin["shared_by_sessions"] == pytest.approx(2 * 2 / 9)
 
 
 @pytest.mark.parametrize("said", [{"links": "x"}, {"links": {"links": "x"}}, {"shared_by_sessions": "x"}, {"blocks_apart_by": 5}])

@@ -1,6 +1,7 @@
 """The planner: objectives with intervals, bisection, bounds, and a whole small plan against brute force."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from kvplan.sim.config import ConfigError, Slo
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
-from kvplan.sim.planner import bounds
+from kvplan.sim.planner import bounds, doubt, surely
 from kvplan.sim.planner.objective import Objective, Sample, judge, objectives, sample
 from kvplan.sim.planner.plan import plan
 from kvplan.sim.planner.probe import Probe, Seen, look
@@ -148,6 +149,31 @@ def test_a_server_that_fills_up_does_not_meet_it():
     rising = Seen(seen(0.999).samples, {}, (), True)
     found, _ = searched(lambda replicas, _: rising if replicas < 4 else seen(0.99))
     assert found.replicas == 4
+
+
+def surely_searched(found, share_at, most=3):
+    """What `Surely` makes of an answer, and what it looked at."""
+    above, looks = surely.Surely(None, (P95,), found, 64, most), []
+    wanted = above.begin()
+    while wanted:
+        looks += wanted
+        wanted = above.go_on([share_at(*each) for each in wanted])
+    return above.found, looks
+
+
+def test_an_unclear_answer_is_followed_up_to_where_it_is_sure():
+    """Met by 10 and more, surely by 14 and more: 11, 12 and 14 are looked at, until none is unclear or three runs are done."""
+    found, _ = searched(lambda count, _: seen(0.953 if count >= 10 else 0.90, 0.02), limit=10, most=2)
+    assert found.replicas == 10 and found.at(10).meets is None
+    after, looks = surely_searched(found, lambda count, _: seen(0.953, 0.02) if count < 14 else seen(0.99, 0.001))
+    assert {replicas for replicas, _ in looks} == {11, 12, 14} and after.at(14).meets and after.replicas == 10
+    assert [each for each in looks if each[0] == 14] == [(14, 0)]
+    assert doubt.replicas(SimpleNamespace(replicas=10, found=after)) == doubt.Bracket(10, 10, 14)
+
+
+def test_a_sure_answer_is_left_as_it_is():
+    found, _ = searched(lambda count, _: seen(0.99 if count >= 10 else 0.90, 0.001))
+    assert surely_searched(found, None) == (found, [])
 
 
 # --- steady streams ---------------------------------------------------------------------------------------------------------------

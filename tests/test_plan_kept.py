@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -153,3 +154,23 @@ def test_options_that_fail_do_not_take_the_others_along(short, tmp_path, monkeyp
 def test_what_is_no_setting_is_refused_at_once(short):
     done = CliRunner().invoke(app, ["plan", "default", *SMALL, *ASKED, "--vary", "store.drum=1GB,2GB"])
     assert done.exit_code == 2 and "did you mean 'store.dram'" in done.stderr
+
+
+VARIED = ["--vary", "store.dram=32GB,64GB", "--vary", "store.eviction+store.prefetch='lru'+none,lookahead+lookahead"]
+
+
+@pytest.mark.parametrize("more", [VARIED, ["--horizon", "18mo", "--set", "slo.tpot_p95_s=1"]])
+def test_the_folder_of_a_plan_says_how_to_ask_again(short, tmp_path, monkeypatch, more):
+    """Load, target, horizon and stores: the same plan."""
+    out = tmp_path / "out"
+    first = CliRunner().invoke(app, ["plan", "default", *SMALL, *ASKED, *more, "--jobs", "1", "--out", str(out)])
+    assert first.exit_code == 0, first.output
+    monkeypatch.chdir(out)
+    comment = (out / "config.resolved.yaml").read_text().partition("\n")[0]
+    command = shlex.split(comment.partition(": ")[2])
+    assert command[:2] == ["kvplan", "plan"]
+    second = CliRunner().invoke(app, [*command[1:], "--jobs", "1", "--out", "../again"])
+    assert second.exit_code == 0, second.output
+    assert second.stdout == first.stdout
+    assert {path.name for path in (out / "runs").iterdir()} == {path.name for path in (tmp_path / "again" / "runs").iterdir()}
+    assert (out / "config.resolved.yaml").read_text() == (tmp_path / "again" / "config.resolved.yaml").read_text()

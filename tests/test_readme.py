@@ -33,6 +33,7 @@ def folder(tmp_path):
     chat = [{"from": "human" if turn % 2 == 0 else "gpt", "value": "words " * (20 + turn)} for turn in range(6)]
     (tmp_path / "sharegpt.json").write_text(json.dumps([{"id": str(number), "conversations": chat} for number in range(40)]))
     (tmp_path / "mooncake.jsonl").write_text(traces.known_formats()["mooncake"].EXAMPLE)
+    (tmp_path / "generate_multi_turn.json").write_text(traces.known_formats()["vllm-generator"].EXAMPLE)
     (tmp_path / "log.csv").write_text("user,ts,in,out\n" + "".join(f"u{i % 9},{40 * i},{300 + 99 * (i // 9)},80\n" for i in range(90)))
     (tmp_path / "my.yaml").write_text("workload: {sessions: 100}\n")
     (tmp_path / "mine.py").write_text(re.search(r"```python\n(# mine.py.*?)```", README, re.DOTALL).group(1))

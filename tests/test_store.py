@@ -663,9 +663,9 @@ class StoreMachine(RuleBasedStateMachine):
             return
         for tier in self.store.tiers:
             assert 0 <= tier.used <= tier.capacity
-            assert sum(tier.held) == tier.used == tier.written - tier.moved - tier.dropped
-            assert min(tier.held) >= 0
-        for session, home in enumerate(self.store.home):
+            assert sum(tier.held.values()) == tier.used == tier.written - tier.moved - tier.dropped
+            assert min(tier.held.values(), default=0) >= 0
+        for session, home in list(self.store.home.items()):
             if home < 0:
                 continue
             held = self.store.tiers[home].held[session]
@@ -678,7 +678,7 @@ class StoreMachine(RuleBasedStateMachine):
         if target is not None:
             held = self.store.tiers[target].held
             assert self.store._claimed_bytes == sum(self.store._claimed.values()) >= 0
-            assert self.store._fetched_bytes == sum(self.store._fetched.values()) <= sum(held)
+            assert self.store._fetched_bytes == sum(self.store._fetched.values()) <= sum(held.values())
 
 
 TestStore = StoreMachine.TestCase

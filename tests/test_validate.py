@@ -34,3 +34,11 @@ def test_the_command_lists_and_refuses():
     listed = subprocess.run([sys.executable, "-m", "kvplan.validate", "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "micro" in listed.stdout and "paper" in listed.stdout
     assert subprocess.run([sys.executable, "-m", "kvplan.validate", "nope"], cwd=ROOT, capture_output=True).returncode == 2
+
+
+@pytest.mark.parametrize(("answer", "count"), [(9, 8), (34, 14), (None, 21)])
+def test_a_search_without_bounds_looks_from_one_replica_on(answer, count):
+    """Up by a third until one meets the target, or 512 do not; then halfway between the two."""
+    from kvplan.validate.planbench import looks
+
+    assert looks(answer, 512) == count

@@ -19,7 +19,7 @@ import numpy as np
 
 from kvplan.traces.chains import Log, chains, sessions
 from kvplan.traces.hashes import ANYWHERE, Scope, apart, within
-from kvplan.traces.prefixes import prefixes
+from kvplan.traces.prefixes import Prefixes, prefixes
 from kvplan.traces.source import BadRecord
 from kvplan.traces.workload import Blocks, TraceError, Workload
 
@@ -161,6 +161,7 @@ class Requests:
         self._blocks = _Lists()
         self._tip = array("i")
         self._tenant: list[str] = []
+        self._tree: Prefixes | None = None
         self._scope, self._scopes = array("i"), dict[Scope, int]()
 
     def __len__(self) -> int:
@@ -211,10 +212,9 @@ class Requests:
     def chain_by_prefix(self) -> dict[str, Any]:
         """Makes sessions out of block hashes, as `kvplan.traces.chains` says. Returns what the origin shall say of them."""
         self._sort()
-        counts, length = self._blocks.lengths(), np.array(self._input, np.int64)
-        tree = prefixes(np.asarray(self._blocks.ids), np.cumsum(counts) - counts, np.minimum(counts, length // self.block_tokens))
         owners = [scope.sessions for scope in self._scopes]
-        before, links = chains(tree, Log(self._input, self._output, self._arrival, [owners[number] for number in self._scope]))
+        known = Log(self._input, self._output, self._arrival, [owners[number] for number in self._scope])
+        before, links = chains(self._prefixes(), known)
         found = sessions(before)
         self._session = array("i", found.tolist())
         self._tip = array("i", dict(zip(self._session, range(len(self)), strict=True)).values())
@@ -222,8 +222,19 @@ class Requests:
         return {
             "sessions_from": "block hashes: a request goes on from the one whose full blocks it holds, when no stranger holds them",
             "links": {"requests": len(self), **links},
-            "shared_by_sessions": int(tree.matched[before < 0].sum()) * self.block_tokens / max(int(length.sum()), 1),
         }
+
+    def _prefixes(self) -> Prefixes:
+        """The full blocks of all requests, once all are there."""
+        if self._tree is None:
+            counts = self._blocks.lengths()
+            full = np.minimum(counts, np.asarray(self._input) // (self.block_tokens or 1))
+            self._tree = prefixes(np.asarray(self._blocks.ids), np.cumsum(counts) - counts, full)
+        return self._tree
+
+    def _shared_by_sessions(self, opening: np.ndarray) -> float:
+        """Tokens at the start of these requests, which open sessions, that an earlier request has, as a share of all prompt tokens."""
+        return int(self._prefixes().matched[opening].sum()) * (self.block_tokens or 0) / max(int(np.sum(self._input, dtype=np.int64)), 1)
 
     def _sort(self) -> None:
         """Puts the requests in order of time."""
@@ -250,8 +261,8 @@ class Requests:
         tenants = self._tenant if any(self._tenant) else None
         if edited := int(np.count_nonzero(before - kept)):
             origin["edited_contexts"] = edited
-        if self.block_tokens is not None:
-            origin |= apart(self._scopes)
+        if self.block_tokens is not None and whole_context:
+            origin |= apart(self._scopes) | {"shared_by_sessions": self._shared_by_sessions(order[first])}
         turns = Turns.of(
             session=session,
             record=np.asarray(self._record)[order],

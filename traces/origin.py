@@ -141,6 +141,7 @@ def _pieces(counts: Any) -> str:
 _NOTES: Mapping[str, Callable[[Any], str]] = {
     "drawn": lambda what: f"not in the source, and drawn as the configuration says (workload.arrival, workload.think_time): {what}",
     "clients": lambda who: f"turns are sent by a load test's client ({who}; workload.clients): times of the source are not used",
+    "drawn_by": lambda what: f"lengths and turns are drawn by {what} (seed)",
     "think_times": lambda what: f"think times are {what}",
     "answers": lambda what: f"answers are {what}",
     "input_tokens": lambda what: f"input tokens are {what}",

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 _UNITS_S = {"s": 1.0, "ms": 1e-3}
 
 
@@ -30,6 +32,8 @@ class Reading:
     """Tokens of a picture in a prompt."""
     reasoning: Literal["dropped", "kept"] | None = None
     """Whether what a record marks as reasoning stays in the history; None: it does not. See also `kvplan.traces.answers`."""
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1), compare=False)
+    """Draws what a file states as a law; not of the configuration, whose seed gives it a stream of its own."""
 
     def unit_s(self, own: str) -> float:
         """Seconds of a unit of time, `own` being the format's: s or ms."""

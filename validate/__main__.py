@@ -19,6 +19,8 @@ CHECKS = {
     "truncation": "kvplan.validate.kernels.truncation",
     "reference": "kvplan.validate.agreement",
     "explain": "kvplan.validate.explained",
+    "plans": "kvplan.validate.plans",
+    "planbench": "kvplan.validate.planbench",
     "oracles": "kvplan.validate.oracles",
 }
 """Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""

@@ -35,7 +35,7 @@ def build_workload(
     if settings.trace is None:
         workload = _generated(config)
     elif any_length:
-        workload = _read(settings, progress)
+        workload = _read(config, progress)
     else:
         workload = read_trace(config, progress) if recorded is None else recorded
     workload = _answered(_rescaled(_populated(workload, config), config), settings)
@@ -73,12 +73,14 @@ def read_trace(config: Config, progress: Callable[[int, int], None] | None = Non
     if config.workload.trace is None:
         return None
     window = plant(config).window  # a configuration that cannot run is refused before a long file is read
-    return _within(_read(config.workload, progress), window, config)
+    return _within(_read(config, progress), window, config)
 
 
-def _read(settings: WorkloadConfig, progress) -> Workload:
-    said = {each.name: getattr(settings, each.name) for each in fields(Reading)}
+def _read(config: Config, progress) -> Workload:
+    settings, read_elsewhere = config.workload, {"tokenizer", "rng"}
+    said = {each.name: getattr(settings, each.name) for each in fields(Reading) if each.name not in read_elsewhere}
     said["tokenizer"] = Path(settings.tokenizer) if settings.tokenizer else None
+    said["rng"] = stream(config.seed, "trace")
     return traces.read(Path(settings.trace), settings.format, progress, **said)
 
 

@@ -21,6 +21,7 @@ from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_f
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import near
 from kvplan.sim.planner.search import Fed, Fewest, Point, fewest
+from kvplan.sim.planner.surely import Surely
 from kvplan.sim.sweep.pool import Failed, Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
@@ -165,7 +166,7 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     simulations = drive(searches, pool, progress)
     asked_for = demand(base, plant(base, population), population, rate)
     found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for, population, refused)
-    return _with_headroom(found, searches, pool, progress)
+    return _looked_around(found, searches, pool, progress)
 
 
 def _sides(
@@ -184,15 +185,17 @@ def _sides(
     return sides, tuple(refused)
 
 
-def _with_headroom(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
-    """The same, with the load that the cheapest still bears."""
+def _looked_around(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
+    """The same, with the load that the cheapest still bears, and the replicas that it is at most."""
     if found.cheapest is None:
         return found
     place = found.answers.index(found.cheapest)
-    bearing = Bearing(sides[place], found.question.objectives, found.cheapest.replicas, found.cheapest.headroom)
-    simulations = drive([bearing], pool, lambda done, sent: progress(found.simulations + done, found.simulations + sent))
+    question, best = found.question, found.cheapest
+    bearing = Bearing(sides[place], question.objectives, best.replicas, best.headroom)
+    surely = Surely(sides[place], question.objectives, best.found, question.most_replicas, question.replications)
+    simulations = drive([bearing, surely], pool, lambda done, sent: progress(found.simulations + done, found.simulations + sent))
     answers = list(found.answers)
-    answers[place] = replace(answers[place], borne=bearing.found)
+    answers[place] = replace(answers[place], borne=bearing.found, found=surely.found)
     return replace(found, answers=tuple(answers), simulations=found.simulations + simulations)
 
 

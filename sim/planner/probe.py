@@ -74,13 +74,14 @@ class _Hopeless(Exception):
     """The run cannot meet its objectives any more."""
 
 
-def look(probe: Probe) -> Seen:
-    """Simulates. Deterministic: the configuration has the seed."""
+def look(probe: Probe, to_the_end: bool = False) -> Seen:
+    """Simulates. Deterministic: the configuration has the seed. `to_the_end`: also what cannot meet its objectives any more."""
     workload = build_workload(probe.config)
     warmup = max(0, workload.turns - probe.measured_turns)
     config = probe.config.model_copy(update={"warmup_turns": warmup})
+    watch = None if to_the_end else _Watch(probe.objectives, warmup, workload.turns - warmup)
     try:
-        result = simulate(config, workload, watch=_Watch(probe.objectives, warmup, workload.turns - warmup))
+        result = simulate(config, workload, watch=watch)
     except _Hopeless:
         return Seen(None, {})
     measured = (result.columns["order"] >= warmup) & (result.columns["arrival_s"] <= _last_arrival_s(workload))

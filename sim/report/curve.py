@@ -43,6 +43,10 @@ def sentences(found: dict) -> list[str]:
         f" {format_seconds(need['ttl_s'])} hold at their real sizes (CCpUT, each at a full window: {format_bytes(need['ccput_bytes'])}).",
         "LRU, clockless: one exact LRU list of whole sessions; no server, no room kept free, no queueing.",
     ]
+    if found.get("recompute"):
+        lines.append(
+            f"Recomputing everything takes {format_seconds(found['recompute']['ttft_s.mean']['mean'])} to the first token in the mean."
+        )
     if count > 1:
         lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every point.")
     return lines + found["notes"]
@@ -116,14 +120,16 @@ def draw(found: dict, path: Path) -> None:
             if key.startswith("hit_rate"):
                 axis.set_ylim(0, 101)
             else:
+                _recomputation(axis, found, key, scale)
                 axis.set_ylim(bottom=0)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+        shown = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(len(shown), 8), frameon=False)
 
 
 def _seconds(found: dict) -> tuple[float, str]:
     """Scale and unit for the latencies of the curve."""
-    means = [point["ttft_s.mean"]["mean"] for line in found["lines"] for point in line["points"]]
+    points = [point for line in found["lines"] for point in line["points"]] + [found["recompute"]] * bool(found.get("recompute"))
+    means = [point["ttft_s.mean"]["mean"] for point in points]
     return (1.0, "s") if max(means, default=0) >= 10 else (1e3, "ms")
 
 
@@ -141,6 +147,12 @@ def _lines(axis, found: dict, key: str, scale: float) -> None:
             sizes = [point["bytes"] for point in line["points"]]
             values = [scale * point[key] for point in line["points"]]
             axis.plot(sizes, values, color="#555555", dashes=_DASHES[number % len(_DASHES)], linewidth=1.3, label=label(line["name"]))
+
+
+def _recomputation(axis, found: dict, key: str, scale: float) -> None:
+    """A line across all sizes."""
+    if found.get("recompute"):
+        axis.axhline(scale * found["recompute"][key]["mean"], color="#222222", dashes=(8, 3), linewidth=1.3, label="recompute")
 
 
 def _sizes(axis, found: dict) -> None:

@@ -1,5 +1,6 @@
 """The folder of a plan, of `kvplan plan --out`: finished simulations, and files that are each written whole."""
 
+import shlex
 from pathlib import Path
 
 from kvplan.foreign.text import cell
@@ -8,6 +9,7 @@ from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.ours import Kind, says
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.planner.plan import Plan
+from kvplan.sim.planner.question import Question
 from kvplan.sim.report.page import folder as pages
 from kvplan.sim.sweep.records import are_in
 
@@ -28,5 +30,11 @@ def write(plan: Plan, found: dict, out: Path) -> None:
     table = plan.to_frame().map(cell)
     write_text(out / PLAN, dumps(found))
     write_file(out / ROWS, lambda path: table.to_csv(path, index=False, encoding="utf-8"))
-    write_text(out / CONFIG, strictyaml.dumps(plan.question.config().resolved()))
+    write_text(out / CONFIG, f"# In this folder: {again(plan.question)}\n{strictyaml.dumps(plan.question.config().resolved())}")
     pages.write(out, PLAN)
+
+
+def again(question: Question) -> str:
+    """The command that asks the same from within the folder: a configuration says all but the load of the service and the stores to try."""
+    load = [] if question.sessions_per_s is None else ["--sessions-per-s", repr(question.sessions_per_s)]
+    return shlex.join(["kvplan", "plan", CONFIG, *load, *(part for axis in question.axes for part in ("--vary", str(axis)))])

@@ -20,8 +20,10 @@ from kvplan.sim.config import Config, ConfigError, load
 from kvplan.sim.engine.plant import Plant, plant
 from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.policies.registry import policies
-from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.axes import Axis, Point
 from kvplan.sim.sweep.compare import Question, Sweep, prepare
+from kvplan.sim.sweep.digest import digest
+from kvplan.sim.sweep.variants import Variant
 from kvplan.traces import Workload
 from kvplan.traces.reuse import accesses, active, stack_distances
 
@@ -108,14 +110,30 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
     workload = read(config)
     needed = capacity(config, built, workload)
     varied = axes(config, tier, names, sizes or default_sizes(tier, built, needed))
-    return Curves(prepare(replace(question, axes=varied), lambda _: workload), tier, needed, config)
+    return Curves(_with_recomputation(prepare(replace(question, axes=varied), lambda _: workload)), tier, needed, config)
+
+
+RECOMPUTE = "recompute"
+"""The variant without any store."""
+
+
+def _with_recomputation(sweep: Sweep) -> Sweep:
+    """The same, and as many runs without a store: what a curve is held against."""
+    if not sweep.runs:
+        return sweep
+    first = [run for run in sweep.runs if run.variant == sweep.runs[0].variant]
+    bare = [replace(run, variant=RECOMPUTE, config=run.config.recompute()) for run in first]
+    runs = tuple(replace(run, digest=digest(run.config)) for run in bare)
+    variant = Variant(Point(RECOMPUTE, tuple((f"store.{tier}", "0GB") for tier in _FASTEST_FIRST)), bare[0].config)
+    return replace(sweep, variants=(*sweep.variants, variant), runs=(*sweep.runs, *runs))
 
 
 def curve(asked: Curves, compared: dict) -> dict:
     """Lines over sizes from the comparison of policies and sizes, and the clockless LRU, as strict JSON."""
     sweep, tier, needed, config = asked.sweep, asked.tier, asked.needed, asked.config
     sizes = [size for (size,) in sweep.question.axes[1].points]
-    done = compared["variants"]
+    done = [each for each in compared["variants"] if each["label"] != RECOMPUTE]
+    bare = next((each for each in compared["variants"] if each["label"] == RECOMPUTE), None)
     by_settings = {(each["settings"]["store.eviction"], each["settings"][f"store.{tier}"]): each for each in done}
     names = [name for name, _ in sweep.question.axes[0].points]
     built = plant(config)
@@ -134,6 +152,7 @@ def curve(asked: Curves, compared: dict) -> dict:
             {"policy": name, "points": [_point(by_settings[name, size], size) for size in sizes if (name, size) in by_settings]}
             for name in names
         ],
+        "recompute": bare and _measured(bare),
         "clockless": [{"name": "LRU, clockless", "points": lru(sweep, tier, elsewhere, sizes, tpot_s)}] if done and timed else [],
         "failures": compared["failures"],
         "notes": [*compared["notes"], *([] if timed else [_UNTIMED])],
@@ -148,8 +167,11 @@ def _size_of(size: str, elsewhere: int, replicas: int, needed: Capacity) -> dict
 
 
 def _point(variant: dict, size: str) -> dict:
-    found = {"size": size, "bytes": parse_bytes(size), "label": variant["label"]}
-    return found | {key: {"mean": variant["mean"][key], "half_width": variant["half_width"][key]} for key in KEYS}
+    return {"size": size, "bytes": parse_bytes(size), "label": variant["label"], **_measured(variant)}
+
+
+def _measured(variant: dict) -> dict:
+    return {key: {"mean": variant["mean"][key], "half_width": variant["half_width"][key]} for key in KEYS}
 
 
 KEYS = ("hit_rate.resumed", "hit_rate.dram", "hit_rate.ssd", "ttft_s.mean", "ttft_s.p95")

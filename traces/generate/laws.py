@@ -15,6 +15,8 @@ from pydantic import AfterValidator, Field, model_validator
 from kvplan.traces.generate import tables
 from kvplan.traces.generate.settings import NotNegative, Points, Positive, Settings
 
+MOST = 1_000_000
+"""A value above this is no number of tokens or turns: the default cap of a law whose tail is heavy."""
 Sigma = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 """Standard deviation of a logarithm."""
 
@@ -57,25 +59,126 @@ class Exponential(Settings):
 
 
 class LogNormal(Settings):
-    """The logarithm is normal: many small values, a few very large ones."""
+    """The logarithm is normal: many small values, a few very large ones; those above `max` are set to it."""
 
     distribution: Literal["lognormal"] = "lognormal"
     median: Positive
     sigma: Sigma
+    max: Positive | None = None
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` values."""
-        return rng.lognormal(math.log(self.median), self.sigma, count)
+        return np.minimum(rng.lognormal(math.log(self.median), self.sigma, count), math.inf if self.max is None else self.max)
 
     @property
     def mean(self) -> float:
-        """Mean: median · exp(sigma²/2)."""
-        return self.median * math.exp(self.sigma**2 / 2)
+        """Mean: median · exp(sigma²/2), less what is above `max`."""
+        return self._moment(1)
 
     @property
     def variance(self) -> float:
-        """Variance: mean² · (exp(sigma²) − 1)."""
-        return self.mean**2 * math.expm1(self.sigma**2)
+        """Variance: mean² · (exp(sigma²) − 1), less what is above `max`."""
+        return self.mean**2 * math.expm1(self.sigma**2) if self.max is None else self._moment(2) - self.mean**2
+
+    def _moment(self, power: int) -> float:
+        """E[min(X, max)^power]; P(X > max) and the share of X^power below `max` are normal distribution functions."""
+        whole = self.median**power * math.exp((power * self.sigma) ** 2 / 2)
+        if self.max is None:
+            return whole
+        above = math.log(self.max / self.median) / max(self.sigma, 1e-9)
+        return whole * _normal_cdf(above - power * self.sigma) + self.max**power * _normal_cdf(-above)
+
+
+def _normal_cdf(value: float) -> float:
+    return math.erfc(-value / math.sqrt(2)) / 2
+
+
+class Uniform(Settings):
+    """Any value from `min` to `max`, one as likely as the other."""
+
+    distribution: Literal["uniform"] = "uniform"
+    min: NotNegative
+    max: NotNegative
+
+    @model_validator(mode="after")
+    def _ascend(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max {self.max:g} is below min {self.min:g}")
+        return self
+
+    def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` values."""
+        return rng.uniform(self.min, self.max, count)
+
+    @property
+    def mean(self) -> float:
+        """Mean: the middle."""
+        return (self.min + self.max) / 2
+
+    @property
+    def variance(self) -> float:
+        """Variance: (max − min)²/12."""
+        return (self.max - self.min) ** 2 / 12
+
+
+class _Counted(Settings):
+    """Whole numbers whose chances to be at least 1, 2, …, `max` are known; those above `max` are set to it."""
+
+    @property
+    def tail(self) -> np.ndarray:
+        """P(X ≥ k) for k = 1, 2, …, max."""
+        raise NotImplementedError
+
+    @property
+    def mean(self) -> float:
+        """Mean: Σ P(X ≥ k)."""
+        return float(self.tail.sum())
+
+    @property
+    def variance(self) -> float:
+        """Variance: Σ (2k − 1) · P(X ≥ k) less the mean's square."""
+        tail = self.tail
+        return float((2 * np.arange(len(tail)) + 1) @ tail - tail.sum() ** 2)
+
+
+class Zipf(_Counted):
+    """1, 2, 3, … with chances that fall as a power, 1/kᵃ; those above `max` are set to it."""
+
+    distribution: Literal["zipf"] = "zipf"
+    alpha: Annotated[float, Field(ge=1.01, le=100, allow_inf_nan=False)]
+    max: Annotated[int, Field(ge=1, le=MOST)] = MOST
+
+    @property
+    def tail(self) -> np.ndarray:
+        """P(X ≥ k) = ζ(alpha, k) / ζ(alpha), by Hurwitz' zeta function."""
+        from scipy.special import zeta
+
+        return zeta(self.alpha, np.arange(1.0, self.max + 1)) / zeta(self.alpha, 1.0)
+
+    def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` values: as many as there are k with P(X ≥ k) above a uniform number."""
+        return np.searchsorted(-self.tail, -rng.random(count), side="left").astype(float)
+
+
+class Poisson(_Counted):
+    """How often something happens that happens `mean` times on average; numbers above `max` are set to it."""
+
+    distribution: Literal["poisson"] = "poisson"
+    rate: Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+    """Mean, but for what is above `max`."""
+    max: Annotated[int, Field(ge=1, le=2 * MOST)] = 2 * MOST
+
+    @property
+    def tail(self) -> np.ndarray:
+        """P(X ≥ k), the regularised incomplete gamma function."""
+        from scipy.special import gammainc
+
+        most = min(self.max, math.ceil(self.rate + 40 * math.sqrt(self.rate) + 100))  # beyond, chances are below 1e-100
+        return gammainc(np.arange(1.0, most + 1), self.rate)
+
+    def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` values."""
+        return np.minimum(rng.poisson(self.rate, count), self.max).astype(float)
 
 
 def _known_table(name: str) -> str:
@@ -135,6 +238,6 @@ class Empirical(Settings):
         return float(np.diff(cdf) @ (low**2 + low * high + high**2) / 3)
 
 
-Law = Constant | Exponential | LogNormal | Empirical
+Law = Constant | Exponential | LogNormal | Uniform | Zipf | Poisson | Empirical
 Length = Annotated[Law, Field(discriminator="distribution")]
 """Any distribution of tokens per message, or of turns per session."""

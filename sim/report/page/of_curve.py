@@ -62,9 +62,18 @@ def _figure(found: Place, key: str, title: str, axis: Axis) -> Figure:
     ]
     clockless = [line for line in found.at("clockless").each() if line.value["points"] and key in line.value["points"][0]]
     series += [Series(line.value["name"], _bound(line, key, axis), 0, signs=False) for line in clockless]
+    series += [Series("recompute", marks, 0, signs=False)] if (marks := _recomputation(found, key, axis)) else []
     tier = found.value["tier"].upper()
     drawn = charts.plot(series, Axis(f"{tier} of a replica", size, log=True), axis, title)
     return Figure(title, drawn, "", [Key(each.name, each.style, False) for each in series])
+
+
+def _recomputation(found: Place, key: str, axis: Axis) -> list[Mark]:
+    """A line across all sizes; where it hits nothing there is none."""
+    sizes = [each["bytes"] for each in found.value["sizes"] if each["bytes"]]
+    if key.startswith("hit_rate") or not found.value.get("recompute") or not sizes:
+        return []
+    return [Mark(Cell(size(each), each), found.at("recompute", key, "mean").cell(axis.show)) for each in (min(sizes), max(sizes))]
 
 
 def style(number: int) -> int:
