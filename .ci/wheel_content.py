@@ -6,8 +6,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 ROOT = Path(__file__).resolve().parents[1]
-CLONE_ONLY = ("kernels", "datapath", "measure", "fit", "engine", "fidelity", "cases")
-"""Rooms of validate/ that need PyTorch, or measurements."""
+CLONE_ONLY = ("kernels", "datapath", "measure", "fit", "engine", "fidelity", "tokens", "cases")
+"""Rooms of validate/ that need PyTorch, measurements, or real tokenizers."""
 DATA = (
     "sim/presets/*.yaml",
     "sim/report/page/page.*",
@@ -16,6 +16,7 @@ DATA = (
     "hwmodels/models/*.yaml",
     "hwmodels/prices/*.yaml",
     "traces/generate/*.csv",
+    "traces/tokens/*.csv",
 )
 
 

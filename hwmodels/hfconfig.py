@@ -76,6 +76,7 @@ class HfConfig(BaseModel):
     head_dim: _Number = 0
     intermediate_size: _Width = _written("intermediate_size", "ffn_hidden_size")
     vocab_size: Annotated[int, Field(gt=0, le=100_000_000)]
+    model_type: str = ""
     max_position_embeddings: Annotated[int, Field(gt=0, le=1_000_000_000)]
     torch_dtype: str = _written("torch_dtype", "dtype", default="bfloat16")
     quantization_config: Quantization | None = None
@@ -170,6 +171,7 @@ class HfConfig(BaseModel):
             v_head_dim=self.v_head_dim if latent else head_dim,
             intermediate_size=self.intermediate_size_mlp or self.intermediate_size,
             vocab_size=self.vocab_size,
+            model_type=self.model_type,
             max_position_embeddings=self.max_position_embeddings,
             torch_dtype=self.torch_dtype,
             weight_bits=bits,
@@ -186,7 +188,7 @@ class HfConfig(BaseModel):
         )
 
 
-KEYS = {"model_type"} | {
+KEYS = {
     str(key)
     for name, field in HfConfig.model_fields.items()
     for key in (field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else [name])

@@ -273,6 +273,8 @@ class Model:
     intermediate_size: int
     """Width of the feed-forward part of a dense layer."""
     vocab_size: int
+    model_type: str
+    """Its architecture by HuggingFace's name; empty where a file does not say."""
     max_position_embeddings: int
     torch_dtype: str
     """Of activations, embeddings and KV."""

@@ -211,7 +211,9 @@ class WorkloadConfig(_Section):
     format: str | None = None
     """Of the trace, see `kvplan list formats`; null finds out."""
     tokenizer: str | None = None
-    """A HuggingFace tokenizer.json, for traces of text."""
+    """Counts a trace's text: a `tokenizer.json`, SentencePiece or tiktoken file, `tekken.json`, or a model's folder; null estimates it."""
+    vocabulary: str | None = None
+    """Family of vocabularies that text is estimated for, such as llama-3 or qwen; null: the model's."""
     skip_bad: bool = False
     """Leave bad records of a trace out and count them, instead of refusing it."""
     records: Literal["conversations", "requests", "increments"] | None = None

@@ -72,7 +72,8 @@ def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
     names += [] if "arrivals" in drawn else ["arrival"]
     names += [] if "think times" in drawn else ["think_time"]
     if config.workload.trace is None:
-        names += ["format", "tokenizer", "skip_bad", "records", "times", "block_tokens", "columns", "answer_tokens", "picture_tokens"]
+        names += ["format", "tokenizer", "vocabulary", "skip_bad", "records", "times"]
+        names += ["block_tokens", "columns", "answer_tokens", "picture_tokens"]
         names += synthetic if config.workload.kind == "sharegpt" else ["length_correlation"]
     else:
         names += [*generated, *synthetic, "length_correlation"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kvplan import traces
 from kvplan.sim.rng import stream
-from kvplan.traces import TraceError, tokens
+from kvplan.traces import TraceError
 from kvplan.traces.generate import sharegpt
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import Source
@@ -134,38 +134,6 @@ def test_the_reader_survives_mutated_files(tmp_path_factory, data):
 def test_the_real_sample(sharegpt_sample):
     table = traces.read(sharegpt_sample)
     assert (table.sessions, table.turns) == (291, 1086)
-
-
-# --- tokens -----------------------------------------------------------------------------------------------------------------------
-
-
-def test_the_estimate_has_its_stated_error(sharegpt_sample):
-    counts = sharegpt_sample.with_name("sharegpt_v3_sample_300_llama_tokens.jsonl")
-    real = {row["id"]: row["tokens"] for row in map(json.loads, counts.read_text().splitlines())}
-    estimated, true = [], []
-    for record in json.loads(sharegpt_sample.read_text()):
-        estimated.append(sum(tokens.estimate(message["value"]) for message in record["conversations"]))
-        true.append(sum(real[record["id"]]))
-    error = np.array(estimated) / np.array(true) - 1
-    assert sum(estimated) / sum(true) - 1 == pytest.approx(-0.01, abs=0.005)
-    assert np.median(np.abs(error)) == pytest.approx(0.05, abs=0.005)
-
-
-def test_a_tokenizer_counts_exactly(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"hello": 0, "[U]": 1}, unk_token="[U]"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    path = tmp_path / "tokenizer.json"
-    tokenizer.save(str(path))
-    table = traces.read(write(tmp_path, GOOD), tokenizer=path)
-    assert (table.prompt_tokens.tolist(), table.output_tokens.tolist()) == ([2], [1])
-    assert table.origin["tokens"] == f"counted with {path}"
-
-
-def test_a_broken_tokenizer_is_named(tmp_path):
-    pytest.importorskip("tokenizers")
-    with pytest.raises(TraceError, match="cannot use the tokenizer"):
-        traces.read(write(tmp_path, GOOD), tokenizer=write(tmp_path, "{}", "tokenizer.json"))
 
 
 # --- generators -------------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def _tokens(label: object) -> str:
 
 
 def _estimate(label: object) -> str:
-    return "" if _tokens(label) else f"token counts are {label}; workload.tokenizer names a tokenizer.json"
+    return "" if _tokens(label) else f"token counts are {label}; workload.tokenizer names a tokenizer, which counts exactly"
 
 
 def _redrawn(share: object) -> str:
@@ -164,6 +164,7 @@ _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "doubtful_records": lambda why: f"it is doubtful what a record is: {why} (workload.records: conversations, requests or increments)",
     "doubtful_times": lambda why: f"the times may be in another unit: {why}",
     "tokens": _estimate,
+    "doubtful_vocabulary": lambda why: f"the vocabulary may be another: {why}",
     "redrawn_share": _redrawn,
     "assumed_answers": _assumed_answers,
     "left_out": _left_out,

@@ -12,10 +12,14 @@ _UNITS_S = {"s": 1.0, "ms": 1e-3}
 
 @dataclass(frozen=True)
 class Reading:
-    """Names and defaults are those of the configuration's `workload`."""
+    """Names and defaults are those of the configuration's `workload`, but for `model`."""
 
     tokenizer: Path | None = None
     """Counts the tokens of text; None estimates them."""
+    vocabulary: str | None = None
+    """Family of vocabularies that tokens are estimated for; None: the model's."""
+    model: tuple[str, int] | None = None
+    """Architecture and size of the vocabulary of the model that the trace is for, such as ("qwen2", 151936)."""
     skip_bad: bool = False
     """Bad records are left out and counted, not refused."""
     records: Literal["conversations", "requests", "increments"] | None = None

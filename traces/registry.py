@@ -43,16 +43,14 @@ def read(path: Path, format: str | None = None, progress: Callable[[int, int], N
     source = Source(path, reading.skip_bad, progress)
     module = _chosen(source, format, reading)
     source.other_format = partial(_other_format, module)
-    count_tokens = tokens.Counter(reading.tokenizer)
+    count_tokens = tokens.Counter(reading.tokenizer, reading.vocabulary, reading.model)
     try:
         workload = module.read(source, reading, count_tokens)
         doubts = clock.check(workload, module.TIME_UNIT) if hasattr(module, "TIME_UNIT") else ""
     except TraceError as error:
         bad = f"; {source.skipped:,} bad records were left out, the first: {source.first_reason}" if source.skipped else ""
         raise TraceError(f"{error}{bad}" if str(source.path) in str(error) else f"{source.path}: {error}{bad}") from None
-    origin = {"source": str(path), "format": module.NAME, **workload.origin}
-    if count_tokens.used:
-        origin["tokens"] = count_tokens.label
+    origin = {"source": str(path), "format": module.NAME, **workload.origin, **count_tokens.origin()}
     if doubts:
         origin["doubtful_times"] = doubts
     if source.skipped:

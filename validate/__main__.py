@@ -29,6 +29,7 @@ COMMANDS = {
     "fit": "kvplan.validate.fit.command",
     "serve": "kvplan.validate.engine.command",
     "fidelity": "kvplan.validate.fidelity.command",
+    "tokens": "kvplan.validate.tokens.command",
 }
 """Name -> module with a `main(arguments)` that gives the exit code."""
 

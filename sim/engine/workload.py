@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kvplan import traces
+from kvplan.hwmodels import catalogue
 from kvplan.sim.config import Clients, Config, WorkloadConfig
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.rng import stream
@@ -77,9 +78,11 @@ def read_trace(config: Config, progress: Callable[[int, int], None] | None = Non
 
 
 def _read(config: Config, progress) -> Workload:
-    settings, read_elsewhere = config.workload, {"tokenizer", "rng"}
+    settings, read_elsewhere = config.workload, {"tokenizer", "model", "rng"}
     said = {each.name: getattr(settings, each.name) for each in fields(Reading) if each.name not in read_elsewhere}
     said["tokenizer"] = Path(settings.tokenizer) if settings.tokenizer else None
+    model = catalogue.load("model", config.model, config.catalogue)
+    said["model"] = model.model_type, model.vocab_size
     said["rng"] = stream(config.seed, "trace")
     return traces.read(Path(settings.trace), settings.format, progress, **said)
 
