@@ -126,7 +126,7 @@ class Source:
         """Calls `take` with every row of CSV and Parquet files that have at least these columns, and every record of JSON files. Raises
         TraceError."""
         rows, records = (self._parsed_by(parse) for parse in (partial(_csv_rows, columns=columns), partial(_json_records, lists=False)))
-        readers = {"csv": rows, "parquet": partial(parquet.rows, columns=columns)}
+        readers: dict[str, Callable[[Path], Iterable[object]]] = {"csv": rows, "parquet": partial(parquet.rows, columns=columns)}
         self.each(lambda file: readers.get(_head(file).container, records)(file), take)
 
     def _records(self, parse: "Callable[[io.BufferedReader[_Stream]], Iterator[object]]") -> Callable[[Path], Iterable[object]]:

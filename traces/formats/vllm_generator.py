@@ -82,8 +82,8 @@ class _Plan(NamedTuple):
             raise BadRecord(f"`num_conversations` is {count:,}; at most {_MOST_CONVERSATIONS:,} are drawn")
         asked, answered = (fields.of(fields.required(record, name), f"an object in `{name}`") for name in ("prompt_input", "prompt_output"))
         common = _law(asked, "common_prefix_num_tokens") if "common_prefix_num_tokens" in asked else laws.Constant(value=0.0)
-        prompts = (_law(asked, name) for name in ("prefix_num_tokens", "num_tokens"))
-        return cls(count, _law(asked, "num_turns"), common, *prompts, _law(answered, "num_tokens"))
+        messages, prefix, prompt = (_law(asked, name) for name in ("num_turns", "prefix_num_tokens", "num_tokens"))
+        return cls(count, messages, common, prefix, prompt, _law(answered, "num_tokens"))
 
     def drawn(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """(turns of each conversation, tokens of each prompt, of each answer, of the prefix that all begin with). Raises BadRecord."""
@@ -145,15 +145,15 @@ def _lognormal(given: dict[str, Any]) -> laws.LogNormal:
     return laws.LogNormal(median=_number(given, "average") * ratio, sigma=math.sqrt(-2 * math.log(ratio)), max=cap)
 
 
-def _capped(given: dict[str, Any]) -> dict[str, int]:
-    """The cap of a law of whole numbers, where it has one."""
-    return {} if given.get("max") is None else {"max": fields.tokens(given, "max")}
+def _cap(given: dict[str, Any]) -> int:
+    """The cap of a law of whole numbers; a large one where it has none."""
+    return laws.MOST if given.get("max") is None else fields.tokens(given, "max")
 
 
 _LAWS: Mapping[str, Callable[[dict[str, Any]], laws.Law]] = {
     "constant": lambda given: laws.Constant(value=_number(given, "value")),
     "uniform": _uniform,
     "lognormal": _lognormal,
-    "zipf": lambda given: laws.Zipf(alpha=_number(given, "alpha"), **_capped(given)),
-    "poisson": lambda given: laws.Poisson(rate=_number(given, "alpha"), **_capped(given)),
+    "zipf": lambda given: laws.Zipf(alpha=_number(given, "alpha"), max=_cap(given)),
+    "poisson": lambda given: laws.Poisson(rate=_number(given, "alpha"), max=_cap(given)),
 }
