@@ -265,6 +265,12 @@ def test_the_first_of_a_fork_goes_on_and_what_the_second_shares_is_counted():
     assert found == [0, 0, 1] and said["shared_by_sessions"] == pytest.approx(1024 / (1024 + 1536 + 2048))
 
 
+def test_who_cannot_have_gone_on_from_the_first_makes_a_prefix_a_shared_prompt():
+    """The third has no room for the first one's answer; without it, the second goes on from the first."""
+    first, second, third = (0, [1, 2], 100, 1030), (60, [1, 2, 3], 100, 1600), (90, [1, 2], 10, 1100)
+    assert chained(first, second)[0] == [0, 0] and chained(first, second, third)[0] == [0, 1, 2]
+
+
 def test_a_request_is_longer_than_the_one_it_goes_on_from():
     assert chained((0, [1, 2, 3], 5, 1300), (9, [1, 2, 4], 5, 1300))[0] == [0, 1]
     assert chained((0, [1, 2, 3], 5, 1300), (9, [1, 2, 4], 5, 1200))[0] == [0, 1]
