@@ -267,7 +267,7 @@ def test_the_first_of_a_fork_goes_on_and_what_the_second_shares_is_counted():
 
 def test_who_cannot_have_gone_on_from_the_first_makes_a_prefix_a_shared_prompt():
     """The third has no room for the first one's answer; without it, the second goes on from the first."""
-    first, second, third = (0, [1, 2], 100, 1030), (60, [1, 2, 3], 100, 1600), (90, [1, 2], 10, 1100)
+    first, second, third = (0, [1, 2], 600, 1030), (60, [1, 2, 3], 100, 1700), (90, [1, 2, 4], 10, 1600)
     assert chained(first, second)[0] == [0, 0] and chained(first, second, third)[0] == [0, 1, 2]
 
 
