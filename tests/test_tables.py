@@ -1,5 +1,6 @@
 """Tables by their columns, files that are no traces, folders of partitions, and large logs in little memory."""
 
+import inspect
 import io
 import json
 import math
@@ -15,6 +16,7 @@ import pytest
 
 from kvplan import traces
 from kvplan.sim import config
+from kvplan.sim.cli.app import app, trace_app
 from kvplan.sim.config import ConfigError
 from kvplan.traces import TraceError, columns, origin, shapes
 from kvplan.traces.source import Source
@@ -114,11 +116,32 @@ def test_times_are_in_the_unit_that_something_says(tmp_path, column, value, seco
         ({**NAMED, "arrival": "in", "prompt": "ts"}, "record 1: `ts` is '2026-01-01T10:00:00Z', not a number"),
         ({**NAMED, "output": "user"}, "record 1: `user` is 'a', not a number"),
         ({"prompt": "in"}, "columns name nothing for the answer"),
+        ({**NAMED, "end": "ts", "latency": "ms", "arrival": "user"}, "record 1: `user` is 'a', not a date and time"),
     ],
 )
 def test_columns_that_do_not_fit_are_told_once(tmp_path, named, words):
     with pytest.raises(TraceError, match=words):
         traces.read(put(tmp_path, CSV), columns=named)
+
+
+def test_a_header_is_read_as_it_is_meant(tmp_path):
+    named = {"prompt": "in", "output": "out"}
+    assert traces.read(put(tmp_path, "in , out\n5,7\n"), columns=named).output_tokens.tolist() == [7]
+    with pytest.raises(TraceError, match="the column 'in' is there twice"):
+        traces.read(put(tmp_path, "in,in,out\n5,6,7\n"), columns=named)
+
+
+def test_a_log_of_ends_has_arrivals_by_its_latencies(tmp_path):
+    table = traces.read(
+        put(tmp_path, CSV), columns={"end": "ts", "latency": "ms", "prompt": "in", "output": "out"}, times="ms", skip_bad=True
+    )
+    assert table.turns == 3 and table.arrival_s.tolist() == [0, 30, 60] and table.origin["left_out"]["bad_records"] == 1
+
+
+def test_every_command_that_reads_a_trace_takes_columns():
+    commands = [*app.registered_commands, *trace_app.registered_commands]
+    options = {command.callback.__name__: inspect.signature(command.callback).parameters for command in commands}
+    assert {name for name, names in options.items() if "columns" in names} == {name for name, names in options.items() if "format" in names}
 
 
 def test_a_key_that_no_record_has_is_told(tmp_path):

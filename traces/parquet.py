@@ -46,7 +46,10 @@ def rows(path: Path, columns: Collection[str] = (), look: Callable[[Any], None] 
 
 
 def check(columns: Collection[str], there: Collection[str]) -> None:
-    """Raises TraceError when one of the columns that a table must have is not there."""
+    """Raises TraceError when one of the columns that a table must have is not there, or there twice."""
+    twice = [name for name in columns if list(there).count(name) > 1]
+    if twice:
+        raise TraceError(f"the column {twice[0]!r} is there twice: which of them is meant?")
     missing = set(columns) - set(there)
     if missing:
         raise TraceError(f"the column {min(missing)!r} is missing: there are {', '.join(map(repr, there))}")

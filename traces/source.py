@@ -415,7 +415,7 @@ def _csv_rows(stream, columns: Collection[str]) -> Iterator[object]:
         if not first:
             return
         rows = csv.reader(chain([first], text), skipinitialspace=True, delimiter=_delimiter(first))
-        names = next(rows, [])
+        names = [name.strip() for name in next(rows, [])]
         parquet.check(columns, names)
         for row in rows:
             if row:
