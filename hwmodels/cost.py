@@ -51,7 +51,7 @@ def run_cost_usd(
     paid: Paid = "provisioned",
     on: Terms = STRAIGHT_LINE,
 ) -> dict[str, Any]:
-    """Cost by resource, in US dollars, and per million tokens.
+    """Cost by resource, in US dollars, and per million tokens; None per million answered when nothing was.
 
     `gpu` is a GPU that the list prices (KeyError otherwise), `gpus` the number of them, `busy_s` the seconds for which each was busy in
     the mean, `span_s` the seconds for which `dram_bytes` and `ssd_bytes` were provided. `gpu_provisioned` and `gpu_busy` are GPU time by
@@ -78,6 +78,6 @@ def run_cost_usd(
         "gpu_hours": paid,
         "included_dram_bytes": with_dram,
         "included_ssd_bytes": with_ssd,
-        "per_million_output_tokens": total / output_tokens * 1e6 if output_tokens else 0.0,
+        "per_million_output_tokens": total / output_tokens * 1e6 if output_tokens else None,
         "per_million_input_tokens": total / input_tokens * 1e6 if input_tokens else 0.0,
     }

@@ -164,15 +164,18 @@ def test_the_extended_mooncake_form_names_sessions_and_delays(tmp_path):
         {"session_id": "b", "delay": 1000, "input_length": 150, "output_length": 10},
     )
     table = traces.read(put(tmp_path, text))
-    assert table.session.tolist() == [0, 0, 1, 1] and table.prompt_tokens.tolist() == [100, 50, 90, 50]
+    assert table.session.tolist() == [0, 0, 1, 1] and table.prompt_tokens.tolist() == [100, 160, 90, 150]
     assert table.gap_s.tolist() == [0, 2.5, 0, 1] and not table.open_loop
+    assert "they may be requests" in table.origin["doubtful_records"]
+    whole = traces.read(put(tmp_path, text), records="requests")
+    assert whole.prompt_tokens.tolist() == [100, 50, 90, 50] and "doubtful_records" not in whole.origin
 
 
 def test_lengths_without_hashes_that_never_grow_are_new_tokens(tmp_path):
     text = lines(*({"session_id": "a", "timestamp": 60_000 * i, "input_length": 100, "output_length": 10} for i in range(4)))
     table = traces.read(put(tmp_path, text))
     assert table.history_tokens.tolist() == [0, 110, 220, 330]
-    assert "new tokens only" in table.origin["input_tokens"]
+    assert table.origin["records"].startswith("what a request adds") and "doubtful_records" not in table.origin
 
 
 def test_a_second_child_begins_a_session(tmp_path):
@@ -276,10 +279,16 @@ def _bailian(chat, parent, at, turn):
     [
         (lines(*_chat_log(1e-3)), "taken as milliseconds.*are the times in seconds"),
         (lines(*_chat_log(1e5)), "which unit"),
-        (lines(mooncake(0, 600, 10, list(range(38)))), "record 1: 38 blocks .* are about 16 tokens a block; this format has 512"),
+        (lines(mooncake(0, 600), mooncake(9, 600, 10, list(range(38)))), "record 2: 38 blocks .* are about 16 tokens a block; .* of 512"),
+        (
+            lines(mooncake(0, 600, 10, [1, 2, 3]), mooncake(9, 999, 10, [1])),
+            "record 2: 1 blocks .*; .* of 151 to 299 .*workload.block_tokens",
+        ),
+        (lines(mooncake(0, 600, 10, [1], block_size=64)), "record 1: 1 blocks .* of 64 tokens as `block_size` says"),
+        (lines(mooncake(0, 9000, 10, [1, 2])), "stands for 3,001 to 8,999 tokens.*workload.block_tokens says how many"),
         (lines(mooncake(0, 600), mooncake(9000, 1600, 10, [0])), "record 2: 1 blocks"),
         (lines(mooncake(9000, 600), mooncake(0, 600)), "record 2: .*out of order"),
-        (lines(mooncake(0, 600, -1)), "record 1: `output_length` is -1, which is not within 1"),
+        (lines(mooncake(0, 600, -1)), "record 1: `output_length` is -1, which is not within 0"),
         (lines(mooncake(0, 600, float("nan"))), "record 1: `output_length` is nan, not a finite"),
         (lines(mooncake(0, 600, 10**12)), "record 1: `output_length` is 1,000,000,000,000, which is not within"),
         (lines(mooncake(0, 600, 1.5)), "not a whole number"),

@@ -39,7 +39,7 @@ def test_history_and_turn_numbers():
 
 @pytest.mark.parametrize(
     ("session", "prompt", "output"),
-    [([], [], []), ([0, 2], [1, 1], [1, 1]), ([1], [1], [1]), ([0], [0], [1]), ([0], [1], [0]), ([0], [1], [200_000_000])],
+    [([], [], []), ([0, 2], [1, 1], [1, 1]), ([1], [1], [1]), ([0], [0], [1]), ([0], [1], [-1]), ([0], [1], [200_000_000])],
 )
 def test_broken_tables_are_refused(session, prompt, output):
     with pytest.raises(TraceError):

@@ -1,17 +1,14 @@
 """From records to the Workload: `Turns` for sources that hold sessions, `Requests` for logs of single requests.
 
-A request log knows the whole prompt of each request, history included. Requests of one session are put in a row, by an identifier, by
-a parent or by their block hashes; then what each adds to the one before is its new prompt:
-
-    whole = prompt and answer of the request before
-    history = whole           when the prompt is longer than that (and its block hashes, if there are any, begin with the prompt before)
-            = what the block hashes share, or the prompt before, whichever is less, otherwise: the context was edited or compacted
+Requests of one session are put in a row, by an identifier, by a parent or by their block hashes; what their lengths count, and what each
+adds to the one before, is found in `kvplan.traces.records`.
 
 Left out: prefixes that different sessions share (the block hashes are kept for stores that can use them, and what is shared is counted).
 """
 
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from sys import intern
 from typing import Any
 
@@ -20,8 +17,12 @@ import numpy as np
 from kvplan.traces.chains import Log, chains, sessions
 from kvplan.traces.hashes import ANYWHERE, Scope, apart, within
 from kvplan.traces.prefixes import Prefixes, prefixes
-from kvplan.traces.source import BadRecord
-from kvplan.traces.workload import Blocks, TraceError, Workload
+from kvplan.traces.reading import Reading
+from kvplan.traces.records import REQUESTS, told
+from kvplan.traces.source import BadRecord, Source
+from kvplan.traces.workload import Blocks, Families, TraceError, Workload
+
+_AS_IT_IS = Reading()
 
 
 class Turns:
@@ -73,13 +74,13 @@ class Turns:
 
     def workload(
         self,
-        block_tokens: int | None = None,
+        hash_tokens: int | None = None,
         tenants: Sequence[str] | None = None,
         left_out: Mapping[str, int] | None = None,
         **origin,
     ) -> Workload:
-        """The finished table. Arrivals of all turns and no think times make an open loop. `left_out` counts, by what they are, parts of the
-        source that are not in it. Raises TraceError when there are no turns."""
+        """The finished table; a block hash stands for `hash_tokens`. Arrivals of all turns and no think times make an open loop. `left_out`
+        counts, by what they are, parts of the source that are not in it. Raises TraceError when there are no turns."""
         if not len(self):
             raise TraceError("no turns: no record holds a prompt with an answer")
         session = np.frombuffer(self._session, np.int32)
@@ -101,7 +102,7 @@ class Turns:
             open_loop=bool(np.all(np.isfinite(arrival)) and not np.isfinite(gap[1:][sorted_session[1:] == sorted_session[:-1]]).any()),
             dropped_tokens=dropped if dropped.any() else None,
             tenant=None if tenants is None else np.array(tenants, object),
-            blocks=None if block_tokens is None else self._blocks(block_tokens, order),
+            blocks=None if hash_tokens is None else self._blocks(hash_tokens, order),
             record=column(self._record, np.int32),
             origin=origin | ({"left_out": counts} if (counts := {name: int(n) for name, n in (left_out or {}).items() if n}) else {}),
         )
@@ -152,9 +153,12 @@ class _Lists:
 class Requests:
     """Requests of a log, in its order, and the sessions that they are put into."""
 
-    def __init__(self, block_tokens: int | None = None) -> None:
+    def __init__(self, block_tokens: int | None = None, source: Source | None = None) -> None:
         self.block_tokens = block_tokens
         """Tokens of a block; None: the log has no block hashes."""
+        self._source = source
+        self._overlap = False
+        """Whether files overlap in time."""
         self._session = array("i")
         self._record, self._input, self._output = array("i"), array("i"), array("i")
         self._arrival, self._gap = array("d"), array("d")
@@ -163,6 +167,7 @@ class Requests:
         self._tenant: list[str] = []
         self._tree: Prefixes | None = None
         self._scope, self._scopes = array("i"), dict[Scope, int]()
+        self._root, self._offset = array("i"), array("d")
 
     def __len__(self) -> int:
         return len(self._record)
@@ -178,14 +183,17 @@ class Requests:
         session: int | None = None,
         tenant: str = "",
         scope: Scope = ANYWHERE,
+        root: int | None = None,
+        offset_s: float = 0.0,
     ) -> int:
-        """One request; its number. `session` continues that one, None begins another. What its block hashes hold within is its `scope`.
-        Raises BadRecord when it is out of order in time."""
+        """One request; its number. `session` continues that one, None begins another: one that comes by itself, or `offset_s` after
+        `root`. What its block hashes hold within is its `scope`. Raises BadRecord when it is out of order in time."""
         number = len(self)
         if session is not None:
-            before = self._arrival[self._tip[session]]
-            if arrival_s < before:
-                raise BadRecord(f"turns out of order: arrives {before - arrival_s:,.3g} s before", self._record[self._tip[session]])
+            tip = self._tip[session]
+            before, elsewhere = self._arrival[tip], self._source is not None and self._record[tip] <= self._source.starts[-1][1]
+            if arrival_s < before and not elsewhere:
+                raise BadRecord(f"turns out of order: arrives {before - arrival_s:,.3g} s before", self._record[tip])
         self._record.append(record)
         self._input.append(input_tokens)
         self._output.append(output_tokens)
@@ -197,6 +205,8 @@ class Requests:
             session = len(self._tip)
             self._tip.append(number)
             self._tenant.append(intern(tenant))
+            self._root.append(session if root is None else root)
+            self._offset.append(0.0 if root is None else offset_s)
         self._tip[session] = number
         self._session.append(session)
         return number
@@ -219,6 +229,7 @@ class Requests:
         self._session = array("i", found.tolist())
         self._tip = array("i", dict(zip(self._session, range(len(self)), strict=True)).values())
         self._tenant = [""] * len(self._tip)
+        self._root = array("i", range(len(self._tip)))
         return {
             "sessions_from": "block hashes: a request goes on from the one whose full blocks it holds, when no stranger holds them",
             "links": {"requests": len(self), **links},
@@ -237,73 +248,55 @@ class Requests:
         return int(self._prefixes().matched[opening].sum()) * (self.block_tokens or 0) / max(int(np.sum(self._input, dtype=np.int64)), 1)
 
     def _sort(self) -> None:
-        """Puts the requests in order of time."""
-        order = np.argsort(self._arrival, kind="stable")
-        for name in ("_record", "_input", "_output", "_arrival", "_gap", "_scope"):
+        """Puts the requests in order of time, where all times are known: files of several servers overlap."""
+        arrival = np.asarray(self._arrival)
+        if np.isnan(arrival).any() or np.all(np.diff(arrival) >= 0):
+            return
+        order = np.argsort(arrival, kind="stable")
+        for name in ("_session", "_record", "_input", "_output", "_arrival", "_gap", "_scope"):
             column = getattr(self, name)
             setattr(self, name, array(column.typecode, np.asarray(column)[order].tobytes()))
         self._blocks = _Lists.of(*_reordered(self._blocks.lengths(), np.asarray(self._blocks.ids), order))
+        self._overlap = self._source is not None and len(self._source.files) > 1
 
-    def workload(self, left_out: Mapping[str, int] | None = None, whole: bool | None = None, **origin) -> Workload:
-        """The finished table. `whole`: whether lengths count the history, None finds out. Raises TraceError when there are no requests.
-
-        A log without block hashes in which most later requests are shorter than what came before counts new tokens only: then they are
-        taken as such, and `origin` says so.
-        """
-        whole_context = (self.block_tokens is not None or self._counts_history()) if whole is None else whole
+    def workload(
+        self,
+        reading: Reading = _AS_IT_IS,
+        own: str = REQUESTS,
+        defined: bool = True,
+        left_out: Mapping[str, int] | None = None,
+        **origin: Any,
+    ) -> Workload:
+        """The finished table; `own` and `defined` say what the lengths count by the format, see `kvplan.traces.records.told`. Raises
+        TraceError when there are no requests."""
+        self._sort()
+        if self._overlap:
+            origin["files"] = "overlap in time, and their requests are in one order, that of time"
         order = np.argsort(self._session, kind="stable")
-        session, length, output = (np.asarray(column)[order] for column in (self._session, self._input, self._output))
+        session = np.asarray(self._session)[order]
         first = np.diff(session, prepend=-1) != 0
-        before = np.where(first, 0, np.roll(length + output, 1)) if whole_context else 0
-        kept = np.where(first, 0, self._kept(order, first)) if whole_context else 0
-        if not whole_context and whole is None:
-            origin["input_tokens"] = "taken as new tokens only: most later requests are shorter than the session before them"
-        tenants = self._tenant if any(self._tenant) else None
-        if edited := int(np.count_nonzero(before - kept)):
-            origin["edited_contexts"] = edited
-        if self.block_tokens is not None and whole_context:
-            origin |= apart(self._scopes) | {"shared_by_sessions": self._shared_by_sessions(order[first])}
         turns = Turns.of(
             session=session,
             record=np.asarray(self._record)[order],
-            prompt=length - kept,
-            output=output,
-            dropped=np.broadcast_to(before - kept, len(order)),
+            prompt=np.asarray(self._input)[order],
+            output=np.asarray(self._output)[order],
+            dropped=np.broadcast_to(0, len(order)),
             arrival=np.asarray(self._arrival)[order],
             gap=np.where(first, 0.0, np.asarray(self._gap)[order]),
             **self._blocks_in(order),
         )
-        return turns.workload(self.block_tokens, tenants, left_out, **origin)
+        raw = turns.workload(self.block_tokens, self._tenant if any(self._tenant) else None, left_out, **origin)
+        root = np.asarray(self._root)
+        if np.any(root != np.arange(len(root))):
+            raw = replace(raw, families=Families(root, np.asarray(self._offset)))
+        found = told(raw, reading, own, defined)
+        if found.blocks is None:
+            return found
+        shared = {"shared_by_sessions": self._shared_by_sessions(order[first])}
+        return replace(found, origin={**found.origin, **apart(self._scopes), **shared})
 
     def _blocks_in(self, order: np.ndarray) -> dict[str, np.ndarray]:
         """The columns of block hashes, in this order of the requests; none when the log has no hashes."""
         if self.block_tokens is None:
             return {}
         return dict(zip(("block_count", "block_ids"), _reordered(self._blocks.lengths(), np.asarray(self._blocks.ids), order), strict=True))
-
-    def _kept(self, order: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Of the requests in this order: tokens of the context after the request before that each goes on from."""
-        length, output = (np.asarray(column)[order] for column in (self._input, self._output))
-        before, whole = np.roll(length, 1), np.roll(length + output, 1)
-        kept = np.where(length > whole, whole, np.minimum(before, length - 1))
-        if self.block_tokens is None:
-            return kept
-        shared = np.zeros(len(order), np.int64)
-        for place in np.flatnonzero(~first).tolist():
-            shared[place] = _common(self._blocks[order[place - 1]], self._blocks[order[place]])
-        return np.where(shared < before // self.block_tokens, np.minimum(shared * self.block_tokens, length - 1), kept)
-
-    def _counts_history(self) -> bool:
-        """Whether at least half of the later requests are longer than the request before them and its answer."""
-        order = np.argsort(self._session, kind="stable")
-        later = np.diff(np.asarray(self._session)[order]) == 0
-        length, output = (np.asarray(column)[order] for column in (self._input, self._output))
-        longer = later & (length[1:] > (length + output)[:-1])
-        return bool(2 * longer.sum() >= later.sum())
-
-
-def _common(one: array, other: array) -> int:
-    """Number of leading blocks that two contexts share."""
-    if one == other[: len(one)]:
-        return len(one)
-    return next((depth for depth, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

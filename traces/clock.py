@@ -1,7 +1,7 @@
 """Finds times in the wrong unit, which would pass silently and make every answer wrong by a factor of a thousand, by what they imply.
 
-What cannot be is refused. What can hardly be, but may, is a doubt that goes into the workload's origin. Each sign stands between what was
-recorded and what a factor of a thousand makes of it:
+What cannot be is refused. What can hardly be, but may, is a doubt that goes into the workload's origin. A user who names the unit has
+doubts at most, and one who says `exact` has none. Each sign stands between what was recorded and what a factor of a thousand makes of it:
 
     sign                                      recorded           doubted            refused
     answers before the turn that replies      few                                   half, at over 1,000 tokens/s
@@ -10,6 +10,7 @@ recorded and what a factor of a thousand makes of it:
     think time, median                        1 s to 10 min      under 0.1 s, 3 h   over 1 day
     requests: one every                       0.1 s to 10 min    over 1 h           over 2 days
     tokens asked for or answered per second   1 to 1e5           over 1e6           over 1e7
+    the same of at most 100 requests                             over 1e5           never: it may be a burst
 
 Left out: units that are wrong for some turns only; factors that no sign shows (a busy log of single requests, slowed down).
 Source of the recorded ranges: the traces of Mooncake, Azure 2023, BurstGPT and Weka's coding agents.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kvplan.traces.reading import Reading
 from kvplan.traces.workload import TraceError, Workload
 
 _FAST_TOKENS_PER_S = 1000.0
@@ -30,12 +32,14 @@ _TOO_LONG_S = 86400.0
 _SHORT_THINK_S = 0.1
 _RARE_S = 3600.0
 _TOO_RARE_S = 2 * 86400.0
+_BUSY_TOKENS_PER_S = 1e5
 _HEAVY_TOKENS_PER_S = 1e6
 _TOO_HEAVY_TOKENS_PER_S = 1e7
 """The prefill of hundreds of GPUs."""
 _MANY = 100
 """Requests from which on their rate means something."""
 _FEW = 3
+WAY_OUT = "workload.times=s or ms names it, workload.times=exact takes the times as they are"
 _NAMES = {"ms": "milliseconds", "s": "seconds"}
 
 
@@ -49,33 +53,38 @@ class _Sign:
     """Everything goes too fast, so the unit is larger than taken; else too slow."""
 
 
-def check(workload: Workload, unit: str) -> str:
-    """What makes the times of a trace, taken as `unit` (`ms` or `s`), doubtful; or nothing. Raises TraceError when they cannot be."""
+def check(workload: Workload, reading: Reading, own: str) -> str:
+    """What makes the times of a trace of a format with the unit `own` (`ms` or `s`) doubtful; or nothing. Raises TraceError when they
+    cannot be."""
+    if reading.times == "exact":
+        return ""
     signs = [sign for look in (_answers, _spacing, _thinking, _pace, _load) if (sign := look(workload)) is not None]
     for sign in signs:
-        if sign.impossible:
-            raise _wrong(sign, unit)
-    return _taken(unit) + " and ".join(sign.seen for sign in signs) if signs else ""
+        if sign.impossible and reading.times is None:
+            raise _wrong(sign, own)
+    return _taken(reading, own) + " and ".join(sign.seen for sign in signs) if signs else ""
 
 
-def check_answers(answers: Sequence[tuple[float, int]], unit: str) -> None:
-    """Raises TraceError when recorded answers, (seconds, tokens) each, whose times were taken as `unit`, cannot be right."""
-    if len(answers) < _FEW:
+def check_answers(answers: Sequence[tuple[float, int]] | np.ndarray, reading: Reading, own: str) -> None:
+    """Raises TraceError when recorded answers, (seconds, tokens) each, of a format with the unit `own` cannot be right, unless the user
+    says what their times are."""
+    seconds, tokens = np.asarray(answers, np.float64).reshape(-1, 2).T
+    seconds, tokens = seconds[tokens > 0], tokens[tokens > 0]
+    if len(tokens) < _FEW or reading.times is not None:
         return
-    seconds, tokens = np.array(answers).T
     speed = float(np.median(tokens / np.maximum(seconds, 1e-9)))
     if not _SLOW_TOKENS_PER_S <= speed <= _FAST_TOKENS_PER_S:
         seen = f"half of the answers stream at {'more' if speed > 1 else 'less'} than {speed:,.3g} tokens/s"
-        raise _wrong(_Sign(seen, True, speed > 1), unit)
+        raise _wrong(_Sign(seen, True, speed > 1), own)
 
 
-def _wrong(sign: _Sign, unit: str) -> TraceError:
-    question = "are the times in seconds?" if unit == "ms" and sign.fast else "which unit are the times in?"
-    return TraceError(f"{_taken(unit)}{sign.seen}: {question}")
+def _wrong(sign: _Sign, own: str) -> TraceError:
+    question = "are the times in seconds?" if own == "ms" and sign.fast else "which unit are the times in?"
+    return TraceError(f"{_taken(Reading(), own)}{sign.seen}: {question} {WAY_OUT}")
 
 
-def _taken(unit: str) -> str:
-    return f"taken as {_NAMES[unit]}, as this format has them, "
+def _taken(reading: Reading, own: str) -> str:
+    return f"taken as {_NAMES[reading.unit(own)]}, as {'this format has them' if reading.times is None else 'workload.times says'}, "
 
 
 def _resumed(workload: Workload, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +136,8 @@ def _load(workload: Workload) -> _Sign | None:
     count, span_s = _arrivals(workload)
     known = np.isfinite(workload.arrival_s)
     tokens = int((workload.prompt_tokens[known].astype(np.int64) + workload.output_tokens[known]).sum())
-    if count <= _MANY or not tokens > _HEAVY_TOKENS_PER_S * span_s > 0:
+    few = count <= _MANY
+    if count <= _FEW or not tokens > (_BUSY_TOKENS_PER_S if few else _HEAVY_TOKENS_PER_S) * span_s > 0:
         return None
     seen = f"{count:,} requests come in {span_s:.3g} s and ask for {tokens / span_s:,.0f} tokens/s"
-    return _Sign(seen, tokens > _TOO_HEAVY_TOKENS_PER_S * span_s, True)
+    return _Sign(seen, not few and tokens > _TOO_HEAVY_TOKENS_PER_S * span_s, True)

@@ -4,6 +4,7 @@ import json
 import math
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from kvplan.traces.hashes import ANYWHERE, NAMESPACES, OWNERS, Scope, identity, is_hash
@@ -127,18 +128,6 @@ def _writable(value: object) -> bool:
     return True
 
 
-def blocks(record: dict[str, Any], name: str, block_tokens: int, context_tokens: int) -> list[int]:
-    """Block hashes of a context, checked against its length: a last part of a block may have a hash or none."""
-    found = items(record, name)
-    full, rest = divmod(context_tokens, block_tokens)
-    if len(found) not in (full, full + (rest > 0)):
-        size = f"about {context_tokens / len(found):,.0f}" if found else "no"
-        raise BadRecord(
-            f"{len(found)} blocks in `{name}` for {context_tokens:,} tokens are {size} tokens a block; this format has {block_tokens}"
-        )
-    return hashes(found, name)
-
-
 def hashes(found: list, name: str) -> list[int]:
     """Block hashes as numbers of 64 bits, each with its identity: whole numbers of any size, or text."""
     odd = [block for block in found if not is_hash(block)]
@@ -181,6 +170,20 @@ class Either:
         if given != self.given:
             raise BadRecord(f"all records must have `{self._name}` or none; this one {'has' if given else 'lacks'} it, unlike", self._first)
         return given
+
+
+class Rising:
+    """Times of records that rise within each file; several files may overlap in time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._latest: dict[Path, float] = {}
+
+    def check(self, file: Path, time_s: float, record: dict[str, Any]) -> None:
+        """Raises BadRecord when a record of the same file before it was later."""
+        if time_s < self._latest.get(file, -math.inf):
+            raise BadRecord(f"`{self._name}` {_shown(record[self._name])} is before the record above it: out of order")
+        self._latest[file] = time_s
 
 
 class Unique:

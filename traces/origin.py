@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kvplan.traces import clock
+
 _REDRAWN_SHARE = 0.05
 """From here on sessions that were drawn anew show in the means."""
 _DOUBTFUL_SHARE = 0.05
@@ -144,12 +146,17 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
     "drawn_by": lambda what: f"lengths and turns are drawn by {what} (seed)",
     "think_times": lambda what: f"think times are {what}",
     "answers": lambda what: f"answers are {what}",
-    "input_tokens": lambda what: f"input tokens are {what}",
     "tokens": _tokens,
     "reasoning_tokens": lambda count: f"{count:,} tokens of answers are reasoning, which is not kept in the history (workload.reasoning)",
     "prefilled_again": _prefilled_again,
     "media": _media,
     "sessions_from": lambda what: f"sessions are found by {what}",
+    "block_tokens": lambda what: f"blocks of hashes are of {what}",
+    "files": lambda what: f"the files {what}",
+    "subagents": lambda count: (
+        f"{count:,} sessions are started by others, as subagents; each begins as long after its root as was recorded"
+    ),
+    "unanswered": lambda count: f"{count:,} turns have an answer of 0 tokens: their prompts are prefilled, and nothing is decoded",
     "requests": lambda what: f"requests are {what}",
     "columns": lambda what: f"columns are read as {what}",
     "time_units": lambda units: f"times are not in seconds: {_listed(units)}",
@@ -162,7 +169,7 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
 }
 _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "doubtful_records": lambda why: f"it is doubtful what a record is: {why} (workload.records: conversations, requests or increments)",
-    "doubtful_times": lambda why: f"the times may be in another unit: {why}",
+    "doubtful_times": lambda why: f"the times may be in another unit: {why} ({clock.WAY_OUT})",
     "tokens": _estimate,
     "doubtful_vocabulary": lambda why: f"the vocabulary may be another: {why}",
     "redrawn_share": _redrawn,

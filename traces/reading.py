@@ -1,7 +1,7 @@
 """How a trace is read, where the user says so: what a file does not say, or says in another unit than its format has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,14 @@ class Reading:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1), compare=False)
     """Draws what a file states as a law; not of the configuration, whose seed gives it a stream of its own."""
 
+    def of_turns(self) -> "Reading":
+        """The same for the turns of conversations, which a record of some formats is."""
+        return replace(self, records=None) if self.records == "conversations" else self
+
+    def unit(self, own: str) -> str:
+        """The unit of the times, `own` being the format's: s or ms."""
+        return own if self.times in (None, "exact") else self.times
+
     def unit_s(self, own: str) -> float:
-        """Seconds of a unit of time, `own` being the format's: s or ms."""
-        return _UNITS_S[own if self.times in (None, "exact") else self.times]
+        """Its seconds."""
+        return _UNITS_S[self.unit(own)]

@@ -14,7 +14,7 @@ from kvplan.traces.workload import MAX_TOKENS, TraceError, Workload
 
 def scaled_rate(workload: Workload, factor: float) -> Workload:
     """Sessions arrive `factor` times as fast; what happens within a session keeps its pace. Needs arrivals."""
-    return _moved(workload, workload.arrival_s[workload.first_turn[:-1]] / factor)
+    return _moved(workload, _starts(workload) / factor)
 
 
 def scaled_context(workload: Workload, factor: float) -> Workload:
@@ -60,26 +60,41 @@ def _scaled(column: np.ndarray, factor: float, what: str) -> np.ndarray:
 def scaled_sessions(workload: Workload, factor: float, rng: np.random.Generator) -> Workload:
     """`factor` times as many sessions in the same time. Copies start near the recorded start of a session drawn at random, so the course of
     the day stays; below 1, a random part of the sessions is kept."""
-    whole, count = workload.sessions, round(workload.sessions * factor)
+    whole = len(workload.roots)
+    count = round(whole * factor)
     if not count:
         raise TraceError(f"sessions x {factor:g} leaves none of {whole}")
     if count <= whole:
-        return workload.select(np.sort(rng.permutation(whole)[:count]))
+        return _families(workload, np.sort(rng.permutation(whole)[:count]))
     extra = rng.integers(0, whole, count - whole)
-    larger = workload.select(np.concatenate([np.arange(whole), extra]))
+    larger = _families(workload, np.concatenate([np.arange(whole), extra]))
     if not workload.arrivals_known:
         return larger
-    starts = workload.arrival_s[workload.first_turn[:-1]]
+    starts = _starts(workload)
     jitter = rng.random(len(extra)) * (np.ptp(starts) / whole)
     return _moved(larger, np.concatenate([starts, starts[rng.integers(0, whole, len(extra))] + jitter]))
 
 
 def resampled(workload: Workload, sessions: int, rng: np.random.Generator) -> Workload:
-    """A run of `sessions` sessions drawn with replacement (bootstrap). Recorded starts are repeated, one recorded span after the other."""
-    picked = workload.select(rng.integers(0, workload.sessions, sessions))
+    """A run of `sessions` sessions drawn with replacement (bootstrap), each with those that it starts. Recorded starts are repeated, one
+    recorded span after the other."""
+    picked = _families(workload, rng.integers(0, len(workload.roots), sessions))
     if not workload.arrivals_known:
         return picked
-    return _moved(picked, repeated(workload.arrival_s[workload.first_turn[:-1]], sessions))
+    return _moved(picked, repeated(_starts(workload), sessions))
+
+
+def _families(workload: Workload, which: np.ndarray) -> Workload:
+    """Sessions that come by themselves, by their place among `roots`, each followed by those that come with it."""
+    if workload.families is None:
+        return workload.select(which)
+    members = [np.flatnonzero(workload.families.root == root) for root in workload.roots]
+    return workload.select(np.concatenate([members[place] for place in which.tolist()]))
+
+
+def _starts(workload: Workload) -> np.ndarray:
+    """Seconds at which sessions begin that come by themselves."""
+    return workload.arrival_s[workload.first_turn[workload.roots]]
 
 
 def repeated(starts_s: np.ndarray, count: int) -> np.ndarray:
@@ -94,8 +109,11 @@ def repeated(starts_s: np.ndarray, count: int) -> np.ndarray:
 
 
 def _moved(workload: Workload, starts_s: np.ndarray) -> Workload:
-    """Sessions that begin at `starts_s`, all their turns moved along."""
-    shift = starts_s - workload.arrival_s[workload.first_turn[:-1]]
+    """Sessions that begin at `starts_s`, one of each of `roots`, all their turns and what they start moved along."""
+    shift = np.empty(workload.sessions)
+    shift[workload.roots] = starts_s - _starts(workload)
+    if workload.families is not None:
+        shift = shift[workload.families.root]
     return replace(workload, arrival_s=workload.arrival_s + shift[workload.session])
 
 

@@ -41,6 +41,16 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Families:
+    """Sessions that others start, such as subagents."""
+
+    root: np.ndarray
+    """int32 per session: the one that it comes with, itself where it comes by itself."""
+    after_s: np.ndarray
+    """float64 per session: seconds from the root's first arrival to its own."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """Turns of all sessions, in columns of equal length."""
 
@@ -49,7 +59,7 @@ class Workload:
     prompt_tokens: np.ndarray
     """int32: new tokens of the user in this turn, history not included; at least 1."""
     output_tokens: np.ndarray
-    """int32: tokens of the answer; at least 1."""
+    """int32: tokens of the answer; 0 where nothing was generated: the prompt is prefilled, and that is all."""
     arrival_s: np.ndarray
     """float64: seconds from the start of the trace, or NaN (see above)."""
     gap_s: np.ndarray
@@ -62,6 +72,8 @@ class Workload:
     """Optional: one label per session; objects, for most labels are the same ones."""
     blocks: Blocks | None = None
     """Optional: block hashes, where the source has them."""
+    families: Families | None = None
+    """Optional: which sessions come with which; None: all come by themselves."""
     record: np.ndarray | None = None
     """int32, optional: number of the record that a turn was read from, over all files, for messages."""
     files: Sequence[tuple[str, int]] = ()
@@ -79,11 +91,11 @@ class Workload:
         steps = np.diff(self.session)
         if self.session[0] != 0 or np.any((steps != 0) & (steps != 1)):
             raise TraceError("sessions are not numbered 0, 1, 2, … in ascending order")
-        for name in ("prompt_tokens", "output_tokens"):
+        for name, least in (("prompt_tokens", 1), ("output_tokens", 0)):
             column = getattr(self, name)
-            bad = np.flatnonzero((column < 1) | (column > MAX_TOKENS))
+            bad = np.flatnonzero((column < least) | (column > MAX_TOKENS))
             if bad.size:
-                raise TraceError(f"turn {bad[0]}: {name} is {column[bad[0]]}, which is not within 1 and {MAX_TOKENS}")
+                raise TraceError(f"turn {bad[0]}: {name} is {column[bad[0]]}, which is not within {least} and {MAX_TOKENS}")
         if self.tenant is not None and len(self.tenant) != self.sessions:
             raise TraceError(f"{len(self.tenant)} tenants are given for {self.sessions} sessions")
         if self.dropped_tokens is not None and (
@@ -92,6 +104,8 @@ class Workload:
             raise TraceError("dropped_tokens is negative, more than the history, or not one per turn")
         if self.blocks is not None and (len(self.blocks.first) != turns + 1 or self.blocks.first[-1] != len(self.blocks.ids)):
             raise TraceError("block hashes do not match the turns")
+        if self.families is not None and not _sound(self.families, self.sessions):
+            raise TraceError("families: the root of a session is none, or is not one before it, or starts after it")
         self._check_times()
 
     def _check_times(self) -> None:
@@ -125,6 +139,11 @@ class Workload:
     def sessions(self) -> int:
         """Number of sessions."""
         return int(self.session[-1]) + 1
+
+    @property
+    def roots(self) -> np.ndarray:
+        """int64: sessions that come by themselves."""
+        return np.arange(self.sessions) if self.families is None else np.flatnonzero(self.families.root == np.arange(self.sessions))
 
     @property
     def is_first(self) -> np.ndarray:
@@ -175,9 +194,15 @@ class Workload:
         return bool(self.gap_known.sum() == self.turns - self.sessions)
 
     def with_arrivals(self, arrival_s: np.ndarray) -> "Workload":
-        """The same sessions, arriving at `arrival_s` (one per session, seconds); later turns follow after their think times."""
+        """The same sessions, arriving at `arrival_s` (one per session of `roots`, seconds), others as long after their root as they do;
+        later turns follow after their think times."""
         arrivals = np.full(self.turns, np.nan)
-        arrivals[self.is_first] = arrival_s
+        if self.families is None:
+            arrivals[self.is_first] = arrival_s
+        else:
+            starts = np.empty(self.sessions)
+            starts[self.roots] = arrival_s
+            arrivals[self.is_first] = starts[self.families.root] + self.families.after_s
         return replace(self, arrival_s=arrivals, open_loop=False)
 
     def with_gaps(self, gap_s: np.ndarray) -> "Workload":
@@ -210,7 +235,8 @@ class Workload:
 
     def select(self, sessions: np.ndarray) -> "Workload":
         """The sessions of these numbers, in this order; a session may come more than once. Then each time stands for another session like
-        it: blocks that it shared with others stay shared, those that it alone has become others."""
+        it: blocks that it shared with others stay shared, those that it alone has become others. A session whose root does not come before
+        it comes by itself."""
         first = self.first_turn
         counts = np.diff(first)[sessions]
         ends = np.cumsum(counts)
@@ -223,6 +249,7 @@ class Workload:
             self,
             session=np.repeat(np.arange(len(sessions), dtype=np.int32), counts),
             tenant=None if self.tenant is None else self.tenant[sessions],
+            families=None if self.families is None else _regrouped(self.families, sessions),
             blocks=None if self.blocks is None else _picked(self.blocks, self.session, rows, np.repeat(_copies(sessions), counts)),
             **pick,
         )
@@ -234,6 +261,24 @@ def record_place(number: int, files: Sequence[tuple[str, int]]) -> str:
         return f"record {number}"
     name, before = next(file for file in reversed(files) if file[1] < number)
     return f"{name}, record {number - before}"
+
+
+def _sound(families: Families, sessions: int) -> bool:
+    """Whether roots are sessions that come by themselves, before those that come with them."""
+    root, after_s = families.root, families.after_s
+    if not len(root) == len(after_s) == sessions or np.any((root < 0) | (root > np.arange(sessions))):
+        return False
+    return bool(np.all(root[root] == root) and np.all(np.isfinite(after_s) & (after_s >= 0)) and not after_s[root].any())
+
+
+def _regrouped(families: Families, sessions: np.ndarray) -> Families:
+    """Of the sessions picked: each comes with the latest copy of its root before it."""
+    latest: dict[int, int] = {}
+    root = np.arange(len(sessions), dtype=np.int32)
+    for place, session in enumerate(sessions.tolist()):
+        latest[session] = place
+        root[place] = latest.get(int(families.root[session]), place)
+    return Families(root, np.where(root == np.arange(len(sessions)), 0.0, families.after_s[sessions]))
 
 
 def _copies(sessions: np.ndarray) -> np.ndarray:

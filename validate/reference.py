@@ -368,7 +368,8 @@ class Reference:
             self.save_early(self.batch[-1], now)
         advanced = {"stall": [], "prefill": self.batch[-1:], "decode": self.batch}[self.doing]
         for turn in sorted(advanced, key=self.service.turns.index):
-            turn.context, turn.left = turn.context + 1, turn.left - 1
+            if turn.left:
+                turn.context, turn.left = turn.context + 1, turn.left - 1
             if not turn.left:
                 self.complete(turn, now)
         self.in_step = False
@@ -670,7 +671,7 @@ class Reference:
             elif self.demoting is not None:
                 session, self.demoting, (dram, ssd) = self.demoting, None, self.tiers
                 self.ssd_write.free_s = max(self.ssd_write.free_s, self.ssd_write.slow_end_s)
-                runs = session in [turn.session for turn in self.batch]
-                if not runs and 0 < dram.held[session] <= ssd.held[session]:
+                stays = session in self.staying()
+                if not stays and 0 < dram.held[session] <= ssd.held[session]:
                     self.leave(session, dram)
             self.start_moves(end)

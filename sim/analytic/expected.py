@@ -86,12 +86,12 @@ def _token_s(config: Config, built: Plant, workload: Workload, most: int) -> flo
     if not len(bearable):
         return full_s
     jobs = sum(found.jobs(rate) for rate in bearable.tolist())
-    return jobs / float(bearable.sum()) / float(turns.output.mean())
+    return jobs / float(bearable.sum()) / max(float(turns.output.mean()), 1.0)
 
 
 def _rates(turns: Turns, replicas: int, token_s: float) -> tuple[np.ndarray, float]:
     """(turns/s of one replica in each of several parts of the run, seconds of the whole run)."""
-    start, end = float(turns.time_s.min()), float((turns.time_s + turns.output * token_s).max())
+    start, end = float(turns.time_s.min()), float((turns.time_s + np.maximum(turns.output, 1) * token_s).max())
     bins = int(np.clip(len(turns.time_s) // (_TURNS_PER_BIN * replicas), 1, _BINS))
     counts = np.histogram(turns.time_s, bins, (start, end))[0]
     return counts * bins / (end - start) / replicas, end - start

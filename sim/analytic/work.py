@@ -44,7 +44,7 @@ def recomputing_s(built: Plant, turns: Turns) -> float:
 
 def server(built: Plant, turns: Turns, alone_s: float, most: int) -> Server:
     """The replica for turns whose prefill takes `alone_s`."""
-    decoded = turns.output - 1
+    decoded = np.maximum(turns.output - 1, 0)
     steps = float(decoded.mean())
     weight = max(float(decoded.sum()), 1.0)
     context = float((decoded * (turns.history + turns.prompt + turns.output / 2)).sum()) / weight

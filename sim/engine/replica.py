@@ -356,7 +356,7 @@ class Replica:
         return tokens, compute, duration
 
     def _end_prefill(self, now: float) -> None:
-        """The first token is out; the job joins the batch, or is done."""
+        """The first token is out, if there is one; the job joins the batch, or is done."""
         turn = self._turn
         self._first_token_s[turn] = now
         context = self._history[turn] + self._prompt[turn]
@@ -365,7 +365,7 @@ class Replica:
             self._saved_early[turn] = early
             self._save_now(self._save_links[0], early, now)
         output = self._output[turn]
-        if output == 1:
+        if output <= 1:
             self._complete(turn, now)
             return
         heappush(self._finish, (self._step + output - 1, turn))

@@ -44,7 +44,7 @@ def build_workload(
         return _sent_by(settings.clients, workload)
     workload = _looped(workload, settings.loop)
     if timed and not workload.arrivals_known:
-        workload = _drawn(workload.with_arrivals(_arrivals(config, workload.sessions)), "arrivals")
+        workload = _drawn(workload.with_arrivals(_arrivals(config, len(workload.roots))), "arrivals")
     if timed and not workload.open_loop and not workload.gaps_known:
         workload = _with_think_times(workload, config)
     if timed and settings.rescale.think != 1:

@@ -110,7 +110,8 @@ class Cost(TypedDict):
     included_dram_bytes: int
     """What comes with the rented GPUs; so is the next."""
     included_ssd_bytes: int
-    per_million_output_tokens: float
+    per_million_output_tokens: float | None
+    """None when nothing was answered."""
     per_million_input_tokens: float
 
 

@@ -32,6 +32,8 @@ def _decode_s(config: Config, built: Plant, workload: Workload) -> float:
     as its answer has tokens, and reads half of its answer more than its prompt."""
     history, prompt, output = contexts(workload, built.window, config.deployment.truncation_ratio)
     steps = float(output.sum())
+    if not steps:
+        return 0.0
     room = float((output * (history + prompt + output)).sum()) / steps * built.hbm_kv_bytes
     read = float((output * (history + prompt + output / 2)).sum()) / steps
     batch = max(1, min(config.deployment.max_batch, int(built.hbm_budget / room)))
@@ -45,7 +47,7 @@ def unloaded(config: Config, built: Plant, workload: Workload, objective: Object
     if objective.measure == "hit_rate":
         return float(history.sum() / (history + prompt).sum()) if built.tiers else 0.0
     first = _prefills_s(config, built, workload)
-    rows = zip((history + prompt).tolist(), (output - 1).tolist(), strict=True)
+    rows = zip((history + prompt).tolist(), np.maximum(output - 1, 0).tolist(), strict=True)
     rest = np.array([built.steps.decode(1, context, steps) for context, steps in rows])
     col = {"arrival_s": np.zeros(len(first)), "first_token_s": first, "done_s": first + rest, "output_tokens": output}
     if objective.measure == "goodput":

@@ -59,8 +59,9 @@ def demand(config: Config, built: Plant, population: Workload, sessions_per_s: f
     )
 
 
-def unit_costs(usd_per_month: float, asked: Demand, horizon_years: float) -> dict[str, float]:
-    """What a cost per month is over the horizon, per session, and per million tokens (all of it by the tokens of one kind).
+def unit_costs(usd_per_month: float, asked: Demand, horizon_years: float) -> dict[str, float | None]:
+    """What a cost per month is over the horizon, per session, and per million tokens (all of it by the tokens of one kind); None where
+    there are no answers.
 
     >>> asked = Demand(2.0, 5.0, 10_000.0, 500.0, 0.8, 1e-5)
     >>> {name: round(value, 4) for name, value in unit_costs(52_560.0, asked, 3.0).items()}
@@ -71,7 +72,7 @@ def unit_costs(usd_per_month: float, asked: Demand, horizon_years: float) -> dic
         "over_horizon": usd_per_month * 12 * horizon_years,
         "per_session": session,
         "per_million_input_tokens": session / asked.input_tokens_per_session * 1e6,
-        "per_million_output_tokens": session / asked.output_tokens_per_session * 1e6,
+        "per_million_output_tokens": session / asked.output_tokens_per_session * 1e6 if asked.output_tokens_per_session else None,
     }
 
 

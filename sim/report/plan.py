@@ -188,7 +188,8 @@ def finding(plan: Plan) -> list[str]:
     size = f"{sure(best)} replicas, {best.all_gpus} GPUs"
     years = best.config.cost.horizon_years
     cost = unit_costs(best.cost_usd_per_month, plan.demand, years)
-    tokens = [f"${cost[f'per_million_{kind}_tokens']:.3g} per million {kind} tokens" for kind in ("input", "output")]
+    prices = {kind: cost[f"per_million_{kind}_tokens"] for kind in ("input", "output")}
+    tokens = [f"${usd:.3g} per million {kind} tokens" for kind, usd in prices.items() if usd is not None]
     lines = [
         f"Cheapest: {best.option.label}, {size}, ${best.cost_usd_per_month:,.0f} a month; ${cost['over_horizon']:,.0f} over"
         f" {years:g} years, ${cost['per_session']:.3g} a session, {', '.join(tokens)}.",
@@ -241,7 +242,8 @@ def _span(low: int | None, high: int | None) -> str:
 
 def _pays(found: dict[str, float | None]) -> str:
     load, hits = found["sessions_per_s"], found["token_hit_rate"]
-    parts = [f"{load:.3g} sessions/s"] * (load is not None) + ([f"{hits:.0%} token hits"] if hits is not None else [])
+    parts = [] if load is None else [f"{load:.3g} sessions/s"]
+    parts += [] if hits is None else [f"{hits:.0%} token hits"]
     return f"; it pays from {' and from '.join(parts)} on" if parts else ""
 
 

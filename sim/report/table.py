@@ -268,10 +268,11 @@ _VERDICT = (("TTFT p95", "ttft_s.p95"), ("cost", "cost_usd.total"), ("busy GPU h
 def _equal(found: dict) -> list[str]:
     """How many more sessions have the same service, what they cost, and how far to trust it."""
     load, cost = Ratio(**found["load"]), None if found["cost"] is None else Ratio(**found["cost"])
-    dollars = f"${found['usd_per_million_output_tokens']:.2f} instead of ${found['recompute_usd_per_million_output_tokens']:.2f}"
+    ours, theirs = found["usd_per_million_output_tokens"], found["recompute_usd_per_million_output_tokens"]
+    dollars = "what its prompts cost" if ours is None else f"${ours:.2f} instead of ${theirs:.2f} per million output tokens"
     lines = [
         f"It bears {_sessions(load, found['at_the_reach'] > 0)} at the same TTFT p95 ({format_seconds(found['ttft_p95_s'])},"
-        " recomputation's at the present load)" + (f": {dollars} per million output tokens ({change(cost)})." if cost else ".")
+        " recomputation's at the present load)" + (f": {dollars} ({change(cost)})." if cost else ".")
     ]
     if load.p is not None and LEVEL <= load.p < 1:
         lines.append("That cannot be told from as many sessions as now.")

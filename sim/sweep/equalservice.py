@@ -58,7 +58,8 @@ def equal_service(
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
     """`load`: times the present load that the configuration bears at recomputation's TTFT p95; `cost`: its dollars per million output
-    tokens there, against recomputation's at the present load; both with a 95 % interval and p.
+    tokens there (for all of its work, where there are no answers), against recomputation's at the present load; both with a 95 % interval
+    and p.
 
     `workload` is the configuration's, `recorded` the trace, where it was read before. `report(done, total)` counts runs. Raises ConfigError
     when there is no store, or no load to scale.
@@ -80,13 +81,14 @@ def equal_service(
         found.append(_search(again, turns, seen))
         seeds.append(again.seed)
     dollars = [one.usd for one in found], [one.recompute_usd for one in found]
+    answers = bool(workload.output_tokens.any())
     return {
         "ttft_p95_s": found[0].target_s,
         "load": _ratio([one.load for one in found], [1.0] * len(found)),
         "loads": [one.load for one in found],
         "at_the_reach": sum(one.beyond for one in found),
-        "usd_per_million_output_tokens": float(np.mean(dollars[0])),
-        "recompute_usd_per_million_output_tokens": float(np.mean(dollars[1])),
+        "usd_per_million_output_tokens": float(np.mean(dollars[0])) if answers else None,
+        "recompute_usd_per_million_output_tokens": float(np.mean(dollars[1])) if answers else None,
         "cost": _ratio(*dollars),
         "recompute_overloaded": sum(one.overloaded for one in found),
         "replications": len(found),
@@ -126,6 +128,9 @@ def _search(config: Config, turns: Workload, seen: Callable[[], None]) -> _Found
             low, ours = middle, tried
         else:
             high = middle
-    usd, recompute_usd = (each["cost_usd"]["per_million_output_tokens"] for each in (ours, recompute))
+    costs = ours["cost_usd"], recompute["cost_usd"]
+    usd, recompute_usd = (
+        cost["total"] if cost["per_million_output_tokens"] is None else cost["per_million_output_tokens"] for cost in costs
+    )
     overloaded = any(warning.startswith("overloaded") for warning in recompute["warnings"])
     return _Found(target, math.exp(low), usd, recompute_usd, math.log(REACH) in (-low, high), overloaded)

@@ -60,7 +60,7 @@ def replicated(config: Config, replication: int, resample: int | None) -> Config
 
 def sessions_to_draw(config: Config, workload: Workload) -> int | None:
     """Sessions to draw for each replication from a trace; None where there is nothing to draw from, or the user says how many."""
-    return None if config.workload.trace is None or config.workload.rescale.resample is not None else workload.sessions
+    return None if config.workload.trace is None or config.workload.rescale.resample is not None else len(workload.roots)
 
 
 def same_runs(config: Config, one: Workload, other: Workload) -> bool:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kvplan.traces import fields
+from kvplan.traces import fields, records
 from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
@@ -52,12 +52,15 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             for message in turn.messages:
                 account.see(message)
             assumed += turn.output is None
-            table.add(sessions, turn.prompt, turn.output or reading.answer_tokens, number, turn.arrival_s, turn.gap_s)
+            table.add(
+                sessions, turn.prompt, reading.answer_tokens if turn.output is None else turn.output, number, turn.arrival_s, turn.gap_s
+            )
         sessions += bool(turns)
 
     source.each_json(take)
     said = {"assumed_answers": {"answers": assumed, "tokens_each": reading.answer_tokens}} if assumed else {}
-    return table.workload(left_out=account.left_out, **account.origin(), **said)
+    raw = table.workload(left_out=account.left_out, **account.origin(), **said)
+    return records.told(raw, reading.of_turns(), records.INCREMENTS)
 
 
 class _Turn(NamedTuple):
@@ -107,7 +110,7 @@ def _message(turn: object) -> parts.Message:
 
 def _turn(turn: dict, messages: list[parts.Message], prompt: int, before_s: float | None, unit_s: float) -> _Turn:
     """A turn; `before_s` is when the one before arrived, None for the first."""
-    output = None if turn.get("output_length") is None else fields.tokens(turn, "output_length")
+    output = None if turn.get("output_length") is None else fields.tokens(turn, "output_length", low=0)
     arrival = fields.seconds(turn, "timestamp", unit_s) if "timestamp" in turn else math.nan
     if before_s is None:
         return _Turn(messages, prompt, output, arrival, 0.0)

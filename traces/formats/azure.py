@@ -5,11 +5,11 @@ Good for arrivals and lengths; nothing in it can be reused. Source: Azure public
 
 from collections.abc import Callable
 
-from kvplan.traces import fields
+from kvplan.traces import fields, records
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import Head, Source
-from kvplan.traces.workload import Workload
+from kvplan.traces.workload import TraceError, Workload
 
 NAME = "azure"
 OFFERS = frozenset({"lengths", "times"})
@@ -27,17 +27,19 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests. Raises TraceError with the record number and what is wrong with it."""
-    requests = Requests()
-    without_answer = 0
+    if reading.times in ("s", "ms"):
+        raise TraceError(f"its times are dates, which workload.times={reading.times} says nothing about: leave it out, or take exact")
+    requests = Requests(source=source)
+    without_prompt = 0
 
     def take(number: int, row: dict) -> None:
-        nonlocal without_answer
+        nonlocal without_prompt
         arrival = fields.date(row, "TIMESTAMP")
         prompt, output = fields.tokens(row, "ContextTokens", low=0), fields.tokens(row, "GeneratedTokens", low=0)
-        if prompt and output:
+        if prompt:
             requests.add(number, prompt, output, arrival)
         else:
-            without_answer += 1
+            without_prompt += 1
 
     source.each_row(_COLUMNS, take)
-    return requests.workload({"requests_without_answer": without_answer})
+    return requests.workload(reading, records.REQUESTS, left_out={"requests_without_prompt": without_prompt})

@@ -1,5 +1,5 @@
 """Qwen-Bailian JSON Lines: `chat_id`, `parent_chat_id` (−1: none), `timestamp` (s), `input_length` (history included), `output_length`,
-`type`, `turn`, `hash_ids` (16 tokens).
+`type`, `turn`, `hash_ids` (16 tokens, or `block_size`).
 
 A chat goes on from its parent. When a parent has gone on already (the user edited a message or asked again), the second child begins a
 session of its own with all of its context as prompt, and is counted: a store of whole sessions cannot share what they have in common.
@@ -10,7 +10,8 @@ Source: Qwen-Bailian usage traces (Alibaba).
 from collections import Counter
 from collections.abc import Callable
 
-from kvplan.traces import fields
+from kvplan.traces import fields, records
+from kvplan.traces.blocksize import BlockSize
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
@@ -34,18 +35,19 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
-    requests, ids = Requests(BLOCK_TOKENS), fields.Unique("chat_id")
+    requests, ids, size = Requests(source=source), fields.Unique("chat_id"), BlockSize(BLOCK_TOKENS, reading)
+    unit_s = reading.unit_s(TIME_UNIT)
     chats: dict[str, tuple[int, int]] = {}
     orphans: dict[str, int] = {}
     found: Counter[str] = Counter()
 
     def take(number: int, record: object) -> None:
+        nonlocal size
         record = fields.of(record, "a Bailian record")
         chat, parent = (str(fields.label(record, name)) for name in ("chat_id", "parent_chat_id"))
-        prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length")
-        arrival = fields.seconds(record, "timestamp", 1.0)
+        prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length", low=0)
+        arrival = fields.seconds(record, "timestamp", unit_s)
         turn, tenant = fields.tokens(record, "turn", low=0), fields.tag(record, "type")
-        blocks = fields.blocks(record, "hash_ids", BLOCK_TOKENS, prompt)
         before, turn_before = chats.get(parent, (None, 0))
         if before is not None and turn <= turn_before:
             raise BadRecord(f"`turn` is {turn}, but its parent's is {turn_before}: turns out of order")
@@ -53,13 +55,17 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             raise BadRecord("turns out of order: is the parent of", orphans[chat])
         forks = before is not None and not requests.is_tip(before)
         ids.check(chat, number)
+        left = size.said(record, "block_size").narrowed(record, "hash_ids", prompt)
+        blocks = fields.hashes(record["hash_ids"], "hash_ids")
         session = None if before is None or forks else requests.session_of(before)
         added = requests.add(number, prompt, output, arrival, blocks=blocks, session=session, tenant=tenant, scope=fields.scope(record))
         chats[chat] = added, turn
+        size = left
         found["links_of_second_children"] += forks
         if before is None and parent != _NONE:
             orphans.setdefault(parent, number)
             found["parents"] += 1
 
     source.each_json(take)
-    return requests.workload(sessions_from="parent_chat_id", left_out=found)
+    requests.block_tokens = size.tokens()
+    return requests.workload(reading, records.REQUESTS, left_out=found, sessions_from="parent_chat_id", **size.origin())

@@ -1,7 +1,7 @@
 """BurstGPT CSV: `Timestamp` (s), `Session ID`, `Elapsed time` (s), `Model`, `Request tokens`, `Response tokens`, `Log Type`.
 
 Early releases have no `Session ID`: then every row is a session of its own. The dataset does not say whether `Request tokens` counts the
-history; it is taken from the data (see `kvplan.traces.build.Requests.workload`). With `Elapsed time`, the recorded seconds to the answer, a
+history; it is taken from the data (see `kvplan.traces.records`). With `Elapsed time`, the recorded seconds to the answer, a
 later turn has a think time as well as an arrival. Rows without a response failed and are left out; `Log Type` is the tenant.
 Source: Wang et al., BurstGPT (arXiv 2401.17644).
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kvplan.traces import clock, fields
+from kvplan.traces import clock, fields, records
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
@@ -36,16 +36,17 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
-    requests = Requests()
+    requests = Requests(source=source)
     latest: dict[str, int] = {}
     ends, answers = array("d"), array("d")
     failed = 0
+    unit_s = reading.unit_s(TIME_UNIT)
 
     def take(number: int, row: dict) -> None:
         nonlocal failed
-        arrival = fields.seconds(row, "Timestamp", 1.0)
+        arrival = fields.seconds(row, "Timestamp", unit_s)
         prompt, output = fields.tokens(row, "Request tokens", low=0), fields.tokens(row, "Response tokens", low=0)
-        elapsed = fields.seconds(row, "Elapsed time", 1.0) if row.get("Elapsed time") else math.nan
+        elapsed = fields.seconds(row, "Elapsed time", unit_s) if row.get("Elapsed time") else math.nan
         total, tenant = row.get("Total tokens"), fields.tag(row, "Log Type")
         if total and fields.tokens(row, "Total tokens", low=0) != prompt + output:
             raise BadRecord(f"`Total tokens` is {total}, not {prompt} + {output}")
@@ -64,5 +65,5 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             answers.extend((elapsed, output))
 
     source.each_row(_COLUMNS, take)
-    clock.check_answers(np.frombuffer(answers).reshape(-1, 2), TIME_UNIT)
-    return requests.workload({"requests_without_response": failed})
+    clock.check_answers(np.frombuffer(answers).reshape(-1, 2), reading, TIME_UNIT)
+    return requests.workload(reading, records.REQUESTS, False, {"requests_without_response": failed})

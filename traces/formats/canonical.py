@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from kvplan.foreign.text import guarded, unguarded
-from kvplan.traces import fields, parquet
+from kvplan.traces import fields, parquet, records
 from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
@@ -55,10 +55,11 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     ends: list[tuple[float, int]] = []
     tenants: list[str] = []
     made = _Origins()
+    unit_s = reading.unit_s(TIME_UNIT)
 
     def take(number: int, row: dict) -> None:
-        prompt, output = fields.tokens(row, "prompt_tokens"), fields.tokens(row, "output_tokens")
-        arrival, gap = (fields.seconds(row, name, 1.0) if _given(row, name) else math.nan for name in ("arrival_s", "gap_s"))
+        prompt, output = fields.tokens(row, "prompt_tokens"), fields.tokens(row, "output_tokens", low=0)
+        arrival, gap = (fields.seconds(row, name, unit_s) if _given(row, name) else math.nan for name in ("arrival_s", "gap_s"))
         dropped = fields.tokens(row, "dropped_tokens", low=0) if _given(row, "dropped_tokens") else 0
         blocks = fields.hashes(fields.items(row, "blocks"), "blocks") if _given(row, "blocks") else ()
         label, tenant = (source.file, fields.label(row, "session")), as_named(fields.tag(row, "tenant"))
@@ -83,7 +84,8 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         source.each(lambda file: parquet.rows(file, _COLUMNS, partial(_said_of_itself, made=made)), take)
     else:
         source.each_row(_COLUMNS, take)
-    return table.workload(made.block_tokens(), tenants if any(tenants) else None, made.left_out, **made.merged())
+    raw = table.workload(made.block_tokens(), tenants if any(tenants) else None, made.left_out, **made.merged())
+    return records.told(raw, reading, records.INCREMENTS)
 
 
 def check_name(path: Path) -> None:

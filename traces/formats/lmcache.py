@@ -1,16 +1,17 @@
-"""LMCache lookup hashes, JSON Lines: `timestamp` (unix s), `chunk_size` (256), `seq_len`, `shapes`, `dtypes`, `chunk_hashes`.
+"""LMCache lookup hashes, JSON Lines: `timestamp` (unix s), `chunk_size` (256 by default), `seq_len`, `shapes`, `dtypes`,
+`chunk_hashes`.
 
-A lookup knows the prompt, not the answer: answers are taken as one token, so a replay measures prefill and the cache, not decoding. What an
+A lookup knows the prompt, not the answer: answers are taken as none, so a replay measures prefill and the cache, not decoding. What an
 answer really had comes with the next prompt. Sessions are found by `Requests.chain_by_prefix`. Source: LMCache, lookup hash logging.
 """
 
-import math
 from collections.abc import Callable
 
-from kvplan.traces import fields
+from kvplan.traces import fields, records
+from kvplan.traces.blocksize import BlockSize
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
-from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.source import Head, Source
 from kvplan.traces.workload import Workload
 
 NAME = "lmcache"
@@ -29,22 +30,25 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All lookups, in sessions. Raises TraceError with the record number and what is wrong with it."""
-    requests = Requests(CHUNK_TOKENS)
-    latest = -math.inf
+    requests, size, rising = Requests(source=source), BlockSize(CHUNK_TOKENS, reading), fields.Rising("timestamp")
+    unit_s = reading.unit_s(TIME_UNIT)
 
     def take(number: int, record: object) -> None:
-        nonlocal latest
+        nonlocal size
         record = fields.of(record, "a lookup")
-        if fields.tokens(record, "chunk_size") != CHUNK_TOKENS:
-            raise BadRecord(f"`chunk_size` is {record['chunk_size']}; kvplan reads {CHUNK_TOKENS}")
-        prompt, arrival = fields.tokens(record, "seq_len"), fields.seconds(record, "timestamp", 1.0)
-        chunks = fields.blocks(record, "chunk_hashes", CHUNK_TOKENS, prompt)
-        if arrival < latest:
-            raise BadRecord(f"`timestamp` {record['timestamp']} is before the record above it: out of order")
-        latest = arrival
-        requests.add(number, prompt, 1, arrival, blocks=chunks, scope=fields.scope(record))
+        prompt, arrival = fields.tokens(record, "seq_len"), fields.seconds(record, "timestamp", unit_s)
+        left = size.said(record, "chunk_size").narrowed(record, "chunk_hashes", prompt)
+        chunks, scope = fields.hashes(record["chunk_hashes"], "chunk_hashes"), fields.scope(record)
+        rising.check(source.file, arrival, record)
+        requests.add(number, prompt, 0, arrival, blocks=chunks, scope=scope)
+        size = left
 
     source.each_json(take)
+    requests.block_tokens = size.tokens()
     return requests.workload(
-        answers="not in the file, taken as one token: prefill and cache are measured, decoding is not", **requests.chain_by_prefix()
+        reading,
+        records.REQUESTS,
+        answers="not in the file, taken as none: prefill and cache are measured, decoding is not",
+        **requests.chain_by_prefix(),
+        **size.origin(),
     )

@@ -1,13 +1,16 @@
-"""Mooncake JSON Lines: `timestamp` (ms), `input_length` (history included), `output_length`, `hash_ids` (512 tokens, prefix-chained).
+"""Mooncake JSON Lines: `timestamp` (ms), `input_length` (history included), `output_length`, `hash_ids` (512 tokens, or `block_size`;
+prefix-chained).
 
 Sessions are hidden in the hashes and found by `Requests.chain_by_prefix`. The extended form names them: `session_id`,
-and for later turns `delay` (ms after the end of the turn before) instead of a timestamp. Source: kvcache-ai/Mooncake, FAST25 release.
+and for later turns `delay` (ms after the end of the turn before) instead of a timestamp; who writes it (AIPerf, Dynamo) counts new tokens
+only, unless the evidence is that all are counted (`kvplan.traces.records`). Source: kvcache-ai/Mooncake, FAST25 release.
 """
 
 import math
 from collections.abc import Callable
 
-from kvplan.traces import fields
+from kvplan.traces import fields, records
+from kvplan.traces.blocksize import BlockSize
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
@@ -29,40 +32,45 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
-    requests = Requests()
-    named, hashed = fields.Either("session_id"), fields.Either("hash_ids")
+    requests, size = Requests(source=source), BlockSize(BLOCK_TOKENS, reading)
+    named, hashed, rising = fields.Either("session_id"), fields.Either("hash_ids"), fields.Rising("timestamp")
     sessions: dict[object, int] = {}
-    latest = -math.inf
+    unit_s = reading.unit_s(TIME_UNIT)
 
     def take(number: int, record: object) -> None:
-        nonlocal latest
+        nonlocal size
         record = fields.of(record, "a Mooncake record")
-        prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length")
+        prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length", low=0)
         has_name, has_blocks = "session_id" in record, "hash_ids" in record
-        blocks = fields.blocks(record, "hash_ids", BLOCK_TOKENS, prompt) if has_blocks else ()
         session = fields.label(record, "session_id") if has_name else number
-        arrival, gap = _times(record, session in sessions)
-        if not has_name and arrival < latest:
-            raise BadRecord(f"`timestamp` {record['timestamp']} is before the record above it: out of order")
+        arrival, gap = _times(record, session in sessions, unit_s)
         named.check(has_name, number)
         hashed.check(has_blocks, number)
-        added = requests.add(number, prompt, output, arrival, gap, blocks, sessions.get(session), scope=fields.scope(record))
+        left = size.said(record, "block_size").narrowed(record, "hash_ids", prompt) if has_blocks else size
+        blocks, scope = fields.hashes(record["hash_ids"], "hash_ids") if has_blocks else (), fields.scope(record)
+        if not has_name:
+            rising.check(source.file, arrival, record)
+        added = requests.add(number, prompt, output, arrival, gap, blocks, sessions.get(session), scope=scope)
+        size = left
         sessions[session] = requests.session_of(added)
-        latest = arrival
 
     source.each_json(take)
-    requests.block_tokens = BLOCK_TOKENS if hashed.given else None
-    if named.given:
-        return requests.workload(sessions_from="session_id")
     if not hashed.given:
-        return requests.workload(requests="each a session of its own: the log has neither session_id nor hash_ids")
-    return requests.workload(**requests.chain_by_prefix())
+        if named.given:
+            return requests.workload(reading, records.INCREMENTS, False, sessions_from="session_id")
+        return requests.workload(
+            reading, records.REQUESTS, requests="each a session of its own: the log has neither session_id nor hash_ids"
+        )
+    requests.block_tokens = size.tokens()
+    if named.given:
+        return requests.workload(reading, records.INCREMENTS, False, sessions_from="session_id", **size.origin())
+    return requests.workload(reading, records.REQUESTS, **requests.chain_by_prefix(), **size.origin())
 
 
-def _times(record: dict, resumes: bool) -> tuple[float, float]:
+def _times(record: dict, resumes: bool, unit_s: float) -> tuple[float, float]:
     """(arrival, think time) in seconds; a turn that resumes a session may have one of them only."""
     if resumes and "delay" in record:
-        return math.nan, fields.seconds(record, "delay", 1e-3)
+        return math.nan, fields.seconds(record, "delay", unit_s)
     if resumes and "timestamp" not in record:
         raise BadRecord("has neither `timestamp` nor `delay`")
-    return fields.seconds(record, "timestamp", 1e-3), math.nan
+    return fields.seconds(record, "timestamp", unit_s), math.nan

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.traces import clock, columns, fields
+from kvplan.traces import clock, columns, fields, records
 from kvplan.traces.build import Requests
 from kvplan.traces.moments import Moments
 from kvplan.traces.reading import Reading
@@ -38,7 +38,7 @@ def detect(head: Head) -> bool:
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests. Raises TraceError with the record number and what is wrong with it."""
     names = _named(reading.columns) if reading.columns else _usual(source.head())
-    requests, row, moments = Requests(), _Row(names, count_tokens), Moments(reading)
+    requests, row, moments = Requests(source=source), _Row(names, count_tokens), Moments(reading)
     timed = fields.Either(names.get("arrival", "arrival"))
     latest: dict[str, int] = {}
     ends, answers = array("d"), array("d")
@@ -51,8 +51,8 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         (prompt, output), cached = row.lengths(cells), row.cached(cells)
         session, tenant = row.label(cells, "session"), row.label(cells, "tenant")
         arrival, end, think = row.times(cells, moments)
-        if not prompt or not output:
-            found["requests_without_prompt_or_answer"] += 1
+        if not prompt:
+            found["requests_without_prompt"] += 1
             return
         if cached > prompt:
             raise BadRecord(f"{cached:,} cached tokens are more than the {prompt:,} of the prompt")
@@ -71,9 +71,9 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
     source.each_table([name for name in names.values() if "." not in name], take)
     row.check_all_seen()
-    clock.check_answers(np.frombuffer(answers).reshape(-1, 2), TIME_UNIT)
+    clock.check_answers(np.frombuffer(answers).reshape(-1, 2), reading, TIME_UNIT)
     workload = requests.workload(
-        found, _counts(names, bool(reading.columns)), **_origin(names, bool(reading.columns), moments, bool(latest))
+        reading, _counts(names), bool(reading.columns), found, **_origin(names, bool(reading.columns), moments, bool(latest))
     )
     return _with_cached(workload, recorded) if "cached" in names else workload
 
@@ -159,9 +159,9 @@ def _cell(record: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _counts(names: Mapping[str, str], by_user: bool) -> bool | None:
-    """Whether the lengths count whole requests, by the name that the user gives them; None: the data tell."""
-    return ("prompt" in names or "prompt_text" in names) if by_user else None
+def _counts(names: Mapping[str, str]) -> str:
+    """What the lengths count by the names of their columns."""
+    return records.REQUESTS if "prompt" in names or "prompt_text" in names else records.INCREMENTS
 
 
 def _since(end: float, arrival: float) -> float:

@@ -65,6 +65,7 @@ def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: flo
     kept = replace(
         stream,
         dropped_tokens=None,
+        families=None,
         session=session.astype(np.int32),
         prompt_tokens=np.where(brought, (history + prompt)[rows], stream.prompt_tokens[rows]).astype(np.int32),
         arrival_s=np.where(opens, at[rows], np.nan),

@@ -93,10 +93,14 @@ class Device:
             working,
             decoder.place_prefill(history, new),
             await_history=await_layer,
-            keep=None if job.fresh is None else lambda index, fresh: self._saver.save(job.fresh.kv[index, None, :new], fresh),
+            keep=None if job.fresh is None else lambda index, fresh: self._keep(job.fresh.kv[index, None, :new], fresh),
         )
         job.cached, job.saved = history + new, new
         return decoder.logits(x)[0]
+
+    def _keep(self, room: Tensor, fresh: Tensor) -> None:
+        """Sends what a prefill has made of a layer on its way; without an answer all but the last token's, as a context's last token is."""
+        self._saver.save(room, fresh[:, : room.shape[1]])
 
     def decode(self, jobs: Sequence[Job]) -> Tensor:
         """Logits [jobs, vocabulary] after each job's newest token."""

@@ -238,7 +238,7 @@ class _Server:
         return self._built.hbm_budget - sum(self._hbm_used.values())
 
     def _prefill(self, turn: int) -> None:
-        """Admits the head of the queue and makes its first token."""
+        """Admits the head of the queue and makes its first token, if it has one."""
         recorder, session = self._recorder, self._session[turn]
         self._queue.pop()
         del self._waiting_turn[session]
@@ -267,7 +267,8 @@ class _Server:
             recorder.tier[turn] = tier
             self.clock.stopped(lambda: self._verifier.compare(turn, session, text, logits))
         self.prefilled_tokens += history + prompt - cached
-        self._speak(job, int(logits.argmax()))
+        if job.left:
+            self._speak(job, int(logits.argmax()))
         recorder.first_token_s[turn] = self.clock.now
         if not job.left:
             self._complete(job)
