@@ -227,6 +227,11 @@ def test_pieces_are_joined_where_they_touch(tmp_path):
     assert any("4 pieces of 2 conversations; 1 were joined" in line and "1 sessions lack" in line for line in origin.notes(gap.origin))
 
 
+@pytest.mark.parametrize("what", ["x", {}, {"records": 1}, 3])
+def test_what_others_wrote_of_pieces_is_harmless(what):
+    assert len(origin.notes({"pieces": what})) == bool(what)
+
+
 def test_numbers_that_are_no_places_are_no_pieces(tmp_path):
     records = [{"id": f"chat_{i}", "conversations": piece("x", 0, 4)["conversations"]} for i in range(9)]
     table = traces.read(put(tmp_path, records))

@@ -133,9 +133,10 @@ def _shared(share: object) -> str:
 
 
 def _pieces(counts: Any) -> str:
-    if not isinstance(counts, Mapping):  # of tables that differ in it
+    names = ("records", "conversations", "joined", "beginnings_missing")
+    if not isinstance(counts, Mapping) or not all(type(counts.get(name)) is int for name in names):  # of tables that differ in it
         return f"ids look like pieces of conversations: {counts}"
-    records, whole, joined, missing = (f"{counts[name]:,}" for name in ("records", "conversations", "joined", "beginnings_missing"))
+    records, whole, joined, missing = (f"{counts[name]:,}" for name in names)
     lacking = f", and {missing} sessions lack what came before them" if counts["beginnings_missing"] else ""
     return f"ids look like {records} pieces of {whole} conversations; {joined} were joined to another one{lacking}"
 

@@ -44,9 +44,8 @@ _OUTPUTS = "completion_tokens", "output_tokens", "output_length", "completionTok
 _USAGES = "usage", "usageDetails", "usage_details"
 _BESIDE_PROMPT = "cache_read_input_tokens", "cache_creation_input_tokens"
 """Anthropic's `input_tokens` are without these."""
-_KNOWN = frozenset(
-    (*_MESSAGES, *_TEXTS, *_REQUESTS, *_RESPONSES, *_SESSIONS, *_STARTS, *_ENDS, *_SPANS, *_PROMPTS, *_OUTPUTS, *_USAGES, "choices")
-)
+_RECORDED = frozenset((*_STARTS, *_ENDS, *_SPANS, *_PROMPTS, *_OUTPUTS, *_USAGES))
+_KNOWN = frozenset((*_MESSAGES, *_TEXTS, *_REQUESTS, *_RESPONSES, *_SESSIONS, *_RECORDED, "choices"))
 
 
 class Exchange(NamedTuple):
@@ -166,6 +165,9 @@ def _session(around: list[dict[str, Any]]) -> str | None:
 
 
 def _recorded(sides: list[dict[str, Any]], unit_s: float) -> Recorded:
+    sides = [side for side in sides if not _RECORDED.isdisjoint(side)]
+    if not sides:
+        return Recorded()
     sent = _first_time(sides, _STARTS, unit_s)
     ended = _first_time(sides, _ENDS, unit_s)
     if math.isnan(ended):
@@ -197,9 +199,9 @@ def _first_time(sides: Iterable[dict[str, Any]], names: Iterable[str], unit_s: f
 
 def _times(messages: list, unit_s: float) -> list[float]:
     """Of each message. Raises BadRecord where one is before another above it."""
-    times, latest = [], -math.inf
+    times, latest = [math.nan] * 0, -math.inf
     for index, message in enumerate(messages):
-        timed = isinstance(message, dict) and not _TIMED.isdisjoint(message)
+        timed = isinstance(message, dict) and len(message) > 1 and not _TIMED.isdisjoint(message)
         times.append(_first_time([message], _STARTS, unit_s) if timed else math.nan)
         if times[-1] < latest:
             raise BadRecord(f"message {index}: comes {latest - times[-1]:,.3g} s before one above it: out of order")

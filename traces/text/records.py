@@ -10,6 +10,7 @@ The user says it (`workload.records`), or the records do:
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -112,17 +113,26 @@ class Records:
     def workload(self) -> Workload:
         """The finished table. Raises TraceError when there is no turn."""
         runs, pieces = joined(self._labels)
-        kind, why, doubt = (self._told, self._why, "") if self._told else ("conversations", "pieces of them", "")
-        whole = self._linked(WholeRequests(self._account)) if kind == "requests" or not (self._told or pieces) else None
-        if whole is not None and not self._told:
-            kind, why, doubt = self._evidence(whole.linked).found()
-        origin = {"records": f"{_MEANS[kind or '']}: {why}", **({"doubtful_records": doubt} if doubt else {})}
+        kind, why, doubt = self._decided(bool(pieces))
+        origin = {"records": f"{_MEANS[kind]}: {why}", **({"doubtful_records": doubt} if doubt else {})}
         if kind == "conversations":
             rows = ([self._rows[index] for index in run] for run in runs)
             return conversations(rows, self._account, self._timed, **origin, **({"pieces": pieces} if pieces else {}))
-        requests = self._linked(Increments(self._account)) if kind == "increments" else whole
-        assert requests is not None
+        requests = Increments(self._account) if kind == "increments" else WholeRequests(self._account)
+        self._link(requests, range(len(self._rows)))
+        if not self._timed(sent_s := np.array(self._rows.sent_s())):
+            self._account.leave_out_times(sent_s)
         return requests.workload(**origin)
+
+    def _decided(self, are_pieces: bool) -> tuple[str, str, str]:
+        """What records are, why, and why it may be doubted."""
+        if self._told:
+            return self._told, self._why, ""
+        if are_pieces:
+            return "conversations", "pieces of them", ""
+        requests = WholeRequests(self._account)
+        self._link(requests, self._rows.that_begin_alike())
+        return self._evidence(requests.linked).found()
 
     def _evidence(self, linked: int) -> _Evidence:
         seen: Counter[str] = Counter()
@@ -148,19 +158,15 @@ class Records:
         """Whether times are those of requests: all have one, and they differ; all at one instant is taken as `times: exact` only."""
         return bool(np.isfinite(sent_s).all()) and (self._reading.times == "exact" or len(sent_s) < 2 or bool(np.ptp(sent_s) > 0))
 
-    def _linked(self, requests: WholeRequests | Increments) -> WholeRequests | Increments:
-        """All records as requests, in order of time where all have one."""
+    def _link(self, requests: WholeRequests | Increments, rows: Sequence[int]) -> None:
+        """Adds records to requests, in order of time where all have one. Raises TraceError."""
         sent = np.array(self._rows.sent_s())
         timed = self._timed(sent)
-        order = np.argsort(sent, kind="stable").tolist() if timed else range(len(sent))
-        for index in order:
+        for index in sorted(rows, key=sent.__getitem__) if timed else rows:
             row = self._rows[index]
-            if isinstance(requests, Increments) and row.session is None:
+            if row.session is None and isinstance(requests, Increments):
                 raise TraceError(f"record {row.number} has no identifier of its session (session_id, …): nobody knows what it adds to")
             requests.add(row if timed else row._replace(recorded=row.recorded._replace(sent_s=np.nan, ended_s=np.nan)))
-        if not timed:
-            self._account.leave_out_times(sent)
-        return requests
 
 
 def _holds(message: Counted) -> bool:

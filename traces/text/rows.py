@@ -5,7 +5,9 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from kvplan.traces.linked import NONE
 from kvplan.traces.source import BadRecord
@@ -13,7 +15,9 @@ from kvplan.traces.text import parts
 from kvplan.traces.text.parts import Message
 
 _REMEMBERED = 1 << 16
-"""Messages whose tokens are remembered: logs of requests repeat their history in every line."""
+"""Messages at most."""
+_PLAIN = 2
+"""Keys of a message that is a role and a text."""
 
 
 class Counted(NamedTuple):
@@ -63,34 +67,49 @@ class Taken(NamedTuple):
 
 
 class Messages:
-    """Takes messages in, and remembers them by digests of what they are written as."""
+    """Takes messages in, and remembers what they came to: logs of requests repeat their history in every line."""
 
     def __init__(self, count: Callable[[Message], tuple[int, int]]) -> None:
         """`count` gives (tokens, tokens of reasoning)."""
         self._count = count
-        self._known: dict[int, Taken] = {}
+        self._taken: dict[int, Taken] = {}
+        """By digest of how a message is written: for those that take long to walk over."""
+        self._tokens: dict[tuple[int, int, int], tuple[int, int]] = {}
+        """By digest and lengths of the texts."""
 
     def of(self, found: object, placeholders: bool) -> Taken:
         """A message as a record has it; see `parts.message`. Raises BadRecord."""
+        if isinstance(found, dict) and len(found) == _PLAIN:
+            message = parts.message(found, placeholders)
+            return Taken(message, self.counted(message))
         try:
             name = digest_of(json.dumps([found, placeholders]))
         except RecursionError:
             raise BadRecord("is nested too deep for a message") from None
-        if (known := self._known.get(name)) is not None:
+        if (known := self._taken.get(name)) is not None:
             return known
         message = parts.message(found, placeholders)
         taken = Taken(message._replace(texts=[]), self.counted(message))
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        if not message.left_out:
-            self._known[name] = taken
-        return taken
+        return taken if message.left_out else _remembered(self._taken, name, taken)
 
     def counted(self, message: Message) -> Counted:
         """What a message comes to."""
         texts = "\0".join([text.strip() for text in message.texts])
-        digest = digest_of(f"{message.is_answer} {message.pictures} {message.attachments} {texts}")
-        return Counted(message.is_answer, *self._count(message), digest)
+        media = f"{message.pictures} {message.attachments} " if message.pictures or message.attachments else ""
+        digest = digest_of(f"{media}{texts}") ^ message.is_answer
+        name = digest, sum(map(len, message.texts)), len(message.reasoning)
+        tokens = self._tokens.get(name)
+        if tokens is None or message.reasoning:
+            tokens = _remembered(self._tokens, name, self._count(message))
+        return Counted(message.is_answer, *tokens, digest)
+
+
+def _remembered(known: dict[Any, Any], name: object, value: Any) -> Any:
+    """The value, kept for a while."""
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[name] = value
+    return value
 
 
 def digest_of(text: str) -> int:
@@ -110,13 +129,13 @@ class Rows(Sequence[Row]):
 
     def append(self, row: Row) -> None:
         """One more."""
-        times = [*row.times_s, *[row.recorded.ended_s] * len(row.answer)]
-        for message, time_s in zip([*row.messages, *row.answer], times, strict=True):
-            self._is_answer.append(message.is_answer)
-            self._kept.append(message.kept)
-            self._reasoning.append(message.reasoning)
-            self._digest.append(message.digest)
-            self._time_s.append(time_s)
+        said = [*row.messages, *row.answer]
+        self._is_answer.extend([message.is_answer for message in said])
+        self._kept.extend([message.kept for message in said])
+        self._reasoning.extend([message.reasoning for message in said])
+        self._digest.extend([message.digest for message in said])
+        self._time_s.extend(row.times_s)
+        self._time_s.extend([row.recorded.ended_s] * len(row.answer))
         self._number.append(row.number)
         self._length.append(row.length)
         self._apart.append(self._end[-1] + len(row.messages))
@@ -137,6 +156,13 @@ class Rows(Sequence[Row]):
     def _messages(self, start: int, end: int) -> list[Counted]:
         columns = (self._is_answer, self._kept, self._reasoning, self._digest)
         return [Counted(bool(row[0]), *row[1:]) for row in zip(*(column[start:end] for column in columns), strict=True)]
+
+    def that_begin_alike(self) -> list[int]:
+        """Numbers of the rows whose first message is another's as well: only of these can one go on from another."""
+        starts = np.minimum(np.array(self._end, np.int64)[:-1], max(len(self._digest) - 1, 0))
+        firsts = np.frombuffer(self._digest, np.int64)[starts] if len(self._digest) else np.zeros(len(self), np.int64)
+        _, which, counts = np.unique(firsts, return_inverse=True, return_counts=True)
+        return np.flatnonzero(counts[which] > 1).tolist()
 
     def sides(self, index: int) -> bytes:
         """Of the messages of a row, without an answer apart: 1 for answers, 0 for prompts."""
