@@ -151,6 +151,40 @@ def test_a_cluster_gives_the_same_byte_for_byte(cluster, tmp_path):
     assert runs[0] == runs[1] and len(runs[0]) == 6
 
 
+SHORT_PLAN = """
+from kvplan.sim.planner.question import Question
+Question.__init__.__defaults__ = (*Question.__init__.__defaults__[:4], 32, 400, 400, 2)
+from kvplan.__main__ import main
+if __name__ == "__main__":
+    main()
+"""
+ELSEWHERE = {
+    "curve": ["curve", *SMALL, "--sizes", "8GB,16GB", "--policies", "lru", "--replications", "2"],
+    "plan": [
+        "plan", "default", "--set", "model=llama-3.1-8b", "--set", "hardware=h100-80g-x1", "--set", "prices=rent-2026",
+        "--set", "workload.think_time.median_s=20", "--ttft-p95", "250ms", "--sessions-per-s", "3",
+        "--vary", "store.dram+store.ssd=32GB+0GB,64GB+0GB",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_curves_and_plans_on_a_cluster_are_the_same_byte_for_byte(cluster, name, tmp_path):
+    (tmp_path / "main.py").write_text(SHORT_PLAN)
+    command = [sys.executable, "main.py", *ELSEWHERE[name], "--jobs", "2", "--json"]
+    found = [
+        subprocess.run([*command, "--out", f"c{place}", *more], cwd=tmp_path, capture_output=True, text=True)
+        for place, more in enumerate(([], ["--cluster", cluster]))
+    ]
+    assert [done.returncode for done in found] == [0, 0], found[1].stderr
+    assert found[0].stdout == found[1].stdout
+    files = [
+        {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        for out in (tmp_path / "c0", tmp_path / "c1")
+    ]
+    assert files[0] == files[1] and len(files[0]) > 6
+
+
 @pytest.mark.skipif(find_spec("distributed") is None, reason="dask is not installed")
 def test_no_cluster_at_the_address_is_one_message(tmp_path):
     environment = {**os.environ, "DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:9"}
