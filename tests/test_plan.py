@@ -15,7 +15,7 @@ from kvplan.sim.config import ConfigError, Slo
 from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.engine.workload import build_workload
-from kvplan.sim.planner import bounds, doubt, surely
+from kvplan.sim.planner import bounds, doubt, probe, surely
 from kvplan.sim.planner.objective import Objective, Sample, judge, objectives, sample
 from kvplan.sim.planner.plan import plan
 from kvplan.sim.planner.probe import Probe, Seen, look
@@ -253,6 +253,13 @@ def test_a_hopeless_run_is_ended_and_a_good_one_is_measured():
     assert found.samples is not None and 800 < found.samples[0].batches[:, 1].sum() <= 1000 and found.figures["turns"] == 1000
     bad = config.load("default", [*SMALL, "store.dram=0GB", "store.ssd=0GB", "workload.arrival.rate_per_s=40", "workload.sessions=600"])
     assert look(Probe(bad, (P95,), 1000)).samples is None
+
+
+def test_a_run_whose_warm_up_outlasts_the_arrivals_is_hopeless(monkeypatch):
+    """So overloaded that no turn which counts came while sessions still arrived: nothing can be measured, and that is no failure."""
+    monkeypatch.setattr(probe, "_last_arrival_s", lambda workload: -1.0)
+    run = config.load("default", [*SMALL, "workload.sessions=100"])
+    assert look(Probe(run, (Objective("ttft", "mean", 0.5),), 100)) == Seen(None, {})
 
 
 def test_what_an_empty_server_cannot_do_is_not_simulated():

@@ -85,6 +85,8 @@ def look(probe: Probe, to_the_end: bool = False) -> Seen:
     except _Hopeless:
         return Seen(None, {})
     measured = (result.columns["order"] >= warmup) & (result.columns["arrival_s"] <= _last_arrival_s(workload))
+    if not measured.any():  # so overloaded that the warm-up outlasts the arrivals
+        return Seen(None, {})
     samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
     rises, warnings = bool(rising(_span(result), _GROWTH)), tuple(result.summary["warnings"])
     return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings, thinned(result.series))
