@@ -184,6 +184,18 @@ def test_unix_times_tell_their_unit(tmp_path, scale):
     assert traces.read(put(tmp_path, log)).arrival_s == pytest.approx([0, 30, 60, 90])
 
 
+def test_times_from_some_start_are_checked_and_dates_are_not(tmp_path):
+    def log(start, step):
+        talk = [message for i in range(6) for message in (user(f"question {i}"), bot("answer " * 90))]
+        return [{"messages": talk[: 2 * i + 1], "timestamp": start + step * i} for i in range(6)]
+
+    assert traces.read(put(tmp_path, log(0, 30))).arrival_s.tolist() == [30 * i for i in range(6)]
+    with pytest.raises(TraceError, match=r"taken as seconds, .*which unit"):
+        traces.read(put(tmp_path, log(0, 300_000)))
+    assert traces.read(put(tmp_path, log(0, 30_000)), times="ms").arrival_s[1] == 30
+    assert traces.read(put(tmp_path, log(1_760_000_000, 300_000))).arrival_s[1] == 300_000
+
+
 def test_times_at_one_instant_are_taken_as_they_are_when_told(tmp_path):
     log = [{"messages": [user(str(i))], "created": 1_760_000_000} for i in range(4)]
     table = traces.read(put(tmp_path, log))
@@ -288,8 +300,8 @@ def test_files_of_the_field(name):
     table = traces.read(FIELD / name)
     prefill = int((table.history_tokens + table.prompt_tokens).sum())
     assert (table.origin["format"], table.turns, table.sessions) == RIGHT[name][:3]
-    assert prefill == pytest.approx(RIGHT[name][3], rel=0.01)
-    assert table.history_tokens.sum() / prefill == pytest.approx(RIGHT[name][4], abs=0.02)
+    assert prefill == pytest.approx(RIGHT[name][3], rel=0.06, abs=5)  # tokens are estimated
+    assert table.history_tokens.sum() / prefill == pytest.approx(RIGHT[name][4], abs=0.03)
 
 
 def test_a_sample_of_pieces_is_said_to_be_one(sharegpt_sample):

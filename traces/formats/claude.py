@@ -97,7 +97,7 @@ class _Transcript:
             self.requests.left_out["requests_without_prompt"] += 1
             return before
         sent = above.at_s if above else at
-        self._of[name] = self.requests.add(number, prompt, max(output, 1), sent, max(sent, at), before, cached=cached)
+        self._of[name] = self.requests.add(number, prompt, output, sent, max(sent, at), before, cached=cached)
         return self._of[name]
 
 

@@ -93,7 +93,7 @@ def _add(requests: Linked, number: int, calls: Sequence[_Call]) -> None:
     numbers: list[int] = []
     for call, before in zip(calls, _before(calls), strict=True):
         link = NONE if before == NONE else numbers[before]
-        numbers.append(requests.add(number, call.prompt, max(call.completion, 1), call.sent_s, call.ended_s, link, cached=call.cached))
+        numbers.append(requests.add(number, call.prompt, call.completion, call.sent_s, call.ended_s, link, cached=call.cached))
 
 
 def _before(calls: Sequence[_Call]) -> list[int]:

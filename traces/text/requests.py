@@ -39,11 +39,11 @@ class Requests:
         """The finished table. Raises TraceError when there are no requests."""
         for tokens in self._without_prompt:
             self._account.leave_out("requests_without_prompt", tokens)
-        unknown = sum(self._unanswered)
-        for request in range(len(self)):
+        unknown = [request for request, is_unknown in enumerate(self._unanswered) if is_unknown]
+        for request in unknown:
             self._linked.lengthen(request, 1)
         if unknown:
-            origin["answers"] = f"not in the file for {unknown:,} of {len(self):,} requests, and taken as one token"
+            origin["answers"] = f"not in the file for {len(unknown):,} of {len(self):,} requests, and taken as one token"
         self._linked.left_out += self._account.left_out
         return self._linked.workload(**self._account.origin(), **origin)
 
