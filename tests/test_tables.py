@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from conftest import SHARED
 
 from kvplan import traces
 from kvplan.sim import config
@@ -328,3 +329,30 @@ def test_reading_a_log_takes_columns_and_no_objects_for_each_row(tmp_path):
     finally:
         tracemalloc.stop()
     assert table.turns == _ROWS and peak < _BYTES_A_ROW * _ROWS
+
+
+# --- files of the field -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def field():
+    """A function from the name of a file of the field to what is read of it."""
+
+    def read(name):
+        path = SHARED.parent / "field" / name
+        if not path.exists():
+            pytest.skip("the files of the field are not on this machine")
+        return traces.read(path)
+
+    return read
+
+
+def test_a_request_log_of_vllm_is_read_by_its_names(field):
+    table = field("vllm_request_log.jsonl")
+    assert table.origin["format"] == "table" and (table.prompt_tokens[0], table.output_tokens[0]) == (512, 90)
+
+
+def test_the_generator_file_of_vllm_is_drawn(field):
+    table = field("generate_multi_turn.json")
+    assert table.sessions == 24 and set(np.diff(table.first_turn)) <= {6, 7, 8, 9}
+    assert 95 <= table.output_tokens.mean() <= 105 and table.prompt_tokens[~table.is_first].max() <= 160
