@@ -87,6 +87,17 @@ def test_what_else_columns_can_hold(tmp_path):
     assert traces.read(text, columns={"prompt_text": "q", "output_text": "a"}).prompt_tokens[0] > 3
 
 
+@pytest.mark.parametrize("written", [lambda ids: ids, json.dumps, lambda ids: " ".join(map(str, ids))])
+def test_block_hashes_make_sessions_where_none_are_named(tmp_path, written):
+    rows = [(0, 64, [1, 2]), (60, 64, [7, 8]), (120, 128, [1, 2, 3, 4]), (180, 160, [7, 8, 9, 5, 6])]
+    text = "".join(json.dumps({"ts": at, "in": length, "out": 5, "h": written(ids)}) + "\n" for at, length, ids in rows)
+    table = traces.read(put(tmp_path, text), columns={"arrival": "ts", "prompt": "in", "output": "out", "blocks": "h"})
+    assert table.session.tolist() == [0, 0, 1, 1] and table.prompt_tokens.tolist() == [64, 59, 64, 91]
+    assert table.blocks.block_tokens == 32 and "block hashes" in table.origin["sessions_from"]
+    named = traces.read(tmp_path / "t", columns={"session": "out", "prompt": "in", "output": "out", "blocks": "h"}, block_tokens=32)
+    assert named.sessions == 1 and named.history_tokens.tolist() == [0, 0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("column", "value", "seconds"),
     [

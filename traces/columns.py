@@ -19,6 +19,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "output": ("completion_tokens", "output_tokens", "num_generation_tokens", "num_decode_tokens", "output_length", "out"),
     "cached": ("cached_tokens", "cache_read_input_tokens", "num_cached_tokens"),
     "tenant": ("tenant", "customer", "organization", "team"),
+    "blocks": ("hash_ids", "block_hashes"),
     "prompt_text": ("prompt", "input", "question", "query"),
     "new_text": (),
     "output_text": ("completion", "response", "output", "answer"),

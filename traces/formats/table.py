@@ -6,6 +6,7 @@ unit that ends their column's name (`_ms`), else in seconds, unless as a date th
 Without `--columns` a log of requests is read whose lengths bear names of their own, such as `prompt_tokens` and `completion_tokens`.
 """
 
+import json
 import math
 from array import array
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.traces import clock, columns, fields, records
+from kvplan.traces.blocksize import BlockSize
 from kvplan.traces.build import Requests
 from kvplan.traces.moments import Moments
 from kvplan.traces.reading import Reading
@@ -28,6 +30,8 @@ TIME_UNIT = "s"
 EXAMPLE = """{"request_id": "cmpl-1", "arrival_time": 1760000000.1, "prompt_tokens": 512, "completion_tokens": 90, "model": "m"}
 {"request_id": "cmpl-2", "arrival_time": 1760000004.6, "prompt_tokens": 700, "completion_tokens": 40, "model": "m"}
 """
+_BLOCK_TOKENS = 16
+"""Of vLLM's blocks: taken where nothing else is said, and lengths and numbers of hashes allow it."""
 
 
 def detect(head: Head) -> bool:
@@ -43,10 +47,10 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     latest: dict[str, int] = {}
     ends, answers = array("d"), array("d")
     found: Counter[str] = Counter()
-    recorded = 0
+    recorded, size = 0, BlockSize(_BLOCK_TOKENS, reading)
 
     def take(number: int, record: object) -> None:
-        nonlocal recorded
+        nonlocal recorded, size
         cells = row.cells(fields.of(record, "a row of a table"))
         (prompt, output), cached = row.lengths(cells), row.cached(cells)
         session, tenant = row.label(cells, "session"), row.label(cells, "tenant")
@@ -56,12 +60,13 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             return
         if cached > prompt:
             raise BadRecord(f"{cached:,} cached tokens are more than the {prompt:,} of the prompt")
+        blocks, left = row.blocks(cells, prompt, size)
         timed.check(not math.isnan(arrival), number)
         before = latest.get(session)
         gap = think if before is None or not math.isnan(think) else _since(ends[before], arrival)
-        added = requests.add(
-            number, prompt, output, arrival, gap, session=None if before is None else requests.session_of(before), tenant=tenant
-        )
+        within = None if before is None else requests.session_of(before)
+        added = requests.add(number, prompt, output, arrival, gap, blocks, within, tenant)
+        size = left
         ends.append(end)
         recorded += cached
         if session:
@@ -72,9 +77,11 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     source.each_table([name for name in names.values() if "." not in name], take)
     row.check_all_seen()
     clock.check_answers(np.frombuffer(answers).reshape(-1, 2), reading, TIME_UNIT)
-    workload = requests.workload(
-        reading, _counts(names), bool(reading.columns), found, **_origin(names, bool(reading.columns), moments, bool(latest))
-    )
+    said = _origin(names, bool(reading.columns), moments, bool(latest))
+    if "blocks" in names:
+        requests.block_tokens = size.tokens()
+        said |= size.origin() | (requests.chain_by_prefix() if "session" not in names and len(requests) else {})
+    workload = requests.workload(reading, _counts(names), bool(reading.columns), found, **said)
     return _with_cached(workload, recorded) if "cached" in names else workload
 
 
@@ -116,6 +123,15 @@ class _Row:
         name = self._names.get("cached", "")
         return 0 if cells.get(name) is None else fields.tokens(cells, name, low=0)
 
+    def blocks(self, cells: dict[str, Any], prompt: int, size: BlockSize) -> tuple[list[int], BlockSize]:
+        """Block hashes of the prompt, a list or one as JSON text, and the sizes of a block that they leave."""
+        name = self._names.get("blocks")
+        if name is None:
+            return [], size
+        given = cells[name]
+        found = {name: _listed(given) if isinstance(given, str) else given}
+        return fields.hashes(fields.items(found, name), name), size.narrowed(found, name, prompt)
+
     def label(self, cells: dict[str, Any], role: str) -> str:
         """A name; empty where there is none."""
         name = self._names.get(role, "")
@@ -140,6 +156,14 @@ class _Row:
 
 
 _MISSING = object()
+
+
+def _listed(text: str) -> object:
+    """What a cell of text lists, as JSON or apart by spaces."""
+    try:
+        return json.loads(text) if text.lstrip().startswith("[") else text.split()
+    except (ValueError, RecursionError):
+        return text
 
 
 def _is_blank(value: Any) -> bool:
@@ -195,6 +219,6 @@ def _usual(head: Head) -> dict[str, str]:
 
 def _origin(names: Mapping[str, str], by_user: bool, moments: Moments, has_sessions: bool) -> dict[str, object]:
     said: dict[str, object] = {"columns": columns.written(names) + ("" if by_user else ", by their usual names (--columns says otherwise)")}
-    if not has_sessions:
+    if not has_sessions and "blocks" not in names:
         said["requests"] = "each a session of its own: no column names sessions (session=…)"
     return said | ({"time_units": moments.units} if moments.units else {})
