@@ -166,7 +166,7 @@ class Requests:
         self._tip = array("i")
         self._tenant: list[str] = []
         self._tree: Prefixes | None = None
-        self._scope, self._scopes = array("i"), dict[Scope, int]()
+        self._scope, self._scopes = array("i"), {ANYWHERE: 0}
         self._root, self._offset = array("i"), array("d")
 
     def __len__(self) -> int:
@@ -200,7 +200,7 @@ class Requests:
         self._arrival.append(arrival_s)
         self._gap.append(gap_s)
         self._blocks.append(within(blocks, scope.blocks))
-        self._scope.append(self._scopes.setdefault(scope, len(self._scopes)))
+        self._scope.append(0 if scope is ANYWHERE else self._scopes.setdefault(scope, len(self._scopes)))
         if session is None:
             session = len(self._tip)
             self._tip.append(number)
@@ -292,8 +292,9 @@ class Requests:
         found = told(raw, reading, own, defined)
         if found.blocks is None:
             return found
-        shared = {"shared_by_sessions": self._shared_by_sessions(order[first])}
-        return replace(found, origin={**found.origin, **apart(self._scopes), **shared})
+        used, shared = set(self._scope), {"shared_by_sessions": self._shared_by_sessions(order[first])}
+        separated = apart(scope for scope, number in self._scopes.items() if number in used)
+        return replace(found, origin={**found.origin, **separated, **shared})
 
     def _blocks_in(self, order: np.ndarray) -> dict[str, np.ndarray]:
         """The columns of block hashes, in this order of the requests; none when the log has no hashes."""

@@ -138,10 +138,13 @@ def hashes(found: list, name: str) -> list[int]:
 
 def scope(record: dict[str, Any], *namespace: tuple[str, str]) -> Scope:
     """What the block hashes of a record hold within, besides `namespace`, and its session."""
+    if not namespace and _SCOPED.isdisjoint(record):
+        return ANYWHERE
     blocks, sessions = (tuple((name, _plain(record, name)) for name in names if record.get(name)) for names in (NAMESPACES, OWNERS))
     return _scope((*namespace, *blocks), sessions) if namespace or blocks or sessions else ANYWHERE
 
 
+_SCOPED = frozenset((*NAMESPACES, *OWNERS))
 _scope = lru_cache(maxsize=1 << 16)(Scope)
 """One object for all records that hold within the same."""
 
