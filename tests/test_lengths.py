@@ -14,6 +14,7 @@ from kvplan import traces
 from kvplan.sim.config import load
 from kvplan.sim.engine.run import simulate
 from kvplan.traces import TraceError, origin, rescale
+from kvplan.traces.formats import canonical
 from kvplan.validate import agreement
 
 FIELD = Path(__file__).resolve().parents[2] / "shared" / "field"
@@ -290,6 +291,10 @@ def test_subagents_are_sessions_that_start_with_their_parent(tmp_path):
     assert faster.arrival_s[faster.is_first].tolist() == [50, 55, 60, 75, 100]
     twice = rescale.resampled(table, 3, np.random.default_rng(0))
     assert len(twice.roots) == 3 and twice.with_arrivals(np.arange(3.0)).arrivals_known
+    for name in ("t.csv", "t.parquet"):
+        canonical.write(table, tmp_path / name)
+        again = traces.read(tmp_path / name)
+        assert again.families.root.tolist() == [0, 0, 0, 0, 4] and again.families.after_s.tolist() == [0, 5, 10, 25, 0]
 
 
 def test_a_subagent_without_requests_is_left_out_with_its_tokens(tmp_path):

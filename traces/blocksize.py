@@ -76,7 +76,7 @@ class BlockSize:
         if size == self._own:
             return {}
         if why == _FOUND:
-            why = f"for the numbers of hashes and the lengths leave {self._left()}" + ", and one power of two" * (self._low < self._high)
+            why = f"for the numbers of hashes and the lengths leave {self._left()}" + ", with one power of two" * (self._low < self._high)
         return {"block_tokens": f"{size:,} tokens, {why}; this format's own are of {self._own}"}
 
     def _left(self) -> str:

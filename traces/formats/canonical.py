@@ -1,6 +1,7 @@
 """kvplan's own tables, Parquet or CSV: one row a turn, `session`, `prompt_tokens`, `output_tokens`, and what is known of `arrival_s`,
-`gap_s`, `dropped_tokens`, `tenant`; Parquet also `blocks` (a list of hashes). What is known of the turns' origin is in Parquet's metadata,
-and in the first row of a CSV file's column `origin` (a JSON object).
+`gap_s`, `dropped_tokens`, `tenant`, `root` and `after_s` (of a session that begins so long after another one); Parquet also `blocks` (a list
+of hashes). What is known of the turns' origin is in Parquet's metadata, and in the first row of a CSV file's column `origin` (a JSON
+object).
 
 Columns as in `kvplan.traces.workload.Workload`. Arrivals of all turns without think times are an open loop. Rows of a session may be apart,
 but keep their order. A session's label holds within its file. `kvplan trace convert` and `generate` write these; in CSV, names that a
@@ -13,6 +14,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from kvplan.traces import fields, parquet, records
 from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
-from kvplan.traces.workload import TraceError, Workload
+from kvplan.traces.workload import Families, TraceError, Workload
 
 NAME = "canonical"
 OFFERS = frozenset({"lengths", "times", "think times", "block hashes", "tenants"})
@@ -54,6 +56,8 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     sessions: dict[tuple[Path, str | int], int] = {}
     ends: list[tuple[float, int]] = []
     tenants: list[str] = []
+    roots: list[int] = []
+    after_s: list[float] = []
     made = _Origins()
     unit_s = reading.unit_s(TIME_UNIT)
 
@@ -63,6 +67,10 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         dropped = fields.tokens(row, "dropped_tokens", low=0) if _given(row, "dropped_tokens") else 0
         blocks = fields.hashes(fields.items(row, "blocks"), "blocks") if _given(row, "blocks") else ()
         label, tenant = (source.file, fields.label(row, "session")), as_named(fields.tag(row, "tenant"))
+        root = (source.file, fields.label(row, "root")) if _given(row, "root") else label
+        after = 0.0 if root == label else fields.seconds(row, "after_s", unit_s)
+        if root != label and (root not in sessions or roots[sessions[root]] != sessions[root]):
+            raise BadRecord(f"`root` is {root[1]!r}, which is no session before it that comes by itself")
         known = label in sessions
         session = sessions.get(label, len(sessions))
         latest, context = ends[session] if known else (-math.inf, 0)
@@ -76,6 +84,8 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             starts.check(not math.isnan(arrival), number)
             sessions[label] = session
             tenants.append(tenant)
+            roots.append(sessions[root])
+            after_s.append(after)
             ends.append((-math.inf, 0))
         ends[session] = latest if math.isnan(arrival) else arrival, context - dropped + prompt + output
         table.add(session, prompt, output, number, arrival, gap, dropped, blocks)
@@ -85,6 +95,8 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     else:
         source.each_row(_COLUMNS, take)
     raw = table.workload(made.block_tokens(), tenants if any(tenants) else None, made.left_out, **made.merged())
+    if roots != list(range(len(roots))):
+        raw = replace(raw, families=Families(np.array(roots, np.int32), np.array(after_s)))
     return records.told(raw, reading, records.INCREMENTS)
 
 
@@ -174,6 +186,8 @@ def _columns(workload: Workload) -> dict[str, np.ndarray]:
         found["dropped_tokens"] = workload.dropped_tokens
     if workload.tenant is not None:
         found["tenant"] = workload.tenant[workload.session]
+    if workload.families is not None:
+        found["root"], found["after_s"] = (column[workload.session] for column in (workload.families.root, workload.families.after_s))
     return found
 
 
