@@ -173,6 +173,17 @@ def test_what_the_store_served_gives_the_logits_of_recomputation(settings, serve
     assert found.faults.failed_writes == found.faults.damaged_sessions == 0
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_turns_without_an_answer_are_served_and_kept(settings, served, every):
+    chosen = settings("store.dram=10MB")
+    workload = build_workload(chosen)
+    output = np.maximum(workload.output_tokens, 8)
+    output[::every] = 0
+    found = served(chosen, replace(workload, output_tokens=output), verify_every=1)
+    assert found.verifier.compared > 0 and found.verifier.largest_error < 1e-5
+    assert found.summary["output_tokens"] == output.sum()
+
+
 def test_server_and_simulator_account_alike(settings, served):
     """All that is saved is on the host by the last answer, with which the measured span ends: no answer is shorter than its save."""
     chosen = settings("store.dram=10MB")
