@@ -63,17 +63,12 @@ class Linked:
         if before != NONE:
             self._gone_on[before] = True
         self._gone_on.append(False)
-        for column, value in (
-            (self._record, record),
-            (self._before, before),
-            (self._input, input_tokens),
-            (self._output, output_tokens),
-            (self._kept, kept),
-            (self._cached, cached),
-            (self._arrival, arrival_s),
-            (self._ended, ended_s),
-        ):
-            column.append(value)
+        for column, tokens in ((self._input, input_tokens), (self._output, output_tokens), (self._kept, kept), (self._cached, cached)):
+            column.append(tokens)
+        self._record.append(record)
+        self._before.append(before)
+        self._arrival.append(arrival_s)
+        self._ended.append(ended_s)
         return len(self) - 1
 
     def lengthen(self, request: int, output_tokens: int, ended_s: float = np.nan) -> None:

@@ -28,9 +28,9 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int], u
 
     def take(number: int, record: object) -> None:
         found = exchange.read(record, reading.unit_s(unit), records.messages)
-        label = record.get("id") if isinstance(record, dict) else None
+        label = fields.label(record, "id") if isinstance(record, dict) and record.get("id") is not None else None
         if label is not None:
-            ids.check(fields.label(record, "id"), number)
+            ids.check(label, number)
         records.add(number, found, label)
 
     source.each_json(take, lists=_is_bare(source.head()))

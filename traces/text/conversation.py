@@ -12,9 +12,10 @@
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -85,9 +86,9 @@ class Account:
         known = int(np.isfinite(times_s).sum())
         self.left_out["times_that_others_lack" if known < len(times_s) else "times_that_are_all_the_same"] = known
 
-    def origin(self) -> Mapping[str, object]:
+    def origin(self) -> dict[str, Any]:
         """What the origin of the workload says of it."""
-        found: dict[str, object] = {name: self._seen[name] for name in ("reasoning_tokens",) if self._seen[name]}
+        found: dict[str, Any] = {name: self._seen[name] for name in ("reasoning_tokens",) if self._seen[name]}
         if media := {name: self._seen[name] for name in ("pictures", "attachments") if self._seen[name]}:
             found["media"] = {**media, "tokens_each": self._reading.picture_tokens}
         if left_out := {name: tokens for name, tokens in self._tokens_left_out.most_common() if tokens}:

@@ -98,10 +98,9 @@ class Messages:
         media = f"{message.pictures} {message.attachments} " if message.pictures or message.attachments else ""
         digest = digest_of(f"{media}{texts}") ^ message.is_answer
         name = digest, sum(map(len, message.texts)), len(message.reasoning)
-        tokens = self._tokens.get(name)
-        if tokens is None or message.reasoning:
-            tokens = _remembered(self._tokens, name, self._count(message))
-        return Counted(message.is_answer, *tokens, digest)
+        known = None if message.reasoning else self._tokens.get(name)
+        kept, reasoning = known or _remembered(self._tokens, name, self._count(message))
+        return Counted(message.is_answer, kept, reasoning, digest)
 
 
 def _remembered(known: dict[Any, Any], name: object, value: Any) -> Any:
@@ -117,14 +116,14 @@ def digest_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
 
 
-class Rows(Sequence[Row]):
+class Rows:
     """Rows in columns."""
 
     def __init__(self) -> None:
         self._is_answer, self._kept, self._reasoning = array("b"), array("i"), array("i")
         self._digest, self._time_s = array("q"), array("d")
         self._number, self._apart, self._end, self._length = array("i"), array("q"), array("q", [0]), array("i")
-        self._recorded = array("d"), array("d"), array("q"), array("q"), array("q")
+        self._recorded: tuple[array, ...] = array("d"), array("d"), array("q"), array("q"), array("q")
         self._session: list[str | None] = []
 
     def append(self, row: Row) -> None:
@@ -149,7 +148,7 @@ class Rows(Sequence[Row]):
 
     def __getitem__(self, index: int) -> Row:
         start, apart, end = self._end[index], self._apart[index], self._end[index + 1]
-        recorded = Recorded(*(column[index] for column in self._recorded))
+        recorded = Recorded._make(column[index] for column in self._recorded)
         messages, answer = self._messages(start, apart), self._messages(apart, end)
         return Row(self._number[index], messages, self._time_s[start:apart], answer, self._length[index], self._session[index], recorded)
 
