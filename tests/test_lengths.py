@@ -297,6 +297,11 @@ def test_subagents_are_sessions_that_start_with_their_parent(tmp_path):
         assert again.families.root.tolist() == [0, 0, 0, 0, 4] and again.families.after_s.tolist() == [0, 5, 10, 25, 0]
 
 
+def test_think_times_that_leave_no_time_for_answers_tell_nothing_of_the_unit(tmp_path):
+    requests = [request(10.3 * i, 64, 50, [i], api=None, think_time=0.0 if i == 0 else 10.3) for i in range(6)]
+    assert read(tmp_path, [coding(requests)]).gap_s.tolist() == [0, *[10.3] * 5]
+
+
 def test_a_subagent_without_requests_is_left_out_with_its_tokens(tmp_path):
     lost = {"t": 9.0, "type": "subagent", "agent_id": "x", "total_tokens": 900}
     table = read(tmp_path, [coding([request(0.0, 64, 5, [1]), lost])])

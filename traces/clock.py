@@ -27,6 +27,7 @@ from kvplan.traces.workload import TraceError, Workload
 _FAST_TOKENS_PER_S = 1000.0
 """No server streams one answer faster than this."""
 _SLOW_TOKENS_PER_S = 0.1
+_ROUNDING_S = 1e-6
 _LONG_S = 3 * 3600.0
 _TOO_LONG_S = 86400.0
 _SHORT_THINK_S = 0.1
@@ -69,10 +70,11 @@ def check_answers(answers: Sequence[tuple[float, int]] | np.ndarray, reading: Re
     """Raises TraceError when recorded answers, (seconds, tokens) each, of a format with the unit `own` cannot be right, unless the user
     says what their times are."""
     seconds, tokens = np.asarray(answers, np.float64).reshape(-1, 2).T
-    seconds, tokens = seconds[tokens > 0], tokens[tokens > 0]
+    tells = (tokens > 0) & (seconds > _ROUNDING_S)  # no time at all is none in any unit
+    seconds, tokens = seconds[tells], tokens[tells]
     if len(tokens) < _FEW or reading.times is not None:
         return
-    speed = float(np.median(tokens / np.maximum(seconds, 1e-9)))
+    speed = float(np.median(tokens / seconds))
     if not _SLOW_TOKENS_PER_S <= speed <= _FAST_TOKENS_PER_S:
         seen = f"half of the answers stream at {'more' if speed > 1 else 'less'} than {speed:,.3g} tokens/s"
         raise _wrong(_Sign(seen, True, speed > 1), own)
