@@ -51,7 +51,9 @@ _REFUSED = 400
 _BESIDE_PROMPT = "cache_read_input_tokens", "cache_creation_input_tokens"
 """Anthropic's `input_tokens` are without these."""
 _RECORDED = frozenset((*_STARTS, *_ENDS, *_SPANS, *_PROMPTS, *_OUTPUTS, *_USAGES))
-_KNOWN = frozenset((*_MESSAGES, *_TEXTS, *_REQUESTS, *_RESPONSES, *_SESSIONS, *_RECORDED, "choices"))
+_LABELS = _RECORDED.union(_SESSIONS)
+_ANSWERS = "text", "output_text", "completion", "response", "answer"
+"""Keys of a response's text that are none of a message's."""
 
 
 class Exchange(NamedTuple):
@@ -69,31 +71,59 @@ class Exchange(NamedTuple):
     """Whether the request was refused: there is no answer, but an error."""
 
 
+class _Side(NamedTuple):
+    """An object of a record's envelope."""
+
+    found: dict[str, Any]
+    used: set[str]
+    """Keys of what is read on its own."""
+
+
 def read(record: object, unit_s: float, take: Messages) -> Exchange:
     """A record, whose numbers of time are of this unit, with its messages taken in. Raises BadRecord."""
-    record = {"messages": record} if isinstance(record, list) else fields.of(record, "a conversation")
-    around = [record, *_objects(record, _REQUESTS)]
-    around += [inner for outer in around[1:] for inner in _objects(outer, ("body", "input"))]
-    request, key = _request(around)
-    found = _opened(request[key])
+    sides = _sides({"messages": record} if isinstance(record, list) else fields.of(record, "a conversation"))
+    request, key = _request(sides)
+    found = _opened(request.found[key])
     if isinstance(found, str):
         found = [{"role": "user", "content": line} for line in re.findall(r"[^\n]*\n+|[^\n]+$", found)]
     if not isinstance(found, list):
         raise BadRecord(f"`{key}` is not a list of messages")
-    response = next((value for each in around for name in _RESPONSES if name != key and (value := each.get(name)) is not None), None)
-    envelope = _opened(response)
-    if isinstance(envelope, dict) and isinstance(inner := _opened(envelope.get("body")), dict):
-        envelope = inner
-    if envelope is None and record.get("choices") is not None:
-        envelope = {"choices": record["choices"]}
-    answer = _answer(envelope)
-    sides = [*around, *([envelope] if isinstance(envelope, dict) else [])]
-    recorded = _recorded(sides, unit_s)
-    messages = _messages(request, found, [each for each in around if each is not request], take)
+    request.used.add(key)
+    response = _Response()
+    response.add(_reply(sides, key))
+    envelopes = [side.found for side in sides]
+    recorded = _recorded([*envelopes, *response.envelopes], unit_s)
+    messages = _messages([request, *(side for side in sides if side is not request)], found, response.left_out, take)
     times = [math.nan] * (len(messages) - len(found)) + _times(found, unit_s)
-    answers = [Taken(message, take.counted(message)) for message in answer]
-    failed = not answer and recorded.output <= 0 and _failed([*sides, *_objects(record, _RESPONSES)])
-    return Exchange(messages, times, answers, _session(around), recorded, failed)
+    answers = [Taken(message, take.counted(message)) for message in response.messages]
+    refusals = [*envelopes, *response.envelopes, *(side for each in envelopes[:1] for side in _objects(each, _RESPONSES))]
+    failed = not answers and recorded.output <= 0 and _failed(refusals)
+    return Exchange(messages, times, answers, _session(envelopes), recorded, failed)
+
+
+def _sides(record: dict[str, Any]) -> list[_Side]:
+    """The record, and the objects in it that may hold a request."""
+    sides = [_Side(record, set())]
+    for depth, names in enumerate((_REQUESTS, ("body", "input"))):
+        for outer in sides[depth:]:
+            inner = {name: value for name in names if isinstance(value := _opened(outer.found.get(name)), dict)}
+            outer.used.update(inner)
+            sides += [_Side(value, set()) for value in inner.values()]
+    return sides
+
+
+def _reply(sides: list[_Side], key: str) -> object:
+    """What stands apart of the messages, which are under `key`, as the answer to them."""
+    for side in sides:
+        for name in _RESPONSES:
+            if name != key and side.found.get(name) is not None:
+                side.used.add(name)
+                return _opened(side.found[name])
+    first = sides[0]
+    if first.found.get("choices") is None:
+        return None
+    first.used.add("choices")
+    return {"choices": first.found["choices"]}
 
 
 def _opened(value: object) -> object:
@@ -110,23 +140,27 @@ def _objects(record: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, 
     return [value for name in names if isinstance(value := _opened(record.get(name)), dict)]
 
 
-def _request(around: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
+def _request(sides: list[_Side]) -> tuple[_Side, str]:
     """The object that holds the messages, and their key."""
     for keys, kinds in ((_MESSAGES, (list, dict)), (_TEXTS, (list, str))):
-        for each in around:
+        for side in sides:
             for key in keys:
-                if key in each and (keys is _MESSAGES or isinstance(_opened(each[key]), kinds)):
-                    return each, key
-    raise BadRecord(
-        f"has no messages, under none of {', '.join((*_MESSAGES, *_TEXTS))}: the fields are {', '.join(map(repr, list(around[0])[:8]))}"
-    )
+                if key in side.found and (keys is _MESSAGES or isinstance(_opened(side.found[key]), kinds)):
+                    return side, key
+    has = ", ".join(map(repr, list(sides[0].found)[:8]))
+    raise BadRecord(f"has no messages, under none of {', '.join((*_MESSAGES, *_TEXTS))}: the fields are {has}")
 
 
-def _messages(request: dict[str, Any], found: list, others: list[dict[str, Any]], take: Messages) -> list[Taken]:
+def _messages(sides: list[_Side], found: list, left_out: list[tuple[str, str]], take: Messages) -> list[Taken]:
     """The messages, after what stands beside them."""
-    sides = [parts.beside(each, _KNOWN) for each in (request, *others)]
-    beside = sides[0]._replace(
-        texts=[text for each in sides for text in each.texts], left_out=[entry for each in sides for entry in each.left_out]
+    aside = [parts.beside(side.found, _LABELS | side.used) for side in sides]
+    beside = Message(
+        is_answer=False,
+        texts=[text for each in aside for text in each.texts],
+        reasoning="",
+        pictures=sum(each.pictures for each in aside),
+        attachments=sum(each.attachments for each in aside),
+        left_out=[*(entry for each in aside for entry in each.left_out), *left_out],
     )
     placeholders, messages = bool(beside.pictures + beside.attachments), []
     for index, each in enumerate(found):
@@ -144,21 +178,59 @@ def _less(beside: Message, messages: list[Message]) -> Message:
     return beside._replace(pictures=max(0, beside.pictures - pictures), attachments=max(0, beside.attachments - attachments))
 
 
-def _answer(found: object) -> list[Message]:
-    """The messages of a response; none where there is no text."""
-    if isinstance(found, str):
-        found = {"content": found}
-    if isinstance(found, list):
-        return [message for each in found for message in _answer(_opened(each))]
-    if not isinstance(found, dict):
-        return []
-    if isinstance(choices := found.get("choices"), list):
-        return [message for choice in choices if isinstance(choice, dict) for message in _answer(choice.get("message", choice.get("text")))]
-    if isinstance(items := found.get("output", found.get("message")), list | dict) and "role" not in found:
-        return _answer(items)
-    if not _SAID.isdisjoint(found):
-        return [parts.message({**found, "role": "assistant"})]
-    return _answer(next((found[name] for name in ("text", "output_text", "completion", "response", "answer") if found.get(name)), None))
+class _Response:
+    """The messages of a response, and what else stands in it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.envelopes: list[dict[str, Any]] = []
+        """Objects around them, which may say how long they are."""
+        self.left_out: list[tuple[str, str]] = []
+
+    def add(self, found: object) -> None:
+        """A text, a message, an object that holds one, or a list of them. Raises BadRecord."""
+        if isinstance(found, str):
+            self._message({"content": found})
+        elif isinstance(found, list):
+            for each in found:
+                self.add(_opened(each))
+        elif isinstance(found, dict):
+            self._object(found)
+
+    def _object(self, found: dict[str, Any]) -> None:
+        inner = next((name for name in ("body", "choices", "output", "message") if isinstance(_opened(found.get(name)), list | dict)), None)
+        if inner is None or ("role" in found and inner != "choices"):
+            self._message(found)
+        elif inner == "choices":
+            self._around(found, inner)
+            for choice in fields.items({inner: _opened(found[inner])}, inner):
+                self._choice(choice)
+        else:
+            self._around(found, inner)
+            self.add(_opened(found[inner]))
+
+    def _around(self, found: dict[str, Any], inner: str) -> None:
+        self.envelopes.append(found)
+        self.left_out += parts.no_part(found, _LABELS | {inner})
+
+    def _choice(self, choice: object) -> None:
+        choice = fields.of(choice, "a choice")
+        inner = "message" if choice.get("message") is not None else "text"
+        self.left_out += parts.no_part(choice, frozenset({inner}))
+        self.add(choice.get(inner))
+
+    def _message(self, found: dict[str, Any]) -> None:
+        """An answer, whatever its role; a text that no message has under such a key is its content."""
+        self.envelopes.append(found)
+        told = {key: value for key, value in found.items() if key not in _LABELS}
+        named = next((name for name in _ANSWERS if isinstance(told.get(name), str)), None) if told.get("content") is None else None
+        if named:
+            told["content"] = told.pop(named)
+        message = parts.message({**told, "role": "assistant"})
+        if not _SAID.isdisjoint(told) or message.texts or message.reasoning or message.pictures or message.attachments:
+            self.messages.append(message)
+        else:
+            self.left_out += message.left_out
 
 
 def _failed(sides: list[dict[str, Any]]) -> bool:

@@ -69,7 +69,8 @@ _COMMON = _table(
     DATA="tools functions",
     LABEL="""role from type index object status created created_at timestamp time date model language lang usage logprobs finish_reason
         stop_reason stop_sequence turn turn_id turn_identifier message_id uuid parent_id hash cache_control signature phase weight loss
-        train mask redacted openai_moderation detoxify_moderation toxic""",
+        train mask redacted openai_moderation detoxify_moderation toxic system_fingerprint
+        service_tier provider""",
 )
 _PART = _COMMON | _table(
     TEXT="""content contents text texts value values parts refusal output outputs result results documents name id function
@@ -86,6 +87,7 @@ _BESIDE = _COMMON | _table(
     LABEL="""id conversation_id conversation_hash session_id user_id custom_id request_id url method endpoint source dataset tool_choice
         reasoning_effort reasoning state country hashed_ip""",
 )
+_LABELS = {key: kind for key, kind in _BESIDE.items() if kind is _Kind.LABEL}
 _TYPES = _table(
     PICTURE="image image_url image_file input_image output_image image_generation_call",
     ATTACHMENT="audio input_audio output_audio audio_url video video_url input_video file input_file document",
@@ -150,6 +152,13 @@ def beside(record: Mapping[str, object], known: frozenset[str] = frozenset()) ->
     return walk.message()
 
 
+def no_part(found: Mapping[str, object], known: frozenset[str]) -> list[tuple[str, str]]:
+    """(key, text) of an object that is no part of a conversation, but under labels and the keys that are `known`: all is left out."""
+    walk = _Walk(is_answer=False, placeholders=False)
+    walk.fields({key: value for key, value in found.items() if key not in known}, _LABELS, _Kind.TEXT)
+    return walk.message().left_out
+
+
 def _is_answer(found: Mapping[str, object]) -> bool:
     role = found.get("role", found.get("from"))
     if role is None:
@@ -193,7 +202,7 @@ class _Walk:
     def fields(self, found: Mapping[str, object], table: Mapping[str, _Kind], within: _Kind) -> None:
         """An object whose keys mean what the table says, `within` text, reasoning or what is unknown."""
         kind = found.get("type")
-        own = _TYPES.get(kind) if isinstance(kind, str) and table is not _BESIDE else None
+        own = _TYPES.get(kind) if isinstance(kind, str) and table is not _BESIDE and table is not _LABELS else None
         if own is _Kind.ATTACHMENT and (text := _given_as_text(found.get("source"))) is not None:
             own, found = None, {**found, "source": None, "text": [found.get("text"), text]}
         is_media = own in _MEDIA
