@@ -231,6 +231,7 @@ class _Walk:
             self._given(value, meant, within, key)
 
     def _given(self, value: object, meant: _Kind, within: _Kind, key: str) -> None:
+        """A value of text, data, reasoning, or of what is not known."""
         if meant is _Kind.DATA and not isinstance(value, str):
             value = json.dumps(value, ensure_ascii=False)
         if isinstance(value, str):
@@ -245,8 +246,9 @@ class _Walk:
 
     def _object(self, value: dict, meant: _Kind, within: _Kind, key: str) -> None:
         if meant is _Kind.UNKNOWN:
-            for item in value.values():
-                self._value(item, meant, within, key)
+            for name, item in value.items():
+                if (_PART.get(name) or _unknown(name)) is not _Kind.LABEL:
+                    self._given(item, meant, within, key)
         elif isinstance(value.get("type"), str) or _known(value):
             before = self._found
             self.fields(value, _PART, _Kind.REASONING if meant is _Kind.REASONING else within)
