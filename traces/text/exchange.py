@@ -96,8 +96,7 @@ def read(record: object, unit_s: float, take: Messages) -> Exchange:
     messages = _messages([request, *(side for side in sides if side is not request)], found, response.left_out, take)
     times = [math.nan] * (len(messages) - len(found)) + _times(found, unit_s)
     answers = [Taken(message, take.counted(message)) for message in response.messages]
-    refusals = [*envelopes, *response.envelopes, *(side for each in envelopes[:1] for side in _objects(each, _RESPONSES))]
-    failed = not answers and recorded.output <= 0 and _failed(refusals)
+    failed = not answers and recorded.output <= 0 and _failed([*envelopes, *response.envelopes])
     return Exchange(messages, times, answers, _session(envelopes), recorded, failed)
 
 
