@@ -8,7 +8,7 @@ Source: ai-dynamo/aiperf, docs/tutorials/custom-dataset.md.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvplan.traces import fields, records
 from kvplan.traces.build import Turns
@@ -58,7 +58,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         sessions += bool(turns)
 
     source.each_json(take)
-    said = {"assumed_answers": {"answers": assumed, "tokens_each": reading.answer_tokens}} if assumed else {}
+    said: dict[str, Any] = {"assumed_answers": {"answers": assumed, "tokens_each": reading.answer_tokens}} if assumed else {}
     raw = table.workload(left_out=account.left_out, **account.origin(), **said)
     return records.told(raw, reading.of_turns(), records.INCREMENTS)
 
