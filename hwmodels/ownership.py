@@ -62,7 +62,7 @@ def capital_usd_per_s(price: Price, on: Terms, years: float | None = None) -> fl
     >>> round(capital_usd_per_s(ssd, Terms(interest=0.08)) * 1e12 * YEAR_S, 2)    # 200 $/TB over 5 years, 0.25046 of it a year
     50.09
     """
-    if price.purchase is None:
+    if price.purchase is None or price.lifetime is None:
         return price.value
     lasts = price.lifetime.value if years is None else min(years, price.lifetime.value)
     return price.purchase * annuity(on.interest, lasts) / YEAR_S / on.availability

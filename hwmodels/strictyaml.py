@@ -9,7 +9,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -25,7 +25,6 @@ _LONGEST_NUMBER = 100
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict] = {}
     _depth = 0
 
     def fetch_flow_collection_start(self, token):
@@ -62,16 +61,18 @@ class _Loader(yaml.SafeLoader):
         raise yaml.constructor.ConstructorError(None, None, f"{node.value} is beyond the largest number, 1.8e308", node.start_mark)
 
 
+_Loader.yaml_implicit_resolvers = {}
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 class _Dumper(yaml.SafeDumper):
     """Quotes text that either of the loaders would take for something else, and writes no anchors."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {first: list(known) for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()}
-
     def ignore_aliases(self, data):
         return True
+
+
+_Dumper.yaml_implicit_resolvers = {first: list(known) for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()}
 
 
 def _too_deep(mark) -> yaml.MarkedYAMLError:

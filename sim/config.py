@@ -501,7 +501,9 @@ def _override(data: dict[str, Any], text: str, path: str, value: Any) -> None:
 def _complete(data: dict[str, Any]) -> None:
     """Settings of a kind that is not said belong to the default's kind: `turns: {mean: 3}` is an exponential with the mean 3."""
     workload = data.get("workload")
+    if not isinstance(workload, dict):
+        return
     for name, info in WorkloadConfig.model_fields.items():
-        given = workload.get(name) if isinstance(workload, dict) else None
+        given = workload.get(name)
         if info.discriminator is not None and info.default is not None and isinstance(given, dict) and info.discriminator not in given:
             workload[name] = {**info.default.model_dump(mode="json", exclude_none=True), **given}

@@ -45,7 +45,7 @@ class Guards:
     def __init__(self, built, ttl_s: float | None, hbm_tier: int, clients: Clients | None = None) -> None:
         self._built = built
         self._hbm_tier = hbm_tier
-        self._ttl_s = ttl_s
+        self._ttl_s = math.inf if ttl_s is None else ttl_s
         self._clients = clients
         self._idle_since: dict[int, float] = {}
         """When the last turn of each session that has none now ended."""

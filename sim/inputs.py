@@ -43,7 +43,7 @@ def policy_files(config: Config, path: str) -> list[Path]:
     if not is_users_own(name):
         return []
     found: dict[Path, None] = {}
-    waiting = [inspect.getmodule(parent) for parent in find(POLICY_PATHS[path], name).SUPERVISED.__mro__]
+    waiting: list[object] = [inspect.getmodule(parent) for parent in find(POLICY_PATHS[path], name).SUPERVISED.__mro__]
     while waiting:
         module = waiting.pop(0)
         file = _file(module)

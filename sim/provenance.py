@@ -82,7 +82,7 @@ def _loop(config: Config, workload: Workload) -> str:
 @cache
 def code() -> str:
     """Digest of kvplan's own files, catalogue and presets included, as they decide results: words of reports and help do not."""
-    rooms = [Path(package.__file__).parent for package in (foreign, hwmodels, sim, traces)]
+    rooms = [Path(file).parent for file in (foreign.__file__, hwmodels.__file__, sim.__file__, traces.__file__)]
     return content(*rooms, but=[Path(sim.__file__).parent / name for name in WORDS])
 
 

@@ -93,11 +93,11 @@ def _unused_by_store(config: Config) -> Iterator[str]:
 
 def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, info in section.model_fields.items():
-        section = configuration.section_of(info.annotation)
-        if section is None:
+        inner = configuration.section_of(info.annotation)
+        if inner is None:
             yield prefix + name, info
         else:
-            yield from _fields(section, f"{prefix}{name}.")
+            yield from _fields(inner, f"{prefix}{name}.")
 
 
 def _default(defaults: dict, path: str, info: FieldInfo) -> Any:

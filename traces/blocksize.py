@@ -23,7 +23,8 @@ class BlockSize:
 
     def __init__(self, own: int, reading: Reading) -> None:
         self._own, self._set = own, reading.block_tokens
-        self._low, self._high = (1, math.inf) if self._set is None else (self._set, self._set)
+        self._low: int = 1 if self._set is None else self._set
+        self._high: float = math.inf if self._set is None else self._set
         self._why = _FOUND if self._set is None else "as workload.block_tokens says"
 
     def said(self, record: dict[str, Any], name: str) -> "BlockSize":
@@ -70,7 +71,7 @@ class BlockSize:
             )
         return power
 
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """What is to be said of it: nothing of the format's own size."""
         size, why = self.tokens(), self._why
         if size == self._own:

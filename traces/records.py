@@ -35,6 +35,15 @@ _CLEAR = 9
 
 
 @dataclass(frozen=True)
+class _Shared:
+    """What turns have in common with the turn before them."""
+
+    blocks: np.ndarray
+    """int64 per turn: leading blocks."""
+    block_tokens: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What the lengths seem to count, and why; None where nothing tells."""
 
@@ -88,7 +97,7 @@ def _said(kind: str, found: Evidence, reading: Reading, own: str, defined: bool,
     }
 
 
-def _of_whole(raw: Workload, shared: np.ndarray | None) -> Workload:
+def _of_whole(raw: Workload, shared: _Shared | None) -> Workload:
     """Lengths of whole contexts as new prompts and what was dropped of the history."""
     if raw.dropped_tokens is not None:
         raise TraceError("workload.records=requests cannot be: the table says what each turn drops of its history, so it counts new tokens")
@@ -97,8 +106,8 @@ def _of_whole(raw: Workload, shared: np.ndarray | None) -> Workload:
     whole = before + np.append(0, raw.output_tokens[:-1])
     kept = np.where(length > whole, whole, np.minimum(before, length - 1))
     if shared is not None:
-        parted = shared < before // raw.blocks.block_tokens
-        kept[parted] = np.minimum(shared * raw.blocks.block_tokens, length - 1)[parted]
+        parted = shared.blocks < before // shared.block_tokens
+        kept[parted] = np.minimum(shared.blocks * shared.block_tokens, length - 1)[parted]
     kept[~later] = 0
     dropped = np.where(later, whole - kept, 0)
     edited = int((dropped > 0).sum())
@@ -110,8 +119,8 @@ def _of_whole(raw: Workload, shared: np.ndarray | None) -> Workload:
     )
 
 
-def _shared(raw: Workload) -> np.ndarray | None:
-    """int64 per turn: leading blocks that it shares with the turn before; None without hashes."""
+def _shared(raw: Workload) -> _Shared | None:
+    """None without hashes."""
     if raw.blocks is None:
         return None
     ids, first, shared = raw.blocks.ids, raw.blocks.first.tolist(), np.zeros(raw.turns, np.int64)
@@ -120,16 +129,16 @@ def _shared(raw: Workload) -> np.ndarray | None:
         count = min(middle - start, end - middle)
         apart = ids[start : start + count] != ids[middle : middle + count]
         shared[turn] = apart.argmax() if apart.any() else count
-    return shared
+    return _Shared(shared, raw.blocks.block_tokens)
 
 
-def _evidence(raw: Workload, shared: np.ndarray | None) -> Evidence:
+def _evidence(raw: Workload, shared: _Shared | None) -> Evidence:
     lengths, sure, why = _by_lengths(raw)
     if shared is None:
         return Evidence(None, lengths, sure, why)
-    full = np.append(0, raw.prompt_tokens[:-1] // raw.blocks.block_tokens)
+    full = np.append(0, raw.prompt_tokens[:-1] // shared.block_tokens)
     comparable = ~raw.is_first & (full > 0)
-    alike, apart = int((shared[comparable] > 0).sum()), int((shared[comparable] == 0).sum())
+    alike, apart = int((shared.blocks[comparable] > 0).sum()), int((shared.blocks[comparable] == 0).sum())
     if not alike + apart:
         return Evidence(None, lengths, sure, why)
     hashes = REQUESTS if alike >= _CLEAR * apart else INCREMENTS if apart >= _CLEAR * alike else None

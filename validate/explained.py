@@ -123,7 +123,7 @@ def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
         f"store.preload={rng.choice(['layerwise', 'layerwise', 'none'])}",
         f"store.positions={rng.choice(['decoupled', 'decoupled', 'embedded'])}",
         f"store.load={rng.choice(['always', 'always', 'faster'])}",
-        f"store.ttl_s={rng.choice(['null', 'null', 20, 100])}",
+        f"store.ttl_s={rng.choice(['null', 'null', '20', '100'])}",
     ]
 
 

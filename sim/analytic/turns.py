@@ -92,7 +92,8 @@ class Below:
 def serve(config: Config, built: Plant, turns: Turns, jobs: float) -> Served:
     """What each turn finds, while `jobs` run: what they load from SSD takes its room in DRAM when they start, not when they end."""
     names = [name for name, *_ in built.tiers]
-    rooms = [size - reserve for _, size, reserve in built.tiers[:-1]] + [size for _, size, _ in built.tiers[-1:]]
+    rooms: list[float] = [size - reserve for _, size, reserve in built.tiers[:-1]]
+    rooms += [size for _, size, _ in built.tiers[-1:]]
     found = _serve(config, built, turns, rooms)
     if names[-2:] != ["dram", "ssd"]:
         return found

@@ -47,7 +47,7 @@ def run(
     check(out, figure, inputs(config, *(variant.config for variant in sweep.variants)))
     found = measured(sweep, records, jobs, cluster)
     show, write, draw = partial(_show, found, json), partial(report.write, found), partial(_draw, found)
-    deliver(show, *((path, partial(act, path)) for path, act in ((out, write), (figure, draw)) if found["variants"]))
+    deliver(show, *((out, write), (figure, draw)) if found["variants"] else ())
     report_failures(found, records)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from kvplan.sim import config as configuration
@@ -59,7 +60,4 @@ def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> 
         else:
             report.print_curve(found)
 
-    def draw() -> None:
-        write_file(figure, lambda path: report.draw(found, path))
-
-    deliver(show, (out, lambda: report.write(found, out)), (figure, draw))
+    deliver(show, (out, partial(report.write, found)), (figure, partial(write_file, write=partial(report.draw, found))))

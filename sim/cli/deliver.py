@@ -8,8 +8,8 @@ from pathlib import Path
 from kvplan.sim.cli.talk import say
 
 
-def deliver(show: Callable[[], object], *writes: tuple[Path | None, Callable[[], object]]) -> None:
-    """Calls `show`, then the function of each path that is given, whatever fails before it. Raises the last failure."""
+def deliver(show: Callable[[], object], *writes: tuple[Path | None, Callable[[Path], object]]) -> None:
+    """Calls `show`, then the function of each path that is given with it, whatever fails before it. Raises the last failure."""
     failures = []
     for act in (partial(_shown, show), *(partial(_written, path, write) for path, write in writes if path is not None)):
         try:
@@ -25,6 +25,6 @@ def _shown(show: Callable[[], object]) -> None:
     sys.stdout.flush()
 
 
-def _written(path: Path, write: Callable[[], object]) -> None:
-    write()
+def _written(path: Path, write: Callable[[Path], object]) -> None:
+    write(path)
     say(f"wrote {path}")

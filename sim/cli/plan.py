@@ -52,7 +52,7 @@ def run(
     records = Records(out, Seen)
     answered = _answered(question, records, sensitivity, jobs, cluster)
     found = report.data(answered)
-    deliver(partial(_show, answered, found, json, flags), (out, lambda: plandir.write(answered, found, out)))
+    deliver(partial(_show, answered, found, json, flags), (out, partial(plandir.write, answered, found)))
     _end(answered, records)
 
 

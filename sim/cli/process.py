@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import BinaryIO, TextIO
 
 from kvplan.sim.files import written
 from kvplan.sim.sweep import workers
@@ -24,7 +25,7 @@ _BUSY_S, _AGAIN_S, _ECHO_S = 5.0, 0.02, 1.0
 """How long a signal waits at most, while it would do harm, how often it looks, and how long after the first another is the same."""
 
 
-def run(command: Callable[[], object]) -> int:
+def run(command: Callable[[], int | None]) -> int:
     """Runs a command and gives the exit code of the process, which should end now: 1 when it was interrupted, or could not print."""
     ending = _Ending()
     ending.listen()
@@ -41,7 +42,7 @@ def run(command: Callable[[], object]) -> int:
         return code or 1
 
 
-def _exit_code(command: Callable[[], object], ending: "_Ending") -> int:
+def _exit_code(command: Callable[[], int | None], ending: "_Ending") -> int:
     try:
         return int(command() or 0)
     except SystemExit as ended:
@@ -113,9 +114,10 @@ def _steady_streams() -> Iterator["_Sink"]:
     """stdout and stderr that print what the locale can show of a text, and never fail; yields what lies below stdout."""
     _fill_closed()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_steady, before)
+    sinks = [_Sink(getattr(stream.buffer, "raw", stream.buffer)) for stream in before]
+    sys.stdout, sys.stderr = map(_steady, before, sinks)
     try:
-        yield sys.stdout.buffer.raw
+        yield sinks[0]
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -132,16 +134,15 @@ def _fill_closed() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
-def _steady(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    below = io.BufferedWriter(_Sink(getattr(stream.buffer, "raw", stream.buffer)))
-    by_line = stream.line_buffering or stream.write_through
-    return io.TextIOWrapper(below, stream.encoding, errors="replace", line_buffering=by_line)
+def _steady(stream: TextIO, below: "_Sink") -> io.TextIOWrapper:
+    by_line = bool(stream.line_buffering or getattr(stream, "write_through", False))
+    return io.TextIOWrapper(io.BufferedWriter(below), stream.encoding, errors="replace", line_buffering=by_line)
 
 
 class _Sink(io.RawIOBase):
     """Takes all bytes, whether or not the stream does: what cannot be printed must not stop what is to be written."""
 
-    def __init__(self, raw: io.RawIOBase) -> None:
+    def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
         self.failure: OSError | None = None
         """The first; nothing is printed after it."""

@@ -51,8 +51,8 @@ def run(
     if timeline is not None:
         check_file(timeline, inputs(config, loaded))
     result, summary, watched = _measured(loaded, replications, baseline, equal, span_s)
-    traced = [] if watched is None or timeline is None else [(timeline, partial(_write_timeline, watched, timeline))]
-    deliver(partial(_show, summary, json), (out, lambda: rundir.write(result, summary, out)), *traced)
+    traced = [] if watched is None else [(timeline, partial(_write_timeline, watched))]
+    deliver(partial(_show, summary, json), (out, partial(rundir.write, result, summary)), *traced)
 
 
 def _span_s(timeline: Path | None, text: str | None) -> float | None:

@@ -43,7 +43,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
         else:
             trace.print_description(found, model.name)
 
-    deliver(show, (figure, lambda: write_file(figure, lambda path: trace.draw(workload, found, path))))
+    deliver(show, (figure, partial(write_file, write=partial(trace.draw, workload, found))))
 
 
 def convert(overrides: list[str], out: Path) -> None:
@@ -78,7 +78,7 @@ def from_prometheus(files: Sequence[Path], labels: Sequence[str], turns_per_sess
         else:
             prometheus.print_observed(found, where)
 
-    deliver(show, *([] if out is None else [(out, partial(write_text, out, text))]))
+    deliver(show, (out, partial(write_text, text=text)))
 
 
 def _loaded(config: str | None, overrides: list[str]) -> Config:

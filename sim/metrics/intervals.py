@@ -14,9 +14,11 @@ from kvplan.sim.rng import stream
 
 DRAWS = 200
 _ENDS = (2.5, 97.5)
+Interval = dict[str, list[float]]
+"""[low, high] by statistic."""
 
 
-def intervals(result: Result) -> dict[str, dict[str, list[float]]]:
+def intervals(result: Result) -> dict[str, Interval | None]:
     """Low and high end for the mean and the percentiles of every latency of the summary, by its name; None where no turn has it."""
     measured = result.columns["order"] >= result.config.warmup_turns
     columns = {name: values[measured] for name, values in result.columns.items()}
@@ -30,7 +32,7 @@ def intervals(result: Result) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def _interval(values: np.ndarray, session: np.ndarray, weights: list[np.ndarray]) -> dict[str, list[float]] | None:
+def _interval(values: np.ndarray, session: np.ndarray, weights: list[np.ndarray]) -> Interval | None:
     if not len(values):
         return None
     order = np.argsort(values, kind="stable")

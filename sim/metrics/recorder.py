@@ -45,7 +45,7 @@ class Recorder:
     def also(self, name: str):
         """A column of seconds that not every run has."""
         self.columns[name] = np.full(self.turns, np.nan)
-        return memoryview(self.columns[name])
+        return self.columns[name].data
 
     def _views(self, names):
         return [memoryview(self.columns[name]) for name in names]

@@ -98,7 +98,7 @@ class Wear:
     @property
     def replacements(self) -> int:
         """Times that the drives are bought anew within the horizon, because of writes."""
-        return math.ceil(self.horizon_years / self.years) - 1 if self.too_short else 0
+        return math.ceil(self.horizon_years / self.years) - 1 if self.years is not None and self.too_short else 0
 
 
 def wear(config: Config, built: Plant, written_bytes_per_day: float) -> Wear | None:

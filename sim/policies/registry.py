@@ -84,7 +84,7 @@ def _users_own(kind: str, name: str) -> type[Any]:
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise PolicyError(f"{name!r} is not a subclass of kvplan.sim.policies.base.{base.__name__}")
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+        missing = ", ".join(sorted(name for name in dir(found) if getattr(getattr(found, name), "__isabstractmethod__", False)))
         raise PolicyError(f"{name!r} does not define {missing}")
     return supervised(kind, base, name, found)
 
@@ -102,6 +102,8 @@ def _file(name: str) -> ModuleType:
     own = f"{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
     if own not in sys.modules:
         spec = spec_from_file_location(own, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} is no file of Python: its name does not end in .py")
         sys.modules[own] = module = module_from_spec(spec)  # where inspect and dataclasses look for it
         _look_in(path.parent)
         try:

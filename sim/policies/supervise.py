@@ -18,7 +18,7 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
     Raises PolicyError when what the class declares of itself cannot be.
     """
     settings = {key: getattr(policy, key) for key in _settings(base)}
-    _check_settings(kind, base, name, policy, settings)
+    _check_settings(kind, name, policy, settings)
 
     def guard(call: str, function: Callable, arguments: tuple) -> Any:
         try:
@@ -53,14 +53,14 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
     return type(policy.__name__, (base,), {"__init__": __init__, "NAME": name, "SUPERVISED": policy, **settings, **methods})
 
 
-def _check_settings(kind: str, base: type, name: str, policy: type, settings: dict[str, Any]) -> None:
+def _check_settings(kind: str, name: str, policy: type, settings: dict[str, Any]) -> None:
     needs = settings.get("NEEDS", frozenset())
     lead_s = settings.get("LEAD_S", 0.0)
     if not isinstance(needs, set | frozenset) or not needs <= set(NEEDS):
         raise PolicyError(f"{kind} policy {name!r}: NEEDS is {needs!r}; it is a frozenset of {', '.join(NEEDS)}")
     if not _is_number(lead_s) or not 0 <= lead_s < math.inf:
         raise PolicyError(f"{kind} policy {name!r}: LEAD_S is {lead_s!r}; it is a number of seconds, 0 or more")
-    if settings.get("FOLLOWS_KV") and policy.update is base.update:
+    if settings.get("FOLLOWS_KV") and issubclass(policy, Scheduler) and policy.update is Scheduler.update:
         raise PolicyError(f"{kind} policy {name!r} sets FOLLOWS_KV and does not define update")
 
 
@@ -199,7 +199,7 @@ def _can_be_loaded(policy: Any, answer: Any, job: Any) -> str | None:
     return None if right else f"answered {answer!r}: it must be {wanted}"
 
 
-_AUDITS = {
+_AUDITS: dict[tuple[type, str], Callable[..., str | None]] = {
     (Eviction, "insert"): _joins,
     (Eviction, "restore"): _joins,
     (Eviction, "remove"): _leaves,

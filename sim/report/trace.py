@@ -221,8 +221,8 @@ def _draw_curve(axes, found: dict) -> None:
         axes.plot(size, [100 * point["history_hit_rate"] for point in curve], color="#e08a1e", label="of history tokens")
     blocks = found["blocks"] and found["blocks"]["lru_curve"]
     if blocks:
-        size = [point["capacity_bytes"] / 1e9 for point in blocks]
-        axes.plot(size, [100 * point["token_hit_rate"] for point in blocks], color="#2f9e6e", label="shared blocks, of all prompt tokens")
+        sizes = [point["capacity_bytes"] / 1e9 for point in blocks]
+        axes.plot(sizes, [100 * point["token_hit_rate"] for point in blocks], color="#2f9e6e", label="shared blocks, of all prompt tokens")
     if curve or blocks:
         axes.legend(frameon=False)
         axes.set_xscale("log")

@@ -27,7 +27,7 @@ connectors skip it too), and the pin on fetched sessions, which keeps a fetch fr
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvplan.sim.policies.base import Eviction, Prefetch, Queue, View, Write
 from kvplan.sim.store.tier import Tier
@@ -71,7 +71,7 @@ class SessionStore:
         self.skipped_saves = 0
         self.spills: Callable[[int, int], bool] = lambda index, size: True
         """Whether the owner can write a save of `size` bytes to a tier just now, asked when one above could hold it but has no room."""
-        self.watch = None
+        self.watch: Any = None
         """Told of what is lost to make room, and of what expires: the guards."""
         self.on_kv_moved: Callable[[int], None] | None = None
         """Called with a session whose job waits when its KV has another home."""
@@ -96,7 +96,7 @@ class SessionStore:
         """Sessions whose KV the write policy wants in the tier below as well."""
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self._rewrite_whole = rewrite_whole
-        self._ttl_s = ttl_s
+        self._ttl_s = math.inf if ttl_s is None else ttl_s
         self._released_s: dict[int, float] = {}
         self._expiry: deque[tuple[float, int]] = deque()
         self._overdue: set[int] = set()
@@ -152,7 +152,7 @@ class SessionStore:
 
     def come(self, session: int, now: float) -> None:
         """A turn of the session has come. Its KV has been idle up to now, and is not again before `release`."""
-        if self._ttl_s is not None:
+        if self._ttl_s < math.inf:
             self._expire(now)
             self._released_s.pop(session, None)
             if session in self._overdue:  # on the move when its time was over
@@ -161,7 +161,7 @@ class SessionStore:
 
     def claim(self, session: int, now: float) -> None:
         """The session's job starts: its KV is pinned until `release`."""
-        if self._ttl_s is not None:
+        if self._ttl_s < math.inf:
             self._expire(now)
         self._position[session] = None
         target = self.fetch_target
@@ -258,7 +258,7 @@ class SessionStore:
         """The session's turn has ended."""
         if self.fetch_target is not None:
             self._claimed_bytes -= self._claimed.pop(session)
-        if self._ttl_s is not None:
+        if self._ttl_s < math.inf:
             self._released_s[session] = now
             self._expiry.append((now, session))
         self._pins[session] -= 1

@@ -7,6 +7,7 @@ compared by the logarithm of their ratio (`kvplan.sim.sweep.stats.ratio`).
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from kvplan.sim.config import Config
 from kvplan.sim.engine.run import Result, simulate
@@ -58,7 +59,7 @@ def _all(pool: Pool, function: Callable, arguments: Sequence, report: Callable[[
     """What a function gives for each argument, in order. Raises SweepError."""
     for place, argument in enumerate(arguments):
         pool.submit(place, function, argument)
-    found = {}
+    found: dict[int, Any] = {}
     while len(found) < len(arguments):
         place, one = pool.next()
         if isinstance(one, Failed):

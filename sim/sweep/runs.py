@@ -121,7 +121,8 @@ def perform(
     `progress(done, total)` counts runs; `seen(outcome)` gets each when it is there, and may raise. Raises SweepError and OutputError.
     """
     wanted = {run.digest: run for run in runs}
-    kept, found = Kept(pool, records, attrgetter("digest"), about), {}
+    kept = Kept(pool, records, attrgetter("digest"), about)
+    found: dict[str, Outcome] = {}
     for run in in_order(list(wanted.values())):
         kept.submit(run.digest, do, run)
     progress(kept.before, len(wanted))

@@ -12,6 +12,7 @@ Source: CachedAttention (USENIX ATC 2024) sections 3.2.1 and 3.2.2.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Preload:
         """Queues the next `layers` layers, or as many as are left."""
         for _ in range(min(layers, len(self._ahead))):
             working, saved = self._ahead.popleft()
-            self._arrived.append(self._streams.load.run(lambda into=working, history=saved: self._load_layer(into, history)))
+            self._arrived.append(self._streams.load.run(partial(self._load_layer, working, saved)))
 
     def send_all(self) -> None:
         """Queues what is left."""

@@ -7,7 +7,7 @@ begins with dropping the file from the page cache, which a file system may ignor
 import os
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from torch import Tensor
@@ -33,7 +33,7 @@ def has_direct_io(folder: Path) -> bool:
 class SsdFile:
     """One file. `io` has as many threads as requests shall be in flight (the queue depth)."""
 
-    def __init__(self, path: Path, io: ThreadPoolExecutor, direct: bool):
+    def __init__(self, path: Path, io: Executor, direct: bool):
         self._io, self._direct = io, direct
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | (os.O_DIRECT if direct else 0), 0o600)
 

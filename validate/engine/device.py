@@ -6,13 +6,14 @@ computation: that of a prefill layer by layer, that of decode steps `FLUSH_STEPS
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from kvplan.validate.clock import Clock
 from kvplan.validate.datapath.pipeline import Saver
-from kvplan.validate.datapath.streams import CallerStream, Event, Streams, ThreadStream
+from kvplan.validate.datapath.streams import CallerStream, Event, Stream, Streams, ThreadStream
 from kvplan.validate.engine.chunk import Chunk, Layout
 from kvplan.validate.engine.meter import Meter, MeteredStream
 from kvplan.validate.engine.storage import Source
@@ -165,10 +166,10 @@ class _Waiting(CallerStream):
 class _Loading:
     """A job's history on its way to its row, a layer at a time, behind the computation."""
 
-    def __init__(self, stream: ThreadStream, working: list[Tensor], source: Source, meter: Meter) -> None:
+    def __init__(self, stream: Stream, working: list[Tensor], source: Source, meter: Meter) -> None:
         self._source, self._meter = source, meter
         self._error: BaseException | None = None
-        self._ends = [stream.run(lambda i=index: self._load(i, working[i])) for index in range(len(working))] if source.chunks else []
+        self._ends = [stream.run(partial(self._load, index, layer)) for index, layer in enumerate(working)] if source.chunks else []
 
     def await_layer(self, index: int) -> None:
         """Blocks the caller until a layer is there. Raises OSError when it never will be."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -80,7 +81,7 @@ class Drive:
 
     def delete(self, files: Sequence[ChunkFile]) -> None:
         """Removes files when what was sent for before has been read."""
-        self._reader.submit(lambda: [file.path.unlink(missing_ok=True) for file in files])
+        self._reader.submit(_remove, [file.path for file in files])
 
     def close(self) -> None:
         """Ends the threads when they have done what they are at, gives up what waits, and removes all files."""
@@ -126,19 +127,18 @@ class Drive:
             for each in chunks:
                 self._written += 1
                 paths.append(self._folder / f"{writing.session}-{self._written}.kv")
-                self.writes.timed(lambda path=paths[-1], each=each: writing.files.append(self._write_file(path, each)))
+                self.writes.timed(partial(self._write_file, paths[-1], each, writing))
                 self.writes.bytes += each.kv.nbytes
         except Exception as error:
-            for path in paths:
-                path.unlink(missing_ok=True)
+            _remove(paths)
             writing.files, writing.error = [], error
         self._posted.put(writing)
 
-    def _write_file(self, path: Path, each: Chunk) -> ChunkFile:
+    def _write_file(self, path: Path, each: Chunk, writing: Writing) -> None:
         with SsdFile(path, self._requests, self.direct) as file:
             file.write(each.raw)
         checksums = tuple(_checksum(each.layer(index)) for index in range(self._layout.layers))
-        return ChunkFile(path, each.tokens, checksums)
+        writing.files.append(ChunkFile(path, each.tokens, checksums))
 
 
 class _Inline(Executor):
@@ -151,6 +151,11 @@ class _Inline(Executor):
         except OSError as error:
             done.set_exception(error)
         return done
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _opened(path: Path, direct: bool) -> SsdFile:

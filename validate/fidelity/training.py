@@ -7,6 +7,7 @@ Which of the errors is whose is what simulating with both calibrations tells.
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ def write_catalogue(case: Path, folder: Path, runs: Sequence[Served], source: st
         if (case / kind).is_dir():
             shutil.copytree(case / kind, folder / kind)
     for row in _TRANSFERS:
-        _rewrite(folder, row.kind, lambda entry, row=row: _with_transfer(entry, row, runs))
+        _rewrite(folder, row.kind, partial(_with_transfer, row=row, runs=runs))
     steps = [step for run in runs for step in run.steps]
     found = fit_steps(steps)
     _rewrite(folder, "calibration", lambda entry: _with_steps(entry, runs[0].config.model, steps, found, source))

@@ -5,14 +5,15 @@ once, for one row in a prefill and for the batch in a decode step. One set of co
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime
 from kvplan.validate.fit.least_squares import Fit, fit
 
-_NOTHING = StepTime(layers=1, **dict.fromkeys(COEFFICIENTS, 0.0))
-UNITS = [replace(_NOTHING, **{name: 1.0}) for name in COEFFICIENTS]
+_NOTHING: dict[str, Any] = dict.fromkeys(COEFFICIENTS, 0.0)
+UNITS = [StepTime(layers=1, **{**_NOTHING, name: 1.0}) for name in COEFFICIENTS]
 """Step times that have one coefficient only: what they give for a step is a row of the design matrix."""
 
 Rows = list[dict[str, str]]

@@ -98,7 +98,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         record.add_model(sizes.name, asdict(sizes))
         ticking = _clock(arguments.clock, record)
         three = stack.enter_context(streams(arguments.device, ticking))
-        benches = [
+        benches: list[Callable] = [
             *_benches_of(arguments, sizes, dtype, three, ticking),
             cache(lambda: CopyBench(arguments.device, three)),
             cache(lambda: DriveBench(folder, direct)),

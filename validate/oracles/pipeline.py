@@ -8,6 +8,8 @@ shorter of one layer's load (of the first, when no buffer is asked for) and one 
 Source: CachedAttention (USENIX ATC 2024) section 3.2.
 """
 
+import numpy as np
+
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim import config
 from kvplan.sim.engine.plant import Plant, plant
@@ -34,7 +36,7 @@ def figures() -> list[Finding]:
     for _ in range(CASES):
         layers = int(rng.integers(1, 100))
         compute, load, delay = rng.exponential(1, 3) * (rng.random(3) < 0.9)
-        preloaded = rng.choice([0, layers, rng.integers(0, layers + 1), rng.uniform(0, layers)])
+        preloaded = rng.choice(np.array([0, layers, rng.integers(0, layers + 1), rng.uniform(0, layers)]))
         exact = recurrence_s(layers, compute, load, preloaded, delay)
         off = max(off, abs(pipeline_s(layers, compute, load, preloaded, delay) - exact) / max(1.0, exact))
     found = [Finding(f"closed form of {CASES:,} pipelines, largest relative error", 0, "recurrence, section 3.2", off, 1e-12)]

@@ -105,7 +105,7 @@ class S3Fifo(Segmented):
                 self._falling.discard(session)
                 self._join_main(session, 0)
         if self._segment[victim] is self._main:
-            while uses := self._uses[session := self._main.first()]:
+            while (session := self._main.first()) is not None and (uses := self._uses[session]):
                 self._join_main(session, uses - 1)
 
     def _join_main(self, session: int, uses: int) -> None:

@@ -4,6 +4,8 @@ L_pw = C_mem / S_kv, where C_mem is the DRAM that is free for prefetching and S_
 Source: CachedAttention (USENIX ATC 2024) section 3.3.1.
 """
 
+import math
+
 from kvplan.sim.policies.base import Prefetch, Queue
 from kvplan.sim.policies.lazyheap import LazyHeap
 
@@ -17,7 +19,7 @@ class LookAhead(Prefetch):
         self._wanted: LazyHeap[float] = LazyHeap()
 
     def want(self, session: int, position: float | None) -> None:
-        self._wanted.push(session, position)
+        self._wanted.push(session, math.inf if position is None else position)
 
     def drop(self, session: int) -> None:
         self._wanted.discard(session)

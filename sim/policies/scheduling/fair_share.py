@@ -33,7 +33,7 @@ class FairShare(RankedQueue):
         return start
 
     def pop(self) -> int:
-        self._virtual = self.position_at(0)
+        self._virtual = self._order[0][0]
         return super().pop()
 
     def done(self, turn: int, output_tokens: int) -> None:
