@@ -81,8 +81,9 @@ def _check(name: str) -> int:
 
 def _about(module: str) -> str:
     """First line of a module's docstring, read without running it."""
-    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+    spec = find_spec(module)
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Mover:
 
     def __init__(self, clock: Clock, store: SessionStore, paths: Paths, arrived: Callable[[int, float], None]) -> None:
         self._clock = clock
-        self._store = store
+        self.store = store
         self._arrived = arrived
         self._fetch = None if store.fetch_target is None else _Way(store.fetch_target + 1, [paths.ssd_read])
         self._demotions = [(way.source, way) for source, links in enumerate(paths.demotions) for way in [_Way(source, links)]]
@@ -48,7 +48,7 @@ class Mover:
 
     def start(self, now: float) -> None:
         """Starts what fetches and demotions are due and can start."""
-        store, fetch = self._store, self._fetch
+        store, fetch = self.store, self._fetch
         if fetch is not None and fetch.move is None:
             move = store.next_fetch(now)
             if move is not None:
@@ -92,22 +92,24 @@ class Mover:
         assert move is not None
         if way is not self._fetch:
             way.link.background_is_done()
-            self._store.finish_demotion(move, at_s)
+            self.store.finish_demotion(move, at_s)
         elif move.session >= 0:
-            self._store.finish_fetch(move, at_s)
+            self.store.finish_fetch(move, at_s)
             self._arrived(move.session, at_s)
 
     def forget(self, session: int) -> None:
         """What a fetch brings of the session is of no use any more."""
-        if self.fetching == session:
-            self._fetch.move = self._fetch.move._replace(session=-1)
+        fetch = self._fetch
+        if fetch is not None and fetch.move is not None and fetch.move.session == session:
+            fetch.move = fetch.move._replace(session=-1)
 
     def break_off(self, session: int, unit: int, now: float) -> None:
         """Ends a fetch of the session with what has come of it, in whole units of bytes."""
-        if self.fetching == session:
-            move, self._fetch.move = self._fetch.move, None
-            sent = self._fetch.link.end_background(now, move.size) // unit * unit
-            self._store.end_fetch(move, sent, now)
+        fetch = self._fetch
+        if fetch is not None and fetch.move is not None and fetch.move.session == session:
+            move, fetch.move = fetch.move, None
+            sent = fetch.link.end_background(now, move.size) // unit * unit
+            self.store.end_fetch(move, sent, now)
 
     def to_come(self, now: float) -> list[tuple[Move, float]]:
         """Moves under way, and the bytes of each that have not gone yet."""

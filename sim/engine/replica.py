@@ -156,8 +156,8 @@ class Replica:
         if self._state == _BOUNDARY:
             return  # the step that is ending goes on with what waits
         self._welcome(now)
-        if self._fetches and self._mover.fetching is None:
-            self._mover.start(now)
+        if self._fetches:
+            self._fetch_next(now)
         self._watch_fetch()
 
     def _welcome(self, now: float) -> None:
@@ -176,8 +176,9 @@ class Replica:
 
     def _watch_fetch(self) -> None:
         """The end of a fetch needs an event of its own while jobs are held: the next may be long after it."""
-        if self.waiting.holds_jobs and self._mover.fetching is not None:
-            end = self._mover.fetches_end_s
+        mover = self._mover
+        if self.waiting.holds_jobs and mover is not None and mover.fetching is not None:
+            end = mover.fetches_end_s
             if end != self._wakes_at:
                 self._wakes_at = end
                 self.clock.at(max(end, self.clock.now), ARRIVAL, self._fetch_may_end)
@@ -216,7 +217,7 @@ class Replica:
             self._schedule(now, self._stall_until)
             self.save_stall_s += self._stall_until - now
             return
-        if left >= 0:
+        if left >= 0 and turn is not None and fitted is not None:
             self._start_prefill(turn, fitted, now)
         elif self.running:
             self._start_run(now)
@@ -228,12 +229,20 @@ class Replica:
 
     def _revive(self, now: float) -> None:
         """The GPU is idle, and every job that waits is held for its KV: something must be on its way, or the first goes as it is."""
-        if self._mover.fetching is None:
-            self._mover.start(now)
-        if self._mover.fetching is None and self.waiting.release_first():
+        coming = self._fetch_next(now)
+        if not coming and self.waiting.release_first():
             self._dispatch(now)
         else:
             self._watch_fetch()
+
+    def _fetch_next(self, now: float) -> bool:
+        """Starts a fetch, where none is under way and one is due; whether one is now."""
+        mover = self._mover
+        if mover is None:
+            return False
+        if mover.fetching is None:
+            mover.start(now)
+        return mover.fetching is not None
 
     def _schedule(self, start: float, end: float) -> None:
         self._began, self._ends = start, end
@@ -252,7 +261,7 @@ class Replica:
         elif state == _DECODE:
             self._end_run(now)
         self._dispatch(now)
-        if self._store_changed:
+        if self._mover is not None and self._store_changed:
             self._store_changed = False
             self._mover.start(now)
         self._watch_fetch()
@@ -291,11 +300,11 @@ class Replica:
         self.hbm_used += hbm_bytes
         self._reserved[turn] = hbm_bytes
         cached = 0
-        store = self.store
-        if store is not None:
-            cached, tier = self._claim(store, session, kept, history, now)
-        if store is not None and cached:
-            cached, compute, duration = self._load(store, session, tier, cached, prompt + history - cached, head_since, now)
+        mover = self._mover
+        if mover is not None:
+            cached, tier = self._claim(mover, session, kept, history, now)
+        if mover is not None and cached:
+            cached, compute, duration = self._load(mover, session, tier, cached, prompt + history - cached, head_since, now)
             if cached:
                 rec.tier[turn] = tier
         else:
@@ -312,12 +321,13 @@ class Replica:
         self._state = _PREFILL
         self._schedule(now, now + duration)
 
-    def _claim(self, store: SessionStore, session: int, kept: int, history: int, now: float) -> tuple[int, int]:
+    def _claim(self, mover: Mover, session: int, kept: int, history: int, now: float) -> tuple[int, int]:
         """Pins the session in the store; returns the tokens of its history that can be loaded, and the index of their tier."""
+        store = mover.store
         self._store_changed = True
         store.claim(session, now)
         if not self._loads_late:
-            self._mover.break_off(session, self._kv, now)
+            mover.break_off(session, self._kv, now)
         if history < kept:
             if self._embedded:
                 store.void(session, now)
@@ -325,7 +335,7 @@ class Replica:
                 store.truncate(session, (kept - history) * self._kv, now)
         tier, size = store.lookup(session)
         if not size:
-            self._mover.forget(session)
+            mover.forget(session)
         if self._guard is not None:
             self._guard.found(session, kept - history, self._embedded, size // self._kv)
         if not self._loads_late:
@@ -333,15 +343,15 @@ class Replica:
         return size // self._kv, tier
 
     def _load(
-        self, store: SessionStore, session: int, tier: int, cached: int, new: int, head_since: float, now: float
+        self, mover: Mover, session: int, tier: int, cached: int, new: int, head_since: float, now: float
     ) -> tuple[int, float, float]:
         """(tokens loaded, GPU seconds, seconds from now to the end of the prefill) of a job whose history is cached."""
-        name = self.tier_names[tier]
+        store, name = mover.store, self.tier_names[tier]
         if name == "hbm":
             store.load(session, cached * self._kv, now)
             compute = self._steps.prefill(new, cached)
             return cached, compute, compute
-        fetched_at = self._mover.fetches_end_s if self._mover.fetching == session else math.inf
+        fetched_at = mover.fetches_end_s if mover.fetching == session else math.inf
         loader = self._loader
         loader.begin(name, cached, new, now, self._ready[session], head_since, fetched_at, self._hbm_budget - self._hbm_in_step)
         tokens, compute, duration = self._load_policy.loads(loader)
@@ -349,7 +359,7 @@ class Replica:
             size = tokens * self._kv
             start, end = loader.take(tokens)
             self._paths.loaded[tier].add(now, start, end, size)
-            if store.load(session, size, now):
+            if store.load(session, size, now) and store.fetch_target is not None:
                 self._paths.saved[store.fetch_target].add(now, start, end, size)
         if self._guard is not None:
             self._guard.served(session, tokens)
@@ -433,9 +443,9 @@ class Replica:
     def _announced(self, timer: Timer) -> None:
         """Word has come that the session's next turn will follow."""
         now = self.clock.now
-        self.store.announce(timer.payload)
-        if self._mover.fetching is None:
-            self._mover.start(now)
+        if self.store is not None:
+            self.store.announce(timer.payload)
+        self._fetch_next(now)
 
     def _fetched(self, session: int, at_s: float) -> None:
         """KV that a fetch brought is complete."""

@@ -66,24 +66,33 @@ class WaitingRoom:
             return queue.head()
         while True:
             turn = queue.head()
-            if ready and (turn is None or ready[0][0] <= queue.position_at(0)):
+            if ready and ready[0][0] <= self._position():
                 return ready[0][1]
             if turn is None or not self._hold(turn, now):
                 return turn
 
+    def _position(self) -> float:
+        """Of the queue's head; infinite when there is none."""
+        position = self.queue.position_at(0)
+        return math.inf if position is None else position
+
+    def _to_come(self, session: int) -> int:
+        """Bytes of a session's KV that a fetch can still bring."""
+        return 0 if self._store is None else self._store.bytes_to_come(session)
+
     def _hold(self, turn: int, now: float) -> bool:
         """Whether the queue's head goes aside to wait for its KV."""
-        if turn in self._was_held:
+        if self._prefetch is None or turn in self._was_held:
             return False
         session = self._session_of[turn]
-        coming = self._store.bytes_to_come(session)
+        coming = self._to_come(session)
         if not coming:
             return False
         until = self._arrival_s[turn] + self._prefetch.patience_s(coming // self._kv)
         if until <= now:
             return False
         self._was_held.add(turn)
-        self._held[session] = self.queue.position_at(0), turn
+        self._held[session] = self._position(), turn
         self._turn_of.pop(session, None)
         self.queue.pop()
         if until < math.inf:
@@ -93,7 +102,7 @@ class WaitingRoom:
     def take(self, now: float) -> None:
         """The head is admitted."""
         ready = self._ready
-        if ready and (not len(self.queue) or ready[0][0] <= self.queue.position_at(0)):
+        if ready and ready[0][0] <= self._position():
             turn = heappop(ready)[1]
         else:
             turn = self.queue.pop()
@@ -105,15 +114,20 @@ class WaitingRoom:
     def kv_moved(self, session: int, now: float) -> bool:
         """A waiting session's KV has moved or gone; returns whether its job was held and is ready now."""
         if session in self._held:
-            return not self._store.bytes_to_come(session) and self.release(session)
+            return not self._to_come(session) and self.release(session)
         turn = self._turn_of.get(session)
         if turn is not None:
             before = self.queue.head()
             position = self.queue.update(turn)
             if self.queue.head() != before:
                 self.head_since = now
-            self._store.expect(session, position)
+            self._expect(session, position)
         return False
+
+    def _expect(self, session: int, position: float) -> None:
+        """The store hears where a waiting job is in the queue."""
+        if self._store is not None:
+            self._store.expect(session, position)
 
     def release(self, session: int) -> bool:
         """A held session's job is ready. Whether one was held."""
@@ -121,7 +135,7 @@ class WaitingRoom:
         if held is None:
             return False
         if self._follows:
-            self._store.expect(session, self.push(held[1], self._clock.now))
+            self._expect(session, self.push(held[1], self._clock.now))
         else:
             heappush(self._ready, held)
         return True

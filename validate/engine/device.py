@@ -84,6 +84,7 @@ class Device:
         working = [layer[job.row : job.row + 1] for layer in self._caches]
         loading = _Loading(self._streams.load, working, job.source, self.to_device)
         decoder = self.decoder
+        room = None if job.fresh is None else job.fresh.kv[:, None, :new]
 
         def await_layer(index: int) -> None:
             self._attend()
@@ -94,7 +95,7 @@ class Device:
             working,
             decoder.place_prefill(history, new),
             await_history=await_layer,
-            keep=None if job.fresh is None else lambda index, fresh: self._keep(job.fresh.kv[index, None, :new], fresh),
+            keep=None if room is None else lambda index, fresh: self._keep(room[index], fresh),
         )
         job.cached, job.saved = history + new, new
         return decoder.logits(x)[0]
@@ -133,11 +134,13 @@ class Device:
                     job.saved += steps
             self._unsaved.clear()
 
-    def finish(self, job: Job) -> Chunk:
-        """What the job has added, on its way to host memory. Its row is free."""
+    def finish(self, job: Job) -> list[Chunk]:
+        """What the job has added, on its way to host memory; nothing when nothing is saved. Its row is free."""
         self.flush()
+        if job.fresh is None:
+            return []
         job.fresh.saved.append(self._streams.save.run(lambda: None))
-        return job.fresh
+        return [job.fresh]
 
     def close(self) -> None:
         """Ends the threads."""

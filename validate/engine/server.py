@@ -199,13 +199,14 @@ class _Server:
             self._changed = False
             if self._storage is not None:
                 self._storage.start_moves(self.clock.now)
-        if self._guarded:
+        if self._storage is not None and self._guarded:
             self._storage.check()
         self._attended_s += self.clock.now - before
 
     def _take(self, done) -> None:
-        self._storage.take(done, self.clock.now)
-        self._changed = True
+        if self._storage is not None:
+            self._storage.take(done, self.clock.now)
+            self._changed = True
 
     def _arrive(self, turn: int) -> None:
         """A turn joins the queue."""
@@ -220,7 +221,7 @@ class _Server:
 
     def _kv_moved(self, session: int) -> None:
         """The KV of a waiting job has another home, and the scheduler goes by that."""
-        if session in self._waiting_turn:
+        if self.store is not None and session in self._waiting_turn:
             self.store.expect(session, self._queue.update(self._waiting_turn[session]))
 
     # --- a prefill ------------------------------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ class _Server:
         self._hbm_used[turn] = hbm_bytes
         job = Job(turn, session, self._rows.pop(), cached=0, left=output)
         tier, tokens = self._claim(session, cut)
-        if tokens > 1:
+        if self._storage is not None and tokens > 1:
             job.source = self._storage.source(session, tier, tokens, self.clock.now)
         self._changed = True
         self._look_up()
@@ -289,6 +290,8 @@ class _Server:
         try:
             logits, seconds, stall = self._step(True, len(tokens), job.source.tokens, lambda: self._device.prefill(job, tokens))
         except OSError:
+            if self._storage is None:
+                raise
             self._storage.give_up(job.session, self.clock.now)
             job.source = NOTHING
             return self._compute(job, text, 0)
@@ -341,7 +344,7 @@ class _Server:
         if self._storage is not None:
             fresh = self._device.finish(job)
             self._look_up()  # a read that the job has waited for is over, and must be known to be before its KV is saved
-            missing = self._storage.save(session, [*job.source.chunks, fresh], len(self._text[session]), now)
+            missing = self._storage.save(session, [*job.source.chunks, *fresh], len(self._text[session]), now)
             self._device.to_host.bytes += missing
             self._changed = True
         self._queue.done(turn, self._recorder.output_tokens[turn])
