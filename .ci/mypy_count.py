@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-KNOWN = 72
+KNOWN = 47
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ A turn's context is the history of its session, then its prompt. Where a log sho
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class Workload:
     """int32, optional: number of the record that a turn was read from, over all files, for messages."""
     files: Sequence[tuple[str, int]] = ()
     """Of the files that `record` counts over: name, and how many records come before it."""
-    origin: Mapping[str, object] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
     """Where the turns come from: source, how tokens were counted, what was left out. Goes into every result's provenance."""
 
     def __post_init__(self) -> None:

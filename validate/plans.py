@@ -193,12 +193,12 @@ def _row(store: str, side: Side, question: Question, count: int, seen: list[Seen
     failed = next((each.reason for each in seen if isinstance(each, Failed)), None)
     if failed is not None:
         return {"store": store, "replicas": count, "seeds": len(seen), "meets": "no", "within": False, "failed": failed}
-    point = judged(question.objectives, count, seen)
+    point = judged(question.objectives, count, [each for each in seen if isinstance(each, Seen)])
     side.found = Fewest(count, (point,))
-    seen_of = [round(float(figure), 5) for each in point.judgements for figure in (each.value, each.mean, each.half_width)]
+    seen_of: list[Any] = [round(float(figure), 5) for each in point.judgements for figure in (each.value, each.mean, each.half_width)]
     figures = seen_of or [""] * 3  # the warm-up outlasts the arrivals: nothing was measured
     verdict = {True: "yes", False: "no", None: "unclear"}[point.meets]
-    cost = round(side.answer().cost_usd_per_month, 2)
+    cost = round(count * sum(side.answer().usd_per_month.values()), 2)
     return dict(zip(_HEADS, (store, count, cost, *figures, len(seen), verdict, point.within), strict=True))
 
 

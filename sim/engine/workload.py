@@ -36,9 +36,9 @@ def build_workload(
     if settings.trace is None:
         workload = _generated(config)
     elif any_length:
-        workload = _read(config, progress)
+        workload = _read(config, settings.trace, progress)
     else:
-        workload = read_trace(config, progress) if recorded is None else recorded
+        workload = _recorded(config, settings.trace, progress) if recorded is None else recorded
     workload = _answered(_rescaled(_populated(workload, config), config), settings)
     if settings.clients is not None and timed:
         return _sent_by(settings.clients, workload)
@@ -71,20 +71,23 @@ def _steady(workload: Workload, config: Config) -> Workload:
 
 def read_trace(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload | None:
     """The sessions of a configuration's trace as they are recorded; None where it has no trace. Raises ConfigError and TraceError."""
-    if config.workload.trace is None:
-        return None
+    trace = config.workload.trace
+    return None if trace is None else _recorded(config, trace, progress)
+
+
+def _recorded(config: Config, trace: str, progress: Callable[[int, int], None] | None) -> Workload:
     window = plant(config).window  # a configuration that cannot run is refused before a long file is read
-    return _within(_read(config, progress), window, config)
+    return _within(_read(config, trace, progress), window, config)
 
 
-def _read(config: Config, progress) -> Workload:
+def _read(config: Config, trace: str, progress: Callable[[int, int], None] | None) -> Workload:
     settings, read_elsewhere = config.workload, {"tokenizer", "model", "rng"}
     said = {each.name: getattr(settings, each.name) for each in fields(Reading) if each.name not in read_elsewhere}
     said["tokenizer"] = Path(settings.tokenizer) if settings.tokenizer else None
     model = catalogue.load("model", config.model, config.catalogue)
     said["model"] = model.model_type, model.vocab_size
     said["rng"] = stream(config.seed, "trace")
-    return traces.read(Path(settings.trace), settings.format, progress, **said)
+    return traces.read(Path(trace), settings.format, progress, **said)
 
 
 def _generated(config: Config) -> Workload:

@@ -28,14 +28,25 @@ class HitRates(TypedDict):
 
 
 class Statistics(TypedDict):
-    """Of one latency over turns, in seconds; None where no turn has it."""
+    """Of one latency over turns, in seconds."""
 
-    mean: float | None
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-    max: float | None
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+
+class NoStatistics(TypedDict):
+    """Of a latency that no turn has."""
+
+    mean: None
+    p50: None
+    p90: None
+    p95: None
+    p99: None
+    max: None
 
 
 class ByTurn(TypedDict):
@@ -145,8 +156,8 @@ class Summary(TypedDict):
     prefill_s: Statistics
     """The same without queueing: waiting for KV, and computation."""
     queue_s: Statistics
-    tpot_s: Statistics
-    """Per output token after the first."""
+    tpot_s: Statistics | NoStatistics
+    """Per output token after the first; of answers with several."""
     e2e_s: Statistics
     client_wait_s: NotRequired[Statistics]
     """With `workload.clients`: from when a turn is ready until it is sent. No other latency contains it."""

@@ -48,7 +48,7 @@ class Span:
     """Jobs that can run at once, on all replicas."""
 
     @classmethod
-    def of(cls, columns: dict[str, np.ndarray], workload: Workload, start_s: float, slots: int) -> "Span":
+    def of(cls, columns: Mapping[str, np.ndarray], workload: Workload, start_s: float, slots: int) -> "Span":
         """Of the recorder's columns."""
         arrival, done = columns["arrival_s"], columns["done_s"]
         firsts, lasts = workload.first_turn[:-1], workload.first_turn[1:] - 1

@@ -1,21 +1,22 @@
 """What eviction policies share that give each session a rank when it is stored or used, and evict the lowest."""
 
 from abc import abstractmethod
+from typing import Generic
 
 from kvplan.sim.policies.base import Eviction, View
-from kvplan.sim.policies.lazyheap import LazyHeap, Rank
+from kvplan.sim.policies.lazyheap import Key, LazyHeap
 
 
-class Ranked(Eviction):
+class Ranked(Eviction, Generic[Key]):
     """O(log n) per call, amortised. A session that is set aside keeps its rank."""
 
     def __init__(self, view: View) -> None:
         super().__init__(view)
-        self._order: LazyHeap[Rank] = LazyHeap()
-        self._aside: dict[int, Rank] = {}
+        self._order: LazyHeap[Key] = LazyHeap()
+        self._aside: dict[int, Key] = {}
 
     @abstractmethod
-    def rank(self, session: int) -> Rank:
+    def rank(self, session: int) -> Key:
         """The session's rank from now on, until it is used again. The lowest leaves first, ties by session number."""
 
     def insert(self, session: int) -> None:

@@ -111,7 +111,7 @@ def compare(
     failures = _failures(sweep, outcomes)
     failed = {failure["variant"] for failure in failures}
     values = {
-        variant.label: _columns([outcomes[run.digest].values for run in sweep.runs if run.variant == variant.label])
+        variant.label: _columns([found for run in sweep.runs if run.variant == variant.label and (found := outcomes[run.digest].values)])
         for variant in sweep.variants
         if variant.label not in failed
     }

@@ -37,7 +37,7 @@ class Records:
 
     def count(self, names: Iterable[str]) -> int:
         """How many of these results are kept."""
-        return 0 if self.folder is None else sum(self._path(name).exists() for name in names)
+        return 0 if self.folder is None else sum(_record(self.folder, name).exists() for name in names)
 
     def total(self) -> int:
         """How many results are kept."""
@@ -45,7 +45,7 @@ class Records:
 
     def load(self, name: str) -> Any:
         """The result of that name, None when there is none. Raises OutputError when its record is none."""
-        if self.folder is None or not os.path.lexists(path := self._path(name)):
+        if self.folder is None or not os.path.lexists(path := _record(self.folder, name)):
             return None
         try:
             record = json.loads(files.read_text(path, files.TABLE_BYTES))
@@ -65,12 +65,13 @@ class Records:
             return
         result = self._kind.dump_python(found)
         try:
-            write_text(self._path(name), json.dumps({**about, "result": result, _DIGEST: _sha256(result)}, indent=2) + "\n")
+            write_text(_record(self.folder, name), json.dumps({**about, "result": result, _DIGEST: _sha256(result)}, indent=2) + "\n")
         except WriteError as error:
             self.fault = error
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.json"
+
+def _record(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
 
 
 def _sha256(result: Any) -> str:
@@ -91,7 +92,7 @@ class Kept(Pool):
         self.before = 0
         """Tasks that had been done before."""
         self._pool, self._records, self._name, self._about = pool, records, name, about
-        self._names: dict[Any, tuple[str | Failed, Any]] = {}
+        self._names: dict[Any, tuple[str, Any]] = {}
         self._ready: deque[tuple[Any, Any]] = deque()
 
     def submit(self, key: Any, function: Callable, argument: Any) -> None:

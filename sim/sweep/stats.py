@@ -59,11 +59,17 @@ class Ratio:
     p: float | None
     """Two-sided, that the factor is 1; None with one replication."""
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Both; None with one replication."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
     def inverse(self) -> "Ratio":
         """Of the other to the one."""
-        if self.low is None or self.high is None:
+        if self.ends is None:
             return Ratio(1 / self.factor, None, None, None)
-        return Ratio(1 / self.factor, 1 / self.high, 1 / self.low, self.p)
+        low, high = self.ends
+        return Ratio(1 / self.factor, 1 / high, 1 / low, self.p)
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:

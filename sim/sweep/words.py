@@ -51,8 +51,10 @@ def _better(pair: Pair, shown: Metric) -> str:
 def _significant(pair: Pair) -> bool:
     """Whether the pair's own interval leaves out no difference."""
     if pair.ratio is not None:
-        return not pair.ratio.low <= 1 <= pair.ratio.high
-    return abs(pair.difference.mean) > pair.difference.half_width
+        ends = pair.ratio.ends
+        return ends is not None and not ends[0] <= 1 <= ends[1]
+    half = pair.difference.half_width
+    return half is not None and abs(pair.difference.mean) > half
 
 
 def lost(name: str, found: Ratio | None) -> str | None:
@@ -69,10 +71,11 @@ def gap(pair: Pair, shown: Metric) -> str:
 
 def change(found: Ratio) -> str:
     """A ratio with its interval, in percent: `-30% ± 5`; from a factor of 3 on `4.1x (3.0 to 5.6)`."""
+    ends = found.ends
     if found.factor >= _FACTOR:
-        return f"{found.factor:.3g}x" if found.low is None else f"{found.factor:.3g}x ({found.low:.2g} to {found.high:.2g})"
+        return f"{found.factor:.3g}x" if ends is None else f"{found.factor:.3g}x ({ends[0]:.2g} to {ends[1]:.2g})"
     percent = 100 * (found.factor - 1)
-    half = None if found.low is None else 50 * (found.high - found.low)
+    half = None if ends is None else 50 * (ends[1] - ends[0])
     places = min(decimals(half or abs(percent) / 10), 2)
     return f"{percent:+.{places}f}%" if half is None else f"{percent:+.{places}f}% ± {half:.{places}f}"
 

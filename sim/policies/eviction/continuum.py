@@ -18,7 +18,7 @@ NEWEST = 0.5
 """Weight of a session's newest gap in its average."""
 
 
-class Continuum(Ranked):
+class Continuum(Ranked[Rank]):
     """O(log n) per call, amortised. Remembers the gaps of sessions that have left."""
 
     NAME = "continuum"

@@ -8,11 +8,10 @@ miss is a constant or counts packets; here it is what the simulator will charge.
 from itertools import count
 
 from kvplan.sim.policies.base import View
-from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 
-class Gdsf(Ranked):
+class Gdsf(Ranked[tuple[float, int]]):
     """O(log n) per call, amortised."""
 
     NAME = "gdsf"
@@ -24,7 +23,7 @@ class Gdsf(Ranked):
         self._age = 0.0
         self._ticks = count()
 
-    def rank(self, session: int) -> Rank:
+    def rank(self, session: int) -> tuple[float, int]:
         worth = self.view.recompute_s(session) / self.view.size(session)
         return self._age + self._uses[session] * worth, next(self._ticks)
 

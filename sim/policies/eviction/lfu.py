@@ -11,7 +11,7 @@ from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 
-class Lfu(Ranked):
+class Lfu(Ranked[Rank]):
     """O(log n) per call, amortised."""
 
     NAME = "lfu"

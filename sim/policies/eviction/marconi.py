@@ -14,7 +14,7 @@ ALPHA = 1.0
 """Mean gaps that a session of mean worth is ahead of a worthless one."""
 
 
-class Marconi(Ranked):
+class Marconi(Ranked[Rank]):
     """O(log n) per call, amortised."""
 
     NAME = "marconi"
