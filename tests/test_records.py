@@ -155,6 +155,33 @@ def test_increments_need_a_session(tmp_path):
     assert table.origin["records"].startswith("what a request adds") and table.sessions == 2
 
 
+def test_sessions_of_a_log_of_prompts_and_answers_are_followed(tmp_path):
+    log = [{"session_id": i % 2, "prompt": f"question {i} " * 9, "response": f"answer {i} " * 9} for i in range(6)]
+    table = traces.read(put(tmp_path, log))
+    assert table.origin["format"] == "request-log" and table.origin["records"].startswith("what a request adds")
+    assert table.sessions == 2 and (table.history_tokens[~table.is_first] > 0).all()
+
+
+@pytest.mark.parametrize(("window", "stamp", "found"), [(2, "", 2), (99, "at {} ", 10)])
+def test_an_edited_history_is_no_increment(tmp_path, window, stamp, found):
+    """Clients that cut old turns away, or write the time into the system prompt: the whole history is sent, and counts once."""
+    log = []
+    for turn in range(5):
+        for name in "ab":
+            talk = [(user if i % 2 == 0 else bot)(f"message {i} of {name} " * 9) for i in range(2 * turn + 1)]
+            system = {"role": "system", "content": stamp.format(turn) + "Be brief. " * 9}
+            log.append(
+                {"session_id": name, "messages": [system, *talk[-window - 1 :]], "response": f"message {2 * turn + 1} of {name} " * 9}
+            )
+    table = traces.read(put(tmp_path, log))
+    alone = traces.read(
+        put(tmp_path, [{key: each[key] for key in ("messages", "response")} for each in log], "b.jsonl"), records="requests"
+    )
+    assert table.origin["records"].startswith("requests with all") and "hold its last prompt" in table.origin["records"]
+    assert table.sessions == found
+    assert sum(table.history_tokens + table.prompt_tokens) == sum(alone.history_tokens + alone.prompt_tokens)
+
+
 def test_newest_first_is_put_in_order_of_time(tmp_path):
     talk = [user("one"), bot("two"), user("three"), bot("four"), user("five")]
     log = [{"messages": talk[: 2 * i + 1], "created": 1_760_000_000 + 60 * i, "latency_ms": 2000} for i in (2, 1, 0)]

@@ -5,7 +5,8 @@ The user says it (`workload.records`), or the records do:
     pieces          of conversations: see `kvplan.traces.text.pieces`
     requests        answers, or their lengths, stand apart from the messages of most records; or most records that could go on from an
                     earlier one begin with all of its messages; or most end with a prompt (three at least, or none has an answer at all)
-    increments      sessions have several records, most of which do not begin with the messages of an earlier one
+    increments      sessions have several records, most of which neither begin with the messages of an earlier one nor hold its last prompt
+                    before their own; those that hold it, but do not begin with all, are requests whose history was edited
     conversations   otherwise
 """
 
@@ -53,12 +54,13 @@ class _Evidence(NamedTuple):
     """That hold an answer anywhere."""
     later: int
     """Of a session that an earlier one is of."""
+    edited: int
+    """Of these: that hold the last prompt of the one before, and then their own."""
 
     def found(self) -> tuple[str, str, str]:
         """What records are, why, and why it may be doubted."""
         if self.later and 2 * self.linked < self.later:
-            why = f"{self.later - self.linked:,} of {self.later:,} of the session of an earlier one do not begin with its messages"
-            return "increments", why, _mixed(self.later - self.linked, self.later)
+            return self._of_sessions()
         if 2 * self.apart > self.records:
             return (
                 "requests",
@@ -81,6 +83,15 @@ class _Evidence(NamedTuple):
             doubt,
         )
 
+    def _of_sessions(self) -> tuple[str, str, str]:
+        """The same where the records of a session do not begin with the messages of those before them."""
+        apart = self.later - max(self.linked, self.edited)
+        if 2 * apart <= self.later:
+            why = f"{self.edited:,} of {self.later:,} of the session of an earlier one hold its last prompt before their own"
+            return "requests", f"{why}, and {self.linked:,} begin with all of its messages", _mixed(self.edited, self.later)
+        why = f"{apart:,} of {self.later:,} of the session of an earlier one do not begin with its messages"
+        return "increments", why, _mixed(apart, self.later)
+
 
 def _mixed(agree: int, of: int) -> str:
     return "" if agree >= _MOST * of else f"only {agree:,} of {of:,} say so"
@@ -90,10 +101,8 @@ class Records:
     """All records of a file, and what they are."""
 
     def __init__(self, reading: Reading, account: Account, usual: str | None = None) -> None:
-        """`usual`: what a record of this format is; None: that is to be found out."""
-        self._reading, self._account = reading, account
-        self._told = reading.records or usual
-        self._why = "as workload.records says" if reading.records else "as this format has them"
+        """`usual`: what a record of this format is, unless sessions are named and tell otherwise; None: that is to be found out."""
+        self._reading, self._account, self._usual = reading, account, usual
         self._rows = Rows()
         self._labels: list[tuple[str, int, bool] | None] = []
         self.messages = Messages(account.tokens)
@@ -129,27 +138,39 @@ class Records:
 
     def _decided(self, are_pieces: bool) -> tuple[str, str, str]:
         """What records are, why, and why it may be doubted."""
-        if self._told:
-            return self._told, self._why, ""
-        if are_pieces:
+        if self._reading.records:
+            return self._reading.records, "as workload.records says", ""
+        if are_pieces and not self._usual:
             return "conversations", "pieces of them", ""
+        usual = (self._usual, "as this format has them", "") if self._usual else None
+        if usual and not self._rows.resume_sessions():
+            return usual
+        found = self._seen()
+        return usual if usual and found[0] != "increments" else found
+
+    def _seen(self) -> tuple[str, str, str]:
         requests = WholeRequests(self._account)
         self._link(requests, self._rows.that_begin_alike())
         return self._evidence(requests.linked).found()
 
     def _evidence(self, linked: int) -> _Evidence:
         seen: Counter[str] = Counter()
-        sessions: set[str] = set()
-        for index, session in enumerate(self._rows.sessions()):
+        asked: dict[str, int | None] = {}  # session -> the last prompt of its latest record
+        sessions = self._rows.sessions()
+        for index in self._in_order(range(len(self._rows))):
+            session = sessions[index]
             sides, is_apart = self._rows.sides(index), self._rows.has_answer_apart(index)
             seen["apart"] += is_apart
             seen["resumable"] += _ANSWER in sides[: max(sides.rfind(_PROMPT), 0)]
             seen["open"] += not is_apart and sides.endswith(_PROMPT)
             seen["answered"] += is_apart or _ANSWER in sides
-            seen["later"] += session in sessions
-            sessions |= {session} if session is not None else set()
+            if session is not None:
+                prompts = self._rows.prompts(index)
+                seen["later"] += session in asked
+                seen["edited"] += asked.get(session) in prompts[:-1]
+                asked[session] = prompts[-1] if prompts else None
         return _Evidence(
-            len(self._rows), linked=linked, **{name: seen[name] for name in ("apart", "resumable", "open", "answered", "later")}
+            len(self._rows), linked=linked, **{name: seen[name] for name in ("apart", "resumable", "open", "answered", "later", "edited")}
         )
 
     def counts_time(self) -> bool:
@@ -161,11 +182,15 @@ class Records:
         """Whether times are those of requests: all have one, and they differ; all at one instant is taken as `times: exact` only."""
         return bool(np.isfinite(sent_s).all()) and (self._reading.times == "exact" or len(sent_s) < 2 or bool(np.ptp(sent_s) > 0))
 
+    def _in_order(self, rows: Sequence[int]) -> Sequence[int]:
+        """Rows in order of time, where all have one."""
+        sent = np.array(self._rows.sent_s())
+        return sorted(rows, key=sent.__getitem__) if self._timed(sent) else rows
+
     def _link(self, requests: WholeRequests | Increments, rows: Sequence[int]) -> None:
         """Adds records to requests, in order of time where all have one. Raises TraceError."""
-        sent = np.array(self._rows.sent_s())
-        timed = self._timed(sent)
-        for index in sorted(rows, key=sent.__getitem__) if timed else rows:
+        timed = self._timed(np.array(self._rows.sent_s()))
+        for index in self._in_order(rows):
             row = self._rows[index]
             if row.session is None and isinstance(requests, Increments):
                 raise TraceError(f"record {row.number} has no identifier of its session (session_id, …): nobody knows what it adds to")

@@ -167,6 +167,11 @@ class Rows:
         """Of the messages of a row, without an answer apart: 1 for answers, 0 for prompts."""
         return self._is_answer[self._end[index] : self._apart[index]].tobytes()
 
+    def prompts(self, index: int) -> list[int]:
+        """Digests of the prompts among the messages of a row."""
+        digests = self._digest[self._end[index] : self._apart[index]]
+        return [digest for digest, is_answer in zip(digests, self.sides(index), strict=True) if not is_answer]
+
     def has_answer_apart(self, index: int) -> bool:
         """Whether a row has one, or its length."""
         return self._end[index + 1] > self._apart[index] or self._recorded[3][index] >= 0
@@ -178,6 +183,11 @@ class Rows:
     def sessions(self) -> Sequence[str | None]:
         """Of every row: the name of its session."""
         return self._session
+
+    def resume_sessions(self) -> bool:
+        """Whether any row names the session of another."""
+        named = [session for session in self._session if session is not None]
+        return len(set(named)) < len(named)
 
     def sent_s(self) -> array:
         """Of every row: when its request was sent."""
