@@ -182,6 +182,47 @@ def test_an_edited_history_is_no_increment(tmp_path, window, stamp, found):
     assert sum(table.history_tokens + table.prompt_tokens) == sum(alone.history_tokens + alone.prompt_tokens)
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_responses_go_on_from_the_one_that_they_name(tmp_path, wrapped):
+    """OpenAI's Responses API keeps the history on the server: a request holds what is new, and names the response before."""
+    log = []
+    for turn in range(3):
+        for name in "ab":
+            asked = {"input": f"question {turn} of {name} " * 9, "previous_response_id": f"{name}{turn - 1}" if turn else None}
+            said = {"id": f"{name}{turn}", "output": [{"type": "message", "content": [{"type": "output_text", "text": "Well. " * 9}]}]}
+            log.append({"request": {"model": "m", **asked}, "response": said} if wrapped else {**asked, **said})
+    table = traces.read(put(tmp_path, log))
+    assert table.origin["format"] == "request-log" and table.session.tolist() == [0, 0, 0, 1, 1, 1]
+    assert table.history_tokens[1] == table.prompt_tokens[0] + table.output_tokens[0]
+
+
+def test_logs_of_gemini_are_read(tmp_path):
+    asked = [{"parts": [{"text": "word " * 50}, {"inlineData": {"mimeType": "image/png", "data": "iVBO" * 99}}]}]
+    call = {"role": "model", "parts": [{"functionCall": {"name": "find", "args": {"q": "word " * 20}}}]}
+    result = {"role": "user", "parts": [{"functionResponse": {"name": "find", "response": {"found": "word " * 30}}}]}
+    said = {"role": "model", "parts": [{"text": "hm " * 40, "thought": True}, {"text": "word " * 10}]}
+    head = {"systemInstruction": {"parts": [{"text": "word " * 20}]}, "tools": [{"functionDeclarations": [{"name": "find"}]}]}
+    table = traces.read(put(tmp_path, [{**head, "contents": [*asked, call, result, said]}]))
+    assert table.origin["format"] == "openai" and "tokens_left_out" not in table.origin
+    assert table.origin["media"]["pictures"] == 1 and table.origin["reasoning_tokens"] >= 40 and len(table.session) == 2
+    usage = {"promptTokenCount": 120, "candidatesTokenCount": 10, "thoughtsTokenCount": 45, "cachedContentTokenCount": 64}
+    response = {"candidates": [{"content": said}], "usageMetadata": usage}
+    table = traces.read(put(tmp_path, [{"request": {**head, "contents": asked}, "response": response}], "b.jsonl"))
+    assert (table.prompt_tokens.tolist(), table.output_tokens.tolist()) == ([120], [55])
+    assert table.origin["recorded_cache"]["cached_tokens"] == 64
+
+
+def test_pieces_of_a_streamed_answer_are_one_answer(tmp_path):
+    pieces = [{"choices": [{"delta": {"content": f"{word} "}}]} for word in ("It", "left", "on", "Monday")]
+    table = traces.read(put(tmp_path, [{"request": {"messages": [user("When?")]}, "response": pieces}]))
+    assert table.output_tokens[0] >= 4 and "tokens_left_out" not in table.origin
+
+
+def test_ids_of_tokens_are_refused_with_what_to_write(tmp_path):
+    with pytest.raises(TraceError, match="--columns prompt=prompt"):
+        traces.read(put(tmp_path, [{"prompt": [1, 2, 3], "completion": "x"}]))
+
+
 def test_newest_first_is_put_in_order_of_time(tmp_path):
     talk = [user("one"), bot("two"), user("three"), bot("four"), user("five")]
     log = [{"messages": talk[: 2 * i + 1], "created": 1_760_000_000 + 60 * i, "latency_ms": 2000} for i in (2, 1, 0)]

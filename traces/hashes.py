@@ -12,8 +12,8 @@ from hashlib import blake2b
 import numpy as np
 
 NAMESPACES = (
-    "model", "model_name", "cache_salt", "salt", "lora", "lora_id", "lora_int_id", "lora_name", "adapter", "adapter_id", "tenant",
-    "tenant_id", "namespace",
+    "model", "model_name", "cache_salt", "salt", "lora", "lora_id", "lora_int_id", "lora_name", "lora_path", "lora_request",
+    "adapter", "adapter_id", "adapter_name", "tenant", "tenant_id", "tenant_name", "namespace",
 )  # fmt: skip
 """Fields of a record that its block hashes hold within: engines share no KV across them."""
 OWNERS = ("user", "user_id")

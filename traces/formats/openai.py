@@ -1,7 +1,7 @@
-"""Chat messages in JSON Lines or a list, as OpenAI's and Anthropic's APIs, vLLM's multi-turn benchmark and LMSYS write them.
+"""Chat messages in JSON Lines or a list, as OpenAI's, Anthropic's and Gemini's APIs, vLLM's multi-turn benchmark and LMSYS write them.
 
-`{"id"?, "messages": [{"role", "content"}, …]}`, LMSYS's `conversation` instead of `messages`, or the bare list of messages a line. `tools`
-and `system` beside the messages begin the prompt. See `kvplan.traces.text.chats`.
+`{"id"?, "messages": [{"role", "content"}, …]}`, LMSYS's `conversation` or Gemini's `contents` instead of `messages`, or the bare
+list of messages a line. `tools` and `system` beside the messages begin the prompt. See `kvplan.traces.text.chats`.
 """
 
 from kvplan.traces.source import Head
@@ -15,5 +15,6 @@ read = chats.read
 
 def detect(head: Head) -> bool:
     """Whether a file begins like chat messages."""
-    named = bool({"messages", "conversation"} & head.keys) and "output_length" not in head.keys
+    named = bool({"messages", "conversation"} & head.keys) or "parts" in head.within.get("contents", frozenset())
+    named &= "output_length" not in head.keys
     return named or (head.container == "array" and {"role", "content"} <= head.keys)

@@ -19,12 +19,14 @@ EXAMPLE = """\
 """
 _PROMPTS = frozenset({"prompt", "text_input", "input"})
 _ANSWERS = frozenset({"response", "output", "completion", "outputs", "choices"})
+_BODIES = "body", "request", "request_body"
 _AROUND = ("body", "request", "request_body", "params", "kwargs", "input", "data")
 
 
 def detect(head: Head) -> bool:
     """Whether a file begins like a log of requests."""
-    inside = any({"messages", "prompt"} & head.within.get(name, frozenset()) for name in _AROUND)
+    inside = any({"messages", "prompt", "contents"} & head.within.get(name, frozenset()) for name in _AROUND)
+    inside |= any("input" in head.within.get(name, frozenset()) for name in _BODIES)
     apart = bool(_PROMPTS & head.keys and _ANSWERS & head.keys)
     return (inside or apart) and not {"messages", "conversation", "output_length", "instruction"} & head.keys
 

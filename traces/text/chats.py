@@ -16,7 +16,7 @@ from kvplan.traces.text.conversation import Account
 from kvplan.traces.text.records import Records
 from kvplan.traces.workload import Workload
 
-_MESSAGES = frozenset({"conversations", "messages", "conversation", "items"})
+_MESSAGES = frozenset({"conversations", "messages", "conversation", "items", "contents"})
 _ROLES = frozenset({"role", "from"})
 
 

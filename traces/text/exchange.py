@@ -2,10 +2,11 @@
 
     where                       looked for
     request                     the record, its `body`, `request`, `input`, `params`, `kwargs`, or the body in one of these
-    messages                    `messages`, `conversations`, `conversation`, `items`, or a text as `prompt`, `input`, `text_input`
+    messages                    `messages`, `conversations`, `conversation`, `items`, `contents`, or a text as `prompt`, `input`, …
     answer                      `response`, `output`, `completion`, … (text, a message, a list of them, or an object with `choices`,
                                 `output`, `content` or `text`), or `choices` of the record
-    tokens                      `usage` of OpenAI's, Anthropic's or Langfuse's, or the same names beside the messages
+    session                     `session_id`, …; in OpenAI's Responses API the one of `previous_response_id`
+    tokens                      `usage` of OpenAI's, Anthropic's, Gemini's or Langfuse's, or the same names beside the messages
     times                       dates, Unix times of any unit (their size tells it), or numbers from some start
 
 Objects may be written as JSON in a text. A text that is a whole prompt counts as a message a line, so that it is seen when a later one goes
@@ -25,7 +26,7 @@ from kvplan.traces.text import parts
 from kvplan.traces.text.parts import Message
 from kvplan.traces.text.rows import Messages, Recorded, Taken
 
-_MESSAGES = "conversations", "messages", "conversation", "items"
+_MESSAGES = "conversations", "messages", "conversation", "items", "contents"
 """Keys of messages; the first that a record has."""
 _TEXTS = "prompt", "text_input", "input"
 """Keys of a prompt that may be one text."""
@@ -39,9 +40,9 @@ _STARTS = (
 _TIMED = frozenset(_STARTS)
 _ENDS = "end_time", "endTime", "ended_at", "completed_at", "finished_at"
 _SPANS = {"latency": 1.0, "latency_s": 1.0, "duration_s": 1.0, "latency_ms": 1e-3, "duration_ms": 1e-3, "elapsed_ms": 1e-3}
-_PROMPTS = "prompt_tokens", "input_tokens", "input_length", "promptTokens", "inputTokens"
-_OUTPUTS = "completion_tokens", "output_tokens", "output_length", "completionTokens", "outputTokens"
-_USAGES = "usage", "usageDetails", "usage_details"
+_PROMPTS = "prompt_tokens", "input_tokens", "input_length", "promptTokens", "inputTokens", "promptTokenCount"
+_OUTPUTS = "completion_tokens", "output_tokens", "output_length", "completionTokens", "outputTokens", "candidatesTokenCount"
+_USAGES = "usage", "usageDetails", "usage_details", "usageMetadata"
 _SAID = frozenset(
     ("content", "tool_calls", "function_call", "arguments", "summary", "reasoning", "reasoning_content", "thinking", "refusal")
 )
@@ -50,8 +51,15 @@ _REFUSED = 400
 """From here on an HTTP status is an error."""
 _BESIDE_PROMPT = "cache_read_input_tokens", "cache_creation_input_tokens"
 """Anthropic's `input_tokens` are without these."""
+_BESIDE_OUTPUT = ("thoughtsTokenCount",)
+"""Gemini's `candidatesTokenCount` is without reasoning."""
+_CACHED = "cached_tokens", "cachedContentTokenCount"
+_PREVIOUS = "previous_response_id"
 _RECORDED = frozenset((*_STARTS, *_ENDS, *_SPANS, *_PROMPTS, *_OUTPUTS, *_USAGES))
 _LABELS = _RECORDED.union(_SESSIONS)
+_CHOICES = "choices", "candidates"
+_WITHIN = "body", *_CHOICES, "output", "message"
+"""What holds the messages of a response."""
 _ANSWERS = "text", "output_text", "completion", "response", "answer"
 """Keys of a response's text that are none of a message's."""
 
@@ -66,6 +74,10 @@ class Exchange(NamedTuple):
     answer: list[Taken]
     """What stands apart of the messages as the answer to them."""
     session: str | None
+    own: str | None
+    """Name of its response, where others may name it as the one that they go on from."""
+    previous: str | None
+    """Name of the response that it goes on from, whose server keeps the history."""
     recorded: Recorded
     failed: bool
     """Whether the request was refused: there is no answer, but an error."""
@@ -84,6 +96,8 @@ def read(record: object, unit_s: float, take: Messages) -> Exchange:
     sides = _sides({"messages": record} if isinstance(record, list) else fields.of(record, "a conversation"))
     request, key = _request(sides)
     found = _opened(request.found[key])
+    if key in _TEXTS and isinstance(found, list) and found and all(type(token) is int for token in found):
+        raise BadRecord(f"`{key}` holds ids of tokens, and no text: write their number there, and name it: --columns prompt={key},output=…")
     if isinstance(found, str):
         found = [{"role": "user", "content": line} for line in re.findall(r"[^\n]*\n+|[^\n]+$", found)]
     if not isinstance(found, list):
@@ -97,7 +111,8 @@ def read(record: object, unit_s: float, take: Messages) -> Exchange:
     times = [math.nan] * (len(messages) - len(found)) + _times(found, unit_s)
     answers = [Taken(message, take.counted(message)) for message in response.messages]
     failed = not answers and recorded.output <= 0 and _failed([*envelopes, *response.envelopes])
-    return Exchange(messages, times, answers, _session(envelopes), recorded, failed)
+    own, previous = _thread(envelopes, response.envelopes)
+    return Exchange(messages, times, answers, _session(envelopes), own, previous, recorded, failed)
 
 
 def _sides(record: dict[str, Any]) -> list[_Side]:
@@ -197,10 +212,10 @@ class _Response:
             self._object(found)
 
     def _object(self, found: dict[str, Any]) -> None:
-        inner = next((name for name in ("body", "choices", "output", "message") if isinstance(_opened(found.get(name)), list | dict)), None)
-        if inner is None or ("role" in found and inner != "choices"):
+        inner = next((name for name in _WITHIN if isinstance(_opened(found.get(name)), list | dict)), None)
+        if inner is None or ("role" in found and inner not in _CHOICES):
             self._message(found)
-        elif inner == "choices":
+        elif inner in _CHOICES:
             self._around(found, inner)
             for choice in fields.items({inner: _opened(found[inner])}, inner):
                 self._choice(choice)
@@ -214,7 +229,7 @@ class _Response:
 
     def _choice(self, choice: object) -> None:
         choice = fields.of(choice, "a choice")
-        inner = "message" if choice.get("message") is not None else "text"
+        inner = next((name for name in ("message", "delta", "content") if choice.get(name) is not None), "text")
         self.left_out += parts.no_part(choice, frozenset({inner}))
         self.add(choice.get(inner))
 
@@ -247,6 +262,15 @@ def _session(around: list[dict[str, Any]]) -> str | None:
     return None
 
 
+def _thread(around: list[dict[str, Any]], answer: list[dict[str, Any]]) -> tuple[str | None, str | None]:
+    """Names of the response and of the one that it goes on from, in logs that say the latter, be it null."""
+    said = [each for each in (*answer, *around) if _PREVIOUS in each]
+    if not said:
+        return None, None
+    own = next((str(fields.label(each, "id")) for each in (*answer, *around) if each.get("id") is not None), None)
+    return own, next((str(fields.label(each, _PREVIOUS)) for each in said if each[_PREVIOUS] is not None), None)
+
+
 def _recorded(sides: list[dict[str, Any]], unit_s: float) -> Recorded:
     sides = [side for side in sides if not _RECORDED.isdisjoint(side)]
     if not sides:
@@ -259,14 +283,16 @@ def _recorded(sides: list[dict[str, Any]], unit_s: float) -> Recorded:
     if ended < sent:
         raise BadRecord(f"ends {sent - ended:,.3g} s before it begins")
     for each in [usage for side in sides for usage in _objects(side, _USAGES)] + sides:
-        if (prompt := _count(each, _PROMPTS)) != NONE or _count(each, _OUTPUTS) != NONE:
+        output = _count(each, _OUTPUTS)
+        if (prompt := _count(each, _PROMPTS)) != NONE or output != NONE:
             details = _objects(each, ("prompt_tokens_details", "input_tokens_details"))
-            cached = next((count for detail in (*details, each) if (count := _count(detail, ("cached_tokens",))) != NONE), NONE)
+            cached = next((count for detail in (*details, each) if (count := _count(detail, _CACHED)) != NONE), NONE)
             if prompt != NONE and (beside := [_count(each, (name,)) for name in _BESIDE_PROMPT]) != [NONE, NONE]:
                 cached, prompt = beside[0], prompt + sum(max(count, 0) for count in beside)
             if cached > prompt:
                 raise BadRecord(f"{cached:,} cached tokens are more than the {max(prompt, 0):,} of the prompt")
-            return Recorded(sent, ended, prompt or NONE, _count(each, _OUTPUTS), cached if prompt > 0 else NONE)
+            output += max(_count(each, _BESIDE_OUTPUT), 0) if output != NONE else 0
+            return Recorded(sent, ended, prompt or NONE, output, cached if prompt > 0 else NONE)
     return Recorded(sent, ended)
 
 

@@ -64,8 +64,8 @@ def _table(**keys: str) -> dict[str, _Kind]:
 
 
 _COMMON = _table(
-    PICTURE="image images image_url image_urls image_file",
-    ATTACHMENT="audio audios audio_url input_audio video videos video_url file files",
+    PICTURE="image images image_url image_urls image_file inlineData inline_data",
+    ATTACHMENT="audio audios audio_url input_audio video videos video_url file files fileData file_data",
     DATA="tools functions",
     LABEL="""role from type index object status created created_at timestamp time date model language lang usage logprobs finish_reason
         stop_reason stop_sequence turn turn_id turn_identifier message_id uuid parent_id hash cache_control signature phase weight loss
@@ -75,14 +75,14 @@ _COMMON = _table(
 _PART = _COMMON | _table(
     TEXT="""content contents text texts value values parts refusal output outputs result results documents name id function
         function_call tool_calls tool_call call_id tool_call_id tool_use_id code query queries title context transcript toolUse toolUseId
-        toolResult""",
-    DATA="arguments args input parameters action json",
+        toolResult functionCall functionResponse executableCode codeExecutionResult custom""",
+    DATA="arguments args input parameters action json response",
     REASONING="""reasoning_content reasoning reasoning_text reasoning_details thinking thought thoughts summary reasoningContent
         reasoningText""",
 )
 _MESSAGE = _PART | _table(LABEL="id")
 _BESIDE = _COMMON | _table(
-    TEXT="system system_prompt system_message instructions documents",
+    TEXT="system system_prompt system_message systemInstruction system_instruction instructions documents toolConfig",
     DATA="tool_definitions",
     LABEL="""id conversation_id conversation_hash session_id user_id custom_id request_id url method endpoint source dataset tool_choice
         reasoning_effort reasoning state country hashed_ip""",
@@ -161,6 +161,8 @@ def no_part(found: Mapping[str, object], known: frozenset[str]) -> list[tuple[st
 
 def _is_answer(found: Mapping[str, object]) -> bool:
     role = found.get("role", found.get("from"))
+    if role is None and "parts" in found:
+        return False  # Gemini's prompts need not say whose they are
     if role is None:
         return _is_answer_by_type(found.get("type"))
     if not isinstance(role, str):
@@ -203,6 +205,7 @@ class _Walk:
         """An object whose keys mean what the table says, `within` text, reasoning or what is unknown."""
         kind = found.get("type")
         own = _TYPES.get(kind) if isinstance(kind, str) and table is not _BESIDE and table is not _LABELS else None
+        own = _Kind.REASONING if found.get("thought") is True else own  # Gemini's mark
         if own is _Kind.ATTACHMENT and (text := _given_as_text(found.get("source"))) is not None:
             own, found = None, {**found, "source": None, "text": [found.get("text"), text]}
         is_media = own in _MEDIA

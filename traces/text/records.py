@@ -104,6 +104,8 @@ class Records:
         """`usual`: what a record of this format is, unless sessions are named and tell otherwise; None: that is to be found out."""
         self._reading, self._account, self._usual = reading, account, usual
         self._rows = Rows()
+        self._threads: dict[str, str] = {}
+        """Name of a response -> its session, which is that of the first response that it goes on from."""
         self._labels: list[tuple[str, int, bool] | None] = []
         self.messages = Messages(account.tokens)
         """Takes in the messages of records."""
@@ -118,9 +120,18 @@ class Records:
         for each in chain(found.messages, found.answer):
             self._account.see(each.message, each.counted.reasoning)
         answer = [each.counted for each in found.answer if _holds(each.counted)]
-        self._rows.append(Row(number, messages, times, answer, len(found.messages) - 1, session or found.session, found.recorded))
+        self._rows.append(
+            Row(number, messages, times, answer, len(found.messages) - 1, session or found.session or self._thread(found), found.recorded)
+        )
         begins = len(found.messages) > 1 and found.messages[1].counted.is_answer
         self._labels.append((label, len(found.messages) - 1, begins) if isinstance(label, str) else None)
+
+    def _thread(self, found: Exchange) -> str | None:
+        """The session of a record that says which response it goes on from."""
+        session = self._threads.get(found.previous, found.previous) if found.previous else found.own
+        if found.own and session:
+            self._threads[found.own] = session
+        return session
 
     def workload(self) -> Workload:
         """The finished table. Raises TraceError when there is no turn."""
