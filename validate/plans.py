@@ -8,7 +8,7 @@ question and some between. What is done is kept in `build/plans`, so that the ne
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from operator import attrgetter
@@ -19,7 +19,7 @@ from kvplan.sim.api import asked
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.planner import load
 from kvplan.sim.planner.plan import Side
-from kvplan.sim.planner.probe import Probe, Seen, look
+from kvplan.sim.planner.probe import Seen, look
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.search import Fewest, judged
 from kvplan.sim.sweep.axes import Axis
@@ -165,7 +165,7 @@ def rows(worked: Worked, keep: Path = Path("build/plans")) -> list[dict[str, Any
 def _seen(workers: Pool, side: Side, count: int, seeds: int) -> list[Any]:
     """Runs of so many replicas, in the order of their seeds."""
     for replication in range(seeds):
-        workers.submit(replication, _whole, side.probe(count, replication))
+        workers.submit(replication, look, replace(side.probe(count, replication), to_the_end=True))
     return [seen for _, seen in sorted((workers.next() for _ in range(seeds)), key=lambda each: each[0])]
 
 
@@ -175,10 +175,6 @@ def _undecided(found: list[dict[str, Any]], answer: tuple[str, int]) -> list[tup
     doubted = (row for row in found if row["meets"] == "unclear" and row["usd_per_month"] <= most)
     cells = {answer, *((row["store"], row["replicas"]) for row in doubted)}
     return [(row["store"], row["replicas"]) for row in found if row["seeds"] < SETTLED and (row["store"], row["replicas"]) in cells]
-
-
-def _whole(probe: Probe) -> Seen:
-    return look(probe, to_the_end=True)
 
 
 def _stores(question: Question, worked: Worked) -> Iterator[Option]:

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
@@ -141,7 +143,7 @@ def _point(plan: Plan, point: Point) -> dict[str, Any]:
         "meets": point.meets,
         "ended_early": point.hopeless,
         "rising": point.rising,
-        "ttft_p95_s": sum(ttft) / len(ttft) if ttft else None,
+        "ttft_p95_s": float(np.median(ttft)) if ttft else None,
         "ttft_p95_range_s": [min(ttft), max(ttft)] if ttft else None,
         "token_hit_rate": sum(hits) / len(hits) if hits else None,
         "values": [each.value for each in point.judgements],

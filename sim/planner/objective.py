@@ -25,6 +25,8 @@ BATCHES = 20
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 _RANKS = (("p50", "p95"), ("p95", "p99"), ("p50", "p99"))
 _LEVEL = 0.05
+_MANY_RUNS = 4
+"""From so many on what runs differ in says something."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Judgement:
     """An objective held against runs."""
 
     value: float
-    """The statistic in its own unit, mean over the runs."""
+    """The statistic in its own unit, the median of the runs."""
     mean: float
     """What is held against `target`: a share of turns, a mean, or a hit rate."""
     half_width: float
@@ -166,11 +168,20 @@ def judge(objective: Objective, samples: Sequence[Sample]) -> Judgement:
     products, count = sum(each.sessions for each in samples), sum(each.count for each in samples)
     squares = products[0, 0] - 2 * mean * products[0, 1] + mean**2 * products[1, 1]
     over_sessions = math.sqrt(max(0.0, squares) * count / max(count - 1, 1)) / weight
-    half = float(special.stdtrit(len(batches) - 1, 1 - _LEVEL / 2)) * max(over_time, over_sessions)
+    half = max(
+        float(special.stdtrit(len(batches) - 1, 1 - _LEVEL / 2)) * max(over_time, over_sessions),
+        float(special.stdtrit(len(samples) - 1, 1 - _LEVEL / 2)) * _between(samples) if len(samples) >= _MANY_RUNS else 0.0,
+    )
     sign = 1 if objective.share is not None or objective.measure == "hit_rate" else -1
     target = objective.limit if objective.share is None else objective.share
-    value = float(np.mean([each.value for each in samples]))
+    value = float(np.median([each.value for each in samples]))
     return Judgement(value, float(mean), half, sign * (float(mean) - target), target)
+
+
+def _between(samples: Sequence[Sample]) -> float:
+    """Standard error of the mean of runs by what they differ in."""
+    sums = np.array([each.batches.sum(axis=0) for each in samples])
+    return float(np.std(sums[:, 0] / sums[:, 1], ddof=1)) / math.sqrt(len(samples))
 
 
 def _spread(errors: np.ndarray, count: int) -> float:

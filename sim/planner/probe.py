@@ -45,11 +45,14 @@ class Probe:
     objectives: tuple[Objective, ...]
     measured_turns: int
     """The last turns of the run, in order of arrival."""
+    to_the_end: bool = False
+    """Also when it can no longer meet an objective."""
 
     @property
     def digest(self) -> str:
         """Probes of the same digest see the same. Raises as `kvplan.sim.sweep.digest.digest`."""
-        return digest(self.config, objectives=list(map(asdict, self.objectives)), measured_turns=self.measured_turns)
+        rest = {"measured_turns": self.measured_turns, "to_the_end": self.to_the_end}
+        return digest(self.config, objectives=list(map(asdict, self.objectives)), **rest)
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,12 @@ class _Hopeless(Exception):
     """The run cannot meet its objectives any more."""
 
 
-def look(probe: Probe, to_the_end: bool = False) -> Seen:
-    """Simulates. Deterministic: the configuration has the seed. `to_the_end`: also what cannot meet its objectives any more."""
+def look(probe: Probe) -> Seen:
+    """Simulates. Deterministic: the configuration has the seed."""
     workload = build_workload(probe.config)
     warmup = max(0, workload.turns - probe.measured_turns)
     config = probe.config.model_copy(update={"warmup_turns": warmup})
-    watch = None if to_the_end else _Watch(probe.objectives, warmup, workload.turns - warmup)
+    watch = None if probe.to_the_end else _Watch(probe.objectives, warmup, workload.turns - warmup)
     try:
         result = simulate(config, workload, watch=watch)
     except _Hopeless:

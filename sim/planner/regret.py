@@ -13,7 +13,7 @@ def pareto(plan: Plan) -> list[Answer]:
     points = [
         (cost, ttft, each)
         for each in plan.answers
-        if (cost := each.cost_usd_per_month) is not None and (ttft := each.figure("ttft_s.p95")) is not None
+        if (cost := each.cost_usd_per_month) is not None and (ttft := each.ttft_p95_s) is not None
     ]
     front: list[Answer] = []
     best = float("inf")

@@ -161,7 +161,7 @@ def _scenario(outcome: Outcome) -> list[str]:
 def _cells(answer: Answer, cheapest: bool) -> list[str]:
     if answer.replicas is None:
         return [answer.option.label, "–", "–", "–", "–", "–", answer.found.reason or ""]
-    ttft, hits = answer.figure("ttft_s.p95"), answer.figure("hit_rate.tokens")
+    ttft, hits = answer.ttft_p95_s, answer.figure("hit_rate.tokens")
     fills = answer.fills and not any(seen.unsteady for seen in answer.seen)
     notes = ["cheapest"] * cheapest + list(answer.found.doubts) + ["" if fills else "never filled"]
     return [

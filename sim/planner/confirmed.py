@@ -1,0 +1,51 @@
+"""Whether the cheapest answer holds in more runs.
+
+Near saturation a queue of minutes comes up in some runs and not in others, and the two or three of a search may all be lucky. The intervals
+within a run do not know of it; the spread between runs does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kvplan.sim.planner.headroom import Side
+from kvplan.sim.planner.objective import Objective
+from kvplan.sim.planner.probe import Probe, Seen
+from kvplan.sim.planner.search import Fed, Fewest, Search, judged
+
+RUNS = 6
+"""Of the cheapest answer."""
+
+
+class Confirmed(Fed):
+    """A search that goes on from an answer: up to the first number of replicas that `RUNS` runs speak for."""
+
+    def __init__(self, side: Side, objectives: Sequence[Objective], found: Fewest, limit: int) -> None:
+        self._side, self._search = side, _upwards(objectives, found, limit)
+        self.found: Fewest = found
+
+    def begin(self) -> list[tuple[int, int]]:
+        """The runs that the answer lacks; none where it has them."""
+        return next(self._search, [])
+
+    def fail(self, reason: str) -> None:
+        """A run could not be done: what is known stays."""
+
+    def probe(self, replicas: float, replication: int) -> Probe:
+        """As the search's, but to the end: all runs together are judged, and one may fail."""
+        return replace(self._side.probe(replicas, replication), to_the_end=True)
+
+
+def _upwards(objectives: Sequence[Objective], found: Fewest, limit: int) -> Search:
+    points = {point.replicas: point for point in found.points}
+    answer = None
+    for replicas in range(found.replicas or limit, limit + 1):
+        known = points.get(replicas)
+        seen: list[Seen] = [] if known is None or known.hopeless else list(known.seen)
+        if len(seen) < RUNS:
+            seen += yield [(replicas, each) for each in range(len(seen), RUNS)]
+        points[replicas] = judged(objectives, replicas, seen)
+        if points[replicas].within:
+            answer = replicas
+            break
+    reason = None if answer else f"{limit} replicas do not meet it either"
+    return replace(found, replicas=answer, points=tuple(points[each] for each in sorted(points)), reason=reason)
