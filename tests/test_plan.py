@@ -178,6 +178,13 @@ def test_two_lucky_runs_are_not_the_answer():
     assert fed(confirmed.Confirmed(None, (P95,), after, 64), None) == (after, [])
 
 
+def test_the_percentile_of_several_runs_is_that_of_all_their_turns():
+    """Three quiet runs and one that queued for a minute: a mean of four percentiles would be 15 s."""
+    quiet, late = (Seen((), {}, ttft_s=tuple(np.linspace(0, most, 401))) for most in (0.2, 60.0))
+    assert probe.ttft_p95_s([quiet] * 4) == pytest.approx(0.19, rel=1e-3)
+    assert probe.ttft_p95_s([quiet] * 3 + [late]) == pytest.approx(48.0, rel=0.01) and probe.ttft_p95_s([]) is None
+
+
 def test_what_no_runs_confirm_is_no_answer():
     found, _ = searched(lucky, limit=10)
     after, _ = fed(confirmed.Confirmed(None, (P95,), found, 10), lucky)

@@ -57,7 +57,7 @@ def point(replicas, share, spread=0.0):
     swing = np.where(np.arange(20) % 2, spread, -spread)
     batches = np.stack([100 * (share + swing), np.full(20, 100.0)], axis=1)
     figures = {"ttft_s.p95": 0.1 * (2 - share), "hit_rate.tokens": 0.5}
-    return judged((P95,), replicas, [Seen((Sample(batches, np.zeros((2, 2)), 2000, 0.1),), figures)])
+    return judged((P95,), replicas, [Seen((Sample(batches, np.zeros((2, 2)), 2000, 0.1),), figures, ttft_s=(0.1 * (2 - share),))])
 
 
 def answered(answer, replicas, *points, usd=100.0):

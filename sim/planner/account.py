@@ -4,13 +4,12 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
 from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, Wear, keeping, unit_costs
 from kvplan.sim.planner.plan import Answer, Plan, row
+from kvplan.sim.planner.probe import ttft_p95_s
 from kvplan.sim.planner.regret import pareto, regrets, ties
 from kvplan.sim.planner.search import Point
 from kvplan.sim.planner.sensitivity import Robust, swing
@@ -143,7 +142,7 @@ def _point(plan: Plan, point: Point) -> dict[str, Any]:
         "meets": point.meets,
         "ended_early": point.hopeless,
         "rising": point.rising,
-        "ttft_p95_s": float(np.median(ttft)) if ttft else None,
+        "ttft_p95_s": ttft_p95_s(point.seen),
         "ttft_p95_range_s": [min(ttft), max(ttft)] if ttft else None,
         "token_hit_rate": sum(hits) / len(hits) if hits else None,
         "values": [each.value for each in point.judgements],

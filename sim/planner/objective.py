@@ -124,7 +124,7 @@ class Judgement:
     """An objective held against runs."""
 
     value: float
-    """The statistic in its own unit, the median of the runs."""
+    """The statistic in its own unit, mean over the runs."""
     mean: float
     """What is held against `target`: a share of turns, a mean, or a hit rate."""
     half_width: float
@@ -174,7 +174,7 @@ def judge(objective: Objective, samples: Sequence[Sample]) -> Judgement:
     )
     sign = 1 if objective.share is not None or objective.measure == "hit_rate" else -1
     target = objective.limit if objective.share is None else objective.share
-    value = float(np.median([each.value for each in samples]))
+    value = float(np.mean([each.value for each in samples]))
     return Judgement(value, float(mean), half, sign * (float(mean) - target), target)
 
 

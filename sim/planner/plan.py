@@ -18,7 +18,7 @@ from kvplan.sim.planner.confirmed import Confirmed
 from kvplan.sim.planner.flags import Sizes
 from kvplan.sim.planner.headroom import Bearing
 from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear, wear_usd_per_s
-from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for
+from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for, ttft_p95_s
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import near
 from kvplan.sim.planner.search import Fed, Fewest, Point, fewest
@@ -82,17 +82,13 @@ class Answer:
 
     def figure(self, key: str) -> float | None:
         """A figure of the summary at the answer, mean over its runs."""
-        values = self._values(key)
+        values = [seen.figures[key] for seen in self.seen if key in seen.figures]
         return float(np.mean(values)) if values else None
 
     @property
     def ttft_p95_s(self) -> float | None:
-        """At the answer, the median of its runs: one that queued for minutes would make a mean that no run had."""
-        values = self._values("ttft_s.p95")
-        return float(np.median(values)) if values else None
-
-    def _values(self, key: str) -> list[float]:
-        return [seen.figures[key] for seen in self.seen if key in seen.figures]
+        """At the answer, of all turns of its runs."""
+        return ttft_p95_s(self.seen)
 
     @property
     def headroom(self) -> tuple[float, float | None] | None:

@@ -19,7 +19,7 @@ from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.steadiness import Span, rising
 from kvplan.sim.metrics.thinned import thinned
-from kvplan.sim.planner.objective import Objective, Sample, sample
+from kvplan.sim.planner.objective import Objective, Sample, latency, sample
 from kvplan.sim.sweep.digest import digest
 from kvplan.traces import Workload
 
@@ -31,6 +31,7 @@ _FAR = 2.0
 """Times as many turns over a limit as may be, from which on a run is ended."""
 _GROWTH = 1.25
 """Second half over first half of the turns in the server, from which on they are said to rise."""
+_QUANTILES = 401
 _WARM_TURNS = 6000
 """Turns before measuring at least: a batch takes time to reach its size, whatever the tiers hold."""
 _LOOKS = 50
@@ -71,6 +72,8 @@ class Seen:
     """Of the summary."""
     series: dict[str, list[float]] = field(default_factory=dict)
     """What was where over time, thinned: `time_s`, `running` and `waiting` turns, and bytes of each tier; a picture's worth."""
+    ttft_s: tuple[float, ...] = ()
+    """Of the measured turns, evenly spaced quantiles: those of several runs together are those of all their turns."""
 
 
 class _Hopeless(Exception):
@@ -92,7 +95,15 @@ def look(probe: Probe) -> Seen:
         return Seen(None, {})
     samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
     rises, warnings = bool(rising(_span(result), _GROWTH)), tuple(result.summary["warnings"])
-    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings, thinned(result.series))
+    ttft_s = latency("ttft", result.columns)[0][measured]
+    quantiles = tuple(np.quantile(ttft_s, np.linspace(0, 1, _QUANTILES)).tolist())
+    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings, thinned(result.series), quantiles)
+
+
+def ttft_p95_s(seen: Sequence[Seen]) -> float | None:
+    """Of all turns of these runs; None where none was measured."""
+    together = [value for each in seen for value in each.ttft_s]
+    return float(np.quantile(together, 0.95)) if together else None
 
 
 def _last_arrival_s(workload: Workload) -> float:

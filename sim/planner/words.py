@@ -103,7 +103,7 @@ def _faster(plan: Plan) -> Iterator[str]:
     """What more money buys in TTFT."""
     for other in (each for each in pareto(plan) if each is not plan.cheapest):
         more = other.cost_usd_per_month - plan.cheapest.cost_usd_per_month
-        yield f"Faster for ${more:,.0f} more a month: {other.option.label}, TTFT p95 {format_seconds(other.figure('ttft_s.p95'))}."
+        yield f"Faster for ${more:,.0f} more a month: {other.option.label}, TTFT p95 {format_seconds(other.ttft_p95_s)}."
 
 
 def _beyond(best: Answer) -> Iterator[str]:
