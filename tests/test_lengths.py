@@ -340,9 +340,28 @@ def test_files_that_overlap_in_time_are_one_log(tmp_path):
     put(folder, rows[::2], "a.jsonl"), put(folder, rows[1::2], "b.jsonl")
     both = traces.read(folder)
     assert columns(both) == columns(one) and "overlap in time" in both.origin["files"]
-    put(folder, [rows[3], rows[1]], "c.jsonl")
-    with pytest.raises(TraceError, match=r"c.jsonl, record 2: .*out of order"):
-        traces.read(folder)
+    newest_first = traces.read(put(tmp_path, rows[::-1], "newest.jsonl"))
+    assert columns(newest_first) == columns(one) and newest_first.origin["order"] == "of time"
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+@pytest.mark.parametrize(
+    ("said", "stamp"),
+    [
+        ("s since 1970", lambda at: 1.76e9 + at),
+        ("", lambda at: round(1.76e12 + 1e3 * at)),
+        ("us since 1970", lambda at: round(1.76e15 + 1e6 * at)),
+        ("ns since 1970", lambda at: round(1.76e18 + 1e9 * at)),
+        ("dates", lambda at: f"2026-05-01T10:{int(at) // 60:02}:{at % 60:06.3f}Z"),
+    ],
+)
+def test_dates_and_unix_times_tell_their_unit(tmp_path, hashed, said, stamp):
+    """Mooncake's rows count milliseconds from a start; what others write in that shape has whatever clock they have."""
+    more = {"hash_ids": [1, 2]} if hashed else {}
+    rows = [{"timestamp": stamp(7.5 * i), "input_length": 700 + i, "output_length": 90, **more} for i in range(9)]
+    table = traces.read(put(tmp_path, rows))
+    assert sorted(table.arrival_s) == pytest.approx([7.5 * i for i in range(9)], abs=1e-3)
+    assert said in table.origin.get("times", "") and bool(said) == ("times" in table.origin) and "doubtful_times" not in table.origin
 
 
 def test_a_session_may_go_on_in_another_file(tmp_path):

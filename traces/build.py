@@ -157,8 +157,8 @@ class Requests:
         self.block_tokens = block_tokens
         """Tokens of a block; None: the log has no block hashes."""
         self._source = source
-        self._overlap = False
-        """Whether files overlap in time."""
+        self._order: dict[str, str] = {}
+        """For an origin: that the requests were not in order of time."""
         self._session = array("i")
         self._record, self._input, self._output = array("i"), array("i"), array("i")
         self._arrival, self._gap = array("d"), array("d")
@@ -193,7 +193,8 @@ class Requests:
             tip = self._tip[session]
             before, elsewhere = self._arrival[tip], self._source is not None and self._record[tip] <= self._source.starts[-1][1]
             if arrival_s < before and not elsewhere:
-                raise BadRecord(f"turns out of order: arrives {before - arrival_s:,.3g} s before", self._record[tip])
+                late = f"{before - arrival_s:,.3g} s"
+                raise BadRecord(f"turns out of order, sort the file by time: arrives {late} before", self._record[tip])
         self._record.append(record)
         self._input.append(input_tokens)
         self._output.append(output_tokens)
@@ -248,7 +249,7 @@ class Requests:
         return int(self._prefixes().matched[opening].sum()) * (self.block_tokens or 0) / max(int(np.sum(self._input, dtype=np.int64)), 1)
 
     def _sort(self) -> None:
-        """Puts the requests in order of time, where all times are known: files of several servers overlap."""
+        """Puts the requests in order of time, where all times are known: files of several servers overlap, some are newest first."""
         arrival = np.asarray(self._arrival)
         if np.isnan(arrival).any() or np.all(np.diff(arrival) >= 0):
             return
@@ -257,7 +258,8 @@ class Requests:
             column = getattr(self, name)
             setattr(self, name, array(column.typecode, np.asarray(column)[order].tobytes()))
         self._blocks = _Lists.of(*_reordered(self._blocks.lengths(), np.asarray(self._blocks.ids), order))
-        self._overlap = self._source is not None and len(self._source.files) > 1
+        several = self._source is not None and len(self._source.files) > 1
+        self._order = {"files": "overlap in time, and their requests are in one order, that of time"} if several else {"order": "of time"}
 
     def workload(
         self,
@@ -270,8 +272,7 @@ class Requests:
         """The finished table; `own` and `defined` say what the lengths count by the format, see `kvplan.traces.records.told`. Raises
         TraceError when there are no requests."""
         self._sort()
-        if self._overlap:
-            origin["files"] = "overlap in time, and their requests are in one order, that of time"
+        origin |= self._order
         order = np.argsort(self._session, kind="stable")
         session = np.asarray(self._session)[order]
         first = np.diff(session, prepend=-1) != 0

@@ -4,7 +4,6 @@ import json
 import math
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from kvplan.traces.hashes import ANYWHERE, NAMESPACES, OWNERS, Scope, identity, is_hash
@@ -173,20 +172,6 @@ class Either:
         if given != self.given:
             raise BadRecord(f"all records must have `{self._name}` or none; this one {'has' if given else 'lacks'} it, unlike", self._first)
         return given
-
-
-class Rising:
-    """Times of records that rise within each file; several files may overlap in time."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._latest: dict[Path, float] = {}
-
-    def check(self, file: Path, time_s: float, record: dict[str, Any]) -> None:
-        """Raises BadRecord when a record of the same file before it was later."""
-        if time_s < self._latest.get(file, -math.inf):
-            raise BadRecord(f"`{self._name}` {_shown(record[self._name])} is before the record above it: out of order")
-        self._latest[file] = time_s
 
 
 class Unique:

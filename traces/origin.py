@@ -153,6 +153,8 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
     "media": _media,
     "sessions_from": lambda what: f"sessions are found by {what}",
     "block_tokens": lambda what: f"blocks of hashes are of {what}",
+    "order": lambda what: f"requests are put in order {what}; the file has another",
+    "times": lambda what: f"times: {what}",
     "files": lambda what: f"the files {what}",
     "subagents": lambda count: (
         f"{count:,} sessions are started by others, as subagents; each begins as long after its root as was recorded"

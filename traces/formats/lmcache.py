@@ -12,6 +12,7 @@ from kvplan.traces.blocksize import BlockSize
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import Head, Source
+from kvplan.traces.stamps import Stamps
 from kvplan.traces.workload import Workload
 
 NAME = "lmcache"
@@ -30,16 +31,14 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All lookups, in sessions. Raises TraceError with the record number and what is wrong with it."""
-    requests, size, rising = Requests(source=source), BlockSize(CHUNK_TOKENS, reading), fields.Rising("timestamp")
-    unit_s = reading.unit_s(TIME_UNIT)
+    requests, size, stamps = Requests(source=source), BlockSize(CHUNK_TOKENS, reading), Stamps("timestamp", reading, TIME_UNIT)
 
     def take(number: int, record: object) -> None:
         nonlocal size
         record = fields.of(record, "a lookup")
-        prompt, arrival = fields.tokens(record, "seq_len"), fields.seconds(record, "timestamp", unit_s)
+        prompt, arrival = fields.tokens(record, "seq_len"), stamps.seconds(record)
         left = size.said(record, "chunk_size").narrowed(record, "chunk_hashes", prompt)
         chunks, scope = fields.hashes(record["chunk_hashes"], "chunk_hashes"), fields.scope(record)
-        rising.check(source.file, arrival, record)
         requests.add(number, prompt, 0, arrival, blocks=chunks, scope=scope)
         size = left
 
@@ -51,4 +50,5 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         answers="not in the file, taken as none: prefill and cache are measured, decoding is not",
         **requests.chain_by_prefix(),
         **size.origin(),
+        **stamps.origin(),
     )

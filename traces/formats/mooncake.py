@@ -14,6 +14,7 @@ from kvplan.traces.blocksize import BlockSize
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.stamps import Stamps
 from kvplan.traces.workload import Workload
 
 NAME = "mooncake"
@@ -33,7 +34,7 @@ def detect(head: Head) -> bool:
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
     requests, size = Requests(source=source), BlockSize(BLOCK_TOKENS, reading)
-    named, hashed, rising = fields.Either("session_id"), fields.Either("hash_ids"), fields.Rising("timestamp")
+    named, hashed, stamps = fields.Either("session_id"), fields.Either("hash_ids"), Stamps("timestamp", reading, TIME_UNIT)
     sessions: dict[object, int] = {}
     unit_s = reading.unit_s(TIME_UNIT)
 
@@ -43,13 +44,11 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length", low=0)
         has_name, has_blocks = "session_id" in record, "hash_ids" in record
         session = fields.label(record, "session_id") if has_name else number
-        arrival, gap = _times(record, session in sessions, unit_s)
+        arrival, gap = _times(record, session in sessions, stamps, unit_s)
         named.check(has_name, number)
         hashed.check(has_blocks, number)
         left = size.said(record, "block_size").narrowed(record, "hash_ids", prompt) if has_blocks else size
         blocks, scope = fields.hashes(record["hash_ids"], "hash_ids") if has_blocks else (), fields.scope(record)
-        if not has_name:
-            rising.check(source.file, arrival, record)
         added = requests.add(number, prompt, output, arrival, gap, blocks, sessions.get(session), scope=scope)
         size = left
         sessions[session] = requests.session_of(added)
@@ -57,20 +56,19 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     source.each_json(take)
     if not hashed.given:
         if named.given:
-            return requests.workload(reading, records.INCREMENTS, False, sessions_from="session_id")
-        return requests.workload(
-            reading, records.REQUESTS, requests="each a session of its own: the log has neither session_id nor hash_ids"
-        )
+            return requests.workload(reading, records.INCREMENTS, False, sessions_from="session_id", **stamps.origin())
+        alone = "each a session of its own: the log has neither session_id nor hash_ids"
+        return requests.workload(reading, records.REQUESTS, requests=alone, **stamps.origin())
     requests.block_tokens = size.tokens()
     if named.given:
-        return requests.workload(reading, records.INCREMENTS, False, sessions_from="session_id", **size.origin())
-    return requests.workload(reading, records.REQUESTS, **requests.chain_by_prefix(), **size.origin())
+        return requests.workload(reading, records.INCREMENTS, False, sessions_from="session_id", **size.origin(), **stamps.origin())
+    return requests.workload(reading, records.REQUESTS, **requests.chain_by_prefix(), **size.origin(), **stamps.origin())
 
 
-def _times(record: dict, resumes: bool, unit_s: float) -> tuple[float, float]:
+def _times(record: dict, resumes: bool, stamps: Stamps, unit_s: float) -> tuple[float, float]:
     """(arrival, think time) in seconds; a turn that resumes a session may have one of them only."""
     if resumes and "delay" in record:
         return math.nan, fields.seconds(record, "delay", unit_s)
     if resumes and "timestamp" not in record:
         raise BadRecord("has neither `timestamp` nor `delay`")
-    return fields.seconds(record, "timestamp", unit_s), math.nan
+    return stamps.seconds(record), math.nan
