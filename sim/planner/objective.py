@@ -165,7 +165,7 @@ def judge(objective: Objective, samples: Sequence[Sample]) -> Judgement:
     total, weight = batches.sum(axis=0)
     mean = total / weight if weight else math.nan
     over_time = _spread(batches[:, 0] - mean * batches[:, 1], len(batches)) / weight
-    products, count = sum(each.sessions for each in samples), sum(each.count for each in samples)
+    products, count = sum((each.sessions for each in samples), np.zeros((2, 2))), sum(each.count for each in samples)
     squares = products[0, 0] - 2 * mean * products[0, 1] + mean**2 * products[1, 1]
     over_sessions = math.sqrt(max(0.0, squares) * count / max(count - 1, 1)) / weight
     half = max(

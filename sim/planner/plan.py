@@ -4,6 +4,7 @@ Load is scaled by sessions per second: a replica of N gets 1/N of them, with thi
 session stays with its replica.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,17 @@ from kvplan.traces import Workload
 
 if TYPE_CHECKING:
     from kvplan.sim.planner.sensitivity import Robust
+
+
+@dataclass(frozen=True)
+class Met:
+    """What it takes to meet the objectives, all replicas together."""
+
+    replicas: int
+    gpus: int
+    usd_per_month: float
+    headroom: tuple[float, float | None]
+    """Loads, times the one asked for, that the replicas bear, and no longer bear; None where nothing says when they no longer do."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,14 @@ class Answer:
         return self.found.replicas
 
     @property
+    def met(self) -> Met | None:
+        """What it takes; None: it cannot meet the objectives."""
+        count = self.replicas
+        if count is None:
+            return None
+        return Met(count, count * self.gpus, count * sum(self.usd_per_month.values()), self.borne or self._bounds(count))
+
+    @property
     def point(self) -> Point | None:
         """What was seen at that number."""
         return None if self.replicas is None else self.found.at(self.replicas)
@@ -73,12 +93,12 @@ class Answer:
     @property
     def all_gpus(self) -> int | None:
         """Of all replicas."""
-        return None if self.replicas is None else self.replicas * self.gpus
+        return None if self.met is None else self.met.gpus
 
     @property
     def cost_usd_per_month(self) -> float | None:
         """Of all replicas."""
-        return None if self.replicas is None else self.replicas * sum(self.usd_per_month.values())
+        return None if self.met is None else self.met.usd_per_month
 
     def figure(self, key: str) -> float | None:
         """A figure of the summary at the answer, mean over its runs."""
@@ -92,11 +112,13 @@ class Answer:
 
     @property
     def headroom(self) -> tuple[float, float | None] | None:
-        """Loads, times the one asked for, that its replicas bear, and no longer bear; None where nothing says when they no longer do."""
-        if self.replicas is None or self.borne is not None:
-            return self.borne
-        below = [point.replicas for point in self.found.points if point.replicas < self.replicas and not point.within]
-        return 1.0, self.replicas / max(below) if below else None
+        """As `Met` has it."""
+        return None if self.met is None else self.met.headroom
+
+    def _bounds(self, replicas: int) -> tuple[float, float | None]:
+        """What the search alone says of the load that they bear."""
+        below = [point.replicas for point in self.found.points if point.replicas < replicas and not point.within]
+        return 1.0, replicas / max(below) if below else None
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,8 +165,9 @@ class Plan:
 
 
 def rank(answer: Answer) -> tuple[float, int, int]:
-    """What the cheapest has least of: dollars to the cent, then GPUs, then bytes of store."""
-    return round(answer.cost_usd_per_month, 2), answer.replicas * answer.gpus, sum(size for _, size, _ in answer.built.tiers)
+    """What the cheapest has least of: dollars to the cent, then GPUs, then bytes of store; what meets no objectives comes last."""
+    usd, gpus = (math.inf, 0) if answer.met is None else (answer.met.usd_per_month, answer.met.gpus)
+    return round(usd, 2), gpus, sum(size for _, size, _ in answer.built.tiers)
 
 
 def row(answer: Answer) -> dict[str, Any]:
@@ -211,11 +234,12 @@ def _after(found: Plan, progress: Callable[[int, int], None]) -> Callable[[int, 
 
 def _looked_around(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
     """The same, with the load that the cheapest still bears, and the replicas that it is at most."""
-    if found.cheapest is None:
-        return found
-    place = found.answers.index(found.cheapest)
     question, best = found.question, found.cheapest
-    bearing = Bearing(sides[place], question.objectives, best.replicas, best.headroom)
+    met = None if best is None else best.met
+    if best is None or met is None:
+        return found
+    place = found.answers.index(best)
+    bearing = Bearing(sides[place], question.objectives, met.replicas, met.headroom)
     surely = Surely(sides[place], question.objectives, best.found, question.most_replicas, question.replications)
     simulations = drive([bearing, surely], pool, _after(found, progress))
     answers = list(found.answers)
@@ -233,13 +257,13 @@ class Side(Fed):
         self._recorded = load.own_rate(self._config, population)
         self._built = built = plant(self._config, population)
         self._mean_bytes, self._turns = mean_session(self._config, population)
-        self.found: Fewest | None = None
         self._fills = True
         self._unloaded = tuple(bounds.unloaded(self._config, built, population, each) for each in question.objectives)
         reasons = map(bounds.out_of_reach, question.objectives, self._unloaded)
         reason = next((each for each in reasons if each), None)
+        self.found = Fewest(None, (), reason)
+        """Nothing before the search has ended."""
         if reason is not None:
-            self.found = Fewest(None, (), reason)
             return
         least = bounds.least_replicas(self._config, built, population, rate)
         aims, most = question.objectives, question.most_replicas
@@ -247,7 +271,7 @@ class Side(Fed):
 
     def begin(self) -> list[tuple[int, int]]:
         """The first probes that it wants."""
-        return [] if self.found is not None else next(self._search)
+        return next(self._search) if self.found.reason is None else []
 
     def fail(self, reason: str) -> None:
         """A run could not be done."""
@@ -282,12 +306,12 @@ class Side(Fed):
         return {name: value * MONTH_S for name, value in rates.items()}
 
 
-def drive(sides: Sequence[Side], pool: Pool, progress: Callable[[int, int], None]) -> int:
+def drive(sides: Sequence[Fed], pool: Pool, progress: Callable[[int, int], None]) -> int:
     """Runs all searches through the pool, each going on as soon as what it wants is there. Returns how many simulations it took."""
     waiting: dict[int, dict[int, Seen | Failed | None]] = {}
     sent = done = 0
 
-    def send(side: int, wanted: list[tuple[int, int]]) -> None:
+    def send(side: int, wanted: Sequence[tuple[float, int]]) -> None:
         nonlocal sent
         waiting[side] = dict.fromkeys(range(len(wanted)))
         for place, (replicas, replication) in enumerate(wanted):

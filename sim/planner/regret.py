@@ -74,10 +74,11 @@ def _regret(best: Answer, path: str, step: str, other: Answer) -> dict[str, Any]
         "option": other.option.label,
         "feasible": other.replicas is not None,
         "told_apart": apart(best, other),
-        "gpus_more": _more(best.all_gpus, other.all_gpus),
-        "usd_per_month_more": _more(best.cost_usd_per_month, other.cost_usd_per_month),
+        "gpus_more": more(best.all_gpus, other.all_gpus),
+        "usd_per_month_more": more(best.cost_usd_per_month, other.cost_usd_per_month),
     }
 
 
-def _more(best: float | None, other: float | None) -> float | None:
+def more(best: float | None, other: float | None) -> float | None:
+    """By how much the other is more; None when one of the two is not known."""
     return None if best is None or other is None else other - best

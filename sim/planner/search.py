@@ -9,12 +9,13 @@ another is reported as a doubt.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kvplan.sim.planner.objective import Judgement, Objective, judge
-from kvplan.sim.planner.probe import Seen
+from kvplan.sim.planner.probe import Probe, Seen
 
 AT_LEAST = 2
 """Replications on both sides of the answer."""
@@ -24,11 +25,23 @@ Wanted = list[tuple[int, int]]
 Search = Generator[Wanted, list[Seen], "Fewest"]
 
 
-class Fed:
+class Fed(ABC):
     """Who has a search, and gives it what it wants to see until it has found something."""
 
     _search: Generator[list, list[Seen], Any]
     found: Any
+
+    @abstractmethod
+    def begin(self) -> Sequence[tuple[float, int]]:
+        """The first probes that it wants: (replicas, replication) each."""
+
+    @abstractmethod
+    def fail(self, reason: str) -> None:
+        """A run could not be done."""
+
+    @abstractmethod
+    def probe(self, replicas: float, replication: int) -> Probe:
+        """Of one replica of so many."""
 
     def go_on(self, seen: Sequence[Seen]) -> list:
         """The next probes that it wants; none when it has found its answer."""
@@ -105,8 +118,9 @@ class Fewest:
 
 def judged(objectives: Sequence[Objective], replicas: int, seen: Sequence[Seen]) -> Point:
     """What so many replicas' runs say of the objectives."""
-    complete = seen and all(each.samples is not None for each in seen)
-    judgements = (judge(each, [run.samples[place] for run in seen]) for place, each in enumerate(objectives))
+    samples = [run.samples for run in seen if run.samples is not None]
+    complete = samples and len(samples) == len(seen)
+    judgements = (judge(each, [run[place] for run in samples]) for place, each in enumerate(objectives))
     return Point(replicas, tuple(seen), tuple(judgements) if complete else ())
 
 

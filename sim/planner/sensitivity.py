@@ -58,7 +58,8 @@ def robustness(plan: Plan, pool: Pool | None = None, progress: Callable[[int, in
     """Of a plan that has a cheapest. `progress` as for `plan`. Raises PolicyError."""
     pairs, more = inputs(plan.config), what_ifs(plan.config)
     scenarios = [UNCHANGED, *(each for pair in pairs for each in pair if each is not None), *more]
-    searched = {each: _searches(plan, each) for each in scenarios if not each.prices}
+    asked = _asked(plan)
+    searched = {each: _searches(plan, asked, each) for each in scenarios if not each.prices}
     sides = [side for found in searched.values() if not isinstance(found, str) for side in found]
     simulations = drive(sides, pool or Pool(), progress)
     outcomes = {each: _recosted(plan, each) if each.prices else _outcome(each, searched[each]) for each in scenarios}
@@ -89,16 +90,20 @@ def best_baseline(plan: Plan) -> Answer | None:
     return min((each for each in plan.answers if each.option.baseline and each.replicas is not None), key=rank, default=None)
 
 
-def _searches(plan: Plan, scenario: Scenario) -> "list[Side] | str":
-    """Of the cheapest option and the best baseline; or why there are none."""
+def _asked(plan: Plan) -> list[tuple[Option, int]]:
+    """The cheapest option and the best baseline, and how many replicas each takes."""
+    best = plan.cheapest
+    both = (best,) if best is None or best.option.baseline else (best, best_baseline(plan))
+    return [(each.option, each.replicas) for each in both if each is not None and each.replicas is not None]
+
+
+def _searches(plan: Plan, asked: Sequence[tuple[Option, int]], scenario: Scenario) -> "list[Side] | str":
+    """Of these options, near so many replicas of each; or why there are none."""
     question = replace(plan.question, overrides=(*plan.question.overrides, *scenario.overrides))
     try:
-        loaded = question.config(plan.cheapest.option)
-        population = load.population(loaded)
-        asked, rate = [plan.cheapest], plan.sessions_per_s * scenario.load
-        if not plan.cheapest.option.baseline and (baseline := best_baseline(plan)) is not None:
-            asked.append(baseline)
-        return [Side(question, _option(question, each.option), population, rate, round(scenario.start * each.replicas)) for each in asked]
+        population = load.population(question.config(asked[0][0]))
+        rate = plan.sessions_per_s * scenario.load
+        return [Side(question, _option(question, option), population, rate, round(scenario.start * count)) for option, count in asked]
     except (ConfigError, CatalogueError, TraceError) as error:
         return str(error)
 

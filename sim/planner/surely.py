@@ -38,10 +38,11 @@ class Surely(Fed):
 def _above(objectives: Sequence[Objective], found: Fewest, limit: int, most: int) -> Search:
     """Steps that double; `most` replications a point. Yields nothing where a point above the answer surely meets the objectives."""
     points = {point.replicas: point for point in found.points}
-    if any(point.meets and point.replicas >= found.replicas for point in found.points):
+    least = found.replicas
+    if least is None or any(point.meets and point.replicas >= least for point in found.points):
         return found
     for step in range(STEPS):
-        replicas = min(limit, found.replicas + 2**step)
+        replicas = min(limit, least + 2**step)
         seen: list[Seen] = list(points[replicas].seen) if replicas in points else []
         while not seen or (judged(objectives, replicas, seen).meets is None and len(seen) < most):
             seen += yield [(replicas, len(seen))]

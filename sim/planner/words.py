@@ -7,7 +7,7 @@ from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
 from kvplan.sim.planner.plan import Answer, Plan
-from kvplan.sim.planner.regret import pareto, ties
+from kvplan.sim.planner.regret import more, pareto, ties
 from kvplan.sim.provided import extras
 
 _FULL = 0.9
@@ -26,7 +26,7 @@ def said(plan: Plan) -> list[str]:
         *_tied(plan, best),
         *_sized(best),
         *_worn(plan),
-        *_faster(plan),
+        *_faster(plan, best),
         *_beyond(best),
         *_too_short(best),
         *_outside(best),
@@ -35,6 +35,8 @@ def said(plan: Plan) -> list[str]:
 
 def _missed(plan: Plan) -> Iterator[str]:
     miss = nearest(plan)
+    if miss is None:
+        return
     if all(not answer.found.points for answer in plan.answers):
         yield f"No store and no number of replicas can meet it: {miss.objective} is out of reach of a server with one turn at a time."
     yield f"Nearest: {miss.option}; {miss.objective}: {miss.lacks}."
@@ -65,8 +67,8 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
 
 def _tied(plan: Plan, best: Answer) -> Iterator[str]:
     for other in ties(plan):
-        dearer = other.cost_usd_per_month - best.cost_usd_per_month
-        smaller = "cheaper" if dearer >= 1 else "smaller" if _held(best) < _held(other) else "no dearer"
+        dearer = more(best.cost_usd_per_month, other.cost_usd_per_month)
+        smaller = "cheaper" if dearer is not None and dearer >= 1 else "smaller" if _held(best) < _held(other) else "no dearer"
         yield f"{best.option.label} and {other.option.label} cannot be told apart; the first is {smaller}."
 
 
@@ -99,11 +101,12 @@ def _worn(plan: Plan) -> Iterator[str]:
         yield f"{answer.option.label}: writes wear its drives out in {worn.years:.2g} of {worn.horizon_years:g} years; {fate}."
 
 
-def _faster(plan: Plan) -> Iterator[str]:
+def _faster(plan: Plan, best: Answer) -> Iterator[str]:
     """What more money buys in TTFT."""
-    for other in (each for each in pareto(plan) if each is not plan.cheapest):
-        more = other.cost_usd_per_month - plan.cheapest.cost_usd_per_month
-        yield f"Faster for ${more:,.0f} more a month: {other.option.label}, TTFT p95 {format_seconds(other.ttft_p95_s)}."
+    for other in (each for each in pareto(plan) if each is not best):
+        usd, ttft = more(best.cost_usd_per_month, other.cost_usd_per_month), other.ttft_p95_s
+        if usd is not None and ttft is not None:
+            yield f"Faster for ${usd:,.0f} more a month: {other.option.label}, TTFT p95 {format_seconds(ttft)}."
 
 
 def _beyond(best: Answer) -> Iterator[str]:
@@ -124,8 +127,10 @@ def _outside(best: Answer) -> Iterator[str]:
 
 
 def sure(answer: Answer) -> str:
-    """The number of replicas and how sure it is: `27`, `27 (26 to 28)`, `27 (26 or more)`."""
+    """The number of replicas and how sure it is: `27`, `27 (26 to 28)`, `27 (26 or more)`; `–` without an answer."""
     count = doubt.replicas(answer)
+    if count is None:
+        return "–"
     if count.low == count.high:
         return str(count.value)
     return f"{count.value} ({count.low} {'or more' if count.high is None else f'to {count.high}'})"

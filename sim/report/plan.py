@@ -183,18 +183,19 @@ def sentences(plan: Plan) -> list[str]:
 def finding(plan: Plan) -> list[str]:
     """The answer, and what it saves."""
     best = plan.cheapest
-    if best is None:
+    met = None if best is None else best.met
+    if best is None or met is None:
         return ["Nothing that was tried meets the objectives."]
-    size = f"{sure(best)} replicas, {best.all_gpus} GPUs"
+    size = f"{sure(best)} replicas, {met.gpus} GPUs"
     years = best.config.cost.horizon_years
-    cost = unit_costs(best.cost_usd_per_month, plan.demand, years)
+    cost = unit_costs(met.usd_per_month, plan.demand, years)
     prices = {kind: cost[f"per_million_{kind}_tokens"] for kind in ("input", "output")}
     tokens = [f"${usd:.3g} per million {kind} tokens" for kind, usd in prices.items() if usd is not None]
     lines = [
-        f"Cheapest: {best.option.label}, {size}, ${best.cost_usd_per_month:,.0f} a month; ${cost['over_horizon']:,.0f} over"
+        f"Cheapest: {best.option.label}, {size}, ${met.usd_per_month:,.0f} a month; ${cost['over_horizon']:,.0f} over"
         f" {years:g} years, ${cost['per_session']:.3g} a session, {', '.join(tokens)}.",
-        f"Its replicas run out of {binding(best)} first ({_used(best)}){_bears(best)}; the target holds there with a probability of"
-        f" {_percent(probability(best.point))}.",
+        f"Its replicas run out of {binding(best)} first ({_used(best)}){_bears(*met.headroom)}; the target holds there with a probability"
+        f" of {_percent(probability(best.point))}.",
     ]
     return lines + [_against(plan, best, answer) for answer in plan.answers if answer.option.baseline and answer is not best]
 
@@ -207,8 +208,10 @@ def meaning(plan: Plan) -> list[str]:
     return [*left_out, *map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str:
     """A probability, which nothing measured makes a certainty."""
+    if share is None:
+        return "unknown size"
     return "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
@@ -217,19 +220,18 @@ def _used(best: Answer) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in most)
 
 
-def _bears(best: Answer) -> str:
-    low, high = best.headroom
+def _bears(low: float, high: float | None) -> str:
     least = f"; they bear {low:.3f} times the load"
     return least if high is None else f"{least}, and no longer {high:.3f} times"
 
 
 def _against(plan: Plan, best: Answer, baseline: Answer) -> str:
     """GPUs and dollars beside a baseline, at equal service."""
-    gpus = saved(best, baseline)
-    if gpus is None:
+    gpus, mine, theirs = saved(best, baseline), best.met, baseline.met
+    if gpus is None or mine is None or theirs is None:
         return f"{baseline.option.label} cannot: {baseline.found.reason}."
     span = "" if gpus["low"] == gpus["high"] else f" ({_span(gpus['low'], gpus['high'])})"
-    share = 1 - best.cost_usd_per_month / baseline.cost_usd_per_month
+    share = 1 - mine.usd_per_month / theirs.usd_per_month
     lines = f"Against {baseline.option.label}: {gpus['value']} GPUs fewer{span}, {share:.0%} fewer dollars at equal service"
     return f"{lines}{_pays(break_even(plan, best, baseline))}."
 
@@ -240,7 +242,9 @@ def _span(low: int | None, high: int | None) -> str:
     return f"{low} or more" if high is None else f"{high} or fewer" if low is None else f"{low} to {high}"
 
 
-def _pays(found: dict[str, float | None]) -> str:
+def _pays(found: dict[str, float | None] | None) -> str:
+    if found is None:
+        return ""
     load, hits = found["sessions_per_s"], found["token_hit_rate"]
     parts = [] if load is None else [f"{load:.3g} sessions/s"]
     parts += [] if hits is None else [f"{hits:.0%} token hits"]
@@ -260,9 +264,9 @@ def _keeping(plan: Plan) -> str:
     kept = keeping(plan.answers[0].built, plan.demand)
     low, high = PUBLIC_CACHE_PRICES["storage_usd_per_mtok_h"]
     pays = " and ".join(
-        f"{name.upper()} for {format_seconds(3600 * kept[f'{name}_break_even_h'])}"
+        f"{name.upper()} for {format_seconds(3600 * hours)}"
         for name in ("dram", "ssd")
-        if kept[f"{name}_break_even_h"] is not None
+        if (hours := kept[f"{name}_break_even_h"]) is not None
     )
     return (
         f"A million tokens of KV cost ${kept['dram_usd_per_mtok_h']:.2g} an hour in DRAM and ${kept['ssd_usd_per_mtok_h']:.2g} on SSD"
