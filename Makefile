@@ -20,7 +20,7 @@ readme: $(VENV)/.test-ready
 lint: $(VENV)/.lint-ready build/links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python .ci/mypy_count.py
+	cd build/links && $(abspath $(BIN))/python -m mypy --config-file ../../pyproject.toml -p kvplan
 
 bench: $(VENV)/.ready
 	$(BIN)/kvplan validate bench reading policycost planbench

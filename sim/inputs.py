@@ -3,6 +3,7 @@
 import inspect
 import sys
 from pathlib import Path
+from typing import Any
 
 from kvplan.hwmodels.catalogue import is_path
 from kvplan.sim import config as configuration
@@ -74,7 +75,7 @@ def _policies(config: Config) -> list[Path]:
 
 
 def _at(config: Config, path: str) -> str:
-    found = config
+    found: Any = config
     for key in path.split("."):
         found = getattr(found, key)
     return found

@@ -19,8 +19,9 @@ from typing import Any
 
 import simpy
 from simpy.core import EmptySchedule
+from simpy.events import EventPriority
 
-ARRIVAL, STEP = 0, 1
+ARRIVAL, STEP = EventPriority(0), EventPriority(1)
 
 
 class Timer(simpy.Event):
@@ -46,7 +47,7 @@ class Clock(simpy.Environment):
         self._due_s = math.inf
         self._calls = 0
 
-    def at(self, time: float, priority: int, callback: Callable[[Timer], None], payload: Any = None) -> Timer:
+    def at(self, time: float, priority: EventPriority, callback: Callable[[Timer], None], payload: Any = None) -> Timer:
         """Calls `callback(timer)` at `time`, which must not be in the past."""
         if time < self._now:
             raise ValueError(f"an event at {time} is scheduled in the past, at {self._now}")

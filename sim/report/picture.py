@@ -6,13 +6,14 @@ The same data give the same bytes: neither dates nor random names of parts go in
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kvplan.foreign.text import CELL, visible
 from kvplan.sim.files.ours import OutputError, check_file
 
 FORMATS = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Suffix -> metadata that would change from day to day, left out."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -33,7 +33,7 @@ class Records:
         """Made when the first result is kept."""
         self.fault: WriteError | None = None
         """Why a result could not be kept: what is done goes on without."""
-        self._kind = TypeAdapter(kind)
+        self._kind: TypeAdapter[Any] = TypeAdapter(kind)
 
     def count(self, names: Iterable[str]) -> int:
         """How many of these results are kept."""

@@ -7,7 +7,7 @@ compute stream is the caller's own (CUDA's current stream; on the CPU the callin
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -75,7 +75,7 @@ class CudaStream:
             work()
         return self._stream.record_event()
 
-    def wait(self, event: Event) -> None:
+    def wait(self, event: Any) -> None:  # of a CUDA stream
         self._stream.wait_event(event)
 
     def close(self) -> None:

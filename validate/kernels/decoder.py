@@ -37,7 +37,7 @@ class Decoder:
     def place_prefill(self, history: int, new: int) -> Place:
         """The same number of new tokens for every sequence, after a history that was just loaded."""
         end = history + new
-        mask = None if new == 1 else causal_lower_right(new, end)
+        mask: Tensor | None = None if new == 1 else causal_lower_right(new, end)
         if history and mask is not None and self.device == "cpu":  # where the bias would be made into a mask in every layer
             mask = torch.ones(new, end, dtype=torch.bool).tril(history)
         return Place(history, self.rope.span(history, end), (slice(None), slice(history, end)), end, mask)
