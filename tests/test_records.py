@@ -218,6 +218,36 @@ def test_pieces_of_a_streamed_answer_are_one_answer(tmp_path):
     assert table.output_tokens[0] >= 4 and "tokens_left_out" not in table.origin
 
 
+def test_texts_that_may_hold_a_history_are_a_doubt(tmp_path):
+    """A template that ends with an open line, which the next prompt goes on with."""
+    said = [f"User: question {i}\nAssistant:" for i in range(3)]
+    log = [{"prompt": "answer\n".join(said[: i + 1]), "output": "answer"} for i in range(3)]
+    table = traces.read(put(tmp_path, log))
+    assert table.sessions == 3 and table.origin["texts_apart"] == 3
+    assert any("if they hold a history, it is not seen" in each for each in origin.warnings(table.origin))
+    named = traces.read(put(tmp_path, ({**each, "session_id": "s"} for each in log), "named.jsonl"))
+    assert (
+        named.sessions == 1
+        and "texts_apart" not in named.origin
+        and sum(named.history_tokens + named.prompt_tokens) == sum(table.prompt_tokens)
+    )
+    new = traces.read(put(tmp_path, ({"session_id": "s", "prompt": each, "output": "answer"} for each in said), "new.jsonl"))
+    assert new.sessions == 1 and new.origin["records"].startswith("what a request adds")
+
+
+@pytest.mark.parametrize(
+    ("records", "remedy"),
+    [
+        ([{"conversation_id": "a", "role": "user", "content": "x"}], "one message a row: gather .*group_by"),
+        ([{"id": "a", "data": ["x", "y"]}], "UltraChat.*jq -c"),
+        ([{"version": 1, "data": [{"messages": [user("x"), bot("y")]}]}], r"jq -c '\.data\[\]'"),
+    ],
+)
+def test_what_is_not_read_is_told_how_to_write_it(tmp_path, records, remedy):
+    with pytest.raises(TraceError, match=remedy):
+        traces.read(put(tmp_path, records))
+
+
 def test_ids_of_tokens_are_refused_with_what_to_write(tmp_path):
     with pytest.raises(TraceError, match="--columns prompt=prompt"):
         traces.read(put(tmp_path, [{"prompt": [1, 2, 3], "completion": "x"}]))

@@ -172,6 +172,10 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
 }
 _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "doubtful_records": lambda why: f"it is doubtful what a record is: {why} (workload.records: conversations, requests or increments)",
+    "texts_apart": lambda count: (
+        f"{count:,} prompts are one text each, and none begins with all lines of an earlier one: if they hold a history, it is not seen;"
+        " give each record its messages, or only what is new and a session_id"
+    ),
     "doubtful_times": lambda why: f"the times may be in another unit: {why} ({clock.WAY_OUT})",
     "tokens": _estimate,
     "doubtful_vocabulary": lambda why: f"the vocabulary may be another: {why}",

@@ -118,6 +118,18 @@ SHAPES = (
         keys=_keys("mapping current_node", "title mapping"),
     ),
     Shape(
+        "a table with one message a row",
+        "gather the messages of each conversation: jq -cs 'group_by(.ID)[] | {id: .[0].ID, messages: map({role, content})}', where ID is"
+        " the field that names it",
+        keys=_keys("role content"),
+    ),
+    Shape(
+        "lists of texts, said in turn (UltraChat)",
+        'write the texts as messages: jq -c \'{id, messages: [.data | to_entries[] | {role: (if .key % 2 == 0 then "user" else'
+        ' "assistant" end), content: .value}]}\'',
+        keys=_keys("id data"),
+    ),
+    Shape(
         "instructions for training (Alpaca)",
         "say what its fields hold: --columns prompt_text=instruction,output_text=output",
         keys=_keys("instruction output"),

@@ -79,6 +79,8 @@ class Exchange(NamedTuple):
     previous: str | None
     """Name of the response that it goes on from, whose server keeps the history."""
     recorded: Recorded
+    is_text: bool
+    """Whether the prompt is one text, and its lines are the messages."""
     failed: bool
     """Whether the request was refused: there is no answer, but an error."""
 
@@ -98,7 +100,8 @@ def read(record: object, unit_s: float, take: Messages) -> Exchange:
     found = _opened(request.found[key])
     if key in _TEXTS and isinstance(found, list) and found and all(type(token) is int for token in found):
         raise BadRecord(f"`{key}` holds ids of tokens, and no text: write their number there, and name it: --columns prompt={key},output=…")
-    if isinstance(found, str):
+    is_text = isinstance(found, str)
+    if is_text:
         found = [{"role": "user", "content": line} for line in re.findall(r"[^\n]*\n+|[^\n]+$", found)]
     if not isinstance(found, list):
         raise BadRecord(f"`{key}` is not a list of messages")
@@ -112,7 +115,7 @@ def read(record: object, unit_s: float, take: Messages) -> Exchange:
     answers = [Taken(message, take.counted(message)) for message in response.messages]
     failed = not answers and recorded.output <= 0 and _failed([*envelopes, *response.envelopes])
     own, previous = _thread(envelopes, response.envelopes)
-    return Exchange(messages, times, answers, _session(envelopes), own, previous, recorded, failed)
+    return Exchange(messages, times, answers, _session(envelopes), own, previous, recorded, is_text, failed)
 
 
 def _sides(record: dict[str, Any]) -> list[_Side]:
@@ -162,7 +165,9 @@ def _request(sides: list[_Side]) -> tuple[_Side, str]:
                 if key in side.found and (keys is _MESSAGES or isinstance(_opened(side.found[key]), kinds)):
                     return side, key
     has = ", ".join(map(repr, list(sides[0].found)[:8]))
-    raise BadRecord(f"has no messages, under none of {', '.join((*_MESSAGES, *_TEXTS))}: the fields are {has}")
+    lists = [name for name, value in sides[0].found.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    then = f"; records that stand in a list: jq -c '.{lists[0]}[]'" if len(lists) == 1 and lists[0].isidentifier() else ""
+    raise BadRecord(f"has no messages, under none of {', '.join((*_MESSAGES, *_TEXTS))}: the fields are {has}{then}")
 
 
 def _messages(sides: list[_Side], found: list, left_out: list[tuple[str, str]], take: Messages) -> list[Taken]:

@@ -12,7 +12,7 @@ The user says it (`workload.records`), or the records do:
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +104,8 @@ class Records:
         """`usual`: what a record of this format is, unless sessions are named and tell otherwise; None: that is to be found out."""
         self._reading, self._account, self._usual = reading, account, usual
         self._rows = Rows()
+        self._texts = 0
+        """Prompts that are one text, and name no session."""
         self._threads: dict[str, str] = {}
         """Name of a response -> its session, which is that of the first response that it goes on from."""
         self._labels: list[tuple[str, int, bool] | None] = []
@@ -117,6 +119,7 @@ class Records:
         if found.failed:
             self._account.leave_out("failed_requests", sum(message.kept for message in messages))
             return
+        self._texts += found.is_text and (session or found.session) is None
         for each in chain(found.messages, found.answer):
             self._account.see(each.message, each.counted.reasoning)
         answer = [each.counted for each in found.answer if _holds(each.counted)]
@@ -145,6 +148,8 @@ class Records:
         self._link(requests, range(len(self._rows)))
         if not self._timed(sent_s := np.array(self._rows.sent_s())):
             self._account.leave_out_times(sent_s)
+        if self._texts > 1 and isinstance(requests, WholeRequests) and not requests.linked:
+            origin["texts_apart"] = self._texts
         return requests.workload(**origin)
 
     def _decided(self, are_pieces: bool) -> tuple[str, str, str]:
@@ -166,7 +171,7 @@ class Records:
 
     def _evidence(self, linked: int) -> _Evidence:
         seen: Counter[str] = Counter()
-        asked: dict[str, int | None] = {}  # session -> the last prompt of its latest record
+        asked: dict[str, list[int]] = {}  # session -> the prompts of its latest record
         sessions = self._rows.sessions()
         for index in self._in_order(range(len(self._rows))):
             session = sessions[index]
@@ -178,8 +183,8 @@ class Records:
             if session is not None:
                 prompts = self._rows.prompts(index)
                 seen["later"] += session in asked
-                seen["edited"] += asked.get(session) in prompts[:-1]
-                asked[session] = prompts[-1] if prompts else None
+                seen["edited"] += _goes_on(asked.get(session, []), prompts)
+                asked[session] = prompts
         return _Evidence(
             len(self._rows), linked=linked, **{name: seen[name] for name in ("apart", "resumable", "open", "answered", "later", "edited")}
         )
@@ -206,6 +211,13 @@ class Records:
             if row.session is None and isinstance(requests, Increments):
                 raise TraceError(f"record {row.number} has no identifier of its session (session_id, …): nobody knows what it adds to")
             requests.add(row if timed else row._replace(recorded=row.recorded._replace(sent_s=np.nan, ended_s=np.nan)))
+
+
+def _goes_on(before: list[int], now: list[int]) -> bool:
+    """Whether prompts hold the last one of those before, but for those that both end with, as templates do."""
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(before), reversed(now), strict=False)))
+    rest, more = before[: len(before) - alike], now[: len(now) - alike]
+    return bool(rest) and rest[-1] in more
 
 
 def _holds(message: Counted) -> bool:
