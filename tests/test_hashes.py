@@ -136,9 +136,10 @@ def test_local_hashes_mean_something_within_their_session_only(tmp_path, scope, 
     assert table.origin.get("blocks_apart_by") == (None if hit_rate else {"session": 2})
 
 
-def test_a_hash_that_is_none_is_refused(tmp_path):
-    with pytest.raises(TraceError, match=r"record 2: `hash_ids` holds 1\.5, which is no block hash"):
-        log(tmp_path, mooncake(0, [1]), mooncake(9, [1.5]))
+@pytest.mark.parametrize(("hash_id", "shown"), [(1.5, r"1\.5"), (True, "True")])
+def test_a_hash_that_is_none_is_refused(tmp_path, hash_id, shown):
+    with pytest.raises(TraceError, match=rf"record 2: `hash_ids` holds {shown}, which is no block hash"):
+        log(tmp_path, mooncake(0, [1]), mooncake(9, [hash_id]))
 
 
 # --- prefixes ---------------------------------------------------------------------------------------------------------------------

@@ -3,8 +3,11 @@
 import copy
 import itertools
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -564,3 +567,15 @@ def test_a_trace_of_lengths_can_be_read_without_its_answers():
         pytest.skip("the files from the field are not on this machine")
     table = build_workload(config.load(None, [f"workload.trace={FIELD / 'bailian_thinking.jsonl'}", "workload.reasoning=dropped"]))
     assert figures(table)["history"] == pytest.approx(100 / 848) and figures(table)["prefill"] == 848
+
+
+def test_requests_are_linked_alike_whatever_the_hash_seed(tmp_path):
+    said = [{"role": ("user", "assistant")[place % 2], "content": f"{MARK} {place}"} for place in range(6)]
+    path = put(tmp_path, *({"messages": said[:end]} for end in (1, 3, 5)), {"messages": said[1:2] + said[:1]})
+    code = "import sys; from kvplan import traces; t = traces.read(sys.argv[1]); print(t.session, t.prompt_tokens, t.origin)"
+    seen = set()
+    for seed in ("0", "4242"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        out = subprocess.run([sys.executable, "-c", code, str(path)], env=environment, capture_output=True, text=True, check=True)
+        seen.add(out.stdout)
+    assert len(seen) == 1 and "[0 0 0" in out.stdout

@@ -13,7 +13,7 @@ another question about a document, another user of one system prompt. What tells
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 
@@ -116,12 +116,11 @@ def _counted(found: Iterable[tuple[str | None, list[tuple[int, int]]]]) -> Count
 
 def sessions(before: np.ndarray) -> np.ndarray:
     """int64 per request: its session, numbered by first appearance."""
-    first = np.flatnonzero(before < 0)
-    session = np.full(len(before), -1, np.int64)
-    session[first] = np.arange(len(first))
-    for request in np.flatnonzero(before >= 0).tolist():
-        session[request] = session[before[request]]
-    return session
+    found: list[int] = []
+    begun = count()
+    for request in before.tolist():
+        found.append(found[request] if request >= 0 else next(begun))
+    return np.array(found, np.int64)
 
 
 def _own_blocks(tree: Prefixes, before: np.ndarray) -> np.ndarray:

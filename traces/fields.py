@@ -1,7 +1,8 @@
 """Checked values of a record's fields. Each raises BadRecord with the field's name, its value and what would be right."""
 
 import json
-import math
+from array import array
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -30,7 +31,10 @@ def required(record: dict[str, Any], name: str) -> object:
 
 def tokens(record: dict[str, Any], name: str, low: int = 1) -> int:
     """A number of tokens, from `low` to MAX_TOKENS; text of a CSV is taken as the number that it spells."""
-    value = number(required(record, name), name)
+    value = required(record, name)
+    if type(value) is int and low <= value <= MAX_TOKENS:  # nearly all
+        return value
+    value = number(value, name)
     if value != int(value):
         raise BadRecord(f"`{name}` is {_shown(value)}, not a whole number of tokens")
     if not low <= value <= MAX_TOKENS:
@@ -82,9 +86,9 @@ def number(value: object, name: str) -> float:
             value = float(value) if not value.strip().isdigit() else int(value)
         except ValueError:
             raise BadRecord(f"`{name}` is {_shown(value)}, not a number") from None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadRecord(f"`{name}` is {_shown(value)}, not a number")
-    if (isinstance(value, float) and not math.isfinite(value)) or abs(value) > 1e300:
+    if not abs(value) <= 1e300:  # which no NaN is
         raise BadRecord(f"`{name}` is {_shown(value)}, not a finite number")
     return value
 
@@ -127,8 +131,13 @@ def _writable(value: object) -> bool:
     return True
 
 
-def hashes(found: list, name: str) -> list[int]:
+def hashes(found: list, name: str) -> Sequence[int]:
     """Block hashes as numbers of 64 bits, each with its identity: whole numbers of any size, or text."""
+    if set(map(type, found)) <= {int}:
+        try:
+            return array("q", found)  # nearly all: they are their own identities
+        except OverflowError:
+            pass
     odd = [block for block in found if not is_hash(block)]
     if odd:
         raise BadRecord(f"`{name}` holds {_shown(odd[0])}, which is no block hash")

@@ -123,12 +123,13 @@ def _shared(raw: Workload) -> _Shared | None:
     """None without hashes."""
     if raw.blocks is None:
         return None
-    ids, first, shared = raw.blocks.ids, raw.blocks.first.tolist(), np.zeros(raw.turns, np.int64)
-    for turn in np.flatnonzero(~raw.is_first).tolist():
-        start, middle, end = first[turn - 1], first[turn], first[turn + 1]
-        count = min(middle - start, end - middle)
-        apart = ids[start : start + count] != ids[middle : middle + count]
-        shared[turn] = apart.argmax() if apart.any() else count
+    ids, first = raw.blocks.ids, raw.blocks.first
+    counts = np.diff(first)
+    shared = np.where(raw.is_first, 0, np.minimum(counts, np.append(0, counts[:-1])))
+    turn = np.repeat(np.arange(raw.turns), shared)
+    place = np.arange(len(turn)) - np.repeat(np.cumsum(shared) - shared, shared)
+    apart = ids[first[turn - 1] + place] != ids[first[turn] + place]
+    np.minimum.at(shared, turn[apart], place[apart])
     return _Shared(shared, raw.blocks.block_tokens)
 
 

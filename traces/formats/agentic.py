@@ -13,7 +13,7 @@ Source: callanjfox/kv-cache-tester (Apache-2.0).
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ class _Turn:
     api_s: float
     """The recorded answer; NaN where it is not."""
     gap_s: float
-    blocks: list[int]
+    blocks: Sequence[int]
     answers: dict[str, tuple[float, int]]
     """(seconds, tokens) of the answer before, by the way in which they are recorded."""
 

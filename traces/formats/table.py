@@ -10,7 +10,7 @@ import json
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -123,7 +123,7 @@ class _Row:
         name = self._names.get("cached", "")
         return 0 if cells.get(name) is None else fields.tokens(cells, name, low=0)
 
-    def blocks(self, cells: dict[str, Any], prompt: int, size: BlockSize) -> tuple[list[int], BlockSize]:
+    def blocks(self, cells: dict[str, Any], prompt: int, size: BlockSize) -> tuple[Sequence[int], BlockSize]:
         """Block hashes of the prompt, a list or one as JSON text, and the sizes of a block that they leave."""
         name = self._names.get("blocks")
         if name is None:

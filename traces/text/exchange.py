@@ -92,6 +92,10 @@ class _Side(NamedTuple):
     used: set[str]
     """Keys of what is read on its own."""
 
+    def rest(self) -> dict[str, Any]:
+        """What else is in it, but for labels."""
+        return {key: value for key, value in self.found.items() if key not in self.used and key not in _LABELS}
+
 
 def read(record: object, unit_s: float, take: Messages) -> Exchange:
     """A record, whose numbers of time are of this unit, with its messages taken in. Raises BadRecord."""
@@ -172,15 +176,8 @@ def _request(sides: list[_Side]) -> tuple[_Side, str]:
 
 def _messages(sides: list[_Side], found: list, left_out: list[tuple[str, str]], take: Messages) -> list[Taken]:
     """The messages, after what stands beside them."""
-    aside = [parts.beside(side.found, _LABELS | side.used) for side in sides]
-    beside = Message(
-        is_answer=False,
-        texts=[text for each in aside for text in each.texts],
-        reasoning="",
-        pictures=sum(each.pictures for each in aside),
-        attachments=sum(each.attachments for each in aside),
-        left_out=[*(entry for each in aside for entry in each.left_out), *left_out],
-    )
+    beside = parts.beside(*(side.rest() for side in sides))
+    beside = beside._replace(left_out=[*beside.left_out, *left_out])
     placeholders, messages = bool(beside.pictures + beside.attachments), []
     for index, each in enumerate(found):
         try:
@@ -313,11 +310,12 @@ def _first_time(sides: Iterable[dict[str, Any]], names: Iterable[str], unit_s: f
 
 def _times(messages: list, unit_s: float) -> list[float]:
     """Of each message. Raises BadRecord where one is before another above it."""
-    times, latest = [math.nan] * 0, -math.inf
+    times, latest = [math.nan] * len(messages), -math.inf
     for index, message in enumerate(messages):
-        timed = isinstance(message, dict) and len(message) > 1 and not _TIMED.isdisjoint(message)
-        times.append(_first_time([message], _STARTS, unit_s) if timed else math.nan)
-        if times[-1] < latest:
-            raise BadRecord(f"message {index}: comes {latest - times[-1]:,.3g} s before one above it: out of order")
-        latest = max(latest, times[-1]) if not math.isnan(times[-1]) else latest
+        if not isinstance(message, dict) or _TIMED.isdisjoint(message):
+            continue
+        times[index] = time_s = _first_time([message], _STARTS, unit_s)
+        if time_s < latest:
+            raise BadRecord(f"message {index}: comes {latest - time_s:,.3g} s before one above it: out of order")
+        latest = latest if math.isnan(time_s) else max(latest, time_s)
     return times

@@ -145,10 +145,11 @@ def prompt(found: Mapping[str, object]) -> Message:
     return walk.message()
 
 
-def beside(record: Mapping[str, object], known: frozenset[str] = frozenset()) -> Message:
-    """What stands beside the messages of a record, but under the keys that are `known`: it begins the first prompt. Raises BadRecord."""
+def beside(*around: Mapping[str, object]) -> Message:
+    """What stands beside the messages of a record, in the objects around them: it begins the first prompt. Raises BadRecord."""
     walk = _Walk(is_answer=False, placeholders=False)
-    walk.fields({key: value for key, value in record.items() if key not in known}, _BESIDE, _Kind.TEXT)
+    for found in around:
+        walk.fields(found, _BESIDE, _Kind.TEXT)
     return walk.message()
 
 
@@ -167,8 +168,10 @@ def _is_answer(found: Mapping[str, object]) -> bool:
         return _is_answer_by_type(found.get("type"))
     if not isinstance(role, str):
         raise BadRecord("the role is not text")
-    if role in PROMPT_ROLES or role in ANSWER_ROLES:
-        return role in ANSWER_ROLES
+    if role in ANSWER_ROLES:
+        return True
+    if role in PROMPT_ROLES:
+        return False
     raise BadRecord(f"unknown role {role[:40]!r}; known are {', '.join(sorted(PROMPT_ROLES | ANSWER_ROLES))}")
 
 

@@ -17,7 +17,7 @@ from itertools import accumulate, takewhile
 
 from kvplan.traces.linked import NONE, Linked
 from kvplan.traces.text.conversation import Account
-from kvplan.traces.text.rows import Counted, Row, digest_of
+from kvplan.traces.text.rows import Counted, Row
 from kvplan.traces.workload import Workload
 
 
@@ -86,7 +86,7 @@ class WholeRequests(Requests):
         if not messages:
             self._without_prompt.append(_tokens(answer))
             return
-        marks = list(accumulate((message.digest for message in messages), _chained, initial=_seed(row.session)))[1:]
+        marks = list(accumulate((message.digest for message in messages), _chained, initial=hash(row.session)))[1:]
         before, depth, forks = self._longest(marks)
         kept = NONE if before == NONE else self._kept(before, messages[depth:], whole=before in self._wholes.get(marks[depth - 1], ()))
         sums = list(accumulate(message.kept for message in messages))
@@ -220,10 +220,6 @@ def _tokens(answer: Iterable[Counted]) -> int:
     return sum(message.kept + message.reasoning for message in answer)
 
 
-def _seed(session: str | None) -> int:
-    return 0 if session is None else digest_of(session)
-
-
 def _chained(before: int, digest: int) -> int:
-    """A digest of messages from that of the ones before and the last one's; the hash of whole numbers is the same in every process."""
+    """A digest of messages from that of the ones before and the last one's."""
     return hash((before, digest))

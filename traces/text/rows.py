@@ -4,7 +4,6 @@ import json
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +28,7 @@ class Counted(NamedTuple):
     reasoning: int
     """What is not."""
     digest: int
-    """64 bits of what is sent back: messages with the same are the same."""
+    """64 bits of what is sent back, to compare with others of this process: messages with the same are the same."""
 
 
 class Recorded(NamedTuple):
@@ -83,7 +82,7 @@ class Messages:
             message = parts.message(found, placeholders)
             return Taken(message, self.counted(message))
         try:
-            name = digest_of(json.dumps([found, placeholders]))
+            name = hash((json.dumps(found), placeholders))
         except RecursionError:
             raise BadRecord("is nested too deep for a message") from None
         if (known := self._taken.get(name)) is not None:
@@ -94,9 +93,7 @@ class Messages:
 
     def counted(self, message: Message) -> Counted:
         """What a message comes to."""
-        texts = "\0".join([text.strip() for text in message.texts])
-        media = f"{message.pictures} {message.attachments} " if message.pictures or message.attachments else ""
-        digest = digest_of(f"{media}{texts}") ^ message.is_answer
+        digest = hash((message.is_answer, message.pictures, message.attachments, *map(str.strip, message.texts)))
         name = digest, sum(map(len, message.texts)), len(message.reasoning)
         known = None if message.reasoning else self._tokens.get(name)
         kept, reasoning = known or _remembered(self._tokens, name, self._count(message))
@@ -111,34 +108,28 @@ def _remembered(known: dict[Any, Any], name: object, value: Any) -> Any:
     return value
 
 
-def digest_of(text: str) -> int:
-    """64 bits of a text."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
-
-
 class Rows:
     """Rows in columns."""
 
     def __init__(self) -> None:
-        self._is_answer, self._kept, self._reasoning = array("b"), array("i"), array("i")
-        self._digest, self._time_s = array("q"), array("d")
+        self._said = array("b"), array("i"), array("i"), array("q")
+        """Of every message: what `Counted` names."""
+        self._is_answer, self._digest = self._said[0], self._said[-1]
+        self._time_s = array("d")
         self._number, self._apart, self._end, self._length = array("i"), array("q"), array("q", [0]), array("i")
         self._recorded: tuple[array, ...] = array("d"), array("d"), array("q"), array("q"), array("q")
         self._session: list[str | None] = []
 
     def append(self, row: Row) -> None:
         """One more."""
-        said = [*row.messages, *row.answer]
-        self._is_answer.extend([message.is_answer for message in said])
-        self._kept.extend([message.kept for message in said])
-        self._reasoning.extend([message.reasoning for message in said])
-        self._digest.extend([message.digest for message in said])
+        for numbers, values in zip(self._said, zip(*row.messages, *row.answer, strict=True), strict=False):  # none of no message
+            numbers.extend(values)
         self._time_s.extend(row.times_s)
         self._time_s.extend([row.recorded.ended_s] * len(row.answer))
         self._number.append(row.number)
         self._length.append(row.length)
         self._apart.append(self._end[-1] + len(row.messages))
-        self._end.append(len(self._kept))
+        self._end.append(len(self._digest))
         self._session.append(row.session)
         for column, value in zip(self._recorded, row.recorded, strict=True):
             column.append(value)
@@ -153,8 +144,8 @@ class Rows:
         return Row(self._number[index], messages, self._time_s[start:apart], answer, self._length[index], self._session[index], recorded)
 
     def _messages(self, start: int, end: int) -> list[Counted]:
-        columns = (self._is_answer, self._kept, self._reasoning, self._digest)
-        return [Counted(bool(row[0]), *row[1:]) for row in zip(*(column[start:end] for column in columns), strict=True)]
+        is_answer, *others = (column[start:end] for column in self._said)
+        return list(map(Counted, map(bool, is_answer), *others))
 
     def that_begin_alike(self) -> list[int]:
         """Numbers of the rows whose first message is another's as well: only of these can one go on from another."""

@@ -81,7 +81,7 @@ _KINDS = {
 }
 KINDS = (ENGLISH, CODE, *_KINDS)
 """Kinds of text, each with an error of its own."""
-_KIND_OF_CLASS = np.array([[name in classes for name in _CLASSES] for classes in _KINDS.values()], np.int64)
+_KIND_OF_CLASS = np.array([[name in classes for name in _CLASSES] for classes in _KINDS.values()], float)
 _KANA_SHARE = 0.1
 """Of Chinese characters and kana; from here on it is Japanese."""
 _CODE_SHARE = 0.14
@@ -123,16 +123,21 @@ def ascii_counts(text: str) -> tuple[float, ...]:
 
 def _english(text: str, spaces: int) -> float:
     """Share of a text that is English, by its commonest words; a short text has the benefit of the doubt."""
-    return min(1.0, (sum(map(text.count, _ENGLISH_WORDS)) + 1) / (_ENGLISH_DENSITY * spaces + 1))
+    enough, found = _ENGLISH_DENSITY * spaces + 1, 1
+    for word in _ENGLISH_WORDS:
+        if found >= enough:
+            return 1.0
+        found += text.count(word)
+    return min(1.0, found / enough)
 
 
 def class_counts(text: str) -> np.ndarray:
     """Characters, runs of characters, and late characters in runs, of each class of `CLASSES` beyond ASCII: shape (3, classes)."""
     beyond = b" ".join(text.encode("utf-8", "surrogatepass").translate(_BLANKED).split()).decode("utf-8", "surrogatepass")
     classes = _table()[np.frombuffer(f" {beyond} ".encode("utf-32-le", "surrogatepass"), np.uint32)]
-    begins = np.flatnonzero(classes[1:] != classes[:-1]) + 1
-    lengths, of_run = np.diff(begins, append=len(classes)), classes[begins]
-    counted = lengths, np.ones_like(lengths), np.maximum(lengths - _EARLY, 0)
+    edges = np.flatnonzero(classes[1:] != classes[:-1]) + 1
+    lengths, of_run = edges[1:] - edges[:-1], classes[edges[:-1]]
+    counted = lengths, None, np.maximum(lengths - _EARLY, 0)
     return np.array([np.bincount(of_run, weights, len(CLASSES))[1:] for weights in counted])
 
 
