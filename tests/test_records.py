@@ -248,6 +248,17 @@ def test_what_is_not_read_is_told_how_to_write_it(tmp_path, records, remedy):
         traces.read(put(tmp_path, records))
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_text_in_columns_that_nothing_names_is_left_out_aloud(tmp_path, suffix):
+    """Alpaca's `instruction` is named, its `input` and `system` are not."""
+    row = {"instruction": "Say it. " * 9, "input": "word " * 30, "output": "Well. " * 9, "system": "Be brief. " * 9, "cost": "0.25"}
+    path = put(tmp_path, [row] * 3, f"log.{suffix}")
+    if suffix == "csv":
+        path.write_text("\n".join([",".join(row), *[",".join(row.values())] * 3]) + "\n")
+    table = traces.read(path, columns={"prompt_text": "instruction", "output_text": "output"})
+    assert list(table.origin["tokens_left_out"]) == ["`input`", "`system`"] and table.origin["tokens_left_out"]["`input`"] > 80
+
+
 def test_ids_of_tokens_are_refused_with_what_to_write(tmp_path):
     with pytest.raises(TraceError, match="--columns prompt=prompt"):
         traces.read(put(tmp_path, [{"prompt": [1, 2, 3], "completion": "x"}]))

@@ -1,9 +1,10 @@
 """Any table of requests: CSV, TSV, JSON or Parquet, a row a request, read by the columns that `--columns` names.
 
 What a column can hold is in `kvplan.traces.columns`: `prompt` counts the whole request, `new` only what it adds. Rows without a session are
-sessions of one request. With `latency` or `end`, a later turn has a think time as well as an arrival. Times are dates, or numbers: in the
-unit that ends their column's name (`_ms`), else in seconds, unless as a date that would be no time of ours (`kvplan.traces.moments`).
-Without `--columns` a log of requests is read whose lengths bear names of their own, such as `prompt_tokens` and `completion_tokens`.
+sessions of one request. Text beside a `prompt_text`, in columns that nothing names, is counted as left out. With `latency` or `end`, a
+later turn has a think time as well as an arrival. Times are dates, or numbers: in the unit that ends their column's name (`_ms`), else in
+seconds, unless as a date that would be no time of ours (`kvplan.traces.moments`). Without `--columns` a log of requests is read whose
+lengths bear names of their own, such as `prompt_tokens` and `completion_tokens`.
 """
 
 import json
@@ -22,6 +23,7 @@ from kvplan.traces.build import Requests
 from kvplan.traces.moments import Moments
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.text import parts
 from kvplan.traces.workload import TraceError, Workload
 
 NAME = "table"
@@ -53,6 +55,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         nonlocal recorded, size
         cells = row.cells(fields.of(record, "a row of a table"))
         (prompt, output), cached = row.lengths(cells), row.cached(cells)
+        row.leave_out(record)
         session, tenant = row.label(cells, "session"), row.label(cells, "tenant")
         arrival, end, think = row.times(cells, moments)
         if not prompt:
@@ -77,7 +80,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     source.each_table([name for name in names.values() if "." not in name], take)
     row.check_all_seen()
     clock.check_answers(np.frombuffer(answers).reshape(-1, 2), reading, TIME_UNIT)
-    said = _origin(names, bool(reading.columns), moments, bool(latest))
+    said = _origin(names, bool(reading.columns), moments, bool(latest)) | row.origin()
     if "blocks" in names:
         requests.block_tokens = size.tokens()
         said |= size.origin() | (requests.chain_by_prefix() if "session" not in names and len(requests) else {})
@@ -91,6 +94,8 @@ class _Row:
     def __init__(self, names: Mapping[str, str], count_tokens: Callable[[str], int]) -> None:
         self._names, self._count = names, count_tokens
         self._unseen = set(names.values())
+        self._known = frozenset(names.values()) | {name.partition(".")[0] for name in names.values()}
+        self._left_out: Counter[str] = Counter()
         self._prompt, self._output = (next(role for role in roles if role in names) for roles in (columns.PROMPTS, columns.ANSWERS))
 
     def cells(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +106,16 @@ class _Row:
                 fields.required(record, self._names[role])
         self._unseen -= {name for name, value in found.items() if value is not _MISSING}
         return {name: None if value is _MISSING or _is_blank(value) else value for name, value in found.items()}
+
+    def leave_out(self, record: Mapping[str, Any]) -> None:
+        """Counts the text beside a prompt of text, in columns that nothing names: it may belong to the prompt."""
+        if self._prompt.endswith("_text"):
+            for name, text in parts.no_part({key: value for key, value in record.items() if not _is_number(value)}, self._known):
+                self._left_out[f"`{name[:60]}`".encode("utf-8", "backslashreplace").decode()] += self._count(text) or 1
+
+    def origin(self) -> dict[str, Any]:
+        """What the origin shall say of it."""
+        return {"tokens_left_out": dict(self._left_out.most_common())} if self._left_out else {}
 
     def check_all_seen(self) -> None:
         """Raises TraceError for a column that no record had."""
@@ -164,6 +179,14 @@ def _listed(text: str) -> object:
         return json.loads(text) if text.lstrip().startswith("[") else text.split()
     except (ValueError, RecursionError):
         return text
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a cell of text is a number, as all are in CSV."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _is_blank(value: Any) -> bool:
