@@ -16,7 +16,7 @@ from kvplan.sim.planner.search import fewest
 from kvplan.validate.show import show
 from kvplan.validate.verdict import fail
 
-EXPECTED = {"simulations": 59, "options": 6, "ruled out": 1, "looks": 32, "looks without bounds": 75, "ended early": 9}
+EXPECTED = {"simulations": 63, "options": 6, "ruled out": 1, "looks": 32, "looks without bounds": 75, "ended early": 9}
 _AIM = Objective("ttft", "p95", 1.0)
 _MET, _MISSED = Seen((Sample(np.ones((20, 2)), np.zeros((2, 2)), 20, 0.0),), {}), Seen(None, {})
 
