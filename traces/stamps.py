@@ -43,7 +43,7 @@ class Stamps:
             self._said = f"`{self._name}` counts {unit} since 1970, by its size"
         self._dated = dated
 
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """For an origin: how times are taken, where they are not as the format has them."""
         return {"times": self._said} if self._said else {}
 
