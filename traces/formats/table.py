@@ -53,9 +53,10 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
     def take(number: int, record: object) -> None:
         nonlocal recorded, size
-        cells = row.cells(fields.of(record, "a row of a table"))
+        given = fields.of(record, "a row of a table")
+        cells = row.cells(given)
         (prompt, output), cached = row.lengths(cells), row.cached(cells)
-        row.leave_out(record)
+        row.leave_out(given)
         session, tenant = row.label(cells, "session"), row.label(cells, "tenant")
         arrival, end, think = row.times(cells, moments)
         if not prompt:

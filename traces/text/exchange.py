@@ -105,7 +105,7 @@ def read(record: object, unit_s: float, take: Messages) -> Exchange:
     if key in _TEXTS and isinstance(found, list) and found and all(type(token) is int for token in found):
         raise BadRecord(f"`{key}` holds ids of tokens, and no text: write their number there, and name it: --columns prompt={key},output=…")
     is_text = isinstance(found, str)
-    if is_text:
+    if isinstance(found, str):
         found = [{"role": "user", "content": line} for line in re.findall(r"[^\n]*\n+|[^\n]+$", found)]
     if not isinstance(found, list):
         raise BadRecord(f"`{key}` is not a list of messages")

@@ -13,7 +13,7 @@ The user says it (`workload.records`), or the records do:
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain, takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -140,7 +140,7 @@ class Records:
         """The finished table. Raises TraceError when there is no turn."""
         runs, pieces = joined(self._labels)
         kind, why, doubt = self._decided(bool(pieces))
-        origin = {"records": f"{_MEANS[kind]}: {why}", **({"doubtful_records": doubt} if doubt else {})}
+        origin: dict[str, Any] = {"records": f"{_MEANS[kind]}: {why}", **({"doubtful_records": doubt} if doubt else {})}
         if kind == "conversations":
             rows = ([self._rows[index] for index in run] for run in runs)
             return conversations(rows, self._account, self._timed, **origin, **({"pieces": pieces} if pieces else {}))
