@@ -361,6 +361,11 @@ def test_dates_and_unix_times_tell_their_unit(tmp_path, hashed, said, stamp):
     rows = [{"timestamp": stamp(7.5 * i), "input_length": 700 + i, "output_length": 90, **more} for i in range(9)]
     table = traces.read(put(tmp_path, rows))
     assert sorted(table.arrival_s) == pytest.approx([7.5 * i for i in range(9)], abs=1e-3)
+    chats = [{**row, "hash_ids": [i], "chat_id": i, "parent_chat_id": -1, "turn": 1, "type": "text"} for i, row in enumerate(rows)]
+    turns = [{"session_id": str(i), "turns": [{k: row[k] for k in row if k != "hash_ids"}]} for i, row in enumerate(rows)]
+    for name, other in (("bailian", chats), ("aiperf", turns)):
+        same = traces.read(put(tmp_path, other, f"{name}.jsonl"), block_tokens=1024)
+        assert same.origin["format"] == name and sorted(same.arrival_s) == pytest.approx([7.5 * i for i in range(9)], abs=1e-3)
     assert said in table.origin.get("times", "") and bool(said) == ("times" in table.origin) and "doubtful_times" not in table.origin
 
 

@@ -259,6 +259,11 @@ def test_text_in_columns_that_nothing_names_is_left_out_aloud(tmp_path, suffix):
     assert list(table.origin["tokens_left_out"]) == ["`input`", "`system`"] and table.origin["tokens_left_out"]["`input`"] > 80
 
 
+def test_roles_may_begin_with_a_capital(tmp_path):
+    plain, capital = ([{"messages": [{"role": how(role), "content": role} for role in ("user", "assistant")]}] for how in (str, str.title))
+    assert rows(traces.read(put(tmp_path, capital))) == rows(traces.read(put(tmp_path, plain, "b.jsonl")))
+
+
 def test_ids_of_tokens_are_refused_with_what_to_write(tmp_path):
     with pytest.raises(TraceError, match="--columns prompt=prompt"):
         traces.read(put(tmp_path, [{"prompt": [1, 2, 3], "completion": "x"}]))

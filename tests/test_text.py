@@ -332,7 +332,7 @@ def test_media_are_counted_and_their_bytes_are_no_text(message, pictures, attach
     [
         (user([{"type": "odd", "n": 5}]), "a part of type 'odd' holds no text that kvplan knows: its keys are 'type', 'n'"),
         (user(5), "`content` is 5, not text"),
-        ({"content": "a"}, "has no role"),
+        ({"content": "a"}, "has no role: write each message as"),
         ({"type": "item_reference", "id": "a"}, "has no role"),
         ({"role": "alien", "content": "a"}, "unknown role 'alien'"),
         (7, "is not an object"),

@@ -121,7 +121,7 @@ SHAPES = (
         "a table with one message a row",
         "gather the messages of each conversation: jq -cs 'group_by(.ID)[] | {id: .[0].ID, messages: map({role, content})}', where ID is"
         " the field that names it",
-        keys=_keys("role content"),
+        keys=_keys("role content conversation_id", "role content session_id", "role content thread_id"),
     ),
     Shape(
         "lists of texts, said in turn (UltraChat)",

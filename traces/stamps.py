@@ -4,14 +4,15 @@ The first record tells which. A number is a Unix time where it is one of 2001 to
 over eleven days. A unit that the user names goes first.
 """
 
+import re
 from typing import Any
 
 from kvplan.traces import fields
 from kvplan.traces.reading import Reading
-from kvplan.traces.source import BadRecord
 
 _UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _UNIX_S = 1e9, 1e10
+_DATE = re.compile(r"\s*\d{4}-\d")
 
 
 class Stamps:
@@ -25,16 +26,13 @@ class Stamps:
 
     def seconds(self, record: dict[str, Any]) -> float:
         """The time of a record in seconds. Raises BadRecord."""
-        value = fields.required(record, self._name)
-        dated = isinstance(value, str) and not value.strip().removeprefix("-").replace(".", "", 1).isdigit()
         if self._dated is None:
-            self._begin(dated, value)
-        if dated != self._dated:
-            raise BadRecord(f"`{self._name}` is {'a date' if dated else 'a number'}, unlike those before")
-        return fields.date(record, self._name) if dated else fields.seconds(record, self._name, self._unit_s)
+            self._begin(fields.required(record, self._name))
+        return fields.date(record, self._name) if self._dated else fields.seconds(record, self._name, self._unit_s)
 
-    def _begin(self, dated: bool, value: object) -> None:
+    def _begin(self, value: object) -> None:
         """The first time says what all are."""
+        dated = isinstance(value, str) and bool(_DATE.match(value))
         if dated:
             fields.date({self._name: value}, self._name)
             self._said = f"`{self._name}` holds dates"

@@ -14,6 +14,7 @@ from kvplan.traces import fields, records
 from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.stamps import Stamps
 from kvplan.traces.text import parts
 from kvplan.traces.text.conversation import Account
 from kvplan.traces.workload import Workload
@@ -37,13 +38,13 @@ def detect(head: Head) -> bool:
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All sessions. Raises TraceError with the record number and what is wrong with it."""
     table, ids, starts = Turns(), fields.Unique("session_id"), fields.Either("timestamp")
-    account = Account(count_tokens, reading)
+    account, stamps = Account(count_tokens, reading), Stamps("timestamp", reading, "ms")
     sessions = assumed = 0
 
     def take(number: int, record: object) -> None:
         nonlocal sessions, assumed
         record = fields.of(record, "an AIPerf session")
-        turns = _turns(fields.items(record, "turns"), account, reading)
+        turns = _turns(fields.items(record, "turns"), account, reading, stamps)
         if record.get("session_id") is not None:
             ids.check(fields.label(record, "session_id"), number)
         if turns:
@@ -59,7 +60,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
     source.each_json(take)
     said: dict[str, Any] = {"assumed_answers": {"answers": assumed, "tokens_each": reading.answer_tokens}} if assumed else {}
-    raw = table.workload(left_out=account.left_out, **account.origin(), **said)
+    raw = table.workload(left_out=account.left_out, **account.origin(), **stamps.origin(), **said)
     return records.told(raw, reading.of_turns(), records.INCREMENTS)
 
 
@@ -72,7 +73,7 @@ class _Turn(NamedTuple):
     gap_s: float
 
 
-def _turns(found: list, account: Account, reading: Reading) -> list[_Turn]:
+def _turns(found: list, account: Account, reading: Reading, stamps: Stamps) -> list[_Turn]:
     """The turns of a session. Raises BadRecord."""
     turns: list[_Turn] = []
     opening = [parts.prompt(found[0])] if _is_opening(found) else []
@@ -81,7 +82,7 @@ def _turns(found: list, account: Account, reading: Reading) -> list[_Turn]:
             message = _message(turn)
             prompt = account.tokens(message)[0] or (1 if "text" in turn else fields.tokens(turn, "input_length"))
             before_s = turns[-1].arrival_s if turns else None
-            turns.append(_turn(turn, [message], prompt, before_s, reading.unit_s("ms")))
+            turns.append(_turn(turn, [message], prompt, before_s, stamps, reading.unit_s("ms")))
         except BadRecord as error:
             raise BadRecord(f"turn {index}: {error}") from None
     return _opened(opening, turns, account)
@@ -108,10 +109,10 @@ def _message(turn: object) -> parts.Message:
     return parts.prompt(turn)
 
 
-def _turn(turn: dict, messages: list[parts.Message], prompt: int, before_s: float | None, unit_s: float) -> _Turn:
+def _turn(turn: dict, messages: list[parts.Message], prompt: int, before_s: float | None, stamps: Stamps, unit_s: float) -> _Turn:
     """A turn; `before_s` is when the one before arrived, None for the first."""
     output = None if turn.get("output_length") is None else fields.tokens(turn, "output_length", low=0)
-    arrival = fields.seconds(turn, "timestamp", unit_s) if "timestamp" in turn else math.nan
+    arrival = stamps.seconds(turn) if "timestamp" in turn else math.nan
     if before_s is None:
         return _Turn(messages, prompt, output, arrival, 0.0)
     if arrival < before_s:

@@ -15,6 +15,7 @@ from kvplan.traces.blocksize import BlockSize
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.stamps import Stamps
 from kvplan.traces.workload import Workload
 
 NAME = "bailian"
@@ -36,7 +37,7 @@ def detect(head: Head) -> bool:
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
     requests, ids, size = Requests(source=source), fields.Unique("chat_id"), BlockSize(BLOCK_TOKENS, reading)
-    unit_s = reading.unit_s(TIME_UNIT)
+    stamps = Stamps("timestamp", reading, TIME_UNIT)
     chats: dict[str, tuple[int, int]] = {}
     orphans: dict[str, int] = {}
     found: Counter[str] = Counter()
@@ -46,7 +47,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         record = fields.of(record, "a Bailian record")
         chat, parent = (str(fields.label(record, name)) for name in ("chat_id", "parent_chat_id"))
         prompt, output = fields.tokens(record, "input_length"), fields.tokens(record, "output_length", low=0)
-        arrival = fields.seconds(record, "timestamp", unit_s)
+        arrival = stamps.seconds(record)
         turn, tenant = fields.tokens(record, "turn", low=0), fields.tag(record, "type")
         before, turn_before = chats.get(parent, (None, 0))
         if before is not None and turn <= turn_before:
@@ -68,4 +69,4 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
     source.each_json(take)
     requests.block_tokens = size.tokens()
-    return requests.workload(reading, records.REQUESTS, left_out=found, sessions_from="parent_chat_id", **size.origin())
+    return requests.workload(reading, records.REQUESTS, left_out=found, sessions_from="parent_chat_id", **size.origin(), **stamps.origin())

@@ -16,6 +16,7 @@ from kvplan.traces import clock, fields, records
 from kvplan.traces.build import Requests
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
+from kvplan.traces.stamps import Stamps
 from kvplan.traces.workload import Workload
 
 NAME = "burstgpt"
@@ -40,11 +41,11 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     latest: dict[str, int] = {}
     ends, answers = array("d"), array("d")
     failed = 0
-    unit_s = reading.unit_s(TIME_UNIT)
+    unit_s, stamps = reading.unit_s(TIME_UNIT), Stamps("Timestamp", reading, TIME_UNIT)
 
     def take(number: int, row: dict) -> None:
         nonlocal failed
-        arrival = fields.seconds(row, "Timestamp", unit_s)
+        arrival = stamps.seconds(row)
         prompt, output = fields.tokens(row, "Request tokens", low=0), fields.tokens(row, "Response tokens", low=0)
         elapsed = fields.seconds(row, "Elapsed time", unit_s) if row.get("Elapsed time") else math.nan
         total, tenant = row.get("Total tokens"), fields.tag(row, "Log Type")
@@ -66,4 +67,4 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
     source.each_row(_COLUMNS, take)
     clock.check_answers(np.frombuffer(answers).reshape(-1, 2), reading, TIME_UNIT)
-    return requests.workload(reading, records.REQUESTS, False, {"requests_without_response": failed})
+    return requests.workload(reading, records.REQUESTS, False, {"requests_without_response": failed}, **stamps.origin())

@@ -172,6 +172,8 @@ def _is_answer(found: Mapping[str, object]) -> bool:
         return True
     if role in PROMPT_ROLES:
         return False
+    if (plain := role.lower()) != role and plain in PROMPT_ROLES | ANSWER_ROLES:  # `User`
+        return plain in ANSWER_ROLES
     raise BadRecord(f"unknown role {role[:40]!r}; known are {', '.join(sorted(PROMPT_ROLES | ANSWER_ROLES))}")
 
 
@@ -181,7 +183,7 @@ def _is_answer_by_type(kind: object) -> bool:
         return not kind.endswith("_output")
     if isinstance(kind, str) and kind in PROMPT_ROLES | ANSWER_ROLES:
         return kind in ANSWER_ROLES
-    raise BadRecord("has no role")
+    raise BadRecord('has no role: write each message as {"role": "user" or "assistant", "content": …}')
 
 
 class _Walk:
