@@ -70,11 +70,11 @@ def check_answers(answers: Sequence[tuple[float, int]] | np.ndarray, reading: Re
     """Raises TraceError when recorded answers, (seconds, tokens) each, of a format with the unit `own` cannot be right, unless the user
     says what their times are."""
     seconds, tokens = np.asarray(answers, np.float64).reshape(-1, 2).T
-    tells = (tokens > 0) & (seconds > _ROUNDING_S)  # no time at all is none in any unit
+    tells = (tokens > 0) & (np.abs(seconds) > _ROUNDING_S)  # no time at all is none in any unit
     seconds, tokens = seconds[tells], tokens[tells]
     if len(tokens) < _FEW or reading.times is not None:
         return
-    speed = float(np.median(tokens / seconds))
+    speed = float(np.median(tokens / np.maximum(seconds, _ROUNDING_S)))
     if not _SLOW_TOKENS_PER_S <= speed <= _FAST_TOKENS_PER_S:
         seen = f"half of the answers stream at {'more' if speed > 1 else 'less'} than {speed:,.3g} tokens/s"
         raise _wrong(_Sign(seen, True, speed > 1), own)

@@ -32,6 +32,8 @@ EXAMPLE = """{"id": "trace_1", "block_size": 64, "requests": [
   {"t": 9.0, "in": 200, "out": 20, "hash_ids": [1, 2, 3], "think_time": 7.0, "api_time": 2.0}]}
 """
 BLOCK_TOKENS = 64
+_TOO_LONG = 100
+"""Times the time between two requests: recorded think times are up to 20 times as long, where requests overlap; longer ones are in another unit."""
 
 
 def detect(head: Head) -> bool:
@@ -173,6 +175,8 @@ def _between(at: float, think_s: float, before: _Turn, waited: bool) -> tuple[fl
     between_s = max(0.0, at - before.ends_s)
     if waited:
         think_s = max(between_s, 0.0 if math.isnan(think_s) else think_s)
-    ways = {"api_time": before.api_s, "left": at - before.at_s - think_s}
+    spacing_s = at - before.at_s
+    left_s = spacing_s - think_s if think_s <= spacing_s or think_s > _TOO_LONG * spacing_s else math.nan
+    ways = {"api_time": before.api_s, "left": left_s}
     gap = between_s if math.isnan(think_s) else think_s
     return gap, {way: (seconds, before.output) for way, seconds in ways.items() if not math.isnan(seconds)}
