@@ -33,7 +33,7 @@ EXAMPLE = """{"id": "trace_1", "block_size": 64, "requests": [
 """
 BLOCK_TOKENS = 64
 _TOO_LONG = 100
-"""Times the time between two requests: recorded think times are up to 20 times as long, where requests overlap; longer ones are in another unit."""
+"""Times the time between two requests. Recorded think times are up to 20 times that, where requests overlap; more is another unit."""
 
 
 def detect(head: Head) -> bool:
