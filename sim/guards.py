@@ -321,6 +321,6 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-6)
 
 
-def _demand(holds: bool | np.bool, invariant: int, message: str) -> None:
+def _demand(holds: bool | np.bool_, invariant: int, message: str) -> None:
     if not holds:
         raise GuardError(f"invariant {invariant}: {message}")
