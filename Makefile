@@ -14,8 +14,9 @@ test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n auto
 
 # The commands of the README that take ten seconds and more, as they are printed there.
+READ ?= slow or minutes
 readme: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n auto -m slow tests/test_readme.py
+	$(BIN)/python -m pytest -n auto -m "$(READ)" tests/test_readme.py
 
 lint: $(VENV)/.lint-ready build/links
 	$(BIN)/ruff check .

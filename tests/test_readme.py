@@ -15,16 +15,20 @@ from kvplan import traces
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SLOW = ("kvplan plan", "validate paper", "--equal-service", "curve", "store.eviction=lookahead,lru", "h100-80g-x8")
-"""Ten seconds and more: run by `make readme`, and in CI."""
-PAGES = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
+"""Ten seconds and more: run by `make readme`; those of the README in CI as well, for the worked plans of docs/ take minutes."""
+DOCS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands() -> list:
     """The lines of the pages' blocks that call kvplan, without what is said of them."""
-    blocks = [block for page in PAGES for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
+    return [*_commands([README], pytest.mark.slow), *_commands(DOCS, pytest.mark.minutes)]
+
+
+def _commands(pages: list[str], slow: pytest.MarkDecorator) -> list:
+    blocks = [block for page in pages for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)]
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     found = [line.removeprefix(".venv/bin/") for line in lines if re.match(r"(\.venv/bin/)?kvplan ", line)]
-    return [pytest.param(each, marks=pytest.mark.slow if any(word in each for word in SLOW) else ()) for each in found]
+    return [pytest.param(each, marks=slow if any(word in each for word in SLOW) else ()) for each in found]
 
 
 @pytest.fixture
