@@ -7,32 +7,23 @@ within a run do not know of it; the spread between runs does.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvplan.sim.planner.headroom import Side
 from kvplan.sim.planner.objective import Objective
 from kvplan.sim.planner.probe import Probe, Seen
-from kvplan.sim.planner.search import Fed, Fewest, Search, judged
+from kvplan.sim.planner.search import Fewest, Onward, Search, Side, judged
 
 RUNS = 6
 """Of the cheapest answer."""
 
 
-class Confirmed(Fed):
+class Confirmed(Onward):
     """A search that goes on from an answer: up to the first number of replicas that `RUNS` runs speak for."""
 
     def __init__(self, side: Side, objectives: Sequence[Objective], found: Fewest, limit: int) -> None:
-        self._side, self._search = side, _upwards(objectives, found, limit)
-        self.found: Fewest = found
-
-    def begin(self) -> list[tuple[int, int]]:
-        """The runs that the answer lacks; none where it has them."""
-        return next(self._search, [])
-
-    def fail(self, reason: str) -> None:
-        """A run could not be done: what is known stays."""
+        super().__init__(side, _upwards(objectives, found, limit), found)
 
     def probe(self, replicas: float, replication: int) -> Probe:
-        """As the search's, but to the end: all runs together are judged, and one may fail."""
-        return replace(self._side.probe(replicas, replication), to_the_end=True)
+        """To the end: all runs together are judged, and one may fail."""
+        return replace(super().probe(replicas, replication), to_the_end=True)
 
 
 def _upwards(objectives: Sequence[Objective], found: Fewest, limit: int) -> Search:

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from kvplan.sim.planner.objective import Judgement, Objective, judge
 from kvplan.sim.planner.probe import Probe, Seen
@@ -50,6 +50,29 @@ class Fed(ABC):
         except StopIteration as end:
             self.found = end.value
             return []
+
+
+class Side(Protocol):
+    """Who makes probes of an option."""
+
+    def probe(self, replicas: float, replication: int) -> Probe:
+        """Of one replica of so many."""
+
+
+class Onward(Fed):
+    """A search that goes on from what is known of a side, and leaves that as it is where it wants nothing, or where a run fails."""
+
+    def __init__(self, side: Side, search: Generator[list, list[Seen], Any], known: Any) -> None:
+        self._side, self._search, self.found = side, search, known
+
+    def begin(self) -> Sequence[tuple[float, int]]:
+        return next(self._search, [])
+
+    def fail(self, reason: str) -> None:
+        """What is known stays."""
+
+    def probe(self, replicas: float, replication: int) -> Probe:
+        return self._side.probe(replicas, replication)
 
 
 @dataclass(frozen=True)

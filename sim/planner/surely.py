@@ -7,32 +7,19 @@ says from where on it surely holds, and nothing could be told apart from anythin
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvplan.sim.planner.headroom import Side
 from kvplan.sim.planner.objective import Objective
-from kvplan.sim.planner.probe import Probe, Seen
-from kvplan.sim.planner.search import Fed, Fewest, Search, judged
+from kvplan.sim.planner.probe import Seen
+from kvplan.sim.planner.search import Fewest, Onward, Search, Side, judged
 
 STEPS = 4
 """Numbers of replicas at most, 1, 2, 4 and 8 above the answer."""
 
 
-class Surely(Fed):
+class Surely(Onward):
     """A search that adds to what another one found."""
 
     def __init__(self, side: Side, objectives: Sequence[Objective], found: Fewest, limit: int, most: int) -> None:
-        self._side, self._search = side, _above(objectives, found, limit, most)
-        self.found: Fewest = found
-
-    def begin(self) -> list[tuple[int, int]]:
-        """The first probe; none where the answer is sure."""
-        return next(self._search, [])
-
-    def fail(self, reason: str) -> None:
-        """A run could not be done: what is known stays."""
-
-    def probe(self, replicas: float, replication: int) -> Probe:
-        """As the search's."""
-        return self._side.probe(replicas, replication)
+        super().__init__(side, _above(objectives, found, limit, most), found)
 
 
 def _above(objectives: Sequence[Objective], found: Fewest, limit: int, most: int) -> Search:
