@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.api import Comparison, Curve, compare, curve, plan
     from kvplan.sim.config import Config, ConfigError, load
     from kvplan.sim.engine.run import Result, simulate
-    from kvplan.sim.engine.workload import build_workload
     from kvplan.sim.files.ours import OutputError
     from kvplan.sim.metrics.schema import Summary
     from kvplan.sim.planner.plan import Plan
@@ -26,6 +25,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.policies.supervise import PolicyError
     from kvplan.sim.provenance import __version__
     from kvplan.sim.sweep.pool import SweepError
+    from kvplan.sim.workload import build_workload
     from kvplan.traces.registry import read as read_trace
     from kvplan.traces.workload import TraceError, Workload
 
@@ -49,7 +49,7 @@ _HOMES = {
     "Workload": "traces.workload",
     "Write": "sim.policies.base",
     "__version__": "sim.provenance",
-    "build_workload": "sim.engine.workload",
+    "build_workload": "sim.workload",
     "compare": "sim.api",
     "curve": "sim.api",
     "load": "sim.config",

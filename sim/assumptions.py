@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kvplan.hwmodels import catalogue
 from kvplan.hwmodels.schema import Entry, Quantity
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 
 
 def assumptions(config: Config) -> list[dict[str, str]]:
@@ -17,11 +17,11 @@ def assumptions(config: Config) -> list[dict[str, str]]:
 
 
 def _rows(config: Config) -> Iterator[tuple[str, str, Quantity]]:
-    built = plant(config)
-    link = catalogue.load("link", built.node.host_link, config.catalogue)
-    entries: list[Entry] = [built.gpu, built.node, link, *[built.ssd] * any(name == "ssd" for name, *_ in built.tiers)]
+    deployment = resolve(config)
+    link = catalogue.load("link", deployment.node.host_link, config.catalogue)
+    entries: list[Entry] = [deployment.gpu, deployment.node, link, *[deployment.ssd] * any(name == "ssd" for name, *_ in deployment.tiers)]
     yield from ((entry.name, path, row) for entry in entries for path, row in entry.rows())
-    yield from ((built.prices.name, path, row) for path, row in built.prices.rows() if _is_of(path, built.gpu.name))
+    yield from ((deployment.prices.name, path, row) for path, row in deployment.prices.rows() if _is_of(path, deployment.gpu.name))
 
 
 def _is_of(path: str, gpu: str) -> bool:

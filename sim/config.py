@@ -66,7 +66,7 @@ class _Section(BaseModel):
     )
 
 
-class Deployment(_Section):
+class DeploymentConfig(_Section):
     """How the model is served."""
 
     gpus: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -323,7 +323,7 @@ class Config(_Section):
     """A name of `kvplan list models`, or the path of a HuggingFace config.json."""
     hardware: str = "a100-80g-pcie4"
     """The node of one replica, a name of `kvplan list hardware`."""
-    deployment: Deployment = Deployment()
+    deployment: DeploymentConfig = DeploymentConfig()
     workload: WorkloadConfig = WorkloadConfig()
     scheduler: Annotated[str, AfterValidator(_policy("scheduling"))] = "fcfs"
     """Which waiting turn goes next."""

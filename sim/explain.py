@@ -20,7 +20,7 @@ from kvplan.sim.analytic.expected import Expected, expected
 from kvplan.sim.analytic.limits import limits
 from kvplan.sim.analytic.turns import Turns
 from kvplan.sim.config import Config, without_clients
-from kvplan.sim.engine.plant import Plant, copies
+from kvplan.sim.deployment import Deployment, copies
 from kvplan.sim.policies.registry import is_users_own
 from kvplan.sim.provided import extras
 from kvplan.traces import Workload
@@ -33,49 +33,51 @@ _HOLDS_UP = ("GPU", "host to GPU", "GPU to host", "SSD read")
 """Resources that turns wait for. A save that the SSD cannot write in time is skipped instead."""
 
 
-def explain(config: Config, built: Plant, workload: Workload, report: Callable[[int, int], None] = lambda done, total: None) -> dict:
+def explain(
+    config: Config, deployment: Deployment, workload: Workload, report: Callable[[int, int], None] = lambda done, total: None
+) -> dict:
     """All of it as plain data: bytes, seconds, tokens, dollars an hour. `report(done, total)` is called while distances are worked out.
     Raises ConfigError for clients, whose load follows from the answers."""
     without_clients(config, "explain works out what is asked for from when turns come")
-    turn = _mean_turn(built, workload, config.deployment.truncation_ratio)
-    hbm = _hbm(config, built, turn)
+    turn = _mean_turn(deployment, workload, config.deployment.truncation_ratio)
+    hbm = _hbm(config, deployment, turn)
     most = max(round(hbm["jobs"]), 1)
-    seen = expected(config, built, workload, most, report)
+    seen = expected(config, deployment, workload, most, report)
     found = {
-        "model": _model(config, built),
+        "model": _model(config, deployment),
         "hbm": hbm,
         "turn": turn,
-        "tiers": _tiers(built, turn),
-        "points": _points(config, built, turn),
-        "windows": _windows(built, turn),
-        "served": _served(built, seen),
+        "tiers": _tiers(deployment, turn),
+        "points": _points(config, deployment, turn),
+        "windows": _windows(deployment, turn),
+        "served": _served(deployment, seen),
         "rate": _rate(config, workload, seen.turns),
     }
-    found["demand"] = _demand(built, found, seen)
-    found["cost_usd_per_h"] = _cost(config, built, found)
-    found["limits"] = [limit._asdict() for limit in limits(config, built, seen)]
-    found["warnings"] = list(_warnings(config, built, workload, found))
+    found["demand"] = _demand(deployment, found, seen)
+    found["cost_usd_per_h"] = _cost(config, deployment, found)
+    found["limits"] = [limit._asdict() for limit in limits(config, deployment, seen)]
+    found["warnings"] = list(_warnings(config, deployment, workload, found))
     found["origin"] = dict(workload.origin)
     return found
 
 
-def _model(config: Config, built: Plant) -> dict:
+def _model(config: Config, deployment: Deployment) -> dict:
     return {
-        "name": built.model.name,
-        "hardware": built.node.name,
-        "gpus": built.gpus,
+        "name": deployment.model.name,
+        "hardware": deployment.node.name,
+        "gpus": deployment.gpus,
         "replicas": config.deployment.replicas,
-        "window_tokens": built.window,
-        "kv_bytes_per_token": built.kv_bytes,
-        "hbm_kv_bytes_per_token": built.hbm_kv_bytes,
-        "weight_bytes": kvsize.weight_bytes(built.model),
-        "step_times": built.steps.source,
+        "window_tokens": deployment.window,
+        "kv_bytes_per_token": deployment.kv_bytes,
+        "hbm_kv_bytes_per_token": deployment.hbm_kv_bytes,
+        "weight_bytes": kvsize.weight_bytes(deployment.model),
+        "step_times": deployment.steps.source,
     }
 
 
-def _mean_turn(built: Plant, workload: Workload, ratio: float) -> dict:
+def _mean_turn(deployment: Deployment, workload: Workload, ratio: float) -> dict:
     """Tokens of the mean turn, and of the mean session at its end, after truncation to the window."""
-    history, prompt, output = contexts(workload, built.window, ratio)
+    history, prompt, output = contexts(workload, deployment.window, ratio)
     context = history + prompt + output
     last = workload.first_turn[1:] - 1
     resumed = ~workload.is_first
@@ -87,50 +89,50 @@ def _mean_turn(built: Plant, workload: Workload, ratio: float) -> dict:
         "output_tokens": float(output.mean()),
         "context_tokens": float(context.mean()),
         "session_tokens": float(context[last].mean()),
-        "session_bytes": float(context[last].mean() * built.kv_bytes),
-        "all_bytes": float(context[last].sum() * built.kv_bytes),
+        "session_bytes": float(context[last].mean() * deployment.kv_bytes),
+        "all_bytes": float(context[last].sum() * deployment.kv_bytes),
         "turns_per_session": workload.turns / workload.sessions,
     }
 
 
-def _hbm(config: Config, built: Plant, turn: dict) -> dict:
-    tokens = built.hbm_budget // built.hbm_kv_bytes
+def _hbm(config: Config, deployment: Deployment, turn: dict) -> dict:
+    tokens = deployment.hbm_budget // deployment.hbm_kv_bytes
     return {
-        "installed_bytes": int(built.gpus * built.gpu.hbm.value),
-        "kv_bytes": built.hbm_budget,
+        "installed_bytes": int(deployment.gpus * deployment.gpu.hbm.value),
+        "kv_bytes": deployment.hbm_budget,
         "kv_tokens": tokens,
-        "read_buffer_bytes": built.read_buffer,
-        "write_buffer_bytes": built.write_buffer,
+        "read_buffer_bytes": deployment.read_buffer,
+        "write_buffer_bytes": deployment.write_buffer,
         "jobs": float(min(config.deployment.max_batch, max(tokens / turn["context_tokens"], 1))),
-        "jobs_at_full_window": float(min(config.deployment.max_batch, tokens / built.window)),
+        "jobs_at_full_window": float(min(config.deployment.max_batch, tokens / deployment.window)),
     }
 
 
-def _tiers(built: Plant, turn: dict) -> dict:
+def _tiers(deployment: Deployment, turn: dict) -> dict:
     return {
         name: {
-            "capacity_bytes": round(copies(built, name) * size),
-            "kept_free_bytes": round(copies(built, name) * reserve),
+            "capacity_bytes": round(copies(deployment, name) * size),
+            "kept_free_bytes": round(copies(deployment, name) * reserve),
             "sessions": size / turn["session_bytes"],
-            "sessions_at_full_window": size / (built.window * built.kv_bytes),
+            "sessions_at_full_window": size / (deployment.window * deployment.kv_bytes),
         }
-        for name, size, reserve in built.tiers
+        for name, size, reserve in deployment.tiers
     }
 
 
-def _points(config: Config, built: Plant, turn: dict) -> list[dict]:
+def _points(config: Config, deployment: Deployment, turn: dict) -> list[dict]:
     """The mean prompt after histories of several lengths, up to what the window holds beside it."""
     new = max(round(turn["prompt_tokens"]), 1)
-    most = max(built.window - new - max(round(turn["output_tokens"]), 1), 1)
-    return [_point(config, built, new, max(round(share * most), 1)) for share in _HISTORY_SHARES]
+    most = max(deployment.window - new - max(round(turn["output_tokens"]), 1), 1)
+    return [_point(config, deployment, new, max(round(share * most), 1)) for share in _HISTORY_SHARES]
 
 
-def _point(config: Config, built: Plant, new: int, history: int) -> dict:
+def _point(config: Config, deployment: Deployment, new: int, history: int) -> dict:
     """Recomputing, and loading from each tier, for one prompt of `new` tokens."""
-    layers, size = built.steps.layers, history * built.kv_bytes
-    recompute, compute = built.steps.prefill(new + history), built.steps.prefill(new, history)
-    load = size / built.host_to_device_bytes_per_s + layers * built.host_link_latency_s
-    ssd = size / built.ssd_read_bytes_per_s + built.ssd_latency_s
+    layers, size = deployment.steps.layers, history * deployment.kv_bytes
+    recompute, compute = deployment.steps.prefill(new + history), deployment.steps.prefill(new, history)
+    load = size / deployment.host_to_device_bytes_per_s + layers * deployment.host_link_latency_s
+    ssd = size / deployment.ssd_read_bytes_per_s + deployment.ssd_latency_s
     buffered = min(config.store.read_buffer_layers, layers) if config.store.preload == "layerwise" else 0
 
     def turn(seconds: float, preloaded: float) -> float:
@@ -138,7 +140,7 @@ def _point(config: Config, built: Plant, new: int, history: int) -> dict:
             return seconds + compute
         return pipeline_s(layers, compute / layers, seconds / layers, preloaded)
 
-    needed = max(0.0, load - compute) * built.host_to_device_bytes_per_s
+    needed = max(0.0, load - compute) * deployment.host_to_device_bytes_per_s
     return {
         "prompt_tokens": new,
         "history_tokens": history,
@@ -156,9 +158,9 @@ def _point(config: Config, built: Plant, new: int, history: int) -> dict:
     }
 
 
-def _windows(built: Plant, turn: dict) -> dict:
+def _windows(deployment: Deployment, turn: dict) -> dict:
     """L_pw = C_mem / S_kv and the eviction window (C_mem + C_disk) / S_kv, in waiting jobs; running jobs' pins make C_mem smaller."""
-    sizes = {name: size - reserve for name, size, reserve in built.tiers}
+    sizes = {name: size - reserve for name, size, reserve in deployment.tiers}
     memory, disk = sizes.get("dram", 0), sizes.get("ssd", 0)
     return {
         "s_kv_bytes": turn["session_bytes"],
@@ -167,10 +169,10 @@ def _windows(built: Plant, turn: dict) -> dict:
     }
 
 
-def _served(built: Plant, seen: Expected) -> dict:
+def _served(deployment: Deployment, seen: Expected) -> dict:
     """Shares of the history tokens that an LRU store of these tiers serves from each, and loses."""
     served, total = seen.work.served, max(float(seen.turns.history.sum()), 1.0)
-    found = {name: float(served.cached[served.tier == index].sum()) / total for index, (name, *_) in enumerate(built.tiers)}
+    found = {name: float(served.cached[served.tier == index].sum()) / total for index, (name, *_) in enumerate(deployment.tiers)}
     return found | {"lost": 1.0 - float(served.cached.sum()) / total}
 
 
@@ -190,7 +192,7 @@ def _rate(config: Config, workload: Workload, turns: Turns) -> dict:
     }
 
 
-def _demand(built: Plant, found: dict, seen: Expected) -> dict:
+def _demand(deployment: Deployment, found: dict, seen: Expected) -> dict:
     """Seconds that the mean turn takes of each resource, in full batches, and the share of it that the given rate uses up; and the shares
     of the whole run in which it will be busy, in batches as they come."""
     full, rate = seen.server, found["rate"]["turns_per_s"]
@@ -200,7 +202,7 @@ def _demand(built: Plant, found: dict, seen: Expected) -> dict:
         name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * rate}
         for name, used in seconds.items()
     }
-    real = _HOLDS_UP if built.tiers else ("GPU, recomputing",)
+    real = _HOLDS_UP if deployment.tiers else ("GPU, recomputing",)
     return {
         "resources": resources,
         "decode_s": full.steps * full.step_s(full.most) / full.most,
@@ -211,10 +213,10 @@ def _demand(built: Plant, found: dict, seen: Expected) -> dict:
     }
 
 
-def _cost(config: Config, built: Plant, found: dict) -> dict:
+def _cost(config: Config, deployment: Deployment, found: dict) -> dict:
     """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
-    sizes = {name: size for name, size, _ in built.tiers}
-    rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms)
+    sizes = {name: size for name, size, _ in deployment.tiers}
+    rates = usd_per_s(deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms)
     gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"])
     resources = found["demand"]["resources"]
     return {
@@ -226,21 +228,21 @@ def _cost(config: Config, built: Plant, found: dict) -> dict:
     }
 
 
-def _warnings(config: Config, built: Plant, workload: Workload, found: dict) -> Iterator[str]:
-    yield from _inverted(built)
-    yield from extras(built)
+def _warnings(config: Config, deployment: Deployment, workload: Workload, found: dict) -> Iterator[str]:
+    yield from _inverted(deployment)
+    yield from extras(deployment)
     yield from _overloads(found)
-    yield from _slow_link(config, built, found["turn"])
-    yield from _slower(config, built, found["turn"])
+    yield from _slow_link(config, deployment, found["turn"])
+    yield from _slower(config, deployment, found["turn"])
     yield from _short_runs(config, found)
-    yield from _pins(built, found)
-    yield from _truncations(built, workload)
+    yield from _pins(deployment, found)
+    yield from _truncations(deployment, workload)
     if is_users_own(config.store.write):
         yield f"the write policy {config.store.write} is not run here: SSD writes are those of `back`"
 
 
-def _inverted(built: Plant) -> Iterator[str]:
-    for (upper, upper_size, _), (lower, lower_size, _) in zip(built.tiers, built.tiers[1:], strict=False):
+def _inverted(deployment: Deployment) -> Iterator[str]:
+    for (upper, upper_size, _), (lower, lower_size, _) in zip(deployment.tiers, deployment.tiers[1:], strict=False):
         if lower_size < upper_size:
             yield f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it"
 
@@ -260,19 +262,19 @@ def _overloads(found: dict) -> Iterator[str]:
         )
 
 
-def slower_than_recomputing(config: Config, built: Plant, workload: Workload) -> list[str]:
+def slower_than_recomputing(config: Config, deployment: Deployment, workload: Workload) -> list[str]:
     """The tiers from which a hit takes longer than none at the mean turn: what makes a store worse than none."""
-    return list(_slower(config, built, _mean_turn(built, workload, config.deployment.truncation_ratio)))
+    return list(_slower(config, deployment, _mean_turn(deployment, workload, config.deployment.truncation_ratio)))
 
 
-def _at_the_mean_turn(config: Config, built: Plant, turn: dict) -> dict:
-    return _point(config, built, max(round(turn["prompt_tokens"]), 1), max(round(turn["history_tokens"]), 1))
+def _at_the_mean_turn(config: Config, deployment: Deployment, turn: dict) -> dict:
+    return _point(config, deployment, max(round(turn["prompt_tokens"]), 1), max(round(turn["history_tokens"]), 1))
 
 
-def _slow_link(config: Config, built: Plant, turn: dict) -> Iterator[str]:
-    mean = _at_the_mean_turn(config, built, turn)
+def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
+    mean = _at_the_mean_turn(config, deployment, turn)
     stall = mean["with_dram_s"] - mean["prefill_new_s"]
-    if {"dram", "ssd"} & {name for name, *_ in built.tiers} and stall > 0.25 * mean["prefill_new_s"]:
+    if {"dram", "ssd"} & {name for name, *_ in deployment.tiers} and stall > 0.25 * mean["prefill_new_s"]:
         yield (
             f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
             f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with"
@@ -281,10 +283,10 @@ def _slow_link(config: Config, built: Plant, turn: dict) -> Iterator[str]:
         )
 
 
-def _slower(config: Config, built: Plant, turn: dict) -> Iterator[str]:
-    mean = _at_the_mean_turn(config, built, turn)
+def _slower(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
+    mean = _at_the_mean_turn(config, deployment, turn)
     waits = "; jobs wait for it all the same, set store.load=faster" if config.store.load == "always" else ""
-    for name in [name for name, *_ in built.tiers if name != "hbm"]:
+    for name in [name for name, *_ in deployment.tiers if name != "hbm"]:
         if mean[f"with_{name}_s"] > mean["recompute_s"]:
             use = "SSD pays only for what is fetched ahead, compare with store.ssd=0GB" if name == "ssd" else "DRAM does not pay"
             yield (
@@ -309,16 +311,16 @@ def _short_runs(config: Config, found: dict) -> Iterator[str]:
         )
 
 
-def _pins(built: Plant, found: dict) -> Iterator[str]:
-    pinned = found["hbm"]["jobs"] * found["turn"]["history_tokens"] * built.kv_bytes
-    dram = next((size for name, size, _ in built.tiers if name == "dram"), 0)
+def _pins(deployment: Deployment, found: dict) -> Iterator[str]:
+    pinned = found["hbm"]["jobs"] * found["turn"]["history_tokens"] * deployment.kv_bytes
+    dram = next((size for name, size, _ in deployment.tiers if name == "dram"), 0)
     if dram and pinned > 0.5 * dram:
         yield (
             f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"
         )
 
 
-def _truncations(built: Plant, workload: Workload) -> Iterator[str]:
-    long = float((workload.history_tokens + workload.prompt_tokens + workload.output_tokens > built.window).mean())
+def _truncations(deployment: Deployment, workload: Workload) -> Iterator[str]:
+    long = float((workload.history_tokens + workload.prompt_tokens + workload.output_tokens > deployment.window).mean())
     if long > 0.01:
-        yield f"{long:.1%} of the turns pass the window of {built.window:,} tokens and are truncated"
+        yield f"{long:.1%} of the turns pass the window of {deployment.window:,} tokens and are truncated"

@@ -42,8 +42,8 @@ def enabled() -> bool:
 class Guards:
     """Books of one run."""
 
-    def __init__(self, built, ttl_s: float | None, hbm_tier: int, clients: Clients | None = None) -> None:
-        self._built = built
+    def __init__(self, deployment, ttl_s: float | None, hbm_tier: int, clients: Clients | None = None) -> None:
+        self._deployment = deployment
         self._hbm_tier = hbm_tier
         self._ttl_s = math.inf if ttl_s is None else ttl_s
         self._clients = clients
@@ -106,7 +106,7 @@ class Guards:
         if tier >= 0:
             self._saved_tokens[session] = context
             return
-        size, first = context * self._built.kv_bytes, replica.store.tiers[0]
+        size, first = context * self._deployment.kv_bytes, replica.store.tiers[0]
         too_large = any(size > below.capacity for below in (first, *replica.store.tiers[1:-1]))
         _demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
 
@@ -116,7 +116,7 @@ class Guards:
         _demand(tier.free < wanted, 6, f"session {session} leaves {tier.name}, which has {tier.free} of {wanted} bytes free")
         if all(not above.held[session] for above in store.tiers[:index]):
             left = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
-            self._saved_tokens[session] = min(self._saved_tokens.get(session, 0), left // self._built.kv_bytes)
+            self._saved_tokens[session] = min(self._saved_tokens.get(session, 0), left // self._deployment.kv_bytes)
 
     def expired(self, session: int, now: float) -> None:
         """A session is dropped because it was idle for too long."""
@@ -132,15 +132,15 @@ class Guards:
 
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
-        _demand(0 <= replica.hbm_used <= self._built.hbm_budget, 2, f"HBM holds {format_bytes(replica.hbm_used)}")
-        needed = sum(replica._jobs.values()) * self._built.hbm_kv_bytes - self._in_hbm(replica)
+        _demand(0 <= replica.hbm_used <= self._deployment.hbm_budget, 2, f"HBM holds {format_bytes(replica.hbm_used)}")
+        needed = sum(replica._jobs.values()) * self._deployment.hbm_kv_bytes - self._in_hbm(replica)
         _demand(needed <= replica.hbm_used, 2, f"running jobs need {format_bytes(max(0, needed))} of HBM, {replica.hbm_used} are counted")
         if replica.store is None:
             return
         for tier in replica.store.tiers:
             _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
             if tier.name == "hbm":
-                taken = tier.peak // self._built.kv_bytes * self._built.hbm_kv_bytes
+                taken = tier.peak // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes
                 _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
         for session in replica.waiting.held():
             _demand(bool(replica.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
@@ -151,7 +151,7 @@ class Guards:
     def _in_hbm(self, replica) -> int:
         """Bytes that HBM's own tier takes."""
         tiers = [tier for tier in (replica.store.tiers if replica.store else ()) if tier.name == "hbm"]
-        return sum(tier.used // self._built.kv_bytes * self._built.hbm_kv_bytes for tier in tiers)
+        return sum(tier.used // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes for tier in tiers)
 
     def _conserved(self, replica) -> None:
         for tier in replica.store.tiers:

@@ -13,7 +13,7 @@ from kvplan import foreign, hwmodels, sim, traces
 from kvplan.foreign.files import UnreadableError
 from kvplan.sim.config import Config
 from kvplan.sim.contents import array, content, text
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.inputs import policy_files, workload_files
 from kvplan.sim.settings import POLICY_PATHS
 from kvplan.traces import Workload
@@ -42,7 +42,7 @@ def sources(config: Config) -> dict[str, Any]:
     the settings that name them. Raises PolicyError, ConfigError, and UnreadableError when a file cannot be read."""
     return {
         **maker(),
-        "catalogue_sha256": text(repr(plant(config))),
+        "catalogue_sha256": text(repr(resolve(config))),
         "files_sha256": [content(path) for path in workload_files(config)],
         "policies_sha256": {path: content(*own) for path in POLICY_PATHS if (own := policy_files(config, path))},
     }

@@ -2,29 +2,29 @@
 
 from kvplan.hwmodels.cost import included_bytes
 from kvplan.hwmodels.units import format_bytes
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 
 
-def extras(built: Plant) -> list[str]:
+def extras(deployment: Deployment) -> list[str]:
     """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring."""
-    return _drives(built) + _beyond_rent(built)
+    return _drives(deployment) + _beyond_rent(deployment)
 
 
-def _drives(built: Plant) -> list[str]:
-    has = int(built.node.ssd_drives.value)
-    if built.drives <= has:
+def _drives(deployment: Deployment) -> list[str]:
+    has = int(deployment.node.ssd_drives.value)
+    if deployment.drives <= has:
         return []
     return [
-        f"{built.node.name} comes with {has} x {built.ssd.name} of {built.ssd.capacity.text}; this run gives it {built.drives}, with their"
-        " bandwidth and endurance"
+        f"{deployment.node.name} comes with {has} x {deployment.ssd.name} of {deployment.ssd.capacity.text};"
+        f" this run gives it {deployment.drives}, with their bandwidth and endurance"
     ]
 
 
-def _beyond_rent(built: Plant) -> list[str]:
-    gpu, sizes = built.gpu.name, {name: size for name, size, _ in built.tiers}
+def _beyond_rent(deployment: Deployment) -> list[str]:
+    gpu, sizes = deployment.gpu.name, {name: size for name, size, _ in deployment.tiers}
     return [
-        f"store.{tier} ({format_bytes(sizes[tier])}) is more than the {format_bytes(given)} that come with {built.gpus} rented {gpu}: the"
-        f" rest is charged at the list's price of {tier.upper()}, as if it could be rented apart; a larger shape may be what there is"
-        for tier, given in zip(("dram", "ssd"), included_bytes(built.prices, gpu, built.gpus), strict=True)
+        f"store.{tier} ({format_bytes(sizes[tier])}) is more than the {format_bytes(given)} that come with {deployment.gpus} rented {gpu}:"
+        f" the rest is charged at the list's price of {tier.upper()}, as if it could be rented apart; a larger shape may be what there is"
+        for tier, given in zip(("dram", "ssd"), included_bytes(deployment.prices, gpu, deployment.gpus), strict=True)
         if 0 < given < sizes.get(tier, 0)
     ]

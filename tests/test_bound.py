@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.sim import config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.policies.prefetch.none import NoPrefetch
 from kvplan.sim.policies.registry import PolicyError, policies
@@ -20,6 +19,7 @@ from kvplan.sim.replay.bound import Reuses, best_possible, bound, most
 from kvplan.sim.replay.clockless import Costs, realised, replay
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
+from kvplan.sim.workload import build_workload
 from kvplan.traces.reuse import Accesses, accesses, hit_curve, previous, sampled, sampled_stack_distances, stack_distances
 
 COSTS = Costs(lambda size: size**1.5, lambda size: 3.0 * size)
@@ -141,12 +141,15 @@ def test_a_replay_of_a_runs_own_starts_and_ends_finds_what_the_run_found(name, t
         ["workload.sessions=150", "workload.arrival.rate_per_s=1", f"workload.think_time={{distribution: constant, value_s: {think_s}}}",
          "store.dram=60GB", "store.ssd=0GB", "store.prefetch=none", f"store.eviction={name}"],
     )  # fmt: skip
-    built, result = plant(settings_), simulate(settings_)
-    seen, order = realised(result.columns, built.kv_bytes)
-    costs = Costs(lambda size: built.steps.prefill(max(1, size // built.kv_bytes), 0), lambda size: size / built.host_to_device_bytes_per_s)
+    deployment, result = resolve(settings_), simulate(settings_)
+    seen, order = realised(result.columns, deployment.kv_bytes)
+    costs = Costs(
+        lambda size: deployment.steps.prefill(max(1, size // deployment.kv_bytes), 0),
+        lambda size: size / deployment.host_to_device_bytes_per_s,
+    )
     found = replay(CLOCKLESS[name], seen, 60 * 10**9, costs)
     assert result.summary["skipped_saves"] == 0 and 0.05 < found.rates()["resumed"] < 0.95
-    assert (found.served // built.kv_bytes).tolist() == result.columns["cached_tokens"][order].tolist()
+    assert (found.served // deployment.kv_bytes).tolist() == result.columns["cached_tokens"][order].tolist()
 
 
 def test_answers_take_their_time_and_end_before_the_next_turn(workload):
@@ -164,12 +167,12 @@ def test_with_mean_answers_a_replay_comes_near_a_run_in_which_little_waits(name)
     settings_ = config.load(
         None, ["workload.sessions=600", "store.dram=40GB", "store.ssd=0GB", "store.prefetch=none", f"store.eviction={name}"]
     )
-    built, table = plant(settings_), build_workload(settings_)
+    deployment, table = resolve(settings_), build_workload(settings_)
     result = simulate(settings_, table)
     answer_s = float((result.columns["done_s"] - result.columns["admitted_s"]).mean())
-    found = replay(CLOCKLESS[name], accesses(table, built.kv_bytes, built.window, answer_s), 40 * 10**9)
+    found = replay(CLOCKLESS[name], accesses(table, deployment.kv_bytes, deployment.window, answer_s), 40 * 10**9)
     assert found.rates()["resumed"] == pytest.approx(result.summary["hit_rate"]["resumed"], abs=0.015)
-    at_once = replay(CLOCKLESS[name], accesses(table, built.kv_bytes, built.window), 40 * 10**9)
+    at_once = replay(CLOCKLESS[name], accesses(table, deployment.kv_bytes, deployment.window), 40 * 10**9)
     assert at_once.rates()["resumed"] > result.summary["hit_rate"]["resumed"] + 0.03
 
 
@@ -247,8 +250,8 @@ def test_a_curve_by_hand():
 @pytest.fixture(scope="module")
 def busy() -> Accesses:
     """Some 900 sessions between two turns of one."""
-    built = build_workload(config.load(None, ["workload.sessions=12000", "workload.arrival.rate_per_s=5"]))
-    return accesses(built, 819_200, 4096, answer_s=10.0)
+    deployment = build_workload(config.load(None, ["workload.sessions=12000", "workload.arrival.rate_per_s=5"]))
+    return accesses(deployment, 819_200, 4096, answer_s=10.0)
 
 
 def test_a_sample_is_of_whole_sessions_and_by_the_seed(busy):
@@ -443,14 +446,14 @@ def test_no_simulated_run_beats_its_bound(seed, eviction, write, room, ssd, batc
         f"workload.think_time={{distribution: constant, value_s: {think}}}", f"deployment.max_batch={batch}",
         f"deployment.replicas={replicas}", f"store.eviction={eviction}", f"store.write={write}", "store.host_buffer=0",
     ]  # fmt: skip
-    built = plant(config.load(None, overrides))
+    deployment = resolve(config.load(None, overrides))
     table = build_workload(config.load(None, overrides))
-    longest = min(int(table.session_tokens.max()), built.window) * built.kv_bytes
+    longest = min(int(table.session_tokens.max()), deployment.window) * deployment.kv_bytes
     sizes = [int(longest * room), int(longest * room * ssd)]
     overrides += [f"store.dram={sizes[0]}B", f"store.ssd={sizes[1]}B", f"warmup_turns={min(warmup, table.turns - 1)}"]
     settings_ = config.load(None, overrides)
     columns = simulate(settings_, table).columns
-    best = best_possible(columns, sum(sizes), built.kv_bytes, settings_.warmup_turns, replicas)
+    best = best_possible(columns, sum(sizes), deployment.kv_bytes, settings_.warmup_turns, replicas)
     full, share, tokens = _full(columns, settings_.warmup_turns)
     assert full <= best["resumed"] + 1e-9
     assert share <= best["resumed"] + 1e-9

@@ -7,9 +7,9 @@ import pytest
 from kvplan.hwmodels import catalogue, pipeline_s
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.sim import config
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.knowledge import EngineKnowledge
-from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.policies.prefetch.hint import Hint
@@ -29,7 +29,7 @@ PLAIN = ("warmup_turns=0", "store.ssd=0GB", "store.load=always", "store.eviction
 
 def run(table, *overrides):
     settings = config.load(None, [*PLAIN, *overrides])
-    return simulate(settings, table), plant(settings, table)
+    return simulate(settings, table), resolve(settings, table)
 
 
 # --- saving and moving ------------------------------------------------------------------------------------------------------------
@@ -37,11 +37,11 @@ def run(table, *overrides):
 
 @pytest.mark.parametrize("save", ["async", "sync"])
 def test_every_token_is_saved_once(workload, save):
-    result, built = run(workload([[(1000, 50), (100, 30)], LATE], arrivals=[0, 99], gap_s=10.0), f"store.save={save}")
+    result, deployment = run(workload([[(1000, 50), (100, 30)], LATE], arrivals=[0, 99], gap_s=10.0), f"store.save={save}")
     for bytes_ in (result.summary["links"]["device_to_host"]["bytes"], result.summary["tiers"]["dram"]["written_bytes"]):
         assert 1180 * KV <= bytes_ <= 1182 * KV
     if save == "sync":
-        waits = 1100 * KV / built.device_to_host_bytes_per_s + 2 * built.host_link_latency_s  # for answers nobody waits here
+        waits = 1100 * KV / deployment.device_to_host_bytes_per_s + 2 * deployment.host_link_latency_s  # for answers nobody waits here
         assert result.summary["gpu"]["save_stall_s"] == pytest.approx(waits)
 
 
@@ -111,12 +111,12 @@ def test_what_is_saved_whole_leaves_nothing_below():
 def test_a_read_buffer_is_filled_from_when_its_job_heads_the_queue(workload):
     """One slot. The second session's second turn waits behind a turn of one token, and heads the queue only while that one runs."""
     table = workload([[(9, 400)], [(3500, 1), (50, 10)], [(1, 1)]], arrivals=[20.0, 0.0, 20.1], gap_s=20.0)
-    result, built = run(table, "deployment.max_batch=1", "store.read_buffer_layers=40")
+    result, deployment = run(table, "deployment.max_batch=1", "store.read_buffer_layers=40")
     columns = result.columns
     assert columns["admitted_s"][3] < columns["admitted_s"][2] and columns["cached_tokens"][2] == 3501
-    layers, heads_s = built.steps.layers, columns["admitted_s"][2] - columns["admitted_s"][3]
-    load = 3501 * KV / layers / built.host_to_device_bytes_per_s + built.host_link_latency_s
-    compute = built.steps.prefill(50, 3501)
+    layers, heads_s = deployment.steps.layers, columns["admitted_s"][2] - columns["admitted_s"][3]
+    load = 3501 * KV / layers / deployment.host_to_device_bytes_per_s + deployment.host_link_latency_s
+    compute = deployment.steps.prefill(50, 3501)
     assert 1 < heads_s / load < layers - 1
     assert columns["stall_s"][2] == pytest.approx(pipeline_s(layers, compute / layers, load, heads_s / load) - compute)
 
@@ -132,11 +132,11 @@ def test_word_of_a_turn_comes_as_long_before_it_as_the_policy_says(workload, mon
 
 def test_a_policy_that_weighs_costs_is_told_those_of_the_size(workload):
     table = workload([[(10, 10)]])
-    built = plant(config.load())
-    knowledge = EngineKnowledge(Clock(), built, table)
-    assert knowledge.recompute_s(0, 1000 * KV) == built.steps.prefill(1000)
-    assert knowledge.load_s("dram", 1000 * KV) == pytest.approx(1000 * KV / built.host_to_device_bytes_per_s)
-    assert knowledge.load_s("ssd", 1000 * KV) == pytest.approx(1000 * KV / built.ssd_read_bytes_per_s)
+    deployment = resolve(config.load())
+    knowledge = EngineKnowledge(Clock(), deployment, table)
+    assert knowledge.recompute_s(0, 1000 * KV) == deployment.steps.prefill(1000)
+    assert knowledge.load_s("dram", 1000 * KV) == pytest.approx(1000 * KV / deployment.host_to_device_bytes_per_s)
+    assert knowledge.load_s("ssd", 1000 * KV) == pytest.approx(1000 * KV / deployment.ssd_read_bytes_per_s)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------------------
@@ -191,8 +191,8 @@ def test_the_mean_of_a_tier_is_over_time(workload):
 
 def test_latencies_by_hand(workload):
     """One turn of 1,000 tokens and an answer of 11."""
-    result, built = run(workload([[(1000, 11)]]))
-    prefill, decode = built.steps.prefill(1000), built.steps.decode(1, 1001, 10)
+    result, deployment = run(workload([[(1000, 11)]]))
+    prefill, decode = deployment.steps.prefill(1000), deployment.steps.decode(1, 1001, 10)
     summary = result.summary
     assert summary["ttft_s"]["mean"] == summary["prefill_s"]["mean"] == prefill and summary["queue_s"]["mean"] == 0
     assert summary["tpot_s"]["mean"] == pytest.approx(decode / 10) and summary["e2e_s"]["p99"] == pytest.approx(prefill + decode)
@@ -200,10 +200,10 @@ def test_latencies_by_hand(workload):
 
 
 def test_a_slot_that_is_taken_is_queueing_not_prefill(workload):
-    result, built = run(workload([[(1000, 11)], [(500, 1)]]), "deployment.max_batch=1")
-    first_s = built.steps.prefill(1000) + built.steps.decode(1, 1001, 10)
+    result, deployment = run(workload([[(1000, 11)], [(500, 1)]]), "deployment.max_batch=1")
+    first_s = deployment.steps.prefill(1000) + deployment.steps.decode(1, 1001, 10)
     assert result.summary["queue_s"]["max"] == pytest.approx(first_s)
-    assert result.summary["prefill_s"]["max"] == pytest.approx(built.steps.prefill(1000))
+    assert result.summary["prefill_s"]["max"] == pytest.approx(deployment.steps.prefill(1000))
 
 
 def test_hit_rates_by_hand(workload):
@@ -216,13 +216,13 @@ def test_hit_rates_by_hand(workload):
 
 def test_wear_by_hand(workload):
     """SSD alone: what is saved in a run is written to the node's drives."""
-    result, built = run(workload([*[[(1000, 11)]] * 3, LATE], arrivals=[0, 50, 100, 150]), "store.dram=0GB", "store.ssd=1TB")
+    result, deployment = run(workload([*[[(1000, 11)]] * 3, LATE], arrivals=[0, 50, 100, 150]), "store.dram=0GB", "store.ssd=1TB")
     summary, wear = result.summary, result.summary["ssd_wear"]
     per_day = 3 * 1011 * KV / summary["makespan_s"] * 86_400
     assert wear["bytes_per_day"] == pytest.approx(per_day, rel=1e-3)
     per_day = wear["bytes_per_day"]
     assert wear["dwpd"] == pytest.approx(per_day / wear["drive_bytes"])
-    years = built.ssd.rated_dwpd.value / wear["dwpd"] * built.ssd.warranty.value
+    years = deployment.ssd.rated_dwpd.value / wear["dwpd"] * deployment.ssd.warranty.value
     assert wear["lifetime_years"] == pytest.approx(years)
 
 

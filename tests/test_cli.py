@@ -233,17 +233,17 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_another_node_brings_all_of_its_gpus_and_an_explicit_count_stays(tmp_path):
-    from kvplan.sim.engine.plant import plant
+    from kvplan.sim.deployment import resolve
 
     other = ["hardware=h100-80g-x8", "prices=rent-2026"]
-    assert plant(config.load()).gpus == 2, "the preset's own"
-    assert plant(config.load(None, other)).gpus == 8
-    assert plant(config.load(None, [*other, "deployment.gpus=4"])).gpus == 4
+    assert resolve(config.load()).gpus == 2, "the preset's own"
+    assert resolve(config.load(None, other)).gpus == 8
+    assert resolve(config.load(None, [*other, "deployment.gpus=4"])).gpus == 4
     mine = tmp_path / "mine.yaml"
     mine.write_text("deployment: {gpus: 4}\n")
-    assert plant(config.load(mine, other)).gpus == 4, "a user's file means what it says"
+    assert resolve(config.load(mine, other)).gpus == 4, "a user's file means what it says"
     mine.write_text("hardware: h100-80g-x8\nprices: rent-2026\n")
-    assert plant(config.load(mine)).gpus == 8
+    assert resolve(config.load(mine)).gpus == 8
 
 
 def test_explain_takes_a_node_whole():

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
 from kvplan.sim.settings import unused
+from kvplan.sim.workload import build_workload
 from kvplan.traces import origin
 from kvplan.traces.workload import untimed
 
@@ -28,7 +28,7 @@ TIMES = ("ready_s", "arrival_s", "admitted_s", "done_s")
 
 def run(table, *clients, others=()):
     loaded = config.load(None, [*BARE, *others, *(f"workload.clients.{setting}" for setting in clients)])
-    return simulate(loaded, table), plant(loaded, table).steps.prefill
+    return simulate(loaded, table), resolve(loaded, table).steps.prefill
 
 
 def rows(result, turn: int) -> list[float]:

@@ -18,9 +18,8 @@ from kvplan.sim import config as configuration
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
 from kvplan.sim.contents import content
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.files.ours import OutputError
 from kvplan.sim.inputs import workload_files
 from kvplan.sim.policies.registry import PolicyError, policies
@@ -34,6 +33,7 @@ from kvplan.sim.sweep.measures import measure
 from kvplan.sim.sweep.pool import Failed, attempt, pool
 from kvplan.sim.sweep.records import Records
 from kvplan.sim.sweep.runs import Outcome, in_order, replicated
+from kvplan.sim.workload import build_workload
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("workload.sessions=40", "store.dram=8GB", "store.ssd=30GB", "warmup_turns=0")
@@ -314,12 +314,12 @@ def test_common_random_numbers():
 
 
 def test_a_workload_is_built_once_per_replication(monkeypatch):
-    built = []
-    monkeypatch.setattr(runs, "build_workload", lambda config: built.append(config.seed) or build_workload(config))
+    deployment = []
+    monkeypatch.setattr(runs, "build_workload", lambda config: deployment.append(config.seed) or build_workload(config))
     runs._workload.cache_clear()
     sweep = prepare(question("store.eviction=lru,fifo", replications=3))
     assert all(runs.do(run).values for run in in_order(sweep.runs))
-    assert len(built) == 3
+    assert len(deployment) == 3
 
 
 def test_any_number_of_processes_gives_the_same(tmp_path):
@@ -680,17 +680,17 @@ def test_the_clockless_line_is_an_lru_list(tmp_path):
     found = curves.lru(sweep, "ssd", 0, ["10GB", "40GB"], 0.0)
     line = [point["hit_rate.resumed"] for point in found]
     assert line == sorted(line) and line[0] < line[-1]
-    built, workload = plant(config), build_workload(config)
+    deployment, workload = resolve(config), build_workload(config)
     for at, capacity in ((0, 10 * 10**9), (-1, 40 * 10**9)):
         assert found[at]["bytes"] == capacity
-        assert found[at]["hit_rate.resumed"] == pytest.approx(_walked(built, workload, capacity, 2))
+        assert found[at]["hit_rate.resumed"] == pytest.approx(_walked(deployment, workload, capacity, 2))
 
 
-def _walked(built, workload, capacity: int, replicas: int) -> float:
+def _walked(deployment, workload, capacity: int, replicas: int) -> float:
     """An LRU list as a list: a session hits when the sizes of those used since, and its own, fit."""
     from kvplan.traces.reuse import accesses
 
-    seen = accesses(workload, built.kv_bytes, built.window)
+    seen = accesses(workload, deployment.kv_bytes, deployment.window)
     lists, hits = [[] for _ in range(replicas)], []
     for session, size, history in zip(seen.session.tolist(), seen.size.tolist(), seen.history.tolist(), strict=True):
         order = lists[session % replicas]
@@ -704,9 +704,9 @@ def _walked(built, workload, capacity: int, replicas: int) -> float:
 
 def test_default_sizes_are_powers_of_two_around_what_active_sessions_hold():
     config = configuration.load(None, SMALL)
-    built, workload = plant(config), build_workload(config)
-    need = curves.capacity(config, built, workload)
-    sizes = curves.default_sizes("ssd", built, need)
+    deployment, workload = resolve(config), build_workload(config)
+    need = curves.capacity(config, deployment, workload)
+    sizes = curves.default_sizes("ssd", deployment, need)
     assert 2 <= len(sizes) <= 8 and all(size.endswith("GB") for size in sizes)
     assert int(sizes[-1][:-2]) * 1e9 >= 0.95 * need.held_bytes > int(sizes[-1][:-2]) / 2 * 0.95e9
     assert int(sizes[0][:-2]) * 1e9 >= need.longest_bytes

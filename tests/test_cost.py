@@ -5,10 +5,10 @@ import pytest
 from kvplan.hwmodels import catalogue, schema, strictyaml
 from kvplan.sim import config
 from kvplan.sim.config import ConfigError
-from kvplan.sim.engine.plant import plant, rated_writes
+from kvplan.sim.deployment import rated_writes, resolve
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.explain import explain
+from kvplan.sim.workload import build_workload
 
 H100 = ("model=llama-3.1-8b", "hardware=h100-80g-x1", "deployment.gpus=1", "prices=rent-2026")
 
@@ -29,19 +29,19 @@ def test_wear_is_that_of_the_drives(size, drives):
 
 
 def test_drives_beyond_those_of_the_node_bring_their_bandwidth_and_endurance():
-    one, two = (plant(config.load(None, [*H100, "store.ssd=1TB", f"store.ssd_drives={count}"])) for count in (1, 2))
+    one, two = (resolve(config.load(None, [*H100, "store.ssd=1TB", f"store.ssd_drives={count}"])) for count in (1, 2))
     assert (two.ssd_read_bytes_per_s, two.ssd_write_bytes_per_s) == (2 * one.ssd_read_bytes_per_s, 2 * one.ssd_write_bytes_per_s)
     assert rated_writes(two) == 2 * rated_writes(one) == pytest.approx(2 * 3.84e12 / 86_400)
 
 
 def test_a_tier_larger_than_the_drives_asked_for_is_an_error_that_says_how_many_it_needs():
     with pytest.raises(ConfigError, match=r"store\.ssd is 12TB, but store\.ssd_drives is 2, of 3\.84 TB each \(nvme-tlc\): it needs 4"):
-        plant(config.load(None, [*H100, "store.ssd=12TB", "store.ssd_drives=2"]))
+        resolve(config.load(None, [*H100, "store.ssd=12TB", "store.ssd_drives=2"]))
 
 
 def test_the_papers_node_holds_its_10_tb_under_5_gb_per_s():
-    built = plant(config.load("paper-13b"))
-    assert (built.drives, built.drive_bytes, built.ssd_read_bytes_per_s) == (1, 10**13, 4.5e9)
+    deployment = resolve(config.load("paper-13b"))
+    assert (deployment.drives, deployment.drive_bytes, deployment.ssd_read_bytes_per_s) == (1, 10**13, 4.5e9)
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------------------
@@ -76,8 +76,8 @@ def test_the_papers_measure_pays_by_the_busy_hour(workload):
 
 def test_purchases_are_paid_idle_or_not():
     with pytest.raises(ConfigError, match=r"cost\.gpu_hours is busy, but buy-2026 has prices of purchases.*cost\.gpu_hours=provisioned"):
-        plant(config.load("paper-13b", ["prices=buy-2026"]))
-    assert plant(config.load("paper-13b", ["prices=buy-2026", "cost.gpu_hours=provisioned"])).prices.name == "buy-2026"
+        resolve(config.load("paper-13b", ["prices=buy-2026"]))
+    assert resolve(config.load("paper-13b", ["prices=buy-2026", "cost.gpu_hours=provisioned"])).prices.name == "buy-2026"
 
 
 def test_what_a_rented_shape_contains_costs_nothing_more(workload):
@@ -109,5 +109,5 @@ def test_nothing_comes_with_what_is_bought_or_has_no_price():
 def test_explaining_a_rent_counts_what_it_contains():
     loaded = config.load(None, ["prices=rent-2026", "workload.sessions=100", "store.ssd=2TB"])
     table = build_workload(loaded)
-    hour = explain(loaded, plant(loaded, table), table)["cost_usd_per_h"]
+    hour = explain(loaded, resolve(loaded, table), table)["cost_usd_per_h"]
     assert (hour["gpus"], hour["storage"]) == (pytest.approx(2 * 1.9), 0)

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.sim import config
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import run as run_module
-from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.policies import registry
 from kvplan.sim.rng import stream
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.traces.workload import untimed
 
@@ -73,7 +73,7 @@ def _single_turns(rng, count: int, rate: float, most_output: int) -> Workload:
 def test_one_slot_is_a_queue_and_obeys_lindley_to_the_last_digit(load, most_output):
     """G/G/1 FCFS: start_n = max(arrival_n, end_{n-1}). Source: Lindley, Proc. Cambridge Phil. Soc. 48, 1952."""
     settings_ = config.load(None, [*RECOMPUTE, "deployment.max_batch=1"])
-    steps = plant(settings_).steps
+    steps = resolve(settings_).steps
     rng = stream(11, "lindley")
     mean_s = np.mean([steps.prefill(int(n)) for n in rng.integers(1, 2000, 1000)])
     mean_s += steps.decode(1, 1000, (most_output - 1) // 2)
@@ -95,13 +95,13 @@ def test_a_cached_turn_by_hand(workload):
     """Two turns, one session: the second loads the first one's KV from DRAM, nothing of it preloaded."""
     table = workload([[(1000, 200), (50, 10)]], gap_s=5.0)
     settings_ = config.load(None, ["store.read_buffer_layers=15"])
-    built = plant(settings_)
+    deployment = resolve(settings_)
     result = simulate(settings_, table)
     col = result.columns
     assert col["cached_tokens"].tolist() == [0, 1200] and col["tier"].tolist() == [-1, 0]
-    compute = built.steps.prefill(50, 1200)
-    load = 1200 * built.kv_bytes / built.steps.layers / built.host_to_device_bytes_per_s + built.host_link_latency_s
-    layers = built.steps.layers
+    compute = deployment.steps.prefill(50, 1200)
+    load = 1200 * deployment.kv_bytes / deployment.steps.layers / deployment.host_to_device_bytes_per_s + deployment.host_link_latency_s
+    layers = deployment.steps.layers
     end = 0.0
     for layer in range(1, layers + 1):  # the job heads the queue and starts at the same instant
         end = max(end, layer * load) + compute / layers
@@ -112,7 +112,7 @@ def test_a_cached_turn_by_hand(workload):
 def test_batched_decode_by_hand(workload):
     """Two jobs at time 0: the second prefill blocks the first job's decode, then both decode together."""
     settings_ = config.load(None, RECOMPUTE)
-    steps = plant(settings_).steps
+    steps = resolve(settings_).steps
     col = simulate(settings_, workload([[(100, 5)], [(300, 3)]])).columns
     first = steps.prefill(100)
     second = first + steps.prefill(300)
@@ -180,9 +180,9 @@ def test_peaks_are_those_of_the_measured_span(workload):
 def test_what_is_booked_is_not_yet_done():
     """A slow SSD link, and a span that is over long before all is written."""
     made = config.load(None, [*PRESSED, "workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
-    slow = replace(plant(made, build_workload(made)), ssd_write_bytes_per_s=2e7)
+    slow = replace(resolve(made, build_workload(made)), ssd_write_bytes_per_s=2e7)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "plant", lambda *_: slow)
+        patched.setattr(run_module, "resolve", lambda *_: slow)
         result = simulate(made)
     summary, span = result.summary, result.summary["makespan_s"]
     link = summary["links"]["ssd_write"]
@@ -307,9 +307,9 @@ def test_a_slow_host_link_is_felt_between_hbm_and_ssd():
     """A demotion takes what its slowest link takes."""
     tiers = ("store.hbm=4GB", "store.dram=0GB", "store.ssd=200GB", "store.eviction=lru")
     made = config.load(None, [*PRESSED, *tiers])
-    slow = replace(plant(made, build_workload(made)), device_to_host_bytes_per_s=2e8)
+    slow = replace(resolve(made, build_workload(made)), device_to_host_bytes_per_s=2e8)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "plant", lambda *_: slow)
+        patched.setattr(run_module, "resolve", lambda *_: slow)
         summary = simulate(made).summary
     link = summary["links"]["device_to_host"]
     assert link["bytes"] / summary["makespan_s"] <= 2e8
@@ -327,8 +327,8 @@ def test_history_in_the_hbm_tier_is_charged_once(workload):
     """Two turns with 3,000 tokens of history each run together where HBM has room for one of them beside its tier."""
     table = workload([[(2900, 100), (20, 300)]] * 2, gap_s=5.0)
     alone = ("store.hbm=8GB", "store.dram=0GB", "store.ssd=0GB", "store.write_buffer=0GB", "store.host_buffer=0")
-    built = plant(config.load(None, alone), table)
-    tight = 0.9 - (built.hbm_budget - 3500 * built.hbm_kv_bytes) / (2 * built.gpu.hbm.value)
+    deployment = resolve(config.load(None, alone), table)
+    tight = 0.9 - (deployment.hbm_budget - 3500 * deployment.hbm_kv_bytes) / (2 * deployment.gpu.hbm.value)
     columns = run(*alone, f"deployment.hbm_utilization={tight}", workload=table).columns
     assert columns["tier"][[1, 3]].tolist() == [0, 0]
     assert columns["admitted_s"][3] < columns["done_s"][1] and columns["admitted_s"][1] < columns["done_s"][3]

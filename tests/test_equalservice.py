@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.report import table
 from kvplan.sim.sweep import equalservice
+from kvplan.sim.workload import build_workload
 
 
 def searched(monkeypatch, p95_at_once: float, overrides=(), overloaded: bool = False) -> dict:
@@ -36,12 +36,12 @@ def searched(monkeypatch, p95_at_once: float, overrides=(), overloaded: bool = F
     turns_of = [workload.arrival_s[workload.first_turn[:-1]]]
     original = equalservice.build_workload
 
-    def built(settings, **how):
+    def deployment(settings, **how):
         turns = original(settings, **how)
         turns_of[0] = turns.arrival_s[turns.first_turn[:-1]]
         return turns
 
-    monkeypatch.setattr(equalservice, "build_workload", built)
+    monkeypatch.setattr(equalservice, "build_workload", deployment)
     monkeypatch.setattr(equalservice, "simulate", simulate)
     found = equalservice.equal_service(loaded, workload)
     assert found["simulations"] == len(runs) == 5 * (2 + equalservice.STEPS)

@@ -11,17 +11,17 @@ from kvplan.hwmodels import pipeline_s
 from kvplan.sim import config
 from kvplan.sim.analytic.batch import Server
 from kvplan.sim.cli.app import app
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.explain import explain
+from kvplan.sim.workload import build_workload
 from kvplan.validate import explained as against
 
 
 def explained(*overrides, preset=None, workload=None):
     loaded = config.load(preset, ["workload.sessions=300", "warmup_turns=0", *overrides])
     workload = workload or build_workload(loaded)
-    return explain(loaded, plant(loaded, workload), workload)
+    return explain(loaded, resolve(loaded, workload), workload)
 
 
 def test_sizes_by_hand(workload):
@@ -43,18 +43,18 @@ def test_sizes_by_hand(workload):
 
 def test_sample_points_are_the_engines_times():
     loaded = config.load()
-    built = plant(loaded)
+    deployment = resolve(loaded)
     for point in explained()["points"]:
         new, history = point["prompt_tokens"], point["history_tokens"]
-        compute, load = built.steps.prefill(new, history), history * built.kv_bytes / built.host_to_device_bytes_per_s
-        load += built.steps.layers * built.host_link_latency_s
-        assert point["recompute_s"] == built.steps.prefill(new + history)
+        compute, load = deployment.steps.prefill(new, history), history * deployment.kv_bytes / deployment.host_to_device_bytes_per_s
+        load += deployment.steps.layers * deployment.host_link_latency_s
+        assert point["recompute_s"] == deployment.steps.prefill(new + history)
         assert point["with_dram_unbuffered_s"] == pipeline_s(40, compute / 40, load / 40)
         assert point["with_dram_s"] == pipeline_s(40, compute / 40, load / 40, 15)
-        assert point["s_buf_bytes"] == pytest.approx(max(0.0, (load - compute) * built.host_to_device_bytes_per_s))
+        assert point["s_buf_bytes"] == pytest.approx(max(0.0, (load - compute) * deployment.host_to_device_bytes_per_s))
         enough = min(point["s_buf_layers"] + 1, 40)
         assert pipeline_s(40, compute / 40, load / 40, enough) == pytest.approx(compute, rel=0.06)
-        slow = history * built.kv_bytes / point["break_even_bytes_per_s"]
+        slow = history * deployment.kv_bytes / point["break_even_bytes_per_s"]
         assert slow + compute == pytest.approx(point["recompute_s"])
 
 
@@ -170,7 +170,7 @@ def test_the_ssd_is_written_what_the_simulator_writes(small, overrides, within):
     overrides = ["store.eviction=lru", "store.prefetch=none", "store.dram=20GB", "workload.sessions=600", "deployment.window_tokens=2048",
                  "workload.arrival.rate_per_s=0.1", *overrides]  # fmt: skip
     found, result = explained(*overrides), simulate(small(*overrides))
-    write = found["demand"]["resources"]["SSD write"]["seconds_per_turn"] * plant(small(*overrides)).ssd_write_bytes_per_s
+    write = found["demand"]["resources"]["SSD write"]["seconds_per_turn"] * resolve(small(*overrides)).ssd_write_bytes_per_s
     assert write * result.workload.turns == pytest.approx(result.summary["tiers"]["ssd"]["written_bytes"], rel=within)
 
 
@@ -268,8 +268,8 @@ def test_the_ratio_of_truncation_counts_wherever_sizes_are_told(small):
     from kvplan.traces.describe import describe
 
     half, all_of_it = small("workload.sessions=200"), small("workload.sessions=200", "deployment.truncation_ratio=1.0")
-    table, built = build_workload(half), plant(half)
-    assert capacity(all_of_it, built, table).held_bytes < capacity(half, built, table).held_bytes
+    table, deployment = build_workload(half), resolve(half)
+    assert capacity(all_of_it, deployment, table).held_bytes < capacity(half, deployment, table).held_bytes
     described = [describe(table, 819_200, 4096, ratio=ratio)["kv"]["session_mean_bytes"] for ratio in (0.5, 1.0)]
     assert described[1] < described[0]
     commands = [CliRunner().invoke(app, ["trace", "describe", "--json", "--set", "workload.sessions=200", "--set", setting]).stdout

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan.sim.config import load
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.planner.flags import GB, GIB, Sizes, both, flags, warnings
 
 SIZES = st.builds(
@@ -108,7 +108,7 @@ def test_what_an_engine_cannot_do_is_said():
 )
 def test_kv_that_ranks_hold_copies_of(model, gpus, copies):
     overrides = [f"model={model}", f"deployment.gpus={gpus}", "hardware=b200-x8", "prices=rent-2026", "store.dram=512GB", "store.ssd=0GB"]
-    sizes = Sizes.of(plant(load(None, overrides)))
+    sizes = Sizes.of(resolve(load(None, overrides)))
     assert (sizes.copies, sizes.ranks, sizes.dram) == (copies, gpus, 512 * GB)
     assert any(f"{copies} times over" in each for each in warnings(sizes)) == (copies > 1)
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from kvplan.sim import config, guards
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import run as run_module
 from kvplan.sim.engine.arrivals import Arrivals
 from kvplan.sim.engine.clients import Client, _Fifo, _Rounds
 from kvplan.sim.engine.link import Link
-from kvplan.sim.engine.plant import plant
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.output import Books
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.tier import Tier
+from kvplan.sim.workload import build_workload
 from kvplan.traces.workload import untimed
 
 RUN = config.load(
@@ -74,8 +74,10 @@ def test_2_a_store_that_takes_more_than_fits(monkeypatch):
 
 def test_2_an_hbm_tier_that_forgets_its_copies(monkeypatch):
     settings = config.load(None, ["model=deepseek-v3", "hardware=h200-x8", "prices=rent-2026", "store.hbm=40GB", "workload.sessions=150"])
-    built = plant(settings, build_workload(settings))
-    monkeypatch.setattr(run_module, "plant", lambda *_: replace(built, tiers=(("hbm", 40 * 10**9, 4 * 10**9), *built.tiers[1:])))
+    deployment = resolve(settings, build_workload(settings))
+    monkeypatch.setattr(
+        run_module, "resolve", lambda *_: replace(deployment, tiers=(("hbm", 40 * 10**9, 4 * 10**9), *deployment.tiers[1:]))
+    )
     with expect(2):
         simulate(settings)
 
@@ -165,8 +167,8 @@ def test_9_steps_that_the_warm_up_cuts_count_whole(monkeypatch):
 
 def test_5_transfers_that_count_when_they_are_booked(monkeypatch):
     settings = config.load(None, ["workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
-    slow = replace(plant(settings, build_workload(settings)), ssd_write_bytes_per_s=5e6)
-    monkeypatch.setattr(run_module, "plant", lambda *_: slow)
+    slow = replace(resolve(settings, build_workload(settings)), ssd_write_bytes_per_s=5e6)
+    monkeypatch.setattr(run_module, "resolve", lambda *_: slow)
     simulate(settings)
     monkeypatch.setattr(Link, "done", lambda self, now: (self.bytes, self.busy_s))
     with expect(5):

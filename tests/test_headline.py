@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
 from kvplan.sim.report import table
@@ -21,6 +20,7 @@ from kvplan.sim.sweep.pool import pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.sim.sweep.stats import Ratio
 from kvplan.sim.sweep.words import change
+from kvplan.sim.workload import build_workload
 
 SEEDS = (1, 2, 3)
 PLACES = {

@@ -183,11 +183,11 @@ def test_every_model_fits_somewhere(name):
 def test_every_node_runs(node):
     """A small model, priced, on one GPU of the node."""
     from kvplan.sim import config
-    from kvplan.sim.engine.plant import plant
+    from kvplan.sim.deployment import resolve
 
     overrides = ["model=qwen2.5-0.5b", f"hardware={node}", "deployment.gpus=1", "prices=buy-2026"]
-    built = plant(config.load(None, overrides))
-    assert built.hbm_budget > 0 and built.host_to_device_bytes_per_s > 1e10
+    deployment = resolve(config.load(None, overrides))
+    assert deployment.hbm_budget > 0 and deployment.host_to_device_bytes_per_s > 1e10
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def own(tmp_path):
 
 def test_a_users_entries_stand_beside_the_packaged_ones(own):
     from kvplan.sim import config
-    from kvplan.sim.engine.plant import plant
+    from kvplan.sim.deployment import resolve
 
     own("node", "a100-80g-x8", "ours", "gpu: a100-80g", "gpu: our-gpu")
     folder = own("gpu", "h100-80g", "our-gpu")
@@ -255,12 +255,12 @@ def test_a_users_entries_stand_beside_the_packaged_ones(own):
     assert "our-gpu" not in catalogue.names("gpu")
     overrides = [f"catalogue={folder}", "hardware=ours", "model=llama-2-7b"]
     with pytest.raises(config.ConfigError, match="paper-2024 has no our-gpu, only a100-80g: add it to a price list of your own"):
-        plant(config.load(None, overrides))
+        resolve(config.load(None, overrides))
     own("prices", "paper-2024", "our-prices", "a100-80g", "our-gpu")
     with pytest.raises(config.ConfigError, match="set prices=our-prices"):
-        plant(config.load(None, overrides))
-    built = plant(config.load(None, [*overrides, "prices=our-prices"]))
-    assert (built.gpu.name, built.gpu.peak_flops.value) == ("our-gpu", 989e12)
+        resolve(config.load(None, overrides))
+    deployment = resolve(config.load(None, [*overrides, "prices=our-prices"]))
+    assert (deployment.gpu.name, deployment.gpu.peak_flops.value) == ("our-gpu", 989e12)
 
 
 def test_a_user_cannot_redefine_what_is_packaged(own):
@@ -831,16 +831,16 @@ def test_prices_without_sense_are_refused(row, reason):
 
 def test_a_gpu_without_a_price_names_the_lists_that_have_it():
     from kvplan.sim import config
-    from kvplan.sim.engine.plant import plant
+    from kvplan.sim.deployment import resolve
 
     words = "price list paper-2024 has no h100-80g, only a100-80g: set prices=buy-2026 or prices=rent-2026"
     with pytest.raises(config.ConfigError, match=words):
-        plant(config.load(None, ["hardware=h100-80g-x8"]))
+        resolve(config.load(None, ["hardware=h100-80g-x8"]))
 
 
 def test_more_dram_than_the_node_takes_is_refused():
     from kvplan.sim import config
-    from kvplan.sim.engine.plant import plant
+    from kvplan.sim.deployment import resolve
 
     with pytest.raises(config.ConfigError, match=r"store\.dram is 3TB, but a100-80g-x8 takes 2 TiB at most"):
-        plant(config.load(None, ["hardware=a100-80g-x8", "store.dram=3TB"]))
+        resolve(config.load(None, ["hardware=a100-80g-x8", "store.dram=3TB"]))

@@ -6,7 +6,7 @@ from kvplan.hwmodels import catalogue
 from kvplan.hwmodels.cost import run_cost_usd, usd_per_s
 from kvplan.hwmodels.ownership import Terms, annuity, terms
 from kvplan.sim import config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.planner.money import Wear, wear_usd_per_s
 
 HOUR, MONTH = 3600, 730 * 3600
@@ -38,18 +38,18 @@ def test_an_owned_server_by_hand_to_the_cent():
 
 def test_drives_that_wear_out_are_paid_back_sooner_all_of_the_nodes():
     """A tier of 1 TB on 8 drives of 3.84 TB, without interest: 0.2 $/GB in one year instead of five."""
-    built = plant(
+    deployment = resolve(
         config.load("default", ["prices=buy-2026", "hardware=h100-80g-x8", "store.ssd=1TB", "cost.interest=0", "cost.availability=1"])
     )
-    more = wear_usd_per_s(built, Wear(1.0, 1.0, 1.0, True, 3.0))
+    more = wear_usd_per_s(deployment, Wear(1.0, 1.0, 1.0, True, 3.0))
     assert more * 8760 * HOUR == pytest.approx(8 * 3840 * 0.2 * (1 - 1 / 5))
-    assert wear_usd_per_s(built, Wear(1.0, 1.0, 4.0, True, 3.0)) == 0 == wear_usd_per_s(built, None)
-    assert wear_usd_per_s(built, Wear(1.0, 1.0, 1.0, False, 3.0)) == 0, "the landlord's"
+    assert wear_usd_per_s(deployment, Wear(1.0, 1.0, 4.0, True, 3.0)) == 0 == wear_usd_per_s(deployment, None)
+    assert wear_usd_per_s(deployment, Wear(1.0, 1.0, 1.0, False, 3.0)) == 0, "the landlord's"
 
 
 def test_settings_replace_the_lists_terms_and_a_rent_knows_none():
     bought = ["prices=buy-2026", "hardware=h100-80g-x8"]
-    listed, set_ = (plant(config.load("default", [*bought, *more])).terms for more in ([], ["cost.interest=0", "cost.usd_per_kwh=0.2"]))
+    listed, set_ = (resolve(config.load("default", [*bought, *more])).terms for more in ([], ["cost.interest=0", "cost.usd_per_kwh=0.2"]))
     assert (listed.interest, set_.interest, set_.pue) == (0.08, 0.0, 1.3)
     assert set_.electricity == pytest.approx(0.2 / 3.6e6)
     rent = catalogue.load("prices", "rent-2026")

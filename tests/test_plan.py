@@ -12,9 +12,8 @@ from typer.testing import CliRunner
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.planner import bounds, confirmed, doubt, probe, surely
 from kvplan.sim.planner.objective import Objective, Sample, judge, objectives, sample
 from kvplan.sim.planner.plan import plan
@@ -23,6 +22,7 @@ from kvplan.sim.planner.question import Question, options
 from kvplan.sim.planner.search import fewest
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.pool import Pool, pool
+from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError
 
 P95 = Objective("ttft", "p95", 0.5)
@@ -235,7 +235,7 @@ def test_a_steady_stream_has_the_same_load_from_its_start_to_its_end():
 def test_what_was_said_before_the_start_comes_as_prompt():
     whole = build_workload(config.load(None, [*STEADY[1:], LONG]))
     cut = build_workload(config.load(None, [*STEADY, LONG]))
-    window = plant(config.load()).window
+    window = resolve(config.load()).window
     total = cut.prompt_tokens + cut.output_tokens
     assert cut.prompt_tokens[cut.is_first].mean() > 3 * whole.prompt_tokens[whole.is_first].mean()
     assert (total[cut.is_first] <= max(window, int((whole.prompt_tokens + whole.output_tokens).max()))).all()
@@ -277,7 +277,7 @@ def test_the_bound_is_one():
     question = Question("default", SMALL, 20.0)
     loaded = question.config(options(question)[0])
     workload = build_workload(loaded)
-    busy = bounds.least_replicas(loaded, plant(loaded), workload, 20.0) * bounds.BUSIEST
+    busy = bounds.least_replicas(loaded, resolve(loaded), workload, 20.0) * bounds.BUSIEST
     waits = []
     for sessions in (800, 1600):
         load = [f"workload.arrival.rate_per_s={1.3 * 20.0 / busy}", f"workload.sessions={sessions}"]

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
-from kvplan.sim.engine.plant import plant
-from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.deployment import resolve
 from kvplan.sim.planner import bounds, doubt
 from kvplan.sim.planner.account import account
 from kvplan.sim.planner.binding import binding, shares
@@ -27,6 +26,7 @@ from kvplan.sim.planner.words import said
 from kvplan.sim.report import plan as report
 from kvplan.sim.report import rundir
 from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.workload import build_workload
 
 P95 = Objective("ttft", "p95", 0.5)
 SMALL = (
@@ -82,10 +82,10 @@ def test_a_rented_plan_by_hand_to_the_cent(found):
 def test_demand_is_that_of_the_population():
     loaded = config.load("default", SMALL)
     workload = build_workload(loaded.model_copy(update={"workload": loaded.workload.model_copy(update={"steady": False, "sessions": 300})}))
-    asked = demand(loaded, plant(loaded), workload, 2.0)
+    asked = demand(loaded, resolve(loaded), workload, 2.0)
     assert asked.turns_per_session == workload.turns / 300
     assert asked.output_tokens_per_session == pytest.approx(workload.output_tokens.sum() / 300)
-    steps = plant(loaded).steps
+    steps = resolve(loaded).steps
     assert 0.5 < asked.reuse < 1 and asked.prefill_s_per_history_token < 1.2 * (steps.per_token + steps.per_pair * 32_768)
 
 
@@ -93,20 +93,20 @@ def test_bought_drives_that_wear_out_are_bought_again_and_rented_ones_are_the_la
     """One PM9A3 of 3.84 TB and 1 DWPD over 5 years; 7.68 TB a day, with a write amplification of 2, are 4 times its rating."""
     settings = ["hardware=l40s-x4", "store.ssd=3TB", "store.ssd_drives=1", "cost.write_amplification=2", "cost.horizon_years=3"]
     bought, rented = (config.load("default", [*SMALL[:1], *settings, f"prices={prices}"]) for prices in ("buy-2026", "rent-2026"))
-    built = plant(bought)
-    day = built.drive_bytes * built.ssd.rated_dwpd.value
-    found = wear(bought, built, 2 * day)
+    deployment = resolve(bought)
+    day = deployment.drive_bytes * deployment.ssd.rated_dwpd.value
+    found = wear(bought, deployment, 2 * day)
     assert found.years == pytest.approx(5 / 4) and found.too_short and found.replacements == 2
-    assert not wear(rented, plant(rented), 2 * day).too_short
-    assert not wear(bought, built, day / 4).too_short and wear(bought, built, 0.0).years is None
+    assert not wear(rented, resolve(rented), 2 * day).too_short
+    assert not wear(bought, deployment, day / 4).too_short and wear(bought, deployment, 0.0).years is None
     bare = config.load("default", [*SMALL, "store.ssd=0GB"])
-    assert wear(bare, plant(bare), day) is None
+    assert wear(bare, resolve(bare), day) is None
 
 
 def test_keeping_by_hand():
     """Llama-3.1-8B keeps 131,072 B a token; DRAM at 0.0034 $/GiB/h."""
     loaded = config.load("default", SMALL)
-    found = keeping(plant(loaded), Demand(1.0, 1.0, 1.0, 1.0, 0.5, 1e-5))
+    found = keeping(resolve(loaded), Demand(1.0, 1.0, 1.0, 1.0, 0.5, 1e-5))
     assert found["dram_usd_per_mtok_h"] == pytest.approx(131_072e6 / 2**30 * 0.0034)
     assert found["recompute_usd_per_mtok"] == pytest.approx(10 / 3600 * 3.5)
     assert found["dram_break_even_h"] == pytest.approx(10 / 3600 * 3.5 / (131_072e6 / 2**30 * 0.0034))
@@ -222,7 +222,7 @@ def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
         for each, share, usd in zip(found.answers[-2:], (0.96, 0.99), (100, 200), strict=True)
     )
     assert "Faster for $500 more a month: dram 64GB+ssd 0GB, TTFT p95 101 ms." in said(replace(found, answers=(cheap, fast)))
-    large = replace(cheap, built=plant(config.load("default", [*SMALL, "store.ssd=10TB"])))
+    large = replace(cheap, deployment=resolve(config.load("default", [*SMALL, "store.ssd=10TB"])))
     assert any("is more than the 3.84 TB that come with" in each for each in said(replace(found, answers=(large,))))
 
 
@@ -281,7 +281,7 @@ def test_contradictory_objectives_are_named(limits, words):
 )
 def test_what_no_number_of_replicas_can_do(objective, reason):
     loaded = config.load("default", [*SMALL, "workload.steady=false", "workload.sessions=200"])
-    found = bounds.out_of_reach(objective, bounds.unloaded(loaded, plant(loaded), build_workload(loaded), objective))
+    found = bounds.out_of_reach(objective, bounds.unloaded(loaded, resolve(loaded), build_workload(loaded), objective))
     assert found is None if reason is None else reason in found
 
 

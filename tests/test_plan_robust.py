@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.sim import config
-from kvplan.sim.engine.plant import plant
-from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.deployment import resolve
 from kvplan.sim.planner import sensitivity
 from kvplan.sim.planner.objective import Objective, Sample
 from kvplan.sim.planner.plan import plan
@@ -22,6 +21,7 @@ from kvplan.sim.report import plan as report
 from kvplan.sim.report import rundir
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.pool import pool
+from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError, rescale
 
 P95 = Objective("ttft", "p95", 0.5)
@@ -78,7 +78,7 @@ def test_ten_inputs_and_the_what_ifs_are_configurations():
 
 def test_the_factors_of_a_plant():
     plain, changed = (
-        plant(config.load("default", [*SMALL, *more]))
+        resolve(config.load("default", [*SMALL, *more]))
         for more in ([], ["deployment.step_time_factor=2", "deployment.link_efficiency=0.5", "deployment.kv_bytes_factor=0.5"])
     )
     assert changed.steps.prefill(1000) == pytest.approx(2 * plain.steps.prefill(1000))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.base import LoadView
@@ -33,19 +33,19 @@ def scene(workload):
         table = workload([[(1000, 200), (50, 10)], [(1800, 200)], *others], arrivals=[0, 10, *(60 for _ in others)], gap_s=60.0)
         settings = config.load(None, [*ON_SSD, *overrides])
         result = simulate(settings, table)
-        return result, {name: column[1].item() for name, column in result.columns.items()}, plant(settings)
+        return result, {name: column[1].item() for name, column in result.columns.items()}, resolve(settings)
 
     return play
 
 
-def _fetch_s(built) -> float:
-    return 1200 * built.kv_bytes / built.ssd_read_bytes_per_s + built.ssd_latency_s
+def _fetch_s(deployment) -> float:
+    return 1200 * deployment.kv_bytes / deployment.ssd_read_bytes_per_s + deployment.ssd_latency_s
 
 
 def test_the_scene_is_set(scene):
-    result, turn, built = scene("store.prefetch=none")
+    result, turn, deployment = scene("store.prefetch=none")
     assert turn["cached_tokens"] == 1200 and result.summary["hit_rate"]["ssd"] == 1.0
-    assert turn["admitted_s"] == turn["arrival_s"] and turn["stall_s"] > 0.8 * _fetch_s(built)
+    assert turn["admitted_s"] == turn["arrival_s"] and turn["stall_s"] > 0.8 * _fetch_s(deployment)
 
 
 def test_best_effort_recomputes_what_has_not_come(scene):
@@ -60,16 +60,16 @@ def test_best_effort_uses_what_has_come(scene):
     alone = simulate(settings, table.select([0, 1]).with_times([0.0, 10.0], [60.0] * 3)).columns
     comes = alone["arrival_s"][1]
     columns = simulate(settings, table.with_times([0.0, 10.0, comes - 0.01], [60.0] * 4)).columns  # the GPU prefills when it comes
-    built = plant(settings)
+    deployment = resolve(settings)
     waited = columns["admitted_s"][1] - columns["arrival_s"][1]
-    assert 0 < waited < _fetch_s(built)
-    assert columns["cached_tokens"][1] == pytest.approx(1200 * waited / _fetch_s(built), abs=1)
+    assert 0 < waited < _fetch_s(deployment)
+    assert columns["cached_tokens"][1] == pytest.approx(1200 * waited / _fetch_s(deployment), abs=1)
     assert columns["cached_tokens"][1] < 1200
 
 
 def test_wait_complete_starts_when_all_has_come(scene):
-    result, turn, built = scene("store.prefetch=wait-complete")
-    assert turn["admitted_s"] - turn["arrival_s"] == pytest.approx(_fetch_s(built), rel=1e-9)
+    result, turn, deployment = scene("store.prefetch=wait-complete")
+    assert turn["admitted_s"] - turn["arrival_s"] == pytest.approx(_fetch_s(deployment), rel=1e-9)
     assert turn["cached_tokens"] == 1200 and result.summary["hit_rate"]["dram"] == 1.0
 
 
@@ -111,12 +111,12 @@ def test_timeout_gives_up(scene, monkeypatch):
 
     monkeypatch.setattr(timeout, "_BASE_S", 0.05)
     monkeypatch.setattr(timeout, "_PER_TOKEN_S", 0.0)
-    _, turn, built = scene("store.prefetch=timeout")
+    _, turn, deployment = scene("store.prefetch=timeout")
     assert turn["admitted_s"] - turn["arrival_s"] == pytest.approx(0.05)
-    assert turn["cached_tokens"] == pytest.approx(1200 * 0.05 / _fetch_s(built), abs=1)
+    assert turn["cached_tokens"] == pytest.approx(1200 * 0.05 / _fetch_s(deployment), abs=1)
     monkeypatch.setattr(timeout, "_BASE_S", 5.0)
-    _, turn, built = scene("store.prefetch=timeout")
-    assert turn["admitted_s"] - turn["arrival_s"] == pytest.approx(_fetch_s(built), rel=1e-9)
+    _, turn, deployment = scene("store.prefetch=timeout")
+    assert turn["admitted_s"] - turn["arrival_s"] == pytest.approx(_fetch_s(deployment), rel=1e-9)
 
 
 def test_a_hint_brings_the_kv_before_the_turn(scene):
@@ -126,21 +126,21 @@ def test_a_hint_brings_the_kv_before_the_turn(scene):
 
 
 def test_faster_recomputes_when_loading_is_slower(scene):
-    _, slow, built = scene("store.prefetch=none", "store.load=faster")
+    _, slow, deployment = scene("store.prefetch=none", "store.load=faster")
     assert slow["cached_tokens"] == 0 and slow["stall_s"] == 0
-    assert slow["first_token_s"] - slow["admitted_s"] == pytest.approx(built.steps.prefill(1250))
+    assert slow["first_token_s"] - slow["admitted_s"] == pytest.approx(deployment.steps.prefill(1250))
     _, fast, _ = scene("store.load=faster", "store.dram=100GB")
     assert fast["cached_tokens"] == 1200
 
 
 def test_cake_meets_in_the_middle(scene):
-    _, turn, built = scene("store.prefetch=none", "store.load=cake")
+    _, turn, deployment = scene("store.prefetch=none", "store.load=cake")
     loaded = turn["cached_tokens"]
     assert 0 < loaded < 1200
     met = turn["first_token_s"] - turn["admitted_s"]
-    recompute = built.steps.prefill(1250)
+    recompute = deployment.steps.prefill(1250)
     assert met < recompute and met < scene("store.prefetch=none")[1]["first_token_s"] - turn["admitted_s"]
-    assert turn["stall_s"] == pytest.approx(0, abs=2 * built.kv_bytes / built.ssd_read_bytes_per_s)  # the two finish together
+    assert turn["stall_s"] == pytest.approx(0, abs=2 * deployment.kv_bytes / deployment.ssd_read_bytes_per_s)  # the two finish together
 
 
 class Arithmetic(LoadView):
@@ -183,18 +183,18 @@ def test_cake_is_the_best_of_all_meeting_points(cached, new, slow, fixed):
 
 
 def test_write_through_leaves_nothing_to_write_when_room_is_needed(scene):
-    back, _, built = scene("store.prefetch=none", "store.dram=100GB", "store.host_buffer=0")
+    back, _, deployment = scene("store.prefetch=none", "store.dram=100GB", "store.host_buffer=0")
     through, _, _ = scene("store.prefetch=none", "store.dram=100GB", "store.host_buffer=0", "store.write=through")
     assert back.summary["tiers"]["ssd"]["written_bytes"] == 0
-    kv = built.kv_bytes
+    kv = deployment.kv_bytes
     assert through.summary["tiers"]["ssd"]["written_bytes"] == kv * (1200 + 2000)  # the last turn is copied when the run is over
     assert through.summary["hit_rate"]["dram"] == 1.0
 
 
 def test_second_hit_writes_only_what_came_back(scene):
-    result, turn, built = scene("store.prefetch=none", "store.write=second-hit", others=[[(20, 400)]])
+    result, turn, deployment = scene("store.prefetch=none", "store.write=second-hit", others=[[(20, 400)]])
     assert turn["cached_tokens"] == 0, "one turn is no reason to write: making room for session 1 lost it"
-    assert result.summary["tiers"]["ssd"]["written_bytes"] == 1260 * built.kv_bytes, "the second turn is one"
+    assert result.summary["tiers"]["ssd"]["written_bytes"] == 1260 * deployment.kv_bytes, "the second turn is one"
 
 
 @pytest.mark.parametrize("name", registry.policies("write"))

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.planner import load
+from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError
 from kvplan.traces.context import contexts
 from kvplan.traces.prometheus import observed, read

@@ -12,8 +12,8 @@ import pytest
 from kvplan.hwmodels import catalogue
 from kvplan.sim import config, provenance
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.sweep.digest import digest
+from kvplan.sim.workload import build_workload
 
 HEAD = "session,prompt_tokens,output_tokens,arrival_s,gap_s\n"
 POLICY = '''

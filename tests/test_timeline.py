@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from kvplan.sim import guards
 from kvplan.sim.cli.app import app
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.observers import Observers
 from kvplan.sim.timeline import Timeline, window
+from kvplan.sim.workload import build_workload
 
 RUNS = {
     "default": (),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kvplan import traces
 from kvplan.sim import config as configuration
-from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError, origin
 from kvplan.traces.tokens import Counter, Estimate, families, scripts
 from kvplan.traces.tokens.estimate import errors_of, weights_of

@@ -13,7 +13,7 @@ import numpy as np
 
 from kvplan.sim import config
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.rng import stream
 from kvplan.traces import Workload
@@ -143,7 +143,7 @@ def differences(fast: Result, slow: Service) -> list[str]:
 
 def compare(loaded: Config, table: Workload) -> tuple[list[str], Counter]:
     """(differences, what the case exercised)."""
-    slow = Service(loaded, plant(loaded, table), table, stream(loaded.seed, "clients").random).run()
+    slow = Service(loaded, resolve(loaded, table), table, stream(loaded.seed, "clients").random).run()
     last = slow.replicas[-1]
     seen = sum((one.seen for one in slow.replicas), Counter())
     seen["turns"] = table.turns

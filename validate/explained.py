@@ -14,11 +14,11 @@ import numpy as np
 from kvplan.sim import config
 from kvplan.sim.analytic.limits import GPU, LINKS, SERVED, Limit
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import Result, simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.explain import explain
 from kvplan.sim.rng import stream
+from kvplan.sim.workload import build_workload
 from kvplan.validate.show import show
 from kvplan.validate.verdict import fail
 
@@ -102,11 +102,11 @@ def settings(seed: int, sessions: int = SESSIONS) -> list[str]:
 def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
     """Tiers that hold from a few per cent to all of what the sessions leave, the lower ones more; and how they are used."""
     loaded = config.load(None, chosen)
-    built, table = plant(loaded), build_workload(loaded)
-    everything = float(np.minimum(table.session_tokens, built.window).sum()) * built.kv_bytes / loaded.deployment.replicas
+    deployment, table = resolve(loaded), build_workload(loaded)
+    everything = float(np.minimum(table.session_tokens, deployment.window).sum()) * deployment.kv_bytes / loaded.deployment.replicas
     tiers = _TIERS[rng.integers(len(_TIERS))]
     sizes = dict.fromkeys(("hbm", "dram", "ssd"), 0.0)
-    least: float = built.window * built.kv_bytes
+    least: float = deployment.window * deployment.kv_bytes
     for name in tiers:
         share = rng.uniform(0.01, 0.04) if name == "hbm" else rng.uniform(0.03, 0.3) * (3 if name == tiers[-1] else 1)
         least = max(least * 1.05, share * everything)
@@ -130,16 +130,16 @@ def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
 def _rate(chosen: list[str], load: float) -> float:
     """Sessions/s at which the GPUs of a server without any store have so much to do, in full batches."""
     loaded = config.load(None, chosen)
-    built, table, most = plant(loaded), build_workload(loaded), loaded.deployment.max_batch
-    context = np.minimum(table.history_tokens + table.prompt_tokens, built.window)
-    step = built.steps.decode(most, most * float(context.mean()))
-    turn_s = float(built.steps.prefill(context).mean()) + float(table.output_tokens.mean()) * step / most
+    deployment, table, most = resolve(loaded), build_workload(loaded), loaded.deployment.max_batch
+    context = np.minimum(table.history_tokens + table.prompt_tokens, deployment.window)
+    step = deployment.steps.decode(most, most * float(context.mean()))
+    turn_s = float(deployment.steps.prefill(context).mean()) + float(table.output_tokens.mean()) * step / most
     return load / turn_s * loaded.deployment.replicas * table.sessions / table.turns
 
 
 def _explained(loaded: Config) -> dict:
     table = build_workload(loaded)
-    return explain(loaded, plant(loaded, table), table)
+    return explain(loaded, resolve(loaded, table), table)
 
 
 def case(overrides: list[str]) -> Case:

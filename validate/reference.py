@@ -1,8 +1,8 @@
 """A second simulator, slow and plain: one decode step at a time, scanning queue and store for every decision.
 
 It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies:
-no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Plant`) is common
-to both. `kvplan validate reference` compares the two, event by event, on random small cases.
+no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Deployment`) is
+common to both. `kvplan validate reference` compares the two, event by event, on random small cases.
 
 It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`,
 `lookahead`; layer-wise pre-loading; asynchronous and synchronous saving; write-back of deltas and of whole sessions; truncation with
@@ -50,7 +50,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvplan.sim.config import Clients, Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
 
 NOBODY = -1
@@ -172,7 +172,7 @@ def to_come(transfers: list[tuple[float, float, int]], now: float) -> float:
 class Service:
     """One run: its turns, who sends them, and the replicas that they come to. `draw()`: the next number of the client's own stream."""
 
-    def __init__(self, config: Config, plant: Plant, table: Workload, draw: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, config: Config, deployment: Deployment, table: Workload, draw: Callable[[], float] = lambda: 0.0) -> None:
         dropped = np.zeros(table.turns, int) if table.dropped_tokens is None else table.dropped_tokens
         columns = (table.session, table.prompt_tokens, table.output_tokens, table.arrival_s, table.gap_s, dropped, table.turn)
         self.turns = [Turn(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
@@ -180,7 +180,7 @@ class Service:
             turn.following = following if following.session == turn.session else None
         clients = config.workload.clients
         self.source = Arrivals(self, table.open_loop) if clients is None else Client(self, clients, draw)
-        self.replicas = [Reference(config, plant, self) for _ in range(config.deployment.replicas)]
+        self.replicas = [Reference(config, deployment, self) for _ in range(config.deployment.replicas)]
 
     def run(self) -> "Service":
         while True:
@@ -294,21 +294,21 @@ class Client:
 class Reference:
     """One replica. `seen` counts what happened, so that it can be shown that it did."""
 
-    def __init__(self, config: Config, plant: Plant, service: Service) -> None:
+    def __init__(self, config: Config, deployment: Deployment, service: Service) -> None:
         self.service, self.in_step = service, False
-        self.config, self.plant, self.steps = config, plant, plant.steps
+        self.config, self.deployment, self.steps = config, deployment, deployment.steps
         self.queue: list[Turn] = []
         self.batch: list[Turn] = []  # the last one may be in its prefill
         self.context: Counter[int] = Counter()  # per session: tokens of history
         self.ready_s: defaultdict[int, float] = defaultdict(float)  # per session: when its KV is complete where it is
-        self.tiers = [Tier(*tier) for tier in plant.tiers]
+        self.tiers = [Tier(*tier) for tier in deployment.tiers]
         self.home: dict[int, Tier] = {}  # per session: where its newest KV is
         self.idle_since: dict[int, float] = {}  # per session: the end of its last turn, until the next one comes
         self.early: dict[int, int] = {}  # per session: bytes that synchronous saving copied after its prefill
-        self.h2d = Wire(plant.host_to_device_bytes_per_s, plant.host_link_latency_s, plant.piece)
-        self.d2h = Wire(plant.device_to_host_bytes_per_s, plant.host_link_latency_s, plant.piece)
-        self.ssd_read = Wire(plant.ssd_read_bytes_per_s, plant.ssd_latency_s, plant.piece)
-        self.ssd_write = Wire(plant.ssd_write_bytes_per_s, plant.ssd_latency_s, plant.piece)
+        self.h2d = Wire(deployment.host_to_device_bytes_per_s, deployment.host_link_latency_s, deployment.piece)
+        self.d2h = Wire(deployment.device_to_host_bytes_per_s, deployment.host_link_latency_s, deployment.piece)
+        self.ssd_read = Wire(deployment.ssd_read_bytes_per_s, deployment.ssd_latency_s, deployment.piece)
+        self.ssd_write = Wire(deployment.ssd_write_bytes_per_s, deployment.ssd_latency_s, deployment.piece)
         self.fetching: int | None = None
         self.demoting: int | None = None
         self.starved: int | None = None  # waits for room to be fetched to
@@ -334,7 +334,7 @@ class Reference:
         self.idle_since.pop(turn.session, None)
         if turn.dropped:
             self.context[turn.session] = max(0, self.context[turn.session] - turn.dropped)
-            self.keep_first(turn.session, self.context[turn.session] * self.plant.kv_bytes)
+            self.keep_first(turn.session, self.context[turn.session] * self.deployment.kv_bytes)
             self.seen["turns that drop history"] += 1
         self.head_since_s = self.head_since_s if self.queue else now
         self.queue.append(turn)
@@ -345,7 +345,7 @@ class Reference:
         """What comes after a step."""
         self.doing, self.step_end_s = "nothing", math.inf
         admits = self.queue and len(self.batch) < self.config.deployment.max_batch and self.left(self.queue[0]) >= 0
-        if admits and self.left(self.queue[0]) < self.plant.write_buffer:
+        if admits and self.left(self.queue[0]) < self.deployment.write_buffer:
             links = [self.d2h] if self.tiers[-1].name == "dram" else [self.d2h, self.ssd_write]
             room_s = max(link.free_s - self.left(self.queue[0]) / link.bandwidth for link in links)
             self.seen["waits for room that unsaved KV takes"] += room_s > max(now, self.stall_until_s)
@@ -380,7 +380,7 @@ class Reference:
 
     def trimmed(self, turn: Turn) -> tuple[int, int, int]:
         """(history, prompt, output) that fit into the window: what is too much is cut from the history, its oldest share at a time."""
-        history, prompt, output, window = self.context[turn.session], turn.prompt, turn.output, self.plant.window
+        history, prompt, output, window = self.context[turn.session], turn.prompt, turn.output, self.deployment.window
         if history + prompt + output > window:
             prompt = min(prompt, window - 1)
             output = min(output, window - prompt)
@@ -390,15 +390,15 @@ class Reference:
 
     def hbm_used(self) -> int:
         """Bytes of the KV that those that run will have in the end."""
-        return sum(turn.context + turn.left for turn in self.batch) * self.plant.hbm_kv_bytes
+        return sum(turn.context + turn.left for turn in self.batch) * self.deployment.hbm_kv_bytes
 
     def left(self, turn: Turn) -> int:
         """Bytes of HBM that are free beside this turn and those that run; negative when it does not fit."""
-        return self.plant.hbm_budget - self.hbm_used() - sum(self.trimmed(turn)) * self.plant.hbm_kv_bytes
+        return self.deployment.hbm_budget - self.hbm_used() - sum(self.trimmed(turn)) * self.deployment.hbm_kv_bytes
 
     def admit(self, turn: Turn, now: float) -> float:
         """The turn starts; returns the seconds of its prefill."""
-        session, kept, kv = turn.session, self.context[turn.session], self.plant.kv_bytes
+        session, kept, kv = turn.session, self.context[turn.session], self.deployment.kv_bytes
         history, prompt, output = self.trimmed(turn)
         since, self.head_since_s, self.store_changed = self.head_since_s, now, True
         self.batch.append(turn)
@@ -426,7 +426,9 @@ class Reference:
         layers, ready = self.steps.layers, max(self.h2d.free_s, self.ready_s[session])
         each, delay, early = size / layers / self.h2d.bandwidth + self.h2d.latency_s, max(0.0, ready - now), 0.0
         if self.home[session].name == "dram":
-            free = (self.plant.hbm_budget - self.hbm_in_step) * layers / (size // self.plant.kv_bytes * self.plant.hbm_kv_bytes)
+            free = (
+                (self.deployment.hbm_budget - self.hbm_in_step) * layers / (size // self.deployment.kv_bytes * self.deployment.hbm_kv_bytes)
+            )
             early = min(self.config.store.read_buffer_layers, layers, max(0.0, now - max(ready, since)) / each)
             self.seen["preloads that full HBM cuts short"] += free < early
             early = min(early, free)
@@ -454,7 +456,7 @@ class Reference:
         """The answer is out: its KV is saved, and the session goes on."""
         turn.done_s, self.context[turn.session], self.store_changed = now, turn.context, True
         if self.tiers:
-            self.save(turn, turn.context * self.plant.kv_bytes, now)
+            self.save(turn, turn.context * self.deployment.kv_bytes, now)
         self.idle_since[turn.session] = now
         self.batch.remove(turn)
         self.use(turn.session, [tier for tier in self.tiers if tier.held[turn.session]])
@@ -495,8 +497,8 @@ class Reference:
         self.ready_s[session] = 0.0
         for link in links:
             end = link.send(turn.admitted_s, missing)
-            self.ready_s[session] = max(self.ready_s[session], end, now + self.plant.kv_bytes / link.bandwidth)
-            self.stall_until_s = max(self.stall_until_s, end - self.plant.write_buffer / link.bandwidth)
+            self.ready_s[session] = max(self.ready_s[session], end, now + self.deployment.kv_bytes / link.bandwidth)
+            self.stall_until_s = max(self.stall_until_s, end - self.deployment.write_buffer / link.bandwidth)
         tier.saves.append(max((link.sent[-1] for link in links), key=lambda sent: sent[1]))
 
     def down_to(self, tier: Tier) -> list[Wire]:
@@ -505,7 +507,7 @@ class Reference:
     def save_early(self, turn: Turn, now: float) -> None:
         """Synchronous saving, after a prefill: the GPU waits until the first tier has what is new."""
         if self.tiers and self.config.store.save == "sync":
-            self.early[turn.session] = (turn.context - turn.cached_tokens) * self.plant.kv_bytes
+            self.early[turn.session] = (turn.context - turn.cached_tokens) * self.deployment.kv_bytes
             self.wait_for(self.down_to(self.tiers[0]), self.early[turn.session], now)
 
     def save_rest(self, session: int, links: list[Wire], missing: int, now: float) -> None:
@@ -554,14 +556,14 @@ class Reference:
     def wait_s(self, turn: Turn, size: int, now: float) -> float:
         """How long the GPU would have to wait for a save of so many bytes to SSD."""
         seconds = [
-            link.start_s(turn.admitted_s) + link.latency_s + (size - self.plant.write_buffer) / link.bandwidth - now
+            link.start_s(turn.admitted_s) + link.latency_s + (size - self.deployment.write_buffer) / link.bandwidth - now
             for link in (self.d2h, self.ssd_write)
         ]
         return max(seconds)
 
     def again_s(self, size: int) -> float:
         """How long the GPU would compute KV of so many bytes."""
-        return self.steps.prefill(size // self.plant.kv_bytes, 0)
+        return self.steps.prefill(size // self.deployment.kv_bytes, 0)
 
     def use(self, session: int, tiers: list[Tier]) -> None:
         self.stamps += 1

@@ -9,7 +9,7 @@ from kvplan.sim.analytic.batch import Server
 from kvplan.sim.analytic.turns import Turns, serve, served_tokens, turns_of
 from kvplan.sim.analytic.work import Work, recomputing_s, server, work
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
 from kvplan.traces.reuse import Accesses, stack_distances
 
@@ -37,27 +37,27 @@ class Expected:
     """Bytes per tier that running jobs were served, and which stay as long as they run."""
 
 
-def expected(config: Config, built: Plant, workload: Workload, most: int, report: Callable[[int, int], None]) -> Expected:
+def expected(config: Config, deployment: Deployment, workload: Workload, most: int, report: Callable[[int, int], None]) -> Expected:
     """For batches of at most `most` jobs. How long answers take depends on how full batches are, and the other way round: first they are
     taken to be full, then they are what comes of it. `report(done, total)` is called while distances are worked out."""
-    token_s = _token_s(config, built, workload, most)
-    turns = turns_of(config, built, workload, token_s, _reporting(report, workload.turns))
+    token_s = _token_s(config, deployment, workload, most)
+    turns = turns_of(config, deployment, workload, token_s, _reporting(report, workload.turns))
     rates, span_s = _rates(turns, config.deployment.replicas, token_s)
-    roughly = server(built, turns, recomputing_s(built, turns), most)
+    roughly = server(deployment, turns, recomputing_s(deployment, turns), most)
     mean = len(turns.time_s) / config.deployment.replicas / span_s
-    served = serve(config, built, turns, mean * token_s * float(turns.output.mean()))
-    done = work(config, built, turns, served, _waits_s(roughly, rates))
-    found = server(built, turns, done.prefill_s + done.stall_s + done.save_s, most)
+    served = serve(config, deployment, turns, mean * token_s * float(turns.output.mean()))
+    done = work(config, deployment, turns, served, _waits_s(roughly, rates))
+    found = server(deployment, turns, done.prefill_s + done.stall_s + done.save_s, most)
     jobs = float(np.mean([found.running(rate) for rate in rates[rates > 0].tolist()]))
     return Expected(
         turns=turns,
         work=done,
         server=found,
-        recomputing_s=recomputing_s(built, turns),
+        recomputing_s=recomputing_s(deployment, turns),
         busy={"GPU": float(found.busy(rates).mean())} | {name: seconds * mean for name, seconds in done.links_s.items()},
         jobs=jobs,
         load=float(rates.max()) / found.most_per_s,
-        pinned=[jobs * tokens * built.kv_bytes for tokens in served_tokens(built, turns, done.served)],
+        pinned=[jobs * tokens * deployment.kv_bytes for tokens in served_tokens(deployment, turns, done.served)],
     )
 
 
@@ -74,14 +74,14 @@ def _reporting(report: Callable[[int, int], None], total: int) -> Callable[[Acce
     return distances
 
 
-def _token_s(config: Config, built: Plant, workload: Workload, most: int) -> float:
+def _token_s(config: Config, deployment: Deployment, workload: Workload, most: int) -> float:
     """Seconds per token of an answer, from a turn's arrival to its end (Little: what is there, by what comes), where batches are not full
     all the time; of full batches where they are."""
-    contexts = np.minimum(workload.history_tokens + workload.prompt_tokens + workload.output_tokens / 2, built.window)
-    full_s = built.steps.decode(most, most * float(contexts.mean()))
-    turns = turns_of(config, built, workload, full_s, lambda seen: np.zeros(len(seen.session), np.int64))
+    contexts = np.minimum(workload.history_tokens + workload.prompt_tokens + workload.output_tokens / 2, deployment.window)
+    full_s = deployment.steps.decode(most, most * float(contexts.mean()))
+    turns = turns_of(config, deployment, workload, full_s, lambda seen: np.zeros(len(seen.session), np.int64))
     rates, _ = _rates(turns, config.deployment.replicas, full_s)
-    found = server(built, turns, float(built.steps.prefill(turns.prompt, turns.history).mean()), most)
+    found = server(deployment, turns, float(deployment.steps.prefill(turns.prompt, turns.history).mean()), most)
     bearable = rates[(rates > 0) & (rates < found.most_per_s)]
     if not len(bearable):
         return full_s

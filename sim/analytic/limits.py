@@ -7,7 +7,7 @@ import numpy as np
 
 from kvplan.sim.analytic.expected import Expected
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 
 SERVED, GPU, LINKS = "served", "GPU", "links"
 _HIGH = 0.8
@@ -23,46 +23,46 @@ class Limit(NamedTuple):
     words: str
 
 
-def limits(config: Config, built: Plant, seen: Expected) -> Iterator[Limit]:
+def limits(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
     """Those of a configuration."""
-    yield from _policies(config, built, seen)
-    yield from _room(config, built, seen)
+    yield from _policies(config, deployment, seen)
+    yield from _room(config, deployment, seen)
     yield from _saturation(seen)
     if len(seen.turns.history) < _FEW_TURNS:
         yield Limit((SERVED, GPU, LINKS), f"{len(seen.turns.history)} turns are few: chance moves every figure")
 
 
-def _policies(config: Config, built: Plant, seen: Expected) -> Iterator[Limit]:
-    store, names = config.store, {name for name, *_ in built.tiers}
-    if store.eviction != "lru" and _leave(built, seen):
+def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
+    store, names = config.store, {name for name, *_ in deployment.tiers}
+    if store.eviction != "lru" and _leave(deployment, seen):
         yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
-    if store.prefetch != "none" and names >= {"dram", "ssd"} and _leave(built, seen):
+    if store.prefetch != "none" and names >= {"dram", "ssd"} and _leave(deployment, seen):
         yield Limit(
             (SERVED, GPU, LINKS),
             f"nothing is fetched ahead: store.prefetch={store.prefetch} brings what waiting jobs need from SSD into DRAM, which then"
             " serves it",
         )
-    if store.load != "always" and built.tiers:
+    if store.load != "always" and deployment.tiers:
         yield Limit(
             (SERVED, GPU, LINKS),
             f"links are taken to be idle: store.load={store.load} decides by how busy they are, and loads less or more",
         )
-    if store.ttl_s is not None and len(built.tiers) > 1:
+    if store.ttl_s is not None and len(deployment.tiers) > 1:
         yield Limit((LINKS,), "what expires leaves room and is not written down: less moves between tiers than is said")
-    if store.write == "within-rating" and len(built.tiers) > 1:
+    if store.write == "within-rating" and len(deployment.tiers) > 1:
         yield Limit((SERVED, LINKS), "all is written down that must make room: store.write=within-rating loses what is beyond the rating")
 
 
-def _room(config: Config, built: Plant, seen: Expected) -> Iterator[Limit]:
+def _room(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
     """Tiers that are small beside single sessions, and saves that find no room."""
-    largest = int(seen.turns.context.max()) * built.kv_bytes
-    for (name, size, reserve), kept in zip(built.tiers, seen.pinned, strict=True):
+    largest = int(seen.turns.context.max()) * deployment.kv_bytes
+    for (name, size, reserve), kept in zip(deployment.tiers, seen.pinned, strict=True):
         if kept > _SOME * (size - reserve):
             yield Limit((SERVED, LINKS), f"running jobs keep {kept / size:.0%} of {name}: who leaves then is not LRU's choice alone")
         elif size < 20 * largest:
             yield Limit((SERVED, LINKS), f"{name} holds {size / largest:.0f} of the largest sessions: figures come in steps of a session")
-    for (name, _, reserve), _ in zip(built.tiers, built.tiers[1:], strict=False):
-        if reserve < largest and _leave(built, seen):
+    for (name, _, reserve), _ in zip(deployment.tiers, deployment.tiers[1:], strict=False):
+        if reserve < largest and _leave(deployment, seen):
             yield Limit((SERVED, LINKS), f"{name} keeps less free than the largest session: saves may find no room and are skipped")
 
 
@@ -81,6 +81,6 @@ def _saturation(seen: Expected) -> Iterator[Limit]:
         )
 
 
-def _leave(built: Plant, seen: Expected) -> bool:
+def _leave(deployment: Deployment, seen: Expected) -> bool:
     """Whether sessions leave the first tier at all."""
-    return bool(built.tiers) and bool(np.any(seen.turns.distance > built.tiers[0][1] - built.tiers[0][2]))
+    return bool(deployment.tiers) and bool(np.any(seen.turns.distance > deployment.tiers[0][1] - deployment.tiers[0][2]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.policies.registry import find, is_users_own
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
@@ -43,21 +43,23 @@ class Turns:
         return self.history + self.prompt + self.output
 
 
-def turns_of(config: Config, built: Plant, workload: Workload, token_s: float, distances: Callable[[Accesses], np.ndarray]) -> Turns:
+def turns_of(
+    config: Config, deployment: Deployment, workload: Workload, token_s: float, distances: Callable[[Accesses], np.ndarray]
+) -> Turns:
     """All turns, when an answer takes `token_s` per token; `distances` of the accesses of one replica, as `stack_distances` has them."""
     replicas = min(config.deployment.replicas, workload.sessions)
     mine = [workload] if replicas == 1 else [workload.select(np.arange(one, workload.sessions, replicas)) for one in range(replicas)]
-    parts = [_part(config, built, part, replica, token_s, distances) for replica, part in enumerate(mine)]
+    parts = [_part(config, deployment, part, replica, token_s, distances) for replica, part in enumerate(mine)]
     return Turns(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _part(config: Config, built: Plant, workload: Workload, replica: int, token_s: float, distances) -> tuple[np.ndarray, ...]:
+def _part(config: Config, deployment: Deployment, workload: Workload, replica: int, token_s: float, distances) -> tuple[np.ndarray, ...]:
     """The columns of `Turns` for one replica."""
     answer_s, ratio = workload.output_tokens * token_s, config.deployment.truncation_ratio
-    seen = accesses(workload, built.kv_bytes, built.window, answer_s, ratio)
+    seen = accesses(workload, deployment.kv_bytes, deployment.window, answer_s, ratio)
     rows = np.argsort(seen.session, kind="stable")
     idle_s = np.maximum(seen.gap_s[rows] - np.append(0.0, answer_s[:-1]), 0.0)
-    history, prompt, output = contexts(workload, built.window, ratio)
+    history, prompt, output = contexts(workload, deployment.window, ratio)
     dropped = 0 if workload.dropped_tokens is None else workload.dropped_tokens
     before = np.append(0, (history + prompt + output)[:-1]) - dropped
     cut = ~workload.is_first & (history < before)
@@ -89,19 +91,19 @@ class Below:
     """Of what the tiers above hold, that lies below as well."""
 
 
-def serve(config: Config, built: Plant, turns: Turns, jobs: float) -> Served:
+def serve(config: Config, deployment: Deployment, turns: Turns, jobs: float) -> Served:
     """What each turn finds, while `jobs` run: what they load from SSD takes its room in DRAM when they start, not when they end."""
-    names = [name for name, *_ in built.tiers]
-    rooms: list[float] = [size - reserve for _, size, reserve in built.tiers[:-1]]
-    rooms += [size for _, size, _ in built.tiers[-1:]]
-    found = _serve(config, built, turns, rooms)
+    names = [name for name, *_ in deployment.tiers]
+    rooms: list[float] = [size - reserve for _, size, reserve in deployment.tiers[:-1]]
+    rooms += [size for _, size, _ in deployment.tiers[-1:]]
+    found = _serve(config, deployment, turns, rooms)
     if names[-2:] != ["dram", "ssd"]:
         return found
-    rooms[-2] -= jobs * served_tokens(built, turns, found)[-1] * built.kv_bytes
-    return _serve(config, built, turns, rooms)
+    rooms[-2] -= jobs * served_tokens(deployment, turns, found)[-1] * deployment.kv_bytes
+    return _serve(config, deployment, turns, rooms)
 
 
-def _serve(config: Config, built: Plant, turns: Turns, rooms: list[float]) -> Served:
+def _serve(config: Config, deployment: Deployment, turns: Turns, rooms: list[float]) -> Served:
     ttl = math.inf if config.store.ttl_s is None else config.store.ttl_s
     found = ~turns.is_first & (turns.idle_s <= ttl)
     if config.store.positions == "embedded":
@@ -110,7 +112,7 @@ def _serve(config: Config, built: Plant, turns: Turns, rooms: list[float]) -> Se
     for index, room in enumerate(rooms):
         held = turns.history
         if index:
-            below.append(written_below(config, built, turns, index, sum(rooms[:index])))
+            below.append(written_below(config, deployment, turns, index, sum(rooms[:index])))
             held, above = below[-1].held, above * (1 - below[-1].copied_share)
         here = found & (tier < 0) & (turns.distance <= above + room) & (held > 0)
         tier[here], cached[here] = index, np.minimum(turns.history, held)[here]
@@ -118,14 +120,14 @@ def _serve(config: Config, built: Plant, turns: Turns, rooms: list[float]) -> Se
     return Served(tier, cached, tuple(below))
 
 
-def served_tokens(built: Plant, turns: Turns, served: Served) -> list[float]:
+def served_tokens(deployment: Deployment, turns: Turns, served: Served) -> list[float]:
     """Per tier: what the mean turn is served from it."""
-    return [float(served.cached[served.tier == index].sum()) / len(turns.history) for index in range(len(built.tiers))]
+    return [float(served.cached[served.tier == index].sum()) / len(turns.history) for index in range(len(deployment.tiers))]
 
 
-def _left_at_the_end(built: Plant, turns: Turns, last: np.ndarray) -> np.ndarray:
+def _left_at_the_end(deployment: Deployment, turns: Turns, last: np.ndarray) -> np.ndarray:
     """Bytes per session: what sessions of its replica hold at the end of the run that were used after its last turn, itself included."""
-    size, replica = turns.context[last] * built.kv_bytes, turns.replica[last]
+    size, replica = turns.context[last] * deployment.kv_bytes, turns.replica[last]
     found = np.zeros(len(size), np.int64)
     newest = np.argsort(-turns.time_s[last], kind="stable")
     for one in np.unique(replica):
@@ -140,7 +142,7 @@ def _leaves_s(turns: Turns, room: float) -> float:
     return float(np.quantile(turns.idle_s[gone], 0.1)) if gone.any() else math.inf
 
 
-def written_below(config: Config, built: Plant, turns: Turns, tier: int, room: float) -> Below:
+def written_below(config: Config, deployment: Deployment, turns: Turns, tier: int, room: float) -> Below:
     """What goes down to a tier from those above, which hold `room` bytes.
 
     A session goes down when more than these tiers hold comes between two of its turns, or after its last one until the run ends. Then what
@@ -149,7 +151,7 @@ def written_below(config: Config, built: Plant, turns: Turns, tier: int, room: f
     write = find("write", "back" if is_users_own(config.store.write) else config.store.write)(math.inf)
     last = np.append(turns.is_first[1:], True)
     leaves = np.append(turns.distance[1:], 0) > room
-    leaves[last] = _left_at_the_end(built, turns, last) > room
+    leaves[last] = _left_at_the_end(deployment, turns, last) > room
     if config.store.ttl_s is not None and config.store.ttl_s < _leaves_s(turns, room):
         leaves[last | (np.append(turns.idle_s[1:], 0.0) > config.store.ttl_s)] = False  # it expires before it must make room
     moves_back, voids = config.store.ssd_write == "whole", config.store.positions == "embedded"
@@ -163,7 +165,7 @@ def written_below(config: Config, built: Plant, turns: Turns, tier: int, room: f
         context = history + prompt + output
         copies = tier == 1 and write.copies(session, uses)  # copies of copies are not made
         copied += context if copies else below
-        if copies or (goes and write.demotes(session, uses, (context - below) * built.kv_bytes, 0.0)):
+        if copies or (goes and write.demotes(session, uses, (context - below) * deployment.kv_bytes, 0.0)):
             written += context - below
             below = context
     return Below(written, np.array(held, np.int64), copied / max(int(turns.context.sum()), 1))

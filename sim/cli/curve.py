@@ -9,7 +9,7 @@ from kvplan.sim import config as configuration
 from kvplan.sim.cli.compare import check, measured, report_failures
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import turns_of
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs, load_policies
@@ -38,7 +38,7 @@ def run(
     question = Question(config, tuple(overrides), replications=replications, resample=resample)
     loaded = configuration.load(config, overrides)
     load_policies(loaded)
-    plant(loaded)  # what cannot run is refused first
+    resolve(loaded)  # what cannot run is refused first
     check(out, figure, inputs(config, loaded))
     asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
     records = Records(out, Outcome)

@@ -4,7 +4,7 @@ import sys
 
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.progress import progress, turns_of
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.explain import explain
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report import explain as text
@@ -14,9 +14,9 @@ def run(config: str | None, overrides: list[str], json: bool) -> None:
     """Prints what a configuration means before it runs."""
     loaded = configuration.load(config, overrides)
     workload = turns_of(loaded)
-    built = plant(loaded, workload)
+    deployment = resolve(loaded, workload)
     with progress("explaining") as report:
-        found = explain(loaded, built, workload, report)
+        found = explain(loaded, deployment, workload, report)
     if json:
         sys.stdout.write(dumps(found))
     else:

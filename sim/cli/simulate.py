@@ -12,7 +12,7 @@ from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, trace_of, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.explain import slower_than_recomputing
 from kvplan.sim.files.atomic import write_text
@@ -98,7 +98,7 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool, sp
         "unused_settings": unused(config, workload),
         "assumptions": assumptions(config),
     }
-    summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, plant(config, workload), workload)]
+    summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, resolve(config, workload), workload)]
     if equal:
         with progress("looking for the load at equal service", "runs") as report:
             summary["equal_service"] = equal_service(config, workload, recorded=recorded, report=report)

@@ -12,7 +12,7 @@ from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError, without_clients
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.ours import check_file
 from kvplan.sim.files.strictjson import dumps
@@ -56,7 +56,7 @@ def convert(overrides: list[str], out: Path) -> None:
 def generate(config: str | None, overrides: list[str], out: Path) -> None:
     """Writes the workload of a configuration."""
     loaded = _loaded(config, overrides)
-    plant(loaded)
+    resolve(loaded)
     _check_table(out, inputs(config, loaded, runs=False))
     _write(turns_of(loaded), out)
 

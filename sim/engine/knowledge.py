@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.clock import Clock
-from kvplan.sim.engine.plant import Plant
 from kvplan.sim.policies.base import JobView
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
@@ -16,9 +16,9 @@ from kvplan.traces import Workload
 class EngineKnowledge(Knowledge):
     """Of all replicas' stores: a session is only ever on one. Sessions are numbered as in the workload."""
 
-    def __init__(self, clock: Clock, plant: Plant, workload: Workload) -> None:
+    def __init__(self, clock: Clock, deployment: Deployment, workload: Workload) -> None:
         self._clock = clock
-        self._plant = plant
+        self._deployment = deployment
         self.session_of: list[int] = workload.session.tolist()
         """Of each turn."""
         self.tenant_names: list[str] = [] if workload.tenant is None else np.unique(workload.tenant.astype(str)).tolist()
@@ -36,15 +36,15 @@ class EngineKnowledge(Knowledge):
         return self._clock.now
 
     def recompute_s(self, session: int, size: int) -> float:
-        return self._plant.steps.prefill(max(1, size // self._plant.kv_bytes), 0)
+        return self._deployment.steps.prefill(max(1, size // self._deployment.kv_bytes), 0)
 
     def load_s(self, tier: str, size: int) -> float:
-        plant = self._plant
+        deployment = self._deployment
         if tier == "hbm":
             return 0.0
-        slowest = plant.host_to_device_bytes_per_s
+        slowest = deployment.host_to_device_bytes_per_s
         if tier == "ssd":
-            slowest = min(slowest, plant.ssd_read_bytes_per_s)
+            slowest = min(slowest, deployment.ssd_read_bytes_per_s)
         return size / slowest
 
     def next_use_s(self, session: int) -> float:
@@ -68,10 +68,10 @@ class Serving(Protocol):
 class EngineJobs(JobView):
     """What one replica's scheduler may look at. `replica` is set once there is one."""
 
-    def __init__(self, clock: Clock, plant: Plant, knowledge: EngineKnowledge, weights: dict[str, float]) -> None:
+    def __init__(self, clock: Clock, deployment: Deployment, knowledge: EngineKnowledge, weights: dict[str, float]) -> None:
         self.replica: Serving
         self._clock = clock
-        self._plant = plant
+        self._deployment = deployment
         self._session, self._tenant = knowledge.session_of, knowledge.tenant_of
         self._weight = [weights.get(name, 1.0) for name in knowledge.tenant_names] or [1.0]
         heaviest_first = sorted(set(self._weight), reverse=True)
@@ -90,7 +90,7 @@ class EngineJobs(JobView):
         store = self.replica.store
         if store is None:
             return 0
-        return min(store.lookup(self._session[turn])[1] // self._plant.kv_bytes, self.history_tokens(turn))
+        return min(store.lookup(self._session[turn])[1] // self._deployment.kv_bytes, self.history_tokens(turn))
 
     def is_ready(self, turn: int) -> bool:
         store = self.replica.store
@@ -98,7 +98,7 @@ class EngineJobs(JobView):
 
     def prefill_s(self, turn: int) -> float:
         cached = self.cached_tokens(turn)
-        return self._plant.steps.prefill(self.history_tokens(turn) + self.new_tokens(turn) - cached, cached)
+        return self._deployment.steps.prefill(self.history_tokens(turn) + self.new_tokens(turn) - cached, cached)
 
     def tenant(self, turn: int) -> int:
         return self._tenant[self._session[turn]]

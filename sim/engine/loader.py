@@ -8,20 +8,20 @@ that is being fetched comes as the rest of it arrives. What a load policy asks i
 
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim.config import Store
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.link import Link
-from kvplan.sim.engine.plant import Plant
 from kvplan.sim.policies.base import LoadView
 
 
 class Loader(LoadView):
     """One replica's; `begin` sets the job that the questions are about."""
 
-    def __init__(self, plant: Plant, settings: Store, host_link: Link, ssd_read: Link) -> None:
+    def __init__(self, deployment: Deployment, settings: Store, host_link: Link, ssd_read: Link) -> None:
         self.cached = self.new = 0
-        self._prefill = plant.steps.prefill
-        self._layers = plant.steps.layers
-        self._kv = plant.kv_bytes
-        self._hbm_kv = plant.hbm_kv_bytes
+        self._prefill = deployment.steps.prefill
+        self._layers = deployment.steps.layers
+        self._kv = deployment.kv_bytes
+        self._hbm_kv = deployment.hbm_kv_bytes
         self._layerwise = settings.preload == "layerwise"
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._link = host_link

@@ -3,19 +3,21 @@
 import itertools
 from collections.abc import Callable, Sequence
 
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.flow import Flow
 from kvplan.sim.engine.link import Link
-from kvplan.sim.engine.plant import Plant
 
 
 class Paths:
     """One replica's. `tiers` are the names of those that are switched on, fastest first."""
 
-    def __init__(self, plant: Plant, tiers: Sequence[str], make_link: Callable[..., Link]) -> None:
-        self.to_device = make_link("host_to_device", plant.host_to_device_bytes_per_s, plant.host_link_latency_s, plant.piece)
-        self.to_host = make_link("device_to_host", plant.device_to_host_bytes_per_s, plant.host_link_latency_s, plant.piece)
-        self.ssd_read = make_link("ssd_read", plant.ssd_read_bytes_per_s, plant.ssd_latency_s, plant.piece)
-        self.ssd_write = make_link("ssd_write", plant.ssd_write_bytes_per_s, plant.ssd_latency_s, plant.piece)
+    def __init__(self, deployment: Deployment, tiers: Sequence[str], make_link: Callable[..., Link]) -> None:
+        self.to_device = make_link(
+            "host_to_device", deployment.host_to_device_bytes_per_s, deployment.host_link_latency_s, deployment.piece
+        )
+        self.to_host = make_link("device_to_host", deployment.device_to_host_bytes_per_s, deployment.host_link_latency_s, deployment.piece)
+        self.ssd_read = make_link("ssd_read", deployment.ssd_read_bytes_per_s, deployment.ssd_latency_s, deployment.piece)
+        self.ssd_write = make_link("ssd_write", deployment.ssd_write_bytes_per_s, deployment.ssd_latency_s, deployment.piece)
         self.links = [self.to_device, self.to_host, self.ssd_read, self.ssd_write]
         into = {"hbm": [], "dram": [self.to_host], "ssd": [self.to_host, self.ssd_write]}
         self.saves = [into[name] for name in tiers]

@@ -22,13 +22,13 @@ from heapq import heappop, heappush
 from operator import itemgetter
 
 from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.clock import ARRIVAL, STEP, Clock, Timer
 from kvplan.sim.engine.knowledge import EngineKnowledge
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
-from kvplan.sim.engine.plant import Plant
 from kvplan.sim.engine.waiting import WaitingRoom
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Load, Prefetch, Scheduler
@@ -46,7 +46,7 @@ class Replica:
         self,
         clock: Clock,
         config: Config,
-        plant: Plant,
+        deployment: Deployment,
         queue: Scheduler,
         store: SessionStore | None,
         prefetch: Prefetch,
@@ -83,26 +83,26 @@ class Replica:
         self._after_turn = after_turn
         self._guard = guard
         self._longest_run = longest_run
-        self._steps = plant.steps
-        self._kv = plant.kv_bytes
-        self._hbm_kv = plant.hbm_kv_bytes
-        self._hbm_budget = plant.hbm_budget
-        self._window = plant.window
+        self._steps = deployment.steps
+        self._kv = deployment.kv_bytes
+        self._hbm_kv = deployment.hbm_kv_bytes
+        self._hbm_budget = deployment.hbm_budget
+        self._window = deployment.window
         self._ratio = config.deployment.truncation_ratio
         self._max_batch = config.deployment.max_batch
-        self._write_buffer = plant.write_buffer
+        self._write_buffer = deployment.write_buffer
         self._sync = config.store.save == "sync"
         self._embedded = config.store.positions == "embedded"
 
         self.tier_names = [tier.name for tier in store.tiers] if store else []
-        self._paths = paths = Paths(plant, self.tier_names, make_link)
+        self._paths = paths = Paths(deployment, self.tier_names, make_link)
         self.links = paths.links
         self._save_links = paths.saves
         self._keeps_hbm = self.tier_names[:1] == ["hbm"]
         self._fetches = store is not None and store.fetch_target is not None
         self._mover = None if store is None else Mover(clock, store, paths, self._fetched)
         self._load_policy = load
-        self._loader = Loader(plant, config.store, paths.to_device, paths.ssd_read)
+        self._loader = Loader(deployment, config.store, paths.to_device, paths.ssd_read)
         self._loads_late = prefetch.LOADS_LATE
         self._lead_s = prefetch.LEAD_S
         self._knowledge = knowledge
@@ -112,7 +112,7 @@ class Replica:
         self._store_changed = False
 
         self.waiting = WaitingRoom(
-            clock, queue, store, prefetch if self._fetches else None, self._session_of, recorder.arrival_s, plant.kv_bytes, self._wake
+            clock, queue, store, prefetch if self._fetches else None, self._session_of, recorder.arrival_s, deployment.kv_bytes, self._wake
         )
         self._wakes_at = math.inf
         if store is not None:

@@ -10,14 +10,13 @@ import numpy as np
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim import guards
 from kvplan.sim.config import Config, load
+from kvplan.sim.deployment import Deployment, rated_writes, resolve
 from kvplan.sim.engine.arrivals import Arrivals, Source
 from kvplan.sim.engine.clients import Client
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.link import Link
-from kvplan.sim.engine.plant import Plant, plant, rated_writes
 from kvplan.sim.engine.replica import Replica
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
@@ -25,6 +24,7 @@ from kvplan.sim.observers import Observers
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.rng import stream
 from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def simulate(
     config = load(config)
     if workload is None:
         workload = build_workload(config)
-    built = plant(config, workload)
-    run = _Run(config, built, workload, progress, longest_run, observer)
+    deployment = resolve(config, workload)
+    run = _Run(config, deployment, workload, progress, longest_run, observer)
     run.recorder.watch = watch
     run.clock.run()
     if run.observer is not None:
@@ -92,7 +92,7 @@ def simulate(
     if lost:
         raise PolicyError(f"scheduling policy {config.scheduler!r}: {lost} of {workload.turns} turns came and were never served")
     output = run.recorder.output(run.replicas, run.clock.scheduled)
-    summary = summarize(config, built, workload, output)
+    summary = summarize(config, deployment, workload, output)
     if run.guard is not None:
         guards.check_summary(summary)
     columns = {"session": workload.session, "turn": workload.turn, **output.columns}
@@ -102,19 +102,19 @@ def simulate(
 class _Run:
     """One run: replicas, and the source of the turns that come to them."""
 
-    def __init__(self, config: Config, built: Plant, workload: Workload, progress, longest_run, observer) -> None:
+    def __init__(self, config: Config, deployment: Deployment, workload: Workload, progress, longest_run, observer) -> None:
         self.clock = Clock()
         self.recorder = Recorder(workload.turns, config.warmup_turns, progress)
         self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         self.recorder.columns["output_tokens"][:] = workload.output_tokens
         hbm, clients = parse_bytes(config.store.hbm), config.workload.clients
-        self.guard = guards.Guards(built, config.store.ttl_s, hbm, clients) if guards.enabled() else None
+        self.guard = guards.Guards(deployment, config.store.ttl_s, hbm, clients) if guards.enabled() else None
         self.observer = self.guard if observer is None else Observers(*([self.guard] if self.guard else []), observer)
-        self._knowledge = EngineKnowledge(self.clock, built, workload)
+        self._knowledge = EngineKnowledge(self.clock, deployment, workload)
         self._session = self._knowledge.session_of
         self.source: Source = self._source(config, workload)
         context = [0] * workload.sessions
-        self.replicas = [self._replica(config, built, workload, longest_run, context) for _ in range(config.deployment.replicas)]
+        self.replicas = [self._replica(config, deployment, workload, longest_run, context) for _ in range(config.deployment.replicas)]
         for replica in self.replicas:
             replica.peers = self.replicas
 
@@ -124,18 +124,18 @@ class _Run:
         draw = stream(config.seed, "clients").random
         return Client(self.clock, config.workload.clients, workload, self._session, self.recorder, self._arrive, draw)
 
-    def _replica(self, config: Config, built: Plant, workload: Workload, longest_run, context: list[int]) -> Replica:
-        jobs = EngineJobs(self.clock, built, self._knowledge, config.tenant_weights)
+    def _replica(self, config: Config, deployment: Deployment, workload: Workload, longest_run, context: list[int]) -> Replica:
+        jobs = EngineJobs(self.clock, deployment, self._knowledge, config.tenant_weights)
         queue = find("scheduling", config.scheduler)(jobs)
         eviction, prefetch = find("eviction", config.store.eviction), find("prefetch", config.store.prefetch)()
         store = None
-        if built.tiers:
+        if deployment.tiers:
             store = SessionStore(
-                list(built.tiers),
+                list(deployment.tiers),
                 eviction,
                 prefetch,
                 queue,
-                find("write", config.store.write)(rated_writes(built)),
+                find("write", config.store.write)(rated_writes(deployment)),
                 self._knowledge,
                 config.store.ttl_s,
                 config.store.ssd_write == "whole",
@@ -144,7 +144,7 @@ class _Run:
         jobs.replica = replica = Replica(
             self.clock,
             config,
-            built,
+            deployment,
             queue,
             store,
             prefetch,

@@ -15,7 +15,7 @@ import numpy as np
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Clients, Config
-from kvplan.sim.engine.plant import Plant, copies
+from kvplan.sim.deployment import Deployment, copies
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
 from kvplan.sim.metrics.output import RunOutput
@@ -28,7 +28,7 @@ _DAY_S = 86400.0
 PERCENTILES = (50, 90, 95, 99)
 
 
-def summarize(config: Config, built: Plant, workload: Workload, output: RunOutput) -> Summary:
+def summarize(config: Config, deployment: Deployment, workload: Workload, output: RunOutput) -> Summary:
     """The summary of a finished run, whatever engine it ran on."""
     columns = output.columns
     measured = columns["order"] >= config.warmup_turns
@@ -42,15 +42,15 @@ def summarize(config: Config, built: Plant, workload: Workload, output: RunOutpu
     context_tokens = int((col["prompt_tokens"] + col["history_tokens"]).sum())
     busy_s = sum(sums[part] for part in ("prefill_s", "decode_s", "load_stall_s", "save_stall_s"))
     prefill_s = sums["prefill_s"] + sums["load_stall_s"]
-    gpus, count = built.gpus, config.deployment.replicas
-    capacity = {name: size * count for name, size, _ in built.tiers}
+    gpus, count = deployment.gpus, config.deployment.replicas
+    capacity = {name: size * count for name, size, _ in deployment.tiers}
     summary: Any = {
         "schema_version": SCHEMA_VERSION,
         "turns": int(measured.sum()),
         "sessions": len(np.unique(workload.session[measured])),
         "resumed_turns": int(resumed.sum()),
         "makespan_s": span_s,
-        "hit_rate": _hit_rates(col, resumed, [name for name, *_ in built.tiers], context_tokens),
+        "hit_rate": _hit_rates(col, resumed, [name for name, *_ in deployment.tiers], context_tokens),
         **{name: _statistics(values) for name, values in times.items()},
         "by_turn": by_turn(workload.turn[measured], times["ttft_s"], col["cached_tokens"], col["prompt_tokens"] + col["history_tokens"]),
         "prefill_tokens_per_s": _ratio(context_tokens, prefill_s),
@@ -71,7 +71,7 @@ def summarize(config: Config, built: Plant, workload: Workload, output: RunOutpu
             "gpus": gpus * count,
             "replicas": count,
         },
-        "tiers": _tiers(built, sums, output, span_s, count),
+        "tiers": _tiers(deployment, sums, output, span_s, count),
         "links": {
             link: {
                 "bytes": round(sums[f"{link}.bytes"]),
@@ -82,8 +82,8 @@ def summarize(config: Config, built: Plant, workload: Workload, output: RunOutpu
         "overflow_turns": int(col["overflow"].sum()),
         "skipped_saves": int(sums.get("skipped_saves", 0)),
         "cost_usd": run_cost_usd(
-            built.prices,
-            built.gpu.name,
+            deployment.prices,
+            deployment.gpu.name,
             gpus * count,
             busy_s / count,
             span_s,
@@ -92,14 +92,14 @@ def summarize(config: Config, built: Plant, workload: Workload, output: RunOutpu
             output_tokens,
             context_tokens,
             config.cost.gpu_hours,
-            built.terms,
+            deployment.terms,
         ),
-        "ssd_wear": _wear(built, built.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
+        "ssd_wear": _wear(deployment, deployment.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
         "provenance": provenance(config, workload),
     }
     summary["warnings"] = [
-        *_unsteady(config, built, workload, output, start_s),
-        *_warnings(config, built, workload, output, summary),
+        *_unsteady(config, deployment, workload, output, start_s),
+        *_warnings(config, deployment, workload, output, summary),
     ]
     return summary
 
@@ -151,10 +151,10 @@ def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarra
     return int(good.sum())
 
 
-def _tiers(built: Plant, sums, output: RunOutput, span_s: float, count: int) -> dict:
+def _tiers(deployment: Deployment, sums, output: RunOutput, span_s: float, count: int) -> dict:
     found = {}
-    for name, capacity, _ in built.tiers:
-        each = copies(built, name)
+    for name, capacity, _ in deployment.tiers:
+        each = copies(deployment, name)
         found[name] = {
             "capacity_bytes": round(each * capacity * count),
             "peak_bytes": round(each * sum(books.peak_bytes[name] for books in output.ended)),
@@ -165,10 +165,10 @@ def _tiers(built: Plant, sums, output: RunOutput, span_s: float, count: int) -> 
     return found
 
 
-def _wear(built: Plant, drives: int, written: float, span_s: float) -> dict[str, float | None]:
+def _wear(deployment: Deployment, drives: int, written: float, span_s: float) -> dict[str, float | None]:
     """Of the drives, whatever part of them the tier is: DWPD, and years to the rated bytes written (rated DWPD · capacity · warranty)."""
-    per_day, capacity = _ratio(written, span_s) * _DAY_S, drives * round(built.ssd.capacity.value)
-    rated = built.ssd.rated_dwpd.value * capacity * built.ssd.warranty.value * 365
+    per_day, capacity = _ratio(written, span_s) * _DAY_S, drives * round(deployment.ssd.capacity.value)
+    rated = deployment.ssd.rated_dwpd.value * capacity * deployment.ssd.warranty.value * 365
     return {
         "bytes_per_day": per_day,
         "dwpd": _ratio(per_day, capacity),
@@ -178,12 +178,12 @@ def _wear(built: Plant, drives: int, written: float, span_s: float) -> dict[str,
     }
 
 
-def _unsteady(config: Config, built: Plant, workload: Workload, output: RunOutput, start_s: float) -> list[str]:
+def _unsteady(config: Config, deployment: Deployment, workload: Workload, output: RunOutput, start_s: float) -> list[str]:
     """What makes the run's figures depend on how long it is."""
     replicas, clients = config.deployment.replicas, config.workload.clients
     span = steadiness.Span.of(output.columns, workload, start_s, config.deployment.max_batch * replicas)
     found = steadiness.load_warnings(span) if clients is None else _idle_clients(clients, workload, output, start_s)
-    for name, size, reserve in built.tiers:
+    for name, size, reserve in deployment.tiers:
         times, held = steadiness.held(output.series, name, replicas)
         found += steadiness.tier_warnings(name.upper(), size * replicas, (size - reserve) * replicas, start_s, times, held)
     return found
@@ -199,7 +199,7 @@ def _idle_clients(clients: Clients, workload: Workload, output: RunOutput, start
     return steadiness.drain_warnings(most, output.columns["arrival_s"], output.columns["done_s"], start_s)
 
 
-def _warnings(config: Config, built: Plant, workload: Workload, output: RunOutput, summary: dict) -> list[str]:
+def _warnings(config: Config, deployment: Deployment, workload: Workload, output: RunOutput, summary: dict) -> list[str]:
     found = []
     measured = output.columns["order"] >= config.warmup_turns
     if output.warm_s is not None and output.columns["admitted_s"][measured].max() <= output.warm_s:
@@ -207,38 +207,38 @@ def _warnings(config: Config, built: Plant, workload: Workload, output: RunOutpu
             f"the warm-up leaves less than a turn: all {summary['turns']} turns measured began before its end; make warmup_turns smaller"
         )
     if output.clipped:
-        found.append(f"turns longer than the window of {built.window} tokens, cut to it: {output.clipped}")
+        found.append(f"turns longer than the window of {deployment.window} tokens, cut to it: {output.clipped}")
     if summary["skipped_saves"] > 0.01 * summary["turns"]:
         found.append(
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
             " KV comes faster than the tiers below take it, or is too large for them"
         )
-    found += extras(built)
+    found += extras(deployment)
     columns = output.columns
     tokens = int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max())
     found += [
-        f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(tokens * built.kv_bytes)}): what is too large"
-        " for a tier is kept below it, or nowhere"
-        for name, size, _ in built.tiers
-        if size < tokens * built.kv_bytes
+        f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(tokens * deployment.kv_bytes)}): what is too"
+        " large for a tier is kept below it, or nowhere"
+        for name, size, _ in deployment.tiers
+        if size < tokens * deployment.kv_bytes
     ]
-    unmeasured = _unmeasured(built, output)
+    unmeasured = _unmeasured(deployment, output)
     if unmeasured:
         found.append(f"step times are extrapolated beyond what was measured: {', '.join(unmeasured)}")
-    for (upper, upper_size, _), (lower, lower_size, _) in zip(built.tiers, built.tiers[1:], strict=False):
+    for (upper, upper_size, _), (lower, lower_size, _) in zip(deployment.tiers, deployment.tiers[1:], strict=False):
         if lower_size < upper_size:
             found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
     return found + origin.warnings(workload.origin)
 
 
-def _unmeasured(built: Plant, output: RunOutput) -> list[str]:
+def _unmeasured(deployment: Deployment, output: RunOutput) -> list[str]:
     """What lies outside the range of the step times' measurements, in words: the largest of each kind, and the smallest prefill."""
     columns = output.columns
     history = columns["cached_tokens"]
     new = columns["prompt_tokens"] + columns["history_tokens"] - history
     running, hbm_bytes = (int(output.series[name].max()) for name in ("running", "hbm_running_bytes"))
-    largest = {"new": int(new.max()), "history": int(history.max()), "batch": running, "context": hbm_bytes // built.hbm_kv_bytes}
-    return built.steps.outside(new=int(new.min())) + built.steps.outside(**largest)
+    largest = {"new": int(new.max()), "history": int(history.max()), "batch": running, "context": hbm_bytes // deployment.hbm_kv_bytes}
+    return deployment.steps.outside(new=int(new.min())) + deployment.steps.outside(**largest)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -49,7 +49,7 @@ def account(plan: Plan) -> dict[str, Any]:
             "pareto": [each.option.label for each in pareto(plan)],
             "ties": [each.option.label for each in ties(plan)],
             "regrets": regrets(plan),
-            "keeping": {**keeping(plan.answers[0].built, plan.demand), "public": PUBLIC_CACHE_PRICES},
+            "keeping": {**keeping(plan.answers[0].deployment, plan.demand), "public": PUBLIC_CACHE_PRICES},
             "words": said(plan),
             "robust": None if plan.robust is None else robust(plan.robust),
             "options": [_option(plan, answer, horizon) for answer in plan.answers],

@@ -10,7 +10,7 @@ import numpy as np
 
 from kvplan.hwmodels.units import format_seconds
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.planner.objective import Objective, latency
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
@@ -20,35 +20,35 @@ BUSIEST = 0.9
 1 / (1 - share)² (heavy traffic; Kingman 1961), and no service is run there."""
 
 
-def least_replicas(config: Config, built: Plant, workload: Workload, sessions_per_s: float) -> int:
+def least_replicas(config: Config, deployment: Deployment, workload: Workload, sessions_per_s: float) -> int:
     """Replicas whose GPUs would work `BUSIEST` of the time at this load."""
-    prefill = _prefills_s(config, built, workload)
-    decode = _decode_s(config, built, workload)
+    prefill = _prefills_s(config, deployment, workload)
+    decode = _decode_s(config, deployment, workload)
     return max(1, math.ceil(sessions_per_s * float(prefill.sum() + decode) / workload.sessions / BUSIEST))
 
 
-def _decode_s(config: Config, built: Plant, workload: Workload) -> float:
+def _decode_s(config: Config, deployment: Deployment, workload: Workload) -> float:
     """Seconds of decoding all answers in batches as full as HBM allows: in the mean a job holds its whole context's room for as many steps
     as its answer has tokens, and reads half of its answer more than its prompt."""
-    history, prompt, output = contexts(workload, built.window, config.deployment.truncation_ratio)
+    history, prompt, output = contexts(workload, deployment.window, config.deployment.truncation_ratio)
     steps = float(output.sum())
     if not steps:
         return 0.0
-    room = float((output * (history + prompt + output)).sum()) / steps * built.hbm_kv_bytes
+    room = float((output * (history + prompt + output)).sum()) / steps * deployment.hbm_kv_bytes
     read = float((output * (history + prompt + output / 2)).sum()) / steps
-    batch = max(1, min(config.deployment.max_batch, int(built.hbm_budget / room)))
-    return steps / batch * built.steps.decode(batch, round(batch * read))
+    batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / room)))
+    return steps / batch * deployment.steps.decode(batch, round(batch * read))
 
 
-def unloaded(config: Config, built: Plant, workload: Workload, objective: Objective) -> float:
+def unloaded(config: Config, deployment: Deployment, workload: Workload, objective: Objective) -> float:
     """The best that any number of replicas can give of an objective's figure: that of a server with one turn at a time, whose store has
     kept everything."""
-    history, prompt, output = contexts(workload, built.window, config.deployment.truncation_ratio)
+    history, prompt, output = contexts(workload, deployment.window, config.deployment.truncation_ratio)
     if objective.measure == "hit_rate":
-        return float(history.sum() / (history + prompt).sum()) if built.tiers else 0.0
-    first = _prefills_s(config, built, workload)
+        return float(history.sum() / (history + prompt).sum()) if deployment.tiers else 0.0
+    first = _prefills_s(config, deployment, workload)
     rows = zip((history + prompt).tolist(), np.maximum(output - 1, 0).tolist(), strict=True)
-    rest = np.array([built.steps.decode(1, context, steps) for context, steps in rows])
+    rest = np.array([deployment.steps.decode(1, context, steps) for context, steps in rows])
     col = {"arrival_s": np.zeros(len(first)), "first_token_s": first, "done_s": first + rest, "output_tokens": output}
     if objective.measure == "goodput":
         return 1 - float(objective.late(col).mean())
@@ -67,10 +67,10 @@ def out_of_reach(objective: Objective, best: float) -> str | None:
     return f"an empty server already takes {format_seconds(best)} ({objective.measure.upper()} {objective.statistic})"
 
 
-def _prefills_s(config: Config, built: Plant, workload: Workload) -> np.ndarray:
+def _prefills_s(config: Config, deployment: Deployment, workload: Workload) -> np.ndarray:
     """Seconds of GPU that each turn's prefill takes at least."""
-    history, prompt, _ = contexts(workload, built.window, config.deployment.truncation_ratio)
+    history, prompt, _ = contexts(workload, deployment.window, config.deployment.truncation_ratio)
     rows = zip(prompt.tolist(), history.tolist(), strict=True)
-    if not built.tiers:
-        return np.array([built.steps.prefill(new + old, 0) for new, old in rows])
-    return np.array([built.steps.prefill(new, old) for new, old in rows])
+    if not deployment.tiers:
+        return np.array([deployment.steps.prefill(new + old, 0) for new, old in rows])
+    return np.array([deployment.steps.prefill(new, old) for new, old in rows])

@@ -17,7 +17,7 @@ Left out: memory of the engine itself, fragments of blocks, file systems' own sh
 from dataclasses import dataclass, field, replace
 
 from kvplan.hwmodels.units import format_bytes
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 
 GIB = 2**30
 GB = 10**9
@@ -49,21 +49,21 @@ class Sizes:
     """Of all drives."""
 
     @staticmethod
-    def of(built: Plant) -> "Sizes":
+    def of(deployment: Deployment) -> "Sizes":
         """Of a replica."""
-        tiers, ssd = {name: size for name, size, _ in built.tiers}, built.ssd
+        tiers, ssd = {name: size for name, size, _ in deployment.tiers}, deployment.ssd
         return Sizes(
             dram=tiers.get("dram", 0),
             ssd=tiers.get("ssd", 0),
-            ranks=built.gpus,
-            copies=built.hbm_kv_bytes / built.kv_bytes,
-            hbm=built.hbm_budget + tiers.get("hbm", 0),
+            ranks=deployment.gpus,
+            copies=deployment.hbm_kv_bytes / deployment.kv_bytes,
+            hbm=deployment.hbm_budget + tiers.get("hbm", 0),
             caches=bool(tiers),
-            node_dram=None if built.node.max_dram is None else round(built.node.max_dram.value),
-            drives=built.drives,
+            node_dram=None if deployment.node.max_dram is None else round(deployment.node.max_dram.value),
+            drives=deployment.drives,
             drive=f"{ssd.name}, {ssd.capacity.text}, {ssd.rated_dwpd.value:g} DWPD over {ssd.warranty.value:g} years",
             rated_dwpd=ssd.rated_dwpd.value,
-            drive_bytes=built.drive_bytes,
+            drive_bytes=deployment.drive_bytes,
         )
 
 

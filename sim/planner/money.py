@@ -12,7 +12,7 @@ import numpy as np
 from kvplan.hwmodels.cost import included_bytes
 from kvplan.hwmodels.ownership import capital_usd_per_s, gpu_usd_per_s
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 
@@ -43,12 +43,12 @@ class Demand:
     """GPU time of one replica that a cached token of history saves."""
 
 
-def demand(config: Config, built: Plant, population: Workload, sessions_per_s: float) -> Demand:
+def demand(config: Config, deployment: Deployment, population: Workload, sessions_per_s: float) -> Demand:
     """Of a population of whole sessions."""
-    history, prompt, output = contexts(population, built.window, config.deployment.truncation_ratio)
+    history, prompt, output = contexts(population, deployment.window, config.deployment.truncation_ratio)
     tokens = float((history + prompt).sum())
     pairs = zip(prompt.tolist(), history.tolist(), strict=True)
-    saved = sum(built.steps.prefill(new + old) - built.steps.prefill(new, old) for new, old in pairs)
+    saved = sum(deployment.steps.prefill(new + old) - deployment.steps.prefill(new, old) for new, old in pairs)
     return Demand(
         sessions_per_s,
         population.turns / population.sessions,
@@ -101,37 +101,37 @@ class Wear:
         return math.ceil(self.horizon_years / self.years) - 1 if self.years is not None and self.too_short else 0
 
 
-def wear(config: Config, built: Plant, written_bytes_per_day: float) -> Wear | None:
+def wear(config: Config, deployment: Deployment, written_bytes_per_day: float) -> Wear | None:
     """Of drives that are written so much; None without an SSD tier.
 
     Source: rated bytes = DWPD · capacity · days of the warranty (JEDEC JESD218).
     """
-    if not any(name == "ssd" for name, *_ in built.tiers):
+    if not any(name == "ssd" for name, *_ in deployment.tiers):
         return None
     written = written_bytes_per_day * config.cost.write_amplification
-    rated = built.ssd.rated_dwpd.value * built.drive_bytes
-    years = rated * built.ssd.warranty.value / written if written else None
-    return Wear(written, rated, years, built.prices.ssd.purchase is not None, config.cost.horizon_years)
+    rated = deployment.ssd.rated_dwpd.value * deployment.drive_bytes
+    years = rated * deployment.ssd.warranty.value / written if written else None
+    return Wear(written, rated, years, deployment.prices.ssd.purchase is not None, config.cost.horizon_years)
 
 
-def wear_usd_per_s(built: Plant, worn: Wear | None) -> float:
+def wear_usd_per_s(deployment: Deployment, worn: Wear | None) -> float:
     """What it costs more that the node's drives, all of them, are paid back until they wear out and not over their lifetime."""
     if worn is None or not worn.too_short:
         return 0.0
-    price, on = built.prices.ssd, built.terms
-    return built.drive_bytes * (capital_usd_per_s(price, on, worn.years) - capital_usd_per_s(price, on))
+    price, on = deployment.prices.ssd, deployment.terms
+    return deployment.drive_bytes * (capital_usd_per_s(price, on, worn.years) - capital_usd_per_s(price, on))
 
 
-def keeping(built: Plant, asked: Demand) -> dict[str, float | None]:
+def keeping(deployment: Deployment, asked: Demand) -> dict[str, float | None]:
     """Dollars to keep a million tokens of KV for an hour in DRAM and on SSD at the list's price (inside a rented shape it costs nothing
     more), to compute them again, and the hours after which keeping has cost as much as computing: the break-even TTL."""
     hour = {
-        name: 3600 * 1e6 * built.kv_bytes * capital_usd_per_s(price, built.terms)
-        for name, price in (("dram", built.prices.dram), ("ssd", built.prices.ssd))
+        name: 3600 * 1e6 * deployment.kv_bytes * capital_usd_per_s(price, deployment.terms)
+        for name, price in (("dram", deployment.prices.dram), ("ssd", deployment.prices.ssd))
     }
-    gpu = built.gpus * gpu_usd_per_s(built.prices.gpus[built.gpu.name], built.terms)
+    gpu = deployment.gpus * gpu_usd_per_s(deployment.prices.gpus[deployment.gpu.name], deployment.terms)
     again = 1e6 * asked.prefill_s_per_history_token * gpu
-    with_dram, with_ssd = included_bytes(built.prices, built.gpu.name, built.gpus)
+    with_dram, with_ssd = included_bytes(deployment.prices, deployment.gpu.name, deployment.gpus)
     return {
         "dram_usd_per_mtok_h": hour["dram"],
         "ssd_usd_per_mtok_h": hour["ssd"],

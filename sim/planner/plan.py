@@ -13,7 +13,7 @@ import numpy as np
 
 from kvplan.hwmodels.cost import usd_per_s
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.engine.plant import Plant, plant
+from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner import bounds, load
 from kvplan.sim.planner.confirmed import Confirmed
 from kvplan.sim.planner.flags import Sizes
@@ -59,7 +59,7 @@ class Answer:
     """Of one replica: what its engine is told (`kvplan.sim.planner.flags`)."""
     config: Config
     """Of one replica; so are the next two."""
-    built: Plant
+    deployment: Deployment
     wear: Wear | None
     """At the answer; None without drives, or without an answer."""
     unloaded: tuple[float, ...] = ()
@@ -167,7 +167,7 @@ class Plan:
 def rank(answer: Answer) -> tuple[float, int, int]:
     """What the cheapest has least of: dollars to the cent, then GPUs, then bytes of store; what meets no objectives comes last."""
     usd, gpus = (math.inf, 0) if answer.met is None else (answer.met.usd_per_month, answer.met.gpus)
-    return round(usd, 2), gpus, sum(size for _, size, _ in answer.built.tiers)
+    return round(usd, 2), gpus, sum(size for _, size, _ in answer.deployment.tiers)
 
 
 def row(answer: Answer) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     rate = question.sessions_per_s or load.own_rate(base, population)
     searches, refused = _sides(question, asked, population, rate)
     simulations = drive(searches, pool, progress)
-    asked_for = demand(base, plant(base, population), population, rate)
+    asked_for = demand(base, resolve(base, population), population, rate)
     found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for, population, refused)
     return _looked_around(_confirmed(found, searches, pool, progress), searches, pool, progress)
 
@@ -255,17 +255,17 @@ class Side(Fed):
         self._question, self._option, self._rate = question, option, rate
         self._config = question.config(option)
         self._recorded = load.own_rate(self._config, population)
-        self._built = built = plant(self._config, population)
+        self._deployment = deployment = resolve(self._config, population)
         self._mean_bytes, self._turns = mean_session(self._config, population)
         self._fills = True
-        self._unloaded = tuple(bounds.unloaded(self._config, built, population, each) for each in question.objectives)
+        self._unloaded = tuple(bounds.unloaded(self._config, deployment, population, each) for each in question.objectives)
         reasons = map(bounds.out_of_reach, question.objectives, self._unloaded)
         reason = next((each for each in reasons if each), None)
         self.found = Fewest(None, (), reason)
         """Nothing before the search has ended."""
         if reason is not None:
             return
-        least = bounds.least_replicas(self._config, built, population, rate)
+        least = bounds.least_replicas(self._config, deployment, population, rate)
         aims, most = question.objectives, question.most_replicas
         self._search = fewest(aims, least, least, most, question.replications) if start is None else near(aims, start, least, most)
 
@@ -287,10 +287,12 @@ class Side(Fed):
 
     def answer(self) -> Answer:
         """What was found, and its cost."""
-        sizes = Sizes.of(self._built)
-        found = Answer(self._option, self.found, self._built.gpus, {}, self._fills, sizes, self._config, self._built, None, self._unloaded)
+        sizes = Sizes.of(self._deployment)
+        found = Answer(
+            self._option, self.found, self._deployment.gpus, {}, self._fills, sizes, self._config, self._deployment, None, self._unloaded
+        )
         written = found.figure("ssd_wear.bytes_per_day")
-        worn = None if written is None else wear(self._config, self._built, written)
+        worn = None if written is None else wear(self._config, self._deployment, written)
         if worn is not None and worn.too_short and self._config.cost.worn_drives == "refuse":
             reason = f"its drives wear out after {worn.years:.2g} years, within the horizon of {worn.horizon_years:g}"
             found = replace(found, found=replace(self.found, replicas=None, reason=reason))
@@ -299,9 +301,11 @@ class Side(Fed):
 
     def _usd_per_month(self, worn: Wear | None, paid: float) -> dict[str, float]:
         """`paid` is the share of the hours for which GPUs are."""
-        built, sizes = self._built, {name: size for name, size, _ in self._built.tiers}
-        rates = usd_per_s(built.prices, built.gpu.name, built.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), built.terms)
-        rates["ssd"] += wear_usd_per_s(built, worn)
+        deployment, sizes = self._deployment, {name: size for name, size, _ in self._deployment.tiers}
+        rates = usd_per_s(
+            deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms
+        )
+        rates["ssd"] += wear_usd_per_s(deployment, worn)
         rates["gpu"] *= paid
         return {name: value * MONTH_S for name, value in rates.items()}
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from kvplan.sim.config import Config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import Result, simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.steadiness import Span, rising
 from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.planner.objective import Objective, Sample, latency, sample
 from kvplan.sim.sweep.digest import digest
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 FILL = 1.2
@@ -149,11 +149,11 @@ def _figures(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def _unsteady(result: Result) -> list[str]:
     """Tiers that were not full and still grew over the measured part."""
-    built, series = plant(result.config), result.series
+    deployment, series = resolve(result.config), result.series
     begin = float(np.sort(result.columns["done_s"])[min(result.config.warmup_turns, len(result.columns["done_s"]) - 1)])
     late = series["time_s"] >= begin
     found = []
-    for name, size, reserve in built.tiers:
+    for name, size, reserve in deployment.tiers:
         held = series[f"{name}_bytes"][late]
         if len(held) > 1 and held[-1] < FULL * (size - reserve) and held[-1] > held[0] * 1.05:
             found.append(name)
@@ -162,13 +162,13 @@ def _unsteady(result: Result) -> list[str]:
 
 def sessions_for(config: Config, mean_session_bytes: float, turns_per_session: float, measured_turns: int, most: int) -> tuple[int, bool]:
     """Sessions of a run that fills the tiers and measures so many turns then, and whether `most` is enough for it."""
-    held = sum(size for _, size, _ in plant(config).tiers) / max(mean_session_bytes, 1.0)
+    held = sum(size for _, size, _ in resolve(config).tiers) / max(mean_session_bytes, 1.0)
     needed = math.ceil(max(FILL * held, _WARM_TURNS / turns_per_session) + measured_turns / turns_per_session)
     return min(needed, most), needed <= most
 
 
 def mean_session(config: Config, workload: Workload) -> tuple[float, float]:
     """Bytes of KV that a session holds at its end, and its turns, in the mean."""
-    built = plant(config)
-    tokens = np.minimum(workload.session_tokens, built.window)
-    return float(tokens.mean() * built.kv_bytes), workload.turns / workload.sessions
+    deployment = resolve(config)
+    tokens = np.minimum(workload.session_tokens, deployment.window)
+    return float(tokens.mean() * deployment.kv_bytes), workload.turns / workload.sessions

@@ -8,7 +8,7 @@ from kvplan.hwmodels.cost import included_bytes
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config as configuration
 from kvplan.sim.config import Config, ConfigError, without_clients
-from kvplan.sim.engine.plant import Plant, plant
+from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner.objective import Objective, objectives
 from kvplan.sim.sweep.axes import Axis, Point, points
 
@@ -79,7 +79,7 @@ def options(question: Question) -> list[Option]:
 
 def _prefix_cache(question: Question) -> Option:
     """The engine as people run it: prefixes stay in the HBM that is left."""
-    bare = plant(question.config(Option("", tuple(NO_STORE.items()))))
+    bare = resolve(question.config(Option("", tuple(NO_STORE.items()))))
     size = f"{int(HBM_SHARE * bare.hbm_budget / 1e9)}GB"
     settings = {**NO_STORE, "store.hbm": size, "store.prefetch": "none", "store.eviction": "lru"}
     return Option("prefix cache in HBM", tuple(settings.items()), True)
@@ -87,8 +87,8 @@ def _prefix_cache(question: Question) -> Option:
 
 def _offered(question: Question) -> list[Option]:
     """Quarters and all of the DRAM and of the drives that come with the node."""
-    built = plant(question.config(Option("", tuple(NO_STORE.items()))))
-    dram, ssd = _node_dram(built), built.drives * int(built.ssd.capacity.value)
+    deployment = resolve(question.config(Option("", tuple(NO_STORE.items()))))
+    dram, ssd = _node_dram(deployment), deployment.drives * int(deployment.ssd.capacity.value)
     drams = [_whole(share * dram) for share in _DRAM_SHARES]
     ssds = [_whole(share * ssd) if share else "0GB" for share in _SSD_SHARES]
     return [
@@ -100,12 +100,12 @@ def _offered(question: Question) -> list[Option]:
     ]
 
 
-def _node_dram(built: Plant) -> float:
+def _node_dram(deployment: Deployment) -> float:
     """What comes with the rent of the node's GPUs, else half of what the board takes."""
-    included, _ = included_bytes(built.prices, built.gpu.name, built.gpus)
+    included, _ = included_bytes(deployment.prices, deployment.gpu.name, deployment.gpus)
     if included:
         return included
-    return built.node.max_dram.value / 2 if built.node.max_dram is not None else 512e9
+    return deployment.node.max_dram.value / 2 if deployment.node.max_dram is not None else 512e9
 
 
 def _whole(size: float) -> str:

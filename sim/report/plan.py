@@ -74,7 +74,7 @@ def _drawn(answer: Answer) -> dict[str, Any]:
     count, point = answer.replicas, answer.point
     return {
         "cost_usd_per_month": None if count is None else {part: count * usd for part, usd in answer.usd_per_month.items()},
-        "tier_bytes": {name: size for name, size, _ in answer.built.tiers},
+        "tier_bytes": {name: size for name, size, _ in answer.deployment.tiers},
         "series": {} if point is None else point.seen[0].series,
     }
 
@@ -261,7 +261,7 @@ def _regret(found: dict[str, Any]) -> str:
 
 def _keeping(plan: Plan) -> str:
     """The price of keeping KV, beside what others charge for it."""
-    kept = keeping(plan.answers[0].built, plan.demand)
+    kept = keeping(plan.answers[0].deployment, plan.demand)
     low, high = PUBLIC_CACHE_PRICES["storage_usd_per_mtok_h"]
     pays = " and ".join(
         f"{name.upper()} for {format_seconds(3600 * hours)}"

@@ -11,13 +11,13 @@ from typing import Any
 
 from kvplan.sim.config import Config
 from kvplan.sim.engine.run import Result, simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.sweep.measures import numbers
 from kvplan.sim.sweep.pool import Failed, Pool, SweepError
 from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 REPLICATIONS = 8

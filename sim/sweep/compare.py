@@ -12,7 +12,6 @@ import numpy as np
 
 from kvplan.sim.assumptions import assumptions
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.provenance import version
 from kvplan.sim.settings import unused
 from kvplan.sim.sweep import measures, stats, words
@@ -22,6 +21,7 @@ from kvplan.sim.sweep.pool import Pool
 from kvplan.sim.sweep.records import Records
 from kvplan.sim.sweep.runs import Outcome, Run, perform, replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.variants import Variant, read_workloads, variants
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 SERVICE, MONEY = "ttft_s.p95", "cost_usd.per_million_output_tokens"

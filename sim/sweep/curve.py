@@ -17,13 +17,13 @@ import numpy as np
 
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.config import Config, ConfigError, load
-from kvplan.sim.engine.plant import Plant, plant
-from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.sweep.axes import Axis, Point
 from kvplan.sim.sweep.compare import Question, Sweep, prepare
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.variants import Variant
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.traces.reuse import accesses, active, stack_distances
 
@@ -52,21 +52,21 @@ class Capacity:
     """The longest session."""
 
 
-def capacity(config: Config, built: Plant, workload: Workload) -> Capacity:
+def capacity(config: Config, deployment: Deployment, workload: Workload) -> Capacity:
     """Of a workload with times; answers take no time, so a real server has more active sessions in a closed loop."""
     ttl_s = config.store.ttl_s or TTL_S
-    seen = accesses(workload, built.kv_bytes, built.window, ratio=config.deployment.truncation_ratio)
+    seen = accesses(workload, deployment.kv_bytes, deployment.window, ratio=config.deployment.truncation_ratio)
     dsput, held = active(seen, ttl_s)
-    return Capacity(ttl_s, dsput, dsput * built.window * built.kv_bytes, held, int(seen.size.max()))
+    return Capacity(ttl_s, dsput, dsput * deployment.window * deployment.kv_bytes, held, int(seen.size.max()))
 
 
-def default_sizes(tier: str, built: Plant, needed: Capacity) -> list[str]:
+def default_sizes(tier: str, deployment: Deployment, needed: Capacity) -> list[str]:
     """Powers of two, up to what holds all active sessions, that fit into the node and hold the longest session: a full window, or twice the
     longest here, since other replications draw others."""
     top = math.ceil(math.log2(needed.held_bytes / 1e6))
-    if tier == "dram" and built.node.max_dram is not None:
-        top = min(top, math.floor(math.log2(built.node.max_dram.value / 1e6)))
-    least = math.ceil(math.log2(min(built.window * built.kv_bytes, 2 * needed.longest_bytes) / 1e6))
+    if tier == "dram" and deployment.node.max_dram is not None:
+        top = min(top, math.floor(math.log2(deployment.node.max_dram.value / 1e6)))
+    least = math.ceil(math.log2(min(deployment.window * deployment.kv_bytes, 2 * needed.longest_bytes) / 1e6))
     return [_size(power) for power in range(max(top - _SIZES + 1, least), max(top, least) + 1)]
 
 
@@ -106,10 +106,10 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
     """The question's configuration with every eviction policy at every size; powers of two when no sizes are given. Raises ConfigError and
     TraceError."""
     config = load(question.source, question.overrides)
-    built = plant(config)
+    deployment = resolve(config)
     workload = read(config)
-    needed = capacity(config, built, workload)
-    varied = axes(config, tier, names, sizes or default_sizes(tier, built, needed))
+    needed = capacity(config, deployment, workload)
+    varied = axes(config, tier, names, sizes or default_sizes(tier, deployment, needed))
     return Curves(_with_recomputation(prepare(replace(question, axes=varied), lambda _: workload)), tier, needed, config)
 
 
@@ -136,8 +136,8 @@ def curve(asked: Curves, compared: dict) -> dict:
     bare = next((each for each in compared["variants"] if each["label"] == RECOMPUTE), None)
     by_settings = {(each["settings"]["store.eviction"], each["settings"][f"store.{tier}"]): each for each in done}
     names = [name for name, _ in sweep.question.axes[0].points]
-    built = plant(config)
-    elsewhere = sum(size for name, size, _ in built.tiers if name != tier)
+    deployment = resolve(config)
+    elsewhere = sum(size for name, size, _ in deployment.tiers if name != tier)
     share = config.deployment.replicas / needed.ccput_bytes
     timed = config.workload.clients is None
     tpot_s = float(np.mean([variant["mean"]["tpot_s.mean"] for variant in done])) if done else 0.0
@@ -183,8 +183,8 @@ def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: f
     tiers together, and the varied tier's part: DRAM's is what lies within its size, SSD's what lies beyond the tiers above it."""
     first = [run.config for run in sweep.runs if run.variant == sweep.runs[0].variant]
     faster = _FASTEST_FIRST[: _FASTEST_FIRST.index(tier)]
-    above = sum(size for name, size, _ in plant(first[0]).tiers if name in faster)
-    reuse = [_reuse(config, plant(config), build_workload(config), tpot_s) for config in first]
+    above = sum(size for name, size, _ in resolve(first[0]).tiers if name in faster)
+    reuse = [_reuse(config, resolve(config), build_workload(config), tpot_s) for config in first]
     seen = [(distance, hits & (distance > above)) for distance, hits in reuse]
     exact = [parse_bytes(size) for size in sizes]
     return [
@@ -207,10 +207,10 @@ def _share(which: np.ndarray) -> float:
     return float(which.mean()) if len(which) else 0.0
 
 
-def _reuse(config: Config, built: Plant, workload: Workload, tpot_s: float) -> tuple[np.ndarray, np.ndarray]:
+def _reuse(config: Config, deployment: Deployment, workload: Workload, tpot_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Per resumed turn after the warm-up: its LRU distance in bytes, and whether it has history that outlived no TTL."""
     replicas, distances, hits = config.deployment.replicas, [], []
-    seen = accesses(workload, built.kv_bytes, built.window, workload.output_tokens * tpot_s, config.deployment.truncation_ratio)
+    seen = accesses(workload, deployment.kv_bytes, deployment.window, workload.output_tokens * tpot_s, config.deployment.truncation_ratio)
     for replica in range(replicas):
         mine = seen.session % replicas == replica
         part = seen.those(mine)

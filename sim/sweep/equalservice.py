@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from kvplan.sim.config import Config, ConfigError, without_clients
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload, rescale
 
 REACH = 8.0
@@ -104,7 +104,7 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict | None:
 
 def _check(config: Config, workload: Workload) -> None:
     without_clients(config, "equal service scales the sessions per second")
-    if not plant(config).tiers:
+    if not resolve(config).tiers:
         raise ConfigError("equal service compares a store with recomputation, but no tier is switched on: set store.dram or store.ssd")
     if not np.ptp(workload.arrival_s[workload.first_turn[:-1]]):
         raise ConfigError("equal service scales the sessions per second, but all sessions arrive at one instant: set workload.arrival")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import Result
 from kvplan.sim.replay.bound import best_possible
 
@@ -18,10 +18,10 @@ def measure(result: Result) -> dict[str, float]:
     """Every number of the run's summary, flat, and the most that any eviction policy could have hit in the run's own order of turns
     (`bound.resumed`, `bound.tokens`); what has no value (null) is left out."""
     found = numbers(result.summary)
-    built, config = plant(result.config), result.config
-    if built.tiers:
-        capacity = sum(size for _, size, _ in built.tiers)
-        bound = best_possible(result.columns, capacity, built.kv_bytes, config.warmup_turns, config.deployment.replicas)
+    deployment, config = resolve(result.config), result.config
+    if deployment.tiers:
+        capacity = sum(size for _, size, _ in deployment.tiers)
+        bound = best_possible(result.columns, capacity, deployment.kv_bytes, config.warmup_turns, config.deployment.replicas)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from kvplan.sim.config import Config
 from kvplan.sim.engine.run import simulate
-from kvplan.sim.engine.workload import build_workload
 from kvplan.sim.sweep.measures import checked, measure
 from kvplan.sim.sweep.pool import Failed, Pool
 from kvplan.sim.sweep.records import Kept, Records
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 

@@ -11,13 +11,13 @@ from typing import Any
 from kvplan.hwmodels import strictyaml
 from kvplan.sim import config as configuration
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.engine.plant import plant
-from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.deployment import resolve
 from kvplan.sim.inputs import load_policies
 from kvplan.sim.policies.registry import PolicyError, find, is_users_own, policies
 from kvplan.sim.settings import POLICY_PATHS
 from kvplan.sim.sweep.axes import Axis, Point, points
 from kvplan.sim.sweep.runs import WorkloadKey
+from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 
@@ -54,7 +54,7 @@ def _variant(source: Config | str | PathLike[str] | None, overrides: Sequence[st
     broken = {path: reason for path, value in point.settings if (reason := _cannot_load(path, value))}
     try:
         config = configuration.load(source, [*overrides, *point.overrides(but=broken)])
-        plant(config)
+        resolve(config)
     except ConfigError as error:
         raise ConfigError(f"--vary {' '.join(point.texts)}: {error}") from None
     return Variant(point, config, "; ".join(broken.values()) or None)
@@ -83,7 +83,7 @@ def _parsed(value: str) -> object:
 
 
 def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] = build_workload) -> dict[str, Workload]:
-    """The workload of each variant by label, read or drawn once, checked against the variant's plant. Raises ConfigError, TraceError."""
+    """The workload of each variant by label, read or drawn once, checked against its deployment. Raises ConfigError, TraceError."""
     known: dict[WorkloadKey, Workload] = {}
     workloads = {}
     for variant in found:
@@ -91,7 +91,7 @@ def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] 
         if key not in known:
             known[key] = read(variant.config)
         try:
-            plant(variant.config, known[key])
+            resolve(variant.config, known[key])
         except ConfigError as error:
             raise ConfigError(f"--vary {' '.join(variant.point.texts)}: {error}") from None
         workloads[variant.label] = known[key]

@@ -12,12 +12,12 @@ from pathlib import Path
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.engine.plant import plant
-from kvplan.sim.engine.workload import build_workload
+from kvplan.sim.deployment import resolve
 from kvplan.sim.files import told
 from kvplan.sim.files.workshop import scratch
 from kvplan.sim.inputs import load_policies
 from kvplan.sim.report import table
+from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError
 from kvplan.validate import clock
 from kvplan.validate.engine.limits import refuse
@@ -68,7 +68,7 @@ def _serve(arguments: argparse.Namespace) -> Served:
     settings = config.load(arguments.config, arguments.overrides)
     load_policies(settings)
     workload = build_workload(settings)
-    refuse(settings, workload, plant(settings, workload))
+    refuse(settings, workload, resolve(settings, workload))
     sizes = shape.read(_model(settings))
     _check_memory(sizes)
     decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)

@@ -4,28 +4,28 @@ from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.engine.plant import Plant
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.policies.base import Prefetch
 from kvplan.sim.policies.registry import find
 from kvplan.traces import Workload
 
 
-def refuse(config: Config, workload: Workload, built: Plant) -> None:
+def refuse(config: Config, workload: Workload, deployment: Deployment) -> None:
     """Raises ConfigError that names all that is too much."""
-    found = list(_findings(config, workload, built))
+    found = list(_findings(config, workload, deployment))
     if found:
         raise ConfigError("the mini server cannot run this: " + "; ".join(found))
 
 
-def _findings(config: Config, workload: Workload, built: Plant) -> Iterator[str]:
-    deployment, store = config.deployment, config.store
-    if (deployment.gpus, deployment.replicas) != (1, 1):
+def _findings(config: Config, workload: Workload, deployment: Deployment) -> Iterator[str]:
+    service, store = config.deployment, config.store
+    if (service.gpus, service.replicas) != (1, 1):
         yield "deployment.gpus and deployment.replicas must be 1"
     if parse_bytes(store.hbm):
         yield "store.hbm must be 0GB"
     if parse_bytes(store.ssd) and not parse_bytes(store.dram):
         yield "store.ssd needs store.dram"
-    longest = min(int(workload.session_tokens.max()), built.window) * built.kv_bytes
+    longest = min(int(workload.session_tokens.max()), deployment.window) * deployment.kv_bytes
     if 0 < parse_bytes(store.dram) < longest:
         yield f"store.dram must hold the longest session, {format_bytes(longest)}: KV goes to the drive from host memory only"
     prefetch = find("prefetch", store.prefetch)

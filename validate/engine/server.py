@@ -24,8 +24,8 @@ import torch
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim import guards
 from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment, rated_writes, resolve
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
-from kvplan.sim.engine.plant import Plant, plant, rated_writes
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
@@ -89,9 +89,9 @@ def serve(
     `clock` makes one. Every `verify_every`-th turn that loads KV is computed a second time from its tokens, outside of the
     clock, and compared (0: none). Raises ConfigError, TraceError, and OSError when `folder` cannot be used.
     """
-    built = plant(config, workload)
-    refuse(config, workload, built)
-    server = _Server(config, built, workload, decoder, folder, clock, verify_every, progress)
+    deployment = resolve(config, workload)
+    refuse(config, workload, deployment)
+    server = _Server(config, deployment, workload, decoder, folder, clock, verify_every, progress)
     try:
         server.run()
     finally:
@@ -102,21 +102,21 @@ def serve(
 class _Server:
     """One run. The names that `kvplan.sim.metrics` and the policies' views read are those of the simulator's replica."""
 
-    def __init__(self, config, built: Plant, workload, decoder, folder, clock, verify_every, progress) -> None:
-        self._config, self._built, self._workload = config, built, workload
+    def __init__(self, config, deployment: Deployment, workload, decoder, folder, clock, verify_every, progress) -> None:
+        self._config, self._deployment, self._workload = config, deployment, workload
         self._posted: SimpleQueue = SimpleQueue()
         self.clock: Clock = clock()
         write_buffer = 0 if config.store.save == "sync" else parse_bytes(config.store.write_buffer)
         self._rows = list(range(config.deployment.max_batch))
         self._device = Device(
-            decoder, len(self._rows), built.window, config.store.preload == "layerwise", write_buffer, self.clock, self._look_up
+            decoder, len(self._rows), deployment.window, config.store.preload == "layerwise", write_buffer, self.clock, self._look_up
         )
-        self._knowledge = EngineKnowledge(self.clock, built, workload)
-        self._jobs_view = EngineJobs(self.clock, built, self._knowledge, config.tenant_weights)
+        self._knowledge = EngineKnowledge(self.clock, deployment, workload)
+        self._jobs_view = EngineJobs(self.clock, deployment, self._knowledge, config.tenant_weights)
         self._jobs_view.replica = self
         self._queue: Scheduler = find("scheduling", config.scheduler)(self._jobs_view)
         self._drive = Drive(folder, self._device.layout, self._posted)
-        self._storage = self._make_storage() if built.tiers else None
+        self._storage = self._make_storage() if deployment.tiers else None
         self.store = self._storage.store if self._storage else None
         self.peers = [self]
         self.links = [self._device.to_device, self._device.to_host, self._drive.reads, self._drive.writes]
@@ -144,20 +144,20 @@ class _Server:
         """When the latest step ended, or the wait for a job."""
 
     def _make_storage(self) -> Storage:
-        settings, built = self._config.store, self._built
+        settings, deployment = self._config.store, self._deployment
         store = FallibleStore(
-            list(built.tiers),
+            list(deployment.tiers),
             find("eviction", settings.eviction),
             find("prefetch", settings.prefetch)(),
             self._queue,
-            find("write", settings.write)(rated_writes(built)),
+            find("write", settings.write)(rated_writes(deployment)),
             self._knowledge,
             settings.ttl_s,
             settings.ssd_write == "whole",
         )
         if self._queue.FOLLOWS_KV:
             store.on_kv_moved = self._kv_moved
-        return Storage(store, self._drive, built.kv_bytes)
+        return Storage(store, self._drive, deployment.kv_bytes)
 
     # --- the loop -------------------------------------------------------------------------------------------------------------
 
@@ -228,15 +228,15 @@ class _Server:
 
     def fitted(self, turn: int) -> tuple[int, int, int, int]:
         """(history, prompt, output, HBM bytes) of a turn after truncation to the window."""
-        columns, built = self._recorder, self._built
+        columns, deployment = self._recorder, self._deployment
         kept = len(self._text[self._session[turn]])
         ratio = self._config.deployment.truncation_ratio
-        history, prompt, output = fit(kept, columns.prompt_tokens[turn], columns.output_tokens[turn], built.window, ratio)
-        return history, prompt, output, (history + prompt + output) * built.hbm_kv_bytes
+        history, prompt, output = fit(kept, columns.prompt_tokens[turn], columns.output_tokens[turn], deployment.window, ratio)
+        return history, prompt, output, (history + prompt + output) * deployment.hbm_kv_bytes
 
     @property
     def _hbm_free(self) -> int:
-        return self._built.hbm_budget - sum(self._hbm_used.values())
+        return self._deployment.hbm_budget - sum(self._hbm_used.values())
 
     def _prefill(self, turn: int) -> None:
         """Admits the head of the queue and makes its first token, if it has one."""
@@ -374,7 +374,7 @@ class _Server:
         return Served(
             self._config,
             workload,
-            summarize(self._config, self._built, workload, recorder.output(self.peers)),
+            summarize(self._config, self._deployment, workload, recorder.output(self.peers)),
             columns,
             self._steps,
             self._own_s,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvplan.hwmodels.steptime import StepTime
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import Result
 from kvplan.validate.engine.server import Served
 from kvplan.validate.fidelity.scenarios import Scenario
@@ -100,7 +100,7 @@ def quantities(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def explain(runs: Sequence[Served], simulated: Result) -> Explained:
     """Where the error of the busy time comes from; all in means over the runs."""
-    form: StepTime = plant(simulated.config).steps
+    form: StepTime = resolve(simulated.config).steps
     busy_s = sum(run.summary["gpu"]["busy_s"] for run in runs)
     step_error = sum(seconds_of(form, step) - step.seconds for run in runs for step in run.steps)
     error = len(runs) * simulated.summary["gpu"]["busy_s"] - busy_s

@@ -12,7 +12,7 @@ import numpy as np
 
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim import config
-from kvplan.sim.engine.plant import Plant, plant
+from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.rng import stream
 from kvplan.validate.verdict import Finding
 
@@ -41,17 +41,17 @@ def figures() -> list[Finding]:
         off = max(off, abs(pipeline_s(layers, compute, load, preloaded, delay) - exact) / max(1.0, exact))
     found = [Finding(f"closed form of {CASES:,} pipelines, largest relative error", 0, "recurrence, section 3.2", off, 1e-12)]
     for model, gpus in (("llama-2-13b", 2), ("llama-1-65b", 4), ("llama-2-70b", 4)):
-        built = plant(config.load(None, [f"model={model}", f"deployment.gpus={gpus}"]))
-        found += _buffer(model, built, min(HISTORY, built.window - NEW))
+        deployment = resolve(config.load(None, [f"model={model}", f"deployment.gpus={gpus}"]))
+        found += _buffer(model, deployment, min(HISTORY, deployment.window - NEW))
     return found
 
 
-def _buffer(model: str, built: Plant, history: int) -> list[Finding]:
+def _buffer(model: str, deployment: Deployment, history: int) -> list[Finding]:
     """What S_buf leaves of the stall, and the smallest buffer that leaves as little, by the recurrence."""
-    size, layers = history * built.kv_bytes, built.steps.layers
-    transfer, prefill = size / built.host_to_device_bytes_per_s, built.steps.prefill(NEW, history)
+    size, layers = history * deployment.kv_bytes, deployment.steps.layers
+    transfer, prefill = size / deployment.host_to_device_bytes_per_s, deployment.steps.prefill(NEW, history)
     compute, load = prefill / layers, transfer / layers
-    paper = built.host_to_device_bytes_per_s * (transfer - prefill)
+    paper = deployment.host_to_device_bytes_per_s * (transfer - prefill)
     end = recurrence_s(layers, compute, load, max(0.0, paper) / size * layers, 0.0)
     least = _least_layers(layers, compute, load)
     return [

@@ -16,7 +16,7 @@ import numpy as np
 
 from kvplan.hwmodels import StepTime
 from kvplan.sim import config
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.run import simulate
 from kvplan.sim.rng import stream
 from kvplan.traces import Workload
@@ -57,7 +57,7 @@ def recursions() -> list[Finding]:
 
 def _recursion(slots: int, longest: int, load: float) -> Finding:
     settings = config.load(None, [*NO_STORE, f"deployment.max_batch={slots}"])
-    steps, rng = plant(settings).steps, stream(slots, "recursions")
+    steps, rng = resolve(settings).steps, stream(slots, "recursions")
     prompt, output = rng.integers(1, 500, 3000), rng.integers(1, longest + 1, 3000)
     service_s = steps.prefill(prompt) + steps.decode(1, prompt + 1, output - 1)
     arrival_s = np.cumsum(rng.exponential(float(service_s.mean()) / load, 3000))
@@ -92,7 +92,7 @@ def _laws(service_s: np.ndarray) -> dict[str, np.ndarray]:
 def _waits(law: np.ndarray, load: float, name: str) -> tuple[list[float], list[float], list[float]]:
     """Per replication, after the warm-up: mean wait, share that does not wait, and mean wait of the second half less that of the first."""
     settings = config.load(None, [*NO_STORE, "deployment.max_batch=1"])
-    mean_s = float(law @ _service_s(plant(settings).steps))
+    mean_s = float(law @ _service_s(resolve(settings).steps))
     waits, idle, drift = [], [], []
     for replication in range(REPLICATIONS):
         rng = stream(replication, f"{name} {load}")
@@ -109,7 +109,7 @@ def _waits(law: np.ndarray, load: float, name: str) -> tuple[list[float], list[f
 
 def means() -> list[Finding]:
     """Mean waits and chances not to wait, that the warm-up is over, and Little's law on a full batch."""
-    service_s = _service_s(plant(config.load(None, [*NO_STORE, "deployment.max_batch=1"])).steps)
+    service_s = _service_s(resolve(config.load(None, [*NO_STORE, "deployment.max_batch=1"])).steps)
     laws = _laws(service_s)
     figures, found = 5 * len(laws) + 1, []
     for name, law in laws.items():

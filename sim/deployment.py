@@ -30,7 +30,7 @@ LONGEST_S = 1e8
 
 
 @dataclass(frozen=True)
-class Plant:
+class Deployment:
     """Numbers of one replica. Bytes and seconds."""
 
     model: Model
@@ -75,7 +75,7 @@ class Plant:
         return self.drives * round(self.ssd.capacity.value)
 
 
-def plant(config: Config, workload: Workload | None = None) -> Plant:
+def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     """Looks everything up. With the workload, sizes the read buffer for its longest context (0 without one), and checks that it can run
     and be stored. Raises ConfigError when an entry is unknown or something does not fit.
     """
@@ -128,7 +128,7 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
     drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
     to_device, to_host = (reached * each for each in host_bandwidth(node, link, gpus))
     ssd_read, ssd_write = (reached * each for each in ssd_bandwidth(ssd, drives))
-    built = Plant(
+    deployment = Deployment(
         model=model,
         node=node,
         gpu=gpu,
@@ -154,13 +154,13 @@ def plant(config: Config, workload: Workload | None = None) -> Plant:
         piece=max(1, parse_bytes(store.piece)),
     )
     if workload is not None:
-        _check(config, built, workload, longest)
-    return built
+        _check(config, deployment, workload, longest)
+    return deployment
 
 
-def copies(built: Plant, tier: str) -> float:
+def copies(deployment: Deployment, tier: str) -> float:
     """Bytes that a tier takes for a byte of KV: in HBM ranks hold copies of what they do not split."""
-    return built.hbm_kv_bytes / built.kv_bytes if tier == "hbm" else 1.0
+    return deployment.hbm_kv_bytes / deployment.kv_bytes if tier == "hbm" else 1.0
 
 
 def _steps(config: Config, steps: StepTime) -> StepTime:
@@ -170,10 +170,10 @@ def _steps(config: Config, steps: StepTime) -> StepTime:
     return replace(reads, **{name: getattr(reads, name) * settings.step_time_factor for name in COEFFICIENTS})
 
 
-def rated_writes(built: Plant) -> float:
+def rated_writes(deployment: Deployment) -> float:
     """Bytes/s that the node's drives may be written on average to last their warranty; infinite without an SSD tier."""
-    holds_kv = any(name == "ssd" for name, *_ in built.tiers)
-    return built.ssd.rated_dwpd.value * built.drive_bytes / 86_400 if holds_kv else math.inf
+    holds_kv = any(name == "ssd" for name, *_ in deployment.tiers)
+    return deployment.ssd.rated_dwpd.value * deployment.drive_bytes / 86_400 if holds_kv else math.inf
 
 
 def _drives(config: Config, node: Node, ssd: Ssd) -> int:
@@ -210,7 +210,7 @@ def _check_prices(config: Config, gpu: Gpu, prices: Prices) -> None:
     raise ConfigError(f"price list {prices.name} has no {gpu.name}, only {', '.join(prices.gpus)}: {hint}")
 
 
-def _check(config: Config, built: Plant, workload: Workload, tokens: int) -> None:
+def _check(config: Config, deployment: Deployment, workload: Workload, tokens: int) -> None:
     """That the workload's longest context of `tokens` can run, and that the warm-up leaves something. Raises ConfigError."""
     tenants = set() if workload.tenant is None else set(map(str, workload.tenant))
     strangers = sorted(set(config.tenant_weights) - tenants)
@@ -223,8 +223,8 @@ def _check(config: Config, built: Plant, workload: Workload, tokens: int) -> Non
         raise ConfigError(f"the last arrival is at {last:.3g} s: kvplan keeps the precision of times up to {LONGEST_S:.0e} s (3 years)")
     if config.warmup_turns >= workload.turns:
         raise ConfigError(f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure")
-    if tokens * built.hbm_kv_bytes > built.hbm_budget:
+    if tokens * deployment.hbm_kv_bytes > deployment.hbm_budget:
         raise ConfigError(
-            f"a context of {tokens} tokens needs {format_bytes(tokens * built.hbm_kv_bytes)} of HBM, but beside weights and"
-            f" store.hbm there is {format_bytes(built.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
+            f"a context of {tokens} tokens needs {format_bytes(tokens * deployment.hbm_kv_bytes)} of HBM, but beside weights and"
+            f" store.hbm there is {format_bytes(deployment.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
         )

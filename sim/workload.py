@@ -9,7 +9,7 @@ import numpy as np
 from kvplan import traces
 from kvplan.hwmodels import catalogue
 from kvplan.sim.config import Clients, Config, WorkloadConfig
-from kvplan.sim.engine.plant import plant
+from kvplan.sim.deployment import resolve
 from kvplan.sim.rng import stream
 from kvplan.traces import TraceError, Workload, rescale
 from kvplan.traces.answers import prefilled_again
@@ -62,11 +62,11 @@ def _sent_by(clients: Clients, workload: Workload) -> Workload:
 
 def _steady(workload: Workload, config: Config) -> Workload:
     """A cut out of an endless stream. Answers are taken to come in batches half as full as HBM allows."""
-    built, ratio = plant(config), config.deployment.truncation_ratio
-    context = float(np.minimum(workload.session_tokens, built.window).mean()) / 2
-    batch = max(1, min(config.deployment.max_batch, int(built.hbm_budget / (context * built.hbm_kv_bytes))) // 2)
-    step_s = built.steps.decode(batch, round(batch * context))
-    return cut_from_stream(workload, built.window, ratio, step_s, stream(config.seed, "under way"))
+    deployment, ratio = resolve(config), config.deployment.truncation_ratio
+    context = float(np.minimum(workload.session_tokens, deployment.window).mean()) / 2
+    batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / (context * deployment.hbm_kv_bytes))) // 2)
+    step_s = deployment.steps.decode(batch, round(batch * context))
+    return cut_from_stream(workload, deployment.window, ratio, step_s, stream(config.seed, "under way"))
 
 
 def read_trace(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload | None:
@@ -76,7 +76,7 @@ def read_trace(config: Config, progress: Callable[[int, int], None] | None = Non
 
 
 def _recorded(config: Config, trace: str, progress: Callable[[int, int], None] | None) -> Workload:
-    window = plant(config).window  # a configuration that cannot run is refused before a long file is read
+    window = resolve(config).window  # a configuration that cannot run is refused before a long file is read
     return _within(_read(config, trace, progress), window, config)
 
 
