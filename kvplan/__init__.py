@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.hwmodels.catalogue import CatalogueError
     from kvplan.sim.api import Comparison, Curve, compare, curve, plan
     from kvplan.sim.config import Config, ConfigError, load
-    from kvplan.sim.engine.run import Result, simulate
     from kvplan.sim.files.ours import OutputError
     from kvplan.sim.metrics.schema import Summary
     from kvplan.sim.planner.plan import Plan
     from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
     from kvplan.sim.policies.supervise import PolicyError
     from kvplan.sim.provenance import __version__
+    from kvplan.sim.simulation import Result, simulate
     from kvplan.sim.sweep.pool import SweepError
     from kvplan.sim.workload import build_workload
     from kvplan.traces.registry import read as read_trace
@@ -41,7 +41,7 @@ _HOMES = {
     "Plan": "sim.planner.plan",
     "PolicyError": "sim.policies.supervise",
     "Prefetch": "sim.policies.base",
-    "Result": "sim.engine.run",
+    "Result": "sim.simulation",
     "Scheduler": "sim.policies.base",
     "Summary": "sim.metrics.schema",
     "SweepError": "sim.sweep.pool",
@@ -55,7 +55,7 @@ _HOMES = {
     "load": "sim.config",
     "plan": "sim.api",
     "read_trace": "traces.registry:read",
-    "simulate": "sim.engine.run",
+    "simulate": "sim.simulation",
 }
 """Public name -> the module that defines it, and the name there where it is another one."""
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.policies.prefetch.none import NoPrefetch
 from kvplan.sim.policies.registry import PolicyError, policies
@@ -17,6 +16,7 @@ from kvplan.sim.policies.scheduling.fcfs import Fcfs
 from kvplan.sim.policies.write.back import Back
 from kvplan.sim.replay.bound import Reuses, best_possible, bound, most
 from kvplan.sim.replay.clockless import Costs, realised, replay
+from kvplan.sim.simulation import simulate
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 from kvplan.sim.workload import build_workload

@@ -10,13 +10,13 @@ from kvplan.sim import config
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.knowledge import EngineKnowledge
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.policies.prefetch.hint import Hint
 from kvplan.sim.policies.prefetch.lookahead import LookAhead
 from kvplan.sim.policies.scheduling.fair_share import FairShare
 from kvplan.sim.policies.scheduling.fcfs import Fcfs
 from kvplan.sim.policies.write.back import Back
+from kvplan.sim.simulation import simulate
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 

@@ -19,11 +19,11 @@ from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
 from kvplan.sim.contents import content
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.files.ours import OutputError
 from kvplan.sim.inputs import workload_files
 from kvplan.sim.policies.registry import PolicyError, policies
 from kvplan.sim.report.compare import sentences
+from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep import measures, runs, stats, words
 from kvplan.sim.sweep.axes import Axis, points

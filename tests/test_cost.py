@@ -6,8 +6,8 @@ from kvplan.hwmodels import catalogue, schema, strictyaml
 from kvplan.sim import config
 from kvplan.sim.config import ConfigError
 from kvplan.sim.deployment import rated_writes, resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.explain import explain
+from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
 
 H100 = ("model=llama-3.1-8b", "hardware=h100-80g-x1", "deployment.gpus=1", "prices=rent-2026")

@@ -92,7 +92,7 @@ def test_the_clockless_curve_is_what_the_simulator_does_with_a_roomy_machine(sma
     seen = accesses(table, 819_200, 4096)
     distances = stack_distances(seen)
     clockless = np.mean((distances >= 0) & (distances <= 20e9))
-    from kvplan.sim.engine.run import simulate
+    from kvplan.sim.simulation import simulate
 
     simulated = simulate(settings, table).summary["hit_rate"]["turns"]
     assert 0.2 < clockless < 0.85 < np.mean(distances >= 0) + 0.05

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.sim import config
+from kvplan.sim import simulation as run_module
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine import run as run_module
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies import registry
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.traces.workload import untimed

@@ -12,8 +12,8 @@ from kvplan.sim import config
 from kvplan.sim.analytic.batch import Server
 from kvplan.sim.cli.app import app
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.explain import explain
+from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
 from kvplan.validate import explained as against
 

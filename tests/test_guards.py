@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from kvplan.sim import config, guards
+from kvplan.sim import simulation as run_module
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine import run as run_module
 from kvplan.sim.engine.arrivals import Arrivals
 from kvplan.sim.engine.clients import Client, _Fifo, _Rounds
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.replica import Replica
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.metrics.output import Books
 from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.simulation import simulate
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.tier import Tier
 from kvplan.sim.workload import build_workload

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
 from kvplan.sim.report import table
+from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.against import recomputation
 from kvplan.sim.sweep.pool import pool
 from kvplan.sim.sweep.runs import replicated

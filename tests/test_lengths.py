@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kvplan import traces
 from kvplan.sim.config import load
-from kvplan.sim.engine.run import simulate
+from kvplan.sim.simulation import simulate
 from kvplan.traces import TraceError, origin, rescale
 from kvplan.traces.formats import canonical
 from kvplan.validate import agreement

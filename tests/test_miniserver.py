@@ -24,8 +24,8 @@ from kvplan.hwmodels import catalogue as catalogue_of  # noqa: E402
 from kvplan.hwmodels.steptime import StepTime  # noqa: E402
 from kvplan.sim import config  # noqa: E402
 from kvplan.sim.config import ConfigError  # noqa: E402
-from kvplan.sim.engine.run import simulate  # noqa: E402
 from kvplan.sim.files.ours import OutputError  # noqa: E402
+from kvplan.sim.simulation import simulate  # noqa: E402
 from kvplan.sim.workload import build_workload  # noqa: E402
 from kvplan.traces import Workload  # noqa: E402
 from kvplan.validate.clock import SteadyClock, Stuck, WallClock  # noqa: E402

@@ -13,13 +13,13 @@ from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.planner import bounds, confirmed, doubt, probe, surely
 from kvplan.sim.planner.objective import Objective, Sample, judge, objectives, sample
 from kvplan.sim.planner.plan import plan
 from kvplan.sim.planner.probe import Probe, Seen, look
 from kvplan.sim.planner.question import Question, options
 from kvplan.sim.planner.search import fewest
+from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.pool import Pool, pool
 from kvplan.sim.workload import build_workload

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.base import LoadView
+from kvplan.sim.simulation import simulate
 from kvplan.traces.workload import untimed
 
 ROOT = Path(__file__).resolve().parents[1]

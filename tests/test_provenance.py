@@ -11,7 +11,7 @@ import pytest
 
 from kvplan.hwmodels import catalogue
 from kvplan.sim import config, provenance
-from kvplan.sim.engine.run import simulate
+from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.workload import build_workload
 
@@ -149,4 +149,4 @@ def test_no_run_imports_what_only_prints():
     code = "import sys, kvplan.sim.sweep.runs, kvplan.sim.planner.probe, kvplan.sim.sweep.pool; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     printing = tuple(f"kvplan.sim.{name.removesuffix('.py')}" for name in provenance.WORDS)
-    assert "kvplan.sim.engine.run" in loaded and not [name for name in loaded if name.startswith(printing)]
+    assert "kvplan.sim.simulation" in loaded and not [name for name in loaded if name.startswith(printing)]

@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from kvplan.sim import config
 from kvplan.sim.cli.app import app
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.settings import settings, unused, used
+from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
 
 SAID = {each.path: each for each in settings()}

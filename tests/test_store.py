@@ -9,7 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kvplan.sim import config
 from kvplan.sim.engine.link import Link
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.base import Eviction, JobView, Load, View
 from kvplan.sim.policies.eviction.fifo import Fifo
@@ -19,6 +18,7 @@ from kvplan.sim.policies.lazyheap import LazyHeap
 from kvplan.sim.policies.prefetch.lookahead import LookAhead as LookAheadFetch
 from kvplan.sim.policies.scheduling.fcfs import Fcfs
 from kvplan.sim.policies.write.back import Back
+from kvplan.sim.simulation import simulate
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from kvplan.sim import guards
 from kvplan.sim.cli.app import app
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.observers import Observers
+from kvplan.sim.simulation import simulate
 from kvplan.sim.timeline import Timeline, window
 from kvplan.sim.workload import build_workload
 

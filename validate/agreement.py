@@ -14,8 +14,8 @@ import numpy as np
 from kvplan.sim import config
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import Result, simulate
 from kvplan.traces import Workload
 from kvplan.traces.workload import untimed
 from kvplan.validate.reference import NOT_JUDGED, Service

@@ -40,7 +40,7 @@ EVENTS = {
 
 def measure(policy: str, size: str) -> dict:
     """One run in this process: turns, events, processor seconds, peak memory in bytes."""
-    from kvplan.sim.engine.run import simulate
+    from kvplan.sim.simulation import simulate
 
     loaded = config.load("paper-13b", [*POLICIES[policy], f"workload.sessions={SESSIONS[size]}", "warmup_turns=0"])
     simulate(config.load(None, ["workload.sessions=50"]))  # imports and the catalogue are read once, not per turn

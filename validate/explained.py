@@ -15,9 +15,9 @@ from kvplan.sim import config
 from kvplan.sim.analytic.limits import GPU, LINKS, SERVED, Limit
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.explain import explain
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.workload import build_workload
 from kvplan.validate.show import show
 from kvplan.validate.verdict import fail

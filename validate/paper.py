@@ -4,8 +4,8 @@ Baselines: RE, LRU and FIFO stores without prefetching, and OF (embedded positio
 """
 
 from kvplan.sim import config
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.metrics.schema import Summary
+from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
 from kvplan.validate.show import show
 

@@ -10,9 +10,9 @@ import time
 import numpy as np
 
 from kvplan.sim import config
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.registry import policies
+from kvplan.sim.simulation import simulate
 from kvplan.validate.show import show
 
 RESIDENT = (1_000, 10_000, 100_000, 1_000_000)

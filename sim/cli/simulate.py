@@ -13,7 +13,6 @@ from kvplan.sim.cli.progress import progress, trace_of, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.explain import slower_than_recomputing
 from kvplan.sim.files.atomic import write_text
 from kvplan.sim.files.ours import check_file, check_folder
@@ -22,6 +21,7 @@ from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
 from kvplan.sim.settings import unused
+from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep import against
 from kvplan.sim.sweep.equalservice import equal_service
 from kvplan.sim.sweep.pool import pool

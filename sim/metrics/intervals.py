@@ -8,9 +8,9 @@ Source: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 
 
 import numpy as np
 
-from kvplan.sim.engine.run import Result
 from kvplan.sim.metrics.summary import PERCENTILES, latencies
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import Result
 
 DRAWS = 200
 _ENDS = (2.5, 97.5)

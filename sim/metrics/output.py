@@ -1,9 +1,33 @@
-"""What an engine gives of a run, as plain data: all that the summary, the reports and the planner know of it."""
+"""What an engine is given of a run, and what it gives: all that the summary, the reports and the planner know of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.traces import Workload
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """One run, and who wants to hear of it while it goes on."""
+
+    config: Config
+    """Policies by name, warm-up, seed, and how KV is loaded, saved and kept."""
+    deployment: Deployment
+    """What the configuration means in bytes and seconds."""
+    workload: Workload
+    longest_run: int | None = None
+    """Most decode steps of one event. The result does not depend on it but for rounding, which is what tests use it for."""
+    progress: Callable[[int, int], None] | None = None
+    """Called now and then with turns completed, and with all turns."""
+    watch: Callable[[Any], None] | None = None
+    """Called as often with the columns so far (`kvplan.sim.metrics.recorder`), and ends the run by raising what it likes."""
+    observer: Any = None
+    """Hears what happens (`kvplan.sim.observers`)."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +70,7 @@ class RunOutput:
             for name, value in books.sums.items():
                 total[name] = total.get(name, 0) + value - before.get(name, 0)
         return total
+
+
+Engine = Callable[[RunInput], RunOutput]
+"""Runs a run: the SimPy engine (`kvplan.sim.engine.service`) is one, and a test answers from a table."""

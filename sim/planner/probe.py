@@ -14,11 +14,11 @@ import numpy as np
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.steadiness import Span, rising
 from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.planner.objective import Objective, Sample, latency, sample
+from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from kvplan.hwmodels import strictyaml
-from kvplan.sim.engine.run import Result
 from kvplan.sim.files.atomic import replacing
 from kvplan.sim.files.ours import Kind, says
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report.page import folder as pages
+from kvplan.sim.simulation import Result
 
 SUMMARY, CONFIG, TURNS, TIERS = pages.RUN, pages.CONFIG, "turns.parquet", pages.TIERS
 TIMELINE = "timeline.json"

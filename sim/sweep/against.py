@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from kvplan.sim.config import Config
-from kvplan.sim.engine.run import Result, simulate
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.thinned import thinned
+from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep.measures import numbers
 from kvplan.sim.sweep.pool import Failed, Pool, SweepError
 from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw

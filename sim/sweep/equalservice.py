@@ -18,8 +18,8 @@ import numpy as np
 
 from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.metrics.schema import Summary
+from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
 from kvplan.sim.workload import build_workload

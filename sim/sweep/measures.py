@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import Result
 from kvplan.sim.replay.bound import best_possible
+from kvplan.sim.simulation import Result
 
 
 def measure(result: Result) -> dict[str, float]:

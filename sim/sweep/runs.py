@@ -15,7 +15,7 @@ from operator import attrgetter
 import numpy as np
 
 from kvplan.sim.config import Config
-from kvplan.sim.engine.run import simulate
+from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.measures import checked, measure
 from kvplan.sim.sweep.pool import Failed, Pool
 from kvplan.sim.sweep.records import Kept, Records

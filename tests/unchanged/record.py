@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from kvplan.sim import config
-from kvplan.sim.engine.run import Result, simulate
+from kvplan.sim.simulation import Result, simulate
 
 HERE = Path(__file__).parent
 DIGESTS = HERE / "digests.json"

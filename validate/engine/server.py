@@ -45,7 +45,7 @@ from kvplan.validate.kernels.decoder import Decoder
 
 @dataclass(frozen=True)
 class Served:
-    """What a run gave; as far as it goes, under the names of `kvplan.sim.engine.run.Result`."""
+    """What a run gave; as far as it goes, under the names of `kvplan.sim.simulation.Result`."""
 
     config: Config
     workload: Workload

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from kvplan.sim.config import ConfigError
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.files import told
 from kvplan.sim.files.atomic import WriteError
 from kvplan.sim.files.workshop import scratch
+from kvplan.sim.simulation import simulate
 from kvplan.traces import TraceError
 from kvplan.validate.clock import CLOCKS, maker
 from kvplan.validate.engine.server import Served, serve

@@ -10,7 +10,7 @@ from typing import Any
 
 from kvplan.hwmodels.steptime import StepTime
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import Result
+from kvplan.sim.simulation import Result
 from kvplan.validate.engine.server import Served
 from kvplan.validate.fidelity.scenarios import Scenario
 from kvplan.validate.fidelity.training import seconds_of

@@ -12,7 +12,7 @@ import numpy as np
 
 from kvplan.sim import config
 from kvplan.sim.config import Config
-from kvplan.sim.engine.run import simulate
+from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.validate.measure.record import read_header

@@ -18,11 +18,11 @@ from collections.abc import Callable
 import numpy as np
 
 from kvplan.sim import config
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.policies.base import Eviction
 from kvplan.sim.policies.registry import find
 from kvplan.sim.replay.clockless import replay
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import simulate
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 from kvplan.traces.reuse import Accesses, stack_distances

@@ -17,8 +17,8 @@ import numpy as np
 from kvplan.hwmodels import StepTime
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import simulate
 from kvplan.traces import Workload
 from kvplan.traces.workload import untimed
 from kvplan.validate.verdict import Finding, averaged

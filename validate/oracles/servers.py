@@ -19,8 +19,8 @@ from kvplan.hwmodels import catalogue, kvsize
 from kvplan.hwmodels.steptime import COEFFICIENTS
 from kvplan.sim import config
 from kvplan.sim.config import Config
-from kvplan.sim.engine.run import simulate
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import simulate
 from kvplan.validate.oracles.queues import NO_STORE, kiefer_wolfowitz, single_turns
 from kvplan.validate.verdict import Finding, averaged
 

@@ -1,0 +1,81 @@
+"""`simulate(config) -> Result`: the pure function in the middle of kvplan. Resolve, run an engine, summarize."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kvplan.sim import guards
+from kvplan.sim.config import Config, load
+from kvplan.sim.deployment import resolve
+from kvplan.sim.engine import service
+from kvplan.sim.metrics.output import Engine, RunInput
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.metrics.schema import Summary
+from kvplan.sim.metrics.summary import summarize
+from kvplan.sim.workload import build_workload
+from kvplan.traces import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What a run gave."""
+
+    config: Config
+    workload: Workload
+    summary: Summary
+    """summary.json, key by key in `kvplan.sim.metrics.schema`."""
+    columns: dict[str, np.ndarray]
+    """Per turn, in the workload's order; seconds since the start of the trace, tokens. Turns of the warm-up are included."""
+    series: dict[str, np.ndarray]
+    """Time series: replica, waiting and running jobs, HBM bytes of running jobs, bytes per tier."""
+    events: int
+    """Events that the run scheduled."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per turn: `columns` as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns)
+
+    def __repr__(self) -> str:
+        from kvplan.sim.report import table
+
+        return f"<Result: {table.title(self.summary)}, {self.summary['hit_rate']['resumed']:.1%} of resumed turns hit>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what `kvplan simulate` prints."""
+        from kvplan.sim.report import console, table
+
+        return console.html(table.comparison(self.summary, None))
+
+
+def simulate(
+    config: Config | str | PathLike[str] | None = None,
+    workload: Workload | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    longest_run: int | None = None,
+    watch: Callable[[Recorder], None] | None = None,
+    observer: object | None = None,
+    engine: Engine = service.run,
+) -> Result:
+    """Replays the configuration's workload (or the one given) through the simulated server. `config`: as `kvplan.load` takes it.
+
+    `progress`, `longest_run`, `watch` and `observer`: as `RunInput` has them. `engine`: what runs it, the SimPy engine when nobody says.
+    Raises ConfigError and TraceError, and PolicyError when a user's own policy fails.
+    """
+    config = load(config)
+    if workload is None:
+        workload = build_workload(config)
+    deployment = resolve(config, workload)
+    output = engine(RunInput(config, deployment, workload, longest_run, progress, watch, observer))
+    summary = summarize(config, deployment, workload, output)
+    if guards.enabled():
+        guards.check_summary(summary)
+    columns = {"session": workload.session, "turn": workload.turn, **output.columns}
+    return Result(config, workload, summary, columns, dict(output.series), output.events)
