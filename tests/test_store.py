@@ -438,6 +438,12 @@ def test_unknown_and_broken_policies_are_named():
         registry.find("eviction", "test_store:NeedsNonsense")
     with pytest.raises(registry.PolicyError, match="does not define update"):
         registry.find("scheduling", "test_store:FollowsWithoutUpdate")
+    with pytest.raises(registry.PolicyError, match="defines done, which is called only for those that set LEARNS"):
+        registry.find("scheduling", "test_store:LearnsUndeclared")
+    with pytest.raises(registry.PolicyError, match="defines patience_s, which is called only for those that set HOLDS"):
+        registry.find("prefetch", "test_store:HoldsUndeclared")
+    with pytest.raises(registry.PolicyError, match="sets HOLDS and does not define patience_s"):
+        registry.find("prefetch", "test_store:HoldsWithoutPatience")
 
 
 class FailsOnUse(Lru):
@@ -491,6 +497,20 @@ class FollowsWithoutUpdate(Fcfs):
     FOLLOWS_KV = True
 
 
+class LearnsUndeclared(Fcfs):
+    def done(self, turn, output_tokens):
+        pass
+
+
+class HoldsUndeclared(LookAheadFetch):
+    def patience_s(self, tokens):
+        return 1.0
+
+
+class HoldsWithoutPatience(LookAheadFetch):
+    HOLDS = True
+
+
 class LosesOnArrival(Fcfs):
     def push(self, turn):
         return super().push(turn) if turn % 10 else float(turn)
@@ -502,6 +522,8 @@ class PopsAnother(Fcfs):
 
 
 class WantsPatience(LookAheadFetch):
+    HOLDS = True
+
     def patience_s(self, tokens):
         return math.nan
 

@@ -108,7 +108,7 @@ class Replica:
         self._knowledge = knowledge
         self._next_arrival = next_arrival
         self._foresees = store is not None and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in store.tiers))
-        self._learns = type(queue).done is not Scheduler.done
+        self._learns = queue.LEARNS
         self._store_changed = False
 
         self.waiting = WaitingRoom(

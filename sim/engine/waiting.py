@@ -38,7 +38,7 @@ class WaitingRoom:
         self._arrival_s = arrival_s
         self._kv = kv_bytes
         self._wake = wake
-        self.holds = prefetch is not None and type(prefetch).patience_s is not Prefetch.patience_s
+        self.holds = prefetch is not None and prefetch.HOLDS
         """Whether jobs may be held at all."""
         self._follows = queue.FOLLOWS_KV
         self._turn_of: dict[int, int] = {}

@@ -113,6 +113,8 @@ class Prefetch(ABC):
     """Whether a job that starts before all its KV has come from SSD loads the rest on its way; else it recomputes the rest."""
     LEAD_S: ClassVar[float] = 0.0
     """Word of a turn comes this many seconds ahead of it (or when the one before has ended, if that is later). 0: with the turn."""
+    HOLDS: ClassVar[bool] = False
+    """Whether jobs may be held back for their KV: `patience_s` is asked."""
 
     @abstractmethod
     def want(self, session: int, position: float | None) -> None:
@@ -127,7 +129,10 @@ class Prefetch(ABC):
         """The session to fetch now, None to wait. `room`: mean-sized sessions that DRAM can hold ahead of their jobs."""
 
     def patience_s(self, tokens: int) -> float:
-        """Seconds that a job is held back for `tokens` tokens that must come from SSD, from its arrival on. 0: not at all."""
+        """Seconds that a job is held back for `tokens` tokens that must come from SSD, from its arrival on. 0: not at all.
+
+        For those that set `HOLDS`.
+        """
         return 0.0
 
 
@@ -177,6 +182,8 @@ class Scheduler(Queue):
     NAME: ClassVar[str]
     FOLLOWS_KV: ClassVar[bool] = False
     """Whether `update` is called when the KV of a waiting turn moves between tiers or is lost."""
+    LEARNS: ClassVar[bool] = False
+    """Whether `done` is called when a turn has ended."""
 
     def __init__(self, view: JobView) -> None:
         self.view = view
@@ -205,7 +212,7 @@ class Scheduler(Queue):
         raise NotImplementedError
 
     def done(self, turn: int, output_tokens: int) -> None:
-        """A turn has ended, with an answer of so many tokens. By default nothing changes."""
+        """A turn has ended, with an answer of so many tokens. For those that set `LEARNS`."""
 
 
 class Write(ABC):

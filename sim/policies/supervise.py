@@ -53,6 +53,14 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
     return type(policy.__name__, (base,), {"__init__": __init__, "NAME": name, "SUPERVISED": policy, **settings, **methods})
 
 
+_SWITCHES: dict[str, tuple[type, str]] = {
+    "FOLLOWS_KV": (Scheduler, "update"),
+    "LEARNS": (Scheduler, "done"),
+    "HOLDS": (Prefetch, "patience_s"),
+}
+"""Setting -> the call that is made only for those that set it."""
+
+
 def _check_settings(kind: str, name: str, policy: type, settings: dict[str, Any]) -> None:
     needs = settings.get("NEEDS", frozenset())
     lead_s = settings.get("LEAD_S", 0.0)
@@ -60,8 +68,14 @@ def _check_settings(kind: str, name: str, policy: type, settings: dict[str, Any]
         raise PolicyError(f"{kind} policy {name!r}: NEEDS is {needs!r}; it is a frozenset of {', '.join(NEEDS)}")
     if not _is_number(lead_s) or not 0 <= lead_s < math.inf:
         raise PolicyError(f"{kind} policy {name!r}: LEAD_S is {lead_s!r}; it is a number of seconds, 0 or more")
-    if settings.get("FOLLOWS_KV") and issubclass(policy, Scheduler) and policy.update is Scheduler.update:
-        raise PolicyError(f"{kind} policy {name!r} sets FOLLOWS_KV and does not define update")
+    for setting, (base, call) in _SWITCHES.items():
+        if setting not in settings:
+            continue
+        defines = getattr(policy, call) is not getattr(base, call)
+        if settings[setting] and not defines:
+            raise PolicyError(f"{kind} policy {name!r} sets {setting} and does not define {call}")
+        if defines and not settings[setting] and setting != "FOLLOWS_KV":  # every ranked queue can update, and few need to
+            raise PolicyError(f"{kind} policy {name!r} defines {call}, which is called only for those that set {setting} = True")
 
 
 class _Declared(View):

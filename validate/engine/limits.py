@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.policies.base import Prefetch
 from kvplan.sim.policies.registry import find
 from kvplan.traces import Workload
 
@@ -29,7 +28,7 @@ def _findings(config: Config, workload: Workload, deployment: Deployment) -> Ite
     if 0 < parse_bytes(store.dram) < longest:
         yield f"store.dram must hold the longest session, {format_bytes(longest)}: KV goes to the drive from host memory only"
     prefetch = find("prefetch", store.prefetch)
-    if not prefetch.LOADS_LATE or prefetch.LEAD_S or prefetch.patience_s is not Prefetch.patience_s:
+    if not prefetch.LOADS_LATE or prefetch.LEAD_S or prefetch.HOLDS:
         yield f"store.prefetch {store.prefetch} holds jobs back, leaves KV behind or is told of turns to come: take lookahead or none"
     if store.preload == "layerwise" and store.read_buffer_layers:
         yield "store.read_buffer_layers must be 0: a job's KV is sent for when it starts"

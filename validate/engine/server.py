@@ -347,7 +347,8 @@ class _Server:
             missing = self._storage.save(session, [*job.source.chunks, *fresh], len(self._text[session]), now)
             self._device.to_host.bytes += missing
             self._changed = True
-        self._queue.done(turn, self._recorder.output_tokens[turn])
+        if self._queue.LEARNS:
+            self._queue.done(turn, self._recorder.output_tokens[turn])
         self._recorder.done(turn, now, self)
         if arrival < math.inf:
             self._recorder.arrival_s[turn + 1] = arrival

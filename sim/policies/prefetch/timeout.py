@@ -13,6 +13,7 @@ class Timeout(BestEffort):
     """O(log n) per call, amortised."""
 
     NAME = "timeout"
+    HOLDS = True
 
     def patience_s(self, tokens: int) -> float:
         return _BASE_S + _PER_TOKEN_S * tokens

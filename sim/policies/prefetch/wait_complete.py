@@ -13,6 +13,7 @@ class WaitComplete(BestEffort):
     """O(log n) per call, amortised."""
 
     NAME = "wait-complete"
+    HOLDS = True
 
     def patience_s(self, tokens: int) -> float:
         return math.inf

@@ -13,6 +13,7 @@ class DataReady(RankedQueue):
 
     NAME = "data-ready"
     FOLLOWS_KV = True
+    LEARNS = True
 
     def __init__(self, view: JobView) -> None:
         super().__init__(view)

@@ -15,6 +15,7 @@ class FairShare(RankedQueue):
     """O(log n) per call."""
 
     NAME = "fair-share"
+    LEARNS = True
 
     def __init__(self, view: JobView) -> None:
         super().__init__(view)

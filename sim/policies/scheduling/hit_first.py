@@ -15,6 +15,7 @@ class HitFirst(RankedQueue):
 
     NAME = "hit-first"
     FOLLOWS_KV = True
+    LEARNS = True
 
     def __init__(self, view: JobView) -> None:
         super().__init__(view)
