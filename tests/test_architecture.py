@@ -75,3 +75,19 @@ def test_every_dependency_and_its_licence_is_listed():
         name = re.match(r"[\w-]+", requirement).group()
         row = re.search(rf"^\| {name} \|.*\| (.+) \|$", listed, re.MULTILINE)
         assert row and row.group(1) != "unknown", f"{name}: run .ci/licences.py"
+
+
+def own_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function, from its `def` on, without its docstring."""
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function, clean=False) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - (docstring.end_lineno - docstring.lineno + 1)
+
+
+def test_functions_stay_short():
+    paths = [path for room in ("sim", "traces", "hwmodels", "validate", "kvplan") for path in (ROOT / room).rglob("*.py")]
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    lengths = sorted(own_lines(node) for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    assert lengths[len(lengths) * 95 // 100] < 25
