@@ -425,25 +425,24 @@ def test_fair_share_gives_tokens_by_weight():
     assert sum(turn >= 30 for turn in served[:30]) == 20
 
 
-def test_unknown_and_broken_policies_are_named():
-    with pytest.raises(registry.PolicyError, match="did you mean 'lru'"):
-        registry.find("eviction", "lruu")
-    with pytest.raises(registry.PolicyError, match="cannot load"):
-        registry.find("eviction", "no_such_module:Thing")
-    with pytest.raises(registry.PolicyError, match="not a subclass"):
-        registry.find("eviction", "collections:OrderedDict")
-    with pytest.raises(registry.PolicyError, match="does not define"):
-        registry.find("eviction", "kvplan.sim.policies.base:Eviction")
-    with pytest.raises(registry.PolicyError, match=r"NEEDS is frozenset\({'ques'}\)"):
-        registry.find("eviction", "test_store:NeedsNonsense")
-    with pytest.raises(registry.PolicyError, match="does not define update"):
-        registry.find("scheduling", "test_store:FollowsWithoutUpdate")
-    with pytest.raises(registry.PolicyError, match="defines done, which is called only for those that set LEARNS"):
-        registry.find("scheduling", "test_store:LearnsUndeclared")
-    with pytest.raises(registry.PolicyError, match="defines patience_s, which is called only for those that set HOLDS"):
-        registry.find("prefetch", "test_store:HoldsUndeclared")
-    with pytest.raises(registry.PolicyError, match="sets HOLDS and does not define patience_s"):
-        registry.find("prefetch", "test_store:HoldsWithoutPatience")
+BROKEN = {
+    "lruu": ("eviction", "did you mean 'lru'"),
+    "no_such_module:Thing": ("eviction", "cannot load"),
+    "collections:OrderedDict": ("eviction", "not a subclass"),
+    "kvplan.sim.policies.base:Eviction": ("eviction", "does not define"),
+    "test_store:NeedsNonsense": ("eviction", r"NEEDS is frozenset\({'ques'}\)"),
+    "test_store:FollowsWithoutUpdate": ("scheduling", "does not define update"),
+    "test_store:LearnsUndeclared": ("scheduling", "defines done, which is called only for those that set LEARNS"),
+    "test_store:HoldsUndeclared": ("prefetch", "defines patience_s, which is called only for those that set HOLDS"),
+    "test_store:HoldsWithoutPatience": ("prefetch", "sets HOLDS and does not define patience_s"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_unknown_and_broken_policies_are_named(name):
+    kind, message = BROKEN[name]
+    with pytest.raises(registry.PolicyError, match=message):
+        registry.find(kind, name)
 
 
 class FailsOnUse(Lru):

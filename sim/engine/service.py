@@ -3,7 +3,7 @@
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim import guards
 from kvplan.sim.config import Config
-from kvplan.sim.deployment import Deployment, rated_writes
+from kvplan.sim.deployment import rated_writes
 from kvplan.sim.engine.arrivals import Arrivals, Source
 from kvplan.sim.engine.clients import Client
 from kvplan.sim.engine.clock import Clock
@@ -51,7 +51,7 @@ class _Service:
         self._session = self._knowledge.session_of
         self.source: Source = self._source(config, workload)
         context = [0] * workload.sessions
-        self.replicas = [self._replica(config, deployment, workload, given.longest_run, context) for _ in range(config.deployment.replicas)]
+        self.replicas = [self._replica(given, context) for _ in range(config.deployment.replicas)]
         for replica in self.replicas:
             replica.peers = self.replicas
 
@@ -61,7 +61,8 @@ class _Service:
         draw = stream(config.seed, "clients").random
         return Client(self.clock, config.workload.clients, workload, self._session, self.recorder, self._arrive, draw)
 
-    def _replica(self, config: Config, deployment: Deployment, workload: Workload, longest_run, context: list[int]) -> Replica:
+    def _replica(self, given: RunInput, context: list[int]) -> Replica:
+        config, deployment = given.config, given.deployment
         jobs = EngineJobs(self.clock, deployment, self._knowledge, config.tenant_weights)
         queue = find("scheduling", config.scheduler)(jobs)
         eviction, prefetch = find("eviction", config.store.eviction), find("prefetch", config.store.prefetch)()
@@ -87,14 +88,14 @@ class _Service:
             prefetch,
             find("load", config.store.load)(),
             self._knowledge,
-            workload,
+            given.workload,
             context,
             self.recorder,
             self.source.next_arrival,
             self.source.ended,
             Link if self.observer is None else self.observer.make_link,
             self.observer,
-            longest_run,
+            given.longest_run,
         )
         return replica
 
