@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvplan.sim import guards
 from kvplan.sim.config import Config, load
 from kvplan.sim.deployment import resolve
-from kvplan.sim.engine import service
+from kvplan.sim.engine import guards, service
 from kvplan.sim.metrics.output import Engine, RunInput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary

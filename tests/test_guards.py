@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kvplan.sim import config, guards
+from kvplan.sim import config
 from kvplan.sim import simulation as run_module
 from kvplan.sim.deployment import resolve
+from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals
 from kvplan.sim.engine.clients import Client, _Fifo, _Rounds
 from kvplan.sim.engine.link import Link

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from typer.testing import CliRunner
 
-from kvplan.sim import guards
 from kvplan.sim.cli.app import app
+from kvplan.sim.engine import guards
 from kvplan.sim.observers import Observers
 from kvplan.sim.simulation import simulate
 from kvplan.sim.timeline import Timeline, window

@@ -1,9 +1,9 @@
 """The SimPy engine: `run(RunInput) -> RunOutput`. One service, that is replicas, and the source of the turns that come to them."""
 
 from kvplan.hwmodels.units import parse_bytes
-from kvplan.sim import guards
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import rated_writes
+from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals, Source
 from kvplan.sim.engine.clients import Client
 from kvplan.sim.engine.clock import Clock

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from kvplan.hwmodels.units import parse_bytes
-from kvplan.sim import guards
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment, rated_writes, resolve
+from kvplan.sim.engine import guards
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary
