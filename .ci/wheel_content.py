@@ -6,7 +6,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 ROOT = Path(__file__).resolve().parents[1]
-CLONE_ONLY = ("kernels", "datapath", "measure", "fit", "engine", "fidelity", "tokens", "cases")
+CLONE_ONLY = ("calibration", "miniserver", "cases")
 """Rooms of validate/ that need PyTorch, measurements, or real tokenizers."""
 DATA = (
     "sim/presets/*.yaml",

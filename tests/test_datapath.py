@@ -7,14 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kvplan.validate.datapath import pipeline  # noqa: E402
-from kvplan.validate.datapath.buffers import ALIGNMENT, host_buffer, host_cache  # noqa: E402
-from kvplan.validate.datapath.pipeline import Preload, Saver  # noqa: E402
-from kvplan.validate.datapath.ssdfile import REQUEST_BYTES, SsdFile, has_direct_io  # noqa: E402
-from kvplan.validate.datapath.streams import streams  # noqa: E402
-from kvplan.validate.kernels import kvcache  # noqa: E402
-from kvplan.validate.kernels.decoder import Decoder  # noqa: E402
-from kvplan.validate.kernels.shape import ModelShape  # noqa: E402
+from kvplan.validate.calibration.datapath import pipeline  # noqa: E402
+from kvplan.validate.calibration.datapath.buffers import ALIGNMENT, host_buffer, host_cache  # noqa: E402
+from kvplan.validate.calibration.datapath.pipeline import Preload, Saver  # noqa: E402
+from kvplan.validate.calibration.datapath.ssdfile import REQUEST_BYTES, SsdFile, has_direct_io  # noqa: E402
+from kvplan.validate.calibration.datapath.streams import streams  # noqa: E402
+from kvplan.validate.calibration.kernels import kvcache  # noqa: E402
+from kvplan.validate.calibration.kernels.decoder import Decoder  # noqa: E402
+from kvplan.validate.calibration.kernels.shape import ModelShape  # noqa: E402
 
 SHAPE = ModelShape("tiny", 6, 64, 4, 2, 16, 96, 61, 128, "float32", True, 1e4)
 LAYERS, BATCH, HISTORY, NEW, CAPACITY = 6, 3, 20, 5, 32

@@ -15,7 +15,7 @@ from kvplan.sim.deployment import resolve
 from kvplan.sim.explain import explain
 from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
-from kvplan.validate import explained as against
+from kvplan.validate.checks import explained as against
 
 
 def explained(*overrides, preset=None, workload=None):

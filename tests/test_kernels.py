@@ -6,12 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kvplan.validate.kernels import kvcache, shape  # noqa: E402
-from kvplan.validate.kernels.decoder import DTYPES, Decoder  # noqa: E402
-from kvplan.validate.kernels.linear import Linear  # noqa: E402
-from kvplan.validate.kernels.rope import rotate  # noqa: E402
-from kvplan.validate.kernels.shape import ModelShape, ShapeError  # noqa: E402
-from kvplan.validate.kernels.truncation import truncation_errors  # noqa: E402
+from kvplan.validate.calibration.kernels import kvcache, shape  # noqa: E402
+from kvplan.validate.calibration.kernels.decoder import DTYPES, Decoder  # noqa: E402
+from kvplan.validate.calibration.kernels.linear import Linear  # noqa: E402
+from kvplan.validate.calibration.kernels.rope import rotate  # noqa: E402
+from kvplan.validate.calibration.kernels.shape import ModelShape, ShapeError  # noqa: E402
+from kvplan.validate.calibration.kernels.truncation import truncation_errors  # noqa: E402
 
 SHAPES = {
     "MHA": ModelShape("mha", 3, 48, 4, 4, 12, 96, 61, 128, "float32", True, 1e4),

@@ -15,7 +15,7 @@ from kvplan.sim.config import load
 from kvplan.sim.simulation import simulate
 from kvplan.traces import TraceError, origin, rescale
 from kvplan.traces.formats import canonical
-from kvplan.validate import agreement
+from kvplan.validate.checks import agreement
 
 FIELD = Path(__file__).resolve().parents[2] / "shared" / "field"
 DATA = FIELD.parent / "data"

@@ -17,17 +17,17 @@ from kvplan import hwmodels  # noqa: E402
 from kvplan.hwmodels import catalogue, steptime  # noqa: E402
 from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime, pipeline_s  # noqa: E402
 from kvplan.validate import __main__ as validate_main  # noqa: E402
-from kvplan.validate import clock as clock_module  # noqa: E402
-from kvplan.validate.clock import SteadyClock, WallClock  # noqa: E402
-from kvplan.validate.fit import pipeline  # noqa: E402
-from kvplan.validate.fit.links import fastest, fit_links  # noqa: E402
-from kvplan.validate.measure import command, record  # noqa: E402
-from kvplan.validate.measure import task as task_module  # noqa: E402
-from kvplan.validate.measure.budget import Budget  # noqa: E402
-from kvplan.validate.measure.record import Record, RecordError  # noqa: E402
-from kvplan.validate.measure.task import LEVELS, Task, grid  # noqa: E402
-from kvplan.validate.measure.timing import REPETITIONS, Timing, once, repeated  # noqa: E402
-from kvplan.validate.speed import Speed  # noqa: E402
+from kvplan.validate.calibration import clock as clock_module  # noqa: E402
+from kvplan.validate.calibration.clock import SteadyClock, WallClock  # noqa: E402
+from kvplan.validate.calibration.fit import pipeline  # noqa: E402
+from kvplan.validate.calibration.fit.links import fastest, fit_links  # noqa: E402
+from kvplan.validate.calibration.measure import command, record  # noqa: E402
+from kvplan.validate.calibration.measure import task as task_module  # noqa: E402
+from kvplan.validate.calibration.measure.budget import Budget  # noqa: E402
+from kvplan.validate.calibration.measure.record import Record, RecordError  # noqa: E402
+from kvplan.validate.calibration.measure.task import LEVELS, Task, grid  # noqa: E402
+from kvplan.validate.calibration.measure.timing import REPETITIONS, Timing, once, repeated  # noqa: E402
+from kvplan.validate.calibration.speed import Speed  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {
@@ -280,7 +280,7 @@ def test_measuring_needs_pytorch_numpy_and_pyyaml_only(config, tmp_path):
         "import sys\n"
         f"for name in {banned}: sys.modules[name] = None\n"
         "from kvplan.validate.__main__ import main\n"
-        "from kvplan.validate.measure import command, copies, drives, machine, timing\n"
+        "from kvplan.validate.calibration.measure import command, copies, drives, machine, timing\n"
         + "".join(f"{name} = {value}\n" for name, value in QUICK.items())
         + "machine.cache_bytes = lambda _: 2**16\n"
         + f"sys.exit(main(['measure', '--device', 'cpu', '--model', {config!r}, '--layers', '1', '--window', '64', '--max-batch', '2',"
@@ -296,8 +296,8 @@ def test_measuring_needs_pytorch_numpy_and_pyyaml_only(config, tmp_path):
 
 def test_a_finished_folder_has_nothing_left_to_measure(config, tmp_path, monkeypatch, capsys):
     for name, value in QUICK.items():
-        monkeypatch.setattr(f"kvplan.validate.measure.{name}", value)
-    monkeypatch.setattr("kvplan.validate.measure.machine.cache_bytes", lambda _: 2**16)
+        monkeypatch.setattr(f"kvplan.validate.calibration.measure.{name}", value)
+    monkeypatch.setattr("kvplan.validate.calibration.measure.machine.cache_bytes", lambda _: 2**16)
     out = tmp_path / "out"
     assert measure(config, out, "--layers", "2", "--window", "64", "--max-batch", "2", "--budget", "600") == 0
     first = {quantity: record.read(out, quantity) for quantity in record.COLUMNS}
@@ -348,7 +348,7 @@ def measured(config, tmp_path):
     """A folder named `lab` with points that follow TRUTH exactly, timed on 2 of the 8 layers."""
     from dataclasses import asdict
 
-    from kvplan.validate.kernels import shape
+    from kvplan.validate.calibration.kernels import shape
 
     folder = tmp_path / "lab"
     kept = Record(folder, IDENTITY, run("made up for a test"))

@@ -28,18 +28,18 @@ from kvplan.sim.files.ours import OutputError  # noqa: E402
 from kvplan.sim.simulation import simulate  # noqa: E402
 from kvplan.sim.workload import build_workload  # noqa: E402
 from kvplan.traces import Workload  # noqa: E402
-from kvplan.validate.clock import SteadyClock, Stuck, WallClock  # noqa: E402
-from kvplan.validate.datapath.ssdfile import SsdFile  # noqa: E402
-from kvplan.validate.engine import chunk as kv  # noqa: E402
-from kvplan.validate.engine.chunk import Layout  # noqa: E402
-from kvplan.validate.engine.drive import DamagedFile, Drive  # noqa: E402
-from kvplan.validate.engine.server import Step, serve  # noqa: E402
-from kvplan.validate.fidelity import command as fidelity  # noqa: E402
-from kvplan.validate.fidelity import output, training  # noqa: E402
-from kvplan.validate.fidelity.compare import Row  # noqa: E402
-from kvplan.validate.kernels.decoder import Decoder  # noqa: E402
-from kvplan.validate.kernels.shape import ModelShape  # noqa: E402
-from kvplan.validate.speed import Speed  # noqa: E402
+from kvplan.validate.calibration.clock import SteadyClock, Stuck, WallClock  # noqa: E402
+from kvplan.validate.calibration.datapath.ssdfile import SsdFile  # noqa: E402
+from kvplan.validate.calibration.kernels.decoder import Decoder  # noqa: E402
+from kvplan.validate.calibration.kernels.shape import ModelShape  # noqa: E402
+from kvplan.validate.calibration.speed import Speed  # noqa: E402
+from kvplan.validate.miniserver import chunk as kv  # noqa: E402
+from kvplan.validate.miniserver.chunk import Layout  # noqa: E402
+from kvplan.validate.miniserver.drive import DamagedFile, Drive  # noqa: E402
+from kvplan.validate.miniserver.fidelity import command as fidelity  # noqa: E402
+from kvplan.validate.miniserver.fidelity import output, training  # noqa: E402
+from kvplan.validate.miniserver.fidelity.compare import Row  # noqa: E402
+from kvplan.validate.miniserver.server import Step, serve  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CASE = ROOT / "validate" / "cases" / "cascade-lake-2c"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kvplan.validate import plans
+from kvplan.validate.checks import plans
 
 DOCS = " ".join((Path(__file__).parents[1] / "docs" / "plans.md").read_text(encoding="utf-8").split())
 README = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())

@@ -10,8 +10,8 @@ import pytest
 
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.validate import __main__ as validate_main
-from kvplan.validate import agreement, reference
-from kvplan.validate.oracles import caches, pipeline, queues, servers
+from kvplan.validate.checks import agreement, reference
+from kvplan.validate.checks.oracles import caches, pipeline, queues, servers
 from kvplan.validate.verdict import Failed, Finding, averaged, fail
 
 SEEDS = range(30)

@@ -302,8 +302,8 @@ def test_the_command_says_whose_tokens_it_counts(tmp_path):
 
 
 def test_a_fit_finds_the_weights_that_made_the_counts():
-    from kvplan.validate.tokens import fitting
-    from kvplan.validate.tokens.corpus import Text
+    from kvplan.validate.calibration.tokens import fitting
+    from kvplan.validate.calibration.tokens.corpus import Text
 
     texts = [Text(source, "", case["text"][cut:]) for case in TEXTS for source, cut in (("one", 0), ("two", 20), ("three", 90))]
     kinds = [scripts.kind(scripts.ascii_counts(text.text), scripts.class_counts(text.text)[0]) for text in texts]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvplan.validate import micro, paper
+from kvplan.validate.checks import micro, paper
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,6 +39,6 @@ def test_the_command_lists_and_refuses():
 @pytest.mark.parametrize(("answer", "count"), [(9, 8), (34, 14), (None, 21)])
 def test_a_search_without_bounds_looks_from_one_replica_on(answer, count):
     """Up by a third until one meets the target, or 512 do not; then halfway between the two."""
-    from kvplan.validate.planbench import looks
+    from kvplan.validate.benchmarks.planbench import looks
 
     assert looks(answer, 512) == count

@@ -11,25 +11,25 @@ from pathlib import Path
 from kvplan.sim.cli import process
 
 CHECKS = {
-    "micro": "kvplan.validate.micro",
-    "paper": "kvplan.validate.paper",
-    "bench": "kvplan.validate.bench",
-    "reading": "kvplan.validate.reading",
-    "policycost": "kvplan.validate.policycost",
-    "truncation": "kvplan.validate.kernels.truncation",
-    "reference": "kvplan.validate.agreement",
-    "explain": "kvplan.validate.explained",
-    "plans": "kvplan.validate.plans",
-    "planbench": "kvplan.validate.planbench",
-    "oracles": "kvplan.validate.oracles",
+    "micro": "kvplan.validate.checks.micro",
+    "paper": "kvplan.validate.checks.paper",
+    "bench": "kvplan.validate.benchmarks.bench",
+    "reading": "kvplan.validate.benchmarks.reading",
+    "policycost": "kvplan.validate.benchmarks.policycost",
+    "truncation": "kvplan.validate.calibration.kernels.truncation",
+    "reference": "kvplan.validate.checks.agreement",
+    "explain": "kvplan.validate.checks.explained",
+    "plans": "kvplan.validate.checks.plans",
+    "planbench": "kvplan.validate.benchmarks.planbench",
+    "oracles": "kvplan.validate.checks.oracles",
 }
 """Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""
 COMMANDS = {
-    "measure": "kvplan.validate.measure.command",
-    "fit": "kvplan.validate.fit.command",
-    "serve": "kvplan.validate.engine.command",
-    "fidelity": "kvplan.validate.fidelity.command",
-    "tokens": "kvplan.validate.tokens.command",
+    "measure": "kvplan.validate.calibration.measure.command",
+    "fit": "kvplan.validate.calibration.fit.command",
+    "serve": "kvplan.validate.miniserver.command",
+    "fidelity": "kvplan.validate.miniserver.fidelity.command",
+    "tokens": "kvplan.validate.calibration.tokens.command",
 }
 """Name -> module with a `main(arguments)` that gives the exit code."""
 
