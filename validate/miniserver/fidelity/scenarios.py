@@ -67,29 +67,8 @@ class Bench:
     """
 
     def __init__(self, case: Path, sessions: int, catalogue: Path | None = None) -> None:
-        header = read_header(case)
         self.case = case
-        model = next(iter(header["models"]))
-        self._base = (
-            f"catalogue={case}",
-            f"hardware={_node(case)}",
-            f"prices={_node(case)}",
-            f"model={model}",
-            "deployment.gpus=1",
-            f"deployment.max_batch={MAX_BATCH}",
-            f"deployment.window_tokens={WINDOW}",
-            "workload.kind=synthetic",
-            f"workload.sessions={sessions}",
-            "workload.turns={distribution: exponential, mean: 5}",
-            "workload.max_turns=8",
-            f"workload.max_tokens={header['models'][model]['max_position_embeddings']}",
-            "workload.prompt_tokens={distribution: lognormal, median: 50, sigma: 0.8}",
-            "workload.output_tokens={distribution: lognormal, median: 12, sigma: 0.6}",
-            "workload.think_time={distribution: lognormal, median_s: 1.5, sigma: 0.8}",
-            "store.read_buffer_layers=0",
-            "store.write_buffer=64MB",
-            "store.load=always",
-        )
+        self._base = _settings(case, sessions)
         all_at_once = (f"catalogue={catalogue or case}", "workload.think_time={distribution: constant, value_s: 0}")
         saturated = self._config(SCENARIOS[1], TRAINING_SEED, 1e3, *all_at_once)
         found = simulate(saturated).summary
@@ -111,6 +90,32 @@ class Bench:
     def _config(self, scenario: Scenario, seed: int, rate_per_s: float, *more: str) -> Config:
         arrival = f"workload.arrival={{process: poisson, rate_per_s: {rate_per_s:.6g}}}"
         return config.load(None, (*self._base, *scenario.overrides, arrival, f"seed={seed}", *more))
+
+
+def _settings(case: Path, sessions: int) -> tuple[str, ...]:
+    """Settings that all scenarios of a case share: its machine and model, and the sessions that are served."""
+    header = read_header(case)
+    model = next(iter(header["models"]))
+    return (
+        f"catalogue={case}",
+        f"hardware={_node(case)}",
+        f"prices={_node(case)}",
+        f"model={model}",
+        "deployment.gpus=1",
+        f"deployment.max_batch={MAX_BATCH}",
+        f"deployment.window_tokens={WINDOW}",
+        "workload.kind=synthetic",
+        f"workload.sessions={sessions}",
+        "workload.turns={distribution: exponential, mean: 5}",
+        "workload.max_turns=8",
+        f"workload.max_tokens={header['models'][model]['max_position_embeddings']}",
+        "workload.prompt_tokens={distribution: lognormal, median: 50, sigma: 0.8}",
+        "workload.output_tokens={distribution: lognormal, median: 12, sigma: 0.6}",
+        "workload.think_time={distribution: lognormal, median_s: 1.5, sigma: 0.8}",
+        "store.read_buffer_layers=0",
+        "store.write_buffer=64MB",
+        "store.load=always",
+    )
 
 
 def logged(closed: Workload) -> Workload:
