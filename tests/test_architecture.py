@@ -1,4 +1,5 @@
-"""The import rules: traces and hwmodels know nothing of the rest; inside sim only the engine knows SimPy."""
+"""The import rules: traces and hwmodels know nothing of the rest; inside sim only the engine knows SimPy;
+in validate, the mini server is built on calibration, and checks and benchmarks on neither."""
 
 import ast
 import re
@@ -24,7 +25,19 @@ FORBIDDEN = {
     "sim/sweep": {"simpy", "typer", "rich"},
     "sim/report": {"simpy", "typer"},
     "sim/cli": {"simpy"},
+    "validate/calibration": {
+        "kvplan.validate.miniserver",
+        "kvplan.validate.checks",
+        "kvplan.validate.benchmarks",
+        "kvplan.validate.verdict",
+    },
+    "validate/miniserver": {"kvplan.validate.checks", "kvplan.validate.benchmarks"},
+    "validate/checks": {"kvplan.validate.calibration", "kvplan.validate.miniserver", "kvplan.validate.benchmarks", "torch"},
+    "validate/benchmarks": {"kvplan.validate.calibration", "kvplan.validate.miniserver", "kvplan.validate.checks", "torch"},
+    "validate/show.py": {"kvplan"},
+    "validate/verdict.py": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks")},
 }
+"""What a room may not import. The wheel has checks and benchmarks of validate/, but neither calibration nor mini server, nor PyTorch."""
 
 
 def imported(path: Path) -> set[str]:
