@@ -25,6 +25,7 @@ Source of the roofline: Williams et al., CACM 52(4), 2009; transformer arithmeti
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvplan.hwmodels import kvsize
@@ -75,6 +76,15 @@ class StepTime:
         """
         step = self.fixed + self.per_token * batch + self.per_context * context
         return steps * step + self.per_context * batch * (0.5 * steps * (steps - 1))
+
+    def step(self, chunks: Sequence[tuple[int, int]], batch: int = 0, context: int = 0) -> float:
+        """Seconds of one step that prefills chunks of (new tokens, tokens before them in HBM), and gives each of `batch` jobs, whose
+        contexts sum to `context` tokens, one more. Weights are read once. With one chunk alone this is `prefill`, without chunks one
+        step of `decode`, to the last bit."""
+        new = sum([tokens for tokens, _ in chunks])
+        history = sum([before for _, before in chunks])
+        pairs = sum([self.per_pair * tokens * (before + 0.5 * (tokens + 1)) for tokens, before in chunks])
+        return self.fixed + self.per_token * (new + batch) + pairs + self.per_history * history + self.per_context * context
 
     def outside(self, **asked: int) -> list[str]:
         """What of `new`, `history`, `batch` and `context` lies outside what was measured, in words; nothing for a roofline.

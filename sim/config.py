@@ -327,6 +327,8 @@ class Config(_Section):
     workload: WorkloadConfig = WorkloadConfig()
     scheduler: Annotated[str, AfterValidator(_policy("scheduling"))] = "fcfs"
     """Which waiting turn goes next."""
+    batching: Annotated[str, AfterValidator(_policy("batching"))] = "iteration"
+    """What a step of the GPUs holds: prefills, decodes or both."""
     tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
     """Weights of tenants by name, `{pro: 4, free: 1}`: shares under `fair-share`, precedence under `priority`; 1 for those not named."""
     store: Store = Store()

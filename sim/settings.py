@@ -15,7 +15,8 @@ from kvplan.sim.config import Config
 from kvplan.sim.policies.registry import KINDS
 from kvplan.traces import Workload
 
-POLICY_PATHS = {path: kind for kind in KINDS if (path := "scheduler" if kind == "scheduling" else f"store.{kind}") in configuration.paths()}
+_OF_KIND = {"scheduling": "scheduler", "batching": "batching"}
+POLICY_PATHS = {path: kind for kind in KINDS if (path := _OF_KIND.get(kind, f"store.{kind}")) in configuration.paths()}
 """Setting -> kind of policy that it names."""
 
 

@@ -67,14 +67,17 @@ class Timeline:
 
     def stepped(self, replica, start: float, end: float) -> None:
         """The GPU was busy from start to end."""
-        kind, turn, stall_s = replica.step
-        if kind != "prefill":
-            arguments = {"jobs": replica.running} if kind == "decode" else {}
+        gpu = replica.gpu
+        if not gpu.chunks:
+            kind, arguments = ("decode", {"jobs": replica.batch.decoding}) if gpu.steps else ("wait for save", {})
             self._span(replica, kind, start, end, arguments)
             return
-        if stall_s > 0:
-            self._span(replica, "wait for load", start, start + stall_s, {"turn": turn})
-        self._span(replica, "prefill", start + stall_s, end, replica.served(turn))
+        turns = [job.turn for job, _ in gpu.chunks]
+        loaded = start + gpu.stall_s
+        self._span(replica, "wait for load", start, loaded, {"turn": turns[0]} if len(turns) == 1 else {"turns": turns})
+        served = replica.served(turns[0]) if len(turns) == 1 else {"chunks": {job.turn: tokens for job, tokens in gpu.chunks}}
+        decoding = {"decoding": replica.batch.decoding} if gpu.steps else {}
+        self._span(replica, "prefill and decode" if gpu.steps else "prefill", loaded, end, served | decoding)
 
     def queued(self, replica, turn: int, now: float) -> None:
         """A turn starts to wait."""
@@ -92,7 +95,7 @@ class Timeline:
             self.trace["traceEvents"] += _named(number, _GPU, "thread_name", "GPU")
             self.trace["traceEvents"] += _placed(self._spans.get(replica, []), number, _GPU)
             self.trace["traceEvents"] += _placed(self._counts.get(replica, []), number, 0)
-            for place, (name, spans) in enumerate(_tracks(replica.links), _GPU + 1):
+            for place, (name, spans) in enumerate(_tracks(replica.kv.paths.links), _GPU + 1):
                 self.trace["traceEvents"] += _named(number, place, "thread_name", name)
                 self.trace["traceEvents"] += _placed(spans, number, place)
 
@@ -105,7 +108,7 @@ class Timeline:
     def _count(self, replica, now: float) -> None:
         """Counters that have changed."""
         _, _, waiting, running, hbm, *held = replica.sample(now)
-        tiers = dict(zip(replica.tier_names, held, strict=True))
+        tiers = dict(zip([tier.name for tier in replica.kv.store.tiers], held, strict=True))
         for name, values in (("turns", {"waiting": waiting, "running": running}), ("bytes", {"HBM of running turns": hbm, **tiers})):
             if self._last.get((replica, name)) != values and self.keeps(now, now):
                 self._last[replica, name] = values

@@ -17,6 +17,7 @@ from kvplan.sim.policies.write.back import Back
 from kvplan.sim.replay.bound import Reuses, best_possible, bound, most
 from kvplan.sim.replay.clockless import Costs, realised, replay
 from kvplan.sim.simulation import simulate
+from kvplan.sim.store.protocol import Useful
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 from kvplan.sim.workload import build_workload
@@ -102,7 +103,7 @@ def _through_the_store(policy, seen: Accesses, capacity: int) -> list[int]:
         if what == 1:
             knowledge.time_s = now
             store.claim(session, now)
-            store.cut_back(session, int(seen.history[place]), now)
+            store.keep_only(session, now, Useful(stop=int(seen.history[place])))
             served[place] = store.lookup(session)[1]
         else:
             knowledge.know(session, place, now)

@@ -79,7 +79,7 @@ def test_the_write_policy_is_told_of_every_write():
     write = Told(math.inf)
     store, queue = _store(write)
     _turn(store, queue, 0, 95, 0.0)
-    store.finish_demotion(store.next_demotion(0, 2.0), 3.0)
+    store.end_move(store.next_demotion(0, 2.0), 3.0)
     assert write.told == [(95, 2.0)]
 
 
@@ -89,9 +89,9 @@ def test_what_a_fetch_leaves_below(whole, left_below):
     store, queue = _store(rewrite_whole=whole)
     _turn(store, queue, 0, 60, 0.0)
     _turn(store, queue, 1, 40, 1.0)
-    store.finish_demotion(store.next_demotion(0, 2.0), 3.0)
+    store.end_move(store.next_demotion(0, 2.0), 3.0)
     store.expect(0, queue.push(0))
-    store.finish_fetch(store.next_fetch(4.0), 5.0)
+    store.end_move(store.next_fetch(4.0), 5.0)
     assert [tier.held[0] for tier in store.tiers] == [60, left_below]
 
 
@@ -100,7 +100,7 @@ def test_what_is_saved_whole_leaves_nothing_below():
     _turn(store, queue, 0, 95, 0.0)
     move = store.next_demotion(0, 2.0)
     store.claim(0, 2.5)
-    store.finish_demotion(move, 3.0)
+    store.end_move(move, 3.0)
     store.save(0, 100, 4.0)
     assert [tier.held[0] for tier in store.tiers] == [100, 0]
 
@@ -281,5 +281,5 @@ def test_a_reserve_grows_to_what_a_save_lacked():
     store.claim(0, 0.0)
     store.save(0, 80, 0.0)
     store.claim(1, 0.0)
-    assert store.save(1, 30, 0.0) == (1, 30) and store.low_water[0] == 30
+    assert store.save(1, 30, 0.0) == (1, 30) and store._low_water[0] == 30
     assert [tier.used for tier in store.tiers] == [80, 30]

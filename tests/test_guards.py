@@ -11,6 +11,8 @@ from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals
 from kvplan.sim.engine.clients import Client, _Fifo, _Rounds
+from kvplan.sim.engine.fitting import Fitting
+from kvplan.sim.engine.gpu import Gpu
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.metrics.output import Books
@@ -85,9 +87,9 @@ def test_2_an_hbm_tier_that_forgets_its_copies(monkeypatch):
 
 def test_2_an_hbm_that_is_never_full(monkeypatch):
     def ignore(original, self, turn):
-        return (*original(self, turn)[:3], 0)
+        return original(self, turn)._replace(hbm_bytes=0)
 
-    wrap(monkeypatch, Replica, "fitted", ignore)
+    wrap(monkeypatch, Fitting, "__call__", ignore)
     with expect(2):
         run()
 
@@ -161,7 +163,7 @@ def test_9_steps_that_the_warm_up_cuts_count_whole(monkeypatch):
     def whole(original, self, now):
         return {name: getattr(self, name) for name in original(self, now)}
 
-    wrap(monkeypatch, Replica, "spent", whole)
+    wrap(monkeypatch, Gpu, "spent", whole)
     with expect(9):
         simulate(settings, table)
 
@@ -188,7 +190,7 @@ def test_6_a_hit_of_another_size(monkeypatch, tokens):
 
 
 def test_6_a_cache_that_survives_truncation_whole(monkeypatch):
-    monkeypatch.setattr(SessionStore, "truncate", lambda self, session, size, now: None)
+    monkeypatch.setattr(SessionStore, "keep_only", lambda self, session, now, useful: None)
     with expect(6):
         run()
 
@@ -214,8 +216,8 @@ def test_6_a_store_that_evicts_though_there_is_room(monkeypatch):
 
 
 def test_6_a_store_that_skips_saves_though_there_is_room(monkeypatch):
-    def skip(original, self, session, size, now):
-        return (-1, 0) if session % 3 == 0 else original(self, session, size, now)
+    def skip(original, self, session, size, now, spills):
+        return (-1, 0) if session % 3 == 0 else original(self, session, size, now, spills)
 
     wrap(monkeypatch, SessionStore, "save", skip)
     with expect(6):
@@ -223,9 +225,9 @@ def test_6_a_store_that_skips_saves_though_there_is_room(monkeypatch):
 
 
 def test_6_a_ttl_that_counts_from_the_turn_before(monkeypatch):
-    def come(original, self, session, now):
+    def come(original, self, session, now, useful):
         before = dict(self._released_s)
-        original(self, session, now)
+        original(self, session, now, useful)
         self._released_s = before
 
     wrap(monkeypatch, SessionStore, "come", come)
@@ -234,29 +236,29 @@ def test_6_a_ttl_that_counts_from_the_turn_before(monkeypatch):
 
 
 def test_7_a_queue_that_forgets_its_times(monkeypatch):
-    def backdate(original, self, turn, fitted, now):
-        original(self, turn, fitted, now)
-        self._rec.admitted_s[turn] = max(self._rec.arrival_s[turn], now - 0.5)
+    def backdate(original, self, job, tier, overflow, now):
+        original(self, job, tier, overflow, now)
+        self.admitted_s[job.turn] = max(self.arrival_s[job.turn], now - 0.5)
 
-    wrap(monkeypatch, Replica, "_start_prefill", backdate)
+    wrap(monkeypatch, Recorder, "entered", backdate)
     with expect(7):
         run()
 
 
 def test_8_busy_time_that_is_not_counted(monkeypatch):
-    def forget(original, self, now):
+    def forget(original, self):
         before = self.decode_s
-        original(self, now)
+        original(self)
         self.decode_s = before + 0.9 * (self.decode_s - before)
 
-    wrap(monkeypatch, Replica, "_end_run", forget)
+    wrap(monkeypatch, Gpu, "end", forget)
     with expect(8):
         run()
 
 
 def test_off_for_users(monkeypatch):
     monkeypatch.setenv("KVPLAN_GUARDS", "0")
-    monkeypatch.setattr(SessionStore, "truncate", lambda self, session, size, now: None)
+    monkeypatch.setattr(SessionStore, "keep_only", lambda self, session, now, useful: None)
     run()
 
 
@@ -264,7 +266,7 @@ def test_9_a_share_above_one(monkeypatch):
     def twice(original, self, turn, now, replica):
         original(self, turn, now, replica)
         if self.completed == self.turns - 5:
-            self._warm_s, self._warm = now, tuple(Books({}, {}) for _ in replica.peers)
+            self._warm_s, self._warm = now, tuple(Books({}, {}) for _ in self.replicas)
 
     wrap(monkeypatch, Recorder, "done", twice)
     with expect(9):

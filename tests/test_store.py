@@ -19,6 +19,7 @@ from kvplan.sim.policies.prefetch.lookahead import LookAhead as LookAheadFetch
 from kvplan.sim.policies.scheduling.fcfs import Fcfs
 from kvplan.sim.policies.write.back import Back
 from kvplan.sim.simulation import simulate
+from kvplan.sim.store.protocol import Useful
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 
@@ -630,10 +631,10 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.later()
         self.store.claim(session, now)
         if cut and void:
-            self.store.void(session, now)
+            self.store.keep_only(session, now, Useful(stop=0))
             self.known[session] = 0
         elif cut:
-            self.store.truncate(session, cut, now)
+            self.store.keep_only(session, now, Useful(start=cut))
             self.known[session] = max(0, self.known[session] - cut)
         _, size = self.store.lookup(session)
         assert size == self.known[session], "a hit is exactly what was saved and not lost since"
@@ -669,13 +670,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def finish_demotions(self):
         for _, move in sorted(self.demoting.items()):
-            self.store.finish_demotion(move, self.later())
+            self.store.end_move(move, self.later())
         self.demoting.clear()
 
     @precondition(lambda self: self.fetching is not None)
     @rule()
     def finish_fetch(self):
-        self.store.finish_fetch(self.fetching, self.later())
+        self.store.end_move(self.fetching, self.later())
         self.fetching = None
 
     @invariant()
@@ -725,17 +726,17 @@ def test_only_the_delta_is_written_again():
     _turn(store, queue, 1, 40, 1.0)
     move = store.next_demotion(0, 2.0)
     assert (move.session, move.size) == (0, 60)
-    store.finish_demotion(move, 3.0)
+    store.end_move(move, 3.0)
     assert store.lookup(0) == (1, 60)
     store.expect(0, queue.push(0))
     fetch = store.next_fetch(4.0)
     assert (fetch.session, fetch.source, fetch.target, fetch.size) == (0, 1, 0, 60)
     assert store.lookup(0) == (1, 60)
-    store.finish_fetch(fetch, 5.0)
+    store.end_move(fetch, 5.0)
     assert store.lookup(0) == (0, 60)
     assert store.next_demotion(0, 5.0).session == 1  # the fetched session is pinned for its job
     store.claim(queue.pop(), 6.0)
-    store.void(1, 6.0)
+    store.keep_only(1, 6.0, Useful(stop=0))
     assert store.save(0, 95, 6.0) == (0, 35)
     store.release(0, 6.0)
     delta = store.next_demotion(0, 7.0)
@@ -747,9 +748,9 @@ def test_truncation_cuts_every_copy():
     _turn(store, queue, 0, 95, 0.0)
     move = store.next_demotion(0, 1.0)
     store.claim(0, 2.0)
-    store.finish_demotion(move, 3.0)
+    store.end_move(move, 3.0)
     assert store.lookup(0) == (0, 95)  # in use: it stays
-    store.truncate(0, 20, 4.0)
+    store.keep_only(0, 4.0, Useful(start=20))
     assert [tier.held[0] for tier in store.tiers] == [75, 75]
 
 
@@ -758,8 +759,7 @@ def test_a_save_without_room_keeps_the_prefix():
     _turn(store, queue, 0, 50, 0.0)
     store.claim(0, 1.0)
     store.claim(1, 1.0)
-    store.spills = lambda index, size: False
-    assert store.save(1, 60, 1.0) == (-1, 0)
+    assert store.save(1, 60, 1.0, lambda tier, size: False) == (-1, 0)
     assert store.skipped_saves == 1 and store.lookup(1) == (-1, 0)
     assert store.save(0, 100, 1.0) == (0, 50)
 
@@ -801,11 +801,11 @@ def test_a_demotion_without_room_below_leaves_what_is_there():
     store, queue = _two_tiers(dram=100, ssd=60)
     _turn(store, queue, 0, 60, 0.0)
     _turn(store, queue, 1, 35, 1.0)
-    store.finish_demotion(store.next_demotion(0, 2.0), 3.0)
+    store.end_move(store.next_demotion(0, 2.0), 3.0)
     assert store.lookup(0) == (1, 60)
     store.claim(0, 4.0)
     store.load(0, 60, 4.0)
-    store.void(1, 4.0)
+    store.keep_only(1, 4.0, Useful(stop=0))
     store.save(0, 95, 5.0)
     store.release(0, 5.0)
     assert store.next_demotion(0, 6.0) is None
@@ -818,12 +818,12 @@ def test_what_was_cut_back_while_it_was_fetched_ends_with_what_is_left():
     store = SessionStore(tiers, Lru, PREFETCH["hint"](), queue, Back(math.inf), Knowledge())
     _turn(store, queue, 0, 60, 0.0)
     _turn(store, queue, 1, 40, 1.0)
-    store.finish_demotion(store.next_demotion(0, 2.0), 3.0)
+    store.end_move(store.next_demotion(0, 2.0), 3.0)
     store.announce(0)
     move = store.next_fetch(4.0)
-    store.cut_back(0, 25, 5.0)
+    store.keep_only(0, 5.0, Useful(stop=25))
     store.claim(0, 6.0)
-    store.end_fetch(move, 10, 6.0)
+    store.end_move(move, 6.0, sent=10)
     assert store.arrived(0) == (0, 10) and store.lookup(0) == (1, 25)
     dram = store.tiers[0]
     assert dram.written - dram.moved - dram.dropped == dram.used == 40 + 10
@@ -835,11 +835,11 @@ def test_a_demotion_without_room_below_makes_demotion_there_due():
     for session in range(3):
         _turn(store, queue, session, 35, float(session))
         while (move := store.next_demotion(0, session + 0.2)) is not None:
-            store.finish_demotion(move, session + 0.3)
+            store.end_move(move, session + 0.3)
     assert store.tiers[1].free < 35  # session 1 has to wait for room in DRAM …
     below = store.next_demotion(1, 4.0)
     assert (below.session, below.target) == (0, 2)  # … which therefore writes session 0 to SSD
-    store.finish_demotion(below, 5.0)
+    store.end_move(below, 5.0)
     assert store.next_demotion(0, 6.0).session == 1
 
 
@@ -851,7 +851,7 @@ def test_ttl_ends_also_what_is_on_the_move(moving):
     store.come(1, 20.0)  # lets time pass
     if moving:
         assert store.lookup(0) == (0, 95)
-        store.finish_demotion(move, 21.0)
+        store.end_move(move, 21.0)
     store.come(0, 22.0)
     assert store.lookup(0) == (-1, 0)
 
@@ -885,9 +885,9 @@ def test_ttl_ends_what_was_fetched_for_a_turn_that_comes_too_late():
     store = SessionStore(tiers, Lru, PREFETCH["hint"](), queue, Back(math.inf), Knowledge(), ttl_s=10.0)
     _turn(store, queue, 0, 60, 0.0)
     _turn(store, queue, 1, 40, 1.0)
-    store.finish_demotion(store.next_demotion(0, 2.0), 3.0)
+    store.end_move(store.next_demotion(0, 2.0), 3.0)
     store.announce(0)
-    store.finish_fetch(store.next_fetch(4.0), 5.0)
+    store.end_move(store.next_fetch(4.0), 5.0)
     store.come(0, 30.0)
     assert store.lookup(0) == (-1, 0)
 

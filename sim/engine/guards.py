@@ -69,7 +69,7 @@ class Guards:
         """A turn starts to wait."""
         _demand(turn not in self._queued, 3, f"turn {turn} arrives twice")
         self._queued.add(turn)
-        self._idle_since.pop(replica._session_of[turn], None)
+        self._idle_since.pop(replica.run.knowledge.session_of[turn], None)
         self._waiting.setdefault(replica, _Population()).enter(now)
         self._present.setdefault(replica, _Population()).enter(now)
 
@@ -81,7 +81,7 @@ class Guards:
         """A turn has ended."""
         _demand(turn in self._queued and turn not in self._completed, 3, f"turn {turn} ends twice, or never arrived")
         self._completed.add(turn)
-        self._idle_since[replica._session_of[turn]] = now
+        self._idle_since[replica.run.knowledge.session_of[turn]] = now
         self._present[replica].leave(now)
 
     def found(self, session: int, cut: int, embedded: bool, cached: int) -> None:
@@ -106,8 +106,8 @@ class Guards:
         if tier >= 0:
             self._saved_tokens[session] = context
             return
-        size, first = context * self._deployment.kv_bytes, replica.store.tiers[0]
-        too_large = any(size > below.capacity for below in (first, *replica.store.tiers[1:-1]))
+        size, first = context * self._deployment.kv_bytes, replica.kv.store.tiers[0]
+        too_large = any(size > below.capacity for below in (first, *replica.kv.store.tiers[1:-1]))
         _demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
 
     def evicted(self, store, index: int, session: int, wanted: int) -> None:
@@ -132,29 +132,31 @@ class Guards:
 
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
-        _demand(0 <= replica.hbm_used <= self._deployment.hbm_budget, 2, f"HBM holds {format_bytes(replica.hbm_used)}")
-        needed = sum(replica._jobs.values()) * self._deployment.hbm_kv_bytes - self._in_hbm(replica)
-        _demand(needed <= replica.hbm_used, 2, f"running jobs need {format_bytes(max(0, needed))} of HBM, {replica.hbm_used} are counted")
-        if replica.store is None:
-            return
-        for tier in replica.store.tiers:
+        _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, f"HBM holds {format_bytes(replica.batch.hbm_used)}")
+        needed = sum(job.context for job in replica.batch.jobs.values()) * self._deployment.hbm_kv_bytes - self._in_hbm(replica)
+        _demand(
+            needed <= replica.batch.hbm_used,
+            2,
+            f"running jobs need {format_bytes(max(0, needed))} of HBM, {replica.batch.hbm_used} are counted",
+        )
+        for tier in replica.kv.store.tiers:
             _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
             if tier.name == "hbm":
                 taken = tier.peak // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes
                 _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
         for session in replica.waiting.held():
-            _demand(bool(replica.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
+            _demand(bool(replica.kv.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
         self._checks += 1
         if self._checks % _FULL_CHECK_EVERY == 0:
             self._conserved(replica)
 
     def _in_hbm(self, replica) -> int:
         """Bytes that HBM's own tier takes."""
-        tiers = [tier for tier in (replica.store.tiers if replica.store else ()) if tier.name == "hbm"]
+        tiers = [tier for tier in replica.kv.store.tiers if tier.name == "hbm"]
         return sum(tier.used // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes for tier in tiers)
 
     def _conserved(self, replica) -> None:
-        for tier in replica.store.tiers:
+        for tier in replica.kv.store.tiers:
             held = tier.held.values()
             _demand(sum(held) == tier.used and min(held, default=0) >= 0, 1, f"{tier.name}: sessions do not sum up to what it holds")
             _demand(tier.written - tier.moved - tier.dropped == tier.used, 1, f"{tier.name}: written - moved - dropped is not held")
@@ -166,14 +168,13 @@ class Guards:
         arrival, admitted, first, done = (columns[name] for name in ("arrival_s", "admitted_s", "first_token_s", "done_s"))
         for early, late in ((arrival, admitted), (admitted, first), (first, done)):
             _demand(bool((early <= late).all()), 3, "a turn's events are out of order, or one is missing")
-        session_of = replicas[0]._session_of
+        session_of = replicas[0].run.knowledge.session_of
         for turn in range(1, recorder.turns):
             if session_of[turn] == session_of[turn - 1]:
                 _demand(done[turn - 1] <= admitted[turn], 4, f"turn {turn} starts before turn {turn - 1} of its session has ended")
         for replica in replicas:
-            if replica.store is not None:
-                self._conserved(replica)
-            recorded = replica.busy_s
+            self._conserved(replica)
+            recorded = replica.gpu.busy_s
             _demand(_close(recorded, self._busy_s.get(replica, 0.0)), 8, f"busy {recorded} s, steps {self._busy_s.get(replica)} s")
             _demand(recorded <= now * (1 + 1e-9), 5, f"the GPUs were busy for {recorded} s of {now} s")
         mine = [replica for replica in replicas if replica in self._waiting]
@@ -241,7 +242,7 @@ def _queue_wait(replicas, recorder) -> float:
     """Seconds in the queue; with an open loop a turn joins it only when its predecessor has ended."""
     columns = recorder.columns
     joined = columns["arrival_s"].copy()
-    session_of = replicas[0]._session_of
+    session_of = replicas[0].run.knowledge.session_of
     for turn in range(1, recorder.turns):
         if session_of[turn] == session_of[turn - 1]:
             joined[turn] = max(joined[turn], columns["done_s"][turn - 1])

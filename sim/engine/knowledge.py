@@ -1,14 +1,15 @@
 """What the engine knows and policies may ask: the clock, the workload's future, what things would take over idle links, and the jobs."""
 
 import math
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.fitting import Fitted
 from kvplan.sim.policies.base import JobView
-from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.store.protocol import Store
 from kvplan.sim.store.view import Knowledge
 from kvplan.traces import Workload
 
@@ -54,22 +55,13 @@ class EngineKnowledge(Knowledge):
         return self.tenant_of[session]
 
 
-class Serving(Protocol):
-    """What a replica's jobs ask of it."""
-
-    @property
-    def store(self) -> SessionStore | None:
-        """Its store, if it has one."""
-
-    def fitted(self, turn: int) -> tuple[int, int, int, int]:
-        """(history, prompt, output, HBM bytes) of a turn after truncation."""
-
-
 class EngineJobs(JobView):
-    """What one replica's scheduler may look at. `replica` is set once there is one."""
+    """What one replica's scheduler may look at. `store` and `fitting` are set once there is a store, which looks at the queue itself."""
+
+    store: Store
+    fitting: Callable[[int], Fitted]
 
     def __init__(self, clock: Clock, deployment: Deployment, knowledge: EngineKnowledge, weights: dict[str, float]) -> None:
-        self.replica: Serving
         self._clock = clock
         self._deployment = deployment
         self._session, self._tenant = knowledge.session_of, knowledge.tenant_of
@@ -81,20 +73,17 @@ class EngineJobs(JobView):
         return self._clock.now
 
     def new_tokens(self, turn: int) -> int:
-        return self.replica.fitted(turn)[1]
+        return self.fitting(turn).prompt
 
     def history_tokens(self, turn: int) -> int:
-        return self.replica.fitted(turn)[0]
+        return self.fitting(turn).history
 
     def cached_tokens(self, turn: int) -> int:
-        store = self.replica.store
-        if store is None:
-            return 0
-        return min(store.lookup(self._session[turn])[1] // self._deployment.kv_bytes, self.history_tokens(turn))
+        return min(self.store.lookup(self._session[turn])[1] // self._deployment.kv_bytes, self.history_tokens(turn))
 
     def is_ready(self, turn: int) -> bool:
-        store = self.replica.store
-        return store is None or store.fetch_target is None or store.home[self._session[turn]] <= store.fetch_target
+        target = self.store.fetch_target
+        return target is None or self.store.lookup(self._session[turn])[0] <= target
 
     def prefill_s(self, turn: int) -> float:
         cached = self.cached_tokens(turn)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
-from kvplan.sim.store.sessions import Move, SessionStore
+from kvplan.sim.store.protocol import Move, Store
 
 
 class _Way:
@@ -24,12 +24,16 @@ class _Way:
 
 
 class Mover:
-    """One replica's. `arrived(session, at_s)` is called when a fetch has ended."""
+    """One replica's."""
 
-    def __init__(self, clock: Clock, store: SessionStore, paths: Paths, arrived: Callable[[int, float], None]) -> None:
+    arrived: Callable[[int, float], None]
+    """Called with the session and the time when a fetch has ended."""
+    moved: Callable[[int], None]
+    """Called with a session that waits and whose KV has another home, or none."""
+
+    def __init__(self, clock: Clock, store: Store, paths: Paths) -> None:
         self._clock = clock
         self.store = store
-        self._arrived = arrived
         self._fetch = None if store.fetch_target is None else _Way(store.fetch_target + 1, [paths.ssd_read])
         self._demotions = [(way.source, way) for source, links in enumerate(paths.demotions) for way in [_Way(source, links)]]
         self._ways = [way for way in (self._fetch, *(way for _, way in self._demotions)) if way is not None]
@@ -54,10 +58,19 @@ class Mover:
             if move is not None:
                 self._book(fetch, move, now)
         for source, way in self._demotions:
-            if way.move is None and (store.tiers[source].free < store.low_water[source] or store.copies_due[source]):
+            if way.move is None:
                 move = store.next_demotion(source, now)
                 if move is not None:
                     self._book(way, move, now)
+        self.heed()
+
+    def heed(self) -> None:
+        """Passes on what the store has moved."""
+        moved = self.store.moved
+        if moved:
+            sessions, moved[:] = moved[:], []
+            for session in sessions:
+                self.moved(session)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
         way.move = move
@@ -92,10 +105,12 @@ class Mover:
         assert move is not None
         if way is not self._fetch:
             way.link.background_is_done()
-            self.store.finish_demotion(move, at_s)
+            self.store.end_move(move, at_s)
+            self.heed()
         elif move.session >= 0:
-            self.store.finish_fetch(move, at_s)
-            self._arrived(move.session, at_s)
+            self.store.end_move(move, at_s)
+            self.heed()
+            self.arrived(move.session, at_s)
 
     def forget(self, session: int) -> None:
         """What a fetch brings of the session is of no use any more."""
@@ -109,7 +124,7 @@ class Mover:
         if fetch is not None and fetch.move is not None and fetch.move.session == session:
             move, fetch.move = fetch.move, None
             sent = fetch.link.end_background(now, move.size) // unit * unit
-            self.store.end_fetch(move, sent, now)
+            self.store.end_move(move, now, sent)
 
     def to_come(self, now: float) -> list[tuple[Move, float]]:
         """Moves under way, and the bytes of each that have not gone yet."""

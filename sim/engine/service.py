@@ -1,5 +1,8 @@
 """The SimPy engine: `run(RunInput) -> RunOutput`. One service, that is replicas, and the source of the turns that come to them."""
 
+from collections.abc import Callable
+from typing import Any
+
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import rated_writes
@@ -7,98 +10,111 @@ from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals, Source
 from kvplan.sim.engine.clients import Client
 from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
+from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.mover import Mover
+from kvplan.sim.engine.paths import Paths
 from kvplan.sim.engine.replica import Replica
+from kvplan.sim.engine.run import Run
+from kvplan.sim.engine.waiting import WaitingRoom
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.observers import Observers
+from kvplan.sim.policies.base import Prefetch, Scheduler
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.rng import stream
+from kvplan.sim.store.nothing import Nothing
+from kvplan.sim.store.protocol import Store
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.traces import Workload
 
 
-def run(given: RunInput) -> RunOutput:
+def run(given: RunInput, make_store: "StoreMaker | None" = None) -> RunOutput:
     """Replays the workload. Raises PolicyError when a user's own policy fails, or leaves turns unserved."""
-    service = _Service(given)
-    service.clock.run()
-    recorder = service.recorder
-    if service.observer is not None:
-        service.observer.finish(service.replicas, recorder, service.clock.now)
+    service = _Service(given, make_store or session_store)
+    clock, recorder, observer = service.run.clock, service.run.recorder, service.run.observer
+    clock.run()
+    if observer is not None:
+        observer.finish(service.replicas, recorder, clock.now)
     lost = given.workload.turns - recorder.completed
     if lost:
         raise PolicyError(
             f"scheduling policy {given.config.scheduler!r}: {lost} of {given.workload.turns} turns came and were never served"
         )
-    return recorder.output(service.replicas, service.clock.scheduled)
+    return recorder.output(clock.scheduled)
+
+
+StoreMaker = Callable[[Run, Scheduler, Prefetch], Store]
+"""Makes a replica's store, that fetches as the prefetch policy says, and looks at the queue for that."""
+
+
+def session_store(run: Run, queue: Scheduler, prefetch: Prefetch) -> Store:
+    """KV of whole sessions in the deployment's tiers, where it has any."""
+    settings, deployment = run.given.config.store, run.given.deployment
+    if not deployment.tiers:
+        return Nothing()
+    store = SessionStore(
+        list(deployment.tiers),
+        find("eviction", settings.eviction),
+        prefetch,
+        queue,
+        find("write", settings.write)(rated_writes(deployment)),
+        run.knowledge,
+        settings.ttl_s,
+        settings.ssd_write == "whole",
+    )
+    store.watch = run.observer
+    return store
 
 
 class _Service:
     """One run: replicas, and the source of the turns that come to them."""
 
-    def __init__(self, given: RunInput) -> None:
-        config, deployment, workload = given.config, given.deployment, given.workload
-        self.clock = Clock()
-        self.recorder = Recorder(workload.turns, config.warmup_turns, given.progress)
-        self.recorder.watch = given.watch
-        self.recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
-        self.recorder.columns["output_tokens"][:] = workload.output_tokens
-        hbm, clients = parse_bytes(config.store.hbm), config.workload.clients
-        self.guard = guards.Guards(deployment, config.store.ttl_s, hbm, clients) if guards.enabled() else None
-        self.observer = self.guard if given.observer is None else Observers(*([self.guard] if self.guard else []), given.observer)
-        self._knowledge = EngineKnowledge(self.clock, deployment, workload)
-        self._session = self._knowledge.session_of
-        self.source: Source = self._source(config, workload)
-        context = [0] * workload.sessions
-        self.replicas = [self._replica(given, context) for _ in range(config.deployment.replicas)]
-        for replica in self.replicas:
-            replica.peers = self.replicas
+    def __init__(self, given: RunInput, make_store: StoreMaker) -> None:
+        config, workload = given.config, given.workload
+        clock = Clock()
+        recorder = Recorder(workload.turns, config.warmup_turns, given.progress)
+        recorder.watch = given.watch
+        recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
+        recorder.columns["output_tokens"][:] = workload.output_tokens
+        knowledge = EngineKnowledge(clock, given.deployment, workload)
+        self.run = run = Run(given, clock, recorder, knowledge, _observer(given), [0] * workload.sessions)
+        self._session = knowledge.session_of
+        run.source = self._source(config, workload)
+        self.replicas = recorder.replicas = [_replica(run, index, make_store) for index in range(config.deployment.replicas)]
 
     def _source(self, config: Config, workload: Workload) -> Source:
+        run = self.run
         if config.workload.clients is None:
-            return Arrivals(self.clock, workload, self._session, self.recorder, self._arrive)
+            return Arrivals(run.clock, workload, self._session, run.recorder, self._arrive)
         draw = stream(config.seed, "clients").random
-        return Client(self.clock, config.workload.clients, workload, self._session, self.recorder, self._arrive, draw)
-
-    def _replica(self, given: RunInput, context: list[int]) -> Replica:
-        config, deployment = given.config, given.deployment
-        jobs = EngineJobs(self.clock, deployment, self._knowledge, config.tenant_weights)
-        queue = find("scheduling", config.scheduler)(jobs)
-        eviction, prefetch = find("eviction", config.store.eviction), find("prefetch", config.store.prefetch)()
-        store = None
-        if deployment.tiers:
-            store = SessionStore(
-                list(deployment.tiers),
-                eviction,
-                prefetch,
-                queue,
-                find("write", config.store.write)(rated_writes(deployment)),
-                self._knowledge,
-                config.store.ttl_s,
-                config.store.ssd_write == "whole",
-            )
-            store.watch = self.observer
-        jobs.replica = replica = Replica(
-            self.clock,
-            config,
-            deployment,
-            queue,
-            store,
-            prefetch,
-            find("load", config.store.load)(),
-            self._knowledge,
-            given.workload,
-            context,
-            self.recorder,
-            self.source.next_arrival,
-            self.source.ended,
-            Link if self.observer is None else self.observer.make_link,
-            self.observer,
-            given.longest_run,
-        )
-        return replica
+        return Client(run.clock, config.workload.clients, workload, self._session, run.recorder, self._arrive, draw)
 
     def _arrive(self, turn: int) -> None:
         """A turn comes to the replica that its session stays with."""
         self.replicas[self._session[turn] % len(self.replicas)].arrive(turn)
+
+
+def _observer(given: RunInput) -> Any:
+    """Who watches the run: the guards, where they are on, and whoever the caller has sent."""
+    config = given.config
+    if not guards.enabled():
+        return given.observer
+    guard = guards.Guards(given.deployment, config.store.ttl_s, parse_bytes(config.store.hbm), config.workload.clients)
+    return guard if given.observer is None else Observers(guard, given.observer)
+
+
+def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
+    config, deployment, observer = run.given.config, run.given.deployment, run.observer
+    prefetch = find("prefetch", config.store.prefetch)()
+    jobs = EngineJobs(run.clock, deployment, run.knowledge, config.tenant_weights)
+    queue = find("scheduling", config.scheduler)(jobs)
+    jobs.store = store = make_store(run, queue, prefetch)
+    jobs.fitting = fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
+    paths = Paths(deployment, [tier.name for tier in store.tiers], Link if observer is None else observer.make_link)
+    mover = Mover(run.clock, store, paths)
+    kv = Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, observer)
+    waiting = WaitingRoom(run.clock, queue, store, prefetch, run.recorder, run.knowledge.session_of, deployment.kv_bytes)
+    return Replica(run, index, kv, waiting, fitting, find("batching", config.batching)(), prefetch)

@@ -10,36 +10,26 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Prefetch, Scheduler
-from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.store.protocol import Store
 
 
 class WaitingRoom:
-    """One replica's. `wake(now)` is called when a held job has become ready without any other event."""
+    """One replica's."""
+
+    wake: Callable[[float], None]
+    """Called with the time when a held job has become ready without any other event."""
 
     def __init__(
-        self,
-        clock: Clock,
-        queue: Scheduler,
-        store: SessionStore | None,
-        prefetch: Prefetch | None,
-        session_of,
-        arrival_s,
-        kv_bytes: int,
-        wake: Callable[[float], None],
+        self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], kv_bytes: int
     ) -> None:
         self.queue = queue
         self.head_since = 0.0
         """Since when the head has been the head."""
-        self._clock = clock
-        self._store = store
-        self._prefetch = prefetch
-        self._session_of = session_of
-        self._arrival_s = arrival_s
-        self._kv = kv_bytes
-        self._wake = wake
-        self.holds = prefetch is not None and prefetch.HOLDS
-        """Whether jobs may be held at all."""
+        self._clock, self._store, self._prefetch = clock, store, prefetch
+        self._session_of, self._arrival_s, self._kv = session_of, recorder.arrival_s, kv_bytes
+        self._holds = prefetch.HOLDS and store.fetch_target is not None
         self._follows = queue.FOLLOWS_KV
         self._turn_of: dict[int, int] = {}
         """Queued turn of each session, for schedulers that follow the KV."""
@@ -62,7 +52,7 @@ class WaitingRoom:
     def head(self, now: float) -> int | None:
         """The turn to admit next; None when there is none, or none that is ready."""
         queue, ready = self.queue, self._ready
-        if not self.holds:
+        if not self._holds:
             return queue.head()
         while True:
             turn = queue.head()
@@ -76,16 +66,12 @@ class WaitingRoom:
         position = self.queue.position_at(0)
         return math.inf if position is None else position
 
-    def _to_come(self, session: int) -> int:
-        """Bytes of a session's KV that a fetch can still bring."""
-        return 0 if self._store is None else self._store.bytes_to_come(session)
-
     def _hold(self, turn: int, now: float) -> bool:
         """Whether the queue's head goes aside to wait for its KV."""
-        if self._prefetch is None or turn in self._was_held:
+        if turn in self._was_held:
             return False
         session = self._session_of[turn]
-        coming = self._to_come(session)
+        coming = self._store.bytes_to_come(session)
         if not coming:
             return False
         until = self._arrival_s[turn] + self._prefetch.patience_s(coming // self._kv)
@@ -114,20 +100,15 @@ class WaitingRoom:
     def kv_moved(self, session: int, now: float) -> bool:
         """A waiting session's KV has moved or gone; returns whether its job was held and is ready now."""
         if session in self._held:
-            return not self._to_come(session) and self.release(session)
+            return not self._store.bytes_to_come(session) and self.release(session)
         turn = self._turn_of.get(session)
         if turn is not None:
             before = self.queue.head()
             position = self.queue.update(turn)
             if self.queue.head() != before:
                 self.head_since = now
-            self._expect(session, position)
-        return False
-
-    def _expect(self, session: int, position: float) -> None:
-        """The store hears where a waiting job is in the queue."""
-        if self._store is not None:
             self._store.expect(session, position)
+        return False
 
     def release(self, session: int) -> bool:
         """A held session's job is ready. Whether one was held."""
@@ -135,7 +116,7 @@ class WaitingRoom:
         if held is None:
             return False
         if self._follows:
-            self._expect(session, self.push(held[1], self._clock.now))
+            self._store.expect(session, self.push(held[1], self._clock.now))
         else:
             heappush(self._ready, held)
         return True
@@ -149,7 +130,7 @@ class WaitingRoom:
         _, turn = self._held.get(session, (0.0, None))
         if turn == timer.payload:
             self.release(session)
-            self._wake(self._clock.now)
+            self.wake(self._clock.now)
 
     def held(self) -> list[int]:
         """Sessions whose jobs are held."""

@@ -1,8 +1,8 @@
 """What an engine is given of a run, and what it gives: all that the summary, the reports and the planner know of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,27 @@ class Books:
     `<link>.bytes` and `<link>.busy_s`; with a store `skipped_saves`, per tier `<tier>.byte_seconds`, `<tier>.written`, `<tier>.read`."""
     peak_bytes: Mapping[str, int]
     """Per tier, the most that it held since the measured span began."""
+
+    @classmethod
+    def of(cls, spent: Mapping[str, float], links: Mapping[str, tuple[float, float]], tiers: Sequence["TierBooks"]) -> "Books":
+        """From what GPUs spent, and (bytes, busy seconds) of each link."""
+        sums = dict(spent)
+        for name, (size, busy_s) in links.items():
+            sums[f"{name}.bytes"], sums[f"{name}.busy_s"] = size, busy_s
+        for tier in tiers:
+            sums |= {f"{tier.name}.byte_seconds": tier.byte_seconds, f"{tier.name}.written": tier.written, f"{tier.name}.read": tier.read}
+        return cls(sums, {tier.name: tier.peak_bytes for tier in tiers})
+
+
+class TierBooks(NamedTuple):
+    """Of one tier, from its start to a moment."""
+
+    name: str
+    byte_seconds: float
+    written: float
+    read: float
+    peak_bytes: int
+    """Since the measured span began."""
 
 
 @dataclass(frozen=True)

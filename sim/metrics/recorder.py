@@ -39,6 +39,8 @@ class Recorder:
         self._warmup_turns = warmup_turns
         self._stride = max(1, turns // _SERIES_ROWS)
         self._progress = progress
+        self.replicas: Sequence[Any] = ()
+        """Whose books are kept."""
         self.watch: Callable[[Recorder], None] | None = None
         """Called with this recorder now and then."""
 
@@ -49,6 +51,20 @@ class Recorder:
 
     def _views(self, names):
         return [memoryview(self.columns[name]) for name in names]
+
+    def entered(self, job, tier: int, overflow: bool, now: float) -> None:
+        """A turn has been admitted as this job, which loads from a tier."""
+        turn = job.turn
+        if overflow:
+            self.overflow[turn] = 1
+        if job.prompt + job.output < self.prompt_tokens[turn] + self.output_tokens[turn]:
+            self.clipped += 1
+            self.prompt_tokens[turn], self.output_tokens[turn] = job.prompt, job.output
+        self.admitted_s[turn] = now
+        self.history_tokens[turn] = job.history
+        self.cached_tokens[turn] = job.cached
+        self.tier[turn] = tier
+        self.stall_s[turn] = job.prefill_s - job.compute_s
 
     def done(self, turn: int, now: float, replica) -> None:
         """A turn has ended on `replica`."""
@@ -63,39 +79,22 @@ class Recorder:
             if self.watch is not None:
                 self.watch(self)
         if count == self._warmup_turns:
-            for peer in replica.peers:
+            for peer in self.replicas:
                 peer.begin(now)
-            self._warm_s, self._warm = now, tuple(_books(peer, now) for peer in replica.peers)
+            self._warm_s, self._warm = now, tuple(peer.books(now) for peer in self.replicas)
 
-    def output(self, replicas: Sequence[Any], events: int = 0) -> RunOutput:
-        """The finished run of these replicas."""
+    def output(self, events: int = 0) -> RunOutput:
+        """The finished run."""
         end_s = float(self.columns["done_s"].max())
-        names = ["time_s", "replica", "waiting", "running", "hbm_running_bytes", *(f"{tier.name}_bytes" for tier in _tiers(replicas[0]))]
+        ended = tuple(replica.books(end_s) for replica in self.replicas)
+        names = ["time_s", "replica", "waiting", "running", "hbm_running_bytes", *(f"{tier}_bytes" for tier in ended[0].peak_bytes)]
         return RunOutput(
             columns=self.columns,
             series={name: np.array(values) for name, values in zip(names, zip(*self._series, strict=True), strict=True)},
-            links=tuple(link.name for link in replicas[0].links),
-            ended=tuple(_books(replica, end_s) for replica in replicas),
+            links=tuple(name.removesuffix(".bytes") for name in ended[0].sums if name.endswith(".bytes")),
+            ended=ended,
             warm_s=self._warm_s,
             warm=self._warm,
             clipped=self.clipped,
             events=events,
         )
-
-
-def _tiers(replica) -> list:
-    return replica.store.tiers if replica.store is not None else []
-
-
-def _books(replica, now: float) -> Books:
-    """Every running sum of a replica: what has been done by `now`."""
-    found = dict(replica.spent(now))
-    for link in replica.links:
-        found[f"{link.name}.bytes"], found[f"{link.name}.busy_s"] = link.done(now)
-    if replica.store is not None:
-        found["skipped_saves"] = replica.store.skipped_saves
-        for tier, (written, read) in zip(replica.store.tiers, replica.traffic(now), strict=True):
-            found[f"{tier.name}.byte_seconds"] = tier.byte_seconds(now)
-            found[f"{tier.name}.written"] = written
-            found[f"{tier.name}.read"] = read
-    return Books(found, {tier.name: tier.peak for tier in _tiers(replica)})

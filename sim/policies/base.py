@@ -13,7 +13,8 @@ needs is not worked out:
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, Protocol
 
 NEEDS = ("queue", "costs", "future", "tenant")
 
@@ -265,3 +266,54 @@ class Load(ABC):
     @abstractmethod
     def loads(self, job: LoadView) -> tuple[int, float, float]:
         """(tokens to load, GPU seconds of prefill, seconds until the prefill is done); 0 <= tokens <= job.cached."""
+
+
+class Prefilling(Protocol):
+    """A job that is in the batch and has no first token yet."""
+
+    @property
+    def turn(self) -> int:
+        """Its turn."""
+
+    @property
+    def left(self) -> int:
+        """Tokens that are still to be prefilled."""
+
+
+class BatchView(Protocol):
+    """The jobs that a replica runs, between two steps."""
+
+    @property
+    def prefilling(self) -> Sequence[Prefilling]:
+        """In the order in which they entered."""
+
+    @property
+    def decoding(self) -> int:
+        """Jobs that can get one more token with each step."""
+
+    @property
+    def context(self) -> int:
+        """Tokens, summed over those."""
+
+
+class Step(NamedTuple):
+    """What the GPUs do in one step."""
+
+    chunks: tuple[tuple[int, int], ...]
+    """(turn, tokens) of jobs that are prefilled, or go on being so: from 1 token to all that are left."""
+    decodes: bool
+    """Whether every decoding job gets its next token. Steps of nothing else go on until a job ends, or one could enter."""
+
+
+class Batching(ABC):
+    """What the next step of a replica holds. Both questions are asked between steps, and change nothing."""
+
+    NAME: ClassVar[str]
+
+    @abstractmethod
+    def admits(self, batch: BatchView) -> bool:
+        """Whether one more job may enter. Asked again after each, as long as the head of the queue has a place and room in HBM."""
+
+    @abstractmethod
+    def step(self, batch: BatchView) -> Step:
+        """The next step, of a batch that is not empty."""

@@ -17,10 +17,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
+from kvplan.sim.policies.base import Batching, Eviction, Load, Prefetch, Scheduler, Write
 from kvplan.sim.policies.supervise import PolicyError, supervised
 
-KINDS: dict[str, type[Any]] = {"eviction": Eviction, "prefetch": Prefetch, "write": Write, "load": Load, "scheduling": Scheduler}
+KINDS: dict[str, type[Any]] = {
+    "eviction": Eviction,
+    "prefetch": Prefetch,
+    "write": Write,
+    "load": Load,
+    "scheduling": Scheduler,
+    "batching": Batching,
+}
 """Kind -> base class; also the folder's name."""
 
 

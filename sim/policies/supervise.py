@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from kvplan.sim.policies.base import NEEDS, Eviction, Load, Prefetch, Scheduler, View, Write
+from kvplan.sim.policies.base import NEEDS, Batching, Eviction, Load, Prefetch, Scheduler, View, Write
 
 
 class PolicyError(ValueError):
@@ -213,6 +213,20 @@ def _can_be_loaded(policy: Any, answer: Any, job: Any) -> str | None:
     return None if right else f"answered {answer!r}: it must be {wanted}"
 
 
+def _is_a_step(policy: Any, answer: Any, batch: Any) -> str | None:
+    left = {job.turn: job.left for job in batch.prefilling}
+    try:
+        chunks, decodes = answer
+        turns = [turn for turn, _ in chunks]
+        whole = all(isinstance(tokens, int) and 1 <= tokens <= left.get(turn, 0) for turn, tokens in chunks)
+        right = whole and len(set(turns)) == len(turns) and isinstance(decodes, bool) and bool(chunks or (decodes and batch.decoding))
+    except (TypeError, ValueError):
+        right = False
+    waiting = ", ".join(f"{tokens} of turn {turn}" for turn, tokens in left.items()) or "nothing"
+    wanted = f"(chunks of tokens of turns, each once, and whether {batch.decoding} jobs decode); to prefill are {waiting}"
+    return None if right else f"answered {answer!r}: a step is {wanted}, and holds something"
+
+
 _AUDITS: dict[tuple[type, str], Callable[..., str | None]] = {
     (Eviction, "insert"): _joins,
     (Eviction, "restore"): _joins,
@@ -232,4 +246,6 @@ _AUDITS: dict[tuple[type, str], Callable[..., str | None]] = {
     (Write, "copies"): _is_yes_or_no,
     (Write, "demotes"): _is_yes_or_no,
     (Load, "loads"): _can_be_loaded,
+    (Batching, "admits"): _is_yes_or_no,
+    (Batching, "step"): _is_a_step,
 }

@@ -27,23 +27,12 @@ connectors skip it too), and the pin on fetched sessions, which keeps a fetch fr
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from kvplan.sim.policies.base import Eviction, Prefetch, Queue, View, Write
+from kvplan.sim.store.protocol import ALL, Move, Spills, Useful, always
 from kvplan.sim.store.tier import Tier
 from kvplan.sim.store.view import Knowledge, TierView
-
-
-class Move(NamedTuple):
-    """KV on its way from one tier to another."""
-
-    session: int
-    """−1 when it has become useless on its way."""
-    source: int
-    target: int
-    size: int
-    stays: bool = False
-    """Whether the source keeps what is written to the target."""
 
 
 class SessionStore:
@@ -66,16 +55,13 @@ class SessionStore:
         """Tier that prefetching fills from the one below it; None when there are not both."""
         self.home: defaultdict[int, int] = defaultdict(lambda: -1)
         """Tier index that holds the newest KV of each session, −1 for none."""
-        self.low_water = [reserve for *_, reserve in tiers]
+        self._low_water = [reserve for *_, reserve in tiers]
         """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
         self.skipped_saves = 0
-        self.spills: Callable[[int, int], bool] = lambda index, size: True
-        """Whether the owner can write a save of `size` bytes to a tier just now, asked when one above could hold it but has no room."""
         self.watch: Any = None
         """Told of what is lost to make room, and of what expires: the guards."""
-        self.on_kv_moved: Callable[[int], None] | None = None
-        """Called with a session whose job waits when its KV has another home."""
-        self._reserve = list(self.low_water)
+        self.moved: list[int] = []
+        self._reserve = list(self._low_water)
         self._last = len(tiers) - 1
         self._most = [min(size for _, size, _ in tiers[index : max(self._last, index + 1)]) for index in range(len(tiers))]
         """Bytes of the largest session that each tier, and all below it but the last, can hold."""
@@ -92,7 +78,7 @@ class SessionStore:
         self._queue = queue
         self._write = write
         self._uses: defaultdict[int, int] = defaultdict(int)
-        self.copies_due: list[deque[int]] = [deque() for _ in tiers]
+        self._copies_due: list[deque[int]] = [deque() for _ in tiers]
         """Sessions whose KV the write policy wants in the tier below as well."""
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self._rewrite_whole = rewrite_whole
@@ -150,7 +136,7 @@ class SessionStore:
         """Word has come that a job of the session will follow."""
         self._want(session, None)
 
-    def come(self, session: int, now: float) -> None:
+    def come(self, session: int, now: float, useful: Useful = ALL) -> None:
         """A turn of the session has come. Its KV has been idle up to now, and is not again before `release`."""
         if self._ttl_s < math.inf:
             self._expire(now)
@@ -158,9 +144,10 @@ class SessionStore:
             if session in self._overdue:  # on the move when its time was over
                 self._overdue.remove(session)
                 self._end(session, now)
+        self.keep_only(session, now, useful)
 
-    def claim(self, session: int, now: float) -> None:
-        """The session's job starts: its KV is pinned until `release`."""
+    def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
+        """The session's job starts: what it can use of its KV is pinned until `release`."""
         if self._ttl_s < math.inf:
             self._expire(now)
         self._position[session] = None
@@ -170,39 +157,32 @@ class SessionStore:
             size = self.tiers[target].held[session]
             self._claimed[session] = size
             self._claimed_bytes += size
-            if session in self._fetched:
-                self._fetched_bytes -= self._fetched.pop(session)
-                return  # the pin passes to the job
-        self._pin(session)
+        if session in self._fetched:  # the pin passes to the job
+            self._fetched_bytes -= self._fetched.pop(session)
+        else:
+            self._pin(session)
+        self.keep_only(session, now, useful)
 
-    def truncate(self, session: int, size: int, now: float) -> None:
-        """The oldest `size` bytes are cut off; what remains keeps its place, and stays valid with decoupled positions."""
+    def keep_only(self, session: int, now: float, useful: Useful) -> None:
+        """Drops what any tier holds of a session that is of no use. What remains keeps its place, and stays valid."""
+        start, stop = useful
+        if not start and stop is None:
+            return
         for index, tier in enumerate(self.tiers):
             held = tier.held[session]
-            if held:
-                self._cut(index, session, min(size, held), now)
+            excess = held - max(0, (held if stop is None else min(held, stop)) - start)
+            if excess:
+                self._cut(index, session, excess, now)
         home = self.home[session]
         if home >= 0 and not self.tiers[home].held[session]:
             self.home[session] = -1
 
-    def cut_back(self, session: int, size: int, now: float) -> None:
-        """Only the first `size` bytes are of use to the session's next turn: what any tier holds beyond them is dropped."""
-        for index, tier in enumerate(self.tiers):
-            excess = tier.held[session] - size
-            if excess > 0:
-                self._cut(index, session, excess, now)
-        if not size:
-            self.home[session] = -1
+    def _void(self, session: int, now: float) -> None:
+        """All KV of the session is given up."""
+        self.keep_only(session, now, Useful(stop=0))
 
-    def void(self, session: int, now: float) -> None:
-        """All KV of the session has become useless."""
-        for index, tier in enumerate(self.tiers):
-            if tier.held[session]:
-                self._cut(index, session, tier.held[session], now)
-        self.home[session] = -1
-
-    def load(self, session: int, size: int, now: float) -> bool:
-        """`size` bytes of a claimed session's KV are read to serve its turn; returns whether they come into another tier on their way.
+    def load(self, session: int, size: int, now: float) -> int | None:
+        """`size` bytes of a claimed session's KV are read to serve its turn; returns the tier that they come into on their way, if any.
 
         All KV below the fetch target takes room there, when there is room at once; KV that is being fetched keeps the room it has there.
         """
@@ -210,18 +190,18 @@ class SessionStore:
         tier = self.tiers[home]
         if target is None or home <= target:
             tier.read += size
-            return False
+            return None
         if self.tiers[target].held[session]:
             self.tiers[target].read += size
-            return False
+            return None
         tier.read += size
-        stays = size == tier.held[session] and self._room(target, size, now)
-        if stays:
-            self._add(target, session, size, now)
-            self._arrived(session, target, now)
-        return stays
+        if size != tier.held[session] or not self._room(target, size, now):
+            return None
+        self._add(target, session, size, now)
+        self._arrived(session, target, now)
+        return target
 
-    def save(self, session: int, size: int, now: float) -> tuple[int, int]:
+    def save(self, session: int, size: int, now: float, spills: Spills = always) -> tuple[int, int]:
         """The KV of a claimed session is now `size` bytes; returns the index of the tier that takes it and the bytes to be copied there.
 
         (−1, 0) when there is no room: then nothing changes, but for the count of skipped saves.
@@ -234,7 +214,7 @@ class SessionStore:
             if size > self._most[index]:
                 continue
             missing = size - tier.held[session]
-            if had_no_room and not self.spills(index, missing):
+            if had_no_room and not spills(index, missing):
                 break
             if self._room(index, missing, now):
                 self._keep(index, session, missing, now)
@@ -278,19 +258,19 @@ class SessionStore:
                     tier.eviction.expect(session)
         home = self.home[session]
         if 0 <= home < self._last and self._write.copies(session, self._uses[session]):
-            self.copies_due[home].append(session)
+            self._copies_due[home].append(session)
 
     # --- moves ----------------------------------------------------------------------------------------------------------------
 
     def next_demotion(self, source: int, now: float) -> Move | None:
         """The next session to write from tier `source` to the one below; frees on the way what needs no writing."""
         tier, target = self.tiers[source], self.tiers[source + 1]
-        while tier.free < self.low_water[source]:
+        while tier.free < self._low_water[source]:
             victim = self._victim(source)
             if victim is None or (tier.free >= self._reserve[source] and self._is_sooner(victim)):
                 return None
             if self._may_go(source, victim, now):
-                self._evict(source, victim, self.low_water[source], now)
+                self._evict(source, victim, self._low_water[source], now)
                 continue
             move = self._write_down(source, victim, now)
             if move is not None:
@@ -298,8 +278,8 @@ class SessionStore:
             if source + 1 < self._last:  # the tier below must be demoted first
                 self._raise_reserve(source + 1, tier.held[victim] - target.held[victim])
                 return None
-            self._evict(source, victim, self.low_water[source], now)
-        copies = self.copies_due[source]
+            self._evict(source, victim, self._low_water[source], now)
+        copies = self._copies_due[source]
         while copies:
             session = copies.popleft()
             if self.home[session] == source and not self._pins[session] and tier.held[session] > target.held[session]:
@@ -324,13 +304,22 @@ class SessionStore:
         tier.read += missing
         return Move(session, source, source + 1, missing)
 
-    def finish_demotion(self, move: Move, now: float) -> None:
+    def end_move(self, move: Move, now: float, sent: int | None = None) -> None:
+        """The bytes have arrived: all, or the first `sent` of them, because the session's job has started."""
+        if move.source < move.target:
+            self._end_demotion(move, now)
+        elif sent is not None:
+            self._break_off(move, sent, now)
+        else:  # the session stays pinned for its job
+            self._arrived(move.session, move.target, now)
+
+    def _end_demotion(self, move: Move, now: float) -> None:
         """The bytes are written. The session leaves the source, unless it stays, or was used or grew meanwhile."""
         session = move.session
         self._unpin(session)
         if move.stays:
             if move.target < self._last:
-                self.copies_due[move.target].append(session)
+                self._copies_due[move.target].append(session)
         elif not self._pins[session]:
             held = self.tiers[move.source].held[session]
             if 0 < held <= self.tiers[move.target].held[session]:
@@ -342,7 +331,7 @@ class SessionStore:
         if target is None or not self._saves:
             return None
         tier, reserve = self.tiers[target], self._reserve[target]
-        self.low_water[target] = reserve
+        self._low_water[target] = reserve
         for_waiting = tier.capacity - reserve - self._claimed_bytes
         source = self.tiers[target + 1]
         while True:
@@ -353,8 +342,8 @@ class SessionStore:
             if size <= tier.capacity - reserve:
                 break
             self._prefetch.drop(session)  # it can never come, and others need not wait for it
-            if self.on_kv_moved is not None and self._position[session] is not None:
-                self.on_kv_moved(session)
+            if self._position[session] is not None:
+                self.moved.append(session)
         if size > for_waiting - self._fetched_bytes:
             return None
         self._pin(session)
@@ -362,7 +351,7 @@ class SessionStore:
             self._wanted_position = self._position[session]
             if not self._room(target, size, now, for_fetch=True):
                 self._unpin(session)
-                self.low_water[target] = max(size, reserve)
+                self._low_water[target] = max(size, reserve)
                 return None
         self._prefetch.drop(session)
         self._fetched[session] = size
@@ -371,11 +360,7 @@ class SessionStore:
         source.read += size
         return Move(session, target + 1, target, size)
 
-    def finish_fetch(self, move: Move, now: float) -> None:
-        """The bytes have arrived. The session stays pinned for its job."""
-        self._arrived(move.session, move.target, now)
-
-    def end_fetch(self, move: Move, sent: int, now: float) -> None:
+    def _break_off(self, move: Move, sent: int, now: float) -> None:
         """The job starts, and the fetch ends with the first `sent` bytes of it. The rest is given up in the target, not in the source.
 
         The session may have been cut, or have expired, on the way.
@@ -424,7 +409,7 @@ class SessionStore:
     def _raise_reserve(self, index: int, size: int) -> None:
         """A tier had no room for `size` bytes: from now on it keeps that much free, up to half of it."""
         self._reserve[index] = max(self._reserve[index], min(size, self.tiers[index].capacity // 2))
-        self.low_water[index] = max(self.low_water[index], size)
+        self._low_water[index] = max(self._low_water[index], size)
 
     def _room(self, index: int, size: int, now: float, for_fetch: bool = False) -> bool:
         """Whether `size` bytes are free in a tier, after evicting what can leave at once."""
@@ -516,15 +501,14 @@ class SessionStore:
                 self._prefetch.drop(session)
             if position is not None:
                 self._want(session, position)
-                if self.on_kv_moved is not None:
-                    self.on_kv_moved(session)
+                self.moved.append(session)
 
     def _drop(self, session: int, now: float) -> None:
         """All KV of a session is given up."""
-        self.void(session, now)
+        self._void(session, now)
         self._prefetch.drop(session)
-        if self.on_kv_moved is not None and self._position[session] is not None:
-            self.on_kv_moved(session)
+        if self._position[session] is not None:
+            self.moved.append(session)
 
     def _cut_below(self, index: int, session: int, now: float) -> None:
         for below in range(index + 1, len(self.tiers)):
@@ -543,8 +527,8 @@ class SessionStore:
             self.home[session] = target
             if self._rewrite_whole:
                 self._cut_below(target, session, now)
-            if self.on_kv_moved is not None and self._position[session] is not None:
-                self.on_kv_moved(session)
+            if self._position[session] is not None:
+                self.moved.append(session)
 
     def _expire(self, now: float) -> None:
         """Drops what was idle for the TTL; what is pinned by a move then, as soon as it is not, and at the latest when its turn comes."""

@@ -25,12 +25,15 @@ from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment, rated_writes, resolve
 from kvplan.sim.engine import guards
+from kvplan.sim.engine.fitting import Fitted
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
+from kvplan.sim.metrics.output import Books, TierBooks
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
 from kvplan.sim.policies.base import Scheduler
 from kvplan.sim.policies.registry import find
+from kvplan.sim.store.nothing import Nothing
 from kvplan.traces import Workload
 from kvplan.traces.context import fit
 from kvplan.validate.calibration.clock import Answer, Clock, WallClock
@@ -113,16 +116,16 @@ class _Server:
         )
         self._knowledge = EngineKnowledge(self.clock, deployment, workload)
         self._jobs_view = EngineJobs(self.clock, deployment, self._knowledge, config.tenant_weights)
-        self._jobs_view.replica = self
         self._queue: Scheduler = find("scheduling", config.scheduler)(self._jobs_view)
         self._drive = Drive(folder, self._device.layout, self._posted)
         self._storage = self._make_storage() if deployment.tiers else None
         self.store = self._storage.store if self._storage else None
-        self.peers = [self]
+        self._jobs_view.store, self._jobs_view.fitting = self.store or Nothing(), self.fitted
         self.links = [self._device.to_device, self._device.to_host, self._drive.reads, self._drive.writes]
         self._guarded = guards.enabled() and self._storage is not None
         self._verifier = Verifier(decoder, verify_every)
         self._recorder = recorder = Recorder(workload.turns, config.warmup_turns, progress)
+        recorder.replicas = [self]
         recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         recorder.columns["output_tokens"][:] = workload.output_tokens
         recorder.columns["arrival_s"][workload.is_first] = workload.arrival_s[workload.is_first]
@@ -155,9 +158,10 @@ class _Server:
             settings.ttl_s,
             settings.ssd_write == "whole",
         )
+        storage = Storage(store, self._drive, deployment.kv_bytes)
         if self._queue.FOLLOWS_KV:
-            store.on_kv_moved = self._kv_moved
-        return Storage(store, self._drive, deployment.kv_bytes)
+            storage.moved = self._kv_moved
+        return storage
 
     # --- the loop -------------------------------------------------------------------------------------------------------------
 
@@ -166,7 +170,7 @@ class _Server:
         while self._recorder.completed < self._workload.turns:
             self._look_up()
             turn = self._queue.head()
-            if turn is not None and self._rows and self.fitted(turn)[3] <= self._hbm_free:
+            if turn is not None and self._rows and self.fitted(turn).hbm_bytes <= self._hbm_free:
                 self._prefill(turn)
             elif self._running:
                 self._decode()
@@ -226,13 +230,13 @@ class _Server:
 
     # --- a prefill ------------------------------------------------------------------------------------------------------------
 
-    def fitted(self, turn: int) -> tuple[int, int, int, int]:
-        """(history, prompt, output, HBM bytes) of a turn after truncation to the window."""
+    def fitted(self, turn: int) -> Fitted:
+        """A turn after truncation to the window."""
         columns, deployment = self._recorder, self._deployment
         kept = len(self._text[self._session[turn]])
         ratio = self._config.deployment.truncation_ratio
         history, prompt, output = fit(kept, columns.prompt_tokens[turn], columns.output_tokens[turn], deployment.window, ratio)
-        return history, prompt, output, (history + prompt + output) * deployment.hbm_kv_bytes
+        return Fitted(history, prompt, output, (history + prompt + output) * deployment.hbm_kv_bytes)
 
     @property
     def _hbm_free(self) -> int:
@@ -375,7 +379,7 @@ class _Server:
         return Served(
             self._config,
             workload,
-            summarize(self._config, self._deployment, workload, recorder.output(self.peers)),
+            summarize(self._config, self._deployment, workload, recorder.output()),
             columns,
             self._steps,
             self._own_s,
@@ -397,9 +401,14 @@ class _Server:
         names = ("prefill_s", "decode_s", "load_stall_s", "save_stall_s", "prefilled_tokens")
         return {name: getattr(self, name) for name in names}
 
-    def traffic(self, now: float) -> list[tuple[float, float]]:
-        """(bytes written to it, bytes read from it) of each tier."""
-        return [(tier.written, tier.read) for tier in (self.store.tiers if self.store else ())]
+    def books(self, now: float) -> Books:
+        """Every running sum."""
+        tiers = self.store.tiers if self.store else ()
+        return Books.of(
+            self.spent(now) | ({"skipped_saves": self.store.skipped_saves} if self.store else {}),
+            {link.name: link.done(now) for link in self.links},
+            [TierBooks(tier.name, tier.byte_seconds(now), tier.written, tier.read, tier.peak) for tier in tiers],
+        )
 
     def sample(self, now: float) -> tuple:
         """A row of the time series."""

@@ -7,12 +7,13 @@ done. After each of its decisions the chunks follow: what it no longer holds is 
 All of it belongs to the thread of the server; only the drive has threads of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvplan.sim.store.sessions import Move, SessionStore
+from kvplan.sim.store.protocol import Move, Useful
+from kvplan.sim.store.sessions import SessionStore
 from kvplan.validate.miniserver import chunk as kv
 from kvplan.validate.miniserver.chunk import Chunk, ChunkFile
 from kvplan.validate.miniserver.drive import Drive, Reading, Writing
@@ -65,12 +66,16 @@ class Source:
         return kv.count(self.chunks)
 
 
+def never(tier: int, size: int) -> bool:
+    """KV goes to the drive from host memory only."""
+    return False
+
+
 class Storage:
     """`store` with one tier, DRAM, or two, DRAM and SSD. `kv_bytes` per token. Times are the server's."""
 
     def __init__(self, store: FallibleStore, drive: Drive, kv_bytes: int) -> None:
         self.store, self.drive = store, drive
-        store.spills = lambda index, size: False  # KV goes to the drive from host memory only
         self.faults = Faults()
         self._kv = kv_bytes
         self._dram: dict[int, list[Chunk]] = {}
@@ -81,6 +86,8 @@ class Storage:
         """Readings that have not been posted yet, wanted or not."""
         self._fetching: tuple[Move, Reading] | None = None
         self._demoting: Move | None = None
+        self.moved: Callable[[int], None] = lambda session: None
+        """Called with a session whose job waits when its KV has another home, or none."""
 
     @property
     def is_moving(self) -> bool:
@@ -101,7 +108,7 @@ class Storage:
         if cut_tokens and embedded:
             self._void(session, now)
         elif cut_tokens:
-            self.store.truncate(session, cut_tokens * self._kv, now)
+            self.store.keep_only(session, now, Useful(start=cut_tokens * self._kv))
         self.follow()
         tier, size = self.store.lookup(session)
         return tier, size // self._kv
@@ -122,7 +129,7 @@ class Storage:
 
     def save(self, session: int, chunks: Sequence[Chunk], tokens: int, now: float) -> int:
         """A turn has ended with a context of `tokens`, whose KV `chunks` hold; returns how many bytes of it were new to DRAM."""
-        _, missing = self.store.save(session, tokens * self._kv, now)
+        _, missing = self.store.save(session, tokens * self._kv, now, never)
         if missing:
             self._dram[session] = [chunk.compact() for chunk in chunks]
         self.store.release(session, now)
@@ -138,7 +145,7 @@ class Storage:
             move = store.next_fetch(now)
             if move is not None:
                 self._fetching = move, self._send_for(move.session)
-        if self._demoting is None and (store.tiers[0].free < store.low_water[0] or store.copies_due[0]):
+        if self._demoting is None:
             self._demoting = move = store.next_demotion(0, now)
             self.follow()
             if move is not None:
@@ -163,7 +170,7 @@ class Storage:
             self.store.undo_demotion(move, now)
             return
         self._ssd.setdefault(writing.session, []).extend(writing.files)
-        self.store.finish_demotion(move, now)
+        self.store.end_move(move, now)
 
     def _send_for(self, session: int) -> Reading:
         self._under_way += 1
@@ -185,17 +192,20 @@ class Storage:
         if self._fetching is not None and self._fetching[1] is reading:
             move, self._fetching = self._fetching[0], None
             if not reading.abandoned:
-                self.store.finish_fetch(move, now)
+                self.store.end_move(move, now)
 
     def _void(self, session: int, now: float) -> None:
         """All that is kept of a session, and all that comes of it, is of no use any more."""
-        self.store.void(session, now)
+        self.store.keep_only(session, now, Useful(stop=0))
         reading = self._reading.pop(session, None)
         if reading is not None:
             reading.abandoned = True
 
     def follow(self) -> None:
-        """Chunks and files follow what the store holds."""
+        """Chunks and files follow what the store holds, and who waits hears of it."""
+        moved, self.store.moved[:] = self.store.moved[:], []
+        for session in moved:
+            self.moved(session)
         for tier, held in zip(self.store.tiers, self._holdings, strict=False):
             for session in [session for session, chunks in held.items() if kv.count(chunks) > self._tokens(tier.held[session])]:
                 kept = kv.newest(held[session], max(0, self._tokens(tier.held[session])))

@@ -1,0 +1,116 @@
+"""The jobs that a replica runs: who is prefilled, who decodes over how much context, who ends when, and the HBM that they have.
+
+It has no clock: it is told what a step did.
+"""
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from kvplan.sim.engine.fitting import Fitted
+
+
+@dataclass(slots=True)
+class Job:
+    """A turn that has entered the batch. Tokens, after truncation to the window."""
+
+    turn: int
+    session: int
+    history: int
+    prompt: int
+    output: int
+    hbm_bytes: int
+    """Reserved for it, beside what its session has in HBM's own tier."""
+    cached: int = 0
+    """Of its history, loaded."""
+    left: int = 0
+    """Still to be prefilled."""
+    compute_s: float = 0.0
+    """GPU seconds of its prefill, when it is prefilled alone and whole."""
+    prefill_s: float = 0.0
+    """Seconds from its start to its first token then: what must be loaded may hold it up."""
+
+    @property
+    def context(self) -> int:
+        """At its end."""
+        return self.history + self.prompt + self.output
+
+    @property
+    def in_hbm(self) -> int:
+        """Loaded, or prefilled so far."""
+        return self.history + self.prompt - self.left
+
+    @property
+    def new(self) -> int:
+        """That are computed before the first token."""
+        return self.prompt + self.history - self.cached
+
+
+class Batch:
+    """One replica's. `hbm_bytes` are for the KV of all jobs, `most` jobs at once."""
+
+    def __init__(self, hbm_bytes: int, most: int) -> None:
+        self.hbm_bytes = hbm_bytes
+        self.hbm_used = 0
+        self.hbm_in_step = 0
+        """In use since the step began that ended last: what is read ahead meanwhile has the rest."""
+        self.jobs: dict[int, Job] = {}
+        """By turn."""
+        self.prefilling: list[Job] = []
+        """Those without a first token, in the order in which they entered."""
+        self.decoding = 0
+        self.context = 0
+        """Tokens, summed over the jobs that decode."""
+        self._most = most
+        self._step = 0
+        self._ends: list[tuple[int, int]] = []
+        """A heap of (step, turn)."""
+
+    @property
+    def has_place(self) -> bool:
+        """Whether another job may enter, if it has room in HBM."""
+        return len(self.jobs) < self._most
+
+    def enter(self, turn: int, session: int, fitted: Fitted) -> Job:
+        """A turn becomes a job; what is to be prefilled is not known yet."""
+        self.jobs[turn] = job = Job(turn, session, *fitted)
+        self.prefilling.append(job)
+        self.hbm_used += fitted.hbm_bytes
+        return job
+
+    def prefilled(self, job: Job, tokens: int) -> bool:
+        """A step has prefilled so many tokens of a job; returns whether its first token is out."""
+        job.left -= tokens
+        if job.left:
+            return False
+        self.prefilling.remove(job)
+        return True
+
+    def join(self, job: Job) -> None:
+        """It gets a token with each step from now on."""
+        heappush(self._ends, (self._step + job.output - 1, job.turn))
+        self.context += job.history + job.prompt + 1
+        self.decoding += 1
+
+    def steps_left(self) -> int:
+        """Until the first job ends."""
+        return self._ends[0][0] - self._step
+
+    def decoded(self, steps: int) -> None:
+        """Every job that decodes has so many more tokens."""
+        self._step += steps
+        self.context += steps * self.decoding
+
+    def next_ended(self) -> Job | None:
+        """A job whose answer is complete decodes no more; None when there is none."""
+        ends = self._ends
+        if not ends or ends[0][0] != self._step:
+            return None
+        job = self.jobs[heappop(ends)[1]]
+        self.decoding -= 1
+        self.context -= job.context
+        return job
+
+    def leave(self, job: Job) -> None:
+        """It gives back its HBM."""
+        del self.jobs[job.turn]
+        self.hbm_used -= job.hbm_bytes

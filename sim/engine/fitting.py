@@ -1,0 +1,51 @@
+"""What a turn takes: its tokens after truncation to the window, and its HBM."""
+
+from typing import NamedTuple
+
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.store.protocol import Store
+from kvplan.traces.context import fit
+
+
+class Fitted(NamedTuple):
+    """Of a turn, after truncation. Tokens."""
+
+    history: int
+    prompt: int
+    output: int
+    hbm_bytes: int
+    """Beside what its session has in HBM's own tier."""
+
+
+class Fitting:
+    """One replica's. `context`: tokens of history per session that are kept."""
+
+    def __init__(
+        self, config: Config, deployment: Deployment, recorder: Recorder, session_of: list[int], context: list[int], store: Store
+    ) -> None:
+        self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
+        self._session_of, self._context = session_of, context
+        self._window, self._ratio = deployment.window, config.deployment.truncation_ratio
+        self._kv, self._hbm_kv = deployment.kv_bytes, deployment.hbm_kv_bytes
+        self._embedded = config.store.positions == "embedded"
+        self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].name == "hbm" else None
+
+    def __call__(self, turn: int) -> Fitted:
+        """Of a turn that waits: room is kept for its answer."""
+        history = self._context[self._session_of[turn]]
+        prompt, output = self._prompt[turn], self._output[turn]
+        if history + prompt + output > self._window:
+            history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
+        needed = history + prompt + output
+        if self._in_hbm is not None:
+            needed -= self._resident(turn, history)
+        return Fitted(history, prompt, output, needed * self._hbm_kv)
+
+    def _resident(self, turn: int, history: int) -> int:
+        """Tokens of its history that HBM's own tier holds, and will until the turn has ended."""
+        session = self._session_of[turn]
+        assert self._in_hbm is not None
+        held, cut = self._in_hbm[session] // self._kv, self._context[session] - history
+        return 0 if cut and self._embedded else max(0, held - cut)

@@ -1,0 +1,107 @@
+"""What a replica's GPUs do now, until when, and what their time went to. They do one thing at a time."""
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+
+from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.clock import STEP, Clock, Timer
+
+
+class Doing(IntEnum):
+    """`BOUNDARY` is the instant between two steps."""
+
+    IDLE, PREFILL, DECODE, STALL, BOUNDARY = range(5)
+
+
+class Gpu:
+    """One replica's. `ended(now)` is called when what was started has ended."""
+
+    def __init__(self, clock: Clock, ended: Callable[[float], None]) -> None:
+        self.doing = Doing.IDLE
+        self.began = self.ends = 0.0
+        self.chunks: Sequence[tuple[Job, int]] = ()
+        """Jobs of the step under way that are prefilled, and tokens of each."""
+        self.steps = 0
+        """Decode steps of it."""
+        self.stall_s = 0.0
+        """Seconds of it in which it waits for KV."""
+        self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
+        self.prefilled_tokens = 0
+        self._clock = clock
+        self._ended = ended
+        self._timer: Timer | None = None
+        self._decode_s = 0.0
+        """Of a step that prefills, what its decodes would take alone."""
+
+    # --- what it starts -------------------------------------------------------------------------------------------------------
+
+    def prefill(self, chunks: Sequence[tuple[Job, int]], steps: int, compute_s: float, duration_s: float, decode_s: float) -> None:
+        """A step that prefills. Of `compute_s` its decodes would take `decode_s` alone; what its duration is longer is a stall."""
+        self.chunks, self.steps = chunks, steps
+        self.stall_s, self._decode_s = duration_s - compute_s, decode_s
+        self.prefill_s += compute_s - decode_s
+        self.decode_s += decode_s
+        self.load_stall_s += self.stall_s
+        self.prefilled_tokens += sum([tokens for _, tokens in chunks])
+        self.doing = Doing.PREFILL
+        self._until(self._clock.now, self._clock.now + duration_s)
+
+    def decode(self, steps: int, end: float) -> None:
+        """A run of decode steps."""
+        self.chunks, self.steps = (), steps
+        self.doing = Doing.DECODE
+        self._until(self._clock.now, end)
+
+    def cut(self, steps: int, end: float) -> None:
+        """The run of decode steps is to end sooner."""
+        self.steps = steps
+        self._until(self.began, end)
+
+    def stall(self, end: float) -> None:
+        """It waits until KV has been saved."""
+        self.chunks, self.steps = (), 0
+        self.doing = Doing.STALL
+        self.save_stall_s += end - self._clock.now
+        self._until(self._clock.now, end)
+
+    def end(self) -> None:
+        """What was under way has ended, and nothing follows yet."""
+        if self.doing == Doing.DECODE:
+            self.decode_s += self._clock.now - self.began
+        self.doing = Doing.BOUNDARY
+
+    def _until(self, start: float, end: float) -> None:
+        self.began, self.ends = start, end
+        self._timer = self._clock.at(end, STEP, self._on_end)
+
+    def _on_end(self, timer: Timer) -> None:
+        if timer is self._timer:  # and not a run that was cut
+            self._ended(self._clock.now)
+
+    # --- what it did ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which it computed, or waited for KV with a job in hand."""
+        return self.prefill_s + self.decode_s + self.load_stall_s + self.save_stall_s
+
+    def spent(self, now: float) -> dict[str, float]:
+        """Seconds by what they went to, and tokens prefilled, by `now`: the step under way counts as far as it has come."""
+        found = {
+            "prefill_s": self.prefill_s,
+            "decode_s": self.decode_s,
+            "load_stall_s": self.load_stall_s,
+            "save_stall_s": self.save_stall_s,
+            "prefilled_tokens": self.prefilled_tokens,
+        }
+        if self.doing == Doing.DECODE:
+            found["decode_s"] += now - self.began
+        elif self.doing == Doing.STALL:
+            found["save_stall_s"] -= self.ends - now
+        elif self.doing == Doing.PREFILL:
+            left = (self.ends - now) / (self.ends - self.began)
+            found["load_stall_s"] -= left * self.stall_s
+            found["prefill_s"] -= left * (self.ends - self.began - self.stall_s - self._decode_s)
+            found["decode_s"] -= left * self._decode_s
+            found["prefilled_tokens"] -= left * sum([tokens for _, tokens in self.chunks])
+        return found

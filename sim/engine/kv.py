@@ -1,0 +1,152 @@
+"""One replica's KV: what its store holds of a job's history, how that reaches the GPU, and where the job's own KV goes when it has ended.
+
+The store says what is where and what is due; the mover, the loader and the saver book it on the links. What the store has moved of
+sessions that wait is passed on (`moved`) after each call that may have moved something.
+"""
+
+import math
+from collections import defaultdict
+from functools import partial
+
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.loader import Loader
+from kvplan.sim.engine.mover import Mover
+from kvplan.sim.engine.paths import Paths
+from kvplan.sim.engine.saver import Saver
+from kvplan.sim.policies.base import Load, Prefetch
+from kvplan.sim.store.protocol import ALL, Store, Useful
+
+
+class Kv:
+    """See the module."""
+
+    def __init__(
+        self, config: Config, deployment: Deployment, store: Store, prefetch: Prefetch, load: Load, paths: Paths, mover: Mover, observer
+    ) -> None:
+        self.store, self.paths, self.mover = store, paths, mover
+        self.saver = Saver(config, deployment, paths)
+        self.changed = False
+        """Whether a job has started or ended since the mover looked."""
+        self._loader = Loader(deployment, config.store, paths.to_device, paths.ssd_read)
+        self._load_policy = load
+        self._prefill = deployment.steps.prefill
+        self._loads_late = prefetch.LOADS_LATE
+        self._kv = deployment.kv_bytes
+        self._embedded = config.store.positions == "embedded"
+        self._observer = observer
+        self._complete_s: defaultdict[int, float] = defaultdict(float)
+        """When each session's KV is complete in its top tier."""
+
+    def come(self, session: int, kept: int | None, now: float) -> None:
+        """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
+        self.store.come(session, now, ALL if kept is None else Useful(stop=kept * self._kv))
+        if kept is not None and self._observer is not None:
+            self._observer.cut_back(session, kept)
+        self.mover.heed()
+
+    def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
+        """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
+        queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
+        tier, cached = self._claim(job.session, cut, now)
+        if cached:
+            self._load(job, tier, cached, head_since, free, now)
+        else:
+            job.compute_s = job.prefill_s = self._prefill(job.prompt + job.history, 0)
+        job.left = job.new
+        return tier if job.cached else -1
+
+    def _claim(self, session: int, cut: int, now: float) -> tuple[int, int]:
+        """Pins the session in the store; returns the index of the tier that its history can be loaded from, and the tokens there."""
+        store, mover = self.store, self.mover
+        self.changed = True
+        if not self._loads_late:
+            mover.break_off(session, self._kv, now)
+        store.claim(session, now, self._useful(cut) if cut else ALL)
+        mover.heed()
+        tier, size = store.lookup(session)
+        if not size:
+            mover.forget(session)
+        if self._observer is not None and store.tiers:
+            self._observer.found(session, cut, self._embedded, size // self._kv)
+        if not self._loads_late:
+            tier, size = store.arrived(session)
+        return tier, size // self._kv
+
+    def _useful(self, cut: int) -> Useful:
+        """Of a history that has lost its oldest `cut` tokens: with positions in the keys, nothing."""
+        return Useful(stop=0) if self._embedded else Useful(start=cut * self._kv)
+
+    def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
+        """A job loads what its load policy says of the `cached` tokens."""
+        store, session, new = self.store, job.session, job.new - cached
+        name = store.tiers[tier].name
+        if name == "hbm":
+            store.load(session, cached * self._kv, now)
+            job.cached = cached
+            job.compute_s = job.prefill_s = self._prefill(new, cached)
+            return
+        fetched_at = self.mover.fetches_end_s if self.mover.fetching == session else math.inf
+        loader = self._loader
+        loader.begin(name, cached, new, now, self._complete_s[session], head_since, fetched_at, free)
+        job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
+        if job.cached:
+            self._take(session, tier, job.cached, now)
+        if self._observer is not None:
+            self._observer.served(session, job.cached)
+
+    def _take(self, session: int, tier: int, tokens: int, now: float) -> None:
+        """Books the load of so many tokens."""
+        size = tokens * self._kv
+        start, end = self._loader.take(tokens)
+        self.paths.loaded[tier].add(now, start, end, size)
+        into = self.store.load(session, size, now)
+        if into is not None:
+            self.paths.saved[into].add(now, start, end, size)
+        self.mover.heed()
+
+    def save(self, job: Job, since: float, now: float) -> int:
+        """A job that started at `since` has ended: its KV is saved. Returns the tier that takes it, −1 for none."""
+        self.changed = True
+        saver = self.saver
+        tier, missing = self.store.save(job.session, job.context * self._kv, now, partial(saver.spills, since=since, now=now))
+        self.mover.heed()
+        complete_s = saver.save(job, tier, missing, since, now)
+        if complete_s is not None:
+            self._complete_s[job.session] = complete_s
+        return tier
+
+    def fetched(self, session: int, at_s: float) -> None:
+        """What a fetch brought of a session is complete."""
+        self._complete_s[session] = at_s
+
+    def start_moves(self, now: float) -> None:
+        """At the end of a step: starts what follows from the jobs that have started and ended."""
+        if self.changed:
+            self.changed = False
+            self.mover.start(now)
+
+    def fetch_next(self, now: float) -> bool:
+        """Starts a fetch, where none is under way and one is due; whether one is now."""
+        if self.mover.fetching is None:
+            self.mover.start(now)
+        return self.mover.fetching is not None
+
+    # --- what the metrics read ------------------------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """The measured span begins: peaks count from here."""
+        self.paths.begin(now)
+        for tier in self.store.tiers:
+            tier.begin()
+
+    def traffic(self, now: float) -> list[tuple[float, float]]:
+        """(bytes written to it, bytes read from it) of each tier by `now`, as far as they have gone."""
+        tiers = self.store.tiers
+        written = [tier.written - flow.outside(now)[0] for tier, flow in zip(tiers, self.paths.saved, strict=True)]
+        read = [tier.read - flow.outside(now)[0] for tier, flow in zip(tiers, self.paths.loaded, strict=True)]
+        for move, left in self.mover.to_come(now):
+            written[move.target] -= left
+            read[move.source] -= left
+        return list(zip(written, read, strict=True))

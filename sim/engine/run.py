@@ -1,0 +1,32 @@
+"""What all replicas of one run share."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvplan.sim.engine.arrivals import Source
+from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.knowledge import EngineKnowledge
+from kvplan.sim.metrics.output import RunInput
+from kvplan.sim.metrics.recorder import Recorder
+
+
+@dataclass
+class Run:
+    """See the module."""
+
+    given: RunInput
+    clock: Clock
+    recorder: Recorder
+    knowledge: EngineKnowledge
+    observer: Any
+    context: list[int]
+    """Kept history tokens per session."""
+    source: Source = field(init=False)
+    """Brings the turns; set once there are replicas that they can come to."""
+
+    def __post_init__(self) -> None:
+        self._dropped = self.given.workload.dropped_tokens
+
+    def dropped_tokens(self, turn: int) -> int:
+        """Of its session's history, those at the end that a turn does without."""
+        return 0 if self._dropped is None else int(self._dropped[turn])

@@ -1,0 +1,80 @@
+"""How the KV of ended jobs is saved: what goes over which link when, and how long the GPU must wait for it.
+
+Asynchronously it goes layer by layer since the job started, and what is left at the job's end waits in the write buffer; the GPU waits
+only when the buffer is too full for its next step. Synchronously the GPU waits for the copy: of the prefill's KV after the prefill, and
+of the rest at the end.
+"""
+
+from operator import itemgetter
+
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.paths import Paths
+
+
+class Saver:
+    """One replica's."""
+
+    def __init__(self, config: Config, deployment: Deployment, paths: Paths) -> None:
+        self.stall_until = 0.0
+        """When the GPU may go on."""
+        self._sync = config.store.save == "sync"
+        self._write_buffer = deployment.write_buffer
+        self._prefill = deployment.steps.prefill
+        self._kv = deployment.kv_bytes
+        self._links, self._flows = paths.saves, paths.saved
+        self._early: dict[int, int] = {}
+        """Bytes per running turn that were saved after its prefill."""
+
+    def prefilled(self, job: Job, now: float) -> None:
+        """A prefill has ended."""
+        if self._sync and self._links and self._links[0]:
+            self._early[job.turn] = early = job.new * self._kv
+            self._save_now(self._links[0], early, now)
+
+    def spills(self, tier: int, size: int, since: float, now: float) -> bool:
+        """Whether a tier below one that has no room takes a save of a job that started at `since`: unless the GPU would have to wait for
+        longer than to compute it again. Synchronous saving waits in any case."""
+        buffer = self._write_buffer
+        until = max(link.preview(since, size)[1] - buffer / link.bandwidth for link in self._links[tier])
+        return self._sync or until - now <= self._prefill(size // self._kv, 0)
+
+    def save(self, job: Job, tier: int, size: int, since: float, now: float) -> float | None:
+        """Saves `size` bytes of an ended job, that started at `since`, to a tier; returns when they are there, where that is not now."""
+        if not size or not self._links[tier]:
+            return None
+        if self._sync:
+            self._save_rest(tier, size, self._early.pop(job.turn, 0), now)
+            return None
+        return self._save_behind(tier, size, since, now)
+
+    def make_room(self, left: int) -> None:
+        """A job is to enter that leaves so many bytes of HBM: KV that waits to be saved must fit there."""
+        if left < self._write_buffer:
+            self.stall_until = max(self.stall_until, self._saved_but(left))
+
+    def _save_rest(self, tier: int, size: int, early: int, now: float) -> None:
+        """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
+        links = self._links[tier]
+        for link in links:
+            self._save_now([link], max(0, size - early) if link in self._links[0] else size, now)
+        self._flows[tier].add(now, now, max(link.free_at for link in links), size)
+
+    def _save_now(self, links: list[Link], size: int, now: float) -> None:
+        """Synchronous: the GPU waits for the copy."""
+        for link in links:
+            self.stall_until = max(self.stall_until, link.book(now, size)[1])
+
+    def _save_behind(self, tier: int, size: int, since: float, now: float) -> float:
+        """Asynchronous: what is left when the job ends waits in the write buffer."""
+        links = self._links[tier]
+        start, end = max([link.book(since, size) for link in links], key=itemgetter(1))
+        self._flows[tier].add(since, start, end, size)
+        self.stall_until = max(self.stall_until, self._saved_but(self._write_buffer))
+        return max(end, max(now + self._kv / link.bandwidth for link in links))
+
+    def _saved_but(self, size: int) -> float:
+        """When no more than so many bytes of ended jobs' KV are left to save."""
+        return max([link.free_at - size / link.bandwidth for link in self._links[-1]], default=0.0) if self._links else 0.0

@@ -1,0 +1,20 @@
+"""Iteration-level batching: a job that enters is prefilled alone and whole while the running decodes wait, then joins their steps.
+
+Source: Orca (OSDI 2022), and the engine of CachedAttention (USENIX ATC 2024) section 2.
+"""
+
+from kvplan.sim.policies.base import Batching, BatchView, Step
+
+
+class Iteration(Batching):
+    """O(1). Source: Orca (OSDI 2022)."""
+
+    NAME = "iteration"
+
+    def admits(self, batch: BatchView) -> bool:
+        return not batch.prefilling
+
+    def step(self, batch: BatchView) -> Step:
+        if batch.prefilling:
+            return Step(((batch.prefilling[0].turn, batch.prefilling[0].left),), decodes=False)
+        return Step((), decodes=True)

@@ -1,0 +1,110 @@
+"""What the engine asks of a store, whichever it is: where a session's KV is, and what moves are due.
+
+A store owns bytes and has no clock; `now` is passed in. It moves nothing itself and calls nobody back: it answers what is due, and hears
+when that has ended. Sessions are keys to it, which it only compares. Sizes are bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from kvplan.sim.store.tier import Tier
+
+
+class Move(NamedTuple):
+    """KV on its way from one tier to another."""
+
+    session: int
+    """−1 when it has become useless on its way."""
+    source: int
+    target: int
+    size: int
+    stays: bool = False
+    """Whether the source keeps what is written to the target."""
+
+
+class Useful(NamedTuple):
+    """Which bytes of what is kept of a history its next job can use; None in `stop` means to the end."""
+
+    start: int = 0
+    """The oldest are of no use, up to here: the context window was cut, and positions are decoupled."""
+    stop: int | None = None
+    """What comes after is of no use: the history has been edited, or goes on from an earlier point. 0: nothing is."""
+
+
+ALL = Useful()
+
+Spills = Callable[[int, int], bool]
+"""(tier, bytes) -> whether a tier can be written so much just now, asked when one above could hold it but has no room."""
+
+
+def always(tier: int, size: int) -> bool:
+    """Of an owner whose links are never too busy."""
+    return True
+
+
+class Store(Protocol):
+    """One replica's."""
+
+    @property
+    def tiers(self) -> Sequence[Tier]:
+        """Fastest first; none at all in a store that keeps nothing."""
+
+    @property
+    def fetch_target(self) -> int | None:
+        """The tier that fetches fill from below; None when there is none, or nothing below it."""
+
+    @property
+    def skipped_saves(self) -> int:
+        """Saves for which no tier had room."""
+
+    @property
+    def moved(self) -> list[int]:
+        """Sessions that are expected, and whose KV has another home since the owner looked, or none. The owner empties it."""
+
+    # --- where KV is
+
+    def lookup(self, session: int) -> tuple[int, int]:
+        """(tier, bytes) of the session's KV; (−1, 0) when nothing is kept."""
+
+    def arrived(self, session: int) -> tuple[int, int]:
+        """`lookup`, less what would still have to come from below the fetch target."""
+
+    def bytes_to_come(self, session: int) -> int:
+        """Of the session's KV, what a fetch brings or could bring."""
+
+    # --- the life of a turn
+
+    def come(self, session: int, now: float, useful: Useful = ALL) -> None:
+        """A turn of the session has come, that can use so much of what is kept."""
+
+    def expect(self, session: int, position: float) -> None:
+        """Its job has joined the queue, or has another place in it."""
+
+    def announce(self, session: int) -> None:
+        """Word has come that a job of the session will follow."""
+
+    def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
+        """Its job starts: what it can use is kept until `release`."""
+
+    def keep_only(self, session: int, now: float, useful: Useful) -> None:
+        """Of what is kept of the session no more than this is of use to any job to come."""
+
+    def load(self, session: int, size: int, now: float) -> int | None:
+        """So much of a claimed session's KV is read for its job; returns the tier that it comes into on its way, if any."""
+
+    def save(self, session: int, size: int, now: float, spills: Spills = always) -> tuple[int, int]:
+        """The KV of a claimed session is now `size` bytes; (the tier that takes it, bytes to be copied there), or (−1, 0)."""
+
+    def release(self, session: int, now: float) -> None:
+        """Its job has ended."""
+
+    # --- moves
+
+    def next_fetch(self, now: float) -> Move | None:
+        """The next session to bring up ahead of its job, if there is one and it has room."""
+
+    def next_demotion(self, source: int, now: float) -> Move | None:
+        """The next that a tier must write to the one below it, or is to copy there."""
+
+    def end_move(self, move: Move, now: float, sent: int | None = None) -> None:
+        """The bytes have arrived: all, or the first `sent` of them, because the session's job has started."""
