@@ -194,12 +194,12 @@ def history_served(result, index=0):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_settings_agree_with_the_simulator_or_the_reason_is_given(seed):
-    one = against.case(against.settings(seed, sessions=120))
+    one = against.explained_case(against.settings(seed, sessions=120))
     assert not [one.words(name) for name in one.unexplained]
 
 
 def test_a_figure_that_is_off_is_noticed():
-    one = against.case(against.settings(0, sessions=30))
+    one = against.explained_case(against.settings(0, sessions=30))
     one = replace(one, said=dict(one.found), reasons=[])
     assert not one.off
     assert replace(one, said=one.said | {"GPU busy": one.found["GPU busy"] * 1.2}).unexplained == ["GPU busy"]

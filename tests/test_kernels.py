@@ -215,7 +215,7 @@ def test_shapes_are_those_of_the_catalogue():
     for name in catalogue.names("model"):
         model = catalogue.load("model", name)
         try:
-            found = shape.read(name)
+            found = shape.read_shape(name)
         except ShapeError as error:
             refused.append(name)
             assert any(why in str(error) for why in ("MLA", "experts", "not one that the kernels run"))
@@ -266,13 +266,13 @@ def test_what_the_kernels_do_not_run_is_refused(tmp_path, change, reason):
     path = tmp_path / "mine" / "config.json"
     path.parent.mkdir()
     path.write_text(json.dumps(good))
-    assert shape.read(str(path)).name == "mine"
+    assert shape.read_shape(str(path)).name == "mine"
     path.write_text(json.dumps(good | change))
     with pytest.raises(ShapeError, match=reason) as error:
-        shape.read(str(path))
+        shape.read_shape(str(path))
     assert str(path) in str(error.value)
 
 
 def test_an_unknown_model_is_refused_with_those_that_are_known():
     with pytest.raises(ShapeError, match=r"unknown model 'llama-9'.*llama-2-13b"):
-        shape.read("llama-9")
+        shape.read_shape("llama-9")

@@ -214,7 +214,7 @@ def test_points_are_kept_over_runs(tmp_path):
     again = Record(tmp_path, IDENTITY, run("second"))
     assert first.has(point) and again.has(point)
     assert not again.has(task("copy", direction="to_host", memory="pageable", bytes=8192))
-    (row,) = record.read(tmp_path, "copy")
+    (row,) = record.read_rows(tmp_path, "copy")
     assert (row["bytes"], row["median_s"], row["repetitions"]) == ("4096", "0.25", "5")
     assert [run["command"] for run in record.read_header(tmp_path)["runs"]] == ["first", "second"]
 
@@ -226,12 +226,12 @@ def test_a_line_without_its_end_is_dropped(tmp_path, torn):
     path = tmp_path / "copy.csv"
     whole = path.read_text()
     path.write_text(whole + torn)
-    assert len(record.read(tmp_path, "copy")) == 1
+    assert len(record.read_rows(tmp_path, "copy")) == 1
     again = Record(tmp_path, IDENTITY, run("second"))
     assert path.read_text() == whole and again.has(point)
     path.write_text(torn)
     Record(tmp_path, IDENTITY, run("third")).add(point, timing(0.5))
-    assert record.read(tmp_path, "copy")[0]["median_s"] == "0.5"
+    assert record.read_rows(tmp_path, "copy")[0]["median_s"] == "0.5"
 
 
 def test_what_a_folder_has_settled_stays(tmp_path):
@@ -290,7 +290,7 @@ def test_measuring_needs_pytorch_numpy_and_pyyaml_only(config, tmp_path):
     assert found.returncode == 0, found.stderr
     header = record.read_header(tmp_path / "out")
     assert header["models"]["tiny"]["head_dim"] == 16 and header["threads"] == 1 and header["machine"]["cpu_cores"] >= 1
-    assert all(record.read(tmp_path / "out", quantity) for quantity in ("prefill", "decode"))
+    assert all(record.read_rows(tmp_path / "out", quantity) for quantity in ("prefill", "decode"))
     assert not list((tmp_path / "out").glob(".*")) and not list((tmp_path / "out").glob("*.tmp"))
 
 
@@ -300,12 +300,12 @@ def test_a_finished_folder_has_nothing_left_to_measure(config, tmp_path, monkeyp
     monkeypatch.setattr("kvplan.validate.calibration.measure.machine.cache_bytes", lambda _: 2**16)
     out = tmp_path / "out"
     assert measure(config, out, "--layers", "2", "--window", "64", "--max-batch", "2", "--budget", "600") == 0
-    first = {quantity: record.read(out, quantity) for quantity in record.COLUMNS}
+    first = {quantity: record.read_rows(out, quantity) for quantity in record.COLUMNS}
     assert all(first.values()) and " 0 left out" in capsys.readouterr().err
     assert {row["loading"] for row in first["overlap"]} == {"none", "no-pl", "pl-b0", "pl-b2"}
     assert measure(config, out, "--layers", "2", "--window", "64", "--max-batch", "2", "--budget", "600") == 0
     assert capsys.readouterr().err.startswith("0 points measured")
-    assert {quantity: record.read(out, quantity) for quantity in record.COLUMNS} == first
+    assert {quantity: record.read_rows(out, quantity) for quantity in record.COLUMNS} == first
 
 
 def test_an_interruption_keeps_what_was_measured_and_leaves_no_other_file(config, tmp_path, monkeypatch, capsys):
@@ -319,7 +319,7 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_no_other_file(config
     assert measure(config, tmp_path / "out", "--layers", "1", "--budget", "20") == 1
     assert "is kept" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["header.yaml", "prefill.csv"]
-    assert len(record.read(tmp_path / "out", "prefill")) == 1
+    assert len(record.read_rows(tmp_path / "out", "prefill")) == 1
 
 
 @pytest.mark.parametrize(("model", "reason"), [("mixtral-8x7b", "mixtures of experts"), ("deepseek-v3", "MLA"), ("nope", "unknown model")])
@@ -352,7 +352,7 @@ def measured(config, tmp_path):
 
     folder = tmp_path / "lab"
     kept = Record(folder, IDENTITY, run("made up for a test"))
-    kept.add_model("tiny", asdict(shape.read(config)))
+    kept.add_model("tiny", asdict(shape.read_shape(config)))
     of_model = {"model": "tiny", "dtype": "float32"}
 
     def layers(seconds, rows):

@@ -22,7 +22,7 @@ def agreed(family: str) -> Counter:
     """What happened in cases of a family, in all of which engine and reference agreed."""
     happened = Counter()
     for seed in SEEDS:
-        found, seen = agreement.compare(*agreement.case(family, seed))
+        found, seen = agreement.compare(*agreement.random_case(family, seed))
         assert not found, f"{family}, seed {seed}"
         happened += seen
     return happened
@@ -61,18 +61,18 @@ def test_engine_and_reference_agree_with_prefetching():
     ("family", "seed", "what"), [("SSD", 46, "waits for room that unsaved KV takes"), ("DRAM", 18, "preloads that full HBM cuts short")]
 )
 def test_engine_and_reference_agree_on_buffers_in_full_hbm(family, seed, what):
-    differences, happened = agreement.compare(*agreement.case(family, seed))
+    differences, happened = agreement.compare(*agreement.random_case(family, seed))
     assert happened[what] and not differences
 
 
 def test_another_order_of_eviction_is_noticed(monkeypatch):
     monkeypatch.setattr(Lru, "use", lambda self, session: None)
-    cases = [agreement.case("DRAM", seed) for seed in SEEDS]
+    cases = [agreement.random_case("DRAM", seed) for seed in SEEDS]
     assert any(agreement.compare(*one)[0] for one in cases if one[0].store.eviction == "lru")
 
 
 def test_a_little_time_is_noticed(monkeypatch):
-    loaded, table = agreement.case("DRAM and SSD", 1)
+    loaded, table = agreement.random_case("DRAM and SSD", 1)
     late = reference.Reference.admit
     monkeypatch.setattr(reference.Reference, "admit", lambda self, turn, now: late(self, turn, now) * (1 + 1e-6))
     assert "first_token_s" in "".join(agreement.compare(loaded, table)[0])
@@ -89,14 +89,14 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
     }
 
 
-@pytest.mark.parametrize("figures", [queues.recursions, caches.orders, pipeline.figures], ids=["recursions", "orders", "pipeline"])
+@pytest.mark.parametrize("figures", [queues.recursions, caches.orders, pipeline.closed_forms], ids=["recursions", "orders", "pipeline"])
 def test_exact_oracles_hold(figures):
     assert not [finding for finding in figures() if not finding.holds]
 
 
 def test_a_batch_of_even_steps_is_several_servers(monkeypatch):
     monkeypatch.setattr(servers, "REPLICATIONS", 4)
-    figures = servers.figures()
+    figures = servers.waits_against_erlang()
     assert len(figures) == 6 and not [finding for finding in figures if not finding.holds]
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_micro_figures_are_near_the_published_ones():
-    for name, published, simulated, _ in micro.rows():
+    for name, published, simulated, _ in micro.comparisons():
         assert simulated == pytest.approx(published, rel=0.18), name
 
 

@@ -41,7 +41,7 @@ COUNTS = ("history_tokens", "cached_tokens", "tier", "overflow")
 WIRES = {"host_to_device": "h2d", "device_to_host": "d2h", "ssd_read": "ssd_read", "ssd_write": "ssd_write"}
 
 
-def case(family: str, seed: int) -> tuple[Config, Workload]:
+def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     """A random configuration and workload: LLaMA-2-13B with a short window, a few sessions, and tiers that hold half a session of
     the longest to six or twelve."""
     rng = stream(seed, "agreement")
@@ -160,7 +160,7 @@ def run() -> None:
     for family in FAMILIES:
         seen[family], different = Counter(), 0
         for seed in range(CASES):
-            found, happened = compare(*case(family, seed))
+            found, happened = compare(*random_case(family, seed))
             seen[family].update(happened)
             if found:
                 different += 1

@@ -142,7 +142,7 @@ def _explained(loaded: Config) -> dict:
     return explain(loaded, resolve(loaded, table), table)
 
 
-def case(overrides: list[str]) -> Case:
+def explained_case(overrides: list[str]) -> Case:
     """Explains and simulates one configuration."""
     loaded = config.load(None, overrides)
     result, found = simulate(loaded), _explained(loaded)
@@ -168,7 +168,7 @@ def _busy(result: Result) -> dict[str, float]:
 
 def run() -> None:
     """Prints how many cases agree, and the reasons given; fails when a figure is off without one, and names it."""
-    cases = {seed: case(settings(seed)) for seed in range(CASES)}
+    cases = {seed: explained_case(settings(seed)) for seed in range(CASES)}
     off = {seed: one for seed, one in cases.items() if one.off}
     figures = sorted({name for one in cases.values() for name in one.said})
     rows = [_row(name, list(cases.values())) for name in figures]

@@ -14,7 +14,7 @@ from kvplan.traces.generate import sharegpt
 from kvplan.validate.show import show
 
 
-def rows() -> list[tuple[str, float, float, str]]:
+def comparisons() -> list[tuple[str, float, float, str]]:
     """(quantity, published, simulated, source)."""
     node = hwmodels.load("node", "a100-80g-pcie4")
     gpu = hwmodels.load("gpu", node.gpu)
@@ -80,7 +80,7 @@ def _decode_rate(model: str, server: str, gpus: int) -> float:
 
 def run() -> None:
     """Prints the tables."""
-    _print("kvplan against published figures", rows())
+    _print("kvplan against published figures", comparisons())
     _print("Single requests on other systems", other_systems())
 
 

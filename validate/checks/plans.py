@@ -107,7 +107,7 @@ def run() -> None:
     """Fills the tables and prints what is cheapest in each. Fails when something surely meets a target for less than the docs say."""
     wrong = []
     for name, worked in WORKED.items():
-        found = rows(worked)
+        found = simulated_grid(worked)
         write_file(TABLES / f"{name}.csv", partial(_write, found))
         best = cheapest(found)
         show(f"{name}: {worked.command}", list(_HEADS), [[str(row[head]) for head in _HEADS] for row in (best, *_beside(found, best))])
@@ -127,7 +127,7 @@ def cheapest(found: list[dict[str, Any]]) -> dict[str, Any]:
     return min((row for row in found if str(row["within"]) == "True"), key=lambda row: float(row["usd_per_month"]))
 
 
-def read(name: str) -> list[dict[str, str]]:
+def read_table(name: str) -> list[dict[str, str]]:
     """The committed table."""
     with (TABLES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -142,7 +142,7 @@ def _beside(found: list[dict[str, Any]], best: dict[str, Any]) -> list[dict[str,
     return [row for row in least.values() if row is not best]
 
 
-def rows(worked: Worked, keep: Path = Path("build/plans")) -> list[dict[str, Any]]:
+def simulated_grid(worked: Worked, keep: Path = Path("build/plans")) -> list[dict[str, Any]]:
     """One per store and number of replicas."""
     question = worked.question
     base = question.config()

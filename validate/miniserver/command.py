@@ -69,7 +69,7 @@ def _serve(arguments: argparse.Namespace) -> Served:
     load_policies(settings)
     workload = build_workload(settings)
     refuse(settings, workload, resolve(settings, workload))
-    sizes = shape.read(_model(settings))
+    sizes = shape.read_shape(_model(settings))
     _check_memory(sizes)
     decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
     with scratch(arguments.ssd or Path(tempfile.gettempdir())) as folder:

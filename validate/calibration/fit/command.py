@@ -11,10 +11,10 @@ from pathlib import Path
 
 from kvplan.sim.files.atomic import WriteError
 from kvplan.validate.calibration.fit import pipeline
-from kvplan.validate.calibration.fit.entries import Entries, write
+from kvplan.validate.calibration.fit.entries import Entries, write_entry
 from kvplan.validate.calibration.fit.links import FittedLink, fastest, fit_links
 from kvplan.validate.calibration.fit.steps import FittedModel, Rows, fit_model
-from kvplan.validate.calibration.measure.record import RecordError, read, read_header
+from kvplan.validate.calibration.measure.record import RecordError, read_header, read_rows
 
 
 def main(argv: list[str]) -> int:
@@ -44,8 +44,8 @@ def _fit(arguments: argparse.Namespace, source: str) -> None:
     models = [_model(folder, header, *key) for key in _measured_models(folder)]
     if not models:
         raise ValueError("there are no prefill and decode points: measure first")
-    copies = fit_links(read(folder, "copy"), "direction", "memory")
-    drives = fit_links(read(folder, "ssd"), "direction", "queue_depth")
+    copies = fit_links(read_rows(folder, "copy"), "direction", "memory")
+    drives = fit_links(read_rows(folder, "ssd"), "direction", "queue_depth")
     (_, memory), to_device = fastest(copies, "to_device")
     to_host = copies["to_host", memory]
     (_, read_depth), reading = fastest(drives, "read")
@@ -64,19 +64,19 @@ def _fit(arguments: argparse.Namespace, source: str) -> None:
         made["prices"] = entries.prices(gpu, arguments.usd_per_h)
     columns = ["quantity", "points", "measured", "mean error", "largest error"]
     show(f"{name}: cross-validated errors", columns, [*_step_rows(models), *_link_rows(copies, "copy"), *_link_rows(drives, "ssd")])
-    _show_overlap(read(folder, "overlap"), read(folder, "saving"))
+    _show_overlap(read_rows(folder, "overlap"), read_rows(folder, "saving"))
     for kind, entry in made.items():
-        print(f"wrote {write(folder, kind, entry)}", file=sys.stderr)
+        print(f"wrote {write_entry(folder, kind, entry)}", file=sys.stderr)
 
 
 def _measured_models(folder: Path) -> list[tuple[str, str]]:
     """(model, dtype) of everything that has decode points, in the order of measuring."""
-    return list(dict.fromkeys((row["model"], row["dtype"]) for row in read(folder, "decode")))
+    return list(dict.fromkeys((row["model"], row["dtype"]) for row in read_rows(folder, "decode")))
 
 
 def _model(folder: Path, header: dict, model: str, dtype: str) -> FittedModel:
     def rows(quantity: str) -> Rows:
-        return [row for row in read(folder, quantity) if (row["model"], row["dtype"]) == (model, dtype)]
+        return [row for row in read_rows(folder, quantity) if (row["model"], row["dtype"]) == (model, dtype)]
 
     layers = header["models"][model]["num_hidden_layers"]
     return fit_model(model, dtype, layers, rows("prefill"), rows("decode"), rows("head"))

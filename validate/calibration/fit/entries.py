@@ -121,7 +121,7 @@ class Entries:
         }
 
 
-def write(folder: Path, kind: str, entry: dict) -> Path:
+def write_entry(folder: Path, kind: str, entry: dict) -> Path:
     """Writes one entry into a user's catalogue, whole or not at all. Raises WriteError."""
     path = folder / kind / f"{entry['name']}.yaml"
     write_text(path, yaml.safe_dump(entry, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000))

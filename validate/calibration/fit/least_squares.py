@@ -34,7 +34,7 @@ class Fit:
         return float(np.abs(self.errors).max())
 
 
-def fit(design: np.ndarray, seconds: np.ndarray) -> Fit:
+def fit_coefficients(design: np.ndarray, seconds: np.ndarray) -> Fit:
     """Fits `design`, [points, coefficients], to `seconds`, [points]. Raises ValueError when there are too few points."""
     points, unknowns = design.shape
     if points < LEAST_POINTS * unknowns:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvplan.validate.calibration.fit.least_squares import LEAST_POINTS, Fit, fit
+from kvplan.validate.calibration.fit.least_squares import LEAST_POINTS, Fit, fit_coefficients
 from kvplan.validate.calibration.fit.steps import Rows
 
 
@@ -26,7 +26,7 @@ class FittedLink:
 def fit_link(rows: Rows) -> FittedLink:
     """Raises ValueError when there are too few rows, or time does not grow with size."""
     sizes = np.array([float(row["bytes"]) for row in rows])
-    found = fit(np.column_stack((np.ones(len(sizes)), sizes)), np.array([float(row["median_s"]) for row in rows]))
+    found = fit_coefficients(np.column_stack((np.ones(len(sizes)), sizes)), np.array([float(row["median_s"]) for row in rows]))
     latency, per_byte = map(float, found.coefficients)
     if per_byte <= 0:
         raise ValueError("transfers do not take longer when they are larger")

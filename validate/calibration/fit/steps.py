@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime
-from kvplan.validate.calibration.fit.least_squares import Fit, fit
+from kvplan.validate.calibration.fit.least_squares import Fit, fit_coefficients
 
 _NOTHING: dict[str, Any] = dict.fromkeys(COEFFICIENTS, 0.0)
 UNITS = [StepTime(layers=1, **{**_NOTHING, name: 1.0}) for name in COEFFICIENTS]
@@ -35,7 +35,7 @@ class FittedModel:
 
 def fit_model(model: str, dtype: str, layers: int, prefill: Rows, decode: Rows, head: Rows) -> FittedModel:
     """Fits one model of `layers` layers. Raises ValueError when there are too few points."""
-    head_fit = fit(np.array([[1.0, float(row["rows"])] for row in head]), _seconds(head))
+    head_fit = fit_coefficients(np.array([[1.0, float(row["rows"])] for row in head]), _seconds(head))
 
     def head_s(rows: int) -> float:
         return float(head_fit.coefficients @ [1.0, rows])
@@ -45,7 +45,7 @@ def fit_model(model: str, dtype: str, layers: int, prefill: Rows, decode: Rows, 
     design = [[unit.prefill(*step) for unit in UNITS] for step in steps] + [[unit.decode(*step) for unit in UNITS] for step in batches]
     scale = np.array([layers / int(row["layers"]) for row in prefill + decode])
     heads = np.array([head_s(1) for _ in steps] + [head_s(batch) for batch, _ in batches])
-    found = fit(np.array(design, dtype=float), _seconds(prefill + decode) * scale + heads)
+    found = fit_coefficients(np.array(design, dtype=float), _seconds(prefill + decode) * scale + heads)
     columns = {
         "new": [new for new, _ in steps],
         "history": [history for _, history in steps],

@@ -50,7 +50,7 @@ class ModelShape:
         return self.hidden_size * (attention + (3 if self.gated_mlp else 2) * self.intermediate_size)
 
 
-def read(name: str) -> ModelShape:
+def read_shape(name: str) -> ModelShape:
     """The shape of a catalogue model, or of the `.yaml` or `.json` file at that path. Raises ShapeError."""
     is_path = name.endswith((".yaml", ".yml", ".json")) or "/" in name
     path = Path(name) if is_path else MODELS / f"{name}.yaml"

@@ -74,7 +74,7 @@ def run() -> None:
     """Prints the table."""
     from kvplan.validate.show import show
 
-    decoder = Decoder(shape.read(MODEL), LAYERS, "float32", positions=KEPT + NEW + max(CUTS))
+    decoder = Decoder(shape.read_shape(MODEL), LAYERS, "float32", positions=KEPT + NEW + max(CUTS))
     generator = torch.Generator().manual_seed(1)
     cells = []
     for cut in CUTS:

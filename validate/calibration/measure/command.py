@@ -82,7 +82,7 @@ def _positive(text: str) -> int:
 def _measure(arguments: argparse.Namespace) -> int:
     budget = Budget(arguments.budget)
     check_folder(arguments.out, KIND)
-    sizes = shape.read(arguments.model)
+    sizes = shape.read_shape(arguments.model)
     dtype = arguments.dtype or sizes.torch_dtype
     if dtype not in DTYPES:
         raise shape.ShapeError(f"{sizes.name} has dtype {dtype}: give --dtype {' or '.join(DTYPES)}")
@@ -94,7 +94,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         folder = stack.enter_context(scratch(arguments.ssd or arguments.out))
         direct = has_direct_io(folder)
         identity = machine.identity(arguments.device, folder, direct) | {"clock": arguments.clock}
-        record = Record(arguments.out, identity, machine.run())
+        record = Record(arguments.out, identity, machine.this_run())
         record.add_model(sizes.name, asdict(sizes))
         ticking = _clock(arguments.clock, record)
         three = stack.enter_context(streams(arguments.device, ticking))

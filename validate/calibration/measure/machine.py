@@ -70,7 +70,7 @@ def file_system(folder: Path) -> str:
     return kind
 
 
-def run() -> dict:
+def this_run() -> dict:
     """The command that is running, as one would type it, when, and how busy the machine is with other things (its load average)."""
     command = " ".join(["kvplan validate", *sys.argv[1:]])
     return {"command": command, "date": time.strftime("%Y-%m-%d", time.gmtime()), "load_1_min": round(os.getloadavg()[0], 2)}

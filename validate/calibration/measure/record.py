@@ -50,7 +50,7 @@ class Record:
         header["runs"].append(run)
         self._header = header
         self._write_header()
-        self._known = {(quantity, *_key(row, quantity)) for quantity in COLUMNS for row in read(folder, quantity, mend=True)}
+        self._known = {(quantity, *_key(row, quantity)) for quantity in COLUMNS for row in read_rows(folder, quantity, mend=True)}
 
     def add_model(self, name: str, sizes: dict) -> None:
         """Notes the sizes of a model that is measured. Raises RecordError when the folder knows another of that name."""
@@ -96,7 +96,7 @@ def read_header(folder: Path) -> dict:
         raise RecordError(f"cannot read {folder / HEADER}: {error.strerror}") from None
 
 
-def read(folder: Path, quantity: str, mend: bool = False) -> list[dict[str, str]]:
+def read_rows(folder: Path, quantity: str, mend: bool = False) -> list[dict[str, str]]:
     """The rows of a quantity, as text; none when it was not measured. A last line without its end is left out, and cut off by `mend`.
 
     Raises RecordError when the file has other columns.

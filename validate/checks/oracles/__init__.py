@@ -9,10 +9,10 @@ from kvplan.validate.verdict import fail, report
 ORACLES = {
     "Queues: every turn": queues.recursions,
     "Queues: means": queues.means,
-    "Several servers": servers.figures,
+    "Several servers": servers.waits_against_erlang,
     "Caches: every access": caches.orders,
     "Caches: hit rates": caches.rates,
-    "Layer pipeline": pipeline.figures,
+    "Layer pipeline": pipeline.closed_forms,
 }
 """Title of a table -> the function that works its findings out."""
 

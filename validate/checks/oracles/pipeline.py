@@ -29,7 +29,7 @@ def recurrence_s(layers: int, compute_s: float, load_s: float, preloaded: float,
     return end
 
 
-def figures() -> list[Finding]:
+def closed_forms() -> list[Finding]:
     """The closed form on random pipelines, and S_buf for three of the paper's models."""
     rng = stream(1, "pipeline")
     off = 0.0

@@ -29,7 +29,7 @@ SERVERS, LOADS = 4, (0.5, 0.8)
 TURNS, WARM, REPLICATIONS = 12_000, 3_000, 16
 
 
-def figures() -> list[Finding]:
+def waits_against_erlang() -> list[Finding]:
     """Mean waits and chances to wait against Erlang's formula, and the mean wait against the recursion on the same turns."""
     found = []
     with tempfile.TemporaryDirectory() as folder:

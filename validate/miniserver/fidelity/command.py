@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     torch.set_num_threads(1)
     chosen = [scenario for scenario in SCENARIOS if not arguments.only or scenario.name in arguments.only]
     sessions = _sessions(arguments, chosen)
-    about = {"command": command, **machine.run(), "clock": arguments.clock, "sessions": sessions}
+    about = {"command": command, **machine.this_run(), "clock": arguments.clock, "sessions": sessions}
     with scratch(arguments.ssd or Path(tempfile.gettempdir())) as folder:
         catalogue = folder / "catalogue"
         server = _Machine(arguments.case, folder / "kv", arguments.clock)
@@ -95,7 +95,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
         trained += server.train(bench, 2)
         about["training_error"] = training.write_catalogue(arguments.case, catalogue, trained, command).mean_error
         pairs = [_pair(bench, scenario, runs, catalogue, folder / f"own-{place}") for place, (scenario, runs) in enumerate(served)]
-        about["load_1_min_at_end"] = machine.run()["load_1_min"]
+        about["load_1_min_at_end"] = machine.this_run()["load_1_min"]
         about["direct_io"] = pairs[0].served.direct_io
         output.show(pairs, about)
         output.write(arguments.out, pairs, about, catalogue)

@@ -15,8 +15,8 @@ import numpy as np
 import yaml
 
 from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime
-from kvplan.validate.calibration.fit.entries import write
-from kvplan.validate.calibration.fit.least_squares import Fit, fit
+from kvplan.validate.calibration.fit.entries import write_entry
+from kvplan.validate.calibration.fit.least_squares import Fit, fit_coefficients
 from kvplan.validate.calibration.fit.steps import UNITS
 from kvplan.validate.miniserver.server import Served, Step
 
@@ -61,7 +61,7 @@ def fit_steps(steps: Iterable[Step]) -> Fit:
     ValueError when there are too few."""
     found = groups(steps)
     design = [[sum(seconds_of(unit, step) for step in group) for unit in UNITS] for group in found]
-    return fit(np.array(design), np.array([sum(step.seconds for step in group) for group in found]))
+    return fit_coefficients(np.array(design), np.array([sum(step.seconds for step in group) for group in found]))
 
 
 def seconds_of(form: StepTime, step: Step) -> float:
@@ -85,7 +85,7 @@ def write_catalogue(case: Path, folder: Path, runs: Sequence[Served], source: st
 def _rewrite(folder: Path, kind: str, change: Callable[[dict], dict]) -> None:
     """Changes the one entry of a kind."""
     (path,) = (folder / kind).glob("*.yaml")
-    write(folder, kind, change(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    write_entry(folder, kind, change(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
 
 def _with_steps(entry: dict, model: str, steps: list[Step], found: Fit, source: str) -> dict:
