@@ -17,6 +17,7 @@ from kvplan.sim.planner import plan as plans
 from kvplan.sim.planner.plan import Plan
 from kvplan.sim.planner.probe import Seen
 from kvplan.sim.planner.sensitivity import robustness
+from kvplan.sim.report import compare_account, curve_account
 from kvplan.sim.sweep import compare as sweeps
 from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep.axes import Axis
@@ -119,7 +120,7 @@ def compare(
 def _compared(sweep: sweeps.Sweep, keep: Path | None, jobs: int | None, cluster: str | None, progress: Progress) -> dict[str, Any]:
     records = Records(keep, Outcome)
     with pool(jobs, cluster, len(sweep.runs) - records.count(run.digest for run in sweep.runs)) as workers:
-        found = sweeps.compare(sweep, records, workers, progress)
+        found = compare_account.account(sweeps.compare(sweep, records, workers, progress))
     if records.fault is not None:
         warnings.warn(str(records.fault), stacklevel=3)
     return found
@@ -143,7 +144,7 @@ def curve(
     `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`.
     """
     asked = curves.prepare_curves(Question(config, replications=replications, resample=resample), tier, sizes, policies)
-    return Curve(curves.curve(asked, _compared(asked.sweep, keep, jobs, cluster, progress)))
+    return Curve(curve_account.account(asked, _compared(asked.sweep, keep, jobs, cluster, progress)))
 
 
 PLANNED = "chat-2026"

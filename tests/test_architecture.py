@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ FORBIDDEN = {
     "sim/workload.py": {"simpy", "kvplan.sim.engine"},
     "sim/metrics": {"simpy", "typer", "rich"},
     "sim/replay": {"simpy", "kvplan.sim.engine", "typer", "rich"},
+    "sim/planner": {"simpy", "typer", "rich"},
     "sim/sweep": {"simpy", "typer", "rich"},
     "sim/report": {"simpy", "typer"},
     "sim/cli": {"simpy"},
@@ -41,8 +43,13 @@ FORBIDDEN = {
 
 
 def imported(path: Path) -> set[str]:
+    return named(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def named(nodes: Iterable[ast.AST]) -> set[str]:
+    """The modules that import statements name."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -58,6 +65,14 @@ def test_imports_run_one_way(room):
         for module in imported(path):
             for banned in FORBIDDEN[room]:
                 assert module != banned and not module.startswith(banned + "."), f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("room", ["engine", "store", "policies", "metrics", "replay", "sweep", "planner"])
+def test_what_is_found_does_not_need_the_words_for_it(room):
+    """Only objects that a notebook shows load the report, and when they are shown."""
+    for path in (ROOT / "sim" / room).rglob("*.py"):
+        loaded = named(ast.parse(path.read_text(encoding="utf-8")).body)
+        assert not [module for module in loaded if module.startswith(("kvplan.sim.report", "kvplan.sim.cli"))], path
 
 
 def test_help_does_not_load_heavy_libraries():

@@ -22,10 +22,13 @@ from kvplan.sim.deployment import resolve
 from kvplan.sim.files.ours import OutputError
 from kvplan.sim.inputs import workload_files
 from kvplan.sim.policies.registry import PolicyError, policies
+from kvplan.sim.report import compare_words
 from kvplan.sim.report.compare import sentences
+from kvplan.sim.report.compare_account import account
+from kvplan.sim.report.metric_names import metric
 from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep import curve as curves
-from kvplan.sim.sweep import measures, runs, stats, words
+from kvplan.sim.sweep import runs, stats
 from kvplan.sim.sweep.axes import Axis, points
 from kvplan.sim.sweep.compare import Question, compare, prepare
 from kvplan.sim.sweep.digest import digest
@@ -54,7 +57,7 @@ def question(*axes: str, replications: int = 2, overrides=SMALL, **more) -> Ques
 
 def compared(folder: Path, *axes: str, jobs: int = 1, **more) -> dict:
     with pool(jobs) as workers:
-        return compare(prepare(question(*axes, **more)), Records(folder, Outcome), workers)
+        return account(compare(prepare(question(*axes, **more)), Records(folder, Outcome), workers))
 
 
 def labels(*axes: str) -> list[str]:
@@ -226,8 +229,8 @@ def test_pairs_are_looked_up_both_ways():
 
 
 def said(values: dict, key: str = "hit_rate.resumed") -> list[str]:
-    pairs = stats.pairs(values, measures.metric(key).relative)
-    return words.verdict(key, {label: float(np.mean(items)) for label, items in values.items()}, pairs)
+    pairs = stats.pairs(values, metric(key).relative)
+    return compare_words.verdict(key, {label: float(np.mean(items)) for label, items in values.items()}, pairs)
 
 
 def test_a_winner_and_two_that_cannot_be_told_apart():
@@ -332,7 +335,7 @@ def test_any_number_of_processes_gives_the_same(tmp_path):
 def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
     """Cut off after two of four runs, then gone on with: the same result, from two more runs."""
     sweep = prepare(question("store.eviction=lru,fifo"))
-    whole = compare(sweep, Records(tmp_path / "whole", Outcome))
+    whole = account(compare(sweep, Records(tmp_path / "whole", Outcome)))
 
     def interrupt(done, total):
         if done == 2:
@@ -344,7 +347,7 @@ def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
     assert records.count(run.digest for run in sweep.runs) == 2
     simulated = []
     monkeypatch.setattr(runs, "simulate", lambda *given: simulated.append(given) or simulate(*given))
-    assert compare(sweep, records) == whole
+    assert account(compare(sweep, records)) == whole
     assert len(simulated) == 2
 
 
@@ -461,7 +464,7 @@ def test_sessions_of_a_trace_are_drawn_anew(trace, tmp_path):
     turns = [build_workload(run.config).turns for run in sweep.runs]
     assert turns[0] == turns[2] and turns[1] == turns[3], "the same draw for both policies"
     assert len({tuple(build_workload(run.config).prompt_tokens) for run in sweep.runs}) == 2
-    assert compare(sweep, Records(tmp_path, Outcome))["provenance"]["resampled"]
+    assert account(compare(sweep, Records(tmp_path, Outcome)))["provenance"]["resampled"]
 
 
 def test_a_trace_of_one_session_has_one_replication(tmp_path):

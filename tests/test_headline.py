@@ -14,12 +14,12 @@ from kvplan.sim.cli.app import app
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
 from kvplan.sim.report import table
+from kvplan.sim.report.compare_words import change
 from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.against import recomputation
 from kvplan.sim.sweep.pool import pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.sim.sweep.stats import Ratio
-from kvplan.sim.sweep.words import change
 from kvplan.sim.workload import build_workload
 
 SEEDS = (1, 2, 3)

@@ -12,7 +12,6 @@ from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
 from kvplan.sim.deployment import resolve
 from kvplan.sim.planner import bounds, doubt
-from kvplan.sim.planner.account import account
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
 from kvplan.sim.planner.money import Demand, Wear, demand, keeping, paying_load, unit_costs, wear
@@ -22,9 +21,10 @@ from kvplan.sim.planner.probe import Seen
 from kvplan.sim.planner.question import Question
 from kvplan.sim.planner.regret import pareto, regrets, ties
 from kvplan.sim.planner.search import Fewest, judged
-from kvplan.sim.planner.words import said
 from kvplan.sim.report import plan as report
 from kvplan.sim.report import rundir
+from kvplan.sim.report.plan_account import account
+from kvplan.sim.report.plan_words import said
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.workload import build_workload
 

@@ -17,6 +17,7 @@ from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs
 from kvplan.sim.report import compare as report
 from kvplan.sim.report import compare_figures, picture, sweepdir
+from kvplan.sim.report.compare_account import account
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question, Sweep, compare, prepare
 from kvplan.sim.sweep.pool import pool
@@ -81,7 +82,7 @@ def measured(sweep: Sweep, records: Records, jobs: int | None, cluster: str | No
         pool(jobs, cluster, len(names) - before) as workers,
         progress("simulating", "runs") as bar,
     ):
-        return compare(sweep, records, workers, bar)
+        return account(compare(sweep, records, workers, bar))
 
 
 def report_failures(found: dict, records: Records) -> None:

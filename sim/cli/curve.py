@@ -14,8 +14,9 @@ from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.report import curve as report
+from kvplan.sim.report.curve_account import account
 from kvplan.sim.sweep.compare import Question
-from kvplan.sim.sweep.curve import curve, prepare_curves
+from kvplan.sim.sweep.curve import prepare_curves
 from kvplan.sim.sweep.records import Records
 from kvplan.sim.sweep.runs import Outcome
 
@@ -43,7 +44,7 @@ def run(
     asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
     records = Records(out, Outcome)
     compared = measured(asked.sweep, records, jobs, cluster)
-    found = curve(asked, compared)
+    found = account(asked, compared)
     if compared["variants"]:
         _deliver(found, out, figure, json)
     report_failures(found, records)

@@ -10,10 +10,10 @@ from rich.table import Table
 from kvplan.foreign.text import cell
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.strictjson import dumps
-from kvplan.sim.report import compare_figures
+from kvplan.sim.report import compare_figures, compare_words
 from kvplan.sim.report.console import html_table, print_table, shown_cell
+from kvplan.sim.report.metric_names import metric
 from kvplan.sim.report.page.place import NONE, Cell, Place
-from kvplan.sim.sweep import measures, words
 from kvplan.sim.sweep.stats import Estimate, Ratio
 
 SUMMARY, ROWS, PICTURE = "compare.json", "compare.csv", "compare.png"
@@ -82,7 +82,7 @@ _COLUMNS = (
 def rows(found: Place) -> tuple[list[str], list[list[Cell]]]:
     """Heads and cells of the table."""
     main, variants = found.value["metric"], found.value["variants"]
-    shown = measures.metric(main)
+    shown = metric(main)
     columns = [_Column(f"{shown.name}{f', {shown.unit}' if shown.unit == '%' else ''}", main, interval=True)]
     columns += [column for column in _COLUMNS if column.key != main and _is_of_use(column, variants)]
     against = len(variants) > 1
@@ -107,10 +107,10 @@ def _cell(variant: Place, column: _Column) -> Cell:
     if column.key == BOUND:
         share = 100 * (mean - variant.value["mean"][HITS])
         return Cell(f"{share:.1f}", share)
-    shown = measures.metric(column.key).at(mean)
+    shown = metric(column.key).at(mean)
     value = shown.scale * mean
     spread = shown.scale * half if column.interval and half else abs(value) / 50
-    places = 1 if shown.unit == "%" else min(words.decimals(spread), 4)
+    places = 1 if shown.unit == "%" else min(compare_words.decimals(spread), 4)
     text = f"{value:,.{places}f}"
     if column.interval and half is not None:
         text += f" ± {shown.scale * half:,.{places}f}"
@@ -124,10 +124,10 @@ def _difference(variant: Place, key: str, is_baseline: bool) -> Cell:
     if difference.value["mean"] == 0 and not difference.value["half_width"]:
         return Cell("identical")
     ratio = variant.at("ratio", key)
-    if ratio.value is None or not measures.metric(key).relative:
-        text = words.number(Estimate(**difference.value), measures.metric(key), signed=True)
+    if ratio.value is None or not metric(key).relative:
+        text = compare_words.number(Estimate(**difference.value), metric(key), signed=True)
         return Cell(text, difference.value["mean"], difference.at("mean").pointer)
-    return Cell(words.change(Ratio(**ratio.value)), ratio.value["factor"], ratio.at("factor").pointer)
+    return Cell(compare_words.change(Ratio(**ratio.value)), ratio.value["factor"], ratio.at("factor").pointer)
 
 
 def _table(found: dict) -> Table:

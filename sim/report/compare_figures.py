@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kvplan.sim.report.metric_names import metric
 from kvplan.sim.report.picture import label, picture
-from kvplan.sim.sweep import measures
 
 _TIERS = (("hit_rate.hbm", "HBM", "#b5489a"), ("hit_rate.dram", "DRAM", "#2a6fbb"), ("hit_rate.ssd", "SSD", "#e08a1e"))
 _INK, _SOFT, _BOUND = "#333333", "#9db7d5", "#b03030"
@@ -81,7 +81,7 @@ def _ttft(axis, variants: Sequence[dict]) -> None:
 
 
 def _bars(key: str) -> Callable:
-    shown = measures.metric(key)
+    shown = metric(key)
 
     def paint(axis, variants: Sequence[dict]) -> None:
         values = shown.scale * _column(variants, key)

@@ -12,8 +12,8 @@ from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report.console import html_table, print_table, shown_cell
+from kvplan.sim.report.curve_account import KEYS
 from kvplan.sim.report.picture import label, picture
-from kvplan.sim.sweep.curve import KEYS
 
 SUMMARY, ROWS, PICTURE = "curve.json", "curve.csv", "curve.png"
 _COLOURS = ("#2a6fbb", "#e08a1e", "#2f9e6e", "#b5489a", "#7a5cc4", "#b8860b", "#3aa6a6", "#c0392b")

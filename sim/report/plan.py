@@ -11,7 +11,6 @@ from rich.text import Text
 from kvplan.foreign.text import visible
 from kvplan.hwmodels.units import format_seconds
 from kvplan.sim.assumptions import assumptions
-from kvplan.sim.planner.account import account
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.doubt import probability, saved
 from kvplan.sim.planner.flags import flags, warnings
@@ -19,10 +18,11 @@ from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, keeping, unit_costs
 from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.regret import regrets
 from kvplan.sim.planner.sensitivity import Outcome, Robust
-from kvplan.sim.planner.words import said, sure
 from kvplan.sim.planner.worth import break_even
 from kvplan.sim.provenance import commit, sources, version
 from kvplan.sim.report.console import html_table, print_table
+from kvplan.sim.report.plan_account import account
+from kvplan.sim.report.plan_words import said, sure
 from kvplan.sim.settings import used, without
 
 SCHEMA_VERSION = 1
@@ -51,7 +51,7 @@ def title(plan: Plan) -> str:
 
 
 def data(plan: Plan) -> dict[str, Any]:
-    """Strict JSON: `kvplan.sim.planner.account`, what each engine is told, what is drawn, and what all of it rests on."""
+    """Strict JSON: `kvplan.sim.report.plan_account`, what each engine is told, what is drawn, and what all of it rests on."""
     found = account(plan)
     options = [{**one, **_flags(answer), **_drawn(answer)} for one, answer in zip(found["options"], plan.answers, strict=True)]
     return {

@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report.compare_words import change, compared
 from kvplan.sim.report.console import shown
 from kvplan.sim.report.page.place import NONE, Cell, Place, count, total
 from kvplan.sim.sweep.stats import LEVEL, Ratio
-from kvplan.sim.sweep.words import change, compared
 
 
 def comparison(summary: Mapping[str, Any], baseline: dict | None) -> Group:

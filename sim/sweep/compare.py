@@ -1,20 +1,13 @@
-"""Variants side by side: replications, means with intervals, what can be told apart, and all of it as plain data."""
+"""Variants side by side: a question becomes runs, in replications, and they are done."""
 
 import difflib
-import platform
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
-import numpy as np
-
-from kvplan.sim.assumptions import assumptions
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.provenance import version
 from kvplan.sim.settings import unused
-from kvplan.sim.sweep import measures, stats, words
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.pool import Pool
@@ -27,7 +20,6 @@ from kvplan.traces import Workload
 SERVICE, MONEY = "ttft_s.p95", "cost_usd.per_million_output_tokens"
 """What a verdict goes by when nobody names a metric or an objective."""
 _NAMED = 3
-_FIGURES = re.compile(r"[0-9][0-9.,]*")
 
 
 @dataclass(frozen=True)
@@ -63,10 +55,19 @@ class Sweep:
     """Paths of settings that no variant reads."""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A sweep with its runs done."""
+
+    sweep: Sweep
+    outcomes: Mapping[str, Outcome]
+    """By the digest of the run."""
+
+
 def prepare(question: Question, read: Callable[[Config], Workload] = build_workload) -> Sweep:
     """Resolves and checks everything, and reads the workloads once. Raises ConfigError and TraceError."""
     found = variants(question.source, question.overrides, question.axes)
-    _baseline(found, question.baseline)
+    baseline_of(found, question.baseline)
     workloads = read_workloads(found, read)
     runnable = [variant for variant in found if variant.failure is None]
     sessions = {variant.label: _bootstrap(variant.config, workloads[variant.label], question.resample) for variant in runnable}
@@ -105,30 +106,9 @@ def _objective(config: Config) -> str:
 
 def compare(
     sweep: Sweep, records: Records, pool: Pool | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> dict:
-    """Does the runs and says what they mean, as strict JSON. Raises ConfigError for an unknown metric, SweepError and OutputError."""
-    outcomes = perform(sweep.runs, records, pool or Pool(), progress, _Seeker(sweep))
-    failures = _failures(sweep, outcomes)
-    failed = {failure["variant"] for failure in failures}
-    values = {
-        variant.label: _columns([found for run in sweep.runs if run.variant == variant.label and (found := outcomes[run.digest].values)])
-        for variant in sweep.variants
-        if variant.label not in failed
-    }
-    lacking = [label for label, columns in values.items() if sweep.metric not in columns]
-    judged = _judged(sweep, values, [label for label in values if label not in lacking])
-    return {
-        "metric": sweep.metric,
-        "replications": sweep.replications,
-        "axes": [{"paths": list(axis.paths), "values": [list(point) for point in axis.points]} for axis in sweep.question.axes],
-        **judged,
-        "warnings": _warnings(sweep, outcomes, values),
-        "failures": failures,
-        "notes": [*sweep.notes, *_lacking(lacking, sweep.metric), *_moved(sweep, judged["baseline"])],
-        "unused_settings": list(sweep.unused),
-        "assumptions": assumptions(sweep.variants[0].config),
-        "provenance": _provenance(sweep),
-    }
+) -> Compared:
+    """Does the runs. Raises ConfigError for an unknown metric, SweepError and OutputError."""
+    return Compared(sweep, perform(sweep.runs, records, pool or Pool(), progress, _Seeker(sweep)))
 
 
 def _bootstrap(config: Config, workload: Workload, wanted: bool) -> int | None:
@@ -142,7 +122,7 @@ def _varies(config: Config, sessions: int | None) -> bool:
     return not same_runs(config, one, other)
 
 
-def _baseline(found: Sequence[Variant], wanted: str | None) -> str:
+def baseline_of(found: Sequence[Variant], wanted: str | None) -> str:
     """The label that is meant. Raises ConfigError."""
     if wanted is None:
         return found[0].label
@@ -176,134 +156,3 @@ class _Seeker:
             raise ConfigError(
                 f"--metric {self._metric}: no run has such a measure: {hint}for example hit_rate.resumed, {SERVICE}, cost_usd.total"
             )
-
-
-def _warnings(sweep: Sweep, outcomes: dict[str, Outcome], labels: Iterable[str]) -> list[dict]:
-    """What the runs of the labels warn of: text and the variants that it holds for. A warning that another replication gives with other
-    figures is the same."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for label in labels:
-        for run in (run for run in sweep.runs if run.variant == label):
-            for text in outcomes[run.digest].warnings:
-                found.setdefault(_FIGURES.sub("#", text), {}).setdefault(label, []).append(text)
-    return [
-        {"text": next(iter(by_label.values()))[0], "variants": list(by_label), "runs": sum(map(len, by_label.values()))}
-        for by_label in found.values()
-    ]
-
-
-def _lacking(labels: Sequence[str], metric: str) -> list[str]:
-    """A note on variants that lack the metric."""
-    return [f"not ranked, for want of {metric} in some or all replications: {', '.join(labels)}"] if labels else []
-
-
-def _moved(sweep: Sweep, baseline: str | None) -> list[str]:
-    """A note when the differences are not to the baseline that was asked for."""
-    wanted = _baseline(sweep.variants, sweep.question.baseline)
-    return [] if baseline in (None, wanted) else [f"the baseline {wanted} has nothing to compare with, so differences are to {baseline}"]
-
-
-def _failures(sweep: Sweep, outcomes: dict[str, Outcome]) -> list[dict]:
-    """One entry for each variant that cannot run (0 replications), or failed in any replication."""
-    found = []
-    for variant in sweep.variants:
-        reasons = [variant.failure] if variant.failure else []
-        reasons += [failure for run in sweep.runs if run.variant == variant.label and (failure := outcomes[run.digest].failure)]
-        if reasons:
-            settings = dict(variant.point.settings)
-            count = 0 if variant.failure else len(reasons)
-            found.append({"variant": variant.label, "settings": settings, "replications": count, "reason": reasons[0]})
-    return found
-
-
-def _columns(records: Sequence[dict[str, float]]) -> dict[str, list[float]]:
-    """Measure -> its value in each replication, where all have one."""
-    return {key: [record[key] for record in records] for key in records[0] if all(key in record for record in records)}
-
-
-def _judged(sweep: Sweep, values: dict[str, dict[str, list[float]]], ranked: Sequence[str]) -> dict:
-    """Baseline, variants, pairs and words; the pairs and words of those that have the metric."""
-    metric = sweep.metric
-    if not values:
-        return {"baseline": None, "variants": [], "pairs": [], "words": []}
-    baseline = _baseline(sweep.variants, sweep.question.baseline)
-    baseline = baseline if baseline in ranked else next(iter(ranked or values))
-    pairs = _pairs(metric, {label: values[label] for label in ranked})
-    points = {variant.label: variant.point for variant in sweep.variants}
-    return {
-        "baseline": baseline,
-        "variants": [
-            {
-                "label": label,
-                "settings": dict(points[label].settings),
-                "runs": [run.digest for run in sweep.runs if run.variant == label],
-                "seeds": [run.config.seed for run in sweep.runs if run.variant == label],
-                "values": columns,
-                "mean": {key: float(np.mean(numbers)) for key, numbers in columns.items()},
-                "half_width": {key: stats.estimate(numbers).half_width for key, numbers in columns.items()},
-                "difference": {
-                    key: _plain(stats.paired(numbers, values[baseline][key])) for key, numbers in columns.items() if key in values[baseline]
-                },
-                "ratio": {
-                    key: asdict(found)
-                    for key, numbers in columns.items()
-                    if key in values[baseline] and (found := stats.ratio(numbers, values[baseline][key]))
-                },
-            }
-            for label, columns in values.items()
-        ],
-        "pairs": [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                **_plain(pair.difference),
-                "ratio": pair.ratio and asdict(pair.ratio),
-                "p_holm": pair.p_holm,
-                "apart": pair.apart,
-            }
-            for pair in pairs
-        ],
-        "words": _words(sweep, {label: values[label] for label in ranked}),
-    }
-
-
-def _pairs(key: str, values: dict[str, dict[str, list[float]]]) -> list[stats.Pair]:
-    return stats.pairs({label: columns[key] for label, columns in values.items()}, measures.metric(key).relative)
-
-
-def _words(sweep: Sweep, values: dict[str, dict[str, list[float]]]) -> list[str]:
-    """The verdict by the metric; and by money, when nobody asked for a metric of his own."""
-    lines = []
-    for key in dict.fromkeys([sweep.metric, *[MONEY] * (sweep.question.metric is None)]):
-        known = {label: columns for label, columns in values.items() if key in columns}
-        means = {label: float(np.mean(columns[key])) for label, columns in known.items()}
-        lines += words.verdict(key, means, _pairs(key, known), _losses(key, known))
-    return lines
-
-
-def _losses(key: str, values: dict[str, dict[str, list[float]]]) -> words.Losses:
-    """What a variant that is better by a measure costs in service and in money."""
-
-    def losses(better: str, worse: str) -> list[str]:
-        others = [other for other in (SERVICE, MONEY) if other != key and other in values[better] and other in values[worse]]
-        said = [words.lost(measures.metric(other).name, stats.ratio(values[better][other], values[worse][other])) for other in others]
-        return [text for text in said if text]
-
-    return losses
-
-
-def _plain(difference: stats.Estimate) -> dict[str, float | None]:
-    return {"mean": difference.mean, "half_width": difference.half_width, "p": difference.p}
-
-
-def _provenance(sweep: Sweep) -> dict:
-    config = sweep.variants[0].config
-    return {
-        "kvplan": version(),
-        "python": platform.python_version(),
-        "seed": config.seed,
-        "resampled": any(run.config.workload.rescale.resample is not None for run in sweep.runs),
-        "statistics": "paired t over replications with common random numbers, on logarithms of ratios for latencies, throughputs and costs;"
-        " intervals 95 %, Holm over all pairs at 5 %",
-        "config": config.resolved(),
-    }

@@ -11,7 +11,7 @@ Source: CachedAttention (USENIX ATC 2024).
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,9 +32,6 @@ TTL_S = 3600.0
 _SIZES = 8
 _FASTEST_FIRST = ("hbm", "dram", "ssd")
 _POINTS = 200
-_UNTIMED = (
-    "no clockless LRU: in which order a client's turns come (workload.clients) is known from a run alone; shares count all its sessions"
-)
 
 
 @dataclass(frozen=True)
@@ -126,56 +123,6 @@ def _with_recomputation(sweep: Sweep) -> Sweep:
     runs = tuple(replace(run, digest=digest(run.config)) for run in bare)
     variant = Variant(Point(RECOMPUTE, tuple((f"store.{tier}", "0GB") for tier in _FASTEST_FIRST)), bare[0].config)
     return replace(sweep, variants=(*sweep.variants, variant), runs=(*sweep.runs, *runs))
-
-
-def curve(asked: Curves, compared: dict) -> dict:
-    """Lines over sizes from the comparison of policies and sizes, and the clockless LRU, as strict JSON."""
-    sweep, tier, needed, config = asked.sweep, asked.tier, asked.needed, asked.config
-    sizes = [size for (size,) in sweep.question.axes[1].points]
-    done = [each for each in compared["variants"] if each["label"] != RECOMPUTE]
-    bare = next((each for each in compared["variants"] if each["label"] == RECOMPUTE), None)
-    by_settings = {(each["settings"]["store.eviction"], each["settings"][f"store.{tier}"]): each for each in done}
-    names = [name for name, _ in sweep.question.axes[0].points]
-    deployment = resolve(config)
-    elsewhere = sum(size for name, size, _ in deployment.tiers if name != tier)
-    share = config.deployment.replicas / needed.ccput_bytes
-    timed = config.workload.clients is None
-    tpot_s = float(np.mean([variant["mean"]["tpot_s.mean"] for variant in done])) if done else 0.0
-    return {
-        "tier": tier,
-        "replications": compared["replications"],
-        "sizes": [_size_of(size, elsewhere, config.deployment.replicas, needed) for size in sizes],
-        "other_tiers_bytes": elsewhere,
-        "rcc_to_ccput_per_byte": share,
-        "need": asdict(needed),
-        "lines": [
-            {"policy": name, "points": [_point(by_settings[name, size], size) for size in sizes if (name, size) in by_settings]}
-            for name in names
-        ],
-        "recompute": bare and _measured(bare),
-        "clockless": [{"name": "LRU, clockless", "points": lru(sweep, tier, elsewhere, sizes, tpot_s)}] if done and timed else [],
-        "failures": compared["failures"],
-        "notes": [*compared["notes"], *([] if timed else [_UNTIMED])],
-        "comparison": compared,
-    }
-
-
-def _size_of(size: str, elsewhere: int, replicas: int, needed: Capacity) -> dict:
-    total = replicas * (parse_bytes(size) + elsewhere)
-    shares = {"rcc_to_held": total / needed.held_bytes, "rcc_to_ccput": total / needed.ccput_bytes}
-    return {"text": size, "bytes": parse_bytes(size), **shares}
-
-
-def _point(variant: dict, size: str) -> dict:
-    return {"size": size, "bytes": parse_bytes(size), "label": variant["label"], **_measured(variant)}
-
-
-def _measured(variant: dict) -> dict:
-    return {key: {"mean": variant["mean"][key], "half_width": variant["half_width"][key]} for key in KEYS}
-
-
-KEYS = ("hit_rate.resumed", "hit_rate.dram", "hit_rate.ssd", "ttft_s.mean", "ttft_s.p95")
-"""What a point of a line has."""
 
 
 def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: float) -> list[dict[str, float]]:

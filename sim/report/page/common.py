@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from kvplan.hwmodels import strictyaml
+from kvplan.sim.report.metric_names import metric
 from kvplan.sim.report.page import charts
 from kvplan.sim.report.page.charts import Axis, Mark, Part, Row
 from kvplan.sim.report.page.content import Figure, Key, Section, Table
 from kvplan.sim.report.page.place import Cell, Place, percent, plain, seconds, total, usd
-from kvplan.sim.sweep import measures
 
 NAMES = {"gpu": "GPUs", "hbm": "HBM", "dram": "DRAM", "ssd": "SSD", "power": "power"}
 STYLES = {"gpu": 3, "hbm": 4, "dram": 1, "ssd": 2, "power": 5}
@@ -38,7 +38,7 @@ def in_unit(key: str) -> Callable[[float], str]:
         return seconds
     if key.startswith("cost_usd"):
         return usd
-    shown = measures.metric(key)
+    shown = metric(key)
 
     def show(value: float) -> str:
         number = shown.scale * value

@@ -4,13 +4,13 @@ from string import ascii_uppercase
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.report import compare as report
+from kvplan.sim.report.metric_names import metric
 from kvplan.sim.report.page import charts, common
 from kvplan.sim.report.page.charts import Axis, Mark, Part, Row, Series
 from kvplan.sim.report.page.content import Figure, Key, Page, Section, Table
 from kvplan.sim.report.page.place import Cell, Place, seconds, usd
 from kvplan.sim.report.page.svg import STYLES
 from kvplan.sim.settings import without
-from kvplan.sim.sweep import measures
 
 _MONEY = "cost_usd.per_million_output_tokens"
 
@@ -75,7 +75,7 @@ def _latency(variants: list[Place]) -> list[Figure]:
 
 
 def _bars(variants: list[Place], key: str) -> Figure:
-    shown = measures.metric(key)
+    shown = metric(key)
     known = [variant for variant in variants if key in variant.value["mean"]]
     cells = [variant.at("mean", key).cell(common.in_unit(key)) for variant in known]
     rows = [

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from kvplan.sim.sweep.measures import Metric, metric
+from kvplan.sim.report.metric_names import Metric, metric
 from kvplan.sim.sweep.stats import Estimate, Pair, Ratio, Table, groups, twins
 
 Losses = Callable[[str, str], list[str]]

@@ -13,8 +13,8 @@ from kvplan.sim.planner.probe import ttft_p95_s
 from kvplan.sim.planner.regret import pareto, regrets, ties
 from kvplan.sim.planner.search import Point
 from kvplan.sim.planner.sensitivity import Robust, swing
-from kvplan.sim.planner.words import said
 from kvplan.sim.planner.worth import break_even
+from kvplan.sim.report.plan_words import said
 
 _FIGURES: tuple[str, ...] = (
     "ttft_s.mean",
