@@ -22,6 +22,7 @@ FORBIDDEN = {
     "sim/deployment.py": {"simpy", "kvplan.sim.engine"},
     "sim/workload.py": {"simpy", "kvplan.sim.engine"},
     "sim/metrics": {"simpy", "typer", "rich"},
+    "sim/analytic": {"simpy", "kvplan.sim.engine", "kvplan.sim.store", "typer", "rich"},
     "sim/replay": {"simpy", "kvplan.sim.engine", "typer", "rich"},
     "sim/planner": {"simpy", "typer", "rich"},
     "sim/sweep": {"simpy", "typer", "rich"},
@@ -67,7 +68,7 @@ def test_imports_run_one_way(room):
                 assert module != banned and not module.startswith(banned + "."), f"{path} imports {module}"
 
 
-@pytest.mark.parametrize("room", ["engine", "store", "policies", "metrics", "replay", "sweep", "planner"])
+@pytest.mark.parametrize("room", ["engine", "store", "policies", "metrics", "replay", "analytic", "sweep", "planner"])
 def test_what_is_found_does_not_need_the_words_for_it(room):
     """Only objects that a notebook shows load the report, and when they are shown."""
     for path in (ROOT / "sim" / room).rglob("*.py"):

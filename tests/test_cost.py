@@ -4,9 +4,9 @@ import pytest
 
 from kvplan.hwmodels import catalogue, schema, strictyaml
 from kvplan.sim import config
+from kvplan.sim.analytic.explain import explain
 from kvplan.sim.config import ConfigError
 from kvplan.sim.deployment import rated_writes, resolve
-from kvplan.sim.explain import explain
 from kvplan.sim.simulation import simulate
 from kvplan.sim.workload import build_workload
 

@@ -3,9 +3,9 @@
 import sys
 
 from kvplan.sim import config as configuration
+from kvplan.sim.analytic.explain import explain
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.deployment import resolve
-from kvplan.sim.explain import explain
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report import explain as text
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from kvplan.hwmodels.units import parse
 from kvplan.sim import config as configuration
+from kvplan.sim.analytic.warned import slower_than_recomputing
 from kvplan.sim.assumptions import assumptions
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, trace_of, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import resolve
-from kvplan.sim.explain import slower_than_recomputing
 from kvplan.sim.files.atomic import write_text
 from kvplan.sim.files.ours import check_file, check_folder
 from kvplan.sim.files.strictjson import dumps, dumps_flat

@@ -1,0 +1,76 @@
+"""What turns ask of each resource against what it has, which gives out first, and what that costs."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kvplan.hwmodels.cost import usd_per_s
+from kvplan.sim.analytic.expected import Expected
+from kvplan.sim.analytic.turns import Turns
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.traces import Workload
+
+_MIDDLE = (0.05, 0.95)
+"""Turns within these quantiles of time tell the rate: a few late sessions do not stretch it."""
+_HOLDS_UP = ("GPU", "host to GPU", "GPU to host", "SSD read")
+"""Resources that turns wait for. A save that the SSD cannot write in time is skipped instead."""
+
+
+def served_of(deployment: Deployment, seen: Expected) -> dict:
+    """Shares of the history tokens that an LRU store of these tiers serves from each, and loses."""
+    served, total = seen.work.served, max(float(seen.turns.history.sum()), 1.0)
+    found = {name: float(served.cached[served.tier == index].sum()) / total for index, (name, *_) in enumerate(deployment.tiers)}
+    return found | {"lost": 1.0 - float(served.cached.sum()) / total}
+
+
+def rate_of(config: Config, workload: Workload, turns: Turns) -> dict:
+    """What arrives at one replica. Sessions may begin within minutes and go on for hours, so turns are counted over their own time;
+    `steady` is what would come if sessions kept arriving."""
+    replicas = config.deployment.replicas
+    span = float(np.ptp(workload.arrival_s[workload.first_turn[:-1]]))
+    low, high = _MIDDLE
+    middle = float(np.ptp(np.quantile(turns.time_s, _MIDDLE)))
+    return {
+        "sessions_per_s": (workload.sessions - 1) / span / replicas if span else 0.0,
+        "turns_per_s": (high - low) * (workload.turns - 1) / middle / replicas if middle else 0.0,
+        "steady_turns_per_s": (workload.sessions - 1) / span / replicas * workload.turns / workload.sessions if span else 0.0,
+        "span_s": span,
+        "turns_span_s": float(np.ptp(turns.time_s)),
+    }
+
+
+def demand_of(deployment: Deployment, found: dict, seen: Expected) -> dict:
+    """Seconds that the mean turn takes of each resource, in full batches, and the share of it that the given rate uses up; and the shares
+    of the whole run in which it will be busy, in batches as they come."""
+    full, rate = seen.server, found["rate"]["turns_per_s"]
+    without = replace(full, alone_s=seen.recomputing_s)
+    seconds = {"GPU, recomputing": 1 / without.most_per_s, "GPU": 1 / full.most_per_s, **seen.work.links_s}
+    resources = {
+        name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * rate}
+        for name, used in seconds.items()
+    }
+    real = _HOLDS_UP if deployment.tiers else ("GPU, recomputing",)
+    return {
+        "resources": resources,
+        "decode_s": full.steps * full.step_s(full.most) / full.most,
+        "first": max(real, key=lambda name: resources[name]["utilization"]),
+        "batch": full.most,
+        "busy": seen.busy,
+        "jobs": seen.jobs,
+    }
+
+
+def cost_of(config: Config, deployment: Deployment, found: dict) -> dict:
+    """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
+    sizes = {name: size for name, size, _ in deployment.tiers}
+    rates = usd_per_s(deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms)
+    gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"])
+    resources = found["demand"]["resources"]
+    return {
+        "gpus": gpu,
+        "storage": storage,
+        "storage_share": storage / (gpu + storage) if gpu + storage else 0.0,
+        "must_save_share": storage / gpu if gpu else 0.0,
+        "seconds_saved_share": 1 - resources["GPU"]["seconds_per_turn"] / resources["GPU, recomputing"]["seconds_per_turn"],
+    }

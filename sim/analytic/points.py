@@ -1,0 +1,52 @@
+"""Times at sample points: one prompt after histories of several lengths, recomputed and loaded from each tier.
+
+Source: CachedAttention (USENIX ATC 2024) section 3 for S_buf; the pipeline is `kvplan.hwmodels.steptime.pipeline_s`.
+"""
+
+from kvplan.hwmodels import pipeline_s
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+
+_HISTORY_SHARES = (0.125, 0.25, 0.5, 1.0)
+
+
+def points_of(config: Config, deployment: Deployment, turn: dict) -> list[dict]:
+    """The mean prompt after histories of several lengths, up to what the window holds beside it."""
+    new = max(round(turn["prompt_tokens"]), 1)
+    most = max(deployment.window - new - max(round(turn["output_tokens"]), 1), 1)
+    return [_point(config, deployment, new, max(round(share * most), 1)) for share in _HISTORY_SHARES]
+
+
+def _point(config: Config, deployment: Deployment, new: int, history: int) -> dict:
+    """Recomputing, and loading from each tier, for one prompt of `new` tokens."""
+    layers, size = deployment.steps.layers, history * deployment.kv_bytes
+    recompute, compute = deployment.steps.prefill(new + history), deployment.steps.prefill(new, history)
+    load = size / deployment.host_to_device_bytes_per_s + layers * deployment.host_link_latency_s
+    ssd = size / deployment.ssd_read_bytes_per_s + deployment.ssd_latency_s
+    buffered = min(config.store.read_buffer_layers, layers) if config.store.preload == "layerwise" else 0
+
+    def turn(seconds: float, preloaded: float) -> float:
+        if config.store.preload == "none":
+            return seconds + compute
+        return pipeline_s(layers, compute / layers, seconds / layers, preloaded)
+
+    needed = max(0.0, load - compute) * deployment.host_to_device_bytes_per_s
+    return {
+        "prompt_tokens": new,
+        "history_tokens": history,
+        "kv_bytes": size,
+        "recompute_s": recompute,
+        "prefill_new_s": compute,
+        "load_dram_s": load,
+        "load_ssd_s": ssd,
+        "with_dram_s": turn(load, buffered),
+        "with_dram_unbuffered_s": turn(load, 0),
+        "with_ssd_s": turn(max(load, ssd), 0),
+        "break_even_bytes_per_s": size / (recompute - compute),
+        "s_buf_bytes": needed,
+        "s_buf_layers": needed / (size / layers),
+    }
+
+
+def at_the_mean_turn(config: Config, deployment: Deployment, turn: dict) -> dict:
+    return _point(config, deployment, max(round(turn["prompt_tokens"]), 1), max(round(turn["history_tokens"]), 1))

@@ -1,0 +1,77 @@
+"""What fits: models, budgets, the mean turn, and how many jobs and sessions each tier holds."""
+
+from kvplan.hwmodels import kvsize
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment, copies
+from kvplan.traces import Workload
+from kvplan.traces.context import contexts
+
+
+def model_of(config: Config, deployment: Deployment) -> dict:
+    return {
+        "name": deployment.model.name,
+        "hardware": deployment.node.name,
+        "gpus": deployment.gpus,
+        "replicas": config.deployment.replicas,
+        "window_tokens": deployment.window,
+        "kv_bytes_per_token": deployment.kv_bytes,
+        "hbm_kv_bytes_per_token": deployment.hbm_kv_bytes,
+        "weight_bytes": kvsize.weight_bytes(deployment.model),
+        "step_times": deployment.steps.source,
+    }
+
+
+def mean_turn(deployment: Deployment, workload: Workload, ratio: float) -> dict:
+    """Tokens of the mean turn, and of the mean session at its end, after truncation to the window."""
+    history, prompt, output = contexts(workload, deployment.window, ratio)
+    context = history + prompt + output
+    last = workload.first_turn[1:] - 1
+    resumed = ~workload.is_first
+    return {
+        "resumed_share": float(resumed.mean()),
+        "resumed_history_tokens": float(history[resumed].mean()) if resumed.any() else 0.0,
+        "history_tokens": float(history.mean()),
+        "prompt_tokens": float(prompt.mean()),
+        "output_tokens": float(output.mean()),
+        "context_tokens": float(context.mean()),
+        "session_tokens": float(context[last].mean()),
+        "session_bytes": float(context[last].mean() * deployment.kv_bytes),
+        "all_bytes": float(context[last].sum() * deployment.kv_bytes),
+        "turns_per_session": workload.turns / workload.sessions,
+    }
+
+
+def hbm_of(config: Config, deployment: Deployment, turn: dict) -> dict:
+    tokens = deployment.hbm_budget // deployment.hbm_kv_bytes
+    return {
+        "installed_bytes": int(deployment.gpus * deployment.gpu.hbm.value),
+        "kv_bytes": deployment.hbm_budget,
+        "kv_tokens": tokens,
+        "read_buffer_bytes": deployment.read_buffer,
+        "write_buffer_bytes": deployment.write_buffer,
+        "jobs": float(min(config.deployment.max_batch, max(tokens / turn["context_tokens"], 1))),
+        "jobs_at_full_window": float(min(config.deployment.max_batch, tokens / deployment.window)),
+    }
+
+
+def tiers_of(deployment: Deployment, turn: dict) -> dict:
+    return {
+        name: {
+            "capacity_bytes": round(copies(deployment, name) * size),
+            "kept_free_bytes": round(copies(deployment, name) * reserve),
+            "sessions": size / turn["session_bytes"],
+            "sessions_at_full_window": size / (deployment.window * deployment.kv_bytes),
+        }
+        for name, size, reserve in deployment.tiers
+    }
+
+
+def windows_of(deployment: Deployment, turn: dict) -> dict:
+    """L_pw = C_mem / S_kv and the eviction window (C_mem + C_disk) / S_kv, in waiting jobs; running jobs' pins make C_mem smaller."""
+    sizes = {name: size - reserve for name, size, reserve in deployment.tiers}
+    memory, disk = sizes.get("dram", 0), sizes.get("ssd", 0)
+    return {
+        "s_kv_bytes": turn["session_bytes"],
+        "prefetch_jobs": memory / turn["session_bytes"] if disk else 0.0,
+        "eviction_jobs": (memory + disk) / turn["session_bytes"],
+    }

@@ -1,0 +1,106 @@
+"""What is wrong with a configuration, or makes a store worse than none, in sentences."""
+
+from collections.abc import Iterator
+
+from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.analytic.points import at_the_mean_turn
+from kvplan.sim.analytic.sizes import mean_turn
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.policies.registry import is_users_own
+from kvplan.sim.provided import extras
+from kvplan.traces import Workload
+
+
+def warnings_of(config: Config, deployment: Deployment, workload: Workload, found: dict) -> Iterator[str]:
+    yield from _inverted(deployment)
+    yield from extras(deployment)
+    yield from _overloads(found)
+    yield from _slow_link(config, deployment, found["turn"])
+    yield from _slower(config, deployment, found["turn"])
+    yield from _short_runs(config, found)
+    yield from _pins(deployment, found)
+    yield from _truncations(deployment, workload)
+    if is_users_own(config.store.write):
+        yield f"the write policy {config.store.write} is not run here: SSD writes are those of `back`"
+
+
+def _inverted(deployment: Deployment) -> Iterator[str]:
+    for (upper, upper_size, _), (lower, lower_size, _) in zip(deployment.tiers, deployment.tiers[1:], strict=False):
+        if lower_size < upper_size:
+            yield f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it"
+
+
+def _overloads(found: dict) -> Iterator[str]:
+    first, resources = found["demand"]["first"], found["demand"]["resources"]
+    use, writes = resources[first]["utilization"], resources["SSD write"]["utilization"]
+    if use > 1:
+        yield (
+            f"overloaded: {first} would have to work {use:.0%} of the time; the queue grows as long as sessions arrive, turns come back"
+            " later than assumed here, and LRU serves less"
+        )
+    if writes > 1:
+        yield (
+            f"SSD writes would have to go on {writes:.0%} of the time: what has no room is not saved, so no queue grows, and the SSD serves"
+            " less than is said here"
+        )
+
+
+def slower_than_recomputing(config: Config, deployment: Deployment, workload: Workload) -> list[str]:
+    """The tiers from which a hit takes longer than none at the mean turn: what makes a store worse than none."""
+    return list(_slower(config, deployment, mean_turn(deployment, workload, config.deployment.truncation_ratio)))
+
+
+def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
+    mean = at_the_mean_turn(config, deployment, turn)
+    stall = mean["with_dram_s"] - mean["prefill_new_s"]
+    if {"dram", "ssd"} & {name for name, *_ in deployment.tiers} and stall > 0.25 * mean["prefill_new_s"]:
+        yield (
+            f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
+            f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with"
+            f" the read buffer a hit waits {format_seconds(stall)} (S_buf asks for {mean['s_buf_layers']:.0f} layers,"
+            f" store.read_buffer_layers is {config.store.read_buffer_layers})"
+        )
+
+
+def _slower(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
+    mean = at_the_mean_turn(config, deployment, turn)
+    waits = "; jobs wait for it all the same, set store.load=faster" if config.store.load == "always" else ""
+    for name in [name for name, *_ in deployment.tiers if name != "hbm"]:
+        if mean[f"with_{name}_s"] > mean["recompute_s"]:
+            use = "SSD pays only for what is fetched ahead, compare with store.ssd=0GB" if name == "ssd" else "DRAM does not pay"
+            yield (
+                f"at the mean turn loading from {name.upper()} ({format_seconds(mean[f'with_{name}_s'])}) is slower than recomputing"
+                f" ({format_seconds(mean['recompute_s'])}): {use}{waits}"
+            )
+
+
+def _short_runs(config: Config, found: dict) -> Iterator[str]:
+    starts, turns, ttl = found["rate"]["span_s"], found["rate"]["turns_span_s"], config.store.ttl_s
+    first, steady = found["demand"]["first"], found["rate"]["steady_turns_per_s"]
+    if ttl is not None and starts < 2 * ttl:
+        yield (
+            f"the run is too short for its TTL: sessions arrive for {format_seconds(starts)}, store.ttl_s is {format_seconds(ttl)}; make it"
+            " at least twice as long"
+        )
+    if turns > 2 * starts > 0:
+        yield (
+            f"sessions arrive for {format_seconds(starts)} and go on for {format_seconds(turns)}: the rate is a mean over all of that; were"
+            f" they to keep arriving, {steady:.3g} turns/s would come, and {first} be in use"
+            f" {steady * found['demand']['resources'][first]['seconds_per_turn']:.0%} of the time"
+        )
+
+
+def _pins(deployment: Deployment, found: dict) -> Iterator[str]:
+    pinned = found["hbm"]["jobs"] * found["turn"]["history_tokens"] * deployment.kv_bytes
+    dram = next((size for name, size, _ in deployment.tiers if name == "dram"), 0)
+    if dram and pinned > 0.5 * dram:
+        yield (
+            f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"
+        )
+
+
+def _truncations(deployment: Deployment, workload: Workload) -> Iterator[str]:
+    long = float((workload.history_tokens + workload.prompt_tokens + workload.output_tokens > deployment.window).mean())
+    if long > 0.01:
+        yield f"{long:.1%} of the turns pass the window of {deployment.window:,} tokens and are truncated"
