@@ -2,16 +2,22 @@
 
 import ast
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from kvplan.sim import config
+from kvplan.sim.metrics import recorder
 from kvplan.sim.policies.eviction.lru import Lru
+from kvplan.sim.simulation import simulate
 from kvplan.validate import __main__ as validate_main
 from kvplan.validate.checks import agreement, reference
 from kvplan.validate.checks.oracles import caches, pipeline, queues, servers
+from kvplan.validate.checks.reference import spans
+from kvplan.validate.checks.reference.replica import Replica
 from kvplan.validate.verdict import Failed, Finding, averaged, fail
 
 SEEDS = range(30)
@@ -73,20 +79,87 @@ def test_another_order_of_eviction_is_noticed(monkeypatch):
 
 def test_a_little_time_is_noticed(monkeypatch):
     loaded, table = agreement.random_case("DRAM and SSD", 1)
-    late = reference.Reference.admit
-    monkeypatch.setattr(reference.Reference, "admit", lambda self, turn, now: late(self, turn, now) * (1 + 1e-6))
+    late = Replica.admit
+    monkeypatch.setattr(Replica, "admit", lambda self, now: late(self, now) * (1 + 1e-6))
     assert "first_token_s" in "".join(agreement.compare(loaded, table)[0])
 
 
 def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_means():
-    tree = ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert {module for module in imported if module.split(".")[0] in ("kvplan", "simpy", "heapq")} == {
+    imported = set()
+    for path in Path(reference.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    theirs = {module for module in imported if module.split(".")[0] in ("kvplan", "simpy", "heapq") and "checks.reference" not in module}
+    assert theirs == {
         "kvplan.sim.config",
         "kvplan.sim.deployment",
+        "kvplan.sim.metrics.output",
+        "kvplan.sim.rng",
         "kvplan.traces",
     }
+
+
+@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if "DRAM and SSD" not in family])
+def test_engine_and_reference_agree_on_what_the_warmup_cuts(family):
+    for seed in SEEDS:
+        loaded, table = agreement.random_case(family, seed)
+        assert not agreement.compare(config.load(loaded, [f"warmup_turns={table.turns // 3}"]), table)[0], f"{family}, seed {seed}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "by"),
+    [
+        ("decode_s", -1e-4),
+        ("load_stall_s", -1e-4),
+        ("save_stall_s", -1e-4),
+        ("prefilled_tokens", 1),
+        ("device_to_host.busy_s", -1e-4),
+        ("dram.byte_seconds", 1e6),
+        ("ssd.written", 1e3),
+        ("dram.read", 1e3),
+        ("skipped_saves", 1),
+    ],
+)
+def test_a_wrong_sum_is_noticed(monkeypatch, wrong, by):
+    def books(self, now):
+        found = honest(self, now)
+        return replace(found, sums={**found.sums, wrong: found.sums[wrong] + by})
+
+    honest = recorder._books
+    monkeypatch.setattr(recorder, "_books", books)
+    assert agreement.compare(*agreement.random_case("DRAM and SSD", 1))[0]
+
+
+def test_the_reference_is_an_engine():
+    loaded = config.load("default", ["workload.sessions=12", "store.load=always", "warmup_turns=10"])
+    ours, theirs = simulate(loaded), simulate(loaded, engine=reference.run)
+    assert not agreement.differences(ours, theirs) and theirs.summary["turns"] == len(theirs.columns["turn"]) - 10 and theirs.events
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("store.hbm=1GB", "an HBM tier"),
+        ("scheduler=shortest-prefill", "schedulers"),
+        ("store.eviction=belady", "evictions"),
+        ("store.prefetch=hint", "prefetching"),
+        ("store.write=through", "write policies"),
+        ("store.load=faster", "load policies"),
+        ("store.preload=none", "preload"),
+    ],
+)
+def test_the_reference_refuses_what_it_does_not_know_by_name(setting, what):
+    loaded = config.load("default", ["workload.sessions=2", "store.load=always", setting])
+    with pytest.raises(config.ConfigError, match=f"the reference does not know {what}"):
+        simulate(loaded, engine=reference.run)
+
+
+def test_what_gives_way_goes_on_in_the_gaps():
+    first = [spans.Span(1, 2, 0), spans.Span(4, 6, 0)]
+    slow = spans.Span(0, 8, 50, first)
+    assert [slow.share(now) for now in (0, 1, 2, 3, 6, 7, 8)] == [0, 0.2, 0.2, 0.4, 0.6, 0.8, 1]
+    assert spans.done([*first, slow], 3) == 20
 
 
 @pytest.mark.parametrize("figures", [queues.recursions, caches.orders, pipeline.closed_forms], ids=["recursions", "orders", "pipeline"])

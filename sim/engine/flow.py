@@ -35,3 +35,7 @@ class Flow:
                 size += share * each
                 number += share
         return size, number
+
+    def overlap(self, start: float, end: float) -> float:
+        """Seconds between two times in which transfers run; none overlap each other."""
+        return sum(max(0.0, min(end, until) - max(start, since)) for since, until, _ in self._ahead)

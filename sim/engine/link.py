@@ -93,7 +93,8 @@ class Link:
 
     def _background_left_s(self, now: float) -> float:
         total = self.background_end - self._background_start
-        return min(total, max(0.0, self.background_end - max(now, self.free_at)))
+        left = self.background_end - now - self._flow.overlap(now, self.background_end)
+        return min(total, max(0.0, left))
 
     def background_left(self, now: float) -> float:
         """Bytes of the background transfer that are still to come."""

@@ -1,0 +1,80 @@
+"""A second simulator, slow and plain: one decode step at a time, scanning queue and store for every decision.
+
+It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies:
+no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Deployment`) is
+common to both. `kvplan validate reference` compares the two, event by event, on random small cases.
+
+It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`,
+`lookahead`; layer-wise pre-loading; asynchronous and synchronous saving; write-back of deltas and of whole sessions; truncation with
+decoupled and embedded positions; TTLs; turns that drop history; several replicas; clients of load tests; the warm-up cut. It refuses what
+it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
+
+It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
+end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
+only after that, has taken the link from a demotion meanwhile; the engine has counted the demotion as if it had not.
+
+What the specification leaves open:
+
+- *Equal times.* Moves end first (the fetch before the demotion), then turns arrive (in the order in which that became known; a session
+  becomes known when the one before it comes), then the GPU's step ends. Turns that end in one step end in the order of the workload. A turn
+  whose time has come when its predecessor ends joins the queue within that step. Steps of several replicas: the first replica's first.
+- *A client's turns.* An answer makes turns ready (a round's in the order of the answers), and then what may be sent is, before the next
+  answer of that step. Of n turns that are ready in a row, random order takes the one at n times the next number drawn, rounded down, and
+  the last one takes its place. Turns that become ready by themselves, and a pace that allows one, are arrivals as far as equal times go.
+- *Moves start*, the fetch first and one of each at a time, when a move ends; when a turn joins the queue and nothing is being fetched; and
+  after a step, when a turn was admitted or has ended since the last one.
+- *A fetch* is of the foremost of the first L_pw = C_mem / S_kv waiting jobs whose KV is on SSD and fits beside DRAM's reserve, if there
+  is room. C_mem is DRAM less its reserve less what running sessions hold there; S_kv is the mean of all sizes offered for saving. What is
+  fetched for waiting jobs stays within C_mem. A fetch whose KV becomes void on the way goes on, for nobody.
+- *Room* for a save, a fetch or KV that was loaded from SSD is free, or is given up at once from the head of the order: in DRAM by sessions
+  of which SSD has all; it ends at the first that cannot, and those before it have left. In the last tier any can, but none does when all
+  together are not enough. For a fetch, and for a demotion that only a fetch asks for, it also ends at a session whose job comes sooner than
+  the one fetched for.
+- *A demotion* is due when less than the reserve is free, or less than a fetch waits for. Where SSD cannot make room, what it lacks of the
+  session is lost.
+- *A save larger than DRAM* goes to SSD. So does one without room in DRAM, unless the GPU would have to wait for longer than computing
+  that KV again takes; then it is skipped. The reserve of a tier that had no room grows to what was missing, up to half of the tier.
+- *Order.* A session is used when its turn ends, in each tier that holds some of it, and in SSD when it is demoted and nothing of it was
+  there. It came to a tier at the first of these. What moves, runs, or was fetched for a waiting job does not leave.
+- *Links* take their latency once per transfer, and per layer for a load; a link is busy for bytes and one latency of each. KV that a job
+  must have from SSD waits for the piece of a fetch that is under way, and delays the rest of it; it takes the slower link's time per
+  layer, and the faster one's for one layer more. KV that is being fetched when its job starts comes in even layers until the fetch ends.
+- *Synchronous saving* copies what is new after the prefill, and the answer's KV at its end; what waits or runs stalls until then. Where the
+  save goes to another tier than the first, its links have had nothing yet.
+- *A TTL* counts from a turn's end to the next one's arrival, over when more has passed. KV leaves when any turn comes or starts after
+  that; what moves, once it has arrived, and when its own turn comes.
+- *A turn that drops history* cuts every copy to what it goes on from when it comes.
+- *Saving* starts when the job is admitted and ends a token's transfer after its last step at the earliest. The GPU then stalls until the
+  write buffer can hold what is left of all saves.
+"""
+
+from collections.abc import Callable
+
+from kvplan.sim.config import ConfigError
+from kvplan.sim.metrics.output import RunInput, RunOutput
+from kvplan.validate.checks.reference.service import Service
+
+NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
+    "an HBM tier": lambda given: any(name == "hbm" for name, *_ in given.deployment.tiers),
+    "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
+    "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
+    "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
+    "write policies other than back": lambda given: given.config.store.write != "back",
+    "load policies other than always": lambda given: given.config.store.load != "always",
+    "preload: none": lambda given: given.config.store.preload == "none",
+    "watchers and observers": lambda given: given.watch is not None or given.observer is not None,
+}
+"""What the engine does and the reference does not, and whether a run asks for it."""
+
+
+def run(given: RunInput) -> RunOutput:
+    """Replays the workload: an engine. Raises ConfigError that names what it does not know."""
+    return served(given).output()
+
+
+def served(given: RunInput) -> Service:
+    """The finished run, with all that happened in it. Raises ConfigError, as `run`."""
+    unknown = [what for what, asks in NOT_JUDGED.items() if asks(given)]
+    if unknown:
+        raise ConfigError(f"the reference does not know {'; '.join(unknown)}: leave that to the engine")
+    return Service(given).run()

@@ -1,0 +1,62 @@
+"""KV that a job starts with comes layer by layer under its prefill."""
+
+from kvplan.sim.deployment import Deployment
+from kvplan.validate.checks.reference.links import Links
+from kvplan.validate.checks.reference.spans import Span
+from kvplan.validate.checks.reference.store import Store
+
+
+class Loading:
+    """That of one replica."""
+
+    def __init__(self, deployment: Deployment, store: Store, links: Links) -> None:
+        self.deployment, self.store, self.h2d, self.ssd_read = deployment, store, links.h2d, links.ssd_read
+        self.layers = deployment.steps.layers
+
+    def load(self, session: int, size: int, compute: float, since: float, now: float) -> float:
+        """The session's job has headed the queue `since` then; returns the seconds to the end of its prefill, which computes for
+        `compute`."""
+        h2d, tier = self.h2d, self.store.home[session]
+        each, early = size / self.layers / h2d.bandwidth + h2d.latency_s, 0.0
+        ready = max(h2d.free_s, self.store.ready_s[session])
+        delay = max(0.0, ready - now)
+        if tier.name == "dram":
+            early = self._early(size, each, max(ready, since), now)
+        elif self.store.fetching == session:
+            each = max(each, (self.ssd_read.slow_end_s - now) / self.layers)
+            self.store.seen["loads of what was being fetched"] += 1
+        else:
+            read = self.ssd_read.send(now, size)
+            from_ssd = (read.end_s - read.start_s) / self.layers
+            each, delay = max(each, from_ssd), max(read.start_s, ready) - now + min(each, from_ssd)
+            self.store.seen["loads from SSD"] += 1
+        transfer = h2d.take(Span(now + delay - early * each, now + delay + (self.layers - early) * each, size))
+        self._count(session, transfer, now)
+        return self._pipeline_s(compute, delay, each, early)
+
+    def _early(self, size: int, each: float, start: float, now: float) -> float:
+        """Layers that are in HBM when the job starts: as many as there was time for, and room."""
+        most = min(self.store.settings.read_buffer_layers, self.layers, max(0.0, now - start) / each)
+        jobs, tokens = self.store.jobs, size // self.deployment.kv_bytes
+        free = (self.deployment.hbm_budget - jobs.hbm_in_step) * self.layers / (tokens * self.deployment.hbm_kv_bytes)
+        self.store.seen["preloads that full HBM cuts short"] += free < most
+        self.store.seen["partial preloads"] += 0 < min(most, free) < self.layers
+        return min(most, free)
+
+    def _count(self, session: int, transfer: Span, now: float) -> None:
+        """Where it is read from, and that what comes from SSD stays in DRAM where there is room."""
+        store, first, size = self.store, self.store.tiers[0], int(transfer.amount)
+        comes_up = store.home[session] is not first
+        source = first if comes_up and store.fetching == session else store.home[session]
+        source.went.append(transfer)
+        if comes_up and store.fetching != session and store.make_room(first, size, now):
+            first.put(session, size, now)
+            first.came.append(transfer)
+            store.arrived(session, now)
+
+    def _pipeline_s(self, compute: float, delay: float, each: float, early: float) -> float:
+        """Seconds until the last layer is computed, each one once it has come and the one before it is done."""
+        end = 0.0
+        for layer in range(1, self.layers + 1):
+            end = max(end, delay + (layer - early) * each if layer > early else 0.0) + compute / self.layers
+        return end

@@ -1,0 +1,76 @@
+"""One run: its turns, who sends them, and the replicas that they come to."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from kvplan.sim.config import Clients
+from kvplan.sim.metrics.output import Books, RunInput, RunOutput
+from kvplan.sim.rng import stream
+from kvplan.validate.checks.reference.replica import Moment, Replica
+from kvplan.validate.checks.reference.senders import Arrivals, Client
+from kvplan.validate.checks.reference.turns import Turn, columns_of, turns_of
+
+
+class Service:
+    """Runs it, and tells of it."""
+
+    def __init__(self, given: RunInput) -> None:
+        self.given, clients = given, given.config.workload.clients
+        self.turns = turns_of(given.workload)
+        self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
+        self.replicas = [Replica(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
+        self.answered: list[Turn] = []
+        self.samples: list[dict[str, float]] = []
+        self.warm: list[Moment] = []  # per replica, when the warm-up has ended
+        self.events = 0
+
+    def _client(self, settings: Clients) -> Client:
+        return Client(self, settings, stream(self.given.config.seed, "clients").random)
+
+    def run(self) -> "Service":
+        while True:
+            coming_s, replica = self.source.due_s(), min(self.replicas, key=lambda one: one.step_end_s)
+            if min(coming_s, replica.step_end_s) == math.inf:
+                return self
+            self.events += 1
+            if coming_s <= replica.step_end_s:
+                self.source.happen(coming_s)
+            else:
+                replica.end_step(replica.step_end_s)
+
+    def arrive(self, turn: Turn, now: float) -> None:
+        self.replica_of(turn).arrive(turn, now)
+
+    def replica_of(self, turn: Turn) -> Replica:
+        return self.replicas[turn.session % len(self.replicas)]
+
+    def ended(self, turn: Turn, replica: Replica, now: float) -> None:
+        self.answered.append(turn)
+        self.samples.append(replica.sample(now))
+        if self.given.progress is not None:
+            self.given.progress(len(self.answered), len(self.turns))
+        if len(self.answered) == self.given.config.warmup_turns:
+            self.warm = [one.moment(now) for one in self.replicas]
+        self.source.ended(turn, now)
+
+    def output(self) -> RunOutput:
+        """Of the finished run."""
+        lengths = self.given.workload.prompt_tokens + self.given.workload.output_tokens
+        end_s = max(turn.done_s for turn in self.turns)
+        return RunOutput(
+            columns=columns_of(self.turns, self.answered, self.given.config.workload.clients is not None),
+            series={name: np.array([sample[name] for sample in self.samples]) for name in self.samples[0]},
+            links=tuple(link.name for link in self.replicas[0].links.all),
+            ended=self._books([replica.moment(end_s) for replica in self.replicas]),
+            warm_s=self.warm[0].now if self.warm else None,
+            warm=self._books(self.warm),
+            clipped=sum(turn.prompt_tokens + turn.output_tokens < length for turn, length in zip(self.turns, lengths, strict=True)),
+            events=self.events,
+        )
+
+    def _books(self, moments: Sequence[Moment]) -> tuple[Books, ...]:
+        """Per replica at those; none for no moments."""
+        since: Sequence[Moment | None] = self.warm or [None] * len(moments)
+        return tuple(replica.books(at, first) for replica, at, first in zip(self.replicas, moments, since, strict=False))
