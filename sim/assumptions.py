@@ -19,7 +19,7 @@ def assumptions(config: Config) -> list[dict[str, str]]:
 def _rows(config: Config) -> Iterator[tuple[str, str, Quantity]]:
     deployment = resolve(config)
     link = catalogue.load("link", deployment.node.host_link, config.catalogue)
-    entries: list[Entry] = [deployment.gpu, deployment.node, link, *[deployment.ssd] * any(name == "ssd" for name, *_ in deployment.tiers)]
+    entries: list[Entry] = [deployment.gpu, deployment.node, link, *[deployment.ssd] * deployment.keeps_on_drives]
     yield from ((entry.name, path, row) for entry in entries for path, row in entry.rows())
     yield from ((deployment.prices.name, path, row) for path, row in deployment.prices.rows() if _is_of(path, deployment.gpu.name))
 

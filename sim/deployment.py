@@ -22,8 +22,12 @@ from kvplan.hwmodels import (
 from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.steptime import COEFFICIENTS
 from kvplan.hwmodels.units import format_bytes, parse_bytes
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import Config, ConfigError, Store
+from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
+
+ON_DRIVES = "ssd"
+"""The tier that lies on the node's drives."""
 
 LONGEST_S = 1e8
 """Latest arrival: 3 years, where a double still tells 15 ns."""
@@ -51,18 +55,14 @@ class Deployment:
     """Tokens of context at most."""
     hbm_budget: int
     """HBM bytes for the KV of running jobs, and for buffers."""
-    tiers: tuple[tuple[str, int, int], ...]
-    """(name, capacity, reserve) of the tiers that are switched on, fastest first. In bytes of KV stored once."""
-    host_to_device_bytes_per_s: float
-    """Over all host links that the replica's GPUs use together."""
-    device_to_host_bytes_per_s: float
-    host_link_latency_s: float
+    tiers: tuple[TierSpec, ...]
+    """Those that are switched on, fastest first."""
+    host: Wires
+    """All host links that the replica's GPUs use together."""
     drives: int
     """SSDs of the node; the SSD tier is a part of them."""
-    ssd_read_bytes_per_s: float
+    drive_links: Wires
     """Of all drives together."""
-    ssd_write_bytes_per_s: float
-    ssd_latency_s: float
     read_buffer: int
     """HBM bytes that are filled before a job starts, at most: so many layers of the workload's longest context."""
     write_buffer: int
@@ -73,6 +73,21 @@ class Deployment:
     def drive_bytes(self) -> int:
         """What all drives of the node hold together."""
         return self.drives * round(self.ssd.capacity.value)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of KV stored once that each tier holds, fastest first."""
+        return {tier.name: tier.capacity for tier in self.tiers}
+
+    @property
+    def keeps_on_drives(self) -> bool:
+        """Whether a tier lies on the node's drives, and wears them."""
+        return ON_DRIVES in self.sizes
+
+    @property
+    def links(self) -> dict[str, Wires]:
+        """The links beside the host's that the node has, by the tier whose own they are; those of its drives come first, used or not."""
+        return {ON_DRIVES: self.drive_links} | {tier.name: tier.own for tier in self.tiers if tier.own is not None}
 
 
 def resolve(config: Config, workload: Workload | None = None) -> Deployment:
@@ -103,15 +118,12 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         round(config.deployment.kv_bytes_factor * size)
         for size in (kvsize.kv_bytes_per_token(model), kvsize.hbm_kv_bytes_per_token(model, gpus))
     )
-    tiers = tuple(
-        (name, size, int(config.store.host_buffer * size))
-        for name, size in (
-            ("hbm", parse_bytes(store.hbm) * kv_bytes // hbm_kv_bytes),
-            ("dram", parse_bytes(store.dram)),
-            ("ssd", parse_bytes(store.ssd)),
-        )
-        if size
+    drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
+    host, drive_links = (
+        Wires(reached * read, reached * write, entry.latency.value)
+        for (read, write), entry in ((host_bandwidth(node, link, gpus), link), (ssd_bandwidth(ssd, drives), ssd))
     )
+    tiers = _tiers(store, hbm_kv_bytes / kv_bytes, parse_bytes(store.hbm) * kv_bytes // hbm_kv_bytes, drive_links)
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
     layers = min(store.read_buffer_layers, model.num_hidden_layers)
     reads_ahead = tiers and store.preload == "layerwise"
@@ -125,9 +137,6 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
             f" (hbm_utilization {config.deployment.hbm_utilization:g}); weights take {format_bytes(kvsize.weight_bytes(model))},"
             f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs"
         )
-    drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
-    to_device, to_host = (reached * each for each in host_bandwidth(node, link, gpus))
-    ssd_read, ssd_write = (reached * each for each in ssd_bandwidth(ssd, drives))
     deployment = Deployment(
         model=model,
         node=node,
@@ -142,13 +151,9 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         window=window,
         hbm_budget=budget,
         tiers=tiers,
-        host_to_device_bytes_per_s=to_device,
-        device_to_host_bytes_per_s=to_host,
-        host_link_latency_s=link.latency.value,
+        host=host,
         drives=drives,
-        ssd_read_bytes_per_s=ssd_read,
-        ssd_write_bytes_per_s=ssd_write,
-        ssd_latency_s=ssd.latency.value,
+        drive_links=drive_links,
         read_buffer=read_buffer,
         write_buffer=write_buffer,
         piece=max(1, parse_bytes(store.piece)),
@@ -158,9 +163,16 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     return deployment
 
 
-def copies(deployment: Deployment, tier: str) -> float:
-    """Bytes that a tier takes for a byte of KV: in HBM ranks hold copies of what they do not split."""
-    return deployment.hbm_kv_bytes / deployment.kv_bytes if tier == "hbm" else 1.0
+def _tiers(store: Store, hbm_copies: float, hbm: int, drives: Wires) -> tuple[TierSpec, ...]:
+    """The store's tiers that are switched on; `hbm` is the room in HBM, in bytes of KV stored once."""
+    tiers = (
+        TierSpec("hbm", hbm, int(store.host_buffer * hbm), on_device=True, copies=hbm_copies),
+        *(
+            TierSpec(name, size, int(store.host_buffer * size), own)
+            for name, size, own in (("dram", parse_bytes(store.dram), None), (ON_DRIVES, parse_bytes(store.ssd), drives))
+        ),
+    )
+    return tuple(tier for tier in tiers if tier.capacity)
 
 
 def _steps(config: Config, steps: StepTime) -> StepTime:
@@ -172,8 +184,7 @@ def _steps(config: Config, steps: StepTime) -> StepTime:
 
 def rated_writes(deployment: Deployment) -> float:
     """Bytes/s that the node's drives may be written on average to last their warranty; infinite without an SSD tier."""
-    holds_kv = any(name == "ssd" for name, *_ in deployment.tiers)
-    return deployment.ssd.rated_dwpd.value * deployment.drive_bytes / 86_400 if holds_kv else math.inf
+    return deployment.ssd.rated_dwpd.value * deployment.drive_bytes / 86_400 if deployment.keeps_on_drives else math.inf
 
 
 def _drives(config: Config, node: Node, ssd: Ssd) -> int:

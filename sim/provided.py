@@ -21,7 +21,7 @@ def _drives(deployment: Deployment) -> list[str]:
 
 
 def _beyond_rent(deployment: Deployment) -> list[str]:
-    gpu, sizes = deployment.gpu.name, {name: size for name, size, _ in deployment.tiers}
+    gpu, sizes = deployment.gpu.name, deployment.sizes
     return [
         f"store.{tier} ({format_bytes(sizes[tier])}) is more than the {format_bytes(given)} that come with {deployment.gpus} rented {gpu}:"
         f" the rest is charged at the list's price of {tier.upper()}, as if it could be rented apart; a larger shape may be what there is"

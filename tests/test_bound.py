@@ -20,6 +20,7 @@ from kvplan.sim.simulation import simulate
 from kvplan.sim.store.protocol import Useful
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
+from kvplan.sim.tiers import TierSpec
 from kvplan.sim.workload import build_workload
 from kvplan.traces.reuse import Accesses, accesses, hit_curve, previous, sampled, sampled_stack_distances, stack_distances
 
@@ -94,7 +95,7 @@ class _FromAccesses(Knowledge):
 def _through_the_store(policy, seen: Accesses, capacity: int) -> list[int]:
     """Served units, by the simulator's own store: one tier, no reserve; turns start and end by the second."""
     knowledge, served = _FromAccesses(seen), [0] * len(seen.session)
-    store = SessionStore([("dram", capacity, 0)], policy, NoPrefetch(), Fcfs(None), Back(np.inf), knowledge)
+    store = SessionStore([TierSpec("dram", capacity, 0)], policy, NoPrefetch(), Fcfs(None), Back(np.inf), knowledge)
     moments = []
     for place, (session, start, end) in enumerate(zip(seen.session.tolist(), seen.time_s.tolist(), seen.end_s.tolist(), strict=True)):
         moments.append((start, 1, place, 1, place, session))
@@ -146,7 +147,7 @@ def test_a_replay_of_a_runs_own_starts_and_ends_finds_what_the_run_found(name, t
     seen, order = realised(result.columns, deployment.kv_bytes)
     costs = Costs(
         lambda size: deployment.steps.prefill(max(1, size // deployment.kv_bytes), 0),
-        lambda size: size / deployment.host_to_device_bytes_per_s,
+        lambda size: size / deployment.host.read_bytes_per_s,
     )
     found = replay(CLOCKLESS[name], seen, 60 * 10**9, costs)
     assert result.summary["skipped_saves"] == 0 and 0.05 < found.rates()["resumed"] < 0.95

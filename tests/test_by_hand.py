@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from plant import tier as spec
 
 from kvplan.hwmodels import catalogue, pipeline_s
 from kvplan.hwmodels.cost import run_cost_usd
@@ -41,7 +42,7 @@ def test_every_token_is_saved_once(workload, save):
     for bytes_ in (result.summary["links"]["device_to_host"]["bytes"], result.summary["tiers"]["dram"]["written_bytes"]):
         assert 1180 * KV <= bytes_ <= 1182 * KV
     if save == "sync":
-        waits = 1100 * KV / deployment.device_to_host_bytes_per_s + 2 * deployment.host_link_latency_s  # for answers nobody waits here
+        waits = 1100 * KV / deployment.host.write_bytes_per_s + 2 * deployment.host.latency_s  # for answers nobody waits here
         assert result.summary["gpu"]["save_stall_s"] == pytest.approx(waits)
 
 
@@ -63,9 +64,12 @@ class Told(Back):
         self.told.append((size, now_s))
 
 
-def _store(write=None, tiers=(("dram", 100, 10), ("ssd", 1000, 0)), **options):
+TIERS = (spec("dram", 100, 10), spec("ssd", 1000))
+
+
+def _store(write=None, tiers=TIERS, **options):
     queue = Fcfs(None)
-    return SessionStore(list(tiers), Lru, LookAhead(), queue, write or Back(math.inf), Knowledge(), **options), queue
+    return SessionStore(tiers, Lru, LookAhead(), queue, write or Back(math.inf), Knowledge(), **options), queue
 
 
 def _turn(store, queue, session, size, now):
@@ -115,7 +119,7 @@ def test_a_read_buffer_is_filled_from_when_its_job_heads_the_queue(workload):
     columns = result.columns
     assert columns["admitted_s"][3] < columns["admitted_s"][2] and columns["cached_tokens"][2] == 3501
     layers, heads_s = deployment.steps.layers, columns["admitted_s"][2] - columns["admitted_s"][3]
-    load = 3501 * KV / layers / deployment.host_to_device_bytes_per_s + deployment.host_link_latency_s
+    load = 3501 * KV / layers / deployment.host.read_bytes_per_s + deployment.host.latency_s
     compute = deployment.steps.prefill(50, 3501)
     assert 1 < heads_s / load < layers - 1
     assert columns["stall_s"][2] == pytest.approx(pipeline_s(layers, compute / layers, load, heads_s / load) - compute)
@@ -135,8 +139,8 @@ def test_a_policy_that_weighs_costs_is_told_those_of_the_size(workload):
     deployment = resolve(config.load())
     knowledge = EngineKnowledge(Clock(), deployment, table)
     assert knowledge.recompute_s(0, 1000 * KV) == deployment.steps.prefill(1000)
-    assert knowledge.load_s("dram", 1000 * KV) == pytest.approx(1000 * KV / deployment.host_to_device_bytes_per_s)
-    assert knowledge.load_s("ssd", 1000 * KV) == pytest.approx(1000 * KV / deployment.ssd_read_bytes_per_s)
+    assert knowledge.load_s("dram", 1000 * KV) == pytest.approx(1000 * KV / deployment.host.read_bytes_per_s)
+    assert knowledge.load_s("ssd", 1000 * KV) == pytest.approx(1000 * KV / deployment.drive_links.read_bytes_per_s)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------------------
@@ -265,7 +269,7 @@ def test_goodput_is_of_turns_within_every_objective_a_second(workload):
 
 
 def test_nobody_evicts_a_session_that_runs():
-    store, _ = _store(tiers=[("dram", 100, 0)])
+    store, _ = _store(tiers=[spec("dram", 100)])
     store.claim(0, 0.0)
     store.save(0, 60, 0.0)
     store.release(0, 0.0)

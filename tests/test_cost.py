@@ -30,7 +30,8 @@ def test_wear_is_that_of_the_drives(size, drives):
 
 def test_drives_beyond_those_of_the_node_bring_their_bandwidth_and_endurance():
     one, two = (resolve(config.load(None, [*H100, "store.ssd=1TB", f"store.ssd_drives={count}"])) for count in (1, 2))
-    assert (two.ssd_read_bytes_per_s, two.ssd_write_bytes_per_s) == (2 * one.ssd_read_bytes_per_s, 2 * one.ssd_write_bytes_per_s)
+    for way in ("read_bytes_per_s", "write_bytes_per_s"):
+        assert getattr(two.drive_links, way) == 2 * getattr(one.drive_links, way)
     assert rated_writes(two) == 2 * rated_writes(one) == pytest.approx(2 * 3.84e12 / 86_400)
 
 
@@ -41,7 +42,7 @@ def test_a_tier_larger_than_the_drives_asked_for_is_an_error_that_says_how_many_
 
 def test_the_papers_node_holds_its_10_tb_under_5_gb_per_s():
     deployment = resolve(config.load("paper-13b"))
-    assert (deployment.drives, deployment.drive_bytes, deployment.ssd_read_bytes_per_s) == (1, 10**13, 4.5e9)
+    assert (deployment.drives, deployment.drive_bytes, deployment.drive_links.read_bytes_per_s) == (1, 10**13, 4.5e9)
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------------------

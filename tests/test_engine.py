@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plant import slower_drives
 
 from kvplan.sim import config
 from kvplan.sim import simulation as run_module
@@ -100,7 +101,7 @@ def test_a_cached_turn_by_hand(workload):
     col = result.columns
     assert col["cached_tokens"].tolist() == [0, 1200] and col["tier"].tolist() == [-1, 0]
     compute = deployment.steps.prefill(50, 1200)
-    load = 1200 * deployment.kv_bytes / deployment.steps.layers / deployment.host_to_device_bytes_per_s + deployment.host_link_latency_s
+    load = 1200 * deployment.kv_bytes / deployment.steps.layers / deployment.host.read_bytes_per_s + deployment.host.latency_s
     layers = deployment.steps.layers
     end = 0.0
     for layer in range(1, layers + 1):  # the job heads the queue and starts at the same instant
@@ -180,7 +181,7 @@ def test_peaks_are_those_of_the_measured_span(workload):
 def test_what_is_booked_is_not_yet_done():
     """A slow SSD link, and a span that is over long before all is written."""
     made = config.load(None, [*PRESSED, "workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
-    slow = replace(resolve(made, build_workload(made)), ssd_write_bytes_per_s=2e7)
+    slow = slower_drives(resolve(made, build_workload(made)), 2e7)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(run_module, "resolve", lambda *_: slow)
         result = simulate(made)
@@ -307,7 +308,8 @@ def test_a_slow_host_link_is_felt_between_hbm_and_ssd():
     """A demotion takes what its slowest link takes."""
     tiers = ("store.hbm=4GB", "store.dram=0GB", "store.ssd=200GB", "store.eviction=lru")
     made = config.load(None, [*PRESSED, *tiers])
-    slow = replace(resolve(made, build_workload(made)), device_to_host_bytes_per_s=2e8)
+    fast = resolve(made, build_workload(made))
+    slow = replace(fast, host=replace(fast.host, write_bytes_per_s=2e8))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(run_module, "resolve", lambda *_: slow)
         summary = simulate(made).summary

@@ -46,12 +46,12 @@ def test_sample_points_are_the_engines_times():
     deployment = resolve(loaded)
     for point in explained()["points"]:
         new, history = point["prompt_tokens"], point["history_tokens"]
-        compute, load = deployment.steps.prefill(new, history), history * deployment.kv_bytes / deployment.host_to_device_bytes_per_s
-        load += deployment.steps.layers * deployment.host_link_latency_s
+        compute, load = deployment.steps.prefill(new, history), history * deployment.kv_bytes / deployment.host.read_bytes_per_s
+        load += deployment.steps.layers * deployment.host.latency_s
         assert point["recompute_s"] == deployment.steps.prefill(new + history)
         assert point["with_dram_unbuffered_s"] == pipeline_s(40, compute / 40, load / 40)
         assert point["with_dram_s"] == pipeline_s(40, compute / 40, load / 40, 15)
-        assert point["s_buf_bytes"] == pytest.approx(max(0.0, (load - compute) * deployment.host_to_device_bytes_per_s))
+        assert point["s_buf_bytes"] == pytest.approx(max(0.0, (load - compute) * deployment.host.read_bytes_per_s))
         enough = min(point["s_buf_layers"] + 1, 40)
         assert pipeline_s(40, compute / 40, load / 40, enough) == pytest.approx(compute, rel=0.06)
         slow = history * deployment.kv_bytes / point["break_even_bytes_per_s"]
@@ -170,7 +170,7 @@ def test_the_ssd_is_written_what_the_simulator_writes(small, overrides, within):
     overrides = ["store.eviction=lru", "store.prefetch=none", "store.dram=20GB", "workload.sessions=600", "deployment.window_tokens=2048",
                  "workload.arrival.rate_per_s=0.1", *overrides]  # fmt: skip
     found, result = explained(*overrides), simulate(small(*overrides))
-    write = found["demand"]["resources"]["SSD write"]["seconds_per_turn"] * resolve(small(*overrides)).ssd_write_bytes_per_s
+    write = found["demand"]["resources"]["SSD write"]["seconds_per_turn"] * resolve(small(*overrides)).drive_links.write_bytes_per_s
     assert write * result.workload.turns == pytest.approx(result.summary["tiers"]["ssd"]["written_bytes"], rel=within)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from plant import slower_drives
 
 from kvplan.sim import config
 from kvplan.sim import simulation as run_module
@@ -78,9 +79,8 @@ def test_2_a_store_that_takes_more_than_fits(monkeypatch):
 def test_2_an_hbm_tier_that_forgets_its_copies(monkeypatch):
     settings = config.load(None, ["model=deepseek-v3", "hardware=h200-x8", "prices=rent-2026", "store.hbm=40GB", "workload.sessions=150"])
     deployment = resolve(settings, build_workload(settings))
-    monkeypatch.setattr(
-        run_module, "resolve", lambda *_: replace(deployment, tiers=(("hbm", 40 * 10**9, 4 * 10**9), *deployment.tiers[1:]))
-    )
+    hbm = replace(deployment.tiers[0], capacity=40 * 10**9, reserve=4 * 10**9)
+    monkeypatch.setattr(run_module, "resolve", lambda *_: replace(deployment, tiers=(hbm, *deployment.tiers[1:])))
     with expect(2):
         simulate(settings)
 
@@ -170,7 +170,7 @@ def test_9_steps_that_the_warm_up_cuts_count_whole(monkeypatch):
 
 def test_5_transfers_that_count_when_they_are_booked(monkeypatch):
     settings = config.load(None, ["workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
-    slow = replace(resolve(settings, build_workload(settings)), ssd_write_bytes_per_s=5e6)
+    slow = slower_drives(resolve(settings, build_workload(settings)), 5e6)
     monkeypatch.setattr(run_module, "resolve", lambda *_: slow)
     simulate(settings)
     monkeypatch.setattr(Link, "done", lambda self, now: (self.bytes, self.busy_s))

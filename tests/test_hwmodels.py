@@ -187,7 +187,7 @@ def test_every_node_runs(node):
 
     overrides = ["model=qwen2.5-0.5b", f"hardware={node}", "deployment.gpus=1", "prices=buy-2026"]
     deployment = resolve(config.load(None, overrides))
-    assert deployment.hbm_budget > 0 and deployment.host_to_device_bytes_per_s > 1e10
+    assert deployment.hbm_budget > 0 and deployment.host.read_bytes_per_s > 1e10
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------------------

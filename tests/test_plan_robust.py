@@ -83,8 +83,9 @@ def test_the_factors_of_a_plant():
     )
     assert changed.steps.prefill(1000) == pytest.approx(2 * plain.steps.prefill(1000))
     assert changed.steps.per_context == plain.steps.per_context and changed.kv_bytes == plain.kv_bytes // 2
-    assert changed.host_to_device_bytes_per_s == plain.host_to_device_bytes_per_s / 2
-    assert changed.ssd_write_bytes_per_s == plain.ssd_write_bytes_per_s / 2 and changed.hbm_kv_bytes == plain.hbm_kv_bytes // 2
+    assert changed.host.read_bytes_per_s == plain.host.read_bytes_per_s / 2
+    assert changed.drive_links.write_bytes_per_s == plain.drive_links.write_bytes_per_s / 2
+    assert changed.hbm_kv_bytes == plain.hbm_kv_bytes // 2
 
 
 def test_longer_answers_and_think_times():

@@ -39,7 +39,7 @@ def scene(workload):
 
 
 def _fetch_s(deployment) -> float:
-    return 1200 * deployment.kv_bytes / deployment.ssd_read_bytes_per_s + deployment.ssd_latency_s
+    return 1200 * deployment.kv_bytes / deployment.drive_links.read_bytes_per_s + deployment.drive_links.latency_s
 
 
 def test_the_scene_is_set(scene):
@@ -140,7 +140,9 @@ def test_cake_meets_in_the_middle(scene):
     met = turn["first_token_s"] - turn["admitted_s"]
     recompute = deployment.steps.prefill(1250)
     assert met < recompute and met < scene("store.prefetch=none")[1]["first_token_s"] - turn["admitted_s"]
-    assert turn["stall_s"] == pytest.approx(0, abs=2 * deployment.kv_bytes / deployment.ssd_read_bytes_per_s)  # the two finish together
+    assert turn["stall_s"] == pytest.approx(
+        0, abs=2 * deployment.kv_bytes / deployment.drive_links.read_bytes_per_s
+    )  # the two finish together
 
 
 class Arithmetic(LoadView):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from plant import tier as spec
 
 from kvplan.sim import config
 from kvplan.sim.engine.link import Link
@@ -595,7 +596,7 @@ class StoreMachine(RuleBasedStateMachine):
     def build(self, sizes, eviction, prefetch, write, whole, ttl):
         names = {1: ["dram"], 2: ["dram", "ssd"], 3: ["hbm", "dram", "ssd"]}[len(sizes)]
         self.queue = Fcfs(None)
-        tiers = [(name, size, size // 10) for name, size in zip(names, sizes, strict=True)]
+        tiers = [spec(name, size, size // 10) for name, size in zip(names, sizes, strict=True)]
         self.store = SessionStore(tiers, EVICTION[eviction], PREFETCH[prefetch](), self.queue, WRITE[write](1.0), Knowledge(), ttl, whole)
         self.known = dict.fromkeys(range(self.SESSIONS), 0)
         self.store.watch = self
@@ -709,7 +710,7 @@ TestStore.settings = settings(max_examples=150, stateful_step_count=60, deadline
 
 def _two_tiers(dram=100, ssd=1000, **options):
     queue = Fcfs(None)
-    tiers = [("dram", dram, dram // 10), ("ssd", ssd, 0)]
+    tiers = [spec("dram", dram, dram // 10), spec("ssd", ssd)]
     return SessionStore(tiers, LookAhead, LookAheadFetch(), queue, Back(math.inf), Knowledge(), **options), queue
 
 
@@ -778,7 +779,7 @@ def test_a_save_without_room_goes_to_the_next_tier():
 def test_what_a_middle_tier_cannot_hold_is_kept_below_it():
     """In the first tier it could never make room again."""
     store = SessionStore(
-        [("hbm", 100, 10), ("dram", 40, 4), ("ssd", 1000, 0)], Lru, LookAheadFetch(), Fcfs(None), Back(math.inf), Knowledge()
+        [spec("hbm", 100, 10), spec("dram", 40, 4), spec("ssd", 1000)], Lru, LookAheadFetch(), Fcfs(None), Back(math.inf), Knowledge()
     )
     for session, size in ((0, 50), (1, 40)):
         store.claim(session, 0.0)
@@ -788,7 +789,7 @@ def test_what_a_middle_tier_cannot_hold_is_kept_below_it():
 
 def test_room_is_made_whole_or_not_at_all():
     """A save that has no room although all leave that can: nobody leaves."""
-    store = SessionStore([("dram", 100, 0)], Lru, LookAheadFetch(), Fcfs(None), Back(math.inf), Knowledge())
+    store = SessionStore([spec("dram", 100)], Lru, LookAheadFetch(), Fcfs(None), Back(math.inf), Knowledge())
     for session in range(3):
         _turn(store, Fcfs(None), session, 30, float(session))
     store.claim(0, 4.0)
@@ -814,7 +815,7 @@ def test_a_demotion_without_room_below_leaves_what_is_there():
 
 def test_what_was_cut_back_while_it_was_fetched_ends_with_what_is_left():
     queue = Fcfs(None)
-    tiers = [("dram", 100, 10), ("ssd", 1000, 0)]
+    tiers = [spec("dram", 100, 10), spec("ssd", 1000)]
     store = SessionStore(tiers, Lru, PREFETCH["hint"](), queue, Back(math.inf), Knowledge())
     _turn(store, queue, 0, 60, 0.0)
     _turn(store, queue, 1, 40, 1.0)
@@ -831,7 +832,9 @@ def test_what_was_cut_back_while_it_was_fetched_ends_with_what_is_left():
 
 def test_a_demotion_without_room_below_makes_demotion_there_due():
     queue = Fcfs(None)
-    store = SessionStore([("hbm", 40, 20), ("dram", 60, 0), ("ssd", 1000, 0)], Lru, LookAheadFetch(), queue, Back(math.inf), Knowledge())
+    store = SessionStore(
+        [spec("hbm", 40, 20), spec("dram", 60), spec("ssd", 1000)], Lru, LookAheadFetch(), queue, Back(math.inf), Knowledge()
+    )
     for session in range(3):
         _turn(store, queue, session, 35, float(session))
         while (move := store.next_demotion(0, session + 0.2)) is not None:
@@ -881,7 +884,7 @@ def test_ttl_forgets_the_turn_before():
 
 def test_ttl_ends_what_was_fetched_for_a_turn_that_comes_too_late():
     queue = Fcfs(None)
-    tiers = [("dram", 100, 10), ("ssd", 1000, 0)]
+    tiers = [spec("dram", 100, 10), spec("ssd", 1000)]
     store = SessionStore(tiers, Lru, PREFETCH["hint"](), queue, Back(math.inf), Knowledge(), ttl_s=10.0)
     _turn(store, queue, 0, 60, 0.0)
     _turn(store, queue, 1, 40, 1.0)

@@ -20,7 +20,7 @@ _HOLDS_UP = ("GPU", "host to GPU", "GPU to host", "SSD read")
 def served_of(deployment: Deployment, seen: Expected) -> dict:
     """Shares of the history tokens that an LRU store of these tiers serves from each, and loses."""
     served, total = seen.work.served, max(float(seen.turns.history.sum()), 1.0)
-    found = {name: float(served.cached[served.tier == index].sum()) / total for index, (name, *_) in enumerate(deployment.tiers)}
+    found = {name: float(served.cached[served.tier == index].sum()) / total for index, name in enumerate(deployment.sizes)}
     return found | {"lost": 1.0 - float(served.cached.sum()) / total}
 
 
@@ -63,7 +63,7 @@ def demand_of(deployment: Deployment, found: dict, seen: Expected) -> dict:
 
 def cost_of(config: Config, deployment: Deployment, found: dict) -> dict:
     """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
-    sizes = {name: size for name, size, _ in deployment.tiers}
+    sizes = deployment.sizes
     rates = usd_per_s(deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms)
     gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"])
     resources = found["demand"]["resources"]

@@ -33,7 +33,7 @@ def limits(config: Config, deployment: Deployment, seen: Expected) -> Iterator[L
 
 
 def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
-    store, names = config.store, {name for name, *_ in deployment.tiers}
+    store, names = config.store, set(deployment.sizes)
     if store.eviction != "lru" and _leave(deployment, seen):
         yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
     if store.prefetch != "none" and names >= {"dram", "ssd"} and _leave(deployment, seen):
@@ -56,14 +56,15 @@ def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterato
 def _room(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
     """Tiers that are small beside single sessions, and saves that find no room."""
     largest = int(seen.turns.context.max()) * deployment.kv_bytes
-    for (name, size, reserve), kept in zip(deployment.tiers, seen.pinned, strict=True):
-        if kept > _SOME * (size - reserve):
+    for tier, kept in zip(deployment.tiers, seen.pinned, strict=True):
+        name, size = tier.name, tier.capacity
+        if kept > _SOME * (size - tier.reserve):
             yield Limit((SERVED, LINKS), f"running jobs keep {kept / size:.0%} of {name}: who leaves then is not LRU's choice alone")
         elif size < 20 * largest:
             yield Limit((SERVED, LINKS), f"{name} holds {size / largest:.0f} of the largest sessions: figures come in steps of a session")
-    for (name, _, reserve), _ in zip(deployment.tiers, deployment.tiers[1:], strict=False):
-        if reserve < largest and _leave(deployment, seen):
-            yield Limit((SERVED, LINKS), f"{name} keeps less free than the largest session: saves may find no room and are skipped")
+    for tier in deployment.tiers[:-1]:
+        if tier.reserve < largest and _leave(deployment, seen):
+            yield Limit((SERVED, LINKS), f"{tier.name} keeps less free than the largest session: saves may find no room and are skipped")
 
 
 def _saturation(seen: Expected) -> Iterator[Limit]:
@@ -83,4 +84,4 @@ def _saturation(seen: Expected) -> Iterator[Limit]:
 
 def _leave(deployment: Deployment, seen: Expected) -> bool:
     """Whether sessions leave the first tier at all."""
-    return bool(deployment.tiers) and bool(np.any(seen.turns.distance > deployment.tiers[0][1] - deployment.tiers[0][2]))
+    return bool(deployment.tiers) and bool(np.any(seen.turns.distance > deployment.tiers[0].capacity - deployment.tiers[0].reserve))

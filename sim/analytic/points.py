@@ -21,8 +21,8 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
     """Recomputing, and loading from each tier, for one prompt of `new` tokens."""
     layers, size = deployment.steps.layers, history * deployment.kv_bytes
     recompute, compute = deployment.steps.prefill(new + history), deployment.steps.prefill(new, history)
-    load = size / deployment.host_to_device_bytes_per_s + layers * deployment.host_link_latency_s
-    ssd = size / deployment.ssd_read_bytes_per_s + deployment.ssd_latency_s
+    load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
+    ssd = size / deployment.drive_links.read_bytes_per_s + deployment.drive_links.latency_s
     buffered = min(config.store.read_buffer_layers, layers) if config.store.preload == "layerwise" else 0
 
     def turn(seconds: float, preloaded: float) -> float:
@@ -30,7 +30,7 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
             return seconds + compute
         return pipeline_s(layers, compute / layers, seconds / layers, preloaded)
 
-    needed = max(0.0, load - compute) * deployment.host_to_device_bytes_per_s
+    needed = max(0.0, load - compute) * deployment.host.read_bytes_per_s
     return {
         "prompt_tokens": new,
         "history_tokens": history,

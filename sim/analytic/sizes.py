@@ -2,7 +2,7 @@
 
 from kvplan.hwmodels import kvsize
 from kvplan.sim.config import Config
-from kvplan.sim.deployment import Deployment, copies
+from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 
@@ -56,19 +56,19 @@ def hbm_of(config: Config, deployment: Deployment, turn: dict) -> dict:
 
 def tiers_of(deployment: Deployment, turn: dict) -> dict:
     return {
-        name: {
-            "capacity_bytes": round(copies(deployment, name) * size),
-            "kept_free_bytes": round(copies(deployment, name) * reserve),
-            "sessions": size / turn["session_bytes"],
-            "sessions_at_full_window": size / (deployment.window * deployment.kv_bytes),
+        tier.name: {
+            "capacity_bytes": round(tier.copies * tier.capacity),
+            "kept_free_bytes": round(tier.copies * tier.reserve),
+            "sessions": tier.capacity / turn["session_bytes"],
+            "sessions_at_full_window": tier.capacity / (deployment.window * deployment.kv_bytes),
         }
-        for name, size, reserve in deployment.tiers
+        for tier in deployment.tiers
     }
 
 
 def windows_of(deployment: Deployment, turn: dict) -> dict:
     """L_pw = C_mem / S_kv and the eviction window (C_mem + C_disk) / S_kv, in waiting jobs; running jobs' pins make C_mem smaller."""
-    sizes = {name: size - reserve for name, size, reserve in deployment.tiers}
+    sizes = {tier.name: tier.capacity - tier.reserve for tier in deployment.tiers}
     memory, disk = sizes.get("dram", 0), sizes.get("ssd", 0)
     return {
         "s_kv_bytes": turn["session_bytes"],

@@ -93,9 +93,9 @@ class Below:
 
 def serve(config: Config, deployment: Deployment, turns: Turns, jobs: float) -> Served:
     """What each turn finds, while `jobs` run: what they load from SSD takes its room in DRAM when they start, not when they end."""
-    names = [name for name, *_ in deployment.tiers]
-    rooms: list[float] = [size - reserve for _, size, reserve in deployment.tiers[:-1]]
-    rooms += [size for _, size, _ in deployment.tiers[-1:]]
+    names = list(deployment.sizes)
+    rooms: list[float] = [tier.capacity - tier.reserve for tier in deployment.tiers[:-1]]
+    rooms += [tier.capacity for tier in deployment.tiers[-1:]]
     found = _serve(config, deployment, turns, rooms)
     if names[-2:] != ["dram", "ssd"]:
         return found

@@ -1,5 +1,6 @@
 """What is wrong with a configuration, or makes a store worse than none, in sentences."""
 
+import itertools
 from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
@@ -26,7 +27,7 @@ def warnings_of(config: Config, deployment: Deployment, workload: Workload, foun
 
 
 def _inverted(deployment: Deployment) -> Iterator[str]:
-    for (upper, upper_size, _), (lower, lower_size, _) in zip(deployment.tiers, deployment.tiers[1:], strict=False):
+    for (upper, upper_size), (lower, lower_size) in itertools.pairwise(deployment.sizes.items()):
         if lower_size < upper_size:
             yield f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it"
 
@@ -54,7 +55,7 @@ def slower_than_recomputing(config: Config, deployment: Deployment, workload: Wo
 def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
     mean = at_the_mean_turn(config, deployment, turn)
     stall = mean["with_dram_s"] - mean["prefill_new_s"]
-    if {"dram", "ssd"} & {name for name, *_ in deployment.tiers} and stall > 0.25 * mean["prefill_new_s"]:
+    if {"dram", "ssd"} & set(deployment.sizes) and stall > 0.25 * mean["prefill_new_s"]:
         yield (
             f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
             f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with"
@@ -66,7 +67,7 @@ def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[s
 def _slower(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
     mean = at_the_mean_turn(config, deployment, turn)
     waits = "; jobs wait for it all the same, set store.load=faster" if config.store.load == "always" else ""
-    for name in [name for name, *_ in deployment.tiers if name != "hbm"]:
+    for name in [tier.name for tier in deployment.tiers if not tier.on_device]:
         if mean[f"with_{name}_s"] > mean["recompute_s"]:
             use = "SSD pays only for what is fetched ahead, compare with store.ssd=0GB" if name == "ssd" else "DRAM does not pay"
             yield (
@@ -93,7 +94,7 @@ def _short_runs(config: Config, found: dict) -> Iterator[str]:
 
 def _pins(deployment: Deployment, found: dict) -> Iterator[str]:
     pinned = found["hbm"]["jobs"] * found["turn"]["history_tokens"] * deployment.kv_bytes
-    dram = next((size for name, size, _ in deployment.tiers if name == "dram"), 0)
+    dram = deployment.sizes.get("dram", 0)
     if dram and pinned > 0.5 * dram:
         yield (
             f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"

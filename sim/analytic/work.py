@@ -62,7 +62,7 @@ def _prefills(
     """What is served in the end, and the seconds of each prefill and of waiting for its KV: some load policies recompute what is slow."""
     new = turns.history + turns.prompt - served.cached
     compute, stall = deployment.steps.prefill(new, served.cached), np.zeros(len(new))
-    names = [name for name, *_ in deployment.tiers]
+    names = list(deployment.sizes)
     loaded = [index for index, name in enumerate(names) if name != "hbm"]
     for turn in np.flatnonzero(np.isin(served.tier, loaded)).tolist():
         tokens, seconds = int(served.cached[turn]), float(compute[turn])
@@ -78,19 +78,19 @@ def _prefills(
 def load_s(config: Config, deployment: Deployment, tier: str, tokens: int, compute_s: float, waits_s: float) -> float:
     """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier."""
     store, layers, size = config.store, deployment.steps.layers, tokens * deployment.kv_bytes
-    load = size / deployment.host_to_device_bytes_per_s + layers * deployment.host_link_latency_s
+    load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
     early = 0.0
     if tier == "dram":
         early = min(store.read_buffer_layers, layers, waits_s / load * layers) if store.preload == "layerwise" else 0.0
     else:
-        load = max(load, size / deployment.ssd_read_bytes_per_s + deployment.ssd_latency_s)
+        load = max(load, size / deployment.drive_links.read_bytes_per_s + deployment.drive_links.latency_s)
     if store.preload == "none":
         return load + compute_s
     return pipeline_s(layers, compute_s / layers, load / layers, early)
 
 
 def _links(config: Config, deployment: Deployment, turns: Turns, served: Served) -> dict[str, float]:
-    names = [name for name, *_ in deployment.tiers]
+    names = list(deployment.sizes)
     kv, count = deployment.kv_bytes, len(turns.history)
 
     def tokens(*tiers: str) -> float:
@@ -100,19 +100,19 @@ def _links(config: Config, deployment: Deployment, turns: Turns, served: Served)
     down = {name: below.written * kv / count for name, below in zip(names[1:], served.below, strict=True)}
     to_host = down.get(names[1], 0.0) if names[:1] == ["hbm"] and down else 0.0
     return {
-        "host to GPU": tokens("dram", "ssd") * kv / deployment.host_to_device_bytes_per_s,
-        "GPU to host": saved.get("GPU to host", 0.0) + to_host / deployment.device_to_host_bytes_per_s,
-        "SSD read": tokens("ssd") * kv / deployment.ssd_read_bytes_per_s,
-        "SSD write": saved.get("SSD write", 0.0) + down.get("ssd", 0.0) / deployment.ssd_write_bytes_per_s,
+        "host to GPU": tokens("dram", "ssd") * kv / deployment.host.read_bytes_per_s,
+        "GPU to host": saved.get("GPU to host", 0.0) + to_host / deployment.host.write_bytes_per_s,
+        "SSD read": tokens("ssd") * kv / deployment.drive_links.read_bytes_per_s,
+        "SSD write": saved.get("SSD write", 0.0) + down.get("ssd", 0.0) / deployment.drive_links.write_bytes_per_s,
     }
 
 
 def _saved_s(deployment: Deployment, turns: Turns, served: Served) -> dict[str, float]:
     """Seconds of the links over which the mean turn's new KV reaches the first tier."""
-    if not deployment.tiers or deployment.tiers[0][0] == "hbm":
+    if not deployment.tiers or deployment.tiers[0].on_device:
         return {}
     size = float((turns.context - served.cached).mean()) * deployment.kv_bytes
-    found = {"GPU to host": size / deployment.device_to_host_bytes_per_s}
-    if deployment.tiers[0][0] == "ssd":
-        found["SSD write"] = size / deployment.ssd_write_bytes_per_s
+    found = {"GPU to host": size / deployment.host.write_bytes_per_s}
+    if deployment.tiers[0].own is not None:
+        found["SSD write"] = size / deployment.drive_links.write_bytes_per_s
     return found

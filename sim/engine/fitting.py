@@ -30,7 +30,7 @@ class Fitting:
         self._window, self._ratio = deployment.window, config.deployment.truncation_ratio
         self._kv, self._hbm_kv = deployment.kv_bytes, deployment.hbm_kv_bytes
         self._embedded = config.store.positions == "embedded"
-        self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].name == "hbm" else None
+        self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
 
     def __call__(self, turn: int) -> Fitted:
         """Of a turn that waits: room is kept for its answer."""

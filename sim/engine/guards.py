@@ -141,7 +141,7 @@ class Guards:
         )
         for tier in replica.kv.store.tiers:
             _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
-            if tier.name == "hbm":
+            if tier.spec.on_device:
                 taken = tier.peak // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes
                 _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
         for session in replica.waiting.held():
@@ -152,7 +152,7 @@ class Guards:
 
     def _in_hbm(self, replica) -> int:
         """Bytes that HBM's own tier takes."""
-        tiers = [tier for tier in replica.kv.store.tiers if tier.name == "hbm"]
+        tiers = [tier for tier in replica.kv.store.tiers if tier.spec.on_device]
         return sum(tier.used // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes for tier in tiers)
 
     def _conserved(self, replica) -> None:

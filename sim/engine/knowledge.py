@@ -20,6 +20,8 @@ class EngineKnowledge(Knowledge):
     def __init__(self, clock: Clock, deployment: Deployment, workload: Workload) -> None:
         self._clock = clock
         self._deployment = deployment
+        host = deployment.host.read_bytes_per_s
+        self._read_bytes_per_s = {tier.name: tier.read_bytes_per_s(host) for tier in deployment.tiers}
         self.session_of: list[int] = workload.session.tolist()
         """Of each turn."""
         self.tenant_names: list[str] = [] if workload.tenant is None else np.unique(workload.tenant.astype(str)).tolist()
@@ -40,13 +42,7 @@ class EngineKnowledge(Knowledge):
         return self._deployment.steps.prefill(max(1, size // self._deployment.kv_bytes), 0)
 
     def load_s(self, tier: str, size: int) -> float:
-        deployment = self._deployment
-        if tier == "hbm":
-            return 0.0
-        slowest = deployment.host_to_device_bytes_per_s
-        if tier == "ssd":
-            slowest = min(slowest, deployment.ssd_read_bytes_per_s)
-        return size / slowest
+        return size / self._read_bytes_per_s[tier]
 
     def next_use_s(self, session: int) -> float:
         return self._next_use_s[session]

@@ -29,7 +29,7 @@ class Kv:
         self.saver = Saver(config, deployment, paths)
         self.changed = False
         """Whether a job has started or ended since the mover looked."""
-        self._loader = Loader(deployment, config.store, paths.to_device, paths.ssd_read)
+        self._loader = Loader(deployment, config.store, paths.to_device)
         self._load_policy = load
         self._prefill = deployment.steps.prefill
         self._loads_late = prefetch.LOADS_LATE
@@ -81,15 +81,14 @@ class Kv:
     def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of the `cached` tokens."""
         store, session, new = self.store, job.session, job.new - cached
-        name = store.tiers[tier].name
-        if name == "hbm":
+        if store.tiers[tier].spec.on_device:
             store.load(session, cached * self._kv, now)
             job.cached = cached
             job.compute_s = job.prefill_s = self._prefill(new, cached)
             return
         fetched_at = self.mover.fetches_end_s if self.mover.fetching == session else math.inf
         loader = self._loader
-        loader.begin(name, cached, new, now, self._complete_s[session], head_since, fetched_at, free)
+        loader.begin(self.paths.reads[tier], cached, new, now, self._complete_s[session], head_since, fetched_at, free)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
             self._take(session, tier, job.cached, now)

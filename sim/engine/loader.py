@@ -1,9 +1,9 @@
 """How a job's cached history reaches the GPU, and when its prefill is done.
 
 KV in DRAM moves over the host link, layer by layer under the prefill (`pipeline_s`); the read buffer, which is HBM that running jobs leave
-free, is filled from when the job headed the queue and the link was free. KV on SSD starts to move when the job starts, over both links; KV
-that is being fetched comes as the rest of it arrives. What a load policy asks is worked out from the links as they are and books nothing;
-`take` books.
+free, is filled from when the job headed the queue and the link was free. KV in a tier with links of its own (SSD) starts to move when the
+job starts, over both links; KV that is being fetched comes as the rest of it arrives. What a load policy asks is worked out from the links
+as they are and books nothing; `take` books.
 """
 
 from kvplan.hwmodels import pipeline_s
@@ -16,7 +16,7 @@ from kvplan.sim.policies.base import LoadView
 class Loader(LoadView):
     """One replica's; `begin` sets the job that the questions are about."""
 
-    def __init__(self, deployment: Deployment, settings: Store, host_link: Link, ssd_read: Link) -> None:
+    def __init__(self, deployment: Deployment, settings: Store, host_link: Link) -> None:
         self.cached = self.new = 0
         self._prefill = deployment.steps.prefill
         self._layers = deployment.steps.layers
@@ -25,16 +25,17 @@ class Loader(LoadView):
         self._layerwise = settings.preload == "layerwise"
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._link = host_link
-        self._ssd_read = ssd_read
-        self._tier = ""
+        self._own: Link | None = None
         self._now = self._ready = self._since = self._fetched_at = 0.0
         self._free = 0
 
-    def begin(self, tier: str, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int) -> None:
-        """A job starts: `cached` tokens of its history lie in `tier`, complete there from `ready` on, and it has headed the queue since
-        `head_since`. `fetched_at`: when a fetch from SSD that is under way ends; infinity when there is none. `free`: HBM bytes that
-        running jobs left while it waited."""
-        self._tier, self.cached, self.new, self._now = tier, cached, new, now
+    def begin(
+        self, own: Link | None, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int
+    ) -> None:
+        """A job starts: `cached` tokens of its history lie in a tier that is read over its `own` link (None: the host link reaches it at
+        once), complete there from `ready` on, and it has headed the queue since `head_since`. `fetched_at`: when a fetch that is under
+        way ends; infinity when there is none. `free`: HBM bytes that running jobs left while it waited."""
+        self._own, self.cached, self.new, self._now = own, cached, new, now
         self._ready = max(self._link.free_at, ready)
         self._since = head_since
         self._fetched_at = fetched_at
@@ -61,23 +62,23 @@ class Loader(LoadView):
         size, layers, link, now = tokens * self._kv, self._layers, self._link, self._now
         load = size / layers / link.bandwidth + link.latency_s
         ready = self._ready
-        if self._tier == "dram":
+        if self._own is None:
             start = max(ready, self._since)
             if start < now:
                 return 0.0, load, min(self._read_buffer, self._free * layers / (tokens * self._hbm_kv), (now - start) / load)
             return (ready - now if ready > now else 0.0), load, 0.0
         if self._fetched_at < float("inf"):
             return max(0.0, ready - now), max(load, (self._fetched_at - now) / layers), 0.0
-        start, end = self._ssd_read.preview(now, size)
-        from_ssd = (end - start) / layers
-        return max(start, ready) - now + min(load, from_ssd), max(load, from_ssd), 0.0
+        start, end = self._own.preview(now, size)
+        from_tier = (end - start) / layers
+        return max(start, ready) - now + min(load, from_tier), max(load, from_tier), 0.0
 
     def take(self, tokens: int) -> tuple[float, float]:
         """Books the transfer of so many tokens; returns its start and end."""
         delay, load, preloaded = self._pace(tokens)
         size, now = tokens * self._kv, self._now
-        if self._tier == "ssd" and self._fetched_at == float("inf"):
-            self._ssd_read.book(now, size)
+        if self._own is not None and self._fetched_at == float("inf"):
+            self._own.book(now, size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
         self._link.occupy(start, end, size)
         return start, end

@@ -14,10 +14,9 @@ from kvplan.sim.store.protocol import Move, Store
 
 
 class _Way:
-    """From one tier to the next, over links of which the slowest decides."""
+    """From one tier to another, over links of which the first and slowest decides."""
 
-    def __init__(self, source: int, links: list[Link]) -> None:
-        self.source = source
+    def __init__(self, links: list[Link]) -> None:
         self.link, *self.others = links
         self.move: Move | None = None
         """Under way."""
@@ -34,8 +33,10 @@ class Mover:
     def __init__(self, clock: Clock, store: Store, paths: Paths) -> None:
         self._clock = clock
         self.store = store
-        self._fetch = None if store.fetch_target is None else _Way(store.fetch_target + 1, [paths.ssd_read])
-        self._demotions = [(way.source, way) for source, links in enumerate(paths.demotions) for way in [_Way(source, links)]]
+        self._reads = paths.reads
+        below = None if store.fetch_target is None else paths.reads[store.fetch_target + 1]
+        self._fetch = None if below is None else _Way([below])
+        self._demotions = [(source, _Way(links)) for source, links in enumerate(paths.demotions)]
         self._ways = [way for way in (self._fetch, *(way for _, way in self._demotions)) if way is not None]
         self._listed = math.inf
         """When the clock will call."""
@@ -56,6 +57,7 @@ class Mover:
         if fetch is not None and fetch.move is None:
             move = store.next_fetch(now)
             if move is not None:
+                fetch.link = self._reads[move.source] or fetch.link
                 self._book(fetch, move, now)
         for source, way in self._demotions:
             if way.move is None:

@@ -6,25 +6,30 @@ from collections.abc import Callable, Sequence
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.flow import Flow
 from kvplan.sim.engine.link import Link
+from kvplan.sim.tiers import TierSpec, Wires
 
 
 class Paths:
-    """One replica's. `tiers` are the names of those that are switched on, fastest first."""
+    """One replica's. `tiers`: those of its store, fastest first."""
 
-    def __init__(self, deployment: Deployment, tiers: Sequence[str], make_link: Callable[..., Link]) -> None:
-        self.to_device = make_link(
-            "host_to_device", deployment.host_to_device_bytes_per_s, deployment.host_link_latency_s, deployment.piece
-        )
-        self.to_host = make_link("device_to_host", deployment.device_to_host_bytes_per_s, deployment.host_link_latency_s, deployment.piece)
-        self.ssd_read = make_link("ssd_read", deployment.ssd_read_bytes_per_s, deployment.ssd_latency_s, deployment.piece)
-        self.ssd_write = make_link("ssd_write", deployment.ssd_write_bytes_per_s, deployment.ssd_latency_s, deployment.piece)
-        self.links = [self.to_device, self.to_host, self.ssd_read, self.ssd_write]
-        into = {"hbm": [], "dram": [self.to_host], "ssd": [self.to_host, self.ssd_write]}
-        self.saves = [into[name] for name in tiers]
+    def __init__(self, deployment: Deployment, tiers: Sequence[TierSpec], make_link: Callable[..., Link]) -> None:
+        def both(read: str, write: str, wires: Wires) -> tuple[Link, Link]:
+            return (
+                make_link(read, wires.read_bytes_per_s, wires.latency_s, deployment.piece),
+                make_link(write, wires.write_bytes_per_s, wires.latency_s, deployment.piece),
+            )
+
+        self.to_device, self.to_host = both("host_to_device", "device_to_host", deployment.host)
+        own = {name: both(f"{name}_read", f"{name}_write", wires) for name, wires in deployment.links.items()}
+        self.links = [self.to_device, self.to_host, *itertools.chain(*own.values())]
+        reads, writes = ({name: links[way] for name, links in own.items()} for way in (0, 1))
+        self.reads = [reads.get(tier.name) for tier in tiers]
+        """Each tier's own link towards the GPU, if it has one."""
+        self.saves = [[] if tier.on_device else [self.to_host, *filter(None, [writes.get(tier.name)])] for tier in tiers]
         """What a save into each tier goes over."""
         self.demotions = [
-            sorted((link for link in into[below] if link not in into[above]), key=lambda link: link.bandwidth)
-            for above, below in itertools.pairwise(tiers)
+            sorted((link for link in below if link not in above), key=lambda link: link.bandwidth)
+            for above, below in itertools.pairwise(self.saves)
         ]
         """What a demotion from each tier goes over, the slowest first: it decides when the demotion ends."""
         self.saved, self.loaded = ([Flow() for _ in tiers] for _ in range(2))

@@ -56,7 +56,7 @@ def session_store(run: Run, queue: Scheduler, prefetch: Prefetch) -> Store:
     if not deployment.tiers:
         return Nothing()
     store = SessionStore(
-        list(deployment.tiers),
+        deployment.tiers,
         find("eviction", settings.eviction),
         prefetch,
         queue,
@@ -113,7 +113,7 @@ def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
     queue = find("scheduling", config.scheduler)(jobs)
     jobs.store = store = make_store(run, queue, prefetch)
     jobs.fitting = fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
-    paths = Paths(deployment, [tier.name for tier in store.tiers], Link if observer is None else observer.make_link)
+    paths = Paths(deployment, [tier.spec for tier in store.tiers], Link if observer is None else observer.make_link)
     mover = Mover(run.clock, store, paths)
     kv = Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, observer)
     waiting = WaitingRoom(run.clock, queue, store, prefetch, run.recorder, run.knowledge.session_of, deployment.kv_bytes)

@@ -7,6 +7,7 @@ ssd. With `workload.clients` a turn arrives when it is sent, and `client_wait_s`
 Turns that complete in the warm-up are cut from everything, and so are the bytes and the busy time until its end.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Clients, Config
-from kvplan.sim.deployment import Deployment, copies
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
 from kvplan.sim.metrics.output import RunOutput
@@ -43,14 +44,14 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
     busy_s = sum(sums[part] for part in ("prefill_s", "decode_s", "load_stall_s", "save_stall_s"))
     prefill_s = sums["prefill_s"] + sums["load_stall_s"]
     gpus, count = deployment.gpus, config.deployment.replicas
-    capacity = {name: size * count for name, size, _ in deployment.tiers}
+    capacity = {name: size * count for name, size in deployment.sizes.items()}
     summary: Any = {
         "schema_version": SCHEMA_VERSION,
         "turns": int(measured.sum()),
         "sessions": len(np.unique(workload.session[measured])),
         "resumed_turns": int(resumed.sum()),
         "makespan_s": span_s,
-        "hit_rate": _hit_rates(col, resumed, [name for name, *_ in deployment.tiers], context_tokens),
+        "hit_rate": _hit_rates(col, resumed, list(deployment.sizes), context_tokens),
         **{name: _statistics(values) for name, values in times.items()},
         "by_turn": by_turn(workload.turn[measured], times["ttft_s"], col["cached_tokens"], col["prompt_tokens"] + col["history_tokens"]),
         "prefill_tokens_per_s": _ratio(context_tokens, prefill_s),
@@ -153,10 +154,10 @@ def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarra
 
 def _tiers(deployment: Deployment, sums, output: RunOutput, span_s: float, count: int) -> dict:
     found = {}
-    for name, capacity, _ in deployment.tiers:
-        each = copies(deployment, name)
+    for tier in deployment.tiers:
+        name, each = tier.name, tier.copies
         found[name] = {
-            "capacity_bytes": round(each * capacity * count),
+            "capacity_bytes": round(each * tier.capacity * count),
             "peak_bytes": round(each * sum(books.peak_bytes[name] for books in output.ended)),
             "mean_bytes": each * _ratio(sums[f"{name}.byte_seconds"], span_s),
             "written_bytes": round(each * sums[f"{name}.written"]),
@@ -183,9 +184,10 @@ def _unsteady(config: Config, deployment: Deployment, workload: Workload, output
     replicas, clients = config.deployment.replicas, config.workload.clients
     span = steadiness.Span.of(output.columns, workload, start_s, config.deployment.max_batch * replicas)
     found = steadiness.load_warnings(span) if clients is None else _idle_clients(clients, workload, output, start_s)
-    for name, size, reserve in deployment.tiers:
-        times, held = steadiness.held(output.series, name, replicas)
-        found += steadiness.tier_warnings(name.upper(), size * replicas, (size - reserve) * replicas, start_s, times, held)
+    for tier in deployment.tiers:
+        times, held = steadiness.held(output.series, tier.name, replicas)
+        size, room = tier.capacity * replicas, (tier.capacity - tier.reserve) * replicas
+        found += steadiness.tier_warnings(tier.name.upper(), size, room, start_s, times, held)
     return found
 
 
@@ -219,13 +221,13 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
     found += [
         f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(tokens * deployment.kv_bytes)}): what is too"
         " large for a tier is kept below it, or nowhere"
-        for name, size, _ in deployment.tiers
+        for name, size in deployment.sizes.items()
         if size < tokens * deployment.kv_bytes
     ]
     unmeasured = _unmeasured(deployment, output)
     if unmeasured:
         found.append(f"step times are extrapolated beyond what was measured: {', '.join(unmeasured)}")
-    for (upper, upper_size, _), (lower, lower_size, _) in zip(deployment.tiers, deployment.tiers[1:], strict=False):
+    for (upper, upper_size), (lower, lower_size) in itertools.pairwise(deployment.sizes.items()):
         if lower_size < upper_size:
             found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
     return found + origin.warnings(workload.origin)

@@ -51,7 +51,7 @@ class Sizes:
     @staticmethod
     def of(deployment: Deployment) -> "Sizes":
         """Of a replica."""
-        tiers, ssd = {name: size for name, size, _ in deployment.tiers}, deployment.ssd
+        tiers, ssd = deployment.sizes, deployment.ssd
         return Sizes(
             dram=tiers.get("dram", 0),
             ssd=tiers.get("ssd", 0),

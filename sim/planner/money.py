@@ -106,7 +106,7 @@ def wear(config: Config, deployment: Deployment, written_bytes_per_day: float) -
 
     Source: rated bytes = DWPD · capacity · days of the warranty (JEDEC JESD218).
     """
-    if not any(name == "ssd" for name, *_ in deployment.tiers):
+    if not deployment.keeps_on_drives:
         return None
     written = written_bytes_per_day * config.cost.write_amplification
     rated = deployment.ssd.rated_dwpd.value * deployment.drive_bytes

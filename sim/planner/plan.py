@@ -167,7 +167,7 @@ class Plan:
 def rank(answer: Answer) -> tuple[float, int, int]:
     """What the cheapest has least of: dollars to the cent, then GPUs, then bytes of store; what meets no objectives comes last."""
     usd, gpus = (math.inf, 0) if answer.met is None else (answer.met.usd_per_month, answer.met.gpus)
-    return round(usd, 2), gpus, sum(size for _, size, _ in answer.deployment.tiers)
+    return round(usd, 2), gpus, sum(answer.deployment.sizes.values())
 
 
 def row(answer: Answer) -> dict[str, Any]:
@@ -301,7 +301,7 @@ class Side(Fed):
 
     def _usd_per_month(self, worn: Wear | None, paid: float) -> dict[str, float]:
         """`paid` is the share of the hours for which GPUs are."""
-        deployment, sizes = self._deployment, {name: size for name, size, _ in self._deployment.tiers}
+        deployment, sizes = self._deployment, self._deployment.sizes
         rates = usd_per_s(
             deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms
         )

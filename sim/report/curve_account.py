@@ -24,7 +24,7 @@ def account(asked: Curves, compared: dict) -> dict:
     by_settings = {(each["settings"]["store.eviction"], each["settings"][f"store.{tier}"]): each for each in done}
     names = [name for name, _ in sweep.question.axes[0].points]
     deployment = resolve(config)
-    elsewhere = sum(size for name, size, _ in deployment.tiers if name != tier)
+    elsewhere = sum(size for name, size in deployment.sizes.items() if name != tier)
     share = config.deployment.replicas / needed.ccput_bytes
     timed = config.workload.clients is None
     tpot_s = float(np.mean([variant["mean"]["tpot_s.mean"] for variant in done])) if done else 0.0

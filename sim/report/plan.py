@@ -74,7 +74,7 @@ def _drawn(answer: Answer) -> dict[str, Any]:
     count, point = answer.replicas, answer.point
     return {
         "cost_usd_per_month": None if count is None else {part: count * usd for part, usd in answer.usd_per_month.items()},
-        "tier_bytes": {name: size for name, size, _ in answer.deployment.tiers},
+        "tier_bytes": answer.deployment.sizes,
         "series": {} if point is None else point.seen[0].series,
     }
 

@@ -73,7 +73,7 @@ def _tied(plan: Plan, best: Answer) -> Iterator[str]:
 
 
 def _held(answer: Answer) -> int:
-    return sum(size for _, size, _ in answer.deployment.tiers)
+    return sum(answer.deployment.sizes.values())
 
 
 def _sized(best: Answer) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _sized(best: Answer) -> Iterator[str]:
         names = " and ".join(name.upper() for name in rising) or "The last tier"
         yield f"{names} never filled in these runs: they cannot judge its size."
         return
-    for name, size, _ in best.deployment.tiers:
+    for name, size in best.deployment.sizes.items():
         peak = best.figure(f"tiers.{name}.peak_bytes")
         if peak is not None and peak < _FULL * size:
             used = f"{format_bytes(peak)} of {format_bytes(size)} were used"

@@ -26,21 +26,22 @@ connectors skip it too), and the pin on fetched sessions, which keeps a fetch fr
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvplan.sim.policies.base import Eviction, Prefetch, Queue, View, Write
 from kvplan.sim.store.protocol import ALL, Move, Spills, Useful, always
 from kvplan.sim.store.tier import Tier
 from kvplan.sim.store.view import Knowledge, TierView
+from kvplan.sim.tiers import TierSpec, fetch_target
 
 
 class SessionStore:
-    """See the module. `tiers` are (name, capacity in bytes, reserve in bytes), fastest first; at least one."""
+    """See the module. `tiers`: fastest first; at least one."""
 
     def __init__(
         self,
-        tiers: list[tuple[str, int, int]],
+        tiers: Sequence[TierSpec],
         eviction: Callable[[View], Eviction],
         prefetch: Prefetch,
         queue: Queue,
@@ -49,13 +50,12 @@ class SessionStore:
         ttl_s: float | None = None,
         rewrite_whole: bool = False,
     ) -> None:
-        self.tiers = [Tier(name, capacity) for name, capacity, _ in tiers]
-        names = [tier.name for tier in self.tiers]
-        self.fetch_target = names.index("dram") if names[-1] == "ssd" and "dram" in names else None
-        """Tier that prefetching fills from the one below it; None when there are not both."""
+        self.tiers = [Tier(tier) for tier in tiers]
+        self.fetch_target = fetch_target(tiers)
+        """Tier that prefetching fills from those below it."""
         self.home: defaultdict[int, int] = defaultdict(lambda: -1)
         """Tier index that holds the newest KV of each session, −1 for none."""
-        self._low_water = [reserve for *_, reserve in tiers]
+        self._low_water = [tier.reserve for tier in tiers]
         """Demotion from a tier is due when its free bytes are below this: its reserve, or what a fetch waits for."""
         self.skipped_saves = 0
         self.watch: Any = None
@@ -63,7 +63,7 @@ class SessionStore:
         self.moved: list[int] = []
         self._reserve = list(self._low_water)
         self._last = len(tiers) - 1
-        self._most = [min(size for _, size, _ in tiers[index : max(self._last, index + 1)]) for index in range(len(tiers))]
+        self._most = [min(tier.capacity for tier in tiers[index : max(self._last, index + 1)]) for index in range(len(tiers))]
         """Bytes of the largest session that each tier, and all below it but the last, can hold."""
         self._pins: defaultdict[int, int] = defaultdict(int)
         self._pinned: set[int] = set()
@@ -333,12 +333,12 @@ class SessionStore:
         tier, reserve = self.tiers[target], self._reserve[target]
         self._low_water[target] = reserve
         for_waiting = tier.capacity - reserve - self._claimed_bytes
-        source = self.tiers[target + 1]
         while True:
             session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
             if session is None:
                 return None
-            size = source.held[session]
+            source = max(self.home[session], target + 1)
+            size = self.tiers[source].held[session]
             if size <= tier.capacity - reserve:
                 break
             self._prefetch.drop(session)  # it can never come, and others need not wait for it
@@ -357,8 +357,8 @@ class SessionStore:
         self._fetched[session] = size
         self._fetched_bytes += size
         self._add(target, session, size, now)
-        source.read += size
-        return Move(session, target + 1, target, size)
+        self.tiers[source].read += size
+        return Move(session, source, target, size)
 
     def _break_off(self, move: Move, sent: int, now: float) -> None:
         """The job starts, and the fetch ends with the first `sent` bytes of it. The rest is given up in the target, not in the source.

@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 from kvplan.sim.policies.base import Eviction
+from kvplan.sim.tiers import TierSpec
 
 
 class Tier:
@@ -11,9 +12,10 @@ class Tier:
     eviction: Eviction
     """The order in which sessions leave; set by the store, since it needs a view of the tier."""
 
-    def __init__(self, name: str, capacity: int) -> None:
-        self.name = name
-        self.capacity = capacity
+    def __init__(self, spec: TierSpec) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.capacity = capacity = spec.capacity
         self.held: defaultdict[int, int] = defaultdict(int)
         """Bytes per session: the KV of its oldest kept tokens."""
         self.free = capacity

@@ -130,7 +130,7 @@ def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: f
     tiers together, and the varied tier's part: DRAM's is what lies within its size, SSD's what lies beyond the tiers above it."""
     first = [run.config for run in sweep.runs if run.variant == sweep.runs[0].variant]
     faster = _FASTEST_FIRST[: _FASTEST_FIRST.index(tier)]
-    above = sum(size for name, size, _ in resolve(first[0]).tiers if name in faster)
+    above = sum(size for name, size in resolve(first[0]).sizes.items() if name in faster)
     reuse = [_reuse(config, resolve(config), build_workload(config), tpot_s) for config in first]
     seen = [(distance, hits & (distance > above)) for distance, hits in reuse]
     exact = [parse_bytes(size) for size in sizes]

@@ -15,7 +15,7 @@ def measure(result: Result) -> dict[str, float]:
     found = numbers(result.summary)
     deployment, config = resolve(result.config), result.config
     if deployment.tiers:
-        capacity = sum(size for _, size, _ in deployment.tiers)
+        capacity = sum(deployment.sizes.values())
         bound = best_possible(result.columns, capacity, deployment.kv_bytes, config.warmup_turns, config.deployment.replicas)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found

@@ -149,7 +149,7 @@ class _Server:
     def _make_storage(self) -> Storage:
         settings, deployment = self._config.store, self._deployment
         store = FallibleStore(
-            list(deployment.tiers),
+            deployment.tiers,
             find("eviction", settings.eviction),
             find("prefetch", settings.prefetch)(),
             self._queue,

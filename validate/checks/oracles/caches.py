@@ -25,6 +25,7 @@ from kvplan.sim.rng import stream
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
+from kvplan.sim.tiers import TierSpec
 from kvplan.traces.reuse import Accesses, stack_distances
 from kvplan.traces.workload import untimed
 from kvplan.validate.verdict import Finding, averaged
@@ -54,7 +55,7 @@ def equal_sizes(session: np.ndarray) -> Accesses:
 def through_store(policy: type[Eviction], seen: Accesses, capacity: int) -> np.ndarray:
     """bool per access: whether the simulator's store, with one tier, had the session's KV. No turn overlaps another."""
     queue, prefetch, write = find("scheduling", "fcfs")(None), find("prefetch", "none")(), find("write", "back")(math.inf)
-    store = SessionStore([("dram", capacity, 0)], policy, prefetch, queue, write, Knowledge())
+    store = SessionStore([TierSpec("dram", capacity, 0)], policy, prefetch, queue, write, Knowledge())
     hits = []
     for session, now in zip(seen.session.tolist(), seen.time_s.tolist(), strict=True):
         store.claim(session, now)

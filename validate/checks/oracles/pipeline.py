@@ -49,9 +49,9 @@ def closed_forms() -> list[Finding]:
 def _buffer(model: str, deployment: Deployment, history: int) -> list[Finding]:
     """What S_buf leaves of the stall, and the smallest buffer that leaves as little, by the recurrence."""
     size, layers = history * deployment.kv_bytes, deployment.steps.layers
-    transfer, prefill = size / deployment.host_to_device_bytes_per_s, deployment.steps.prefill(NEW, history)
+    transfer, prefill = size / deployment.host.read_bytes_per_s, deployment.steps.prefill(NEW, history)
     compute, load = prefill / layers, transfer / layers
-    paper = deployment.host_to_device_bytes_per_s * (transfer - prefill)
+    paper = deployment.host.read_bytes_per_s * (transfer - prefill)
     end = recurrence_s(layers, compute, load, max(0.0, paper) / size * layers, 0.0)
     least = _least_layers(layers, compute, load)
     return [

@@ -55,7 +55,7 @@ from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
-    "an HBM tier": lambda given: any(name == "hbm" for name, *_ in given.deployment.tiers),
+    "an HBM tier": lambda given: any(tier.on_device for tier in given.deployment.tiers),
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),

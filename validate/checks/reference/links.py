@@ -58,11 +58,11 @@ class Links:
     """The four of a replica."""
 
     def __init__(self, deployment: Deployment) -> None:
-        host_s, ssd_s, piece = deployment.host_link_latency_s, deployment.ssd_latency_s, deployment.piece
-        self.h2d = Wire("host_to_device", deployment.host_to_device_bytes_per_s, host_s, piece)
-        self.d2h = Wire("device_to_host", deployment.device_to_host_bytes_per_s, host_s, piece)
-        self.ssd_read = Wire("ssd_read", deployment.ssd_read_bytes_per_s, ssd_s, piece)
-        self.ssd_write = Wire("ssd_write", deployment.ssd_write_bytes_per_s, ssd_s, piece)
+        host_s, ssd_s, piece = deployment.host.latency_s, deployment.drive_links.latency_s, deployment.piece
+        self.h2d = Wire("host_to_device", deployment.host.read_bytes_per_s, host_s, piece)
+        self.d2h = Wire("device_to_host", deployment.host.write_bytes_per_s, host_s, piece)
+        self.ssd_read = Wire("ssd_read", deployment.drive_links.read_bytes_per_s, ssd_s, piece)
+        self.ssd_write = Wire("ssd_write", deployment.drive_links.write_bytes_per_s, ssd_s, piece)
         self.all = [self.h2d, self.d2h, self.ssd_read, self.ssd_write]
 
     def down_to(self, tier: str) -> list[Wire]:

@@ -57,7 +57,7 @@ class Store:
 
     def __init__(self, settings: Settings, deployment: Deployment, jobs: Jobs, seen: Counter[str]) -> None:
         self.settings, self.kv, self.jobs, self.seen = settings, deployment.kv_bytes, jobs, seen
-        self.tiers = [Tier(*tier) for tier in deployment.tiers]
+        self.tiers = [Tier(tier.name, tier.capacity, tier.reserve) for tier in deployment.tiers]
         self.home: dict[int, Tier] = {}  # per session: where its newest KV is
         self.ready_s: defaultdict[int, float] = defaultdict(float)  # per session: when its KV is complete where it is
         self.idle_since: dict[int, float] = {}  # per session: the end of its last turn, until the next one comes
