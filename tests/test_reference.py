@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kvplan.sim import config
-from kvplan.sim.metrics import recorder
+from kvplan.sim.engine import replica as engine
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.simulation import simulate
 from kvplan.validate import __main__ as validate_main
@@ -126,8 +126,8 @@ def test_a_wrong_sum_is_noticed(monkeypatch, wrong, by):
         found = honest(self, now)
         return replace(found, sums={**found.sums, wrong: found.sums[wrong] + by})
 
-    honest = recorder._books
-    monkeypatch.setattr(recorder, "_books", books)
+    honest = engine.Replica.books
+    monkeypatch.setattr(engine.Replica, "books", books)
     assert agreement.compare(*agreement.random_case("DRAM and SSD", 1))[0]
 
 
