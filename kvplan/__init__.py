@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.files.ours import OutputError
     from kvplan.sim.metrics.schema import Summary
     from kvplan.sim.planner.plan import Plan
-    from kvplan.sim.policies.base import Eviction, Load, Prefetch, Scheduler, Write
+    from kvplan.sim.policies.base import Eviction, Load, Prefetch, Router, Scheduler, Write
     from kvplan.sim.policies.supervise import PolicyError
     from kvplan.sim.provenance import __version__
     from kvplan.sim.simulation import Result, simulate
@@ -42,6 +42,7 @@ _HOMES = {
     "PolicyError": "sim.policies.supervise",
     "Prefetch": "sim.policies.base",
     "Result": "sim.simulation",
+    "Router": "sim.policies.base",
     "Scheduler": "sim.policies.base",
     "Summary": "sim.metrics.schema",
     "SweepError": "sim.sweep.pool",
@@ -72,6 +73,7 @@ __all__ = [
     "PolicyError",
     "Prefetch",
     "Result",
+    "Router",
     "Scheduler",
     "Summary",
     "SweepError",

@@ -74,7 +74,7 @@ class DeploymentConfig(_Section):
     max_batch: Annotated[int, Field(ge=1, le=100_000)] = 24
     """Most jobs that run at once on one replica."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Independent replicas, each on its own node with its own store; a session stays with one (round robin)."""
+    """Independent replicas, each on its own node with its own store; `router` says which turn goes where."""
     hbm_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Share of HBM for weights, KV and buffers; the rest is for activations and the runtime (vLLM's gpu_memory_utilization)."""
     window_tokens: Annotated[int, Field(ge=2)] | None = None
@@ -329,6 +329,8 @@ class Config(_Section):
     """Which waiting turn goes next."""
     batching: Annotated[str, AfterValidator(_policy("batching"))] = "iteration"
     """What a step of the GPUs holds: prefills, decodes or both."""
+    router: Annotated[str, AfterValidator(_policy("routing"))] = "session"
+    """Which replica a turn goes to; with `session` a session stays with one."""
     tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = {}
     """Weights of tenants by name, `{pro: 4, free: 1}`: shares under `fair-share`, precedence under `priority`; 1 for those not named."""
     store: Store = Store()

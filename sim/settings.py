@@ -15,8 +15,8 @@ from kvplan.sim.config import Config
 from kvplan.sim.policies.registry import KINDS
 from kvplan.traces import Workload
 
-_OF_KIND = {"scheduling": "scheduler", "batching": "batching"}
-POLICY_PATHS = {path: kind for kind in KINDS if (path := _OF_KIND.get(kind, f"store.{kind}")) in configuration.paths()}
+_ELSEWHERE = {"scheduling": "scheduler", "batching": "batching", "routing": "router"}
+POLICY_PATHS = {_ELSEWHERE.get(kind, f"store.{kind}"): kind for kind in KINDS}
 """Setting -> kind of policy that it names."""
 
 
@@ -81,6 +81,8 @@ def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
     yield from (f"workload.{name}" for name in names)
     if config.scheduler not in ("fair-share", "priority") and ":" not in config.scheduler:
         yield "tenant_weights"
+    if config.deployment.replicas == 1:
+        yield "router"
 
 
 def _unused_by_store(config: Config) -> Iterator[str]:

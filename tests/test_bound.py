@@ -410,9 +410,10 @@ def _best_on_one_replica(columns, here, capacity: int, warmup: int) -> int:
 def test_the_bound_of_a_schedule_holds_for_every_choice_on_it(turns, capacity, warmup, replicas):
     """Also where turns start and end at one instant, and while turns run, when their KV need not be in the store."""
     columns = _schedule(turns)
-    best = sum(_best_on_one_replica(columns, columns["session"] % replicas == replica, capacity, warmup) for replica in range(replicas))
+    columns["replica"] = columns["session"] % replicas
+    best = sum(_best_on_one_replica(columns, columns["replica"] == replica, capacity, warmup) for replica in range(replicas))
     again = max(1, ((columns["turn"] > 0) & (columns["order"] >= warmup)).sum())
-    assert best <= best_possible(columns, capacity * 7, 7, warmup, replicas)["resumed"] * again + 1e-6
+    assert best <= best_possible(columns, capacity * 7, 7, warmup)["resumed"] * again + 1e-6
 
 
 def _full(columns, warmup: int):
@@ -455,7 +456,7 @@ def test_no_simulated_run_beats_its_bound(seed, eviction, write, room, ssd, batc
     overrides += [f"store.dram={sizes[0]}B", f"store.ssd={sizes[1]}B", f"warmup_turns={min(warmup, table.turns - 1)}"]
     settings_ = config.load(None, overrides)
     columns = simulate(settings_, table).columns
-    best = best_possible(columns, sum(sizes), deployment.kv_bytes, settings_.warmup_turns, replicas)
+    best = best_possible(columns, sum(sizes), deployment.kv_bytes, settings_.warmup_turns)
     full, share, tokens = _full(columns, settings_.warmup_turns)
     assert full <= best["resumed"] + 1e-9
     assert share <= best["resumed"] + 1e-9

@@ -96,6 +96,7 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
         "kvplan.sim.deployment",
         "kvplan.sim.metrics.output",
         "kvplan.sim.rng",
+        "kvplan.sim.routing",
         "kvplan.traces",
     }
 

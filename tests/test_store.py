@@ -609,7 +609,7 @@ class StoreMachine(RuleBasedStateMachine):
         if not any(above.held[session] for above in store.tiers[:index]):
             self.known[session] = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
 
-    def expired(self, session, now):
+    def expired(self, store, session, now):
         self.known[session] = 0
 
     def later(self):

@@ -14,6 +14,7 @@ import numpy as np
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.policies.registry import find, is_users_own
+from kvplan.sim.routing import replica_of
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 from kvplan.traces.reuse import Accesses, accesses
@@ -47,9 +48,10 @@ def turns_of(
     config: Config, deployment: Deployment, workload: Workload, token_s: float, distances: Callable[[Accesses], np.ndarray]
 ) -> Turns:
     """All turns, when an answer takes `token_s` per token; `distances` of the accesses of one replica, as `stack_distances` has them."""
-    replicas = min(config.deployment.replicas, workload.sessions)
-    mine = [workload] if replicas == 1 else [workload.select(np.arange(one, workload.sessions, replicas)) for one in range(replicas)]
-    parts = [_part(config, deployment, part, replica, token_s, distances) for replica, part in enumerate(mine)]
+    place = replica_of(config, workload.sessions, "hits are worked out replica by replica")
+    replicas = np.unique(place)
+    mine = [workload] if len(replicas) == 1 else [workload.select(np.flatnonzero(place == replica)) for replica in replicas]
+    parts = [_part(config, deployment, part, replica, token_s, distances) for replica, part in zip(replicas, mine, strict=True)]
     return Turns(*map(np.concatenate, zip(*parts, strict=True)))
 
 

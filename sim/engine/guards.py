@@ -16,6 +16,7 @@ The guards keep books of their own, apart from the engine's, and compare.
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,10 +48,11 @@ class Guards:
         self._hbm_tier = hbm_tier
         self._ttl_s = math.inf if ttl_s is None else ttl_s
         self._clients = clients
-        self._idle_since: dict[int, float] = {}
-        """When the last turn of each session that has none now ended."""
+        self._idle_since: dict[tuple[object, int], float] = {}
+        """When the last turn of each (store, session) that has none now ended."""
         self._links: list[_AuditedLink] = []
-        self._saved_tokens: dict[int, int] = {}
+        self._saved_tokens: defaultdict[object, dict[int, int]] = defaultdict(dict)
+        """Per store and session."""
         self._waiting: dict[object, _Population] = {}
         self._present: dict[object, _Population] = {}
         self._busy_s: dict[object, float] = {}
@@ -69,7 +71,7 @@ class Guards:
         """A turn starts to wait."""
         _demand(turn not in self._queued, 3, f"turn {turn} arrives twice")
         self._queued.add(turn)
-        self._idle_since.pop(replica.run.knowledge.session_of[turn], None)
+        self._idle_since.pop((replica.kv.store, replica.run.knowledge.session_of[turn]), None)
         self._waiting.setdefault(replica, _Population()).enter(now)
         self._present.setdefault(replica, _Population()).enter(now)
 
@@ -81,30 +83,31 @@ class Guards:
         """A turn has ended."""
         _demand(turn in self._queued and turn not in self._completed, 3, f"turn {turn} ends twice, or never arrived")
         self._completed.add(turn)
-        self._idle_since[replica.run.knowledge.session_of[turn]] = now
+        self._idle_since[replica.kv.store, replica.run.knowledge.session_of[turn]] = now
         self._present[replica].leave(now)
 
-    def found(self, session: int, cut: int, embedded: bool, cached: int) -> None:
+    def found(self, store, session: int, cut: int, embedded: bool, cached: int) -> None:
         """A turn found `cached` tokens in the store, after `cut` tokens were truncated."""
-        known = self._saved_tokens.get(session, 0)
-        if cut:
-            known = 0 if embedded else max(0, known - cut)
+        for saved in self._saved_tokens.values() if cut else ():
+            if session in saved:
+                saved[session] = 0 if embedded else max(0, saved[session] - cut)
+        known = self._saved_tokens[store].get(session, 0)
         _demand(cached == known, 6, f"session {session} finds {cached} tokens, {known} were saved and not lost since")
-        self._saved_tokens[session] = cached
 
-    def served(self, session: int, used: int) -> None:
+    def served(self, store, session: int, used: int) -> None:
         """Of the tokens that were found, the turn uses the first `used`, or with Cake as many others."""
-        known = self._saved_tokens.get(session, 0)
+        known = self._saved_tokens[store].get(session, 0)
         _demand(0 <= used <= known, 6, f"session {session} is served {used} tokens, {known} were found")
 
     def cut_back(self, session: int, kept: int) -> None:
         """Only `kept` tokens of the session's history are of use from now on."""
-        self._saved_tokens[session] = min(self._saved_tokens.get(session, 0), kept)
+        for saved in self._saved_tokens.values():
+            saved[session] = min(saved.get(session, 0), kept)
 
     def saved(self, replica, session: int, context: int, tier: int) -> None:
         """A turn's KV was offered to the store, of which a tier took it, or none (−1)."""
         if tier >= 0:
-            self._saved_tokens[session] = context
+            self._saved_tokens[replica.kv.store][session] = context
             return
         size, first = context * self._deployment.kv_bytes, replica.kv.store.tiers[0]
         too_large = any(size > below.capacity for below in (first, *replica.kv.store.tiers[1:-1]))
@@ -116,13 +119,14 @@ class Guards:
         _demand(tier.free < wanted, 6, f"session {session} leaves {tier.name}, which has {tier.free} of {wanted} bytes free")
         if all(not above.held[session] for above in store.tiers[:index]):
             left = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
-            self._saved_tokens[session] = min(self._saved_tokens.get(session, 0), left // self._deployment.kv_bytes)
+            saved = self._saved_tokens[store]
+            saved[session] = min(saved.get(session, 0), left // self._deployment.kv_bytes)
 
-    def expired(self, session: int, now: float) -> None:
+    def expired(self, store, session: int, now: float) -> None:
         """A session is dropped because it was idle for too long."""
-        since = self._idle_since.get(session)
+        since = self._idle_since.get((store, session))
         _demand(since is not None and now > since + self._ttl_s, 6, f"session {session} expires at {now}, idle since {since}")
-        self._saved_tokens[session] = 0
+        self._saved_tokens[store][session] = 0
 
     def stepped(self, replica, start: float, end: float) -> None:
         """The GPU was busy from start to end."""

@@ -15,7 +15,7 @@ from kvplan.traces import Workload
 
 
 class EngineKnowledge(Knowledge):
-    """Of all replicas' stores: a session is only ever on one. Sessions are numbered as in the workload."""
+    """Of all replicas' stores. Sessions are numbered as in the workload."""
 
     def __init__(self, clock: Clock, deployment: Deployment, workload: Workload) -> None:
         self._clock = clock

@@ -27,6 +27,8 @@ class Kv:
     ) -> None:
         self.store, self.paths, self.mover = store, paths, mover
         self.saver = Saver(config, deployment, paths)
+        self.elsewhere: list[Store] = []
+        """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
         """Whether a job has started or ended since the mover looked."""
         self._loader = Loader(deployment, config.store, paths.to_device)
@@ -41,7 +43,9 @@ class Kv:
 
     def come(self, session: int, kept: int | None, now: float) -> None:
         """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
-        self.store.come(session, now, ALL if kept is None else Useful(stop=kept * self._kv))
+        useful = ALL if kept is None else Useful(stop=kept * self._kv)
+        self.store.come(session, now, useful)
+        self._keep_elsewhere(session, now, useful)
         if kept is not None and self._observer is not None:
             self._observer.cut_back(session, kept)
         self.mover.heed()
@@ -63,16 +67,24 @@ class Kv:
         self.changed = True
         if not self._loads_late:
             mover.break_off(session, self._kv, now)
-        store.claim(session, now, self._useful(cut) if cut else ALL)
+        useful = self._useful(cut) if cut else ALL
+        store.claim(session, now, useful)
+        self._keep_elsewhere(session, now, useful)
         mover.heed()
         tier, size = store.lookup(session)
         if not size:
             mover.forget(session)
         if self._observer is not None and store.tiers:
-            self._observer.found(session, cut, self._embedded, size // self._kv)
+            self._observer.found(store, session, cut, self._embedded, size // self._kv)
         if not self._loads_late:
             tier, size = store.arrived(session)
         return tier, size // self._kv
+
+    def _keep_elsewhere(self, session: int, now: float, useful: Useful) -> None:
+        """What a history has lost is of no use anywhere."""
+        if useful != ALL:
+            for store in self.elsewhere:
+                store.keep_only(session, now, useful)
 
     def _useful(self, cut: int) -> Useful:
         """Of a history that has lost its oldest `cut` tokens: with positions in the keys, nothing."""
@@ -93,7 +105,7 @@ class Kv:
         if job.cached:
             self._take(session, tier, job.cached, now)
         if self._observer is not None:
-            self._observer.served(session, job.cached)
+            self._observer.served(self.store, session, job.cached)
 
     def _take(self, session: int, tier: int, tokens: int, now: float) -> None:
         """Books the load of so many tokens."""

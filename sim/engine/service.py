@@ -17,6 +17,7 @@ from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.engine.replica import Replica
+from kvplan.sim.engine.routing import EngineRouting, router
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import WaitingRoom
 from kvplan.sim.metrics.output import RunInput, RunOutput
@@ -81,9 +82,12 @@ class _Service:
         recorder.columns["output_tokens"][:] = workload.output_tokens
         knowledge = EngineKnowledge(clock, given.deployment, workload)
         self.run = run = Run(given, clock, recorder, knowledge, _observer(given), [0] * workload.sessions)
-        self._session = knowledge.session_of
+        self._session, self._replica_of = knowledge.session_of, recorder.replica
         run.source = self._source(config, workload)
         self.replicas = recorder.replicas = [_replica(run, index, make_store) for index in range(config.deployment.replicas)]
+        self._router = router(config, EngineRouting(run, self.replicas))
+        for replica in self.replicas if not self._router.STICKY else ():
+            replica.kv.elsewhere = [other.kv.store for other in self.replicas if other is not replica]
 
     def _source(self, config: Config, workload: Workload) -> Source:
         run = self.run
@@ -93,8 +97,9 @@ class _Service:
         return Client(run.clock, config.workload.clients, workload, self._session, run.recorder, self._arrive, draw)
 
     def _arrive(self, turn: int) -> None:
-        """A turn comes to the replica that its session stays with."""
-        self.replicas[self._session[turn] % len(self.replicas)].arrive(turn)
+        """A turn comes, and goes to a replica."""
+        self._replica_of[turn] = replica = self._router.route(self._session[turn], turn)
+        self.replicas[replica].arrive(turn)
 
 
 def _observer(given: RunInput) -> Any:

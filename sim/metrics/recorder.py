@@ -28,7 +28,8 @@ class Recorder:
         self.columns["overflow"] = np.zeros(turns, np.int8)
         self.arrival_s, self.admitted_s, self.first_token_s, self.done_s, self.stall_s = self._views(_FLOATS)
         self.prompt_tokens, self.history_tokens, self.cached_tokens, self.output_tokens, self.order = self._views(_INTS)
-        self.tier, self.overflow = self._views(("tier", "overflow"))
+        self.columns["replica"] = np.zeros(turns, np.int16)
+        self.tier, self.overflow, self.replica = self._views(("tier", "overflow", "replica"))
         self.turns = turns
         self.completed = 0
         self.clipped = 0

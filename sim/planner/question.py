@@ -66,7 +66,13 @@ class Question:
     def config(self, option: Option | None = None) -> Config:
         """Of one replica with that store. Raises ConfigError."""
         overrides = [*self.overrides, "deployment.replicas=1", "warmup_turns=0", *(option.overrides if option else ())]
-        return without_clients(configuration.load(self.source, overrides), "a plan is for a load in sessions per second")
+        config = without_clients(configuration.load(self.source, overrides), "a plan is for a load in sessions per second")
+        if config.router != "session":
+            raise ConfigError(
+                f"a plan simulates one replica with an even share of the sessions, which router={config.router} need not give it:"
+                " leave router out, or set router=session"
+            )
+        return config
 
 
 def options(question: Question) -> list[Option]:

@@ -317,3 +317,55 @@ class Batching(ABC):
     @abstractmethod
     def step(self, batch: BatchView) -> Step:
         """The next step, of a batch that is not empty."""
+
+
+class RouterView(ABC):
+    """What a router may look at. Replicas are numbered from 0."""
+
+    replicas: int
+    """How many there are."""
+
+    @abstractmethod
+    def now_s(self) -> float:
+        """Simulated time."""
+
+    @abstractmethod
+    def waiting(self, replica: int) -> int:
+        """Turns that wait there."""
+
+    @abstractmethod
+    def running(self, replica: int) -> int:
+        """Turns that were admitted there and have not ended."""
+
+    @abstractmethod
+    def hbm_bytes(self, replica: int) -> int:
+        """HBM that these take."""
+
+    @abstractmethod
+    def cached_tokens(self, replica: int, session: int) -> int:
+        """Tokens of the session's history whose KV the replica's store holds, in whichever tier."""
+
+    @abstractmethod
+    def history_tokens(self, session: int) -> int:
+        """Tokens of its history, before truncation to the window."""
+
+    @abstractmethod
+    def new_tokens(self, turn: int) -> int:
+        """Prompt tokens of the turn itself."""
+
+
+class Router(ABC):
+    """Which replica a turn goes to when it comes. One instance for all replicas."""
+
+    NAME: ClassVar[str]
+    STICKY: ClassVar[bool] = False
+    """Whether a session is only ever on one replica. If not, each replica's store keeps what KV of the session its own turns left."""
+    FIXED: ClassVar[bool] = False
+    """Whether the answer follows from the session's number and the number of replicas, so that it is known without a run. STICKY then."""
+
+    def __init__(self, view: RouterView) -> None:
+        self.view = view
+
+    @abstractmethod
+    def route(self, session: int, turn: int) -> int:
+        """The replica for a turn of the session that comes now. Called once for every turn."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kvplan.sim.policies.base import Batching, Eviction, Load, Prefetch, Scheduler, Write
+from kvplan.sim.policies.base import Batching, Eviction, Load, Prefetch, Router, Scheduler, Write
 from kvplan.sim.policies.supervise import PolicyError, supervised
 
 KINDS: dict[str, type[Any]] = {
@@ -27,6 +27,7 @@ KINDS: dict[str, type[Any]] = {
     "load": Load,
     "scheduling": Scheduler,
     "batching": Batching,
+    "routing": Router,
 }
 """Kind -> base class; also the folder's name."""
 

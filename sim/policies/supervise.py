@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from kvplan.sim.policies.base import NEEDS, Batching, Eviction, Load, Prefetch, Scheduler, View, Write
+from kvplan.sim.policies.base import NEEDS, Batching, Eviction, Load, Prefetch, Router, Scheduler, View, Write
 
 
 class PolicyError(ValueError):
@@ -33,8 +33,12 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
         """What a right answer can name: the sessions of the order, those wanted, or the turns that wait."""
         self.shown: int | None = None
         """The head of the queue, as the policy last said."""
+        self.places: dict[int, int] = {}
+        """Replica of each session, of a router that says that it stays."""
         if base is Eviction:
             arguments = (_Declared(arguments[0], name, settings["NEEDS"]),)
+        self.given = arguments[0] if arguments else None
+        """The view that the policy was made with, where it has one."""
         self.inner = guard("__init__", policy, arguments)
 
     def method(call: str):
@@ -68,6 +72,8 @@ def _check_settings(kind: str, name: str, policy: type, settings: dict[str, Any]
         raise PolicyError(f"{kind} policy {name!r}: NEEDS is {needs!r}; it is a frozenset of {', '.join(NEEDS)}")
     if not _is_number(lead_s) or not 0 <= lead_s < math.inf:
         raise PolicyError(f"{kind} policy {name!r}: LEAD_S is {lead_s!r}; it is a number of seconds, 0 or more")
+    if settings.get("FIXED") and not settings["STICKY"]:
+        raise PolicyError(f"{kind} policy {name!r} sets FIXED and not STICKY: what follows from the session alone stays")
     for setting, (base, call) in _SWITCHES.items():
         if setting not in settings:
             continue
@@ -227,6 +233,14 @@ def _is_a_step(policy: Any, answer: Any, batch: Any) -> str | None:
     return None if right else f"answered {answer!r}: a step is {wanted}, and holds something"
 
 
+def _is_a_replica(policy: Any, answer: Any, session: int, turn: int) -> str | None:
+    replicas = policy.given.replicas
+    if not isinstance(answer, Integral) or isinstance(answer, bool) or not 0 <= int(answer) < replicas:
+        return f"answered {answer!r}, but replicas are whole numbers from 0 to {replicas - 1}"
+    before = policy.places.setdefault(session, answer) if policy.STICKY else answer
+    return None if answer == before else f"answered {answer!r}, but the session is on {before!r}, and the policy sets STICKY"
+
+
 _AUDITS: dict[tuple[type, str], Callable[..., str | None]] = {
     (Eviction, "insert"): _joins,
     (Eviction, "restore"): _joins,
@@ -248,4 +262,5 @@ _AUDITS: dict[tuple[type, str], Callable[..., str | None]] = {
     (Load, "loads"): _can_be_loaded,
     (Batching, "admits"): _is_yes_or_no,
     (Batching, "step"): _is_a_step,
+    (Router, "route"): _is_a_replica,
 }

@@ -108,9 +108,7 @@ def bound(seen: Accesses, capacity: int, counted: np.ndarray | None = None) -> d
     return {"resumed": turns / max(1, int(again.sum())), "history": units / max(1, int(seen.history[counted].sum()))}
 
 
-def best_possible(
-    columns: Mapping[str, np.ndarray], capacity_bytes: int, kv_bytes: int, warmup_turns: int = 0, replicas: int = 1
-) -> dict[str, float]:
+def best_possible(columns: Mapping[str, np.ndarray], capacity_bytes: int, kv_bytes: int, warmup_turns: int = 0) -> dict[str, float]:
     """Upper bounds on a simulated run's hit rates, over its own order of starts and ends: `resumed` and `tokens`, as in `hit_rate` of
     summary.json (shares of resumed turns and of context tokens, turns of the warm-up left out).
 
@@ -120,8 +118,8 @@ def best_possible(
     """
     measured = columns["order"] >= warmup_turns
     turns = tokens = 0.0
-    for replica in range(replicas):
-        here = columns["session"] % replicas == replica
+    for replica in np.unique(columns["replica"]):
+        here = columns["replica"] == replica
         seen, order = realised({name: values[here] for name, values in columns.items()}, kv_bytes)
         found = _gained(seen, capacity_bytes, measured[here][order], columns["history_tokens"][here][order])
         turns, tokens = turns + found[0], tokens + found[1]

@@ -543,5 +543,5 @@ class SessionStore:
     def _end(self, session: int, now: float) -> None:
         """The session has been idle for longer than the TTL."""
         if self.watch is not None:
-            self.watch.expired(session, now)
+            self.watch.expired(self, session, now)
         self._drop(session, now)

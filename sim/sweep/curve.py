@@ -19,6 +19,7 @@ from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.config import Config, ConfigError, load
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.policies.registry import policies
+from kvplan.sim.routing import replica_of
 from kvplan.sim.sweep.axes import Axis, Point
 from kvplan.sim.sweep.compare import Question, Sweep, prepare
 from kvplan.sim.sweep.digest import digest
@@ -31,6 +32,7 @@ TTL_S = 3600.0
 """The unit of time of CCpUT when no TTL is set."""
 _SIZES = 8
 _FASTEST_FIRST = ("hbm", "dram", "ssd")
+_BY_REPLICA = "a curve is worked out replica by replica"
 _POINTS = 200
 
 
@@ -105,6 +107,7 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
     config = load(question.source, question.overrides)
     deployment = resolve(config)
     workload = read(config)
+    replica_of(config, workload.sessions, _BY_REPLICA)  # before anything is simulated
     needed = capacity(config, deployment, workload)
     varied = axes(config, tier, names, sizes or default_sizes(tier, deployment, needed))
     return Curves(_with_recomputation(prepare(replace(question, axes=varied), lambda _: workload)), tier, needed, config)
@@ -156,10 +159,11 @@ def _share(which: np.ndarray) -> float:
 
 def _reuse(config: Config, deployment: Deployment, workload: Workload, tpot_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Per resumed turn after the warm-up: its LRU distance in bytes, and whether it has history that outlived no TTL."""
-    replicas, distances, hits = config.deployment.replicas, [], []
+    distances, hits = [], []
+    place = replica_of(config, workload.sessions, _BY_REPLICA)
     seen = accesses(workload, deployment.kv_bytes, deployment.window, workload.output_tokens * tpot_s, config.deployment.truncation_ratio)
-    for replica in range(replicas):
-        mine = seen.session % replicas == replica
+    for replica in np.unique(place):
+        mine = place[seen.session] == replica
         part = seen.those(mine)
         distance = stack_distances(part)
         measured = (distance >= 0) & (np.flatnonzero(mine) >= config.warmup_turns)

@@ -1,8 +1,8 @@
 """A second simulator, slow and plain: one decode step at a time, scanning queue and store for every decision.
 
 It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies:
-no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Deployment`) is
-common to both. `kvplan validate reference` compares the two, event by event, on random small cases.
+no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Deployment`), and
+which replica a session goes to, is common to both. `kvplan validate reference` compares the two, event by event, on random small cases.
 
 It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`,
 `lookahead`; layer-wise pre-loading; asynchronous and synchronous saving; write-back of deltas and of whole sessions; truncation with
@@ -57,6 +57,7 @@ from kvplan.validate.checks.reference.service import Service
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "an HBM tier": lambda given: any(tier.on_device for tier in given.deployment.tiers),
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
+    "routers other than session": lambda given: given.config.router != "session",
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",

@@ -8,6 +8,7 @@ import numpy as np
 from kvplan.sim.config import Clients
 from kvplan.sim.metrics.output import Books, RunInput, RunOutput
 from kvplan.sim.rng import stream
+from kvplan.sim.routing import replica_of
 from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
 from kvplan.validate.checks.reference.turns import Turn, columns_of, turns_of
@@ -21,6 +22,7 @@ class Service:
         self.turns = turns_of(given.workload)
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
         self.replicas = [Replica(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
+        self.place = replica_of(given.config, given.workload.sessions, "the reference has sessions that stay")
         self.answered: list[Turn] = []
         self.samples: list[dict[str, float]] = []
         self.warm: list[Moment] = []  # per replica, when the warm-up has ended
@@ -44,7 +46,7 @@ class Service:
         self.replica_of(turn).arrive(turn, now)
 
     def replica_of(self, turn: Turn) -> Replica:
-        return self.replicas[turn.session % len(self.replicas)]
+        return self.replicas[self.place[turn.session]]
 
     def ended(self, turn: Turn, replica: Replica, now: float) -> None:
         self.answered.append(turn)
@@ -60,7 +62,8 @@ class Service:
         lengths = self.given.workload.prompt_tokens + self.given.workload.output_tokens
         end_s = max(turn.done_s for turn in self.turns)
         return RunOutput(
-            columns=columns_of(self.turns, self.answered, self.given.config.workload.clients is not None),
+            columns=columns_of(self.turns, self.answered, self.given.config.workload.clients is not None)
+            | {"replica": self.place[self.given.workload.session]},
             series={name: np.array([sample[name] for sample in self.samples]) for name in self.samples[0]},
             links=tuple(link.name for link in self.replicas[0].links.all),
             ended=self._books([replica.moment(end_s) for replica in self.replicas]),

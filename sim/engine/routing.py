@@ -1,0 +1,63 @@
+"""The router of a run: what it may look at, and what cannot be had beside one whose sessions do not stay."""
+
+from collections.abc import Sequence
+
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.engine.replica import Replica
+from kvplan.sim.engine.run import Run
+from kvplan.sim.policies.base import Router, RouterView
+from kvplan.sim.policies.registry import find
+from kvplan.sim.routing import FixedView
+
+
+class EngineRouting(RouterView):
+    """The replicas as they are now."""
+
+    def __init__(self, run: Run, replicas: Sequence[Replica]) -> None:
+        self.replicas = len(replicas)
+        self._run = run
+        self._all = replicas
+        self._kv = run.given.deployment.kv_bytes
+
+    def now_s(self) -> float:
+        return self._run.clock.now
+
+    def waiting(self, replica: int) -> int:
+        return len(self._all[replica].waiting)
+
+    def running(self, replica: int) -> int:
+        return len(self._all[replica].batch.jobs)
+
+    def hbm_bytes(self, replica: int) -> int:
+        return self._all[replica].batch.hbm_used
+
+    def cached_tokens(self, replica: int, session: int) -> int:
+        return self._all[replica].kv.store.lookup(session)[1] // self._kv
+
+    def history_tokens(self, session: int) -> int:
+        return self._run.context[session]
+
+    def new_tokens(self, turn: int) -> int:
+        return self._run.recorder.prompt_tokens[turn]
+
+
+def router(config: Config, view: EngineRouting) -> Router:
+    """The configured one. Raises ConfigError when something of the configuration needs sessions that stay, and they do not."""
+    policy = find("routing", config.router)
+    if not policy.STICKY:
+        _check(config)
+    return policy(FixedView(view.replicas) if policy.FIXED else view)
+
+
+def _check(config: Config) -> None:
+    if "future" in find("eviction", config.store.eviction).NEEDS:
+        _refuse(config, "eviction", "goes by when the next turn of a session comes to its replica")
+    if find("prefetch", config.store.prefetch).LEAD_S > 0:
+        _refuse(config, "prefetch", "fetches to the replica of the turn before, ahead of the next one")
+
+
+def _refuse(config: Config, kind: str, why: str) -> None:
+    name = getattr(config.store, kind)
+    raise ConfigError(
+        f"store.{kind}={name} {why}, and router={config.router} may send it to another: set router=session, or another store.{kind}"
+    )
