@@ -20,29 +20,23 @@ class Job:
     output: int
     hbm_bytes: int
     """Reserved for it, beside what its session has in HBM's own tier."""
+    context: int
+    """At its end: history, prompt and answer."""
     cached: int = 0
     """Of its history, loaded."""
+    new: int = 0
+    """Computed before the first token: prompt and history, but for what is loaded."""
     left: int = 0
-    """Still to be prefilled."""
+    """Of those, still to be computed."""
     compute_s: float = 0.0
     """GPU seconds of its prefill, when it is prefilled alone and whole."""
     prefill_s: float = 0.0
     """Seconds from its start to its first token then: what must be loaded may hold it up."""
 
     @property
-    def context(self) -> int:
-        """At its end."""
-        return self.history + self.prompt + self.output
-
-    @property
     def in_hbm(self) -> int:
         """Loaded, or prefilled so far."""
         return self.history + self.prompt - self.left
-
-    @property
-    def new(self) -> int:
-        """That are computed before the first token."""
-        return self.prompt + self.history - self.cached
 
 
 class Batch:
@@ -60,21 +54,17 @@ class Batch:
         self.decoding = 0
         self.context = 0
         """Tokens, summed over the jobs that decode."""
-        self._most = most
+        self.most = most
         self._step = 0
         self._ends: list[tuple[int, int]] = []
         """A heap of (step, turn)."""
 
-    @property
-    def has_place(self) -> bool:
-        """Whether another job may enter, if it has room in HBM."""
-        return len(self.jobs) < self._most
-
     def enter(self, turn: int, session: int, fitted: Fitted) -> Job:
         """A turn becomes a job; what is to be prefilled is not known yet."""
-        self.jobs[turn] = job = Job(turn, session, *fitted)
+        history, prompt, output, hbm_bytes = fitted
+        self.jobs[turn] = job = Job(turn, session, history, prompt, output, hbm_bytes, history + prompt + output)
         self.prefilling.append(job)
-        self.hbm_used += fitted.hbm_bytes
+        self.hbm_used += hbm_bytes
         return job
 
     def prefilled(self, job: Job, tokens: int) -> bool:

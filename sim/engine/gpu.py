@@ -1,23 +1,20 @@
 """What a replica's GPUs do now, until when, and what their time went to. They do one thing at a time."""
 
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.clock import STEP, Clock, Timer
 
 
-class Doing(IntEnum):
-    """`BOUNDARY` is the instant between two steps."""
-
-    IDLE, PREFILL, DECODE, STALL, BOUNDARY = range(5)
+IDLE, PREFILL, DECODE, STALL, BOUNDARY = range(5)
+"""What they do; `BOUNDARY` is the instant between two steps."""
 
 
 class Gpu:
     """One replica's. `ended(now)` is called when what was started has ended."""
 
     def __init__(self, clock: Clock, ended: Callable[[float], None]) -> None:
-        self.doing = Doing.IDLE
+        self.doing = IDLE
         self.began = self.ends = 0.0
         self.chunks: Sequence[tuple[Job, int]] = ()
         """Jobs of the step under way that are prefilled, and tokens of each."""
@@ -35,48 +32,49 @@ class Gpu:
 
     # --- what it starts -------------------------------------------------------------------------------------------------------
 
-    def prefill(self, chunks: Sequence[tuple[Job, int]], steps: int, compute_s: float, duration_s: float, decode_s: float) -> None:
+    def prefill(
+        self, now: float, chunks: Sequence[tuple[Job, int]], steps: int, compute_s: float, duration_s: float, decode_s: float
+    ) -> None:
         """A step that prefills. Of `compute_s` its decodes would take `decode_s` alone; what its duration is longer is a stall."""
         self.chunks, self.steps = chunks, steps
         self.stall_s, self._decode_s = duration_s - compute_s, decode_s
         self.prefill_s += compute_s - decode_s
         self.decode_s += decode_s
         self.load_stall_s += self.stall_s
-        self.prefilled_tokens += sum([tokens for _, tokens in chunks])
-        self.doing = Doing.PREFILL
-        self._until(self._clock.now, self._clock.now + duration_s)
+        for _, tokens in chunks:
+            self.prefilled_tokens += tokens
+        self.doing, self.began = PREFILL, now
+        self._until(now + duration_s)
 
-    def decode(self, steps: int, end: float) -> None:
+    def decode(self, now: float, steps: int, end: float) -> None:
         """A run of decode steps."""
         self.chunks, self.steps = (), steps
-        self.doing = Doing.DECODE
-        self._until(self._clock.now, end)
+        self.doing, self.began = DECODE, now
+        self._until(end)
 
     def cut(self, steps: int, end: float) -> None:
         """The run of decode steps is to end sooner."""
         self.steps = steps
-        self._until(self.began, end)
+        self._until(end)
 
-    def stall(self, end: float) -> None:
+    def stall(self, now: float, end: float) -> None:
         """It waits until KV has been saved."""
         self.chunks, self.steps = (), 0
-        self.doing = Doing.STALL
-        self.save_stall_s += end - self._clock.now
-        self._until(self._clock.now, end)
+        self.doing, self.began = STALL, now
+        self.save_stall_s += end - now
+        self._until(end)
 
-    def end(self) -> None:
-        """What was under way has ended, and nothing follows yet."""
-        if self.doing == Doing.DECODE:
-            self.decode_s += self._clock.now - self.began
-        self.doing = Doing.BOUNDARY
-
-    def _until(self, start: float, end: float) -> None:
-        self.began, self.ends = start, end
+    def _until(self, end: float) -> None:
+        self.ends = end
         self._timer = self._clock.at(end, STEP, self._on_end)
 
     def _on_end(self, timer: Timer) -> None:
-        if timer is self._timer:  # and not a run that was cut
-            self._ended(self._clock.now)
+        if timer is not self._timer:
+            return  # a run that was cut
+        if self.doing == DECODE:
+            self.decode_s += self.ends - self.began
+        self.doing = BOUNDARY
+        self._ended(self.ends)
 
     # --- what it did ----------------------------------------------------------------------------------------------------------
 
@@ -94,11 +92,11 @@ class Gpu:
             "save_stall_s": self.save_stall_s,
             "prefilled_tokens": self.prefilled_tokens,
         }
-        if self.doing == Doing.DECODE:
+        if self.doing == DECODE:
             found["decode_s"] += now - self.began
-        elif self.doing == Doing.STALL:
+        elif self.doing == STALL:
             found["save_stall_s"] -= self.ends - now
-        elif self.doing == Doing.PREFILL:
+        elif self.doing == PREFILL:
             left = (self.ends - now) / (self.ends - self.began)
             found["load_stall_s"] -= left * self.stall_s
             found["prefill_s"] -= left * (self.ends - self.began - self.stall_s - self._decode_s)

@@ -26,6 +26,7 @@ class Kv:
         self, config: Config, deployment: Deployment, store: Store, prefetch: Prefetch, load: Load, paths: Paths, mover: Mover, observer
     ) -> None:
         self.store, self.paths, self.mover = store, paths, mover
+        self._moved = store.moved
         self.saver = Saver(config, deployment, paths)
         self.elsewhere: list[Store] = []
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
@@ -45,10 +46,12 @@ class Kv:
         """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
         useful = ALL if kept is None else Useful(stop=kept * self._kv)
         self.store.come(session, now, useful)
-        self._keep_elsewhere(session, now, useful)
+        if useful is not ALL:
+            self._keep_elsewhere(session, now, useful)
         if kept is not None and self._observer is not None:
             self._observer.cut_back(session, kept)
-        self.mover.heed()
+        if self._moved:
+            self.mover.heed()
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
         """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
@@ -58,7 +61,7 @@ class Kv:
             self._load(job, tier, cached, head_since, free, now)
         else:
             job.compute_s = job.prefill_s = self._prefill(job.prompt + job.history, 0)
-        job.left = job.new
+        job.new = job.left = job.prompt + job.history - job.cached
         return tier if job.cached else -1
 
     def _claim(self, session: int, cut: int, now: float) -> tuple[int, int]:
@@ -69,8 +72,10 @@ class Kv:
             mover.break_off(session, self._kv, now)
         useful = self._useful(cut) if cut else ALL
         store.claim(session, now, useful)
-        self._keep_elsewhere(session, now, useful)
-        mover.heed()
+        if useful is not ALL:
+            self._keep_elsewhere(session, now, useful)
+        if self._moved:
+            mover.heed()
         tier, size = store.lookup(session)
         if not size:
             mover.forget(session)
@@ -92,7 +97,7 @@ class Kv:
 
     def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of the `cached` tokens."""
-        store, session, new = self.store, job.session, job.new - cached
+        store, session, new = self.store, job.session, job.prompt + job.history - cached
         if store.tiers[tier].spec.on_device:
             store.load(session, cached * self._kv, now)
             job.cached = cached
@@ -115,14 +120,15 @@ class Kv:
         into = self.store.load(session, size, now)
         if into is not None:
             self.paths.saved[into].add(now, start, end, size)
-        self.mover.heed()
+            self.mover.heed()
 
     def save(self, job: Job, since: float, now: float) -> int:
         """A job that started at `since` has ended: its KV is saved. Returns the tier that takes it, −1 for none."""
         self.changed = True
         saver = self.saver
         tier, missing = self.store.save(job.session, job.context * self._kv, now, partial(saver.spills, since=since, now=now))
-        self.mover.heed()
+        if self._moved:
+            self.mover.heed()
         complete_s = saver.save(job, tier, missing, since, now)
         if complete_s is not None:
             self._complete_s[job.session] = complete_s
@@ -134,9 +140,8 @@ class Kv:
 
     def start_moves(self, now: float) -> None:
         """At the end of a step: starts what follows from the jobs that have started and ended."""
-        if self.changed:
-            self.changed = False
-            self.mover.start(now)
+        self.changed = False
+        self.mover.start(now)
 
     def fetch_next(self, now: float) -> bool:
         """Starts a fetch, where none is under way and one is due; whether one is now."""

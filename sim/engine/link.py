@@ -39,7 +39,7 @@ class Link:
     def book(self, ready: float, size: int) -> tuple[float, float]:
         """Books a demand transfer that may start at `ready`; returns its start and end."""
         start, end = self.preview(ready, size)
-        duration = self.seconds(size)
+        duration = self.latency_s + size / self.bandwidth
         if start < self.background_end:
             delay = duration if start >= self._background_start else max(0.0, end - self._background_start)
             self._background_start += delay
@@ -58,12 +58,12 @@ class Link:
         ):  # the background transfer is under way: its current piece ends first
             pieces = math.ceil((start - self._background_start) / self._piece_s)
             start = min(max(start, self._background_start + pieces * self._piece_s), self.background_end)
-        return start, start + self.seconds(size)
+        return start, start + (self.latency_s + size / self.bandwidth)
 
     def book_background(self, now: float, size: int) -> float:
         """Starts a background transfer, when none is under way; returns its end if no demand comes between."""
         start = max(now, self.free_at)
-        duration = self.seconds(size)
+        duration = self.latency_s + size / self.bandwidth
         self._background_start = start
         self._background_size = size
         self.background_end = start + duration
@@ -88,7 +88,7 @@ class Link:
         """Books a transfer whose times the caller has computed (the layer pipeline): it starts at or after `free_at`."""
         self.free_at = end
         self.bytes += size
-        self.busy_s += self.seconds(size)
+        self.busy_s += self.latency_s + size / self.bandwidth
         self._flow.add(start, start, end, size)
 
     def _background_left_s(self, now: float) -> float:

@@ -64,15 +64,15 @@ class Mover:
                 move = store.next_demotion(source, now)
                 if move is not None:
                     self._book(way, move, now)
-        self.heed()
+        if store.moved:
+            self.heed()
 
     def heed(self) -> None:
         """Passes on what the store has moved."""
         moved = self.store.moved
-        if moved:
-            sessions, moved[:] = moved[:], []
-            for session in sessions:
-                self.moved(session)
+        sessions, moved[:] = moved[:], []
+        for session in sessions:
+            self.moved(session)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
         way.move = move
@@ -108,11 +108,13 @@ class Mover:
         if way is not self._fetch:
             way.link.background_is_done()
             self.store.end_move(move, at_s)
-            self.heed()
         elif move.session >= 0:
             self.store.end_move(move, at_s)
-            self.heed()
+            if self.store.moved:
+                self.heed()
             self.arrived(move.session, at_s)
+        if self.store.moved:
+            self.heed()
 
     def forget(self, session: int) -> None:
         """What a fetch brings of the session is of no use any more."""

@@ -19,7 +19,7 @@ import math
 from kvplan.sim.engine.batch import Batch, Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.engine.fitting import Fitted, Fitting
-from kvplan.sim.engine.gpu import Doing, Gpu
+from kvplan.sim.engine.gpu import BOUNDARY, DECODE, IDLE, Gpu
 from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import WaitingRoom
@@ -41,10 +41,13 @@ class Replica:
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps = deployment.steps
         self._batching = batching
+        self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
         tiers = kv.store.tiers
         self._foresees = bool(tiers) and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in tiers))
         self._fetches = kv.store.fetch_target is not None
+        self._saves_at_once = run.given.config.store.save == "sync"
+        self._holds = waiting.holds
         self._wakes_at = math.inf
         waiting.wake = self._wake
         kv.mover.arrived, kv.mover.moved = self._fetched, self._kv_moved
@@ -55,31 +58,36 @@ class Replica:
         """A turn joins the queue."""
         run, now = self.run, self.clock.now
         session = run.knowledge.session_of[turn]
-        dropped = run.dropped_tokens(turn)
-        if dropped:
-            run.context[session] = max(0, run.context[session] - dropped)
-        self.kv.come(session, run.context[session] if dropped else None, now)
+        self.kv.come(session, None if self._dropped is None else self._cut_back(session, int(self._dropped[turn])), now)
         position = self.waiting.push(turn, now)
         if self._observer is not None:
             self._observer.queued(self, turn, now)
         self.kv.store.expect(session, position)
-        if self.gpu.doing == Doing.BOUNDARY:
+        if self.gpu.doing == BOUNDARY:
             return  # the step that is ending goes on with what waits
         self._welcome(now)
         if self._fetches:
             self.kv.fetch_next(now)
-            self._watch_fetch()
+            if self._holds:
+                self._watch_fetch()
+
+    def _cut_back(self, session: int, dropped: int) -> int | None:
+        """The turn goes on from less than its session's whole history; returns the tokens that are kept, None for all."""
+        context = self.run.context
+        context[session] = max(0, context[session] - dropped)
+        return context[session] if dropped else None
 
     def _welcome(self, now: float) -> None:
         """Somebody new is ready: an idle GPU takes the head of the queue, and a decode run that the head could join is cut."""
-        if self.gpu.doing == Doing.IDLE:
+        if self.gpu.doing == IDLE:
             self._dispatch(now)
-        elif self.gpu.doing == Doing.DECODE and self.batch.has_place and self._next_to_enter(now) is not None:
-            self._cut_run(now)
+        elif self.gpu.doing == DECODE and len(self.batch.jobs) < self.batch.most and self._batching.admits(self.batch):
+            if self._next_to_enter(now) is not None:
+                self._cut_run(now)
 
     def _wake(self, now: float) -> None:
         """A held job has become ready."""
-        if self.gpu.doing != Doing.BOUNDARY:
+        if self.gpu.doing != BOUNDARY:
             self._welcome(now)
 
     def _watch_fetch(self) -> None:
@@ -111,26 +119,27 @@ class Replica:
     def _dispatch(self, now: float) -> None:
         """At a step boundary: what the GPU does next."""
         batch, saver = self.batch, self.kv.saver
-        while (head := self._next_to_enter(now)) is not None:
-            saver.make_room(batch.hbm_bytes - batch.hbm_used - head[1].hbm_bytes)
+        head = None
+        while self._batching.admits(batch) and (head := self._next_to_enter(now)) is not None:
+            left = batch.hbm_bytes - batch.hbm_used - head[1].hbm_bytes
+            if left < saver.write_buffer:
+                saver.make_room(left)
             if saver.stall_until > now:
                 break
             self._enter(*head, now)
         if saver.stall_until > now and (batch.jobs or head is not None):
-            self._begin_step()
-            self.gpu.stall(saver.stall_until)
+            batch.hbm_in_step = batch.hbm_used
+            self.gpu.stall(now, saver.stall_until)
         elif batch.jobs:
             self._step(now)
         else:
             self._rest(now)
 
     def _next_to_enter(self, now: float) -> tuple[int, Fitted] | None:
-        """The head of the queue, if it may enter the batch."""
+        """The head of the queue, if it has a place in the batch and room in HBM."""
         batch = self.batch
-        if not self._batching.admits(batch):
-            return None
         turn = self.waiting.head(now)
-        if turn is None or not batch.has_place:
+        if turn is None or len(batch.jobs) >= batch.most:
             return None
         fitted = self.fitting(turn)
         return (turn, fitted) if fitted.hbm_bytes <= batch.hbm_bytes - batch.hbm_used else None
@@ -150,16 +159,16 @@ class Replica:
     def _step(self, now: float) -> None:
         """One step that prefills, or a run of steps that only decode."""
         batch = self.batch
-        step = self._batching.step(batch)
-        self._begin_step()
-        if not step.chunks:
+        chosen, decodes = self._batching.step(batch)
+        batch.hbm_in_step = batch.hbm_used
+        if not chosen:
             self._start_run(now)
             return
-        chunks = [(batch.jobs[turn], tokens) for turn, tokens in step.chunks]
-        decoding, context = (batch.decoding, batch.context) if step.decodes else (0, 0)
+        chunks = [(batch.jobs[turn], tokens) for turn, tokens in chosen]
+        decoding, context = (batch.decoding, batch.context) if decodes else (0, 0)
         compute_s, duration_s = self._prefill_s(chunks, decoding, context)
         decode_s = self._steps.decode(decoding, context) if decoding else 0.0
-        self.gpu.prefill(chunks, 1 if decoding else 0, compute_s, duration_s, decode_s)
+        self.gpu.prefill(now, chunks, 1 if decoding else 0, compute_s, duration_s, decode_s)
 
     def _prefill_s(self, chunks: list[tuple[Job, int]], decoding: int, context: int) -> tuple[float, float]:
         """(GPU seconds, seconds) of a step. What is prefilled whole and alone takes what its load policy has worked out."""
@@ -170,12 +179,9 @@ class Replica:
         stalls = [job.prefill_s - job.compute_s for job, _ in chunks if job.left == job.new]
         return compute_s, compute_s + max(stalls, default=0.0)
 
-    def _begin_step(self) -> None:
-        self.batch.hbm_in_step = self.batch.hbm_used
-
     def _rest(self, now: float) -> None:
         """Nobody can enter, and nobody runs. Where jobs are held for their KV, something must be on its way, or the first goes as it is."""
-        self.gpu.doing = Doing.IDLE
+        self.gpu.doing = IDLE
         self.batch.hbm_in_step = 0
         if not self.waiting.holds_jobs:
             return
@@ -188,29 +194,30 @@ class Replica:
         """Decode steps until the first completion."""
         batch, longest = self.batch, self.run.given.longest_run
         steps = batch.steps_left() if longest is None else min(batch.steps_left(), longest)
-        self.gpu.decode(steps, now + self._steps.decode(batch.decoding, batch.context, steps))
+        self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps))
 
     def _cut_run(self, now: float) -> None:
         """Ends the run at the next step boundary, at or after `now`."""
         batch, gpu = self.batch, self.gpu
         steps = self._steps.steps_until(batch.decoding, batch.context, now - gpu.began)
         if steps < gpu.steps:
-            self._begin_step()
+            batch.hbm_in_step = batch.hbm_used
             gpu.cut(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps), now))
 
     def _end_step(self, now: float) -> None:
         gpu = self.gpu
         if self._observer is not None:
             self._observer.stepped(self, gpu.began, now)
-        gpu.end()
         if gpu.steps:
             self._end_decodes(gpu.steps, now)
         for job, tokens in gpu.chunks:
             if self.batch.prefilled(job, tokens):
                 self._end_prefill(job, now)
         self._dispatch(now)
-        self.kv.start_moves(now)
-        self._watch_fetch()
+        if self.kv.changed:
+            self.kv.start_moves(now)
+        if self._holds:
+            self._watch_fetch()
         if self._observer is not None:
             self._observer.check(self, now)
 
@@ -223,7 +230,8 @@ class Replica:
     def _end_prefill(self, job: Job, now: float) -> None:
         """The first token is out, if there is one; the job decodes from now on, or is done."""
         self.recorder.first_token_s[job.turn] = now
-        self.kv.saver.prefilled(job, now)
+        if self._saves_at_once:
+            self.kv.saver.prefilled(job, now)
         if job.output > 1:
             self.batch.join(job)
         else:

@@ -23,10 +23,3 @@ class Run:
     """Kept history tokens per session."""
     source: Source = field(init=False)
     """Brings the turns; set once there are replicas that they can come to."""
-
-    def __post_init__(self) -> None:
-        self._dropped = self.given.workload.dropped_tokens
-
-    def dropped_tokens(self, turn: int) -> int:
-        """Of its session's history, those at the end that a turn does without."""
-        return 0 if self._dropped is None else int(self._dropped[turn])

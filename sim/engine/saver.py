@@ -21,7 +21,7 @@ class Saver:
         self.stall_until = 0.0
         """When the GPU may go on."""
         self._sync = config.store.save == "sync"
-        self._write_buffer = deployment.write_buffer
+        self.write_buffer = deployment.write_buffer
         self._prefill = deployment.steps.prefill
         self._kv = deployment.kv_bytes
         self._links, self._flows = paths.saves, paths.saved
@@ -29,15 +29,15 @@ class Saver:
         """Bytes per running turn that were saved after its prefill."""
 
     def prefilled(self, job: Job, now: float) -> None:
-        """A prefill has ended."""
-        if self._sync and self._links and self._links[0]:
+        """Synchronous: a prefill has ended."""
+        if self._links and self._links[0]:
             self._early[job.turn] = early = job.new * self._kv
             self._save_now(self._links[0], early, now)
 
     def spills(self, tier: int, size: int, since: float, now: float) -> bool:
         """Whether a tier below one that has no room takes a save of a job that started at `since`: unless the GPU would have to wait for
         longer than to compute it again. Synchronous saving waits in any case."""
-        buffer = self._write_buffer
+        buffer = self.write_buffer
         until = max(link.preview(since, size)[1] - buffer / link.bandwidth for link in self._links[tier])
         return self._sync or until - now <= self._prefill(size // self._kv, 0)
 
@@ -52,8 +52,7 @@ class Saver:
 
     def make_room(self, left: int) -> None:
         """A job is to enter that leaves so many bytes of HBM: KV that waits to be saved must fit there."""
-        if left < self._write_buffer:
-            self.stall_until = max(self.stall_until, self._saved_but(left))
+        self.stall_until = max(self.stall_until, self._saved_but(left))
 
     def _save_rest(self, tier: int, size: int, early: int, now: float) -> None:
         """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
@@ -72,7 +71,7 @@ class Saver:
         links = self._links[tier]
         start, end = max([link.book(since, size) for link in links], key=itemgetter(1))
         self._flows[tier].add(since, start, end, size)
-        self.stall_until = max(self.stall_until, self._saved_but(self._write_buffer))
+        self.stall_until = max(self.stall_until, self._saved_but(self.write_buffer))
         return max(end, max(now + self._kv / link.bandwidth for link in links))
 
     def _saved_but(self, size: int) -> float:

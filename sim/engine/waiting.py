@@ -29,7 +29,8 @@ class WaitingRoom:
         """Since when the head has been the head."""
         self._clock, self._store, self._prefetch = clock, store, prefetch
         self._session_of, self._arrival_s, self._kv = session_of, recorder.arrival_s, kv_bytes
-        self._holds = prefetch.HOLDS and store.fetch_target is not None
+        self.holds = prefetch.HOLDS and store.fetch_target is not None
+        """Whether jobs may be held at all."""
         self._follows = queue.FOLLOWS_KV
         self._turn_of: dict[int, int] = {}
         """Queued turn of each session, for schedulers that follow the KV."""
@@ -52,7 +53,7 @@ class WaitingRoom:
     def head(self, now: float) -> int | None:
         """The turn to admit next; None when there is none, or none that is ready."""
         queue, ready = self.queue, self._ready
-        if not self._holds:
+        if not self.holds:
             return queue.head()
         while True:
             turn = queue.head()

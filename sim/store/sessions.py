@@ -144,7 +144,8 @@ class SessionStore:
             if session in self._overdue:  # on the move when its time was over
                 self._overdue.remove(session)
                 self._end(session, now)
-        self.keep_only(session, now, useful)
+        if useful is not ALL:
+            self.keep_only(session, now, useful)
 
     def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
         """The session's job starts: what it can use of its KV is pinned until `release`."""
@@ -161,13 +162,12 @@ class SessionStore:
             self._fetched_bytes -= self._fetched.pop(session)
         else:
             self._pin(session)
-        self.keep_only(session, now, useful)
+        if useful is not ALL:
+            self.keep_only(session, now, useful)
 
     def keep_only(self, session: int, now: float, useful: Useful) -> None:
         """Drops what any tier holds of a session that is of no use. What remains keeps its place, and stays valid."""
         start, stop = useful
-        if not start and stop is None:
-            return
         for index, tier in enumerate(self.tiers):
             held = tier.held[session]
             excess = held - max(0, (held if stop is None else min(held, stop)) - start)

@@ -6,6 +6,9 @@ Source: Orca (OSDI 2022), and the engine of CachedAttention (USENIX ATC 2024) se
 from kvplan.sim.policies.base import Batching, BatchView, Step
 
 
+_DECODE = Step((), decodes=True)
+
+
 class Iteration(Batching):
     """O(1). Source: Orca (OSDI 2022)."""
 
@@ -17,4 +20,4 @@ class Iteration(Batching):
     def step(self, batch: BatchView) -> Step:
         if batch.prefilling:
             return Step(((batch.prefilling[0].turn, batch.prefilling[0].left),), decodes=False)
-        return Step((), decodes=True)
+        return _DECODE
