@@ -87,9 +87,8 @@ class Kv:
 
     def _keep_elsewhere(self, session: int, now: float, useful: Useful) -> None:
         """What a history has lost is of no use anywhere."""
-        if useful != ALL:
-            for store in self.elsewhere:
-                store.keep_only(session, now, useful)
+        for store in self.elsewhere:
+            store.keep_only(session, now, useful)
 
     def _useful(self, cut: int) -> Useful:
         """Of a history that has lost its oldest `cut` tokens: with positions in the keys, nothing."""
