@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.clock import STEP, Clock, Timer
 
-
 IDLE, PREFILL, DECODE, STALL, BOUNDARY = range(5)
 """What they do; `BOUNDARY` is the instant between two steps."""
 

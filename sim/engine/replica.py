@@ -79,11 +79,11 @@ class Replica:
 
     def _welcome(self, now: float) -> None:
         """Somebody new is ready: an idle GPU takes the head of the queue, and a decode run that the head could join is cut."""
-        if self.gpu.doing == IDLE:
+        batch, doing = self.batch, self.gpu.doing
+        if doing == IDLE:
             self._dispatch(now)
-        elif self.gpu.doing == DECODE and len(self.batch.jobs) < self.batch.most and self._batching.admits(self.batch):
-            if self._next_to_enter(now) is not None:
-                self._cut_run(now)
+        elif doing == DECODE and len(batch.jobs) < batch.most and self._batching.admits(batch) and self._next_to_enter(now) is not None:
+            self._cut_run(now)
 
     def _wake(self, now: float) -> None:
         """A held job has become ready."""

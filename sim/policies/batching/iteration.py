@@ -5,7 +5,6 @@ Source: Orca (OSDI 2022), and the engine of CachedAttention (USENIX ATC 2024) se
 
 from kvplan.sim.policies.base import Batching, BatchView, Step
 
-
 _DECODE = Step((), decodes=True)
 
 
