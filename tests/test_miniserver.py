@@ -39,7 +39,8 @@ from kvplan.validate.miniserver.drive import DamagedFile, Drive  # noqa: E402
 from kvplan.validate.miniserver.fidelity import command as fidelity  # noqa: E402
 from kvplan.validate.miniserver.fidelity import output, training  # noqa: E402
 from kvplan.validate.miniserver.fidelity.compare import Row  # noqa: E402
-from kvplan.validate.miniserver.server import Step, serve  # noqa: E402
+from kvplan.validate.miniserver.ledger import Step  # noqa: E402
+from kvplan.validate.miniserver.server import MiniServer, serve  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CASE = ROOT / "validate" / "cases" / "cascade-lake-2c"
@@ -123,10 +124,10 @@ def settings(catalogue):
 def served(decoder, tmp_path):
     """A function that serves a configuration, checks what must hold of any run, and returns the result."""
 
-    def run(chosen, workload: Workload | None = None, clock=steady, **keywords):
+    def run(chosen, workload: Workload | None = None, clock=steady, verify_every=0):
         workload = workload or build_workload(chosen)
         threads = threading.active_count()
-        found = serve(chosen, workload, decoder, tmp_path, clock, **keywords)
+        found = serve(chosen, workload, MiniServer(decoder, tmp_path, clock, verify_every))
         assert not list(tmp_path.iterdir()) and threading.active_count() == threads
         columns = found.columns
         order = np.stack([columns[name] for name in ("arrival_s", "admitted_s", "first_token_s", "done_s")])
@@ -195,6 +196,18 @@ def test_server_and_simulator_account_alike(settings, served):
     assert found.summary.keys() == said.summary.keys()
     assert found.summary["hit_rate"] == said.summary["hit_rate"]
     assert found.summary["links"]["device_to_host"]["bytes"] == said.summary["links"]["device_to_host"]["bytes"]
+
+
+def test_the_mini_server_is_an_engine(settings, decoder, tmp_path):
+    chosen, seen = settings("warmup_turns=3"), []
+    found = simulate(chosen, progress=lambda done, _: seen.append(done), engine=MiniServer(decoder, tmp_path, steady).run)
+    assert found.summary["turns"] == len(found.columns["turn"]) - 3 and seen[-1] == len(found.columns["turn"])
+    assert found.summary["gpu"]["busy_s"] > 0 and found.series["dram_bytes"].max() > 0
+
+
+def test_an_observer_is_refused(settings, decoder, tmp_path):
+    with pytest.raises(ConfigError, match="observer"):
+        simulate(settings(), observer=object(), engine=MiniServer(decoder, tmp_path, steady).run)
 
 
 def test_kv_comes_back_from_ssd(settings, served):
@@ -303,7 +316,7 @@ def test_an_interrupt_ends_threads_and_removes_files(settings, decoder, tmp_path
 
     chosen, threads = settings(*ON_SSD), threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        serve(chosen, build_workload(chosen), decoder, tmp_path, steady, progress=interrupt)
+        serve(chosen, build_workload(chosen), MiniServer(decoder, tmp_path, steady), progress=interrupt)
     assert not list(tmp_path.iterdir())
     assert threading.active_count() == threads
 

@@ -2,16 +2,24 @@
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitted
 from kvplan.sim.policies.base import JobView
 from kvplan.sim.store.protocol import Store
 from kvplan.sim.store.view import Knowledge
 from kvplan.traces import Workload
+
+
+class Clock(Protocol):
+    """The engine's, or a real one."""
+
+    @property
+    def now(self) -> float:
+        """Seconds."""
 
 
 class EngineKnowledge(Knowledge):

@@ -24,7 +24,7 @@ from kvplan.validate.calibration.kernels import shape
 from kvplan.validate.calibration.kernels.decoder import DTYPES, Decoder
 from kvplan.validate.calibration.measure import machine
 from kvplan.validate.miniserver.limits import refuse
-from kvplan.validate.miniserver.server import Served, serve
+from kvplan.validate.miniserver.server import MiniServer, Served, serve
 
 
 def main(argv: list[str]) -> int:
@@ -73,7 +73,7 @@ def _serve(arguments: argparse.Namespace) -> Served:
     _check_memory(sizes)
     decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
     with scratch(arguments.ssd or Path(tempfile.gettempdir())) as folder:
-        return serve(settings, workload, decoder, folder, clock.maker(arguments.clock), arguments.check, _progress)
+        return serve(settings, workload, MiniServer(decoder, folder, clock.maker(arguments.clock), arguments.check), _progress)
 
 
 def _model(settings: Config) -> str:

@@ -14,10 +14,6 @@ class Meter:
         self.bytes = 0
         self.busy_s = 0.0
 
-    def done(self, now: float) -> tuple[float, float]:
-        """(bytes, busy seconds) so far."""
-        return self.bytes, self.busy_s
-
     def timed(self, work: Callable[[], object]) -> None:
         """Does the work of a transfer."""
         started = time.perf_counter()

@@ -1,12 +1,8 @@
-"""The mini server: queue, continuous batching, and a store of real KV.
+"""The mini server: queue, continuous batching, and a store of real KV. An engine: it serves a `RunInput` and gives a `RunOutput`.
 
 Iteration-level batching as in the simulator: the prefill of an admitted job blocks the running decodes; otherwise one decode step is made
 for all running jobs. Between the layers of every step the server looks up: turns that have arrived join the queue, transfers that have
 ended are taken note of, and those that are due are started.
-
-Prompts are random tokens, answers are what the decoder says, for as long as the trace has them. A step lasts from the end of the step
-before, or of the wait for a job, to its own end, less its stalls: the server's own work (choosing, keeping books, looking up) is part of
-it, and is also counted by itself.
 
 Left out: see `kvplan.validate.miniserver.limits`; a read buffer that is filled before a job starts; preemption.
 """
@@ -14,356 +10,291 @@ Left out: see `kvplan.validate.miniserver.limits`; a read buffer that is filled 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-import numpy as np
 import torch
 
 from kvplan.hwmodels.units import parse_bytes
-from kvplan.sim.config import Config
-from kvplan.sim.deployment import Deployment, rated_writes, resolve
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.deployment import rated_writes
 from kvplan.sim.engine import guards
 from kvplan.sim.engine.fitting import Fitted
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
-from kvplan.sim.metrics.output import Books, TierBooks
+from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
-from kvplan.sim.metrics.schema import Summary
-from kvplan.sim.metrics.summary import summarize
 from kvplan.sim.policies.base import Scheduler
 from kvplan.sim.policies.registry import find
-from kvplan.sim.store.nothing import Nothing
+from kvplan.sim.simulation import Result, simulate
 from kvplan.traces import Workload
-from kvplan.traces.context import fit
-from kvplan.validate.calibration.clock import Answer, Clock, WallClock
+from kvplan.validate.calibration.clock import Clock, WallClock
 from kvplan.validate.calibration.kernels.decoder import Decoder
 from kvplan.validate.miniserver import chunk as kv
+from kvplan.validate.miniserver.account import Account
+from kvplan.validate.miniserver.arrivals import Arrivals
+from kvplan.validate.miniserver.batch import Batch
 from kvplan.validate.miniserver.device import NOTHING, Device, Job
 from kvplan.validate.miniserver.drive import Drive
+from kvplan.validate.miniserver.ledger import Ledger, Step
 from kvplan.validate.miniserver.limits import refuse
-from kvplan.validate.miniserver.storage import FallibleStore, Faults, Storage
+from kvplan.validate.miniserver.storage import FallibleStore, Faults, NoStore, Storage
+from kvplan.validate.miniserver.texts import Texts
 from kvplan.validate.miniserver.verify import Verifier
 
 
 @dataclass(frozen=True)
-class Served:
-    """What a run gave; as far as it goes, under the names of `kvplan.sim.simulation.Result`."""
+class Facts:
+    """What only a real server has to say of a run."""
 
-    config: Config
-    workload: Workload
-    summary: Summary
-    columns: dict[str, np.ndarray]
-    steps: list["Step"]
+    steps: list[Step]
     own_s: float
     """Seconds of the server's own work, which `steps` hold as well."""
     idle_s: float
-    pace: float
-    """Seconds of the clock per real second in which the links' transfers are timed."""
     faults: Faults
     verifier: Verifier
     direct_io: bool
     clock: str
 
 
+@dataclass(frozen=True, repr=False)
+class Served(Result, Facts):
+    """A result, and what only a real server has to say of it."""
+
+
 @dataclass(frozen=True)
-class Step:
-    """One step that was made, without its stalls."""
+class MiniServer:
+    """What every run is served with; `run` is an engine."""
 
-    is_prefill: bool
-    tokens: int
-    """New tokens of a prefill; the batch of a decode step."""
-    context: int
-    """Tokens of history of a prefill; those of all jobs together of a decode step."""
-    seconds: float
+    decoder: Decoder
+    folder: Path
+    """For KV on SSD: it must exist, and is empty again after a run."""
+    clock: Callable[[], Clock] = WallClock
+    """Makes one."""
+    verify_every: int = 0
+    """Every so many-th turn that loads KV is computed a second time from its tokens, outside of the clock, and compared (0: none)."""
+
+    def run(self, given: RunInput) -> RunOutput:
+        """Serves a workload in real time. Raises ConfigError for what it does not do, and OSError when `folder` cannot be used."""
+        return self.serve(given)[0]
+
+    def serve(self, given: RunInput) -> tuple[RunOutput, Facts]:
+        """As `run`, with what no simulator could say."""
+        refuse(given.config, given.workload, given.deployment)
+        if given.observer is not None:
+            raise ConfigError("the mini server cannot run this: it has nothing to tell an observer")
+        server = _Server(given, self)
+        try:
+            server.run()
+        finally:
+            server.close()
+        return server.output, server.facts
 
 
-def serve(
-    config: Config,
-    workload: Workload,
-    decoder: Decoder,
-    folder: Path,
-    clock: Callable[[], Clock] = WallClock,
-    verify_every: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> Served:
-    """Serves a workload in real time. KV on SSD goes to files in `folder`, which must exist and is empty again at the end.
+def serve(config: Config, workload: Workload, server: MiniServer, progress: Callable[[int, int], None] | None = None) -> Served:
+    """`simulate` with the mini server. Raises ConfigError, TraceError and OSError."""
+    told: list[Facts] = []
 
-    `clock` makes one. Every `verify_every`-th turn that loads KV is computed a second time from its tokens, outside of the
-    clock, and compared (0: none). Raises ConfigError, TraceError, and OSError when `folder` cannot be used.
-    """
-    deployment = resolve(config, workload)
-    refuse(config, workload, deployment)
-    server = _Server(config, deployment, workload, decoder, folder, clock, verify_every, progress)
-    try:
-        server.run()
-    finally:
-        server.close()
-    return server.served()
+    def engine(given: RunInput) -> RunOutput:
+        output, facts = server.serve(given)
+        told.append(facts)
+        return output
+
+    result = simulate(config, workload, progress, engine=engine)
+    return Served(**vars(result), **vars(told[0]))
 
 
 class _Server:
-    """One run. The names that `kvplan.sim.metrics` and the policies' views read are those of the simulator's replica."""
+    """One run."""
 
-    def __init__(self, config, deployment: Deployment, workload, decoder, folder, clock, verify_every, progress) -> None:
-        self._config, self._deployment, self._workload = config, deployment, workload
+    def __init__(self, given: RunInput, machine: MiniServer) -> None:
+        config, deployment, workload = given.config, given.deployment, given.workload
+        self._turns, self._embedded = workload.turns, config.store.positions == "embedded"
+        self._clock: Clock = machine.clock()
         self._posted: SimpleQueue = SimpleQueue()
-        self.clock: Clock = clock()
-        write_buffer = 0 if config.store.save == "sync" else parse_bytes(config.store.write_buffer)
-        self._rows = list(range(config.deployment.max_batch))
-        self._device = Device(
-            decoder, len(self._rows), deployment.window, config.store.preload == "layerwise", write_buffer, self.clock, self._look_up
-        )
-        self._knowledge = EngineKnowledge(self.clock, deployment, workload)
-        self._jobs_view = EngineJobs(self.clock, deployment, self._knowledge, config.tenant_weights)
-        self._queue: Scheduler = find("scheduling", config.scheduler)(self._jobs_view)
-        self._drive = Drive(folder, self._device.layout, self._posted)
-        self._storage = self._make_storage() if deployment.tiers else None
-        self.store = self._storage.store if self._storage else None
-        self._jobs_view.store, self._jobs_view.fitting = self.store or Nothing(), self.fitted
-        self.links = [self._device.to_device, self._device.to_host, self._drive.reads, self._drive.writes]
-        self._guarded = guards.enabled() and self._storage is not None
-        self._verifier = Verifier(decoder, verify_every)
-        self._recorder = recorder = Recorder(workload.turns, config.warmup_turns, progress)
-        recorder.replicas = [self]
+        self._device = self._make_device(given, machine.decoder)
+        self._texts = Texts(given, machine.decoder.shape.vocab_size)
+        self._batch = Batch(config.deployment.max_batch, deployment.hbm_budget)
+        self._arrivals, self._ledger = Arrivals(workload), Ledger(self._clock, lambda: self._device.stall_s)
+        self._knowledge = EngineKnowledge(self._clock, deployment, workload)
+        view = EngineJobs(self._clock, deployment, self._knowledge, config.tenant_weights)
+        self._queue: Scheduler = find("scheduling", config.scheduler)(view)
+        self._drive = Drive(machine.folder, self._device.layout, self._posted)
+        self._storage = Storage(_store(given, self._queue, self._knowledge), self._drive, deployment.kv_bytes)
+        view.store, view.fitting = self._storage.store, self._texts.fitted
+        if self._queue.FOLLOWS_KV:
+            self._storage.moved = self._kv_moved
+        self._verifier = Verifier(machine.decoder, machine.verify_every)
+        self._recorder = self._make_recorder(given)
+        self._waiting_turn: dict[int, int] = {}
+        self._changed, self._guarded = False, guards.enabled()
+
+    def _make_device(self, given: RunInput, decoder: Decoder) -> Device:
+        store, rows, window = given.config.store, given.config.deployment.max_batch, given.deployment.window
+        write_buffer = 0 if store.save == "sync" else parse_bytes(store.write_buffer)
+        return Device(decoder, rows, window, store.preload == "layerwise", write_buffer, self._clock, self._look_up)
+
+    def _make_recorder(self, given: RunInput) -> Recorder:
+        workload, links = given.workload, [self._device.to_device, self._device.to_host, self._drive.reads, self._drive.writes]
+        recorder = Recorder(workload.turns, given.config.warmup_turns, given.progress)
+        recorder.watch = given.watch
+        recorder.replicas = [Account(self._clock, self._ledger, self._batch, self._queue, self._storage.store, links)]
         recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         recorder.columns["output_tokens"][:] = workload.output_tokens
         recorder.columns["arrival_s"][workload.is_first] = workload.arrival_s[workload.is_first]
-        self._session = workload.session.tolist()
-        self._rng = np.random.default_rng(config.seed)
-        self._text: list[list[int]] = [[] for _ in range(workload.sessions)]
-        """Token numbers of each session's context."""
-        self._running: list[Job] = []
-        self._hbm_used: dict[int, int] = {}
-        self._arrivals = [(float(workload.arrival_s[turn]), turn) for turn in workload.first_turn[:-1].tolist()]
-        self._arrivals.sort()
-        self._waiting_turn: dict[int, int] = {}
-        self._changed = False
-        self._steps: list[Step] = []
-        self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
-        self.prefilled_tokens = 0
-        self._own_s = self._attended_s = self._idle_s = 0.0
-        self._step_ended_s = 0.0
-        """When the latest step ended, or the wait for a job."""
-
-    def _make_storage(self) -> Storage:
-        settings, deployment = self._config.store, self._deployment
-        store = FallibleStore(
-            deployment.tiers,
-            find("eviction", settings.eviction),
-            find("prefetch", settings.prefetch)(),
-            self._queue,
-            find("write", settings.write)(rated_writes(deployment)),
-            self._knowledge,
-            settings.ttl_s,
-            settings.ssd_write == "whole",
-        )
-        storage = Storage(store, self._drive, deployment.kv_bytes)
-        if self._queue.FOLLOWS_KV:
-            storage.moved = self._kv_moved
-        return storage
+        return recorder
 
     # --- the loop -------------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serves all turns."""
-        while self._recorder.completed < self._workload.turns:
+        while self._recorder.completed < self._turns:
             self._look_up()
             turn = self._queue.head()
-            if turn is not None and self._rows and self.fitted(turn).hbm_bytes <= self._hbm_free:
+            if turn is not None and self._batch.has_room(self._texts.fitted(turn)):
                 self._prefill(turn)
-            elif self._running:
+            elif self._batch.running:
                 self._decode()
             else:
                 self._idle()
 
     def _idle(self) -> None:
         """Nothing to compute: waits for an arrival or the end of a transfer."""
-        until = self._arrivals[0][0] if self._arrivals else math.inf
-        moving = self._storage is not None and self._storage.is_moving
-        done = self.clock.until(until, self._posted, moving)
-        now = self.clock.now
-        self._idle_s += now - self._step_ended_s
-        self._step_ended_s = now
+        done = self._clock.until(self._arrivals.next_s, self._posted, self._storage.is_moving)
+        self._ledger.waited()
         if done is not None:
             self._take(done)
 
     def _look_up(self) -> None:
         """Takes note of what has happened, and starts what follows."""
-        self.clock.tick()
-        before = self.clock.now
+        self._clock.tick()
+        before = self._clock.now
         while True:
             try:
                 self._take(self._posted.get_nowait())
             except Empty:
                 break
-        while self._arrivals and self._arrivals[0][0] <= self.clock.now:
-            self._arrive(heappop(self._arrivals)[1])
+        while self._arrivals.next_s <= self._clock.now:
+            self._arrive(self._arrivals.take())
         if self._changed:
             self._changed = False
-            if self._storage is not None:
-                self._storage.start_moves(self.clock.now)
-        if self._storage is not None and self._guarded:
+            self._storage.start_moves(self._clock.now)
+        if self._guarded:
             self._storage.check()
-        self._attended_s += self.clock.now - before
+        self._ledger.attended(before)
 
     def _take(self, done) -> None:
-        if self._storage is not None:
-            self._storage.take(done, self.clock.now)
-            self._changed = True
+        self._storage.take(done, self._clock.now)
+        self._changed = True
 
     def _arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        session = self._session[turn]
+        session = self._knowledge.session_of[turn]
         self._waiting_turn[session] = turn
-        if self._storage is not None:
-            self._storage.come(session, self.clock.now)
-        position = self._queue.push(turn)
-        if self.store is not None:
-            self.store.expect(session, position)
-            self._changed = True
+        self._storage.come(session, self._clock.now)
+        self._storage.store.expect(session, self._queue.push(turn))
+        self._changed = True
 
     def _kv_moved(self, session: int) -> None:
         """The KV of a waiting job has another home, and the scheduler goes by that."""
-        if self.store is not None and session in self._waiting_turn:
-            self.store.expect(session, self._queue.update(self._waiting_turn[session]))
+        if session in self._waiting_turn:
+            self._storage.store.expect(session, self._queue.update(self._waiting_turn[session]))
 
     # --- a prefill ------------------------------------------------------------------------------------------------------------
 
-    def fitted(self, turn: int) -> Fitted:
-        """A turn after truncation to the window."""
-        columns, deployment = self._recorder, self._deployment
-        kept = len(self._text[self._session[turn]])
-        ratio = self._config.deployment.truncation_ratio
-        history, prompt, output = fit(kept, columns.prompt_tokens[turn], columns.output_tokens[turn], deployment.window, ratio)
-        return Fitted(history, prompt, output, (history + prompt + output) * deployment.hbm_kv_bytes)
-
-    @property
-    def _hbm_free(self) -> int:
-        return self._deployment.hbm_budget - sum(self._hbm_used.values())
-
     def _prefill(self, turn: int) -> None:
         """Admits the head of the queue and makes its first token, if it has one."""
-        recorder, session = self._recorder, self._session[turn]
-        self._queue.pop()
-        del self._waiting_turn[session]
-        recorder.admitted_s[turn] = self.clock.now
-        history, prompt, output, hbm_bytes = self.fitted(turn)
-        if prompt + output < recorder.prompt_tokens[turn] + recorder.output_tokens[turn]:
-            recorder.clipped += 1
-            recorder.prompt_tokens[turn], recorder.output_tokens[turn] = prompt, output
-        text = self._text[session]
-        cut = len(text) - history
-        if cut:
-            recorder.overflow[turn] = 1
-            self._verifier.truncated(session)
-        del text[:cut]
-        text += self._rng.integers(self._device.decoder.shape.vocab_size, size=prompt).tolist()
-        self._hbm_used[turn] = hbm_bytes
-        job = Job(turn, session, self._rows.pop(), cached=0, left=output)
-        tier, tokens = self._claim(session, cut)
-        if self._storage is not None and tokens > 1:
-            job.source = self._storage.source(session, tier, tokens, self.clock.now)
+        job, text, tier, tokens = self._admit(turn)
         self._changed = True
         self._look_up()
         logits, cached = self._compute(job, text, tokens if job.source.chunks else 0)
-        recorder.history_tokens[turn], recorder.cached_tokens[turn] = history, cached
+        self._recorder.cached_tokens[turn] = cached
         if cached:
-            recorder.tier[turn] = tier
-            self.clock.stopped(lambda: self._verifier.compare(turn, session, text, logits))
-        self.prefilled_tokens += history + prompt - cached
+            self._recorder.tier[turn] = tier
+            self._clock.stopped(lambda: self._verifier.compare(turn, job.session, text, logits))
+        self._ledger.spent["prefilled_tokens"] += len(text) - cached
         if job.left:
             self._speak(job, int(logits.argmax()))
-        recorder.first_token_s[turn] = self.clock.now
+        self._recorder.first_token_s[turn] = self._clock.now
         if not job.left:
             self._complete(job)
         else:
-            self._running.append(job)
+            self._batch.running.append(job)
 
-    def _claim(self, session: int, cut: int) -> tuple[int, int]:
-        """(tier, tokens) of the history that the store has."""
-        if self._storage is None:
-            return -1, 0
-        return self._storage.claim(session, cut, self._config.store.positions == "embedded", self.clock.now)
+    def _admit(self, turn: int) -> tuple[Job, list[int], int, int]:
+        """A turn leaves the queue; returns its job, its text, and (tier, tokens) of the history that the store has."""
+        session, fitted, now = self._knowledge.session_of[turn], self._texts.fitted(turn), self._clock.now
+        self._queue.pop()
+        del self._waiting_turn[session]
+        text, cut = self._texts.ask(turn, fitted)
+        self._note(turn, fitted, cut, now)
+        if cut:
+            self._verifier.truncated(session)
+        job = self._batch.enter(turn, session, fitted)
+        tier, tokens = self._storage.claim(session, cut, self._embedded, self._clock.now)
+        if tokens > 1:
+            job.source = self._storage.source(session, tier, tokens, self._clock.now)
+        return job, text, tier, tokens
+
+    def _note(self, turn: int, fitted: Fitted, cut: int, now: float) -> None:
+        """What is known of a turn when it starts."""
+        recorder = self._recorder
+        recorder.admitted_s[turn], recorder.history_tokens[turn] = now, fitted.history
+        if fitted.prompt + fitted.output < recorder.prompt_tokens[turn] + recorder.output_tokens[turn]:
+            recorder.clipped += 1
+            recorder.prompt_tokens[turn], recorder.output_tokens[turn] = fitted.prompt, fitted.output
+        recorder.overflow[turn] = int(cut > 0)
 
     def _compute(self, job: Job, text: list[int], cached: int) -> tuple[torch.Tensor, int]:
         """Logits after the job's text, and how many tokens of it were served by the store: none when what it had is damaged."""
         tokens = text[job.source.tokens :]
-        if self._storage is not None:
+        if self._storage.store.tiers:
             job.fresh = kv.empty(self._device.layout, len(tokens) + job.left - 1)
         try:
-            logits, seconds, stall = self._step(True, len(tokens), job.source.tokens, lambda: self._device.prefill(job, tokens))
+            logits, stall = self._ledger.step(True, len(tokens), job.source.tokens, lambda: self._device.prefill(job, tokens))
         except OSError:
-            if self._storage is None:
+            if job.source is NOTHING:
                 raise
-            self._storage.give_up(job.session, self.clock.now)
+            self._storage.give_up(job.session, self._clock.now)
             job.source = NOTHING
             return self._compute(job, text, 0)
         self._recorder.stall_s[job.turn] = stall
-        self.load_stall_s += stall
-        self.prefill_s += seconds
         return logits, cached
 
     # --- decode steps ---------------------------------------------------------------------------------------------------------
 
     def _decode(self) -> None:
         """One more token for every running job."""
-        context = sum(job.cached for job in self._running)
-        jobs = self._running
-        tokens, seconds, stall = self._step(False, len(jobs), context, lambda: self._device.decode(jobs).argmax(dim=-1).tolist())
-        self.save_stall_s += stall
-        self.decode_s += seconds
-        for job, token in zip(self._running, tokens, strict=True):
+        jobs = self._batch.running
+        context = sum(job.cached for job in jobs)
+        tokens, _ = self._ledger.step(False, len(jobs), context, lambda: self._device.decode(jobs).argmax(dim=-1).tolist())
+        for job, token in zip(jobs, tokens, strict=True):
             self._speak(job, token)
-        ended = [job for job in self._running if not job.left]
-        self._running = [job for job in self._running if job.left]
-        for job in ended:
+        for job in self._batch.take_ended():
             self._complete(job)
-
-    def _step(self, is_prefill: bool, tokens: int, context: int, work: Callable[[], Answer]) -> tuple[Answer, float, float]:
-        """Makes a step; returns the answer of its work, its seconds without stalls, and its stalls."""
-        began, attended, stalled = self.clock.now, self._attended_s, self._device.stall_s
-        answer = work()
-        now, stall = self.clock.now, self._device.stall_s - stalled
-        seconds = now - self._step_ended_s - stall
-        self._own_s += seconds - (now - began - stall - (self._attended_s - attended))
-        self._step_ended_s = now
-        self._steps.append(Step(is_prefill, tokens, context, seconds))
-        return answer, seconds, stall
 
     def _speak(self, job: Job, token: int) -> None:
         """The job's next token is out."""
         job.token = token
         job.left -= 1
-        self._text[job.session].append(token)
+        self._texts.answer(job.session, token)
 
     def _complete(self, job: Job) -> None:
         """The answer is complete: keep its KV, leave, and let the session go on."""
-        turn, session = job.turn, job.session
-        self._rows.append(job.row)
-        del self._hbm_used[turn]
-        now = self.clock.now
-        arrival = self._next_arrival(turn, now)
+        turn, session, now = job.turn, job.session, self._clock.now
+        self._batch.leave(job)
+        arrival = self._arrivals.after(turn, now)
         self._knowledge.next_turn(session, arrival)
-        if self._storage is not None:
-            fresh = self._device.finish(job)
-            self._look_up()  # a read that the job has waited for is over, and must be known to be before its KV is saved
-            missing = self._storage.save(session, [*job.source.chunks, *fresh], len(self._text[session]), now)
-            self._device.to_host.bytes += missing
-            self._changed = True
+        fresh = self._device.finish(job)
+        self._look_up()  # a read that the job has waited for is over, and must be known to be before its KV is saved
+        missing = self._storage.save(session, [*job.source.chunks, *fresh], self._texts.tokens(session), now)
+        self._device.to_host.bytes += missing
+        self._changed = True
         if self._queue.LEARNS:
             self._queue.done(turn, self._recorder.output_tokens[turn])
-        self._recorder.done(turn, now, self)
+        self._recorder.done(turn, now, self._recorder.replicas[0])
         if arrival < math.inf:
             self._recorder.arrival_s[turn + 1] = arrival
-            heappush(self._arrivals, (arrival, turn + 1))
-
-    def _next_arrival(self, turn: int, now: float) -> float:
-        """When the session's next turn comes; infinity when there is none."""
-        workload = self._workload
-        if turn + 1 == workload.turns or self._session[turn + 1] != self._session[turn]:
-            return math.inf
-        return float(workload.arrival_s[turn + 1] if workload.open_loop else now + workload.gap_s[turn + 1])
+            self._arrivals.expect(turn + 1, arrival)
 
     # --- what comes of it -----------------------------------------------------------------------------------------------------
 
@@ -372,45 +303,30 @@ class _Server:
         self._device.close()
         self._drive.close()
 
-    def served(self) -> Served:
-        """The result of a finished run."""
-        workload, recorder = self._workload, self._recorder
-        columns = {"session": workload.session, "turn": workload.turn, **recorder.columns}
-        return Served(
-            self._config,
-            workload,
-            summarize(self._config, self._deployment, workload, recorder.output()),
-            columns,
-            self._steps,
-            self._own_s,
-            self._idle_s,
-            self.clock.pace,
-            self._storage.faults if self._storage else Faults(),
-            self._verifier,
-            self._drive.direct,
-            self.clock.NAME,
-        )
+    @property
+    def output(self) -> RunOutput:
+        """Of the finished run."""
+        return self._recorder.output()
 
-    def begin(self, now: float) -> None:
-        """The measured span begins."""
-        for tier in self.store.tiers if self.store else ():
-            tier.begin()
+    @property
+    def facts(self) -> Facts:
+        """Likewise."""
+        ledger = self._ledger
+        faults, direct = self._storage.faults, self._drive.direct
+        return Facts(ledger.steps, ledger.own_s, ledger.idle_s, faults, self._verifier, direct, self._clock.NAME)
 
-    def spent(self, now: float) -> dict[str, float]:
-        """Seconds by what they went to, and tokens prefilled."""
-        names = ("prefill_s", "decode_s", "load_stall_s", "save_stall_s", "prefilled_tokens")
-        return {name: getattr(self, name) for name in names}
 
-    def books(self, now: float) -> Books:
-        """Every running sum."""
-        tiers = self.store.tiers if self.store else ()
-        return Books.of(
-            self.spent(now) | ({"skipped_saves": self.store.skipped_saves} if self.store else {}),
-            {link.name: link.done(now) for link in self.links},
-            [TierBooks(tier.name, tier.byte_seconds(now), tier.written, tier.read, tier.peak) for tier in tiers],
-        )
-
-    def sample(self, now: float) -> tuple:
-        """A row of the time series."""
-        used = [tier.used for tier in (self.store.tiers if self.store else ())] if self.store else []
-        return (now, 0, len(self._queue), len(self._running), sum(self._hbm_used.values()), *used)
+def _store(given: RunInput, queue: Scheduler, knowledge: EngineKnowledge) -> FallibleStore | NoStore:
+    settings, deployment = given.config.store, given.deployment
+    if not deployment.tiers:
+        return NoStore()
+    return FallibleStore(
+        list(deployment.tiers),
+        find("eviction", settings.eviction),
+        find("prefetch", settings.prefetch)(),
+        queue,
+        find("write", settings.write)(rated_writes(deployment)),
+        knowledge,
+        settings.ttl_s,
+        settings.ssd_write == "whole",
+    )

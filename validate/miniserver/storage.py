@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvplan.sim.store.nothing import Nothing
 from kvplan.sim.store.protocol import Move, Useful
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.validate.miniserver import chunk as kv
@@ -34,6 +35,13 @@ class FallibleStore(SessionStore):
             self._cut(move.target, session, lost, now)
         if not move.stays and not self._pins[session] and self.tiers[move.source].held[session]:
             self._leave(move.source, session, now)
+
+
+class NoStore(Nothing):
+    """One without tiers."""
+
+    def undo_demotion(self, move: Move, now: float) -> None:
+        """Nothing moves."""
 
 
 @dataclass
@@ -72,9 +80,9 @@ def never(tier: int, size: int) -> bool:
 
 
 class Storage:
-    """`store` with one tier, DRAM, or two, DRAM and SSD. `kv_bytes` per token. Times are the server's."""
+    """`store` with one tier, DRAM, or two, DRAM and SSD, or none. `kv_bytes` per token. Times are the server's."""
 
-    def __init__(self, store: FallibleStore, drive: Drive, kv_bytes: int) -> None:
+    def __init__(self, store: FallibleStore | NoStore, drive: Drive, kv_bytes: int) -> None:
         self.store, self.drive = store, drive
         self.faults = Faults()
         self._kv = kv_bytes

@@ -27,7 +27,7 @@ from kvplan.validate.calibration.measure.record import RecordError, read_header
 from kvplan.validate.miniserver.fidelity import output, training
 from kvplan.validate.miniserver.fidelity.compare import CALIBRATIONS, Pair, explain
 from kvplan.validate.miniserver.fidelity.scenarios import SCENARIOS, TEST_SEED, TRAINING_SEED, Bench, Scenario
-from kvplan.validate.miniserver.server import Served, serve
+from kvplan.validate.miniserver.server import MiniServer, Served, serve
 
 CASE = Path(__file__).parents[2] / "cases" / "cascade-lake-2c"
 TRAINING = (SCENARIOS[0], SCENARIOS[2])
@@ -116,8 +116,8 @@ class _Machine:
     def __init__(self, case: Path, files: Path, clock: str) -> None:
         header = read_header(case)
         sizes = ModelShape(**next(iter(header["models"].values())))
-        self._decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
-        self._files, self._clock = files, maker(clock, header.get("probe_s"))
+        decoder = Decoder(sizes, sizes.num_hidden_layers, sizes.torch_dtype)
+        self._server = MiniServer(decoder, files, maker(clock, header.get("probe_s")))
         files.mkdir()
 
     def train(self, bench: Bench, round_: int) -> list[Served]:
@@ -127,7 +127,7 @@ class _Machine:
     def run(self, bench: Bench, scenario: Scenario, seed: int = TEST_SEED) -> Served:
         """Serves a scenario's workload."""
         workload, started = bench.workload(scenario, seed), time.monotonic()
-        served = serve(bench.config(scenario, seed), workload, self._decoder, self._files, self._clock)
+        served = serve(bench.config(scenario, seed), workload, self._server)
         about = scenario.name if seed == TEST_SEED else "training"
         print(f"{about}: {workload.turns} turns in {time.monotonic() - started:.0f} s", file=sys.stderr)
         return served

@@ -18,7 +18,8 @@ from kvplan.hwmodels.steptime import COEFFICIENTS, StepTime
 from kvplan.validate.calibration.fit.entries import write_entry
 from kvplan.validate.calibration.fit.least_squares import Fit, fit_coefficients
 from kvplan.validate.calibration.fit.steps import UNITS
-from kvplan.validate.miniserver.server import Served, Step
+from kvplan.validate.miniserver.ledger import Step
+from kvplan.validate.miniserver.server import Served
 
 _GROUPS = 60
 """Rows of a fit. All of them took the same time together, so that a share of the busy time counts as much wherever it was spent."""
@@ -101,7 +102,7 @@ def _with_steps(entry: dict, model: str, steps: list[Step], found: Fit, source: 
 def _with_transfer(entry: dict, row: _Transfer, runs: Sequence[Served]) -> dict:
     """An entry whose `row` is what went over a link / how long it was busy, latencies included; as it was when nothing went over it."""
     moved = sum(run.summary["links"][row.link]["bytes"] for run in runs)
-    busy_s = sum(run.pace * run.summary["links"][row.link]["busy_share"] * run.summary["makespan_s"] for run in runs)
+    busy_s = sum(run.summary["links"][row.link]["busy_share"] * run.summary["makespan_s"] for run in runs)
     if not moved:
         return entry
     rate = {"value": _rounded(moved / busy_s / 1e9), "unit": "GB/s", "source": "measured: by the mini server, latencies included"}
