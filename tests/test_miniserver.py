@@ -242,7 +242,7 @@ def test_busy_time_is_the_sum_of_steps_and_stalls(settings, served):
     found = served(settings())
     gpu = found.summary["gpu"]
     assert sum(step.seconds for step in found.steps) == pytest.approx(gpu["prefill_s"] + gpu["decode_s"])
-    assert gpu["busy_s"] + found.idle_s == pytest.approx(found.columns["done_s"].max(), abs=0.01)
+    assert gpu["busy_s"] + found.idle_s == pytest.approx(found.summary["makespan_s"], abs=0.01)
     assert sum(step.is_prefill for step in found.steps) == found.workload.turns
 
 

@@ -19,6 +19,7 @@ class Account:
 
     def begin(self, now: float) -> None:
         """The measured span begins."""
+        self._ledger.begin(now)
         for tier in self._store.tiers:
             tier.begin()
 

@@ -22,16 +22,16 @@ class Ledger:
     """A step lasts from the end of the step before, or of the wait for a job, to its own end, less its stalls: the server's own work
     (choosing, keeping books, looking up) is part of it, and is also counted by itself.
 
-    `stalled_s()`: seconds in which computing waited for transfers so far.
+    `stalled_s()`: seconds in which computing waited for transfers so far. The first step begins when the first turn comes, at `start_s`.
     """
 
-    def __init__(self, clock: Clock, stalled_s: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock, stalled_s: Callable[[], float], start_s: float) -> None:
         self._clock, self._stalled_s = clock, stalled_s
         self.spent = {"prefill_s": 0.0, "decode_s": 0.0, "load_stall_s": 0.0, "save_stall_s": 0.0, "prefilled_tokens": 0}
         self.steps: list[Step] = []
         self.own_s = self.idle_s = 0.0
         self._attended_s = 0.0
-        self._step_ended_s = 0.0
+        self._step_ended_s = start_s
         """When the latest step ended, or the wait for a job."""
 
     def step(self, is_prefill: bool, tokens: int, context: int, work: Callable[[], Answer]) -> tuple[Answer, float]:
@@ -46,6 +46,12 @@ class Ledger:
         self.spent["prefill_s" if is_prefill else "decode_s"] += seconds
         self.spent["load_stall_s" if is_prefill else "save_stall_s"] += stall
         return answer, stall
+
+    def begin(self, now: float) -> None:
+        """The measured span begins: what was done since the latest step came before it."""
+        self.spent["decode_s"] += now - self._step_ended_s
+        self.own_s += now - self._step_ended_s
+        self._step_ended_s = now
 
     def waited(self) -> None:
         """For a job, since the latest step."""

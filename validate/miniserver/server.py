@@ -50,6 +50,7 @@ class Facts:
     own_s: float
     """Seconds of the server's own work, which `steps` hold as well."""
     idle_s: float
+    """Seconds in which nothing could be computed, since the first turn came."""
     faults: Faults
     verifier: Verifier
     direct_io: bool
@@ -114,7 +115,8 @@ class _Server:
         self._device = self._make_device(given, machine.decoder)
         self._texts = Texts(given, machine.decoder.shape.vocab_size)
         self._batch = Batch(config.deployment.max_batch, deployment.hbm_budget)
-        self._arrivals, self._ledger = Arrivals(workload), Ledger(self._clock, lambda: self._device.stall_s)
+        self._arrivals = Arrivals(workload)
+        self._ledger = Ledger(self._clock, lambda: self._device.stall_s, self._arrivals.next_s)
         self._knowledge = EngineKnowledge(self._clock, deployment, workload)
         view = EngineJobs(self._clock, deployment, self._knowledge, config.tenant_weights)
         self._queue: Scheduler = find("scheduling", config.scheduler)(view)
