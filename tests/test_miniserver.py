@@ -247,12 +247,9 @@ def test_busy_time_is_the_sum_of_steps_and_stalls(settings, served):
 
 
 def test_what_it_does_not_do_is_refused_with_all_findings(settings, served):
-    with pytest.raises(ConfigError, match=r"gpus.*hbm.*wait-complete.*read_buffer.*always"):
-        served(
-            settings(
-                "deployment.replicas=2", "store.hbm=1MB", "store.prefetch=wait-complete", "store.load=cake", "store.read_buffer_layers=2"
-            )
-        )
+    deployment = ("deployment.replicas=2", "batching=mine.py:Whole")
+    with pytest.raises(ConfigError, match=r"gpus.*hbm.*wait-complete.*read_buffer.*always.*batching"):
+        served(settings(*deployment, "store.hbm=1MB", "store.prefetch=wait-complete", "store.load=cake", "store.read_buffer_layers=2"))
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------------------

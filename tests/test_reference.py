@@ -143,6 +143,8 @@ def test_the_reference_is_an_engine():
     [
         ("store.hbm=1GB", "an HBM tier"),
         ("scheduler=shortest-prefill", "schedulers"),
+        ("batching=mine.py:Whole", "batching"),
+        ("router=least-loaded", "routers"),
         ("store.eviction=belady", "evictions"),
         ("store.prefetch=hint", "prefetching"),
         ("store.write=through", "write policies"),

@@ -34,5 +34,7 @@ def _findings(config: Config, workload: Workload, deployment: Deployment) -> Ite
         yield "store.read_buffer_layers must be 0: a job's KV is sent for when it starts"
     if store.load != "always":
         yield "store.load must be always"
+    if config.batching != "iteration":
+        yield "batching must be iteration"
     if workload.dropped_tokens is not None and workload.dropped_tokens.any():
         yield "the trace has turns that go on from less than their history (dropped_tokens)"

@@ -58,6 +58,7 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "an HBM tier": lambda given: any(tier.on_device for tier in given.deployment.tiers),
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "routers other than session": lambda given: given.config.router != "session",
+    "batching other than iteration": lambda given: given.config.batching != "iteration",
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",
