@@ -285,5 +285,5 @@ def test_a_reserve_grows_to_what_a_save_lacked():
     store.claim(0, 0.0)
     store.save(0, 80, 0.0)
     store.claim(1, 0.0)
-    assert store.save(1, 30, 0.0) == (1, 30) and store._low_water[0] == 30
+    assert store.save(1, 30, 0.0) == (1, 30) and store.tiers[0].low_water == 30
     assert [tier.used for tier in store.tiers] == [80, 30]

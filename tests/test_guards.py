@@ -207,8 +207,9 @@ def test_6_a_store_that_throws_sessions_away(monkeypatch):
 def test_6_a_store_that_evicts_though_there_is_room(monkeypatch):
     def evict(original, self, session, now):
         original(self, session, now)
-        if session % 3 == 0 and self.home[session] >= 0:
-            self._evict(self.home[session], session, 1, now)
+        home, _ = self.lookup(session)
+        if session % 3 == 0 and home >= 0:
+            self._evict(self.tiers[home], session, 1, now)
 
     wrap(monkeypatch, SessionStore, "release", evict)
     with expect(6):
@@ -226,9 +227,9 @@ def test_6_a_store_that_skips_saves_though_there_is_room(monkeypatch):
 
 def test_6_a_ttl_that_counts_from_the_turn_before(monkeypatch):
     def come(original, self, session, now, useful):
-        before = dict(self._released_s)
+        before = self._records[session].released_s
         original(self, session, now, useful)
-        self._released_s = before
+        self._records[session].released_s = before
 
     wrap(monkeypatch, SessionStore, "come", come)
     with expect(6):

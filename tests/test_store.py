@@ -22,6 +22,7 @@ from kvplan.sim.policies.write.back import Back
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.protocol import Useful
 from kvplan.sim.store.sessions import SessionStore
+from kvplan.sim.store.tier import Out
 from kvplan.sim.store.view import Knowledge
 
 EVICTION = registry.policies("eviction")
@@ -688,8 +689,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert 0 <= tier.used <= tier.capacity
             assert sum(tier.held.values()) == tier.used == tier.written - tier.moved - tier.dropped
             assert min(tier.held.values(), default=0) >= 0
-        for session, home in list(self.store.home.items()):
+        for session in range(self.SESSIONS):
+            home, _ = self.store.lookup(session)
             if home < 0:
+                assert not any(tier.held[session] for tier in self.store.tiers if tier.index != self.store.fetch_target)
                 continue
             held = self.store.tiers[home].held[session]
             assert held > 0
@@ -697,11 +700,27 @@ class StoreMachine(RuleBasedStateMachine):
                 assert below.held[session] <= held, "a copy below is a prefix"
         for session, size in self.in_use.items():
             assert self.store.lookup(session)[1] >= size, "nobody evicts what a running turn uses"
-        target = self.store.fetch_target
-        if target is not None:
-            held = self.store.tiers[target].held
-            assert self.store._claimed_bytes == sum(self.store._claimed.values()) >= 0
-            assert self.store._fetched_bytes == sum(self.store._fetched.values()) <= sum(held.values())
+        for session in range(self.SESSIONS):
+            self.a_record_is_one_of_its_states(session, self.store._records[session])
+        staging = self.store._staging
+        if staging is not None:
+            records, held = self.store._records.values(), staging.tier.held
+            assert staging.claimed == sum(record.claimed or 0 for record in records) >= 0
+            assert staging.fetched == sum(record.fetched or 0 for record in records) <= sum(held.values())
+
+    def a_record_is_one_of_its_states(self, session, record):
+        """The table of `kvplan.sim.store.record`, and of `Out`."""
+        moves = [*self.demoting.values(), *([self.fetching] if self.fetching else [])]
+        own = sum(move.session == session and move.target > move.source for move in moves)
+        runs, stages = session in self.running, self.store._staging is not None
+        assert (record.position is not None) == (session in self.waiting)
+        assert (record.claimed is not None) == (runs and stages)
+        assert record.fetched is None or not runs
+        assert record.pins == own + runs + (record.fetched is not None)
+        assert (session in self.store._pinned) == (record.pins > 0)
+        for tier in self.store.tiers:
+            assert not (session in tier._out and not tier.held[session])
+            assert tier._out.get(session) is not Out.ASIDE or record.pins
 
 
 TestStore = StoreMachine.TestCase

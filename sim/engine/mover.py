@@ -60,7 +60,8 @@ class Mover:
                 fetch.link = self._reads[move.source] or fetch.link
                 self._book(fetch, move, now)
         for source, way in self._demotions:
-            if way.move is None:
+            tier = store.tiers[source]
+            if way.move is None and (tier.free < tier.low_water or tier.copies_due):
                 move = store.next_demotion(source, now)
                 if move is not None:
                     self._book(way, move, now)

@@ -1,9 +1,19 @@
-"""One tier of the store: who holds how many bytes in it, and the sums that the metrics and the guards read."""
+"""One tier of the store: who holds how many bytes in it, in which order they leave, and the sums that the metrics and the guards read."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
+from enum import Enum, auto
 
 from kvplan.sim.policies.base import Eviction
 from kvplan.sim.tiers import TierSpec
+
+
+class Out(Enum):
+    """Why a session that is in a tier is not in its order. One that is neither of these is in it."""
+
+    NEW = auto()
+    """It came for a turn that waits or runs, and joins the order when that turn ends."""
+    ASIDE = auto()
+    """It was to leave while it was in use, and joins the order again when it is not."""
 
 
 class Tier:
@@ -12,23 +22,21 @@ class Tier:
     eviction: Eviction
     """The order in which sessions leave; set by the store, since it needs a view of the tier."""
 
-    def __init__(self, spec: TierSpec) -> None:
-        self.spec = spec
-        self.name = spec.name
-        self.capacity = capacity = spec.capacity
+    def __init__(self, spec: TierSpec, index: int = 0) -> None:
+        self.spec, self.name, self.index = spec, spec.name, index
+        self.capacity = self.free = self._least_free = spec.capacity
+        """Bytes: all, and those not used."""
         self.held: defaultdict[int, int] = defaultdict(int)
         """Bytes per session: the KV of its oldest kept tokens."""
-        self.free = capacity
-        """Bytes not used."""
-        self.written = 0
-        """Bytes that came in: saved, demoted into or fetched into this tier."""
-        self.read = 0
-        """Bytes read to serve a turn or to move to another tier."""
-        self.moved = 0
-        """Bytes that left because another tier holds them."""
-        self.dropped = 0
-        """Bytes that left and were lost here: evicted, expired, truncated or voided."""
-        self._least_free = capacity
+        self.reserve = self.low_water = spec.reserve
+        """Bytes that are to be free; and those that are to be free now, when a fetch waits for more than the reserve."""
+        self.copies_due: deque[int] = deque()
+        """Sessions whose KV the write policy wants in the tier below as well."""
+        self.written = self.read = 0
+        """Bytes that came in: saved, demoted into or fetched into this tier; and bytes read, to serve a turn or to move to another tier."""
+        self.moved = self.dropped = 0
+        """Bytes that left because another tier holds them; and those that were lost here: evicted, expired, truncated or voided."""
+        self._out: dict[int, Out] = {}
         self._moment = 0.0
 
     @property
@@ -36,24 +44,77 @@ class Tier:
         """Bytes held."""
         return self.capacity - self.free
 
-    def add(self, session: int, size: int, now: float) -> None:
-        """`size` more bytes of the session."""
+    # --- bytes ----------------------------------------------------------------------------------------------------------------
+
+    def add(self, session: int, size: int, now: float, for_turn: bool = True) -> None:
+        """`size` more bytes of the session, which joins the order now, or when the turn ends `for_turn` that they come."""
+        held = self.held[session]
+        self.held[session] = held + size
         self._moment += size * now
         self.free -= size
         if self.free < self._least_free:
             self._least_free = self.free
-        self.held[session] += size
         self.written += size
+        if size and not held:
+            if for_turn:
+                self._out[session] = Out.NEW
+            else:
+                self.eviction.insert(session)
 
     def cut(self, session: int, size: int, now: float, moved: bool = False) -> None:
-        """`size` bytes of the session leave."""
+        """`size` bytes of the session leave; with all of them it leaves the order."""
+        held = self.held[session]
+        if size == held:
+            out = self._out.pop(session, None)
+            if out is Out.ASIDE:
+                self.eviction.restore(session)
+            if out is not Out.NEW:
+                self.eviction.remove(session)
+        self.held[session] = held - size
         self._moment -= size * now
         self.free += size
-        self.held[session] -= size
         if moved:
             self.moved += size
         else:
             self.dropped += size
+
+    def unread(self, size: int) -> None:
+        """`size` bytes that were to come in will not, and have left again as lost."""
+        self.written -= size
+        self.dropped -= size
+
+    # --- the order ------------------------------------------------------------------------------------------------------------
+
+    def set_aside(self, session: int) -> None:
+        """It is in use and was to leave."""
+        self.eviction.set_aside(session)
+        self._out[session] = Out.ASIDE
+
+    def restore(self, session: int) -> None:
+        """It is not in use any more: if it was set aside, it may leave."""
+        if self._out.get(session) is Out.ASIDE:
+            del self._out[session]
+            self.eviction.restore(session)
+
+    def expect(self, session: int) -> None:
+        """A session that is here has a job in the queue, or another place in it."""
+        if session not in self._out:
+            self.eviction.expect(session)
+
+    def use(self, session: int, needs_queue: bool) -> None:
+        """A turn of a session that is here has ended."""
+        out = self._out.pop(session, None)
+        eviction = self.eviction
+        if out is Out.NEW:
+            eviction.insert(session)
+            return
+        if out is Out.ASIDE:
+            eviction.restore(session)
+        eviction.use(session)
+        if needs_queue:
+            eviction.expect(session)
+
+    # --- what the metrics read ------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """The measured span begins: `peak` counts from here."""

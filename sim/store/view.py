@@ -1,9 +1,9 @@
 """What eviction policies see of a tier, and what only the store's owner can tell them."""
 
 import math
-from collections.abc import Mapping
 
 from kvplan.sim.policies.base import View
+from kvplan.sim.store.record import Records
 from kvplan.sim.store.tier import Tier
 
 
@@ -34,12 +34,12 @@ class Knowledge:
 class TierView(View):
     """One tier, as its eviction policy sees it."""
 
-    def __init__(self, tier: Tier, is_last: bool, positions: Mapping[int, float | None], knowledge: Knowledge) -> None:
+    def __init__(self, tier: Tier, is_last: bool, records: Records, knowledge: Knowledge) -> None:
         self.capacity = tier.capacity
         self.is_last = is_last
         self._name = tier.name
         self._held = tier.held
-        self._positions = positions
+        self._records = records
         self._knowledge = knowledge
 
     def size(self, session: int) -> int:
@@ -49,7 +49,7 @@ class TierView(View):
         return self._knowledge.now_s()
 
     def position(self, session: int) -> float | None:
-        return self._positions[session]
+        return self._records[session].position
 
     def recompute_s(self, session: int) -> float:
         return self._knowledge.recompute_s(session, self._held[session])

@@ -28,13 +28,14 @@ class FallibleStore(SessionStore):
 
         A copy that only the write policy wanted leaves the source as it is.
         """
-        session = move.session
-        self._unpin(session)
-        lost = min(move.size, self.tiers[move.target].held[session])
+        session, record = move.session, self._records[move.session]
+        source, target = self.tiers[move.source], self.tiers[move.target]
+        self._unpin(session, record)
+        lost = min(move.size, target.held[session])
         if lost:
-            self._cut(move.target, session, lost, now)
-        if not move.stays and not self._pins[session] and self.tiers[move.source].held[session]:
-            self._leave(move.source, session, now)
+            self._cut(target, session, lost, now)
+        if not move.stays and not record.pins and source.held[session]:
+            self._leave(source, session, now)
 
 
 class NoStore(Nothing):
