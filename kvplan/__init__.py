@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.hwmodels.catalogue import CatalogueError
     from kvplan.sim.api import Comparison, Curve, compare, curve, plan
+    from kvplan.sim.build_workload import build_workload
     from kvplan.sim.config import Config, ConfigError, load
     from kvplan.sim.files.ours import OutputError
     from kvplan.sim.metrics.schema import Summary
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.provenance import __version__
     from kvplan.sim.simulation import Result, simulate
     from kvplan.sim.sweep.pool import SweepError
-    from kvplan.sim.workload import build_workload
     from kvplan.traces.registry import read as read_trace
     from kvplan.traces.workload import TraceError, Workload
 
@@ -50,7 +50,7 @@ _HOMES = {
     "Workload": "traces.workload",
     "Write": "sim.policies.base",
     "__version__": "sim.provenance",
-    "build_workload": "sim.workload",
+    "build_workload": "sim.build_workload",
     "compare": "sim.api",
     "curve": "sim.api",
     "load": "sim.config",

@@ -22,8 +22,8 @@ from kvplan.sim.sweep import compare as sweeps
 from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question
+from kvplan.sim.sweep.kept_runs import Kept, KeptRuns
 from kvplan.sim.sweep.pool import pool
-from kvplan.sim.sweep.records import Kept, Records
 from kvplan.sim.sweep.runs import Outcome
 from kvplan.sim.sweep.variants import eviction_policies
 
@@ -118,7 +118,7 @@ def compare(
 
 
 def _compared(sweep: sweeps.Sweep, keep: Path | None, jobs: int | None, cluster: str | None, progress: Progress) -> dict[str, Any]:
-    records = Records(keep, Outcome)
+    records = KeptRuns(keep, Outcome)
     with pool(jobs, cluster, len(sweep.runs) - records.count(run.digest for run in sweep.runs)) as workers:
         found = compare_account.account(sweeps.compare(sweep, records, workers, progress))
     if records.fault is not None:
@@ -171,7 +171,7 @@ def plan(
     The rest is as for `compare`.
     """
     axes = tuple(Axis.of(paths, values) for paths, values in (vary or {}).items())
-    records = Records(keep, Seen)
+    records = KeptRuns(keep, Seen)
     found = answer(asked(config, overrides, axes, sessions_per_s, **objectives), records, sensitivity, jobs, cluster, progress)
     if records.fault is not None:
         warnings.warn(str(records.fault), stacklevel=2)
@@ -192,7 +192,7 @@ def asked(
 
 
 def answer(
-    question: plans.Question, records: Records, sensitivity: bool, jobs: int | None, cluster: str | None, progress: Progress
+    question: plans.Question, records: KeptRuns, sensitivity: bool, jobs: int | None, cluster: str | None, progress: Progress
 ) -> Plan:
     """Answers it. Simulations that are done are taken from `records`, and kept there."""
     load_policies(question.config())

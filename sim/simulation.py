@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, load
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards, service
@@ -14,7 +15,6 @@ from kvplan.sim.metrics.output import Engine, RunInput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 if TYPE_CHECKING:

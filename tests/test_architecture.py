@@ -20,7 +20,7 @@ FORBIDDEN = {
     "sim/store": {"simpy", "kvplan.sim.engine", "kvplan.hwmodels", "kvplan.traces"},
     "sim/policies": {"simpy", "kvplan.sim.engine", "kvplan.sim.store", "kvplan.hwmodels", "kvplan.traces"},
     "sim/deployment.py": {"simpy", "kvplan.sim.engine"},
-    "sim/workload.py": {"simpy", "kvplan.sim.engine"},
+    "sim/build_workload.py": {"simpy", "kvplan.sim.engine"},
     "sim/metrics": {"simpy", "typer", "rich"},
     "sim/analytic": {"simpy", "kvplan.sim.engine", "kvplan.sim.store", "typer", "rich"},
     "sim/replay": {"simpy", "kvplan.sim.engine", "typer", "rich"},

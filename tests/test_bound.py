@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.deployment import resolve
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.policies.prefetch.none import NoPrefetch
@@ -21,7 +22,6 @@ from kvplan.sim.store.protocol import Useful
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.view import Knowledge
 from kvplan.sim.tiers import TierSpec
-from kvplan.sim.workload import build_workload
 from kvplan.traces.reuse import Accesses, accesses, hit_curve, previous, sampled, sampled_stack_distances, stack_distances
 
 COSTS = Costs(lambda size: size**1.5, lambda size: 3.0 * size)

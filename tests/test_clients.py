@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.deployment import resolve
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
 from kvplan.sim.settings import unused
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 from kvplan.traces import origin
 from kvplan.traces.workload import untimed
 

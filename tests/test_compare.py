@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from kvplan.hwmodels.units import format_seconds
 from kvplan.sim import config as configuration
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
 from kvplan.sim.contents import content
@@ -32,11 +33,10 @@ from kvplan.sim.sweep import runs, stats
 from kvplan.sim.sweep.axes import Axis, points
 from kvplan.sim.sweep.compare import Question, compare, prepare
 from kvplan.sim.sweep.digest import digest
+from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.measures import measure
 from kvplan.sim.sweep.pool import Failed, attempt, pool
-from kvplan.sim.sweep.records import Records
 from kvplan.sim.sweep.runs import Outcome, in_order, replicated
-from kvplan.sim.workload import build_workload
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("workload.sessions=40", "store.dram=8GB", "store.ssd=30GB", "warmup_turns=0")
@@ -57,7 +57,7 @@ def question(*axes: str, replications: int = 2, overrides=SMALL, **more) -> Ques
 
 def compared(folder: Path, *axes: str, jobs: int = 1, **more) -> dict:
     with pool(jobs) as workers:
-        return account(compare(prepare(question(*axes, **more)), Records(folder, Outcome), workers))
+        return account(compare(prepare(question(*axes, **more)), KeptRuns(folder, Outcome), workers))
 
 
 def labels(*axes: str) -> list[str]:
@@ -335,13 +335,13 @@ def test_any_number_of_processes_gives_the_same(tmp_path):
 def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
     """Cut off after two of four runs, then gone on with: the same result, from two more runs."""
     sweep = prepare(question("store.eviction=lru,fifo"))
-    whole = account(compare(sweep, Records(tmp_path / "whole", Outcome)))
+    whole = account(compare(sweep, KeptRuns(tmp_path / "whole", Outcome)))
 
     def interrupt(done, total):
         if done == 2:
             raise KeyboardInterrupt
 
-    records = Records(tmp_path / "cut", Outcome)
+    records = KeptRuns(tmp_path / "cut", Outcome)
     with pytest.raises(KeyboardInterrupt):
         compare(sweep, records, progress=interrupt)
     assert records.count(run.digest for run in sweep.runs) == 2
@@ -390,7 +390,7 @@ def test_a_broken_record_is_named(tmp_path):
 )
 def test_a_record_that_is_not_what_was_written_is_not_believed(change, tmp_path):
     (run,) = prepare(question("store.eviction=lru", replications=1)).runs
-    records = Records(tmp_path, Outcome)
+    records = KeptRuns(tmp_path, Outcome)
     whole = Outcome(run.digest, {"hit_rate.resumed": 0.25, "turns": 3.0})
     records.keep(run.digest, runs.about(run), whole)
     assert records.load(run.digest) == whole
@@ -464,7 +464,7 @@ def test_sessions_of_a_trace_are_drawn_anew(trace, tmp_path):
     turns = [build_workload(run.config).turns for run in sweep.runs]
     assert turns[0] == turns[2] and turns[1] == turns[3], "the same draw for both policies"
     assert len({tuple(build_workload(run.config).prompt_tokens) for run in sweep.runs}) == 2
-    assert account(compare(sweep, Records(tmp_path, Outcome)))["provenance"]["resampled"]
+    assert account(compare(sweep, KeptRuns(tmp_path, Outcome)))["provenance"]["resampled"]
 
 
 def test_a_trace_of_one_session_has_one_replication(tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from kvplan.hwmodels import catalogue, schema, strictyaml
 from kvplan.sim import config
 from kvplan.sim.analytic.explain import explain
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ConfigError
 from kvplan.sim.deployment import rated_writes, resolve
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 
 H100 = ("model=llama-3.1-8b", "hardware=h100-80g-x1", "deployment.gpus=1", "prices=rent-2026")
 

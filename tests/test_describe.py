@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from kvplan import traces
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.report.trace import description, words
-from kvplan.sim.workload import build_workload
 from kvplan.traces.describe import describe
 from kvplan.traces.reuse import Accesses, accesses, active, stack_distances
 

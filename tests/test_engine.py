@@ -17,11 +17,11 @@ from plant import slower_drives
 
 from kvplan.sim import config
 from kvplan.sim import simulation as run_module
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.deployment import resolve
 from kvplan.sim.policies import registry
 from kvplan.sim.rng import stream
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.traces.workload import untimed
 

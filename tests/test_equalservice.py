@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
 from kvplan.sim.report import table
 from kvplan.sim.sweep import equalservice
-from kvplan.sim.workload import build_workload
 
 
 def searched(monkeypatch, p95_at_once: float, overrides=(), overloaded: bool = False) -> dict:

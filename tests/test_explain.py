@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim import config
-from kvplan.sim.analytic.batch import Server
 from kvplan.sim.analytic.explain import explain
+from kvplan.sim.analytic.queueing import Server
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.deployment import resolve
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 from kvplan.validate.checks import explained as against
 
 

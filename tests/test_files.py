@@ -17,7 +17,7 @@ from kvplan.sim.files import atomic, ours, told, workshop
 from kvplan.sim.files.atomic import WriteError, replacing, write_text
 from kvplan.sim.files.ours import Kind, OutputError, check_file, check_folder, says
 from kvplan.sim.report import rundir, sweepdir
-from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.runs import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -413,14 +413,14 @@ def test_a_sweep_goes_on_when_a_run_cannot_be_kept(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise WriteError("cannot write it: No space left on device")
 
-    monkeypatch.setattr("kvplan.sim.sweep.records.write_text", fail)
+    monkeypatch.setattr("kvplan.sim.sweep.kept_runs.write_text", fail)
     result = kvplan("compare", *SWEEP, "--vary", "store.eviction=lru,fifo", "--out", tmp_path / "c")
     assert result.exit_code == 1 and "variants of" in result.stdout and "No space left on device" in result.stderr
 
 
 def test_without_a_folder_no_run_is_kept(monkeypatch):
     monkeypatch.setattr(atomic, "workshop", None)
-    assert Records(None, Outcome).count([]) == 0
+    assert KeptRuns(None, Outcome).count([]) == 0
     assert kvplan("compare", *SWEEP, "--vary", "store.eviction=lru").exit_code == 0
 
 

@@ -16,7 +16,7 @@ from kvplan.hwmodels import CatalogueError, catalogue
 from kvplan.sim import config as configuration
 from kvplan.sim.config import ConfigError
 from kvplan.sim.files.ours import OutputError
-from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.runs import Outcome
 from kvplan.traces import TraceError, known_formats
 from kvplan.traces.tokens import Counter
@@ -24,7 +24,7 @@ from kvplan.traces.tokens import Counter
 
 def _record(path):
     """A sweep's record of a run at `path`."""
-    records = Records(path.parent, Outcome)
+    records = KeptRuns(path.parent, Outcome)
     records.folder = path.parent
     assert records.load(path.stem) is not None
 

@@ -452,7 +452,7 @@ def test_the_coding_agents_are_like_the_recorded_ones():
     """Of the preset's turns, after drawing anew what is too long, beside the recorded sessions' (docs/plans.md): what a server and a store
     feel of them."""
     from kvplan.sim import config
-    from kvplan.sim.workload import build_workload
+    from kvplan.sim.build_workload import build_workload
 
     drawn = build_workload(config.load("agents-2026", ["workload.steady=false"]))
     context = drawn.history_tokens + drawn.prompt_tokens + drawn.output_tokens

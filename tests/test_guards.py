@@ -8,6 +8,7 @@ from plant import slower_drives
 
 from kvplan.sim import config
 from kvplan.sim import simulation as run_module
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals
@@ -21,7 +22,6 @@ from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.tier import Tier
-from kvplan.sim.workload import build_workload
 from kvplan.traces.workload import untimed
 
 RUN = config.load(

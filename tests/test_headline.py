@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.steadiness import Span, load_warnings, tier_warnings
@@ -20,7 +21,6 @@ from kvplan.sim.sweep.against import recomputation
 from kvplan.sim.sweep.pool import pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.sim.sweep.stats import Ratio
-from kvplan.sim.workload import build_workload
 
 SEEDS = (1, 2, 3)
 PLACES = {

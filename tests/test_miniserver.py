@@ -23,10 +23,10 @@ torch = pytest.importorskip("torch")
 from kvplan.hwmodels import catalogue as catalogue_of  # noqa: E402
 from kvplan.hwmodels.steptime import StepTime  # noqa: E402
 from kvplan.sim import config  # noqa: E402
+from kvplan.sim.build_workload import build_workload  # noqa: E402
 from kvplan.sim.config import ConfigError  # noqa: E402
 from kvplan.sim.files.ours import OutputError  # noqa: E402
 from kvplan.sim.simulation import simulate  # noqa: E402
-from kvplan.sim.workload import build_workload  # noqa: E402
 from kvplan.traces import Workload  # noqa: E402
 from kvplan.validate.calibration.clock import SteadyClock, Stuck, WallClock  # noqa: E402
 from kvplan.validate.calibration.datapath.ssdfile import SsdFile  # noqa: E402

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
 from kvplan.sim.deployment import resolve
@@ -22,7 +23,6 @@ from kvplan.sim.planner.search import fewest
 from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.pool import Pool, pool
-from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError
 
 P95 = Objective("ttft", "p95", 0.5)

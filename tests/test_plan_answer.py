@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
 from kvplan.sim.deployment import resolve
@@ -26,7 +27,6 @@ from kvplan.sim.report import rundir
 from kvplan.sim.report.plan_account import account
 from kvplan.sim.report.plan_words import said
 from kvplan.sim.sweep.axes import Axis
-from kvplan.sim.workload import build_workload
 
 P95 = Objective("ttft", "p95", 0.5)
 SMALL = (

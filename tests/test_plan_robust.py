@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.deployment import resolve
 from kvplan.sim.planner import sensitivity
 from kvplan.sim.planner.objective import Objective, Sample
@@ -21,7 +22,6 @@ from kvplan.sim.report import plan as report
 from kvplan.sim.report import rundir
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.pool import pool
-from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError, rescale
 
 P95 = Objective("ttft", "p95", 0.5)

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError
 from kvplan.sim.sweep import pool as pools
+from kvplan.sim.sweep.kept_runs import Kept, KeptRuns
 from kvplan.sim.sweep.pool import CLUSTERS, Failed, SweepError, pool
-from kvplan.sim.sweep.records import Kept, Records
 from kvplan.sim.sweep.runs import Outcome
 
 PACKAGES = {"dask": "distributed", "ray": "ray"}
@@ -88,7 +88,7 @@ def test_one_task_needs_no_process():
 
 def test_what_is_done_is_not_done_again(tmp_path):
     def done(values):
-        kept = Kept(pools.Pool(), Records(tmp_path, Outcome), lambda value: f"value{value}", lambda value: {"value": value})
+        kept = Kept(pools.Pool(), KeptRuns(tmp_path, Outcome), lambda value: f"value{value}", lambda value: {"value": value})
         for value in values:
             kept.submit(value, outcome, value)
         return kept.before, sorted(kept.next()[1].values["value"] for _ in values)
@@ -101,7 +101,7 @@ def outcome(value):
 
 
 def test_a_failure_is_tried_again(tmp_path):
-    records = Records(tmp_path, Outcome)
+    records = KeptRuns(tmp_path, Outcome)
     for _ in range(2):
         kept = Kept(pools.Pool(), records, lambda value: "name", lambda value: {})
         kept.submit(0, task, "raise")

@@ -13,9 +13,9 @@ from metrics_export import START_S, answer, grafana, requests, shown, vllm, writ
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.planner import load
-from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError
 from kvplan.traces.context import contexts
 from kvplan.traces.prometheus import observed, read

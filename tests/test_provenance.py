@@ -11,9 +11,9 @@ import pytest
 
 from kvplan.hwmodels import catalogue
 from kvplan.sim import config, provenance
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.digest import digest
-from kvplan.sim.workload import build_workload
 
 HEAD = "session,prompt_tokens,output_tokens,arrival_s,gap_s\n"
 POLICY = '''

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.rng import stream
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError, rescale
 from kvplan.traces.workload import untimed
 

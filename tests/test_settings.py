@@ -5,10 +5,10 @@ import yaml
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.settings import settings, unused, used
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 
 SAID = {each.path: each for each in settings()}
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kvplan import traces
 from kvplan.sim import config
-from kvplan.sim.workload import build_workload
+from kvplan.sim.build_workload import build_workload
 from kvplan.traces import TraceError, origin, rescale
 from kvplan.traces.answers import prefilled_again
 from kvplan.traces.reading import Reading

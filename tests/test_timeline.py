@@ -7,12 +7,12 @@ from itertools import pairwise
 import pytest
 from typer.testing import CliRunner
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.engine import guards
 from kvplan.sim.observers import Observers
 from kvplan.sim.simulation import simulate
 from kvplan.sim.timeline import Timeline, window
-from kvplan.sim.workload import build_workload
 
 RUNS = {
     "default": (),

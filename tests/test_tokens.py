@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kvplan import traces
 from kvplan.sim import config as configuration
-from kvplan.sim.workload import build_workload
+from kvplan.sim.build_workload import build_workload
 from kvplan.traces import TraceError, origin
 from kvplan.traces.tokens import Counter, Estimate, families, scripts
 from kvplan.traces.tokens.estimate import errors_of, weights_of
@@ -302,14 +302,14 @@ def test_the_command_says_whose_tokens_it_counts(tmp_path):
 
 
 def test_a_fit_finds_the_weights_that_made_the_counts():
-    from kvplan.validate.calibration.tokens import fitting
+    from kvplan.validate.calibration.tokens import token_weights
     from kvplan.validate.calibration.tokens.corpus import Text
 
     texts = [Text(source, "", case["text"][cut:]) for case in TEXTS for source, cut in (("one", 0), ("two", 20), ("three", 90))]
     kinds = [scripts.kind(scripts.ascii_counts(text.text), scripts.class_counts(text.text)[0]) for text in texts]
     counts = np.array([scripts.features(text.text) for text in texts])
     tokens = counts @ weights_of("tekken")
-    found = fitting.weights(counts, tokens, fitting.importance(texts, kinds))
+    found = token_weights.weights(counts, tokens, token_weights.importance(texts, kinds))
     assert counts @ found == pytest.approx(tokens, rel=1e-3)
-    errors = fitting.errors(texts, kinds, fitting.held_out(texts, kinds, counts, tokens), tokens)
+    errors = token_weights.errors(texts, kinds, token_weights.held_out(texts, kinds, counts, tokens), tokens)
     assert set(errors) == set(kinds) and max(error.of_a_text for error in errors.values()) < 0.05

@@ -7,7 +7,7 @@ import pytest
 
 from kvplan import traces
 from kvplan.sim import config
-from kvplan.sim.workload import build_workload
+from kvplan.sim.build_workload import build_workload
 from kvplan.traces import TraceError, origin
 
 FILE = {

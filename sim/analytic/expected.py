@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvplan.sim.analytic.batch import Server
+from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Turns, serve, served_tokens, turns_of
 from kvplan.sim.analytic.work import Work, recomputing_s, server, work
 from kvplan.sim.config import Config

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kvplan.hwmodels import pipeline_s
-from kvplan.sim.analytic.batch import Server
+from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Served, Turns
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment

@@ -20,8 +20,8 @@ from kvplan.sim.report import compare_figures, picture, sweepdir
 from kvplan.sim.report.compare_account import account
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.compare import Question, Sweep, compare, prepare
+from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.pool import pool
-from kvplan.sim.sweep.records import Records
 from kvplan.sim.sweep.runs import Outcome
 from kvplan.sim.sweep.variants import eviction_policies
 
@@ -44,7 +44,7 @@ def run(
     axes = tuple(Axis.parse(text) for text in vary) or (eviction_policies(),)
     question = Question(config, tuple(overrides), axes, replications, resample, metric, baseline)
     check(out, figure)
-    sweep, records = prepare(question, turns_of), Records(out, Outcome)
+    sweep, records = prepare(question, turns_of), KeptRuns(out, Outcome)
     check(out, figure, inputs(config, *(variant.config for variant in sweep.variants)))
     found = measured(sweep, records, jobs, cluster)
     show, write, draw = partial(_show, found, json), partial(report.write, found), partial(_draw, found)
@@ -71,7 +71,7 @@ def check(out: Path | None, figure: Path | None, read: Sequence[Path] = ()) -> N
         picture.check(figure, read)
 
 
-def measured(sweep: Sweep, records: Records, jobs: int | None, cluster: str | None) -> dict:
+def measured(sweep: Sweep, records: KeptRuns, jobs: int | None, cluster: str | None) -> dict:
     """Does the runs of a sweep, with a bar. Ctrl-C says what is kept, exit code 1."""
     names = [run.digest for run in sweep.runs]
     before = records.count(names)
@@ -85,7 +85,7 @@ def measured(sweep: Sweep, records: Records, jobs: int | None, cluster: str | No
         return account(compare(sweep, records, workers, bar))
 
 
-def report_failures(found: dict, records: Records) -> None:
+def report_failures(found: dict, records: KeptRuns) -> None:
     """To stderr; exit code 1 when there are any."""
     for failure in found["failures"]:
         say(f"kvplan: {report.failure_text(failure)}")

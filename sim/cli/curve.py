@@ -17,7 +17,7 @@ from kvplan.sim.report import curve as report
 from kvplan.sim.report.curve_account import account
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.curve import prepare_curves
-from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.runs import Outcome
 
 
@@ -42,7 +42,7 @@ def run(
     resolve(loaded)  # what cannot run is refused first
     check(out, figure, inputs(config, loaded))
     asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
-    records = Records(out, Outcome)
+    records = KeptRuns(out, Outcome)
     compared = measured(asked.sweep, records, jobs, cluster)
     found = account(asked, compared)
     if compared["variants"]:

@@ -23,7 +23,7 @@ from kvplan.sim.planner.question import Question
 from kvplan.sim.report import plan as report
 from kvplan.sim.report import plandir
 from kvplan.sim.sweep.axes import Axis
-from kvplan.sim.sweep.records import Records
+from kvplan.sim.sweep.kept_runs import KeptRuns
 
 NO_PLAN = 3
 """Exit code."""
@@ -49,14 +49,14 @@ def run(
     question = asked(config, [*overrides, *years], [Axis.parse(text) for text in vary], sessions_per_s, **aims)
     if out is not None:
         check_folder(out, plandir.KIND, inputs(config, question.config()))
-    records = Records(out, Seen)
+    records = KeptRuns(out, Seen)
     answered = _answered(question, records, sensitivity, jobs, cluster)
     found = report.data(answered)
     deliver(partial(_show, answered, found, json, flags), (out, partial(plandir.write, answered, found)))
     _end(answered, records)
 
 
-def _answered(question: Question, records: Records, sensitivity: bool, jobs: int | None, cluster: str | None) -> Plan:
+def _answered(question: Question, records: KeptRuns, sensitivity: bool, jobs: int | None, cluster: str | None) -> Plan:
     """The plan, with a bar. Ctrl-C says what is kept, exit code 1."""
     if before := records.total():
         say(f"{before} simulations are kept in {records.folder}; those that this plan needs are not done again")
@@ -67,7 +67,7 @@ def _answered(question: Question, records: Records, sensitivity: bool, jobs: int
         return answer(question, records, sensitivity, jobs, cluster, bar)
 
 
-def _end(answered: Plan, records: Records) -> None:
+def _end(answered: Plan, records: KeptRuns) -> None:
     """Options that failed to stderr; exit code 1 when there are any, 3 when there is no plan."""
     failed = [each for each in answered.answers if each.found.failed]
     for each in failed:

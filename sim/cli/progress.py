@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from kvplan.sim.build_workload import build_workload, read_trace
 from kvplan.sim.config import Config
-from kvplan.sim.workload import build_workload, read_trace
 from kvplan.traces import Workload
 
 _PATIENCE_S = 2.0

@@ -5,8 +5,8 @@ Open loops are closed: requests at their recorded times would not wait for answe
 
 import numpy as np
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.traces.generate.arrivals import Replayed, at_rate
 

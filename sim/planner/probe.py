@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
 from kvplan.sim.metrics.recorder import Recorder
@@ -20,7 +21,6 @@ from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.planner.objective import Objective, Sample, latency, sample
 from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep.digest import digest
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 FILL = 1.2

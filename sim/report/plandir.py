@@ -11,7 +11,7 @@ from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.planner.plan import Plan
 from kvplan.sim.planner.question import Question
 from kvplan.sim.report.page import folder as pages
-from kvplan.sim.sweep.records import are_in
+from kvplan.sim.sweep.kept_runs import are_in
 
 PLAN, ROWS, CONFIG = pages.PLAN, "plan.csv", pages.CONFIG
 

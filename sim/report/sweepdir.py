@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kvplan.sim.files.ours import Kind, says
 from kvplan.sim.report import compare, curve
-from kvplan.sim.sweep.records import are_in
+from kvplan.sim.sweep.kept_runs import are_in
 
 
 def _is_ours(folder: Path) -> bool:

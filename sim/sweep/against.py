@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.metrics.thinned import thinned
@@ -17,7 +18,6 @@ from kvplan.sim.sweep.measures import numbers
 from kvplan.sim.sweep.pool import Failed, Pool, SweepError
 from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 REPLICATIONS = 8

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.settings import unused
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
+from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.pool import Pool
-from kvplan.sim.sweep.records import Records
 from kvplan.sim.sweep.runs import Outcome, Run, perform, replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.variants import Variant, read_workloads, variants
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 SERVICE, MONEY = "ttft_s.p95", "cost_usd.per_million_output_tokens"
@@ -105,7 +105,7 @@ def _objective(config: Config) -> str:
 
 
 def compare(
-    sweep: Sweep, records: Records, pool: Pool | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    sweep: Sweep, records: KeptRuns, pool: Pool | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Compared:
     """Does the runs. Raises ConfigError for an unknown metric, SweepError and OutputError."""
     return Compared(sweep, perform(sweep.runs, records, pool or Pool(), progress, _Seeker(sweep)))

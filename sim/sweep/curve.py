@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, ConfigError, load
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.policies.registry import policies
@@ -24,7 +25,6 @@ from kvplan.sim.sweep.axes import Axis, Point
 from kvplan.sim.sweep.compare import Question, Sweep, prepare
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.variants import Variant
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.traces.reuse import accesses, active, stack_distances
 

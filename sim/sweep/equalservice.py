@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.deployment import resolve
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.runs import replicated, same_runs, sessions_to_draw
 from kvplan.sim.sweep.stats import ratio
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload, rescale
 
 REACH = 8.0

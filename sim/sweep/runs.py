@@ -14,12 +14,12 @@ from operator import attrgetter
 
 import numpy as np
 
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.simulation import simulate
+from kvplan.sim.sweep.kept_runs import Kept, KeptRuns
 from kvplan.sim.sweep.measures import checked, measure
 from kvplan.sim.sweep.pool import Failed, Pool
-from kvplan.sim.sweep.records import Kept, Records
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 
@@ -111,7 +111,7 @@ def about(run: Run) -> dict[str, object]:
 
 def perform(
     runs: Sequence[Run],
-    records: Records,
+    records: KeptRuns,
     pool: Pool,
     progress: Callable[[int, int], None] = lambda done, total: None,
     seen: Callable[[Outcome], None] = lambda outcome: None,

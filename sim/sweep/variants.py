@@ -10,6 +10,7 @@ from typing import Any
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim import config as configuration
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.inputs import load_policies
@@ -17,7 +18,6 @@ from kvplan.sim.policies.registry import PolicyError, find, is_users_own, polici
 from kvplan.sim.settings import POLICY_PATHS
 from kvplan.sim.sweep.axes import Axis, Point, points
 from kvplan.sim.sweep.runs import WorkloadKey
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 
 

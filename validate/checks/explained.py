@@ -14,11 +14,11 @@ import numpy as np
 from kvplan.sim import config
 from kvplan.sim.analytic.explain import explain
 from kvplan.sim.analytic.limits import GPU, LINKS, SERVED, Limit
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
 from kvplan.sim.rng import stream
 from kvplan.sim.simulation import Result, simulate
-from kvplan.sim.workload import build_workload
 from kvplan.validate.show import show
 from kvplan.validate.verdict import fail
 

@@ -4,9 +4,9 @@ Baselines: RE, LRU and FIFO stores without prefetching, and OF (embedded positio
 """
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 from kvplan.validate.show import show
 
 MODELS = ("13b", "65b", "70b")

@@ -23,8 +23,8 @@ from kvplan.sim.planner.probe import Seen, look
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.search import Fewest, judged
 from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.kept_runs import Kept, KeptRuns
 from kvplan.sim.sweep.pool import Failed, Pool
-from kvplan.sim.sweep.records import Kept, Records
 from kvplan.validate.show import show
 from kvplan.validate.verdict import fail
 
@@ -149,7 +149,7 @@ def simulated_grid(worked: Worked, keep: Path = Path("build/plans")) -> list[dic
     population = load.population(base)
     rate = question.sessions_per_s or load.own_rate(base, population)
     sides = {option.label: Side(question, option, population, rate) for option in _stores(question, worked)}
-    workers = Kept(Pool(), Records(keep, Seen), attrgetter("digest"), lambda probe: {"seed": probe.config.seed})
+    workers = Kept(Pool(), KeptRuns(keep, Seen), attrgetter("digest"), lambda probe: {"seed": probe.config.seed})
     found: dict[tuple[str, int], dict[str, Any]] = {}
     wanted, seeds = list(product(sides, worked.replicas)), SEEDS
     while wanted:

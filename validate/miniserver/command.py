@@ -11,13 +11,13 @@ from pathlib import Path
 
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.files import told
 from kvplan.sim.files.workshop import scratch
 from kvplan.sim.inputs import load_policies
 from kvplan.sim.report import table
-from kvplan.sim.workload import build_workload
 from kvplan.traces import TraceError
 from kvplan.validate.calibration import clock
 from kvplan.validate.calibration.kernels import shape

@@ -16,7 +16,7 @@ import numpy as np
 from kvplan.sim.files.atomic import write_text
 from kvplan.traces.tokens import scripts
 from kvplan.traces.tokens.estimate import Error
-from kvplan.validate.calibration.tokens import fitting, packages
+from kvplan.validate.calibration.tokens import packages, token_weights
 from kvplan.validate.calibration.tokens.corpus import Text, texts
 from kvplan.validate.calibration.tokens.vocabularies import counters
 from kvplan.validate.show import show
@@ -39,8 +39,8 @@ def main(argv: list[str]) -> int:
     weights, errors = {}, {}
     for family, count in counters(arguments.folder).items():
         tokens = np.array([count(text.text) for text in found], float)
-        weights[family] = fitting.weights(counts, tokens, fitting.importance(found, kinds))
-        errors[family] = fitting.errors(found, kinds, fitting.held_out(found, kinds, counts, tokens), tokens)
+        weights[family] = token_weights.weights(counts, tokens, token_weights.importance(found, kinds))
+        errors[family] = token_weights.errors(found, kinds, token_weights.held_out(found, kinds, counts, tokens), tokens)
     _write(arguments.folder, found, weights, errors)
     return 0
 

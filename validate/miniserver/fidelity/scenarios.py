@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from kvplan.sim import config
+from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.simulation import simulate
-from kvplan.sim.workload import build_workload
 from kvplan.traces import Workload
 from kvplan.validate.calibration.measure.record import read_header
 

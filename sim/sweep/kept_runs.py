@@ -25,7 +25,7 @@ def are_in(out: Path) -> bool:
     return any(says(path, lambda found: found[_DIGEST]) for path in (out / RUNS).glob("*.json"))
 
 
-class Records:
+class KeptRuns:
     """Results of one dataclass, in `out`/runs, one file each. Without a folder nothing is kept."""
 
     def __init__(self, out: Path | None, kind: type) -> None:
@@ -86,7 +86,7 @@ def _unreadable(path: Path, why: object) -> OutputError:
 class Kept(Pool):
     """A pool that does nothing twice: what `records` have is not done again, and what is done is kept. Failures are tried again."""
 
-    def __init__(self, pool: Pool, records: Records, name: Callable[[Any], str], about: Callable[[Any], dict[str, Any]]) -> None:
+    def __init__(self, pool: Pool, records: KeptRuns, name: Callable[[Any], str], about: Callable[[Any], dict[str, Any]]) -> None:
         super().__init__()
         self.size = pool.size
         self.before = 0
