@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.files.ours import OutputError
     from kvplan.sim.metrics.schema import Summary
     from kvplan.sim.planner.plan import Plan
-    from kvplan.sim.policies.base import Eviction, Load, Prefetch, Router, Scheduler, Write
+    from kvplan.sim.policies.base import Batching, Eviction, Load, Prefetch, Router, Scheduler, Step, Write
     from kvplan.sim.policies.supervise import PolicyError
     from kvplan.sim.provenance import __version__
     from kvplan.sim.simulation import Result, simulate
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.traces.workload import TraceError, Workload
 
 _HOMES = {
+    "Batching": "sim.policies.base",
     "CatalogueError": "hwmodels.catalogue",
     "Comparison": "sim.api",
     "Config": "sim.config",
@@ -44,6 +45,7 @@ _HOMES = {
     "Result": "sim.simulation",
     "Router": "sim.policies.base",
     "Scheduler": "sim.policies.base",
+    "Step": "sim.policies.base",
     "Summary": "sim.metrics.schema",
     "SweepError": "sim.sweep.pool",
     "TraceError": "traces.workload",
@@ -61,6 +63,7 @@ _HOMES = {
 """Public name -> the module that defines it, and the name there where it is another one."""
 
 __all__ = [
+    "Batching",
     "CatalogueError",
     "Comparison",
     "Config",
@@ -75,6 +78,7 @@ __all__ = [
     "Result",
     "Router",
     "Scheduler",
+    "Step",
     "Summary",
     "SweepError",
     "TraceError",

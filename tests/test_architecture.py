@@ -120,3 +120,24 @@ def test_functions_stay_short():
     nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     lengths = sorted(own_lines(node) for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     assert lengths[len(lengths) * 95 // 100] < 25
+    made = {node.name: own_lines(part) for node in nodes if isinstance(node, ast.ClassDef) for part in node.body if is_constructor(part)}
+    assert {name: lines for name, lines in made.items() if lines >= 25} == {}
+
+
+def is_constructor(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__"
+
+
+def test_no_class_knows_too_much():
+    """Of what a class sets in its methods. Tables of names, such as settings or a format's keys, are as long as what they mirror."""
+    for room in ("sim", "traces", "hwmodels", "validate", "kvplan"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    known = {part.attr for part in ast.walk(node) if sets_an_attribute(part)}
+                    assert len(known) <= 20, f"{path}: {node.name} has {len(known)} attributes"
+
+
+def sets_an_attribute(node: ast.AST) -> bool:
+    is_target = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    return is_target and isinstance(node.value, ast.Name) and node.value.id == "self"

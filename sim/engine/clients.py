@@ -23,6 +23,10 @@ from kvplan.traces import Workload
 class Client:
     """See the module. `arrive(turn)` hands a turn to its replica; `draw()` gives the next number of its own stream, from 0 to below 1."""
 
+    _earliest_s = 0.0
+    """When the pace allows the next turn."""
+    _waits_for_pace = False
+
     def __init__(
         self,
         clock: Clock,
@@ -40,9 +44,6 @@ class Client:
         self._session = session_of
         self._pause_s = settings.pause_s
         self._interval_s = 0.0 if settings.rate_per_s is None else 1 / settings.rate_per_s
-        self._earliest_s = 0.0
-        """When the pace allows the next turn."""
-        self._waits_for_pace = False
         self._free = math.inf if settings.outstanding is None else settings.outstanding
         self._ready: _Fifo | _Random = _Fifo() if settings.order == "fifo" else _Random(draw)
         self._rounds = _Rounds(workload) if settings.barrier else None

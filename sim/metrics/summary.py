@@ -153,15 +153,16 @@ def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarra
 
 
 def _tiers(deployment: Deployment, sums, output: RunOutput, span_s: float, count: int) -> dict:
+    """Of the deployment's tiers, whether the store used them or not."""
     found = {}
     for tier in deployment.tiers:
         name, each = tier.name, tier.copies
         found[name] = {
             "capacity_bytes": round(each * tier.capacity * count),
-            "peak_bytes": round(each * sum(books.peak_bytes[name] for books in output.ended)),
-            "mean_bytes": each * _ratio(sums[f"{name}.byte_seconds"], span_s),
-            "written_bytes": round(each * sums[f"{name}.written"]),
-            "read_bytes": round(each * sums[f"{name}.read"]),
+            "peak_bytes": round(each * sum(books.peak_bytes.get(name, 0) for books in output.ended)),
+            "mean_bytes": each * _ratio(sums.get(f"{name}.byte_seconds", 0.0), span_s),
+            "written_bytes": round(each * sums.get(f"{name}.written", 0)),
+            "read_bytes": round(each * sums.get(f"{name}.read", 0)),
         }
     return found
 
@@ -184,7 +185,7 @@ def _unsteady(config: Config, deployment: Deployment, workload: Workload, output
     replicas, clients = config.deployment.replicas, config.workload.clients
     span = steadiness.Span.of(output.columns, workload, start_s, config.deployment.max_batch * replicas)
     found = steadiness.load_warnings(span) if clients is None else _idle_clients(clients, workload, output, start_s)
-    for tier in deployment.tiers:
+    for tier in (tier for tier in deployment.tiers if f"{tier.name}_bytes" in output.series):
         times, held = steadiness.held(output.series, tier.name, replicas)
         size, room = tier.capacity * replicas, (tier.capacity - tier.reserve) * replicas
         found += steadiness.tier_warnings(tier.name.upper(), size, room, start_s, times, held)

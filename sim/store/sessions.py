@@ -41,6 +41,9 @@ from kvplan.sim.tiers import TierSpec, fetch_target
 class SessionStore:
     """See the module. `tiers`: fastest first; at least one."""
 
+    watch: Any = None
+    """Told of what is lost to make room, and of what expires: the guards."""
+
     def __init__(
         self,
         tiers: Sequence[TierSpec],
@@ -56,20 +59,15 @@ class SessionStore:
         self._records = records = Records()
         self._expiry = None if ttl_s is None else Expiry(ttl_s, records)
         self._pinned: set[int] = set()
-        self.tiers = [Tier(tier, index) for index, tier in enumerate(tiers)]
-        for tier in self.tiers:
-            tier.eviction = eviction(TierView(tier, tier is self.tiers[-1], records, knowledge))
+        self.tiers = _tiers(tiers, eviction, records, knowledge)
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self.fetch_target = fetch_target(tiers)
         self._staging = None if self.fetch_target is None else Staging(self.tiers[self.fetch_target])
-        self._last = last = len(tiers) - 1
-        self._most = [min(tier.capacity for tier in tiers[index : max(last, index + 1)]) for index in range(len(tiers))]
-        """Bytes of the largest session that each tier, and all below it but the last, can hold."""
+        self._last = len(tiers) - 1
+        self._most = _largest_sessions(tiers)
         self._wanted_position: float | None = -math.inf
         self._saved_bytes = self._saves = self.skipped_saves = 0
         self.moved: list[int] = []
-        self.watch: Any = None
-        """Told of what is lost to make room, and of what expires: the guards."""
 
     # --- where KV is ----------------------------------------------------------------------------------------------------------
 
@@ -483,3 +481,17 @@ class SessionStore:
         self.keep_only(session, now, Useful(stop=0))
         self._prefetch.drop(session)
         self._has_moved(session, self._records[session])
+
+
+def _tiers(specs: Sequence[TierSpec], eviction: Callable[[View], Eviction], records: Records, knowledge: Knowledge) -> list[Tier]:
+    """Each with an order of its own."""
+    tiers = [Tier(spec, index) for index, spec in enumerate(specs)]
+    for tier in tiers:
+        tier.eviction = eviction(TierView(tier, tier is tiers[-1], records, knowledge))
+    return tiers
+
+
+def _largest_sessions(tiers: Sequence[TierSpec]) -> list[int]:
+    """Bytes of the largest session that each tier, and all below it but the last, can hold."""
+    last = len(tiers) - 1
+    return [min(tier.capacity for tier in tiers[index : max(last, index + 1)]) for index in range(len(tiers))]

@@ -1,0 +1,50 @@
+"""One row per turn, in the workload's order: what an engine writes down of each.
+
+It writes through memoryviews, which cost less than arrays for single numbers.
+"""
+
+import numpy as np
+
+_FLOATS = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
+_INTS = ("prompt_tokens", "history_tokens", "cached_tokens", "output_tokens", "order")
+
+
+class Rows:
+    """Columns of one run. NO_TIER marks turns that found nothing. `order` is the order of completion, which the warm-up cut goes by."""
+
+    NO_TIER = -1
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+        self.clipped = 0
+        """Turns whose prompt and answer alone passed the window and were cut to it."""
+        self.columns: dict[str, np.ndarray] = {name: np.full(turns, np.nan) for name in _FLOATS}
+        self.columns |= {name: np.zeros(turns, np.int64) for name in _INTS}
+        self.columns["tier"] = np.full(turns, self.NO_TIER, np.int8)
+        self.columns["overflow"] = np.zeros(turns, np.int8)
+        self.columns["replica"] = np.zeros(turns, np.int16)
+        self.arrival_s, self.admitted_s, self.first_token_s, self.done_s, self.stall_s = self._views(_FLOATS)
+        self.prompt_tokens, self.history_tokens, self.cached_tokens, self.output_tokens, self.order = self._views(_INTS)
+        self.tier, self.overflow, self.replica = self._views(("tier", "overflow", "replica"))
+
+    def also(self, name: str):
+        """A column of seconds that not every run has."""
+        self.columns[name] = np.full(self.turns, np.nan)
+        return self.columns[name].data
+
+    def _views(self, names):
+        return [memoryview(self.columns[name]) for name in names]
+
+    def entered(self, job, tier: int, overflow: bool, now: float) -> None:
+        """A turn has been admitted as this job, which loads from a tier."""
+        turn = job.turn
+        if overflow:
+            self.overflow[turn] = 1
+        if job.prompt + job.output < self.prompt_tokens[turn] + self.output_tokens[turn]:
+            self.clipped += 1
+            self.prompt_tokens[turn], self.output_tokens[turn] = job.prompt, job.output
+        self.admitted_s[turn] = now
+        self.history_tokens[turn] = job.history
+        self.cached_tokens[turn] = job.cached
+        self.tier[turn] = tier
+        self.stall_s[turn] = job.prefill_s - job.compute_s
