@@ -8,6 +8,7 @@ Source: CachedAttention (USENIX ATC 2024) section 4.4.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from kvplan.hwmodels.ownership import Terms, capital_usd_per_s, gpu_usd_per_s
@@ -50,12 +51,13 @@ def run_cost_usd(
     input_tokens: int,
     paid: Paid = "provisioned",
     on: Terms = STRAIGHT_LINE,
+    others_usd_per_s: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Cost by resource, in US dollars, and per million tokens; None per million answered when nothing was.
 
     `gpu` is a GPU that the list prices (KeyError otherwise), `gpus` the number of them, `busy_s` the seconds for which each was busy in
     the mean, `span_s` the seconds for which `dram_bytes` and `ssd_bytes` were provided. `gpu_provisioned` and `gpu_busy` are GPU time by
-    either measure, and `gpu` the one that is `paid`.
+    either measure, and `gpu` the one that is `paid`. `others_usd_per_s`: rents of what no price list has, by name.
 
     >>> from hwmodels import catalogue
     >>> paper = catalogue.load("prices", "paper-2024")
@@ -67,11 +69,13 @@ def run_cost_usd(
     with_dram, with_ssd = included_bytes(prices, gpu, gpus)
     gpu_usd = {"provisioned": rates["gpu"] * span_s, "busy": rates["gpu"] * busy_s}
     dram, ssd = rates["dram"] * span_s, rates["ssd"] * span_s
-    total = gpu_usd[paid] + dram + ssd
+    others = {name: rate * span_s for name, rate in others_usd_per_s.items()}
+    total = gpu_usd[paid] + dram + ssd + sum(others.values())
     return {
         "gpu": gpu_usd[paid],
         "dram": dram,
         "ssd": ssd,
+        **others,
         "total": total,
         "gpu_provisioned": gpu_usd["provisioned"],
         "gpu_busy": gpu_usd["busy"],

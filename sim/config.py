@@ -60,6 +60,19 @@ Size = Annotated[str, BeforeValidator(_with_unit), AfterValidator(_size)]
 """`"128GB"`: text with a unit, kept as written; `units.parse_bytes` gives the bytes."""
 
 
+def _quantity(dimension: str, example: str) -> BeforeValidator:
+    """Text with a unit of that dimension, kept as written, of 0 or more."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f"{value} has no unit: write it like {example!r}")
+        if units.parse(value, dimension) < 0:
+            raise ValueError(f"{value!r} is negative")
+        return value
+
+    return BeforeValidator(check)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -89,6 +102,49 @@ class DeploymentConfig(_Section):
     """KV bytes per token, times those of the model's dtype, in HBM and below: 0.5 for FP8 (without its scales)."""
 
 
+_Rate = Annotated[str, _quantity("bytes_per_s", "30GB/s")]
+SHORTHANDS = ("hbm", "dram", "ssd")
+"""Tiers of a name alone, fastest first: the node has them, and `store` has a size for each."""
+_TAKEN = ("turns", "resumed", "tokens", "gpu", "total")
+"""What results name beside tiers."""
+
+
+class TierSetting(_Section):
+    """A tier of the store: a shorthand, or one of the user's own, which the node reaches over the host link and over links of its own."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9]*$")]
+    """`hbm`, `dram` or `ssd`, whose sizes are those of the store; or a new name, with all of the following."""
+    size: Size | None = None
+    """Bytes for KV; 0GB switches the tier off."""
+    read: _Rate | None = None
+    """Bandwidth of its own links, towards the GPU."""
+    write: _Rate | None = None
+    """The same, into the tier."""
+    latency: Annotated[str, _quantity("seconds", "2us")] | None = None
+    """Of a transfer over its own links."""
+    price: Annotated[str, _quantity("usd_per_byte_s", "0.001USD/GB/h")] | None = None
+    """A rent, which no price list has: 0USD/GB/h when another price contains it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        said = {name: getattr(self, name) for name in ("size", "read", "write", "latency", "price")}
+        given, lacks = ([name for name, value in said.items() if (value is None) is missing] for missing in (False, True))
+        if self.name in SHORTHANDS and given:
+            raise ValueError(f"{self.name} takes no {', '.join(given)} here: its size is store.{self.name}, and the node has the rest")
+        if self.name not in SHORTHANDS and lacks:
+            raise ValueError(f"tier {self.name} lacks {', '.join(lacks)}: only {', '.join(SHORTHANDS)} are known by name alone")
+        if self.name in _TAKEN:
+            raise ValueError(f"a tier cannot be called {self.name}: results say something else by that name")
+        if any(value is not None and not units.parse(value, "bytes_per_s") for value in (self.read, self.write)):
+            raise ValueError(f"tier {self.name} has links of no bandwidth: give the tier 0GB to switch it off")
+        return self
+
+
 class Store(_Section):
     """The KV store of one replica's node."""
 
@@ -98,6 +154,9 @@ class Store(_Section):
     """Host memory for KV; 0GB switches the tier off."""
     ssd: Size = "10TB"
     """Drives for KV; 0GB switches the tier off. With no tier at all the server recomputes."""
+    tiers: list[TierSetting] | None = None
+    """Order of the tiers, fastest first, with tiers of one's own: `[hbm, dram, {name: cxl, size: 512GB, read: 30GB/s, write: 30GB/s,
+    latency: 2us, price: 0.001USD/GB/h}, ssd]`; null is `[hbm, dram, ssd]`."""
     ssd_drives: Annotated[int, Field(ge=1, le=1000)] | None = None
     """SSDs of the node, of which `ssd` is a part; null takes those that the node has, or as many as `ssd` needs."""
     eviction: Annotated[str, AfterValidator(_policy("eviction"))] = "lookahead"
@@ -126,6 +185,31 @@ class Store(_Section):
     """Share of a tier that demotion keeps free."""
     piece: Size = "64MiB"
     """Background transfers are booked a piece of this size at a time."""
+
+    @model_validator(mode="after")
+    def _each_tier_in_its_place(self) -> Self:
+        names = [tier.name for tier in self.listed]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tiers has {', '.join(twice)} more than once")
+        ahead = [
+            name for name in SHORTHANDS[:2] if name in names and any(each not in SHORTHANDS[:2] for each in names[: names.index(name)])
+        ]
+        if ahead or "hbm" in names[1:]:
+            raise ValueError(f"tiers is {', '.join(names)}: hbm comes first, then dram, and then what has links of its own")
+        unnamed = [name for name in SHORTHANDS if name not in names and units.parse_bytes(getattr(self, name))]
+        if unnamed:
+            raise ValueError(f"tiers leaves out {', '.join(unnamed)}: name it, or set {', '.join(f'store.{name}=0GB' for name in unnamed)}")
+        return self
+
+    @property
+    def listed(self) -> list[TierSetting]:
+        """Fastest first, those of no size too."""
+        return [TierSetting(name=name) for name in SHORTHANDS] if self.tiers is None else self.tiers
+
+    def size_of(self, tier: TierSetting) -> int:
+        """Bytes."""
+        return units.parse_bytes(getattr(self, tier.name) if tier.size is None else tier.size)
 
 
 class Rescale(_Section):
@@ -347,7 +431,7 @@ class Config(_Section):
 
     def recompute(self) -> "Config":
         """The same run without any store: the RE baseline."""
-        off = {"hbm": "0GB", "dram": "0GB", "ssd": "0GB"}
+        off = {**dict.fromkeys(SHORTHANDS, "0GB"), "tiers": None}
         return self.model_copy(update={"store": self.store.model_copy(update=off)})
 
     def resolved(self) -> dict[str, Any]:

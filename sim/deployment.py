@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -21,8 +22,8 @@ from kvplan.hwmodels import (
 )
 from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.steptime import COEFFICIENTS
-from kvplan.hwmodels.units import format_bytes, parse_bytes
-from kvplan.sim.config import Config, ConfigError, Store
+from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
+from kvplan.sim.config import Config, ConfigError, TierSetting
 from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
 
@@ -79,6 +80,19 @@ class Deployment:
         """Bytes of KV stored once that each tier holds, fastest first."""
         return {tier.name: tier.capacity for tier in self.tiers}
 
+    def stored(self, tokens: float) -> float:
+        """Bytes of the KV of so many tokens, stored once."""
+        return tokens * self.kv_bytes
+
+    def in_hbm(self, tokens: float) -> float:
+        """Bytes that they take in the HBM of all ranks together."""
+        return tokens * self.hbm_kv_bytes
+
+    @property
+    def rents(self) -> dict[str, float]:
+        """Dollars a second for each tier that no price list has."""
+        return {tier.name: tier.capacity * tier.usd_per_byte_s for tier in self.tiers if tier.usd_per_byte_s is not None}
+
     @property
     def keeps_on_drives(self) -> bool:
         """Whether a tier lies on the node's drives, and wears them."""
@@ -123,7 +137,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         Wires(reached * read, reached * write, entry.latency.value)
         for (read, write), entry in ((host_bandwidth(node, link, gpus), link), (ssd_bandwidth(ssd, drives), ssd))
     )
-    tiers = _tiers(store, hbm_kv_bytes / kv_bytes, parse_bytes(store.hbm) * kv_bytes // hbm_kv_bytes, drive_links)
+    tiers = _tiers(config, Fraction(hbm_kv_bytes, kv_bytes), drive_links)
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
     layers = min(store.read_buffer_layers, model.num_hidden_layers)
     reads_ahead = tiers and store.preload == "layerwise"
@@ -163,16 +177,23 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     return deployment
 
 
-def _tiers(store: Store, hbm_copies: float, hbm: int, drives: Wires) -> tuple[TierSpec, ...]:
-    """The store's tiers that are switched on; `hbm` is the room in HBM, in bytes of KV stored once."""
-    tiers = (
-        TierSpec("hbm", hbm, int(store.host_buffer * hbm), on_device=True, copies=hbm_copies),
-        *(
-            TierSpec(name, size, int(store.host_buffer * size), own)
-            for name, size, own in (("dram", parse_bytes(store.dram), None), (ON_DRIVES, parse_bytes(store.ssd), drives))
-        ),
-    )
-    return tuple(tier for tier in tiers if tier.capacity)
+def _tiers(config: Config, copies: Fraction, drives: Wires) -> tuple[TierSpec, ...]:
+    """The store's tiers that are switched on. `copies`: bytes in HBM of a byte of KV."""
+    store, found = config.store, []
+    for each in store.listed:
+        on_device, size = each.name == "hbm", store.size_of(each)
+        size = math.floor(size / copies) if on_device else size
+        own = drives if each.name == ON_DRIVES else _own(each, config.deployment.link_efficiency)
+        price = None if each.price is None else parse(each.price, "usd_per_byte_s")
+        found.append(TierSpec(each.name, size, int(store.host_buffer * size), own, on_device, float(copies) if on_device else 1.0, price))
+    return tuple(tier for tier in found if tier.capacity)
+
+
+def _own(tier: TierSetting, reached: float) -> Wires | None:
+    """The links of a tier of the user's own."""
+    if tier.read is None or tier.write is None or tier.latency is None:
+        return None
+    return Wires(reached * parse(tier.read, "bytes_per_s"), reached * parse(tier.write, "bytes_per_s"), parse(tier.latency, "seconds"))
 
 
 def _steps(config: Config, steps: StepTime) -> StepTime:

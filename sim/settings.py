@@ -9,9 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kvplan.hwmodels import units
 from kvplan.sim import config as configuration
-from kvplan.sim.config import Config
+from kvplan.sim.config import SHORTHANDS, Config
 from kvplan.sim.policies.registry import KINDS
 from kvplan.traces import Workload
 
@@ -86,11 +85,11 @@ def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
 
 
 def _unused_by_store(config: Config) -> Iterator[str]:
-    sizes = ("hbm", "dram", "ssd")
-    on = [name for name in sizes if units.parse_bytes(getattr(config.store, name))]
+    store = config.store
+    on = [tier.name for tier in store.listed if store.size_of(tier)]
     if not on:
-        yield from (f"store.{name}" for name in type(config.store).model_fields if name not in sizes)
-    elif "ssd" not in on:
+        yield from (f"store.{name}" for name in type(store).model_fields if name not in (*SHORTHANDS, "tiers"))
+    elif set(on) <= set(SHORTHANDS[:2]):
         yield from ("store.ssd_write", "store.prefetch")
 
 

@@ -31,6 +31,8 @@ class TierSpec:
     """KV here is where the GPU reads it: no link is in between (HBM)."""
     copies: float = 1.0
     """Bytes that it takes for a byte of KV: in HBM, ranks hold copies of what they do not split."""
+    usd_per_byte_s: float | None = None
+    """What it costs, where that is no matter of the price list."""
 
     @property
     def over_host_link_alone(self) -> bool:

@@ -50,6 +50,9 @@ POINTS = {
     "_rate_points": [((0.0, 1.0), (10.0, 1e-7)), ((0.0, 0.0), (1e9, 3.0))],
 }
 
+CXL = {"name": "cxl", "size": "5GB", "read": "1e1 GB/s", "write": "3GB/s", "latency": "2us", "price": "0USD/GB/h"}
+TIERS = [["hbm", "dram", "ssd"], ["hbm", "dram", CXL, "ssd"]]
+
 
 def strategy(kind, limits=()):
     """Values of an annotation."""
@@ -63,6 +66,8 @@ def strategy(kind, limits=()):
         return st.sampled_from(inner)
     if origin is dict:
         return st.dictionaries(TEXT.filter(bool), strategy(inner[1]), max_size=3)
+    if origin is list:
+        return st.sampled_from(TIERS)
     if origin is tuple:
         return st.sampled_from(next(POINTS[one.func.__name__] for one in limits if isinstance(one, AfterValidator)))
     if isinstance(kind, type) and issubclass(kind, BaseModel):

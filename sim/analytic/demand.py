@@ -7,14 +7,15 @@ import numpy as np
 from kvplan.hwmodels.cost import usd_per_s
 from kvplan.sim.analytic.expected import Expected
 from kvplan.sim.analytic.turns import Turns
+from kvplan.sim.analytic.work import read_of
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
 
 _MIDDLE = (0.05, 0.95)
 """Turns within these quantiles of time tell the rate: a few late sessions do not stretch it."""
-_HOLDS_UP = ("GPU", "host to GPU", "GPU to host", "SSD read")
-"""Resources that turns wait for. A save that the SSD cannot write in time is skipped instead."""
+_HOLDS_UP = ("GPU", "host to GPU", "GPU to host")
+"""Resources that turns wait for, beside reads over a tier's own links. A save that those cannot write in time is skipped instead."""
 
 
 def served_of(deployment: Deployment, seen: Expected) -> dict:
@@ -50,7 +51,7 @@ def demand_of(deployment: Deployment, found: dict, seen: Expected) -> dict:
         name: {"seconds_per_turn": used, "turns_per_s": 1 / used if used else None, "utilization": used * rate}
         for name, used in seconds.items()
     }
-    real = _HOLDS_UP if deployment.tiers else ("GPU, recomputing",)
+    real = (*_HOLDS_UP, *map(read_of, deployment.links)) if deployment.tiers else ("GPU, recomputing",)
     return {
         "resources": resources,
         "decode_s": full.steps * full.step_s(full.most) / full.most,
@@ -65,7 +66,7 @@ def cost_of(config: Config, deployment: Deployment, found: dict) -> dict:
     """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
     sizes = deployment.sizes
     rates = usd_per_s(deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms)
-    gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"])
+    gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"] + sum(deployment.rents.values()))
     resources = found["demand"]["resources"]
     return {
         "gpus": gpu,

@@ -8,6 +8,7 @@ import numpy as np
 from kvplan.sim.analytic.expected import Expected
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.tiers import fetch_target
 
 SERVED, GPU, LINKS = "served", "GPU", "links"
 _HIGH = 0.8
@@ -33,10 +34,10 @@ def limits(config: Config, deployment: Deployment, seen: Expected) -> Iterator[L
 
 
 def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
-    store, names = config.store, set(deployment.sizes)
+    store = config.store
     if store.eviction != "lru" and _leave(deployment, seen):
         yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
-    if store.prefetch != "none" and names >= {"dram", "ssd"} and _leave(deployment, seen):
+    if store.prefetch != "none" and fetch_target(deployment.tiers) is not None and _leave(deployment, seen):
         yield Limit(
             (SERVED, GPU, LINKS),
             f"nothing is fetched ahead: store.prefetch={store.prefetch} brings what waiting jobs need from SSD into DRAM, which then"

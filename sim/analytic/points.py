@@ -22,7 +22,7 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
     layers, size = deployment.steps.layers, history * deployment.kv_bytes
     recompute, compute = deployment.steps.prefill(new + history), deployment.steps.prefill(new, history)
     load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
-    ssd = size / deployment.drive_links.read_bytes_per_s + deployment.drive_links.latency_s
+    own = {name: size / links.read_bytes_per_s + links.latency_s for name, links in deployment.links.items()}
     buffered = min(config.store.read_buffer_layers, layers) if config.store.preload == "layerwise" else 0
 
     def turn(seconds: float, preloaded: float) -> float:
@@ -38,10 +38,10 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
         "recompute_s": recompute,
         "prefill_new_s": compute,
         "load_dram_s": load,
-        "load_ssd_s": ssd,
+        **{f"load_{name}_s": seconds for name, seconds in own.items()},
         "with_dram_s": turn(load, buffered),
         "with_dram_unbuffered_s": turn(load, 0),
-        "with_ssd_s": turn(max(load, ssd), 0),
+        **{f"with_{name}_s": turn(max(load, seconds), 0) for name, seconds in own.items()},
         "break_even_bytes_per_s": size / (recompute - compute),
         "s_buf_bytes": needed,
         "s_buf_layers": needed / (size / layers),

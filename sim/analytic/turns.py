@@ -15,6 +15,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.policies.registry import find, is_users_own
 from kvplan.sim.routing import replica_of
+from kvplan.sim.tiers import fetch_target
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 from kvplan.traces.reuse import Accesses, accesses
@@ -94,14 +95,14 @@ class Below:
 
 
 def serve(config: Config, deployment: Deployment, turns: Turns, jobs: float) -> Served:
-    """What each turn finds, while `jobs` run: what they load from SSD takes its room in DRAM when they start, not when they end."""
-    names = list(deployment.sizes)
+    """What each turn finds, while `jobs` run: what they load from below DRAM takes its room there when they start, not when they end."""
+    target = fetch_target(deployment.tiers)
     rooms: list[float] = [tier.capacity - tier.reserve for tier in deployment.tiers[:-1]]
     rooms += [tier.capacity for tier in deployment.tiers[-1:]]
     found = _serve(config, deployment, turns, rooms)
-    if names[-2:] != ["dram", "ssd"]:
+    if target is None:
         return found
-    rooms[-2] -= jobs * served_tokens(deployment, turns, found)[-1] * deployment.kv_bytes
+    rooms[target] -= jobs * sum(served_tokens(deployment, turns, found)[target + 1 :]) * deployment.kv_bytes
     return _serve(config, deployment, turns, rooms)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.analytic.points import at_the_mean_turn
 from kvplan.sim.analytic.sizes import mean_turn
-from kvplan.sim.config import Config
+from kvplan.sim.config import SHORTHANDS, Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.policies.registry import is_users_own
 from kvplan.sim.provided import extras
@@ -55,7 +55,7 @@ def slower_than_recomputing(config: Config, deployment: Deployment, workload: Wo
 def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
     mean = at_the_mean_turn(config, deployment, turn)
     stall = mean["with_dram_s"] - mean["prefill_new_s"]
-    if {"dram", "ssd"} & set(deployment.sizes) and stall > 0.25 * mean["prefill_new_s"]:
+    if any(not tier.on_device for tier in deployment.tiers) and stall > 0.25 * mean["prefill_new_s"]:
         yield (
             f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
             f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with"
@@ -67,12 +67,14 @@ def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[s
 def _slower(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
     mean = at_the_mean_turn(config, deployment, turn)
     waits = "; jobs wait for it all the same, set store.load=faster" if config.store.load == "always" else ""
-    for name in [tier.name for tier in deployment.tiers if not tier.on_device]:
+    for tier in [tier for tier in deployment.tiers if not tier.on_device]:
+        name = tier.name
         if mean[f"with_{name}_s"] > mean["recompute_s"]:
-            use = "SSD pays only for what is fetched ahead, compare with store.ssd=0GB" if name == "ssd" else "DRAM does not pay"
+            without = f"store.{name}=0GB" if name in SHORTHANDS else f"a {name} of 0GB"
+            use = "does not pay" if tier.own is None else f"pays only for what is fetched ahead, compare with {without}"
             yield (
                 f"at the mean turn loading from {name.upper()} ({format_seconds(mean[f'with_{name}_s'])}) is slower than recomputing"
-                f" ({format_seconds(mean['recompute_s'])}): {use}{waits}"
+                f" ({format_seconds(mean['recompute_s'])}): {name.upper()} {use}{waits}"
             )
 
 
@@ -93,11 +95,11 @@ def _short_runs(config: Config, found: dict) -> Iterator[str]:
 
 
 def _pins(deployment: Deployment, found: dict) -> Iterator[str]:
-    pinned = found["hbm"]["jobs"] * found["turn"]["history_tokens"] * deployment.kv_bytes
-    dram = deployment.sizes.get("dram", 0)
-    if dram and pinned > 0.5 * dram:
+    pinned = deployment.stored(found["hbm"]["jobs"] * found["turn"]["history_tokens"])
+    for tier in [tier for tier in deployment.tiers if tier.over_host_link_alone and pinned > 0.5 * tier.capacity]:
         yield (
-            f"running jobs alone pin {format_bytes(pinned)} of DRAM ({format_bytes(dram)}) for their history: little is left to fetch ahead"
+            f"running jobs alone pin {format_bytes(pinned)} of {tier.name.upper()} ({format_bytes(tier.capacity)}) for their history:"
+            " little is left to fetch ahead"
         )
 
 

@@ -13,6 +13,7 @@ from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Served, Turns
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.tiers import TierSpec
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,10 @@ def _prefills(
     """What is served in the end, and the seconds of each prefill and of waiting for its KV: some load policies recompute what is slow."""
     new = turns.history + turns.prompt - served.cached
     compute, stall = deployment.steps.prefill(new, served.cached), np.zeros(len(new))
-    names = list(deployment.sizes)
-    loaded = [index for index, name in enumerate(names) if name != "hbm"]
+    loaded = [index for index, tier in enumerate(deployment.tiers) if not tier.on_device]
     for turn in np.flatnonzero(np.isin(served.tier, loaded)).tolist():
         tokens, seconds = int(served.cached[turn]), float(compute[turn])
-        stall[turn] = load_s(config, deployment, names[served.tier[turn]], tokens, seconds, waits_s) - seconds
+        stall[turn] = load_s(config, deployment, deployment.tiers[served.tier[turn]], tokens, seconds, waits_s) - seconds
     if config.store.load != "always":
         recompute = deployment.steps.prefill(new + served.cached)
         slow = (served.cached > 0) & (recompute < compute + stall)
@@ -75,44 +75,57 @@ def _prefills(
     return served, compute, stall
 
 
-def load_s(config: Config, deployment: Deployment, tier: str, tokens: int, compute_s: float, waits_s: float) -> float:
+def load_s(config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float) -> float:
     """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier."""
     store, layers, size = config.store, deployment.steps.layers, tokens * deployment.kv_bytes
     load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
     early = 0.0
-    if tier == "dram":
+    if tier.own is None:
         early = min(store.read_buffer_layers, layers, waits_s / load * layers) if store.preload == "layerwise" else 0.0
     else:
-        load = max(load, size / deployment.drive_links.read_bytes_per_s + deployment.drive_links.latency_s)
+        load = max(load, size / tier.own.read_bytes_per_s + tier.own.latency_s)
     if store.preload == "none":
         return load + compute_s
     return pipeline_s(layers, compute_s / layers, load / layers, early)
 
 
+def read_of(tier: str) -> str:
+    """What the links of a tier's own are called, towards the GPU."""
+    return f"{tier.upper()} read"
+
+
+def write_of(tier: str) -> str:
+    return f"{tier.upper()} write"
+
+
 def _links(config: Config, deployment: Deployment, turns: Turns, served: Served) -> dict[str, float]:
-    names = list(deployment.sizes)
+    """Seconds of each link for the mean turn."""
+    names, tiers, host = list(deployment.sizes), deployment.tiers, deployment.host
     kv, count = deployment.kv_bytes, len(turns.history)
 
-    def tokens(*tiers: str) -> float:
-        return float(served.cached[np.isin(served.tier, [names.index(name) for name in tiers if name in names])].sum()) / count
+    def tokens(indices: list[int]) -> float:
+        return float(served.cached[np.isin(served.tier, indices)].sum()) / count
 
     saved = _saved_s(deployment, turns, served)
     down = {name: below.written * kv / count for name, below in zip(names[1:], served.below, strict=True)}
-    to_host = down.get(names[1], 0.0) if names[:1] == ["hbm"] and down else 0.0
-    return {
-        "host to GPU": tokens("dram", "ssd") * kv / deployment.host.read_bytes_per_s,
-        "GPU to host": saved.get("GPU to host", 0.0) + to_host / deployment.host.write_bytes_per_s,
-        "SSD read": tokens("ssd") * kv / deployment.drive_links.read_bytes_per_s,
-        "SSD write": saved.get("SSD write", 0.0) + down.get("ssd", 0.0) / deployment.drive_links.write_bytes_per_s,
+    to_host = down.get(names[1], 0.0) if down and tiers[0].on_device else 0.0
+    found = {
+        "host to GPU": tokens([index for index, tier in enumerate(tiers) if not tier.on_device]) * kv / host.read_bytes_per_s,
+        "GPU to host": saved.get("GPU to host", 0.0) + to_host / host.write_bytes_per_s,
     }
+    for name, links in deployment.links.items():
+        here = [index for index, tier in enumerate(tiers) if tier.name == name]
+        found[read_of(name)] = tokens(here) * kv / links.read_bytes_per_s
+        found[write_of(name)] = saved.get(write_of(name), 0.0) + down.get(name, 0.0) / links.write_bytes_per_s
+    return found
 
 
 def _saved_s(deployment: Deployment, turns: Turns, served: Served) -> dict[str, float]:
     """Seconds of the links over which the mean turn's new KV reaches the first tier."""
     if not deployment.tiers or deployment.tiers[0].on_device:
         return {}
-    size = float((turns.context - served.cached).mean()) * deployment.kv_bytes
+    first, size = deployment.tiers[0], float((turns.context - served.cached).mean()) * deployment.kv_bytes
     found = {"GPU to host": size / deployment.host.write_bytes_per_s}
-    if deployment.tiers[0].own is not None:
-        found["SSD write"] = size / deployment.drive_links.write_bytes_per_s
+    if first.own is not None:
+        found[write_of(first.name)] = size / first.own.write_bytes_per_s
     return found

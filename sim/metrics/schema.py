@@ -111,7 +111,7 @@ class Cost(TypedDict):
     """For the whole run, without what comes with rented GPUs; so is the next."""
     ssd: float
     total: float
-    """gpu + dram + ssd."""
+    """gpu + dram + ssd, and each tier of the user's own, which stands beside them by its name."""
     gpu_provisioned: float
     """GPUs for the whole run."""
     gpu_busy: float

@@ -94,6 +94,7 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
             context_tokens,
             config.cost.gpu_hours,
             deployment.terms,
+            {name: count * rate for name, rate in deployment.rents.items()},
         ),
         "ssd_wear": _wear(deployment, deployment.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
         "provenance": provenance(config, workload),

@@ -72,6 +72,12 @@ class Question:
                 f"a plan simulates one replica with an even share of the sessions, which router={config.router} need not give it:"
                 " leave router out, or set router=session"
             )
+        strangers = [tier.name for tier in config.store.listed if tier.name not in configuration.SHORTHANDS]
+        if strangers:
+            raise ConfigError(
+                f"a plan buys {', '.join(configuration.SHORTHANDS)} at the prices of a list, and store.tiers has {', '.join(strangers)}:"
+                " leave it out, or compare stores with `kvplan compare`"
+            )
         return config
 
 

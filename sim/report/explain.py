@@ -6,9 +6,8 @@ from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.report.console import shown
+from kvplan.sim.report.tiers import name_of
 from kvplan.traces import origin
-
-_TIERS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 
 
 def print_explanation(found: dict) -> None:
@@ -61,7 +60,7 @@ def _tiers(found: dict):
         table.add_column(name, justify="right")
     for name, tier in found["tiers"].items():
         table.add_row(
-            _TIERS[name],
+            name_of(name),
             format_bytes(tier["capacity_bytes"]),
             format_bytes(tier["kept_free_bytes"]),
             f"{tier['sessions']:,.0f}",

@@ -11,6 +11,7 @@ from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.report.compare_words import change, compared
 from kvplan.sim.report.console import shown
 from kvplan.sim.report.page.place import NONE, Cell, Place, count, total
+from kvplan.sim.report.tiers import among, name_of
 from kvplan.sim.sweep.stats import LEVEL, Ratio
 
 
@@ -99,9 +100,10 @@ def rows(summary: Mapping[str, Any]) -> list[list[str]]:
 def cells(found: Place) -> list[list[Cell]]:
     """The table: label and value, and with a baseline its value and the change."""
     baseline = found.at("recompute")
-    rows = []
+    *others, last = map(name_of, _paid_tiers(found.value))
+    storage, rows = f"{', '.join(others)} and {last}", []
     for label, path, show, compares in [*_hits(found.value), *_ROWS]:
-        row = [Cell(label), _get(found, path, show)]
+        row = [Cell(label.format(storage=storage)), _get(found, path, show)]
         if baseline.value is not None:
             row += [_get(baseline, path, show), _change(baseline, path)] if compares else [Cell(NONE), Cell("")]
         rows.append(row)
@@ -147,7 +149,7 @@ def _hits(summary: Mapping[str, Any]) -> list[tuple]:
     return [
         ("hit rate, all turns", "hit_rate.turns", _percent, False),
         ("hit rate, resumed turns", "hit_rate.resumed", _percent, False),
-        *((f"  from {name.upper()}", f"hit_rate.{name}", _percent, False) for name in summary["tiers"]),
+        *((f"  from {name_of(name)}", f"hit_rate.{name}", _percent, False) for name in summary["tiers"]),
         ("hit rate, tokens", "hit_rate.tokens", _percent, False),
     ]
 
@@ -162,15 +164,20 @@ _ROWS = [
     ("GPU hours, prefilling and loading", "gpu.prefill_h", _hours, True),
     ("GPU hours, busy", "gpu.busy_h", _hours, True),
     ("GPU cost", "cost_usd.gpu", _dollars, True),
-    ("DRAM and SSD cost", "cost_usd.storage", _dollars, True),
+    ("{storage} cost", "cost_usd.storage", _dollars, True),
     ("total cost", "cost_usd.total", _dollars, True),
     ("$ per million output tokens", "cost_usd.per_million_output_tokens", _dollars, True),
 ]
 
 
+def _paid_tiers(summary: Mapping[str, Any]) -> list[str]:
+    """Those that a run pays for beside its GPUs."""
+    return [tier for tier in among(summary["hit_rate"]) if tier in summary["cost_usd"]]
+
+
 def _get(found: Place, path: str, show: Callable[[Any], str]) -> Cell:
     if path == "cost_usd.storage":
-        return total([found.at("cost_usd", "dram"), found.at("cost_usd", "ssd")], show)
+        return total([found.at("cost_usd", tier) for tier in _paid_tiers(found.value)], show)
     return found.at(*path.split(".")).cell(show)
 
 

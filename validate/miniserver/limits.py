@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import SHORTHANDS, Config, ConfigError
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.policies.registry import find
 from kvplan.traces import Workload
@@ -22,6 +22,8 @@ def _findings(config: Config, workload: Workload, deployment: Deployment) -> Ite
         yield "deployment.gpus and deployment.replicas must be 1"
     if parse_bytes(store.hbm):
         yield "store.hbm must be 0GB"
+    if set(deployment.sizes) - set(SHORTHANDS):
+        yield "store.tiers must be dram and ssd"
     if parse_bytes(store.ssd) and not parse_bytes(store.dram):
         yield "store.ssd needs store.dram"
     longest = min(int(workload.session_tokens.max()), deployment.window) * deployment.kv_bytes

@@ -8,23 +8,19 @@ from kvplan.sim.report.page import charts
 from kvplan.sim.report.page.charts import Axis, Mark, Part, Row
 from kvplan.sim.report.page.content import Figure, Key, Section, Table
 from kvplan.sim.report.page.place import Cell, Place, percent, plain, seconds, total, usd
+from kvplan.sim.report.tiers import among, name_of, style_of
 
-NAMES = {"gpu": "GPUs", "hbm": "HBM", "dram": "DRAM", "ssd": "SSD", "power": "power"}
-STYLES = {"gpu": 3, "hbm": 4, "dram": 1, "ssd": 2, "power": 5}
-"""How parts are drawn, everywhere alike."""
-_OTHER_STYLE = 6
-TIERS = ("hbm", "dram", "ssd")
 _NONE = "no run of it was finished"
 
 
 def part(kind: str, cell: Cell) -> Part:
     """A piece of a bar, by what it is of."""
-    return Part(NAMES.get(kind, kind), cell, STYLES.get(kind, _OTHER_STYLE))
+    return Part(name_of(kind), cell, style_of(kind))
 
 
 def keys(kinds: Sequence[str]) -> list[Key]:
     """The legend of such parts."""
-    return [Key(NAMES.get(kind, kind), STYLES.get(kind, _OTHER_STYLE), True) for kind in kinds]
+    return [Key(name_of(kind), style_of(kind), True) for kind in kinds]
 
 
 def whole_percent(value: float) -> str:
@@ -53,7 +49,8 @@ def hits(found: Sequence[tuple[str, Place, str]]) -> list[Figure]:
     known = [place.at(key.format("dram")).value is not None for _, place, key in found]
     if not any(known):
         return []
-    used = [tier for tier in TIERS if any(place.at(key.format(tier)).value for _, place, key in found)]
+    given = {each.removeprefix(key.format("")) for _, place, key in found for each in place.value or () if each.startswith(key.format(""))}
+    used = [tier for tier in among(given) if any(place.at(key.format(tier)).value for _, place, key in found)]
     cells = [[place.at(key.format(tier)).cell(percent) for tier in used] for _, place, key in found]
     totals = [total([place.at(key.format(tier)) for tier in used], percent) for _, place, key in found]
     rows = [
@@ -62,7 +59,7 @@ def hits(found: Sequence[tuple[str, Place, str]]) -> list[Figure]:
     ]
     drawn = charts.bars(rows, Axis("of resumed turns", whole_percent, low=0, high=1), "Hit rate by tier")
     numbers = Table(
-        ["", *(NAMES[tier] for tier in used), "together"],
+        ["", *(name_of(tier) for tier in used), "together"],
         [[Cell(name), *row, together] for (name, *_), row, together in zip(found, cells, totals, strict=True)],
     )
     return [Figure("Hit rate by tier", drawn, "Turns that resume a session and find its KV.", keys(used), numbers)]

@@ -9,6 +9,7 @@ from kvplan.sim.report.page.common import whole_percent
 from kvplan.sim.report.page.content import Figure, Key, Page, Section, Table, Tile
 from kvplan.sim.report.page.place import NONE, Cell, Place, count, fine_usd, percent, plain, seconds, size, usd
 from kvplan.sim.report.page.svg import STYLES
+from kvplan.sim.report.tiers import among, name_of
 
 
 def page(found: Place) -> Page:
@@ -167,10 +168,10 @@ def _money(options: list[Place]) -> list[Figure]:
         costs = option.at("cost_usd_per_month")
         parts = [common.part(kind, costs.at(kind).cell(usd)) for kind in paid] if costs.value else []
         rows.append(Row(name(option), parts, option.at("usd_per_month").cell(usd).text if parts else _NO))
-    free = [common.NAMES.get(kind, kind) for kind in kinds if kind not in paid]
+    free = [name_of(kind) for kind in kinds if kind not in paid]
     note = f"Costs nothing more here: {', '.join(free)}." if free else ""
     numbers = Table(
-        ["store", *(common.NAMES.get(kind, kind) for kind in paid), "together"],
+        ["store", *(name_of(kind) for kind in paid), "together"],
         [
             [Cell(name(option)), *(option.at("cost_usd_per_month", kind).cell(usd) for kind in paid), option.at("usd_per_month").cell(usd)]
             for option in known
@@ -292,7 +293,7 @@ def _times(options: list[Place]) -> list[Figure]:
     hours = common.hours([option.value["series"]["time_s"] for option in known])
     drawn = charts.plot(series, hours, Axis("turns", plain), "Turns in the server over time")
     figures = [Figure("Turns in the server", drawn, "Running and waiting.", _keys(known))]
-    for tier in ("hbm", "dram", "ssd"):
+    for tier in among(tier for option in known for tier in option.value["tier_bytes"]):
         figures += _fill(tier, [option for option in known if option.value["tier_bytes"].get(tier)], hours)
     return figures
 
@@ -305,7 +306,7 @@ def _fill(tier: str, options: list[Place], hours: Axis) -> list[Figure]:
         found, capacity = option.value["series"], option.value["tier_bytes"][tier]
         shares = [held / capacity for held in found[f"{tier}_bytes"]]
         series.append(Series(name(option), common.line(found["time_s"], shares), _style(option), letter(option), signs=False, solid=True))
-    label = common.NAMES[tier]
+    label = name_of(tier)
     drawn = charts.plot(
         series, hours, Axis("of capacity", common.whole_percent, low=0, high=1.1), f"Fill of {label}", [Level(1, "capacity")]
     )

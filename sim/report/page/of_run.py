@@ -12,6 +12,7 @@ from kvplan.sim.report.page import charts, common
 from kvplan.sim.report.page.charts import Axis, Level, Part, Row, Series
 from kvplan.sim.report.page.content import Figure, Key, Page, Section, Table, Tile
 from kvplan.sim.report.page.place import Cell, Place, percent, plain, seconds, size, usd
+from kvplan.sim.report.tiers import among, name_of, style_of
 
 OURS, THEIRS = 1, 0
 """Styles of the run and of recomputation."""
@@ -121,14 +122,16 @@ def _busy(found: Place) -> list[Figure]:
 
 
 def _costs(found: Place) -> list[Figure]:
-    kinds = [kind for kind in ("gpu", "dram", "ssd") if any(side.at("cost_usd", kind).value for _, side, _ in _sides(found))]
+    kinds = [
+        kind for kind in ("gpu", *among(found.value["hit_rate"])) if any(side.at("cost_usd", kind).value for _, side, _ in _sides(found))
+    ]
     rows, numbers = [], []
     for name, side, _ in _sides(found):
         parts = [common.part(kind, side.at("cost_usd", kind).cell(usd)) for kind in kinds]
         rows.append(Row(name, parts, side.at("cost_usd", "total").cell(usd).text))
         numbers.append([Cell(name), *(part.cell for part in parts), side.at("cost_usd", "total").cell(usd)])
     drawn = charts.bars(rows, Axis("of the run", usd), "Cost of the run by part")
-    heads = ["", *(common.NAMES[kind] for kind in kinds), "together"]
+    heads = ["", *(name_of(kind) for kind in kinds), "together"]
     return [Figure("What the run costs", drawn, "", common.keys(kinds), Table(heads, numbers))]
 
 
@@ -154,14 +157,14 @@ def _times(found: Place, series: Mapping[str, np.ndarray]) -> list[Figure]:
 
 
 def _fill(found: Place, tier: str, mine: Mapping[str, Sequence[float]], hours: Axis, replicas: int) -> Figure:
-    name, place = common.NAMES[tier], found.at("tiers", tier)
+    name, place = name_of(tier), found.at("tiers", tier)
     capacity = place.value["capacity_bytes"] / replicas
     times, nothing = mine["time_s"], [0.0] * len(mine["time_s"])
     lines = [
         Series("recompute", common.line(times, nothing), THEIRS, signs=False),
-        Series(name, common.line(times, mine[f"{tier}_bytes"]), common.STYLES[tier], signs=False, solid=True),
+        Series(name, common.line(times, mine[f"{tier}_bytes"]), style_of(tier), signs=False, solid=True),
     ]
     drawn = charts.plot(lines, hours, Axis("held", size, low=0), f"{name} over time", [Level(capacity, f"capacity {size(capacity)}")])
     numbers = Table(["", "all replicas"], [[Cell(key.removesuffix("_bytes")), place.at(key).cell(size)] for key in place.value])
-    keys = [Key(name, common.STYLES[tier], False), Key("recompute keeps nothing", THEIRS, False)]
+    keys = [Key(name, style_of(tier), False), Key("recompute keeps nothing", THEIRS, False)]
     return Figure(f"{name} over time", drawn, "", keys, numbers)

@@ -56,6 +56,7 @@ from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "an HBM tier": lambda given: any(tier.on_device for tier in given.deployment.tiers),
+    "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "routers other than session": lambda given: given.config.router != "session",
     "batching other than iteration": lambda given: given.config.batching != "iteration",
