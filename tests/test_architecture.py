@@ -141,3 +141,51 @@ def test_no_class_knows_too_much():
 def sets_an_attribute(node: ast.AST) -> bool:
     is_target = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
     return is_target and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+DESIGN = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
+_PLACED = re.findall(r"`([\w/<>.-]+\.py): ([\w.]+)`", DESIGN)
+"""File and name: `sim/simulation.py: simulate`. Files without a folder are in sim/engine/."""
+_METHODS = re.findall(r"`(Store|Move|Clock|Eviction|Prefetch|Scheduler|Batching|Router|Write|Load)\.(\w+)`", DESIGN)
+_OWNERS = {"Store": "sim/store/protocol.py", "Move": "sim/store/protocol.py", "Clock": "sim/engine/clock.py"}
+
+
+def _names(path: Path) -> set[str]:
+    """What a module defines: functions, classes, their methods and fields (`Class.name`), and what it assigns."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        found |= _bound(node)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{name}" for each in ast.walk(node) for name in _bound(each)}
+    return found
+
+
+def _bound(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _file(name: str) -> Path:
+    return ROOT / name if "/" in name else ROOT / "sim" / "engine" / name
+
+
+def test_the_design_names_what_there_is():
+    assert len(_PLACED) > 60 and len(_METHODS) > 15
+    methods = [(_OWNERS.get(kind, "sim/policies/base.py"), f"{kind}.{name}") for kind, name in _METHODS]
+    assert [f"{file}: {name}" for file, name in [*_PLACED, *methods] if name not in _names(_file(file))] == []
+
+
+@pytest.mark.parametrize("page", ["DESIGN.md", "docs/decisions.md", "docs/results.md"])
+def test_pages_name_files_that_there_are(page):
+    text, folder = (ROOT / page).read_text(encoding="utf-8"), (ROOT / page).parent
+    paths = re.findall(r"`((?:sim|traces|hwmodels|validate|kvplan|tests|docs)/[\w/<>.-]*)", text)
+    assert [path for path in paths if not list(ROOT.glob(re.sub(r"<\w+>", "*", path)))] == []
+    assert [link for link in re.findall(r"\]\(([\w./]+)", text) if not (folder / link).exists()] == []
+
+
+def test_the_design_is_short_and_its_lines_are():
+    lines = DESIGN.splitlines()
+    assert len(lines) <= 300
+    assert [line for line in lines if len(line) >= 120] == []

@@ -1,4 +1,4 @@
-"""All that a plan says, as plain data with stable keys: what the table, the report and scripts read. DESIGN.md lists the keys."""
+"""All that a plan says, as plain data with stable keys: what the table, the report and scripts read. docs/plans.md lists the keys."""
 
 import math
 from dataclasses import asdict
