@@ -1,39 +1,32 @@
-"""From a HuggingFace `config.json` to a Model: the one place that knows how families of models name the same things.
+"""From a HuggingFace `config.json` to a Model: the one place that knows how models name the same things.
 
 `HfConfig` holds the names as they are written, typed and bounded; `model` reduces them. The ways of writing a mixture of experts
-(Mixtral, DeepSeek, Qwen-MoE, Llama 4) become five fields. A language model nested under `text_config` is taken out of it; the
-vision part is left out. Keys without a meaning here are ignored.
+(Mixtral, DeepSeek, Qwen-MoE, Llama 4, ERNIE) become five fields. A language model nested under `text_config` is taken out of it; the
+vision part is left out. What a missing key means stands in `families.py`, which layer keeps what in `hflayers.py`.
 
-**Refused:** layers that keep a state instead of KV (Mamba, linear attention), encoders, quantised weights whose bits are not said.
-**Left out:** sliding windows (every layer keeps every token), KV shared between layers, multi-token prediction heads, scales of
-quantised weights.
+**Refused:** a `model_type` that is not in `families.py`; keys that look as if a size rested on them and have no meaning here
+(`hfkeys.py`); layers that keep a state instead of KV; encoders; quantised weights whose bits are not said; two names of one thing
+that disagree.
+**Left out:** multi-token prediction heads, scales of quantised weights.
 
 Source: the configuration classes of `transformers` (https://github.com/huggingface/transformers, src/transformers/models).
 """
 
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from kvplan.hwmodels import hflayers
+from kvplan.hwmodels.families import FAMILIES, NESTED, OTHER_NAMES, Family
+from kvplan.hwmodels.hfkeys import telling
+from kvplan.hwmodels.layers import Attention, Latent, Layer, LayerGroup
 from kvplan.hwmodels.schema import DTYPE_BYTES, Date, Model
 
-_RENAMED = {"RefinedWeb": "falcon", "RefinedWebModel": "falcon"}
-"""Model types by their older names."""
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "cohere": {"tie_word_embeddings": True},
-    "cohere2": {"tie_word_embeddings": True},
-    "falcon": {"tie_word_embeddings": True, "gated_mlp": False, "max_position_embeddings": 2048},
-    "gemma": {"tie_word_embeddings": True},
-    "gemma2": {"tie_word_embeddings": True},
-    "gemma3_text": {"tie_word_embeddings": True},
-    "gpt_neox": {"gated_mlp": False},
-    "nemotron": {"gated_mlp": False},
-    "phi": {"gated_mlp": False},
-    "starcoder2": {"tie_word_embeddings": True, "gated_mlp": False},
-}
-"""What a family's configuration class adds where a file says nothing."""
-_WITHOUT_KV = ("mamba_", "ssm_", "linear_", "attn_layer_", "layers_block_type", "block_types", "hybrid_", "full_attention_interval")
-"""Beginnings of keys that say that some layers keep a state instead of KV."""
+_REMEDY = (
+    "where every layer keeps the KV of every token and its feed-forward part has three matrices, write llama in a copy; known are "
+    + ", ".join(sorted(FAMILIES))
+)
 _QUANTISED_BITS = {"fp8": 8, "fbgemm_fp8": 8, "mxfp4": 4}
 
 _Width = Annotated[int, Field(gt=0, le=10_000_000)]
@@ -42,6 +35,41 @@ _Number = Annotated[int, Field(ge=0, le=1_000_000)]
 
 def _written(*names: str, **more: Any) -> Any:
     return Field(validation_alias=AliasChoices(*names), **more)
+
+
+def _flat(data: dict[str, Any]) -> dict[str, Any]:
+    """With the language model's keys, where they are nested, in place of those around them. Raises ValueError."""
+    for name in NESTED:
+        nested = data.get(name)
+        if nested is not None and not isinstance(nested, dict):
+            raise ValueError(f"{name} is no mapping")
+        data = {key: value for key, value in {**data, **(nested or {})}.items() if key != name}
+    return data
+
+
+def family_name(data: dict[str, Any]) -> str:
+    """The family that a file says it is of. Raises ValueError."""
+    name = data.get("model_type")
+    if not isinstance(name, str):
+        raise ValueError(f"model_type is missing: without it nobody can know what its layers keep ({_REMEDY})")
+    return OTHER_NAMES.get(name, name)
+
+
+def family_of(data: dict[str, Any]) -> Family:
+    """How it is read. Raises ValueError."""
+    name = family_name(data)
+    if name not in FAMILIES:
+        raise ValueError(f"model_type {name!r} is not known, and so what its layers keep is not ({_REMEDY})")
+    return FAMILIES[name]
+
+
+def _check_names(data: dict[str, Any]) -> None:
+    """That two names of one field say the same."""
+    for names in _NAMES.values():
+        said = [(name, data[name]) for name in names if name in data]
+        for (first, one), (second, other) in pairwise(said):
+            if one != other:
+                raise ValueError(f"{first} is {one!r}, but {second}, which is the same, is {other!r}")
 
 
 class Quantization(BaseModel):
@@ -82,17 +110,36 @@ class HfConfig(BaseModel):
     quantization_config: Quantization | None = None
     tie_word_embeddings: bool = False
     gated_mlp: bool = True
-    num_experts: _Number = _written("n_routed_experts", "num_local_experts", "num_experts", default=0)
-    num_experts_per_tok: _Number = 0
-    n_shared_experts: _Number = 0
-    shared_expert_intermediate_size: _Number = 0
+    num_experts: _Number = _written(
+        "n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts", "num_routed_experts", default=0
+    )
+    num_experts_per_tok: _Number = _written(
+        "num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts", default=0
+    )
+    n_shared_experts: _Number = _written("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", default=0)
+    shared_expert_intermediate_size: _Number = _written("shared_expert_intermediate_size", "shared_intermediate_size", default=0)
     moe_intermediate_size: _Number = 0
     intermediate_size_mlp: _Number = 0
     """Llama 4: width of its dense layers, while `intermediate_size` is that of an expert, and of one shared expert."""
     first_k_dense_replace: _Number = 0
-    moe_layer_freq: _Width = 1
-    decoder_sparse_step: _Width = _written("decoder_sparse_step", "interleave_moe_layer_step", default=1)
+    moe_layer_freq: _Width | list[_Number] = 1
+    decoder_sparse_step: _Width = _written("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", default=1)
+    moe_layer_start_index: _Number = 0
+    moe_layer_end_index: Annotated[int, Field(ge=-1, le=1_000_000)] = -1
     mlp_only_layers: list[int] = []
+    mlp_layer_types: list[str] = []
+    expert_layers: list[int] = _written("moe_layers", default=[])
+    layer_types: list[str] = []
+    use_sliding_window: bool = True
+    sliding_window: _Width | None = None
+    sliding_window_pattern: _Width | str = _written("sliding_window_pattern", "_sliding_window_pattern", "layer_switch", default=0)
+    max_window_layers: _Number | None = None
+    attention_chunk_size: _Width | None = None
+    no_rope_layers: list[int] = []
+    no_rope_layer_interval: _Width = 4
+    index_head_dim: _Number = 0
+    index_topk: _Number = 0
+    index_n_heads: _Number = 0
     kv_lora_rank: _Width | None = None
     q_lora_rank: _Width | None = None
     qk_nope_head_dim: _Number = 0
@@ -102,35 +149,72 @@ class HfConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: Any) -> Any:
-        """The text model, with the defaults of its family; `null` is as good as nothing."""
+        """The text model, with what its family leaves out; `null` is as good as nothing. Refuses what would be left out in silence."""
         if not isinstance(data, dict):
             return data
-        nested = data.get("text_config")
-        data = {key: value for key, value in {**data, **(nested if isinstance(nested, dict) else {})}.items() if value is not None}
-        stateful = next((key for key in data if key.startswith(_WITHOUT_KV)), None)
-        if stateful is not None:
-            raise ValueError(f"{stateful}: layers that keep a state instead of KV are not modelled")
+        data = _flat(data)
         if data.get("is_encoder_decoder"):
             raise ValueError("is_encoder_decoder: only decoder-only models are modelled")
-        family = str(data.get("model_type"))
-        family = _RENAMED.get(family, family)
-        if family == "falcon" and "ffn_hidden_size" not in data and isinstance(data.get("hidden_size"), int):
+        family = family_of(data)
+        for key in family.written:
+            if key not in data:
+                raise ValueError(f"{key} is missing: for model_type {data['model_type']} nobody can know it; null says that there is none")
+        data = {key: value for key, value in data.items() if value is not None}
+        data = {**family.filled(data), **data}
+        _check_names(data)
+        if unknown := telling(data, KEYS):
+            raise ValueError(
+                f"{', '.join(unknown)}: may say what layers keep, and is not modelled. Where sizes do not rest on it, take it out of a copy"
+                " of the file; else write a model file with the keys that count"
+            )
+        if family_name(data) == "falcon" and "ffn_hidden_size" not in data and isinstance(data.get("hidden_size"), int):
             data.setdefault("intermediate_size", 4 * data["hidden_size"])
-        return {**_DEFAULTS.get(family, {}), **data}
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> "HfConfig":
         if self.torch_dtype not in DTYPE_BYTES:
             raise ValueError(f"torch_dtype {self.torch_dtype!r} is not one of {', '.join(DTYPE_BYTES)}")
+        for name in FAMILIES[self.family].needs:
+            if not getattr(self, name):
+                raise ValueError(f"{name} is missing or 0, and model_type {self.model_type} cannot do without it")
+        if self.new_decoder_architecture and not self.num_key_value_heads:
+            raise ValueError("new_decoder_architecture goes with num_kv_heads")
+        if self.kv_heads == 1 and self.num_key_value_heads not in (0, 1, self.num_attention_heads):
+            raise ValueError(f"multi_query, but num_kv_heads is {self.num_key_value_heads}: is it new_decoder_architecture?")
         if self.num_attention_heads % self.kv_heads:
             raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
         if self.kv_lora_rank and not (self.qk_nope_head_dim and self.qk_rope_head_dim and self.v_head_dim):
             raise ValueError("kv_lora_rank goes with qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
         if not (self.kv_lora_rank or self.head_dim) and self.hidden_size % self.num_attention_heads:
             raise ValueError("hidden_size is not a multiple of num_attention_heads, and there is no head_dim")
+        self._check_experts()
+        self.layers()
+        return self
+
+    def _check_experts(self) -> None:
         if self.num_experts and not 0 < self.num_experts_per_tok <= self.num_experts:
             raise ValueError(f"num_experts_per_tok is {self.num_experts_per_tok}, but there are {self.num_experts} experts")
-        return self
+        if not self.num_experts and (self.moe_intermediate_size or self.n_shared_experts):
+            raise ValueError("moe_intermediate_size or n_shared_experts without a number of experts")
+
+    @property
+    def family(self) -> str:
+        """Its key in `families.FAMILIES`."""
+        return OTHER_NAMES.get(self.model_type, self.model_type)
+
+    def layers(self) -> tuple[LayerGroup, ...]:
+        """Its layers by kind, in the order in which the kinds first come. Raises ValueError."""
+        kinds = [self._kind(name) for name in hflayers.names(self, FAMILIES[self.family])]
+        return tuple(LayerGroup(kind, kinds.count(kind)) for kind in dict.fromkeys(kinds))
+
+    def _kind(self, name: str) -> Layer:
+        """The layer that a file calls `sliding_attention`."""
+        if self.kv_lora_rank is not None and name in ("full_attention", "indexed_attention"):
+            return Latent(rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=self.index_head_dim)
+        window = hflayers.window(self, name)
+        width = self.head_dim or self.hidden_size // self.num_attention_heads
+        return Attention(hflayers.TITLES[name], window, self.kv_heads, width, width)
 
     @property
     def kv_heads(self) -> int:
@@ -141,14 +225,8 @@ class HfConfig(BaseModel):
 
     @property
     def moe_layers(self) -> int:
-        """Decoder layers with experts: all but the first `first_k_dense_replace`, those skipped by a step, and `mlp_only_layers`."""
-        if not self.num_experts:
-            return 0
-        dense = set(self.mlp_only_layers)
-        return sum(
-            index % self.moe_layer_freq == 0 and (index + 1) % self.decoder_sparse_step == 0 and index not in dense
-            for index in range(self.first_k_dense_replace, self.num_hidden_layers)
-        )
+        """Decoder layers with experts."""
+        return len(hflayers.with_experts(self)) if self.num_experts else 0
 
     def model(self) -> Model:
         """The Model that these fields describe."""
@@ -185,14 +263,15 @@ class HfConfig(BaseModel):
             kv_lora_rank=self.kv_lora_rank,
             qk_rope_head_dim=self.qk_rope_head_dim if latent else 0,
             q_lora_rank=self.q_lora_rank,
+            layers=self.layers(),
         )
 
 
-KEYS = {
-    str(key)
+_NAMES = {
+    name: [str(key) for key in field.validation_alias.choices] if isinstance(field.validation_alias, AliasChoices) else [name]
     for name, field in HfConfig.model_fields.items()
-    for key in (field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else [name])
 }
+KEYS = {name for names in _NAMES.values() for name in names}
 """Every key that a model file of the catalogue may have."""
 
 

@@ -1,37 +1,58 @@
-"""Sizes of a model: KV bytes per token, parameters, and what tensor parallelism makes of them.
+"""Sizes of a model: KV of so many tokens, parameters, and what tensor parallelism makes of them.
 
-    KV bytes per token = 2 · layers · kv_heads · head_dim · bytes              (MHA, GQA, MQA)
-                       = layers · (kv_lora_rank + qk_rope_head_dim) · bytes    (MLA)
+    KV bytes per token = Σ over layers 2 · kv_heads · head_dim · bytes              (MHA, GQA, MQA)
+                       = Σ over layers (kv_lora_rank + qk_rope_head_dim) · bytes    (MLA)
 
 Source: CachedAttention (USENIX ATC 2024) section 2; DeepSeek-V2 (arXiv 2405.04434) section 2.1 for MLA; Mixtral (arXiv 2401.04088)
-section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: scales of quantised caches and weights, sliding windows
-(every layer keeps every token), norms and biases.
+section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: scales of quantised caches and weights, norms and biases.
 """
+
+from typing import Literal
 
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
+Keeps = Literal["every-token", "windowed"]
+"""What a store keeps of layers with a window: all tokens of a session, or those in the window."""
+
+
+def kv_bytes(model: Model, tokens: int, keeps: Keeps = "windowed") -> int:
+    """Bytes of a session of `tokens` in all layers together, stored once (as DRAM and SSD store it); one checkpoint of states.
+
+    >>> from kvplan.hwmodels import catalogue
+    >>> gemma = catalogue.load("model", "gemma-2-9b")    # every second of 42 layers has a window of 4,096 tokens
+    >>> kv_bytes(gemma, 8192) / kv_bytes(gemma, 8192, "every-token")
+    0.75
+    """
+    bits = 8 * DTYPE_BYTES[model.torch_dtype]
+    return sum(
+        group.count
+        * (group.kind.token_bytes(bits) * (tokens if keeps == "every-token" else group.kind.kept(tokens)) + group.kind.state_bytes)
+        for group in model.layers
+    )
+
 
 def kv_bytes_per_token(model: Model) -> int:
-    """Bytes that one token's K and V take in all layers together, stored once (as DRAM and SSD store it)."""
-    if model.kv_lora_rank is not None:
-        per_layer = model.kv_lora_rank + model.qk_rope_head_dim
-    else:
-        per_layer = 2 * model.num_key_value_heads * model.head_dim
-    return model.num_hidden_layers * per_layer * DTYPE_BYTES[model.torch_dtype]
+    """Bytes that one more token's K and V take, stored once, where every layer keeps every token."""
+    return kv_bytes(model, 1, "every-token") - kv_bytes(model, 0, "every-token")
 
 
 def hbm_kv_bytes_per_token(model: Model, gpus: int) -> int:
-    """Bytes that one token's KV takes in the HBM of all ranks together.
+    """Bytes that one token's KV takes in the HBM of all ranks together, under tensor parallelism."""
+    bits = 8 * DTYPE_BYTES[model.torch_dtype]
+    total = 0
+    for group in model.layers:
+        copies, of = group.kind.copies(gpus)
+        total += group.count * group.kind.token_bytes(bits) // of * copies
+    return total
 
-    Tensor parallelism splits KV heads over ranks and copies them where there are fewer heads than ranks; where the heads do not
-    divide evenly, every rank sets aside what the fullest one needs. A latent (MLA) is copied to every rank.
-    Source: Megatron-LM (arXiv 1909.08053) and vLLM's GQA and MLA sharding.
-    """
-    if model.kv_lora_rank is not None:
-        return kv_bytes_per_token(model) * gpus
-    heads = model.num_key_value_heads
-    heads_per_rank = -(-heads // gpus)
-    return kv_bytes_per_token(model) // heads * heads_per_rank * gpus
+
+def windows(model: Model) -> list[tuple[int, int]]:
+    """(layers, tokens) of those layers whose window is shorter than the model's."""
+    return [
+        (group.count, group.kind.window)
+        for group in model.layers
+        if group.kind.window is not None and group.kind.window < model.max_position_embeddings
+    ]
 
 
 def attention_parameters(model: Model) -> int:

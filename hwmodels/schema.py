@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from kvplan.hwmodels import units
+from kvplan.hwmodels.layers import LayerGroup
 
 YEAR_S = 365 * 86400.0
 """Seconds of a year of service, as warranties and depreciation count it."""
@@ -298,6 +299,8 @@ class Model:
     """Part of `head_dim` that MLA caches beside the latent; 0 without MLA."""
     q_lora_rank: int | None
     """Width through which MLA projects queries; None where it projects them at once."""
+    layers: tuple[LayerGroup, ...]
+    """What each keeps of a session, `num_hidden_layers` in all."""
 
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}

@@ -1,13 +1,15 @@
-"""What a run has beyond what comes with its node, and with its rent, in words."""
+"""What a run has beyond what comes with its node, and with its rent, and what of its model it does not follow, in words."""
 
 from kvplan.hwmodels.cost import included_bytes
+from kvplan.hwmodels.simplified import simplified
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.deployment import Deployment
 
 
 def extras(deployment: Deployment) -> list[str]:
-    """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring."""
-    return _drives(deployment) + _beyond_rent(deployment)
+    """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring; layers
+    that are simplified."""
+    return _drives(deployment) + _beyond_rent(deployment) + _of_model(deployment)
 
 
 def _drives(deployment: Deployment) -> list[str]:
@@ -28,3 +30,8 @@ def _beyond_rent(deployment: Deployment) -> list[str]:
         for tier, given in zip(("dram", "ssd"), included_bytes(deployment.prices, gpu, deployment.gpus), strict=True)
         if 0 < given < sizes.get(tier, 0)
     ]
+
+
+def _of_model(deployment: Deployment) -> list[str]:
+    """Nothing where step times are measured: the model was run as it is."""
+    return [] if deployment.steps.measured else simplified(deployment.model)

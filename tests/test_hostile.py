@@ -103,7 +103,7 @@ def folder(tmp_path_factory):
 
 
 def _config_json():
-    sizes = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 11008}
+    sizes = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 11008}
     return json.dumps({**sizes, "vocab_size": 32000, "max_position_embeddings": 4096})
 
 

@@ -470,7 +470,7 @@ def test_families_of_config_json(config, billions, active, kv_bytes):
         ({"num_experts": 4}, "num_experts_per_tok"),
         ({"num_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "bits of a weight"),
-        ({"mamba_d_state": 16}, "state instead of KV"),
+        ({"mamba_d_state": 16}, "mamba_d_state: may say what layers keep"),
         ({"is_encoder_decoder": True}, "decoder-only"),
     ],
 )
@@ -613,6 +613,7 @@ def test_kv_bytes_per_token(name, size):
 
 def _model(**changes) -> Model:
     base = {
+        "model_type": "llama",
         "num_hidden_layers": 2,
         "hidden_size": 512,
         "num_attention_heads": 8,

@@ -1,0 +1,136 @@
+"""What a `config.json` leaves to the configuration class of its family, by `model_type`: which layers are which, and what a missing key
+means. A family that is not here is refused: nobody can know its layers.
+
+Source: the configuration classes of `transformers` 5.24 (https://github.com/huggingface/transformers, src/transformers/models) and the
+`configuration_*.py` beside models that bring their own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_TIED = {"tie_word_embeddings": True}
+_UNGATED = {"gated_mlp": False}
+_NO_WINDOW = {"use_sliding_window": False}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family of models is read."""
+
+    defaults: tuple[Mapping[str, Any], ...] = ()
+    """Groups of values; each stands where none of its keys is written."""
+    needs: tuple[str, ...] = ()
+    """Fields that may not be missing or 0, beside those that no model may miss."""
+    written: tuple[str, ...] = ()
+    """Keys that must be there, if only as null: without them the class means something that few files mean."""
+    windowed: str = ""
+    """Which layers have the window: `all`, `upper` (from `max_window_layers` on), `pattern` (all but each nth),
+    `chunks` (those with rotary positions, in chunks). Empty: none may."""
+    pattern: int = 0
+    """The n of that, where the file does not say."""
+
+    def filled(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that stand for keys that `data` lacks."""
+        groups = [group for group in self.defaults if not any(key in data for key in group)]
+        return {key: value for group in groups for key, value in group.items()}
+
+
+_EXPERTS = ("num_experts", "num_experts_per_tok")
+_KV = ("num_key_value_heads",)
+_MLA = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+_LATENT = ("q_lora_rank", "n_shared_experts")
+_DEEPSEEK = (*_MLA, *_EXPERTS, "moe_intermediate_size")
+
+FAMILIES: dict[str, Family] = {
+    "apertus": Family((_UNGATED,), _KV),
+    "arcee": Family((_UNGATED,), _KV),
+    "baichuan": Family(),
+    "cohere": Family((_TIED,)),
+    "cohere2": Family((_TIED,), (*_KV, "sliding_window"), (), "pattern", 4),
+    "deepseek_v2": Family((), _DEEPSEEK, ("q_lora_rank", "n_shared_experts", "first_k_dense_replace")),
+    "deepseek_v3": Family(({"first_k_dense_replace": 3},), _DEEPSEEK, _LATENT),
+    "deepseek_v32": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_topk"), _LATENT),
+    "dots1": Family(({"first_k_dense_replace": 0},), (*_KV, *_EXPERTS, "moe_intermediate_size"), (), "upper"),
+    "ernie4_5": Family((_TIED, {"head_dim": 128}), _KV),
+    "ernie4_5_moe": Family((_TIED,), (*_KV, *_EXPERTS, "moe_intermediate_size"), ("moe_layer_start_index",)),
+    "exaone": Family(needs=_KV),
+    "exaone4": Family((), _KV, ("sliding_window",), "pattern", 4),
+    "falcon": Family((_TIED, _UNGATED, {"max_position_embeddings": 2048})),
+    "gemma": Family((_TIED, {"head_dim": 256}), _KV),
+    "gemma2": Family((_TIED, {"head_dim": 256}), (*_KV, "sliding_window"), (), "pattern", 2),
+    "gemma3_text": Family(
+        (
+            _TIED,
+            {"num_attention_heads": 8, "num_key_value_heads": 4},
+            {"head_dim": 256},
+            {"vocab_size": 262_208},
+            {"max_position_embeddings": 131_072},
+        ),
+        (*_KV, "sliding_window"),
+        (),
+        "pattern",
+        6,
+    ),
+    "glm": Family(({"head_dim": 128},), _KV),
+    "glm4": Family(({"head_dim": 128},), _KV),
+    "glm4_moe": Family(({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size")),
+    "glm_moe_dsa": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_topk"), _LATENT),
+    "gpt_neox": Family((_UNGATED,)),
+    "gpt_oss": Family(({"head_dim": 64},), (*_KV, *_EXPERTS, "sliding_window"), (), "pattern", 2),
+    "granite": Family(needs=_KV),
+    "granitemoe": Family(needs=(*_KV, *_EXPERTS)),
+    "granitemoeshared": Family(needs=(*_KV, *_EXPERTS)),
+    "helium": Family(({"head_dim": 128},), _KV),
+    "hunyuan_v1_dense": Family(needs=_KV),
+    "internlm2": Family(needs=_KV),
+    "internlm3": Family(({"head_dim": 128},), _KV),
+    "kimi_k2": Family((), (*_DEEPSEEK, "first_k_dense_replace"), _LATENT),
+    "llama": Family(),
+    "llama4_text": Family(
+        ({"attention_chunk_size": 8192}, {"head_dim": 128}, {"max_position_embeddings": 131_072}, {"no_rope_layer_interval": 4}),
+        (*_KV, *_EXPERTS, "intermediate_size_mlp"),
+        (),
+        "chunks",
+    ),
+    "minimax_m2": Family(({"head_dim": 128},), (*_KV, *_EXPERTS)),
+    "ministral": Family((), _KV, ("sliding_window",), "all"),
+    "ministral3": Family((), (*_KV, "head_dim"), (), "all"),
+    "mistral": Family((), _KV, ("sliding_window",), "all"),
+    "mixtral": Family((), (*_KV, *_EXPERTS), (), "all"),
+    "nemotron": Family((_UNGATED,), _KV),
+    "olmo": Family(),
+    "olmo2": Family(),
+    "olmo3": Family((), (*_KV, "sliding_window"), (), "pattern", 4),
+    "olmoe": Family(needs=_EXPERTS),
+    "persimmon": Family((_UNGATED,)),
+    "phi": Family((_UNGATED,)),
+    "phi3": Family((), _KV, (), "all"),
+    "phimoe": Family((), (*_KV, *_EXPERTS), (), "all"),
+    "qwen2": Family((_NO_WINDOW,), _KV, (), "upper"),
+    "qwen2_moe": Family((_NO_WINDOW,), (*_KV, *_EXPERTS, "moe_intermediate_size", "shared_expert_intermediate_size")),
+    "qwen3": Family((_NO_WINDOW, {"head_dim": 128}), _KV, (), "upper"),
+    "qwen3_moe": Family((_NO_WINDOW,), (*_KV, *_EXPERTS, "moe_intermediate_size", "head_dim"), (), "all"),
+    "seed_oss": Family((), (*_KV, "head_dim")),
+    "smollm3": Family((_TIED,), _KV),
+    "stablelm": Family(needs=_KV),
+    "starcoder2": Family((_TIED, _UNGATED), _KV, (), "all"),
+}
+"""By `model_type`. Where a class copies missing KV heads from `num_attention_heads`, `num_key_value_heads` is not needed."""
+
+OTHER_NAMES = {
+    "RefinedWeb": "falcon",
+    "RefinedWebModel": "falcon",
+    "gemma3": "gemma3_text",
+    "llama4": "llama4_text",
+    "mistral3": "mistral",
+    "qwen2_5_vl": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen2_vl": "qwen2",
+    "qwen2_vl_text": "qwen2",
+    "qwen3_vl_moe_text": "qwen3_moe",
+    "qwen3_vl_text": "qwen3",
+}
+"""Model types whose language model is one of another name."""
+NESTED = ("text_config", "llm_config", "language_config")
+"""Where a file of a model with pictures or sound keeps its language model."""

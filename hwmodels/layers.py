@@ -1,0 +1,104 @@
+"""Kinds of layers, by what each keeps of a session: a model is a list of (kind, count).
+
+    bytes(session of T tokens) = Σ count · (bytes a token · min(T, window) + state)
+
+A store may keep all T tokens of a layer with a window (`every-token`) or only the last ones (`windowed`); attention reads the window
+in both.
+
+Source: DeepSeek-V2 (arXiv 2405.04434) section 2.1 for the latent of MLA, DeepSeek-V3.2-Exp's report section 2.1 for its indexer and
+vLLM's `fp8_ds_mla` layout for both in 8 bits; Gated DeltaNet (arXiv 2412.06464) and Mamba-2 (arXiv 2405.21060) for states.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One that keeps nothing of its own: feed-forward only, or attention over what an earlier layer keeps, or over a picture."""
+
+    name: str = "no KV of its own"
+
+    window: int | None = None
+    """Tokens that it attends to at most; None for all."""
+
+    @property
+    def state_bytes(self) -> int:
+        """What it keeps of a session whatever its length."""
+        return 0
+
+    def token_bytes(self, bits: int) -> int:
+        """What it keeps of one token, at `bits` an element."""
+        return 0
+
+    def copies(self, gpus: int) -> tuple[int, int]:
+        """How often tensor parallelism over `gpus` holds it in all ranks together, as a fraction (numerator, denominator)."""
+        return 1, 1
+
+    def kept(self, tokens: int) -> int:
+        """Tokens of a session of `tokens` that it attends to."""
+        return tokens if self.window is None else min(tokens, self.window)
+
+
+@dataclass(frozen=True)
+class Attention(Layer):
+    """Keys and values of every head: MHA, GQA, MQA, over all tokens, a sliding window or chunks of `window`."""
+
+    name: str = "full attention"
+    kv_heads: int = 1
+    head_dim: int = 1
+    v_head_dim: int = 1
+
+    def token_bytes(self, bits: int) -> int:
+        """K and V of all heads."""
+        return self.kv_heads * (self.head_dim + self.v_head_dim) * bits // 8
+
+    def copies(self, gpus: int) -> tuple[int, int]:
+        """Heads are split over ranks and copied where there are fewer heads than ranks; where they do not divide evenly, every rank
+        sets aside what the fullest one needs. Source: Megatron-LM (arXiv 1909.08053), vLLM's sharding of GQA."""
+        return -(-self.kv_heads // gpus) * gpus, self.kv_heads
+
+
+@dataclass(frozen=True)
+class Latent(Layer):
+    """MLA: a latent and the positions' part of the key, and with an indexer its key, for all heads at once."""
+
+    name: str = "latent attention"
+    rank: int = 1
+    rope: int = 0
+    index_width: int = 0
+    """Of the indexer's key; 0 without one."""
+
+    def token_bytes(self, bits: int) -> int:
+        """In 8 bits with an indexer, vLLM's layout: positions stay in 16 bits, and each 128 elements have a scale of 4 bytes."""
+        if bits == 8 and self.index_width:
+            scales = 4 * (-(-self.rank // 128) + -(-self.index_width // 128))
+            return self.rank + 2 * self.rope + self.index_width + scales
+        return (self.rank + self.rope + self.index_width) * bits // 8
+
+    def copies(self, gpus: int) -> tuple[int, int]:
+        """Every rank holds it whole."""
+        return gpus, 1
+
+
+@dataclass(frozen=True)
+class State(Layer):
+    """Linear attention, a state-space model or a short convolution: a state of one size, of which a store keeps checkpoints."""
+
+    name: str = "state"
+    convolution: int = 0
+    """Elements of 2 bytes."""
+    recurrent: int = 0
+    """Elements of 4 bytes."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Of one checkpoint."""
+        return 2 * self.convolution + 4 * self.recurrent
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """So many layers of one kind."""
+
+    kind: Layer
+    count: int

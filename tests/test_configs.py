@@ -1,0 +1,310 @@
+"""Real writings of `config.json`, shortened to the keys that count: read rightly, or refused for the true reason; never misread."""
+
+import pytest
+from conftest import SHARED
+
+from kvplan import hwmodels
+from kvplan.hwmodels import hfconfig, kvsize
+from kvplan.hwmodels.simplified import simplified
+
+OURS = {"name": "m", "source": "test", "date": "2026"}
+GPT_OSS = {
+    "model_type": "gpt_oss",
+    "num_hidden_layers": 36,
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "num_local_experts": 128,
+    "num_experts_per_tok": 4,
+    "experts_per_token": 4,
+    "sliding_window": 128,
+    "layer_types": ["sliding_attention", "full_attention"] * 18,
+    "vocab_size": 201_088,
+    "max_position_embeddings": 131_072,
+    "attention_bias": True,
+    "swiglu_limit": 7.0,
+    "router_aux_loss_coef": 0.9,
+    "quantization_config": {"quant_method": "mxfp4"},
+}
+GEMMA_3 = {
+    "model_type": "gemma3",
+    "torch_dtype": "bfloat16",
+    "mm_tokens_per_image": 256,
+    "text_config": {
+        "model_type": "gemma3_text",
+        "hidden_size": 5376,
+        "intermediate_size": 21504,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 62,
+        "num_key_value_heads": 16,
+        "head_dim": 128,
+        "sliding_window": 1024,
+    },
+    "vision_config": {"hidden_size": 1152},
+}
+GEMMA_3_4B = {
+    "model_type": "gemma3",
+    "text_config": {
+        "model_type": "gemma3_text",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "sliding_window": 1024,
+    },
+}
+DEEPSEEK_V3_2 = {
+    "model_type": "deepseek_v32",
+    "hidden_size": 7168,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_hidden_layers": 61,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "index_head_dim": 128,
+    "index_n_heads": 64,
+    "index_topk": 2048,
+    "max_position_embeddings": 163_840,
+    "vocab_size": 129_280,
+    "num_nextn_predict_layers": 1,
+    "quantization_config": {"quant_method": "fp8"},
+}
+LLAMA_4 = {
+    "model_type": "llama4",
+    "text_config": {
+        "model_type": "llama4_text",
+        "hidden_size": 5120,
+        "intermediate_size": 8192,
+        "intermediate_size_mlp": 16384,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "num_hidden_layers": 48,
+        "head_dim": 128,
+        "num_local_experts": 16,
+        "num_experts_per_tok": 1,
+        "vocab_size": 202_048,
+        "max_position_embeddings": 10_485_760,
+        "no_rope_layers": [],
+    },
+}
+MISTRAL_V0_1 = {
+    "model_type": "mistral",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 32,
+    "sliding_window": 4096,
+    "vocab_size": 32_000,
+    "max_position_embeddings": 32_768,
+}
+COMMAND_A = {
+    "model_type": "cohere2",
+    "hidden_size": 12_288,
+    "intermediate_size": 36_864,
+    "num_attention_heads": 96,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 64,
+    "head_dim": 128,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 4,
+    "layer_switch": 4,
+    "order_of_interleaved_layers": "local_attn_first",
+    "vocab_size": 256_000,
+    "max_position_embeddings": 131_072,
+}
+EXAONE_4 = {
+    "model_type": "exaone4",
+    "hidden_size": 5120,
+    "intermediate_size": 27_392,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 64,
+    "head_dim": 128,
+    "sliding_window": 4096,
+    "sliding_window_pattern": "LLLG",
+    "vocab_size": 102_400,
+    "max_position_embeddings": 131_072,
+}
+ERNIE = {
+    "model_type": "ernie4_5_moe",
+    "hidden_size": 8192,
+    "intermediate_size": 28_672,
+    "moe_intermediate_size": 3584,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 54,
+    "moe_num_experts": 64,
+    "moe_k": 8,
+    "moe_layer_start_index": 3,
+    "moe_layer_interval": 1,
+    "tie_word_embeddings": False,
+    "vocab_size": 103_424,
+    "max_position_embeddings": 131_072,
+    "head_dim": 128,
+}
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 8192,
+    "intermediate_size": 28_672,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 80,
+    "vocab_size": 128_256,
+    "max_position_embeddings": 131_072,
+}
+ALL = {
+    "gpt-oss-120b": GPT_OSS,
+    "gemma-3-27b": GEMMA_3,
+    "gemma-3-4b": GEMMA_3_4B,
+    "deepseek-v3.2": DEEPSEEK_V3_2,
+    "llama-4-scout": LLAMA_4,
+    "mistral-7b-v0.1": MISTRAL_V0_1,
+    "command-a": COMMAND_A,
+    "exaone-4-32b": EXAONE_4,
+    "ernie-4.5-300b": ERNIE,
+    "llama-3.1-70b": LLAMA,
+}
+
+
+def _read(config):
+    return hfconfig.read({**OURS, **config})
+
+
+@pytest.mark.parametrize(
+    ("config", "per_token", "window_bytes"),
+    [
+        (GPT_OSS, 36_864, 4_718_592),
+        (GEMMA_3, 81_920, 436_207_616),
+        (DEEPSEEK_V3_2, 85_888, 0),
+        (MISTRAL_V0_1, 0, 512 * 2**20),
+        (LLAMA_4, 12 * 4096, 36 * 4096 * 8192),
+        (COMMAND_A, 16 * 4096, 48 * 4096 * 4096),
+        (EXAONE_4, 16 * 4096, 48 * 4096 * 4096),
+        (LLAMA, 327_680, 0),
+    ],
+)
+def test_kv_of_a_session_to_the_byte(config, per_token, window_bytes):
+    """What a store of windows keeps of 100,000 tokens; one that keeps every token has all layers' rate."""
+    model = _read(config)
+    assert kvsize.kv_bytes(model, 100_000) == 100_000 * per_token + window_bytes
+    assert kvsize.kv_bytes(model, 100_000, "every-token") == 100_000 * kvsize.kv_bytes_per_token(model)
+    assert kvsize.kv_bytes(model, 100) == kvsize.kv_bytes(model, 100, "every-token"), "shorter than every window"
+    assert sum(group.count for group in model.layers) == model.num_hidden_layers
+
+
+def test_windows_are_said_and_not_followed():
+    assert simplified(_read(LLAMA)) == [] and simplified(hwmodels.load("model", "llama-2-13b")) == []
+    (said,) = simplified(_read(GPT_OSS))
+    assert "18 of 36 layers attend to 128 tokens" in said and "2.0x" in said
+    (said,) = simplified(_read(DEEPSEEK_V3_2))
+    assert "indexer" in said
+
+
+def test_sizes_of_mixtures():
+    assert kvsize.parameters(_read(ERNIE)) / 1e9 == pytest.approx(300, rel=0.01)
+    assert kvsize.active_parameters(_read(ERNIE)) / 1e9 == pytest.approx(47, rel=0.03)
+    assert kvsize.parameters(_read(GEMMA_3)) / 1e9 == pytest.approx(27.0, rel=0.01)
+    assert kvsize.parameters(_read(GEMMA_3_4B)) / 1e9 == pytest.approx(3.88, rel=0.01)
+
+
+HYBRID = {"layer_types": ["linear_attention"] * 60 + ["full_attention"] * 20}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "mamba3"}, "model_type 'mamba3' is not known.*write llama in a copy"),
+        ({"model_type": None}, "model_type is missing"),
+        ({"model_type": 7}, "model_type is missing"),
+        (HYBRID, "what layers of linear_attention keep is not modelled"),
+        ({"layer_types": ["full_attention"] * 79}, "79 layers"),
+        ({"layer_types": ["sliding_attention"] * 80}, "sliding_window is missing"),
+        ({"sliding_window": 4096}, "which layers of model_type llama have it"),
+        ({"attention_chunk_size": 4096}, "which layers of model_type llama have chunks"),
+        ({"full_attention_interval": 4}, "full_attention_interval: may say what layers keep"),
+        ({"num_kv_shared_layers": 20}, "num_kv_shared_layers"),
+        ({"cross_attention_layers": [3, 8]}, "cross_attention_layers"),
+        ({"mamba_d_state": 16}, "mamba_d_state"),
+        ({"kv_compression": 8}, "kv_compression"),
+        ({"text_config": [1]}, "text_config is no mapping"),
+        ({"num_local_experts": 8, "num_experts": 4, "num_experts_per_tok": 2}, "the same"),
+        ({"moe_intermediate_size": 512}, "without a number of experts"),
+    ],
+)
+def test_what_is_not_understood_is_refused(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        _read({**LLAMA, **changes})
+
+
+def test_null_and_false_say_that_there_is_none():
+    assert _read({**MISTRAL_V0_1, "sliding_window": None}).layers[0].kind.window is None
+    with pytest.raises(ValueError, match="sliding_window is missing"):
+        _read({key: value for key, value in MISTRAL_V0_1.items() if key != "sliding_window"})
+    assert _read({**LLAMA, "num_kv_shared_layers": 0, "full_attention_interval": None}) == _read(LLAMA)
+
+
+OTHER = ("1", [], {}, True, False, 1.5, -1, 0, [1], {"a": 1})
+"""Values of types and sizes that a key should not have."""
+KNOWN_DEFAULTS = {
+    ("gemma-3-27b", "head_dim"),
+    ("gemma-3-27b", "quantization_config"),
+    ("llama-3.1-70b", "num_key_value_heads"),
+}
+"""Where the family's class gives a missing key a meaning that is another than the file's: a file without it is another model."""
+SIMPLE = {"quantization_config", "torch_dtype", "tie_word_embeddings", "max_position_embeddings"}
+"""Keys without which a file means a model in 16 bits, or the like: not told from one that never had them."""
+
+
+def _changed(config):
+    """(key, config) with one key renamed, taken out, or given another type, also within `text_config`."""
+    for key, value in config.items():
+        rest = {name: kept for name, kept in config.items() if name != key}
+        yield from ((key, {**rest, name: value}) for name in (f"{key}_x", f"our_{key}"))
+        yield key, rest
+        yield from ((key, {**config, key: other}) for other in OTHER if type(other) is not type(value))
+        if key == "text_config":
+            yield from ((inner, {**config, key: changed}) for inner, changed in _changed(value))
+
+
+def _sizes(config):
+    model = _read(config)
+    return kvsize.kv_bytes(model, 100_000), kvsize.parameters(model), kvsize.active_parameters(model)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_changed_file_is_refused_or_means_the_same(name):
+    config = ALL[name]
+    right, misread = _sizes(config), []
+    for key, changed in _changed(config):
+        try:
+            found = _sizes(changed)
+        except ValueError as error:
+            assert str(error)
+            continue
+        if found != right and key not in SIMPLE and (name, key) not in KNOWN_DEFAULTS:
+            misread.append((key, changed.get(key), found))
+    assert not misread
+
+
+FIELD = SHARED.parent / "field"
+
+
+@pytest.mark.skipif(not FIELD.is_dir(), reason="needs the shared inputs")
+@pytest.mark.parametrize(
+    ("name", "per_token", "window_bytes"),
+    [("gpt-oss-120b", 36_864, 4_718_592), ("deepseek-v3.2", 85_888, 0), ("gemma3-27b", 81_920, 436_207_616)],
+)
+def test_files_from_the_field(name, per_token, window_bytes):
+    model = hwmodels.load("model", str(FIELD / f"{name}.config.json"))
+    assert kvsize.kv_bytes(model, 50_000) == 50_000 * per_token + window_bytes
