@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from kvplan.sim.provenance import __version__
     from kvplan.sim.simulation import Result, simulate
     from kvplan.sim.sweep.pool import SweepError
-    from kvplan.traces.registry import read as read_trace
+    from kvplan.traces.registry import read_trace
     from kvplan.traces.workload import TraceError, Workload
 
 _HOMES = {
@@ -57,10 +57,10 @@ _HOMES = {
     "curve": "sim.api",
     "load": "sim.config",
     "plan": "sim.api",
-    "read_trace": "traces.registry:read",
+    "read_trace": "traces.registry",
     "simulate": "sim.simulation",
 }
-"""Public name -> the module that defines it, and the name there where it is another one."""
+"""Public name -> the module that defines it."""
 
 __all__ = [
     "Batching",
@@ -98,8 +98,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, there = _HOMES[name].partition(":")
-    globals()[name] = found = getattr(import_module(f"{__name__}.{module}"), there or name)
+    globals()[name] = found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     return found
 
 

@@ -27,7 +27,7 @@ def build_workload(
     recorded: Workload | None = None,
 ) -> Workload:
     """The workload of a configuration. `progress(done, total)` is called in bytes while a trace is read, unless `recorded` is what
-    `read_trace` gave before.
+    `recorded_workload` gave before.
 
     With `any_length`, answers of a trace may be longer than the model's window. Without `timed`, times that a trace lacks stay unknown.
     Raises ConfigError and TraceError.
@@ -69,7 +69,7 @@ def _steady(workload: Workload, config: Config) -> Workload:
     return cut_from_stream(workload, deployment.window, ratio, step_s, stream(config.seed, "under way"))
 
 
-def read_trace(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload | None:
+def recorded_workload(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload | None:
     """The sessions of a configuration's trace as they are recorded; None where it has no trace. Raises ConfigError and TraceError."""
     trace = config.workload.trace
     return None if trace is None else _recorded(config, trace, progress)
@@ -87,7 +87,7 @@ def _read(config: Config, trace: str, progress: Callable[[int, int], None] | Non
     model = catalogue.load("model", config.model, config.catalogue)
     said["model"] = model.model_type, model.vocab_size
     said["rng"] = stream(config.seed, "trace")
-    return traces.read(Path(trace), settings.format, progress, **said)
+    return traces.read_trace(Path(trace), settings.format, progress, **said)
 
 
 def _generated(config: Config) -> Workload:
@@ -113,7 +113,7 @@ def _arrivals(config: Config, sessions: int) -> np.ndarray:
     arrival = config.workload.arrival
     if not isinstance(arrival, Replayed):
         return arrival.sample(sessions, stream(config.seed, "arrivals"))
-    recorded = traces.read(Path(arrival.trace))
+    recorded = traces.read_trace(Path(arrival.trace))
     return arrival.sample_from(recorded.arrival_s[recorded.first_turn[:-1]], sessions)
 
 

@@ -37,7 +37,7 @@ def rows(table):
 
 
 def test_parts_of_a_streamed_answer_are_one_request(tmp_path):
-    table = traces.read(
+    table = traces.read_trace(
         put(
             tmp_path,
             [
@@ -64,7 +64,7 @@ def test_subagents_are_sessions_of_their_own_and_their_parent_waits(tmp_path):
     inside = [line("s1", "a1", 6, **side), line("t1", "s1", 9, (5, 400, 0, 20), **side), line("s2", "t1", 10, **side)]
     inside += [line("t2", "s2", 12, (5, 100, 420, 20), **side)]
     end = [line("u2", "a1", 13), line("a2", "u2", 20, (5, 200, 1050, 30))]
-    table = traces.read(put(tmp_path, main + inside + end))
+    table = traces.read_trace(put(tmp_path, main + inside + end))
     assert table.sessions == 2 and rows(table)[:2] == [(0, 0, 1005, 50), (0, 1055, 200, 30)]
     assert table.gap_s.tolist() == [0, 8, 0, 1] and table.arrival_s[2] == 6
     apart = {"agentId": "f3", "isSidechain": True}
@@ -74,7 +74,7 @@ def test_subagents_are_sessions_of_their_own_and_their_parent_waits(tmp_path):
         [{**record, "parentUuid": None if record["uuid"] == "s1" else record["parentUuid"], **apart} for record in inside],
         "agent-f3.jsonl",
     )
-    other = traces.read(tmp_path / "folder")
+    other = traces.read_trace(tmp_path / "folder")
     assert sorted(rows(other)) == sorted((1 - session, *more) for session, *more in rows(table))
 
 
@@ -86,7 +86,7 @@ def test_answers_taken_back_fork_and_resumed_files_repeat_nothing(tmp_path):
         [*[{**record, "sessionId": "r"} for record in first], line("u3", "a1", 90), line("a3", "u3", 95, (5, 90, 1055, 30))],
         "b.jsonl",
     )
-    table = traces.read(tmp_path / "f")
+    table = traces.read_trace(tmp_path / "f")
     assert table.turns == 3 and table.sessions == 2 and rows(table)[2] == (1, 0, 1150, 30)
     assert table.origin["left_out"] == {"links_of_second_children": 1}
 
@@ -94,14 +94,14 @@ def test_answers_taken_back_fork_and_resumed_files_repeat_nothing(tmp_path):
 def test_a_compacted_context_keeps_what_was_cached(tmp_path):
     records = [line("u1", None, 0), line("a1", "u1", 5, (5, 90_000, 0, 500))]
     records += [line("u2", None, 20, logicalParentUuid="a1"), line("a2", "u2", 25, (5, 4_000, 12_000, 300))]
-    table = traces.read(put(tmp_path, records))
+    table = traces.read_trace(put(tmp_path, records))
     assert rows(table) == [(0, 0, 90_005, 500), (0, 12_000, 4_005, 300)] and table.origin["edited_contexts"] == 1
 
 
 def test_calls_that_failed_are_left_out(tmp_path):
     wrong = line("a1", "u1", 5, (0, 0, 0, 0), isApiErrorMessage=True)
     records = [line("u1", None, 0), wrong, line("a2", "a1", 30, (5, 100, 0, 10)), line("a3", "a2", 40, (0, 0, 0, 10))]
-    table = traces.read(put(tmp_path, records))
+    table = traces.read_trace(put(tmp_path, records))
     assert table.turns == 1 and table.origin["left_out"] == {"failed_requests": 1, "requests_without_prompt": 1}
 
 
@@ -118,7 +118,7 @@ def test_calls_that_failed_are_left_out(tmp_path):
 )
 def test_what_cannot_be_is_refused(tmp_path, records, reason):
     with pytest.raises(TraceError, match=reason):
-        traces.read(put(tmp_path, records))
+        traces.read_trace(put(tmp_path, records))
 
 
 # --- Copilot ----------------------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_contexts_beside_each_other_are_sessions_of_their_own(tmp_path):
     main = [call(0, 10_000, 100), call(10, 12_000, 100, 9_984), call(30, 13_000, 200, 12_032)]
     other = [call(5, 11_000, 50, 0, "Model B"), call(15, 11_500, 50, 11_008, "Model B")]
     title = [call(20, 300, 9)]
-    table = traces.read(put(tmp_path, [session(*sorted(main + other + title, key=lambda each: each["message_id"].zfill(4)))]))
+    table = traces.read_trace(put(tmp_path, [session(*sorted(main + other + title, key=lambda each: each["message_id"].zfill(4)))]))
     assert rows(table) == [
         (0, 0, 10_000, 100),
         (0, 10_100, 1_900, 100),
@@ -164,30 +164,30 @@ def test_contexts_beside_each_other_are_sessions_of_their_own(tmp_path):
 
 
 def test_a_compacted_call_goes_on_with_what_was_cached(tmp_path):
-    table = traces.read(put(tmp_path, [session(call(0, 90_000, 100), call(9, 30_000, 100, 8_192), call(20, 31_000, 90, 30_080))]))
+    table = traces.read_trace(put(tmp_path, [session(call(0, 90_000, 100), call(9, 30_000, 100, 8_192), call(20, 31_000, 90, 30_080))]))
     assert rows(table) == [(0, 0, 90_000, 100), (0, 8_192, 21_808, 100), (0, 30_100, 900, 90)]
 
 
 def test_failed_calls_are_left_out_and_cancelled_ones_are_not(tmp_path):
     calls = [call(0, 5_000, 0, result="Failed"), call(2, 5_000, 10), call(9, 6_000, 3, 5_000, result="UserCancel"), call(12, 0, 0)]
-    table = traces.read(put(tmp_path, [session(*calls)]))
+    table = traces.read_trace(put(tmp_path, [session(*calls)]))
     assert rows(table) == [(0, 0, 5_000, 10), (0, 5_010, 990, 3)]
     assert table.origin["left_out"] == {"failed_calls": 1, "calls_without_prompt": 1}
 
 
 def test_more_cached_than_sent_is_refused(tmp_path):
     with pytest.raises(TraceError, match="record 1: call 0: `cached` is 11, more than the 10"):
-        traces.read(put(tmp_path, [session(call(0, 10, 5, 11))]))
+        traces.read_trace(put(tmp_path, [session(call(0, 10, 5, 11))]))
 
 
 def test_tables_keep_what_was_recorded_and_folders_of_them_add_it_up(tmp_path):
-    table = traces.read(put(tmp_path, [session(call(0, 10_000, 100), call(10, 12_000, 100, 9_984))]))
+    table = traces.read_trace(put(tmp_path, [session(call(0, 10_000, 100), call(10, 12_000, 100, 9_984))]))
     (tmp_path / "tables").mkdir()
     for name in ("a.csv", "b.csv"):
         canonical.write(table, tmp_path / "tables" / name)
     canonical.write(table, tmp_path / "c.parquet")
-    assert traces.read(tmp_path / "c.parquet").origin["recorded_cache"] == table.origin["recorded_cache"]
-    both = traces.read(tmp_path / "tables").origin["recorded_cache"]
+    assert traces.read_trace(tmp_path / "c.parquet").origin["recorded_cache"] == table.origin["recorded_cache"]
+    both = traces.read_trace(tmp_path / "tables").origin["recorded_cache"]
     assert both == {name: 2 * count for name, count in table.origin["recorded_cache"].items()}
 
 

@@ -124,14 +124,14 @@ def test_every_format_can_be_described_and_converted(tmp_path, name):
     assert description(data, "m")
     out = tmp_path / "out.parquet"
     assert run("trace", "convert", path, out).exit_code == 0
-    assert traces.read(out).turns == data["turns"]
+    assert traces.read_trace(out).turns == data["turns"]
 
 
 def test_generate_writes_what_simulate_would_replay(tmp_path):
     out = tmp_path / "day.csv"
     result = run("trace", "generate", out, "--set", "workload.sessions=30")
     assert result.exit_code == 0 and "30 sessions, closed loop" in result.stderr
-    table, direct = traces.read(out), build_workload(config.load(None, ["workload.sessions=30"]))
+    table, direct = traces.read_trace(out), build_workload(config.load(None, ["workload.sessions=30"]))
     assert np.array_equal(table.gap_s, direct.gap_s) and np.array_equal(table.prompt_tokens, direct.prompt_tokens)
     assert np.allclose(table.arrival_s[table.is_first], direct.arrival_s[direct.is_first] - direct.arrival_s[0])
 
@@ -158,7 +158,7 @@ def test_converting_obeys_the_settings_or_refuses(tmp_path):
     log, out = tmp_path / "log.csv", tmp_path / "out.csv"
     log.write_text(traces.known_formats()["burstgpt"].EXAMPLE)
     assert run("trace", "convert", log, out, "--set", "workload.loop=open").exit_code == 0
-    assert traces.read(out).open_loop
+    assert traces.read_trace(out).open_loop
     log.write_text(BAD.replace("-4", "4"))
     refused = run("trace", "convert", log, out, "--set", "workload.rescale.rate=2")
     assert refused.exit_code == 2 and "no times to rescale" in refused.stderr

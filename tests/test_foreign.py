@@ -36,7 +36,7 @@ READERS = {
     "calibration": (lambda path: catalogue.load("calibration", str(path)), CatalogueError, ".yaml"),
     "model": (lambda path: catalogue.load("model", str(path)), CatalogueError, ".json"),
     "tokenizer": (Counter, TraceError, ".json"),
-    "trace": (traces.read, TraceError, ".json"),
+    "trace": (traces.read_trace, TraceError, ".json"),
     "record": (_record, OutputError, ".json"),
 }
 """Kind of input -> what reads it, what it raises, the suffix of its files."""
@@ -112,10 +112,10 @@ def test_a_record_of_a_trace_is_bounded(tmp_path, monkeypatch):
         path = tmp_path / "t.json"
         path.write_text(text)
         with pytest.raises(TraceError, match="record is longer than"):
-            traces.read(path, "mooncake")
+            traces.read_trace(path, "mooncake")
     short = '{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": [1]}\n'
     path.write_text(short * 10_000)
-    assert traces.read(path, "mooncake").turns
+    assert traces.read_trace(path, "mooncake").turns
 
 
 def test_numbers_in_json_are_bounded(tmp_path):

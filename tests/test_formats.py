@@ -53,7 +53,7 @@ def test_a_format_is_found_by_its_example_and_by_no_other(tmp_path, name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_offers_what_it_says(tmp_path, name):
     module = FORMATS[name]
-    table = traces.read(put(tmp_path, module.EXAMPLE))
+    table = traces.read_trace(put(tmp_path, module.EXAMPLE))
     assert table.origin["format"] == name
     assert ("block hashes" in module.OFFERS) == (table.blocks is not None) or name == "canonical"
     assert ("times" in module.OFFERS) == table.arrivals_known or name == "aiperf"
@@ -68,9 +68,9 @@ def test_a_format_offers_what_it_says(tmp_path, name):
 def test_compressed_files_are_read_as_they_are(tmp_path, name, packing):
     import pyarrow
 
-    plain = traces.read(put(tmp_path, FORMATS[name].EXAMPLE))
+    plain = traces.read_trace(put(tmp_path, FORMATS[name].EXAMPLE))
     packed = pyarrow.compress(FORMATS[name].EXAMPLE.encode(), codec=packing, asbytes=True)
-    other = traces.read(put(tmp_path, packed, "packed"))
+    other = traces.read_trace(put(tmp_path, packed, "packed"))
     assert other.prompt_tokens.tolist() == plain.prompt_tokens.tolist()
     assert other.open_loop == plain.open_loop
 
@@ -110,7 +110,7 @@ def test_every_field_of_every_format_is_checked(tmp_path, name, field):
     refused = 0
     for column, text in texts:
         try:
-            traces.read(put(tmp_path, text), name)
+            traces.read_trace(put(tmp_path, text), name)
         except TraceError as error:
             refused += 1
             assert "record" in str(error) or "taken as" in str(error), (column, str(error))
@@ -136,7 +136,7 @@ def test_mooncake_sessions_hold_the_blocks_before(tmp_path):
         mooncake(90_000, 1700, 40, [1, 4, 5, 7]),  # the second: full blocks 1 and 4
         mooncake(99_000, 1320, 40, [1, 2, 9]),  # the third, whose full blocks are 1 and 2; its answer has no room
     )
-    table = traces.read(put(tmp_path, text))
+    table = traces.read_trace(put(tmp_path, text))
     assert table.session.tolist() == [0, 0, 0, 1, 1]
     assert table.prompt_tokens.tolist() == [1100, 150, 20, 1500, 150]
     assert table.history_tokens.tolist() == [0, 1150, 1300, 0, 1550]
@@ -150,7 +150,7 @@ def test_a_compacted_context_keeps_what_its_blocks_share(tmp_path):
         {"t": 0, "in": 320, "out": 30, "hash_ids": [1, 2, 3, 4, 5], "think_time": 0},
         {"t": 9, "in": 200, "out": 30, "hash_ids": [1, 2, 9], "think_time": 4},
     ]
-    table = traces.read(put(tmp_path, json.dumps({"id": "a", "block_size": 64, "requests": requests})))
+    table = traces.read_trace(put(tmp_path, json.dumps({"id": "a", "block_size": 64, "requests": requests})))
     assert table.history_tokens.tolist() == [0, 128] and table.prompt_tokens.tolist() == [320, 72]
     assert table.dropped_tokens.tolist() == [0, 350 - 128]
     assert table.gap_s.tolist() == [0, 4] and not table.open_loop
@@ -163,17 +163,17 @@ def test_the_extended_mooncake_form_names_sessions_and_delays(tmp_path):
         {"session_id": "a", "delay": 2500, "input_length": 160, "output_length": 10},
         {"session_id": "b", "delay": 1000, "input_length": 150, "output_length": 10},
     )
-    table = traces.read(put(tmp_path, text))
+    table = traces.read_trace(put(tmp_path, text))
     assert table.session.tolist() == [0, 0, 1, 1] and table.prompt_tokens.tolist() == [100, 160, 90, 150]
     assert table.gap_s.tolist() == [0, 2.5, 0, 1] and not table.open_loop
     assert "they may be requests" in table.origin["doubtful_records"]
-    whole = traces.read(put(tmp_path, text), records="requests")
+    whole = traces.read_trace(put(tmp_path, text), records="requests")
     assert whole.prompt_tokens.tolist() == [100, 50, 90, 50] and "doubtful_records" not in whole.origin
 
 
 def test_lengths_without_hashes_that_never_grow_are_new_tokens(tmp_path):
     text = lines(*({"session_id": "a", "timestamp": 60_000 * i, "input_length": 100, "output_length": 10} for i in range(4)))
-    table = traces.read(put(tmp_path, text))
+    table = traces.read_trace(put(tmp_path, text))
     assert table.history_tokens.tolist() == [0, 110, 220, 330]
     assert table.origin["records"].startswith("what a request adds") and "doubtful_records" not in table.origin
 
@@ -184,18 +184,18 @@ def test_a_second_child_begins_a_session(tmp_path):
                 "turn": turn, "hash_ids": ids}  # fmt: skip
 
     text = lines(chat(1, -1, 0, 16, 1, [1]), chat(2, 1, 50, 32, 2, [1, 2]), chat(3, 1, 90, 48, 2, [1, 3, 4]), chat(4, 77, 99, 16, 5, [9]))
-    table = traces.read(put(tmp_path, text))
+    table = traces.read_trace(put(tmp_path, text))
     assert table.session.tolist() == [0, 0, 1, 2]
     assert table.prompt_tokens.tolist() == [16, 12, 48, 16]
     assert table.origin["left_out"] == {"links_of_second_children": 1, "parents": 1}
 
 
 def test_burstgpt_has_think_times_from_elapsed_times(tmp_path):
-    table = traces.read(put(tmp_path, FORMATS["burstgpt"].EXAMPLE))
+    table = traces.read_trace(put(tmp_path, FORMATS["burstgpt"].EXAMPLE))
     assert table.gap_s.tolist() == [0, 37.5, 0] and table.opened().open_loop
     assert table.tenant.tolist() == ["Conversation log", "API log"]
     without = "Timestamp,Session ID,Request tokens,Response tokens\n5,1,9,9\n50,1,30,9\n"
-    assert traces.read(put(tmp_path, without)).open_loop
+    assert traces.read_trace(put(tmp_path, without)).open_loop
 
 
 def test_a_folder_is_one_trace_and_its_files_are_of_one_format(tmp_path):
@@ -203,10 +203,10 @@ def test_a_folder_is_one_trace_and_its_files_are_of_one_format(tmp_path):
     one = json.loads(FORMATS["agentic"].EXAMPLE)
     for index in range(3):
         put(tmp_path / "logs", json.dumps({**one, "id": index}), f"{index}.json")
-    assert traces.read(tmp_path / "logs").sessions == 3
+    assert traces.read_trace(tmp_path / "logs").sessions == 3
     put(tmp_path / "logs", FORMATS["azure"].EXAMPLE, "x.csv")
     with pytest.raises(TraceError, match="mixed formats"):
-        traces.read(tmp_path / "logs")
+        traces.read_trace(tmp_path / "logs")
 
 
 BURST = "Timestamp,Request tokens,Response tokens\n5,100,50\n9,100,50\n"
@@ -226,7 +226,7 @@ def test_records_of_different_files_are_different_records(tmp_path, name, text, 
         put(tmp_path, text, f"{index}.csv" if name != "mooncake" else f"{index}.jsonl")
     if name == "mooncake":  # its records are in order of time, over all files
         put(tmp_path, text.replace('"timestamp": 0', '"timestamp": 9500').replace("9000", "9900"), "1.jsonl")
-    table = traces.read(tmp_path)
+    table = traces.read_trace(tmp_path)
     assert table.origin["format"] == name and table.sessions == sessions
     assert table.place(table.turns - 1).startswith("1.")
 
@@ -235,31 +235,31 @@ def test_a_duplicate_in_another_file_is_refused_by_its_place(tmp_path):
     for name in ("a.json", "b.json"):
         put(tmp_path, FORMATS["agentic"].EXAMPLE, name)
     with pytest.raises(TraceError, match=r"b.json, record 1: `id` 'trace_1' is a duplicate of that in a.json, record 1"):
-        traces.read(tmp_path)
+        traces.read_trace(tmp_path)
 
 
 def test_a_table_in_csv_keeps_its_origin(tmp_path):
     text = json.dumps(
         [{"id": str(i), "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]} for i in (1, 1, 2)]
     )
-    table = traces.read(put(tmp_path, text, "chats.json"), skip_bad=True)
+    table = traces.read_trace(put(tmp_path, text, "chats.json"), skip_bad=True)
     for name in ("a.csv", "b.csv", "c.parquet"):
         canonical.write(table, tmp_path / name)
     (tmp_path / "chats.json").unlink()
     (tmp_path / "c.parquet").rename(tmp_path / "z")
-    both, packed = traces.read(tmp_path), traces.read(tmp_path / "z")
+    both, packed = traces.read_trace(tmp_path), traces.read_trace(tmp_path / "z")
     for again, times in ((both, 2), (packed, 1)):
         assert again.origin["tokens"] == table.origin["tokens"] and again.origin["converted_from"] == table.origin["source"]
         assert again.origin["left_out"] == {"bad_records": times}
 
 
 def test_open_and_closed_loops(tmp_path):
-    open_loop = traces.read(put(tmp_path, FORMATS["mooncake"].EXAMPLE))
+    open_loop = traces.read_trace(put(tmp_path, FORMATS["mooncake"].EXAMPLE))
     closed = open_loop.closed()
     assert open_loop.open_loop and not closed.open_loop
     assert closed.gap_s.tolist() == [0, 5] and "answers included" in closed.origin["think_times"]
     with pytest.raises(TraceError, match="replay it closed"):
-        traces.read(put(tmp_path, FORMATS["agentic"].EXAMPLE)).opened()
+        traces.read_trace(put(tmp_path, FORMATS["agentic"].EXAMPLE)).opened()
 
 
 # --- what would be silently wrong -------------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def _bailian(chat, parent, at, turn):
 def test_what_would_be_silently_wrong_is_refused(tmp_path, text, reason):
     path = put(tmp_path, text)
     with pytest.raises(TraceError, match=reason) as caught:
-        traces.read(path)
+        traces.read_trace(path)
     assert str(path) in str(caught.value)
 
 
@@ -393,24 +393,24 @@ DOUBTFUL = {
 @pytest.mark.parametrize("case", IMPOSSIBLE)
 def test_units_that_cannot_be_are_refused(tmp_path, case):
     with pytest.raises(TraceError, match=r"taken as .*are the times in"):
-        traces.read(put(tmp_path, IMPOSSIBLE[case]))
+        traces.read_trace(put(tmp_path, IMPOSSIBLE[case]))
 
 
 @pytest.mark.parametrize("case", DOUBTFUL)
 def test_units_that_can_hardly_be_are_a_doubt_in_the_result(tmp_path, case):
     text, words = DOUBTFUL[case]
-    found = traces.read(put(tmp_path, text)).origin
+    found = traces.read_trace(put(tmp_path, text)).origin
     assert words in found["doubtful_times"] and any(words in warning for warning in origin.warnings(found))
 
 
 @pytest.mark.parametrize("text", [_agentic(), _burst(), _table(1), _single(1), _aiperf(0, 2500), BURST])
 def test_right_units_raise_no_doubt(tmp_path, text):
-    assert "doubtful_times" not in traces.read(put(tmp_path, text)).origin
+    assert "doubtful_times" not in traces.read_trace(put(tmp_path, text)).origin
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_raise_no_doubt(real, name):
-    assert "doubtful_times" not in traces.read(real(name)).origin
+    assert "doubtful_times" not in traces.read_trace(real(name)).origin
 
 
 @pytest.mark.parametrize("change", ["blocks", "origin", "left_out", "block_tokens"])
@@ -423,24 +423,24 @@ def test_parquet_with_wrong_blocks_or_metadata_is_refused(tmp_path, change):
     table = pyarrow.table(columns).replace_schema_metadata({b"kvplan": json.dumps({} if change == "blocks" else said).encode()})
     parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(TraceError, match=change):
-        traces.read(tmp_path / "t.parquet")
+        traces.read_trace(tmp_path / "t.parquet")
 
 
 def test_a_pipe_is_refused_and_not_emptied(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(TraceError, match="save it to a file first"):
-        traces.read(tmp_path / "pipe")
+        traces.read_trace(tmp_path / "pipe")
 
 
 def test_origins_say_what_was_done_and_nothing_else(tmp_path):
-    lengths = traces.read(put(tmp_path, _aiperf(0, 2500)))
+    lengths = traces.read_trace(put(tmp_path, _aiperf(0, 2500)))
     assert "tokens" not in lengths.origin
-    single = traces.read(put(tmp_path, _single(1)))
+    single = traces.read_trace(put(tmp_path, _single(1)))
     assert "sessions_from" not in single.origin and "session of its own" in single.origin["requests"]
 
 
 def test_identifiers_are_the_same_as_text_and_as_numbers(tmp_path):
-    table = traces.read(put(tmp_path, lines(_bailian(1, -1, 5.0, 1), _bailian(2, "1", 60.0, 2))))
+    table = traces.read_trace(put(tmp_path, lines(_bailian(1, -1, 5.0, 1), _bailian(2, "1", 60.0, 2))))
     assert table.sessions == 1 and "left_out" not in table.origin
 
 
@@ -450,11 +450,11 @@ def test_bad_records_can_be_skipped_and_are_counted(tmp_path):
         + "{broken\n"
         + lines(mooncake(3000, 700, 10, [5, 6]))
     )
-    table = traces.read(put(tmp_path, text), skip_bad=True)
+    table = traces.read_trace(put(tmp_path, text), skip_bad=True)
     assert table.turns == 2
     assert table.origin["left_out"] == {"bad_records": 3}
     assert "record 2" in table.origin["first_bad_record"]
-    rows = traces.read(
+    rows = traces.read_trace(
         put(tmp_path, "session,prompt_tokens,output_tokens,arrival_s,dropped_tokens\na,5,5,1,0\nb,5,5,,0\na,5,5,60,99\n"), skip_bad=True
     )
     assert rows.turns == 1 and rows.origin["left_out"] == {"bad_records": 2}
@@ -463,7 +463,7 @@ def test_bad_records_can_be_skipped_and_are_counted(tmp_path):
 def test_a_compressed_bomb_is_refused(tmp_path):
     bomb = gzip.compress(b"[" + b" " * (200 << 20))
     with pytest.raises(TraceError, match="unpacks to more than"):
-        traces.read(put(tmp_path, bomb), "sharegpt")
+        traces.read_trace(put(tmp_path, bomb), "sharegpt")
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_a_compressed_bomb_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["sharegpt", "mooncake", "agentic"])
 def test_deep_nesting_and_huge_numbers_are_refused(tmp_path, text, name):
     with pytest.raises(TraceError):
-        traces.read(put(tmp_path, text), name)
+        traces.read_trace(put(tmp_path, text), name)
 
 
 # --- kvplan's own tables ----------------------------------------------------------------------------------------------------------
@@ -481,10 +481,10 @@ def test_deep_nesting_and_huge_numbers_are_refused(tmp_path, text, name):
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_every_format_survives_conversion(tmp_path, name, suffix):
-    table = traces.read(put(tmp_path, FORMATS[name].EXAMPLE))
+    table = traces.read_trace(put(tmp_path, FORMATS[name].EXAMPLE))
     path = tmp_path / f"out{suffix}"
     canonical.write(table, path)
-    again = traces.read(path)
+    again = traces.read_trace(path)
     for column in ("session", "prompt_tokens", "output_tokens", "arrival_s", "history_tokens"):
         assert np.array_equal(getattr(again, column), getattr(table, column), equal_nan=column == "arrival_s"), column
     assert again.open_loop == table.open_loop and again.gaps_known == table.gaps_known
@@ -495,11 +495,11 @@ def test_every_format_survives_conversion(tmp_path, name, suffix):
 
 
 def test_broken_parquet_is_refused(tmp_path):
-    table = traces.read(put(tmp_path, FORMATS["mooncake"].EXAMPLE))
+    table = traces.read_trace(put(tmp_path, FORMATS["mooncake"].EXAMPLE))
     path = tmp_path / "t.parquet"
     canonical.write(table, path)
     with pytest.raises(TraceError, match="unreadable Parquet"):
-        traces.read(put(tmp_path, path.read_bytes()[:-50], "cut.parquet"))
+        traces.read_trace(put(tmp_path, path.read_bytes()[:-50], "cut.parquet"))
 
 
 # --- the real files ---------------------------------------------------------------------------------------------------------------
@@ -512,7 +512,7 @@ def real(sharegpt_sample):
 
 def test_mooncake_sessions_agree_with_an_independent_count(real):
     """8,132 chains, 24 % multi-turn, gaps p50 126 s and p90 486 s by "longest prefix", which links repeated requests too."""
-    table = traces.read(real("mooncake_conversation.jsonl"))
+    table = traces.read_trace(real("mooncake_conversation.jsonl"))
     turns = np.diff(table.first_turn)
     gaps = np.diff(table.arrival_s)[~table.is_first[1:]]
     assert table.turns == 12_031 and table.sessions == pytest.approx(8_132, rel=0.015)
@@ -521,7 +521,7 @@ def test_mooncake_sessions_agree_with_an_independent_count(real):
 
 
 def test_agentic_sessions_are_their_files(real):
-    table = traces.read(real("agentic_coding"))
+    table = traces.read_trace(real("agentic_coding"))
     assert (table.sessions, table.turns) == (16, 393)
     total = sum(len(json.loads(file.read_text())["requests"]) for file in real("agentic_coding").glob("*.json"))
     assert total == 393
@@ -532,7 +532,7 @@ def test_agentic_sessions_are_their_files(real):
 
 
 def test_azure_is_one_turn_a_row(real):
-    table = traces.read(real("azure_llm_2023_conv.csv"))
+    table = traces.read_trace(real("azure_llm_2023_conv.csv"))
     assert table.sessions == table.turns == 19_366 and table.open_loop
 
 
@@ -582,7 +582,7 @@ def mutants(seeds: list[bytes], count: int, seed: int):
 
 def survives(path, name, skip_bad):
     try:
-        assert traces.read(path, name, skip_bad=skip_bad).turns >= 1
+        assert traces.read_trace(path, name, skip_bad=skip_bad).turns >= 1
     except TraceError as error:
         assert str(error)
 

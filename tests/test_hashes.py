@@ -31,7 +31,7 @@ BLOCK = 16
 def log(tmp_path, *records):
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return traces.read(path)
+    return traces.read_trace(path)
 
 
 def mooncake(at_s, blocks, output=10, length=None, **more):
@@ -81,7 +81,7 @@ def test_hashes_of_any_size_are_read_however_the_file_is_printed(tmp_path, bit, 
     whole = json.dumps(records, **printed), "\n".join(json.dumps(record, **printed) for record in records)
     for index, text in enumerate(whole):
         (tmp_path / f"{index}.json").write_text(text)
-        table = traces.read(tmp_path / f"{index}.json")
+        table = traces.read_trace(tmp_path / f"{index}.json")
         assert len(np.unique(table.blocks.ids)) == table.sessions == 4
 
 
@@ -391,14 +391,14 @@ def real():
 
 
 def test_600_requests_of_20_applications(real):
-    table = traces.read(real("toolagent_20_apps.jsonl"))
+    table = traces.read_trace(real("toolagent_20_apps.jsonl"))
     found = describe(table, 1000, 10**6)
     assert table.sessions == 600 and found["blocks"]["hit_rate"] == pytest.approx(0.767, abs=0.0005)
 
 
 @pytest.mark.parametrize("bit", [40, 62, 63])
 def test_groups_of_hashes(real, bit):
-    found = describe(traces.read(real(f"hash_groups_bit{bit}.jsonl")), 1000, 10**6)
+    found = describe(traces.read_trace(real(f"hash_groups_bit{bit}.jsonl")), 1000, 10**6)
     assert (found["sessions"], found["history_share"], found["blocks"]["hit_rate"]) == (40, 0, 0)
 
 
@@ -409,7 +409,7 @@ tail of a prompt, which our cache does not hold."""
 
 
 def test_blocks_hit_what_a_real_engine_hits(real):
-    table = traces.read(real("mooncake_conversation.jsonl"))
+    table = traces.read_trace(real("mooncake_conversation.jsonl"))
     found = block_reuse(table.blocks, table.history_tokens + table.prompt_tokens, np.lexsort((table.record, table.arrival_s)))
     hits = 512 * found.hits_within(np.array(list(ENGINE)))
     assert hits.tolist() == pytest.approx(list(ENGINE.values()), rel=3e-4)
@@ -417,5 +417,5 @@ def test_blocks_hit_what_a_real_engine_hits(real):
 
 
 def test_links_of_a_real_log_point_forward(real):
-    links = traces.read(real("mooncake_conversation.jsonl")).origin["links"]
+    links = traces.read_trace(real("mooncake_conversation.jsonl")).origin["links"]
     assert links["requests"] == 12_031 and links["links"] == 3_786 and links["by_chance"] < 0.002 * links["links"]

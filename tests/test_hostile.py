@@ -63,7 +63,7 @@ def test_tables_give_back_the_tenants_that_were_written(tmp_path_factory, names)
     for suffix in canonical._WRITERS:
         path = tmp_path_factory.getbasetemp() / f"names{suffix}"
         canonical.write(table, path)
-        assert traces.read(path).tenant.tolist() == table.tenant.tolist()
+        assert traces.read_trace(path).tenant.tolist() == table.tenant.tolist()
 
 
 def test_a_name_that_tables_cut_off_is_refused(tmp_path):
@@ -182,4 +182,4 @@ def test_pages_and_tables_of_a_run_hold_harmless_text(folder):
     rows = list(csv.DictReader(io.StringIO((folder / "cmp" / "compare.csv").read_text())))
     assert {row["variant"] for row in rows} == {"'-x.yaml", "paper-2024"} and all(float(row["seed"]) for row in rows)
     converted = next(folder.glob("=*/g.csv"))
-    assert "-x" in traces.read(converted).tenant.tolist() and "'-x" in converted.read_text()
+    assert "-x" in traces.read_trace(converted).tenant.tolist() and "'-x" in converted.read_text()

@@ -28,7 +28,7 @@ def put(tmp_path, rows, name="trace.jsonl"):
 
 
 def read(tmp_path, rows, **settings):
-    return traces.read(put(tmp_path, rows), **settings)
+    return traces.read_trace(put(tmp_path, rows), **settings)
 
 
 def prompts(table):
@@ -134,7 +134,7 @@ def test_a_log_that_says_nothing_of_itself_is_doubted_when_it_is_small(tmp_path)
     def burst(rows):
         path = tmp_path / "burst.csv"
         path.write_text(BURST + "".join(f"{60 * i},{s},{length},50\n" for i, (s, length) in enumerate(rows)))
-        return traces.read(path)
+        return traces.read_trace(path)
 
     assert "doubtful_records" in burst([(1, 100), (1, 90)]).origin
     rng = np.random.default_rng(1)
@@ -150,7 +150,7 @@ def test_tables_of_new_tokens_that_look_whole_are_doubted_and_can_be_read_so(tmp
     path.write_text("session,prompt_tokens,output_tokens\n" + "".join(f"{s},{n},10\n" for s, n in lengths))
     turns = [{"session_id": f"s{s}", "turns": [{"input_length": n, "output_length": 10} for t, n in lengths if t == s]} for s in range(30)]
     for file in (path, put(tmp_path, turns)):
-        table, whole = traces.read(file), traces.read(file, records="requests")
+        table, whole = traces.read_trace(file), traces.read_trace(file, records="requests")
         assert "they may be requests with all" in table.origin["doubtful_records"]
         assert table.prompt_tokens.tolist() == [n for _, n in lengths]
         assert prompts(whole) == sum(n for _, n in lengths) and "doubtful_records" not in whole.origin
@@ -192,8 +192,8 @@ def test_a_unit_that_the_user_names_is_doubted_at_most(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,5,0\n")
     with pytest.raises(TraceError, match="its times are dates"):
-        traces.read(path, times="ms")
-    assert traces.read(path, times="exact").output_tokens.tolist() == [0]
+        traces.read_trace(path, times="ms")
+    assert traces.read_trace(path, times="exact").output_tokens.tolist() == [0]
 
 
 # --- block sizes ------------------------------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_subagents_are_sessions_that_start_with_their_parent(tmp_path):
     assert len(twice.roots) == 3 and twice.with_arrivals(np.arange(3.0)).arrivals_known
     for name in ("t.csv", "t.parquet"):
         canonical.write(table, tmp_path / name)
-        again = traces.read(tmp_path / name)
+        again = traces.read_trace(tmp_path / name)
         assert again.families.root.tolist() == [0, 0, 0, 0, 4] and again.families.after_s.tolist() == [0, 5, 10, 25, 0]
 
 
@@ -334,13 +334,13 @@ def test_files_that_overlap_in_time_are_one_log(tmp_path):
     ]
     for row in rows:
         row["hash_ids"] = row["hash_ids"][: -(-row["input_length"] // 512)]
-    one = traces.read(put(tmp_path, rows))
+    one = traces.read_trace(put(tmp_path, rows))
     folder = tmp_path / "pods"
     folder.mkdir()
     put(folder, rows[::2], "a.jsonl"), put(folder, rows[1::2], "b.jsonl")
-    both = traces.read(folder)
+    both = traces.read_trace(folder)
     assert columns(both) == columns(one) and "overlap in time" in both.origin["files"]
-    newest_first = traces.read(put(tmp_path, rows[::-1], "newest.jsonl"))
+    newest_first = traces.read_trace(put(tmp_path, rows[::-1], "newest.jsonl"))
     assert columns(newest_first) == columns(one) and newest_first.origin["order"] == "of time"
 
 
@@ -359,12 +359,12 @@ def test_dates_and_unix_times_tell_their_unit(tmp_path, hashed, said, stamp):
     """Mooncake's rows count milliseconds from a start; what others write in that shape has whatever clock they have."""
     more = {"hash_ids": [1, 2]} if hashed else {}
     rows = [{"timestamp": stamp(7.5 * i), "input_length": 700 + i, "output_length": 90, **more} for i in range(9)]
-    table = traces.read(put(tmp_path, rows))
+    table = traces.read_trace(put(tmp_path, rows))
     assert sorted(table.arrival_s) == pytest.approx([7.5 * i for i in range(9)], abs=1e-3)
     chats = [{**row, "hash_ids": [i], "chat_id": i, "parent_chat_id": -1, "turn": 1, "type": "text"} for i, row in enumerate(rows)]
     turns = [{"session_id": str(i), "turns": [{k: row[k] for k in row if k != "hash_ids"}]} for i, row in enumerate(rows)]
     for name, other in (("bailian", chats), ("aiperf", turns)):
-        same = traces.read(put(tmp_path, other, f"{name}.jsonl"), block_tokens=1024)
+        same = traces.read_trace(put(tmp_path, other, f"{name}.jsonl"), block_tokens=1024)
         assert same.origin["format"] == name and sorted(same.arrival_s) == pytest.approx([7.5 * i for i in range(9)], abs=1e-3)
     assert said in table.origin.get("times", "") and bool(said) == ("times" in table.origin) and "doubtful_times" not in table.origin
 
@@ -372,7 +372,7 @@ def test_dates_and_unix_times_tell_their_unit(tmp_path, hashed, said, stamp):
 def test_a_session_may_go_on_in_another_file(tmp_path):
     rows = session_rows([700, 100, 1300, 200], [20] * 4)
     put(tmp_path, [rows[1], rows[3]], "a.jsonl"), put(tmp_path, [rows[0], rows[2]], "b.jsonl")
-    assert traces.read(tmp_path).prompt_tokens.tolist() == [700, 100, 1300, 200]
+    assert traces.read_trace(tmp_path).prompt_tokens.tolist() == [700, 100, 1300, 200]
 
 
 # --- files as people bring them ---------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ SHAPES = {  # sessions, turns, prompt tokens of all requests
 def test_files_from_the_field_hold_what_they_hold(name):
     if not FIELD.exists():
         pytest.skip("the files are not on this machine")
-    table = traces.read(FIELD / name)
+    table = traces.read_trace(FIELD / name)
     assert (table.sessions, table.turns, prompts(table)) == SHAPES[name]
 
 
@@ -406,9 +406,9 @@ def test_sessions_of_coding_agents_hold_what_their_totals_say():
     files = sorted((DATA / "agentic_coding").glob("*.json"))
     if not files:
         pytest.skip("the sessions are not on this machine")
-    assert traces.read(DATA / "agentic_coding").sessions >= len(files)
+    assert traces.read_trace(DATA / "agentic_coding").sessions >= len(files)
     for file in files:
-        table, totals = traces.read(file), json.loads(file.read_text())["totals"]
+        table, totals = traces.read_trace(file), json.loads(file.read_text())["totals"]
         read_of = {"combined_tokens": np.ones(table.turns, bool), "parent_tokens": np.isin(table.session, table.roots)}
         for name, rows in read_of.items():
             assert int((table.history_tokens + table.prompt_tokens)[rows].sum()) == totals[name]["input"]

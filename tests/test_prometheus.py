@@ -18,7 +18,7 @@ from kvplan.sim.cli.app import app
 from kvplan.sim.planner import load
 from kvplan.traces import TraceError
 from kvplan.traces.context import contexts
-from kvplan.traces.prometheus import observed, read
+from kvplan.traces.prometheus import observed, read_series
 from kvplan.traces.prometheus.names import recognised
 from kvplan.traces.prometheus.settings import workload
 
@@ -26,7 +26,7 @@ FOUND = requests()
 
 
 def seen(tmp_path, series, name="m.json", keep=(), **options):
-    return observed(read([write(tmp_path / name, series, **options)], keep))
+    return observed(read_series([write(tmp_path / name, series, **options)], keep))
 
 
 def command(*arguments):
@@ -58,12 +58,12 @@ def test_every_form_gives_the_same_figures(tmp_path, options):
 def test_what_a_server_shows(tmp_path):
     file = tmp_path / "metrics.txt"
     file.write_text(shown(vllm(FOUND)))
-    assert observed(read([file])).data() | {"begin_s": 0} == seen(tmp_path, vllm(FOUND), moment=True).data() | {"begin_s": 0}
+    assert observed(read_series([file])).data() | {"begin_s": 0} == seen(tmp_path, vllm(FOUND), moment=True).data() | {"begin_s": 0}
     file.write_text(file.read_text() + "half a line\n")
     with pytest.raises(TraceError, match="half a line"):
-        read([file])
+        read_series([file])
     file.write_text("\n".join(f'{line} # {{trace="a"}} 1.0' for line in shown(vllm(FOUND)).splitlines() if line[0] != "#"))
-    assert observed(read([file])).turns == 4000
+    assert observed(read_series([file])).turns == 4000
     assert command(file, "--out", tmp_path / "o.yaml").exit_code == 0 and "since the start" in (tmp_path / "o.yaml").read_text()
 
 
@@ -92,7 +92,7 @@ def test_two_servers_add_up_and_files_are_put_together(tmp_path):
     other = requests(1000, seed=2)
     write(tmp_path / "a.json", vllm(FOUND))
     write(tmp_path / "b.csv", {(name, (("pod", "b"), *labels)): points for (name, labels), points in vllm(other).items()})
-    found = observed(read([tmp_path]))
+    found = observed(read_series([tmp_path]))
     assert found.turns == 5000 and found.servers == 2
     assert found.sizes["prompt"].mean == pytest.approx((FOUND["prompt"].sum() + other["prompt"].sum()) / 5000)
     assert found.latencies["ttft"].count == 5000
@@ -105,7 +105,7 @@ def test_one_file_a_query_overlapping(tmp_path):
     write(tmp_path / "again.json", series)
     alone = tmp_path / "alone"
     alone.mkdir()
-    assert observed(read([tmp_path])).data() == seen(alone, series).data()
+    assert observed(read_series([tmp_path])).data() == seen(alone, series).data()
 
 
 def test_restarts_gaps_and_values_that_are_none(tmp_path):
@@ -291,7 +291,7 @@ def test_what_cannot_be_read_is_said(tmp_path, name):
     file = tmp_path / "m.txt"
     file.write_text(text)
     with pytest.raises(TraceError, match=said):
-        observed(read([file]))
+        observed(read_series([file]))
     done = command(file, "--out", tmp_path / "o.yaml")
     assert done.exit_code == 2 and "Traceback" not in done.output and not (tmp_path / "o.yaml").exists()
     assert len(done.stderr.strip().splitlines()) == 1
@@ -305,11 +305,11 @@ def test_several_models_or_engines_are_told_apart(tmp_path):
     }
     file = write(tmp_path / "m.json", series | other)
     with pytest.raises(TraceError, match=r"2 models.*--label model_name="):
-        observed(read([file]))
-    assert observed(read([file], [("model_name", "other")])).turns == 4000
+        observed(read_series([file]))
+    assert observed(read_series([file], [("model_name", "other")])).turns == 4000
     assert command(file, "--label", "model_name=other").exit_code == 0
     with pytest.raises(TraceError, match="no series has model_name=none"):
-        read([file], [("model_name", "none")])
+        read_series([file], [("model_name", "none")])
     assert command(file, "--label", "model_name").exit_code == 2
     mixed = {("sglang:num_requests_total", (("job", "b"),)): [(START_S, 0.0), (START_S + 60, 9.0)]}
     with pytest.raises(TraceError, match="vLLM and of SGLang"):
@@ -321,7 +321,7 @@ def test_the_same_time_twice(tmp_path):
     write(tmp_path / "a.json", {key: [(START_S, 1.0), (START_S + 9, 5.0)]})
     write(tmp_path / "b.json", {key: [(START_S + 9, 6.0)]})
     with pytest.raises(TraceError, match="two values"):
-        read([tmp_path])
+        read_series([tmp_path])
 
 
 def test_nothing_that_is_read_is_written(tmp_path):
@@ -334,7 +334,7 @@ def test_excel_semicolons_and_dates(tmp_path):
     file.write_text(
         'sep=;\n"Time";"vllm:request_success_total{pod=""a""}"\n2026-01-01 00:00:00;0\n2026-01-01 01:00:00;\n2026-01-01 02:00:00;7200\n'
     )
-    found = observed(read([file]))
+    found = observed(read_series([file]))
     assert found.turns == 7200 and found.turns_per_s == 1.0
 
 
@@ -362,7 +362,7 @@ def test_whatever_it_is_it_is_read_or_refused(tmp_path_factory, data, turns):
     file = tmp_path_factory.getbasetemp() / "fuzz.json"
     file.write_text(json.dumps(data))
     try:
-        found = observed(read([file]))
+        found = observed(read_series([file]))
         made = workload(found, turns)
     except TraceError as error:
         assert str(error)
@@ -377,7 +377,7 @@ def test_whatever_the_table_is(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "fuzz.csv"
     Path(file).write_text("Time," + text)
     try:
-        observed(read([file]))
+        observed(read_series([file]))
     except TraceError as error:
         assert str(error)
 

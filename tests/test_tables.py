@@ -68,7 +68,7 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_table_is_read_by_its_columns_whatever_it_is_written_as(tmp_path, name):
-    table = traces.read(put(tmp_path, CONTAINERS[name]), columns=NAMED)
+    table = traces.read_trace(put(tmp_path, CONTAINERS[name]), columns=NAMED)
     assert table.session.tolist() == [0, 0, 1, 2] and table.arrival_s.tolist() == [0, 60, 30, 150]
     assert table.prompt_tokens.tolist() == [100, 80, 300, 300] and table.history_tokens.tolist() == [0, 120, 0, 0]
     assert table.open_loop and table.origin["columns"] == "session=user,arrival=ts,prompt=in,output=out"
@@ -76,25 +76,25 @@ def test_a_table_is_read_by_its_columns_whatever_it_is_written_as(tmp_path, name
 
 def test_what_else_columns_can_hold(tmp_path):
     path = put(tmp_path, CSV)
-    timed = traces.read(path, columns={**NAMED, "latency": "ms"}, times="ms")
+    timed = traces.read_trace(path, columns={**NAMED, "latency": "ms"}, times="ms")
     assert timed.gap_s[1] == 59 and not timed.open_loop
-    new = traces.read(path, columns={"session": "user", "arrival": "ts", "new": "in", "output": "out", "tenant": "user"})
+    new = traces.read_trace(path, columns={"session": "user", "arrival": "ts", "new": "in", "output": "out", "tenant": "user"})
     assert new.prompt_tokens.tolist() == [100, 200, 300, 300] and new.tenant.tolist() == ["a", "b", ""]
     nested = put(tmp_path, '{"at": 5, "usage": {"in": 90, "out": 9, "details": {"cached": 40}}}\n', "nested")
-    found = traces.read(nested, columns={"prompt": "usage.in", "output": "usage.out", "cached": "usage.details.cached"})
+    found = traces.read_trace(nested, columns={"prompt": "usage.in", "output": "usage.out", "cached": "usage.details.cached"})
     assert found.origin["recorded_cache"]["cached_tokens"] == 40 and "40 %" in str(origin.notes(found.origin)).replace("44.4%", "40 %")
     text = put(tmp_path, '{"q": "Why is the sky blue?", "a": "It scatters."}\n', "text")
-    assert traces.read(text, columns={"prompt_text": "q", "output_text": "a"}).prompt_tokens[0] > 3
+    assert traces.read_trace(text, columns={"prompt_text": "q", "output_text": "a"}).prompt_tokens[0] > 3
 
 
 @pytest.mark.parametrize("written", [lambda ids: ids, json.dumps, lambda ids: " ".join(map(str, ids))])
 def test_block_hashes_make_sessions_where_none_are_named(tmp_path, written):
     rows = [(0, 64, [1, 2]), (60, 64, [7, 8]), (120, 128, [1, 2, 3, 4]), (180, 160, [7, 8, 9, 5, 6])]
     text = "".join(json.dumps({"ts": at, "in": length, "out": 5, "h": written(ids)}) + "\n" for at, length, ids in rows)
-    table = traces.read(put(tmp_path, text), columns={"arrival": "ts", "prompt": "in", "output": "out", "blocks": "h"})
+    table = traces.read_trace(put(tmp_path, text), columns={"arrival": "ts", "prompt": "in", "output": "out", "blocks": "h"})
     assert table.session.tolist() == [0, 0, 1, 1] and table.prompt_tokens.tolist() == [64, 59, 64, 91]
     assert table.blocks.block_tokens == 32 and "block hashes" in table.origin["sessions_from"]
-    named = traces.read(tmp_path / "t", columns={"session": "out", "prompt": "in", "output": "out", "blocks": "h"}, block_tokens=32)
+    named = traces.read_trace(tmp_path / "t", columns={"session": "out", "prompt": "in", "output": "out", "blocks": "h"}, block_tokens=32)
     assert named.sessions == 1 and named.history_tokens.tolist() == [0, 0, 0, 0]
 
 
@@ -115,7 +115,7 @@ def test_block_hashes_make_sessions_where_none_are_named(tmp_path, written):
 def test_times_are_in_the_unit_that_something_says(tmp_path, column, value, seconds):
     rows = [{column: value, "in": 5, "out": 5}, {column: value, "in": 5, "out": 5}]
     rows[0][column] = 0 if isinstance(value, float | int) else "1970-01-01"
-    table = traces.read(
+    table = traces.read_trace(
         put(tmp_path, json.dumps(rows)), columns={"arrival": column, "prompt": "in", "output": "out"}, times=None, format="table"
     )
     assert table.arrival_s[1] == pytest.approx(seconds)
@@ -133,18 +133,18 @@ def test_times_are_in_the_unit_that_something_says(tmp_path, column, value, seco
 )
 def test_columns_that_do_not_fit_are_told_once(tmp_path, named, words):
     with pytest.raises(TraceError, match=words):
-        traces.read(put(tmp_path, CSV), columns=named)
+        traces.read_trace(put(tmp_path, CSV), columns=named)
 
 
 def test_a_header_is_read_as_it_is_meant(tmp_path):
     named = {"prompt": "in", "output": "out"}
-    assert traces.read(put(tmp_path, "in , out\n5,7\n"), columns=named).output_tokens.tolist() == [7]
+    assert traces.read_trace(put(tmp_path, "in , out\n5,7\n"), columns=named).output_tokens.tolist() == [7]
     with pytest.raises(TraceError, match="the column 'in' is there twice"):
-        traces.read(put(tmp_path, "in,in,out\n5,6,7\n"), columns=named)
+        traces.read_trace(put(tmp_path, "in,in,out\n5,6,7\n"), columns=named)
 
 
 def test_a_log_of_ends_has_arrivals_by_its_latencies(tmp_path):
-    table = traces.read(
+    table = traces.read_trace(
         put(tmp_path, CSV), columns={"end": "ts", "latency": "ms", "prompt": "in", "output": "out"}, times="ms", skip_bad=True
     )
     assert table.turns == 3 and table.arrival_s.tolist() == [0, 30, 60] and table.origin["left_out"]["bad_records"] == 1
@@ -158,18 +158,18 @@ def test_every_command_that_reads_a_trace_takes_columns():
 
 def test_a_key_that_no_record_has_is_told(tmp_path):
     with pytest.raises(TraceError, match="no record has a 'usr', which columns names"):
-        traces.read(put(tmp_path, CONTAINERS["lines"]), columns={**NAMED, "session": "usr"})
+        traces.read_trace(put(tmp_path, CONTAINERS["lines"]), columns={**NAMED, "session": "usr"})
     with pytest.raises(TraceError, match="record 1: has no `inn`: the fields are 'user', 'ts', 'in', 'out', 'ms'"):
-        traces.read(put(tmp_path, CONTAINERS["lines"]), columns={**NAMED, "prompt": "inn"})
+        traces.read_trace(put(tmp_path, CONTAINERS["lines"]), columns={**NAMED, "prompt": "inn"})
 
 
 def test_columns_win_over_a_format_and_are_checked_with_the_configuration(tmp_path):
     path = put(tmp_path, "Timestamp,Request tokens,Response tokens\n5,100,50\n9,100,50\n")
-    assert traces.read(path).origin["format"] == "burstgpt"
+    assert traces.read_trace(path).origin["format"] == "burstgpt"
     named = {"prompt": "Request tokens", "output": "Response tokens"}
-    assert traces.read(path, columns=named).origin["format"] == "table"
+    assert traces.read_trace(path, columns=named).origin["format"] == "table"
     with pytest.raises(TraceError, match="leave one of them out"):
-        traces.read(path, "burstgpt", columns=named)
+        traces.read_trace(path, "burstgpt", columns=named)
     for wrong in ({"sesion": "a"}, {"prompt": "a", "new": "b", "output": "c"}):
         with pytest.raises(ConfigError, match=r"did you mean 'session'|prompt and new for the prompt"):
             config.load(None, {"workload.columns": wrong})
@@ -177,7 +177,7 @@ def test_columns_win_over_a_format_and_are_checked_with_the_configuration(tmp_pa
 
 def test_the_usual_names_are_enough_where_nothing_else_has_them(tmp_path):
     row = {"arrived_at": 5, "num_prefill_tokens": 90, "num_decode_tokens": 9}
-    found = traces.read(put(tmp_path, json.dumps(row)))
+    found = traces.read_trace(put(tmp_path, json.dumps(row)))
     assert found.prompt_tokens.tolist() == [90] and "by their usual names" in found.origin["columns"]
     assert columns.usual({"id", "inputTokens", "Output Tokens", "startTime"}) == {
         "arrival": "startTime",
@@ -185,7 +185,7 @@ def test_the_usual_names_are_enough_where_nothing_else_has_them(tmp_path):
         "output": "Output Tokens",
     }
     with pytest.raises(TraceError, match=r"it has 'cost', 'in', 'who'; name what they hold: --columns prompt=in,output=…"):
-        traces.read(put(tmp_path, '{"who": "a", "in": 5, "cost": 5}\n'))
+        traces.read_trace(put(tmp_path, '{"who": "a", "in": 5, "cost": 5}\n'))
 
 
 def test_what_columns_says_is_read_as_it_is_written():
@@ -244,7 +244,7 @@ NO_TRACES = {
 def test_a_file_that_is_no_trace_is_called_what_it_is(tmp_path, words):
     name, data = NO_TRACES[words]
     with pytest.raises(TraceError) as caught:
-        traces.read(put(tmp_path, data, name))
+        traces.read_trace(put(tmp_path, data, name))
     assert words.strip() in str(caught.value) and str(caught.value).count(str(tmp_path)) == 1
     assert "mixed" not in str(caught.value)
 
@@ -260,14 +260,14 @@ def test_no_shape_is_one_of_the_formats_and_each_says_what_to_do(tmp_path):
 def test_mixed_formats_are_said_only_where_two_were_found(tmp_path):
     one = {"timestamp": 0, "input_length": 600, "output_length": 10}
     with pytest.raises(TraceError, match=r"record 2: .*\(it is a record of openai: mixed formats\)"):
-        traces.read(put(tmp_path, json.dumps(one) + "\n" + '{"messages": []}\n'))
+        traces.read_trace(put(tmp_path, json.dumps(one) + "\n" + '{"messages": []}\n'))
     with pytest.raises(TraceError, match=r"record 2: has no `output_length`: the fields are 'timestamp', 'input_length'$"):
-        traces.read(put(tmp_path, json.dumps(one) + "\n" + '{"timestamp": 5, "input_length": 5}\n'))
+        traces.read_trace(put(tmp_path, json.dumps(one) + "\n" + '{"timestamp": 5, "input_length": 5}\n'))
 
 
 def test_when_all_records_are_bad_the_first_reason_is_told(tmp_path):
     with pytest.raises(TraceError, match=r"2 bad records were left out, the first: .*record 1: `in` is 'x', not a number"):
-        traces.read(put(tmp_path, "in,out\nx,5\ny,5\n"), columns={"prompt": "in", "output": "out"}, skip_bad=True)
+        traces.read_trace(put(tmp_path, "in,out\nx,5\ny,5\n"), columns={"prompt": "in", "output": "out"}, skip_bad=True)
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------------------
@@ -286,21 +286,21 @@ def test_partitions_are_one_trace(tmp_path):
         "date=2026-01-02/none.json",
     ):
         put(tmp_path / "log", "[]" if "none" in name else "" if "empty" in name or "SUCC" in name else "{}", name)
-    table = traces.read(tmp_path / "log", columns={**NAMED, "session": "user"})
+    table = traces.read_trace(tmp_path / "log", columns={**NAMED, "session": "user"})
     assert table.turns == 8 and table.place(table.turns - 1).startswith("date=2026-01-02/part-0.parquet, record 4")
     put(tmp_path, archive("zip"), "other/book.xlsx")
     with pytest.raises(TraceError, match=r"the folder has no trace files .*; book.xlsx: it is an Excel workbook"):
-        traces.read(tmp_path / "other")
+        traces.read_trace(tmp_path / "other")
     put(tmp_path, "", "none/a.json")
     put(tmp_path, " \n", "none/b.json")
     with pytest.raises(TraceError, match="all files in it are empty"):
-        traces.read(tmp_path / "none")
+        traces.read_trace(tmp_path / "none")
 
 
 def test_formats_of_json_are_read_from_parquet_as_well(tmp_path):
     messages = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A question."}]
     rows = [{"messages": messages}, {"messages": messages * 2}]
-    packed, plain = (traces.read(put(tmp_path, data)) for data in (parquet(rows), json.dumps(rows)))
+    packed, plain = (traces.read_trace(put(tmp_path, data)) for data in (parquet(rows), json.dumps(rows)))
     assert packed.prompt_tokens.tolist() == plain.prompt_tokens.tolist() and packed.origin["format"] == "openai"
 
 
@@ -314,7 +314,7 @@ def test_whatever_a_table_holds_is_counted_left_out_and_counted_or_refused(tmp_p
         rows = [{"s": rng.choice(["a", "b", None, 5]), "in": rng.choice(cells), "out": rng.choice(cells)} for _ in range(5)]
         path = put(tmp_path, "".join(json.dumps(row) + "\n" for row in rows))
         try:
-            table = traces.read(path, columns={"session": "s", "prompt": "in", "output": "out"}, skip_bad=True)
+            table = traces.read_trace(path, columns={"session": "s", "prompt": "in", "output": "out"}, skip_bad=True)
         except TraceError:
             continue
         left_out = sum(table.origin.get("left_out", {}).values())
@@ -335,7 +335,7 @@ def test_reading_a_log_takes_columns_and_no_objects_for_each_row(tmp_path):
     traces.known_formats()
     tracemalloc.start()
     try:
-        table = traces.read(path)
+        table = traces.read_trace(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -353,7 +353,7 @@ def field():
         path = SHARED.parent / "field" / name
         if not path.exists():
             pytest.skip("the files of the field are not on this machine")
-        return traces.read(path)
+        return traces.read_trace(path)
 
     return read
 

@@ -46,7 +46,7 @@ def read(path, count=words, **settings):
 
 
 def said(path, **settings):
-    return " | ".join(origin.notes(traces.read(path, **settings).origin))
+    return " | ".join(origin.notes(traces.read_trace(path, **settings).origin))
 
 
 def user(text="question"):
@@ -260,7 +260,7 @@ def test_readers_survive_messages_with_anything_in_them(tmp_path):
         for _ in range(rng.randint(1, 3)):
             _damage(record, rng)
         try:
-            assert traces.read(put(tmp_path, record)).turns >= 1
+            assert traces.read_trace(put(tmp_path, record)).turns >= 1
         except TraceError as error:
             assert str(error)
 
@@ -355,7 +355,7 @@ def test_what_is_left_out_is_named_with_its_tokens(tmp_path):
 
 def test_fields_without_end_are_named_together(tmp_path):
     path = put(tmp_path, *({f"x_{i}": "word", "messages": [user(), assistant()]} for i in range(3000)))
-    found = traces.read(path).origin["tokens_left_out"]
+    found = traces.read_trace(path).origin["tokens_left_out"]
     assert len(found) == 1001 and found["other fields"] == 2000 and len(said(path)) < 1000
 
 
@@ -478,7 +478,7 @@ def test_dialects_are_one_format(tmp_path, name, record, layout):
         text = json.dumps(record) * 2
     path = tmp_path / "t"
     path.write_text(text)
-    assert traces.read(path).origin["format"] == name
+    assert traces.read_trace(path).origin["format"] == name
     table = read(path)
     assert set(table.prompt_tokens.tolist()) == {1} and set(table.output_tokens.tolist()) == {2}
 
@@ -495,7 +495,7 @@ def test_turns_of_aiperf_may_leave_the_answer_to_the_server(tmp_path):
         "type": "multi_turn",
         "turns": [{"role": "system", "text": "Be brief."}, {"texts": ["Hello there"]}, {"text": "And?", "output_length": 7}],
     }
-    table = traces.read(
+    table = traces.read_trace(
         put(tmp_path, session, {"session_id": "b", "turns": [{"text": "Hi", "image": "a.png"}]}), answer_tokens=90, picture_tokens=300
     )
     assert table.output_tokens.tolist() == [90, 7, 90]
@@ -536,7 +536,7 @@ def old_estimate(text):
 
 
 def in_their_tokens(path):
-    module = traces.known_formats()[traces.read(path).origin["format"]]
+    module = traces.known_formats()[traces.read_trace(path).origin["format"]]
     return module.read(Source(path), Reading(), old_estimate)
 
 
@@ -572,7 +572,7 @@ def test_a_trace_of_lengths_can_be_read_without_its_answers():
 def test_requests_are_linked_alike_whatever_the_hash_seed(tmp_path):
     said = [{"role": ("user", "assistant")[place % 2], "content": f"{MARK} {place}"} for place in range(6)]
     path = put(tmp_path, *({"messages": said[:end]} for end in (1, 3, 5)), {"messages": said[1:2] + said[:1]})
-    code = "import sys; from kvplan import traces; t = traces.read(sys.argv[1]); print(t.session, t.prompt_tokens, t.origin)"
+    code = "import sys; from kvplan import traces; t = traces.read_trace(sys.argv[1]); print(t.session, t.prompt_tokens, t.origin)"
     seen = set()
     for seed in ("0", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}

@@ -118,7 +118,7 @@ def test_chats_in_other_scripts_are_within_a_tenth(language):
         pytest.skip("the field files are not on this machine")
     english = {"chinese": 18_230, "russian": 21_900}[language]
     for family, ratio in zip(("llama-2", "llama-3", "qwen", "tekken"), RATIOS[language], strict=True):
-        table = traces.read(path, vocabulary=family)
+        table = traces.read_trace(path, vocabulary=family)
         assert table.prompt_tokens.sum() + table.output_tokens.sum() == pytest.approx(english / ratio, rel=0.1)
 
 
@@ -170,7 +170,7 @@ def test_the_models_vocabulary_counts_the_trace(tmp_path):
 
 def test_a_file_of_counts_says_nothing_of_text(tmp_path):
     path = write(tmp_path, json.dumps({"timestamp": 0, "input_length": 10, "output_length": 5, "hash_ids": [1]}), "t.jsonl")
-    assert "tokens" not in traces.read(path, vocabulary="qwen").origin
+    assert "tokens" not in traces.read_trace(path, vocabulary="qwen").origin
 
 
 # --- real tokenizers --------------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_a_tokenizer_counts_exactly(tmp_path, name):
     for given_path in (path, tmp_path / "model"):
         (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "model" / name).write_bytes(path.read_bytes())
-        table = traces.read(trace, tokenizer=given_path)
+        table = traces.read_trace(trace, tokenizer=given_path)
         assert (table.prompt_tokens[0], table.output_tokens[0]) == expected
         assert table.origin["tokens"] == f"counted with {given_path}"
 
@@ -282,10 +282,10 @@ def test_a_missing_package_is_told_with_the_command(tmp_path, name, monkeypatch)
 
 def test_another_models_tokenizer_is_doubted(tmp_path):
     tokenizer, trace = write(tmp_path, huggingface(), "tokenizer.json"), write(tmp_path, chat("hello", "hello"))
-    found = traces.read(trace, tokenizer=tokenizer, model=("llama", 32_000)).origin
+    found = traces.read_trace(trace, tokenizer=tokenizer, model=("llama", 32_000)).origin
     assert "the tokenizer has 2 tokens, and the model 32,000" in found["doubtful_vocabulary"]
     assert any("another model's" in warning for warning in origin.warnings(found))
-    assert "doubtful_vocabulary" not in traces.read(trace, tokenizer=tokenizer, model=("llama", 2)).origin
+    assert "doubtful_vocabulary" not in traces.read_trace(trace, tokenizer=tokenizer, model=("llama", 2)).origin
 
 
 def test_the_command_says_whose_tokens_it_counts(tmp_path):

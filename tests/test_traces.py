@@ -60,8 +60,8 @@ def test_every_format_reads_its_own_example(tmp_path, name):
     module = traces.known_formats()[name]
     path = write(tmp_path, module.EXAMPLE)
     assert module.detect(Source(path).head())
-    assert traces.read(path).turns >= 1
-    assert traces.read(path, name).origin["format"] == name
+    assert traces.read_trace(path).turns >= 1
+    assert traces.read_trace(path, name).origin["format"] == name
 
 
 def test_roles_chunks_and_empty_turns(tmp_path):
@@ -104,17 +104,17 @@ GOOD = [conversation(("human", "hello there"), ("gpt", "hi"))]
 def test_bad_files_get_one_clear_message(tmp_path, text, reason):
     path = write(tmp_path, text)
     with pytest.raises(TraceError, match=reason) as caught:
-        traces.read(path)
+        traces.read_trace(path)
     assert str(path) in str(caught.value)
 
 
 def test_missing_and_unreadable_files(tmp_path):
     with pytest.raises(TraceError, match="cannot read"):
-        traces.read(tmp_path / "none.json")
+        traces.read_trace(tmp_path / "none.json")
     with pytest.raises(TraceError, match="no trace files"):
-        traces.read(tmp_path)
+        traces.read_trace(tmp_path)
     with pytest.raises(TraceError, match="unknown trace format 'sharegtp': did you mean 'sharegpt'"):
-        traces.read(write(tmp_path, GOOD), "sharegtp")
+        traces.read_trace(write(tmp_path, GOOD), "sharegtp")
 
 
 @given(st.data())
@@ -126,13 +126,13 @@ def test_the_reader_survives_mutated_files(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("fuzz") / "t.json"
     path.write_bytes(bytes(original)[: data.draw(st.integers(0, len(original)))])
     try:
-        assert traces.read(path, "sharegpt").turns >= 1
+        assert traces.read_trace(path, "sharegpt").turns >= 1
     except TraceError as error:
         assert str(error)
 
 
 def test_the_real_sample(sharegpt_sample):
-    table = traces.read(sharegpt_sample)
+    table = traces.read_trace(sharegpt_sample)
     assert (table.sessions, table.turns) == (291, 1086)
 
 

@@ -33,7 +33,7 @@ def read(tmp_path):
         for name, law in laws.items():
             changed["prompt_output" if name == "answer" else "prompt_input"]["num_tokens" if name == "answer" else name] = law
         (tmp_path / "t.json").write_text(json.dumps(changed))
-        return traces.read(tmp_path / "t.json")
+        return traces.read_trace(tmp_path / "t.json")
 
     return reading
 
@@ -87,7 +87,7 @@ def test_the_seed_of_the_run_draws_it(tmp_path):
     loaded = [config.load(None, {"workload.trace": str(tmp_path / "t.json"), "seed": seed}) for seed in (1, 1, 2)]
     same, again, other = (build_workload(each).prompt_tokens.tolist() for each in loaded)
     assert same == again != other
-    assert traces.read(tmp_path / "t.json").prompt_tokens.tolist() == traces.read(tmp_path / "t.json").prompt_tokens.tolist()
+    assert traces.read_trace(tmp_path / "t.json").prompt_tokens.tolist() == traces.read_trace(tmp_path / "t.json").prompt_tokens.tolist()
 
 
 @pytest.mark.parametrize(

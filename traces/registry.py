@@ -34,7 +34,7 @@ def known_formats() -> dict[str, ModuleType]:
     return found
 
 
-def read(path: Path, format: str | None = None, progress: Callable[[int, int], None] | None = None, **settings: Any) -> Workload:
+def read_trace(path: Path, format: str | None = None, progress: Callable[[int, int], None] | None = None, **settings: Any) -> Workload:
     """The workload in a file, or in a folder of files, of the format named or detected. Raises TraceError.
 
     `settings` are those of `Reading`: tokenizer, skip_bad, records, times, …. `progress(done, total)` is called in bytes.

@@ -62,7 +62,7 @@ def _open_regular(path: str, flags: int) -> int:
     raise OSError(errno.EISDIR, "") if stat.S_ISDIR(mode) else OSError("it is a pipe or device: save it to a file first")
 
 
-def read(path: str | os.PathLike, most: int) -> bytes:
+def read_bytes(path: str | os.PathLike, most: int) -> bytes:
     """All bytes of a regular file of at most `most` bytes. Raises UnreadableError."""
     try:
         with opened(path) as file:
@@ -77,7 +77,7 @@ def read(path: str | os.PathLike, most: int) -> bytes:
 def read_text(path: str | os.PathLike, most: int) -> str:
     """The same as UTF-8 text, without a byte order mark. Raises UnreadableError."""
     try:
-        return read(path, most).decode("utf-8-sig")
+        return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableError(f"cannot read {os.fspath(path)}: {reason(error)}") from None
 

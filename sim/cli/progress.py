@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from kvplan.sim.build_workload import build_workload, read_trace
+from kvplan.sim.build_workload import build_workload, recorded_workload
 from kvplan.sim.config import Config
 from kvplan.traces import Workload
 
@@ -19,9 +19,9 @@ def turns_of(config: Config, **how) -> Workload:
 
 
 def trace_of(config: Config) -> Workload | None:
-    """`read_trace`, with a bar."""
+    """`recorded_workload`, with a bar."""
     with progress("reading", "bytes") as report:
-        return read_trace(config, report)
+        return recorded_workload(config, report)
 
 
 @contextmanager

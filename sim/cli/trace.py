@@ -21,7 +21,7 @@ from kvplan.sim.report import picture, prometheus, trace
 from kvplan.traces import Workload, origin
 from kvplan.traces.describe import describe as described
 from kvplan.traces.formats import canonical
-from kvplan.traces.prometheus import observed, read
+from kvplan.traces.prometheus import observed, read_series
 from kvplan.traces.prometheus.settings import Setting
 from kvplan.traces.prometheus.settings import workload as workload_settings
 
@@ -65,7 +65,7 @@ def from_prometheus(files: Sequence[Path], labels: Sequence[str], turns_per_sess
     """Prints what metrics of servers say of their workload, and writes a configuration of it."""
     if out is not None:
         check_file(out, files)
-    found = observed(read(files, [_label(text) for text in labels]))
+    found = observed(read_series(files, [_label(text) for text in labels]))
     settings = workload_settings(found, turns_per_session)
     where = ", ".join(map(str, files))
     model = _catalogued(found.model)

@@ -10,7 +10,7 @@ from kvplan.traces.text import chats
 NAME = "openai"
 OFFERS = frozenset({"text"})
 EXAMPLE = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}\n'
-read = chats.read
+read = chats.read_chats
 
 
 def detect(head: Head) -> bool:

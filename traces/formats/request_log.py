@@ -33,4 +33,4 @@ def detect(head: Head) -> bool:
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
     """All requests, in sessions. Raises TraceError with the record number and what is wrong with it."""
-    return chats.read(source, reading, count_tokens, kind="requests")
+    return chats.read_chats(source, reading, count_tokens, kind="requests")

@@ -37,7 +37,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
         for place, requests in enumerate(fields.items(fields.of(record, "a file of SGLang's"), "conversations")):
             for index, request in enumerate(fields.items({"requests": requests}, "requests")):
                 try:
-                    found.append((sessions + place, exchange.read(request, reading.unit_s("s"), records.messages)))
+                    found.append((sessions + place, exchange.read_exchange(request, reading.unit_s("s"), records.messages)))
                 except BadRecord as error:
                     raise BadRecord(f"conversation {place}, request {index}: {error}") from None
         for session, each in found:

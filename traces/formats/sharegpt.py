@@ -10,7 +10,7 @@ from kvplan.traces.text import chats
 NAME = "sharegpt"
 OFFERS = frozenset({"text"})
 EXAMPLE = '[{"id": "a_0", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]}]'
-read = chats.read
+read = chats.read_chats
 
 
 def detect(head: Head) -> bool:

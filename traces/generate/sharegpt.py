@@ -40,7 +40,7 @@ def generate(
 
 def quantiles() -> dict[str, tables.Table]:
     """Quantity -> (cdf, value), both ascending: the embedded table."""
-    return tables.read("sharegpt90k")
+    return tables.read_tables("sharegpt90k")
 
 
 def _draw(sessions: int, rng: np.random.Generator, correlation: float) -> Drawn:

@@ -15,7 +15,7 @@ Table = tuple[np.ndarray, np.ndarray]
 
 
 @cache
-def read(file: str) -> dict[str, Table]:
+def read_tables(file: str) -> dict[str, Table]:
     """Quantity -> its table, of one packaged file (named without `.csv`)."""
     text = resources.files("kvplan.traces.generate").joinpath(f"{file}.csv").read_text(encoding="utf-8")
     table: dict[str, list[tuple[float, float]]] = {}
@@ -28,5 +28,5 @@ def read(file: str) -> dict[str, Table]:
 def known() -> dict[str, Table]:
     """Name -> table, of all that are whole quantile functions: those whose cdf runs from 0 to 1."""
     files = sorted(entry.name[:-4] for entry in resources.files("kvplan.traces.generate").iterdir() if entry.name.endswith(".csv"))
-    tables = {f"{file}-{quantity}": table for file in files for quantity, table in read(file).items()}
+    tables = {f"{file}-{quantity}": table for file in files for quantity, table in read_tables(file).items()}
     return {name: (cdf, values) for name, (cdf, values) in tables.items() if cdf[0] == 0 and cdf[-1] == 1}

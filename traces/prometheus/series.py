@@ -74,7 +74,7 @@ class Export:
     """Series that are native histograms."""
 
 
-def read(paths: Sequence[Path], keep: Sequence[tuple[str, str]] = ()) -> Export:
+def read_series(paths: Sequence[Path], keep: Sequence[tuple[str, str]] = ()) -> Export:
     """The series of files and of folders of files; with `keep`, those that have all of these labels. Raises TraceError."""
     points: dict[tuple, dict[float, float]] = {}
     counts = {"no_numbers": 0, "nameless": 0, "native": 0}

@@ -20,14 +20,14 @@ _MESSAGES = frozenset({"conversations", "messages", "conversation", "items", "co
 _ROLES = frozenset({"role", "from"})
 
 
-def read(source: Source, reading: Reading, count_tokens: Callable[[str], int], unit: str = "s", kind: str | None = None) -> Workload:
+def read_chats(source: Source, reading: Reading, count_tokens: Callable[[str], int], unit: str = "s", kind: str | None = None) -> Workload:
     """All sessions. Times that are no dates are in `unit`, and records are of this `kind`, as the format has them; None finds out. Raises
     TraceError with the record number and what is wrong with it."""
     account, ids = Account(count_tokens, reading), fields.Unique("id")
     records = Records(reading, account, kind)
 
     def take(number: int, record: object) -> None:
-        found = exchange.read(record, reading.unit_s(unit), records.messages)
+        found = exchange.read_exchange(record, reading.unit_s(unit), records.messages)
         label = fields.label(record, "id") if isinstance(record, dict) and record.get("id") is not None else None
         if label is not None:
             ids.check(label, number)

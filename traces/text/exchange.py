@@ -97,7 +97,7 @@ class _Side(NamedTuple):
         return {key: value for key, value in self.found.items() if key not in self.used and key not in _LABELS}
 
 
-def read(record: object, unit_s: float, take: Messages) -> Exchange:
+def read_exchange(record: object, unit_s: float, take: Messages) -> Exchange:
     """A record, whose numbers of time are of this unit, with its messages taken in. Raises BadRecord."""
     sides = _sides({"messages": record} if isinstance(record, list) else fields.of(record, "a conversation"))
     request, key = _request(sides)

@@ -46,7 +46,7 @@ def load(path: Path) -> Exact:
     """The tokenizer in a file, or in the folder of a model. Raises TraceError when it is missing or broken, or a package is missing."""
     try:
         path = _within(path) if files.is_folder(path) else path
-        data = files.read(path, files.TABLE_BYTES)
+        data = files.read_bytes(path, files.TABLE_BYTES)
     except files.UnreadableError as error:
         raise TraceError(str(error)) from None
     try:

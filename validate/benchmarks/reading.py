@@ -33,7 +33,7 @@ def measure(path: str) -> dict:
 
     traces.known_formats()
     started = time.process_time()
-    table = traces.read(Path(path))
+    table = traces.read_trace(Path(path))
     seconds = time.process_time() - started
     return {"turns": table.turns, "seconds": seconds, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 

@@ -70,7 +70,7 @@ def _run(folder: Path, found: Place) -> Page:
     import pandas as pd
 
     resolved = strictyaml.loads(files.read_text(folder / CONFIG, files.YAML_BYTES))
-    series = pd.read_parquet(io.BytesIO(files.read(folder / TIERS, files.TABLE_BYTES)))  # given a path, it takes UTF-8 only
+    series = pd.read_parquet(io.BytesIO(files.read_bytes(folder / TIERS, files.TABLE_BYTES)))  # given a path, it takes UTF-8 only
     settings = without(resolved, found.value.get("unused_settings", ()))
     return of_run.page(found, settings, {str(name): series[name].to_numpy() for name in series})
 
