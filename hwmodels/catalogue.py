@@ -67,9 +67,11 @@ def is_path(name: str) -> bool:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`"did you mean 'x'? "`, or nothing when no known word is near: those of which the word is a part (`h100`), else the most alike."""
+    """`"did you mean 'x'? "`, or nothing when no known word is near: those that begin with the word (`h100`), then
+    those of which it is a part, else the most alike."""
     known = sorted(known)
-    near = [name for name in known if len(word) >= _PART and word.lower() in name.lower()][:_NAMED]
+    parts = [name for name in known if len(word) >= _PART and word.lower() in name.lower()]
+    near = sorted(parts, key=lambda name: not name.lower().startswith(word.lower()))[:_NAMED]
     near = near or difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 

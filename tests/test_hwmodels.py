@@ -160,9 +160,26 @@ def test_every_gpu_has_a_node_and_every_node_its_parts():
     assert {node.gpu for node in nodes} == set(catalogue.names("gpu"))
 
 
-@pytest.mark.parametrize("prices", ["rent-2026", "buy-2026"])
-def test_every_gpu_is_priced(prices):
-    assert set(hwmodels.load("prices", prices).gpus) == set(catalogue.names("gpu"))
+def test_every_gpu_with_a_public_price_is_priced():
+    """Those without one run with a price list of the user's own."""
+    priced = {gpu for name in catalogue.names("prices") for gpu in hwmodels.load("prices", name).gpus}
+    assert set(catalogue.names("gpu")) - priced == {"a100-80g-pcie", "gb200", "gb300", "h20", "h800", "mi325x", "mi355x"}
+    assert priced <= set(catalogue.names("gpu"))
+
+
+def test_hbm_is_what_the_driver_reports():
+    """What is sold as 141 and 192 GB. Source: nvidia-smi; 192 GB of HBM3 are eight stacks of 24 GiB."""
+    assert hwmodels.load("gpu", "h200").hbm.value == 150_754_820_096 and hwmodels.load("gpu", "mi300x").hbm.value == 192 * 2**30
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue.names("node") if name.startswith("aws-")])
+def test_the_rent_of_a_shape_contains_all_that_it_has(name):
+    """A store that fits costs nothing more than the GPUs."""
+    node, prices = hwmodels.load("node", name), hwmodels.load("prices", "aws-2026")
+    gpus, drives = int(node.max_gpus.value), node.ssd_drives.value * hwmodels.load("ssd", node.ssd).capacity.value
+    assert gpus * prices.included_dram[node.gpu].value == node.max_dram.value
+    assert gpus * prices.included_ssd[node.gpu].value == pytest.approx(drives, rel=0.07)
+    assert cost.usd_per_s(prices, node.gpu, gpus, node.max_dram.value, 0)["dram"] == 0
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -180,12 +197,15 @@ def test_every_model_fits_somewhere(name):
 
 
 @pytest.mark.parametrize("node", catalogue.names("node"))
-def test_every_node_runs(node):
-    """A small model, priced, on one GPU of the node."""
+def test_every_node_runs(node, tmp_path):
+    """A small model on one GPU of the node, with a price list of the user's own."""
     from kvplan.sim import config
     from kvplan.sim.deployment import resolve
 
-    overrides = ["model=qwen2.5-0.5b", f"hardware={node}", "deployment.gpus=1", "prices=buy-2026"]
+    prices = (catalogue.KINDS["prices"][1] / "paper-2024.yaml").read_text().replace("paper-2024", "own")
+    (tmp_path / "prices").mkdir()
+    (tmp_path / "prices" / "own.yaml").write_text(prices.replace("a100-80g:", f"{hwmodels.load('node', node).gpu}:"))
+    overrides = ["model=qwen2.5-0.5b", f"hardware={node}", "deployment.gpus=1", "prices=own", f"catalogue={tmp_path}"]
     deployment = resolve(config.load(None, overrides))
     assert deployment.hbm_budget > 0 and deployment.host.read_bytes_per_s > 1e10
 
@@ -834,7 +854,8 @@ def test_a_gpu_without_a_price_names_the_lists_that_have_it():
     from kvplan.sim import config
     from kvplan.sim.deployment import resolve
 
-    words = "price list paper-2024 has no h100-80g, only a100-80g: set prices=buy-2026 or prices=rent-2026"
+    lists = " or ".join(f"prices={name}" for name in ("aws-2026", "buy-2026", "lambda-2026", "rent-2026"))
+    words = f"price list paper-2024 has no h100-80g, only a100-80g: set {lists}"
     with pytest.raises(config.ConfigError, match=words):
         resolve(config.load(None, ["hardware=h100-80g-x8"]))
 

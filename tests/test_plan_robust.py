@@ -69,6 +69,8 @@ def test_ten_inputs_and_the_what_ifs_are_configurations():
         "h200-x8",
         "b200-x8",
     }
+    shape = config.load("chat-2026", ["hardware=aws-p5-48xlarge", "prices=aws-2026", "store.dram=1TB"])
+    assert [each.change for each in what_ifs(shape)[3:]] == ["rtx-pro-6000-x8", "b300-x8"]  # one node a GPU
     for scenario in [each for pair in pairs for each in pair if each is not None] + more:
         config.load("chat-2026", list(scenario.overrides))
     halved = config.load("chat-2026", ["deployment.step_time_factor=0.5"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.hwmodels import catalogue
+from kvplan.hwmodels import Node, catalogue
 from kvplan.sim.config import Config
 from kvplan.sim.planner.objective import Objective
 from kvplan.sim.planner.search import Fewest, Search, judged
@@ -94,13 +94,22 @@ _DOUBLED = (("think time", "workload.rescale.think", 0.0), ("context", "workload
 
 
 def _nodes(config: Config) -> list[str]:
-    """Other nodes with as many GPUs, newest first, whose GPU the price list has."""
+    """Other nodes with as many GPUs that take no less DRAM, newest first and one a GPU, whose GPU the price list has."""
     folder = config.catalogue
     priced = catalogue.load("prices", config.prices, folder).gpus
     mine = catalogue.load("node", config.hardware, folder)
     others = [catalogue.load("node", name, folder) for name in catalogue.names("node", folder) if name != mine.name]
-    fit = [node for node in others if node.max_gpus.value == mine.max_gpus.value and node.gpu in priced and node.gpu != mine.gpu]
-    return [node.name for node in sorted(fit, key=lambda node: (node.date, node.name), reverse=True)[:_MOST_GPUS]]
+    alike = [node for node in others if node.max_gpus.value == mine.max_gpus.value and _room(node) >= _room(mine)]
+    fit = [node for node in alike if node.gpu in priced and node.gpu != mine.gpu]
+    newest: dict[str, str] = {}
+    for node in sorted(fit, key=lambda node: (node.date, node.name), reverse=True):
+        newest.setdefault(node.gpu, node.name)
+    return list(newest.values())[:_MOST_GPUS]
+
+
+def _room(node: Node) -> float:
+    """Bytes of DRAM that it takes."""
+    return float("inf") if node.max_dram is None else node.max_dram.value
 
 
 def near(objectives: Sequence[Objective], start: int, least: int, limit: int) -> Search:
