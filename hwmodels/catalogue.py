@@ -29,7 +29,7 @@ KINDS: dict[str, tuple[Callable[[dict], Any], Path]] = {
     "ssd": (Ssd.model_validate, _ROOT / "hardware" / "ssd"),
     "node": (Node.model_validate, _ROOT / "hardware" / "node"),
     "calibration": (Calibration.model_validate, _ROOT / "hardware" / "calibration"),
-    "model": (hfconfig.read, _ROOT / "models"),
+    "model": (hfconfig.read_model, _ROOT / "models"),
     "prices": (Prices.model_validate, _ROOT / "prices"),
 }
 """Kind of entry -> what reads it, and its folder, whose last part is also the subfolder of a user's catalogue."""

@@ -275,6 +275,6 @@ KEYS = {name for names in _NAMES.values() for name in names}
 """Every key that a model file of the catalogue may have."""
 
 
-def read(data: dict[str, Any]) -> Model:
+def read_model(data: dict[str, Any]) -> Model:
     """The Model of a `config.json` with `name`, `source` and `date` beside its fields. Raises pydantic's ValidationError."""
     return HfConfig.model_validate(data).model()

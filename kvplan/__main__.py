@@ -8,7 +8,7 @@ def main() -> None:
     try:
         from kvplan.sim.cli import process
 
-        code: int | str = process.run(_command)
+        code: int | str = process.run_command(_command)
     except KeyboardInterrupt:  # before `process` hears signals
         code = "kvplan: interrupted, nothing was written"
     sys.exit(code)

@@ -48,7 +48,7 @@ def _size(text: str) -> str:
 def _policy(kind: str):
     def check(name: str) -> str:
         try:
-            registry.check(kind, name)
+            registry.check_name(kind, name)
         except PolicyError as error:
             raise ValueError(str(error)) from None
         return name

@@ -61,7 +61,7 @@ def simulate(
     longest_run: int | None = None,
     watch: Callable[[Recorder], None] | None = None,
     observer: object | None = None,
-    engine: Engine = service.run,
+    engine: Engine = service.run_service,
 ) -> Result:
     """Replays the configuration's workload (or the one given) through the simulated server. `config`: as `kvplan.load` takes it.
 

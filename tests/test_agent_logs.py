@@ -184,8 +184,8 @@ def test_tables_keep_what_was_recorded_and_folders_of_them_add_it_up(tmp_path):
     table = traces.read_trace(put(tmp_path, [session(call(0, 10_000, 100), call(10, 12_000, 100, 9_984))]))
     (tmp_path / "tables").mkdir()
     for name in ("a.csv", "b.csv"):
-        canonical.write(table, tmp_path / "tables" / name)
-    canonical.write(table, tmp_path / "c.parquet")
+        canonical.write_canonical(table, tmp_path / "tables" / name)
+    canonical.write_canonical(table, tmp_path / "c.parquet")
     assert traces.read_trace(tmp_path / "c.parquet").origin["recorded_cache"] == table.origin["recorded_cache"]
     both = traces.read_trace(tmp_path / "tables").origin["recorded_cache"]
     assert both == {name: 2 * count for name, count in table.origin["recorded_cache"].items()}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,27 @@ def test_the_design_is_short_and_its_lines_are():
     lines = DESIGN.splitlines()
     assert len(lines) <= 300
     assert [line for line in lines if len(line) >= 120] == []
+
+
+_SAY_LITTLE = {"read", "write", "run", "main", "get", "check", "do", "process", "handle", "execute"}
+_PROTOCOLS = {
+    "read": ["traces/formats/*.py"],  # `traces/registry.py` calls each by this name
+    "run": [
+        "sim/cli/*.py",  # what the command of this name does; `sim/cli/app.py` has its options
+        "validate/*.py",  # one for each of `validate/__main__.py: CHECKS`
+    ],
+    "main": ["validate/*/command.py", "*/__main__.py", "sim/cli/app.py"],  # `validate/__main__.py: COMMANDS`, and where a process begins
+}
+"""Names that say little, and the files in which the caller asks for just this name."""
+
+
+def test_a_function_is_found_by_its_name():
+    """Except where one name in each of several files is what their caller asks for."""
+    found = [
+        (path.relative_to(ROOT).as_posix(), node.name)
+        for room in ("sim", "traces", "hwmodels", "validate", "kvplan")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name in _SAY_LITTLE
+    ]
+    assert [f"{path}: {name}" for path, name in found if not any(fnmatch(path, each) for each in _PROTOCOLS.get(name, ()))] == []

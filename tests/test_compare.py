@@ -321,7 +321,7 @@ def test_a_workload_is_built_once_per_replication(monkeypatch):
     monkeypatch.setattr(runs, "build_workload", lambda config: deployment.append(config.seed) or build_workload(config))
     runs._workload.cache_clear()
     sweep = prepare(question("store.eviction=lru,fifo", replications=3))
-    assert all(runs.do(run).values for run in in_order(sweep.runs))
+    assert all(runs.outcome_of(run).values for run in in_order(sweep.runs))
     assert len(deployment) == 3
 
 
@@ -508,7 +508,7 @@ def test_what_a_policy_error_says_is_all_that_is_said(monkeypatch):
 
     monkeypatch.setattr(runs, "simulate", fail)
     (run,) = prepare(question("store.eviction=lru", replications=1)).runs
-    assert attempt(runs.do, run) == Failed("store.eviction: mine:Order.victim() gave 7")
+    assert attempt(runs.outcome_of, run) == Failed("store.eviction: mine:Order.victim() gave 7")
 
 
 def test_measures_that_are_not_finite_are_the_variants_failure(tmp_path, monkeypatch):
@@ -540,7 +540,7 @@ def test_whatever_exits_in_a_run_is_its_failure(monkeypatch):
 
     monkeypatch.setattr(runs, "simulate", leave)
     (run,) = prepare(question("store.eviction=lru", replications=1)).runs
-    assert attempt(runs.do, run).reason.startswith("SystemExit: 3 ")
+    assert attempt(runs.outcome_of, run).reason.startswith("SystemExit: 3 ")
 
 
 def test_a_quoted_policy_is_found_without_its_quotes(tmp_path, monkeypatch):

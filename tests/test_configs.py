@@ -178,7 +178,7 @@ ALL = {
 
 
 def _read(config):
-    return hfconfig.read({**OURS, **config})
+    return hfconfig.read_model({**OURS, **config})
 
 
 @pytest.mark.parametrize(

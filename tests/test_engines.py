@@ -41,7 +41,7 @@ def test_the_engine_is_given_what_the_caller_has_said():
 
     def spy(given: RunInput) -> RunOutput:
         seen.append(given)
-        return service.run(given)
+        return service.run_service(given)
 
     loaded = config.load("default", ["workload.sessions=10", "seed=3"])
     plain, spied = simulate(loaded), simulate(loaded, longest_run=5, engine=spy)

@@ -244,7 +244,7 @@ def test_a_table_in_csv_keeps_its_origin(tmp_path):
     )
     table = traces.read_trace(put(tmp_path, text, "chats.json"), skip_bad=True)
     for name in ("a.csv", "b.csv", "c.parquet"):
-        canonical.write(table, tmp_path / name)
+        canonical.write_canonical(table, tmp_path / name)
     (tmp_path / "chats.json").unlink()
     (tmp_path / "c.parquet").rename(tmp_path / "z")
     both, packed = traces.read_trace(tmp_path), traces.read_trace(tmp_path / "z")
@@ -483,7 +483,7 @@ def test_deep_nesting_and_huge_numbers_are_refused(tmp_path, text, name):
 def test_every_format_survives_conversion(tmp_path, name, suffix):
     table = traces.read_trace(put(tmp_path, FORMATS[name].EXAMPLE))
     path = tmp_path / f"out{suffix}"
-    canonical.write(table, path)
+    canonical.write_canonical(table, path)
     again = traces.read_trace(path)
     for column in ("session", "prompt_tokens", "output_tokens", "arrival_s", "history_tokens"):
         assert np.array_equal(getattr(again, column), getattr(table, column), equal_nan=column == "arrival_s"), column
@@ -497,7 +497,7 @@ def test_every_format_survives_conversion(tmp_path, name, suffix):
 def test_broken_parquet_is_refused(tmp_path):
     table = traces.read_trace(put(tmp_path, FORMATS["mooncake"].EXAMPLE))
     path = tmp_path / "t.parquet"
-    canonical.write(table, path)
+    canonical.write_canonical(table, path)
     with pytest.raises(TraceError, match="unreadable Parquet"):
         traces.read_trace(put(tmp_path, path.read_bytes()[:-50], "cut.parquet"))
 

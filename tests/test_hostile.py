@@ -62,7 +62,7 @@ def test_tables_give_back_the_tenants_that_were_written(tmp_path_factory, names)
     object.__setattr__(table, "tenant", np.array(names))
     for suffix in canonical._WRITERS:
         path = tmp_path_factory.getbasetemp() / f"names{suffix}"
-        canonical.write(table, path)
+        canonical.write_canonical(table, path)
         assert traces.read_trace(path).tenant.tolist() == table.tenant.tolist()
 
 
@@ -70,7 +70,7 @@ def test_a_name_that_tables_cut_off_is_refused(tmp_path):
     table = untimed([0], [5], [5]).with_times(np.zeros(1), np.zeros(1))
     object.__setattr__(table, "tenant", np.array(["a\0b"]))
     with pytest.raises(TraceError, match="NUL"):
-        canonical.write(table, tmp_path / "t.csv")
+        canonical.write_canonical(table, tmp_path / "t.csv")
     assert not list(tmp_path.iterdir())
 
 
@@ -96,7 +96,7 @@ def folder(tmp_path_factory):
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text(yaml.safe_dump(_noted({**prices, "name": "mine"})))
     table = untimed([0, 0, 1], [5, 5, 5], [5, 5, 5], requests=HOSTILE, answers=ESCAPES, first_bad_record=HOSTILE)
-    canonical.write(table.with_times(np.array([0.0, 9.0]), np.full(3, 2.0)), home / "t.parquet")
+    canonical.write_canonical(table.with_times(np.array([0.0, 9.0]), np.full(3, 2.0)), home / "t.parquet")
     (home / "bad.jsonl").write_text(json.dumps({"session_id": HOSTILE, "timestamp": HOSTILE}) + "\n")
     (home / "key.yaml").write_text(yaml.safe_dump({"store": {HOSTILE: 1, "evictoin": "lru"}}))
     return root

@@ -435,7 +435,7 @@ OURS = {"name": "m", "source": "test", "date": "2026"}
 
 
 def _read(config: dict) -> Model:
-    return hfconfig.read({**OURS, **config})
+    return hfconfig.read_model({**OURS, **config})
 
 
 def test_a_local_config_json_is_a_model(tmp_path):

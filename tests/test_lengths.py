@@ -292,7 +292,7 @@ def test_subagents_are_sessions_that_start_with_their_parent(tmp_path):
     twice = rescale.resampled(table, 3, np.random.default_rng(0))
     assert len(twice.roots) == 3 and twice.with_arrivals(np.arange(3.0)).arrivals_known
     for name in ("t.csv", "t.parquet"):
-        canonical.write(table, tmp_path / name)
+        canonical.write_canonical(table, tmp_path / name)
         again = traces.read_trace(tmp_path / name)
         assert again.families.root.tolist() == [0, 0, 0, 0, 4] and again.families.after_s.tolist() == [0, 5, 10, 25, 0]
 

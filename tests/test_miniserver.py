@@ -469,10 +469,10 @@ def test_an_entry_that_a_user_put_into_our_catalogue_is_kept(tmp_path):
     (tmp_path / "catalogue" / "gpu").mkdir(parents=True)
     (tmp_path / "catalogue" / "gpu" / "ours.yaml").write_text("x")
     (tmp_path / output.JSON).write_text('{"about": {"command": "kvplan validate fidelity"}, "catalogue": ["catalogue/gpu/ours.yaml"]}')
-    output.check(tmp_path, tmp_path.parent / "case")
+    output.check_out(tmp_path, tmp_path.parent / "case")
     (tmp_path / "catalogue" / "gpu" / "mine.yaml").write_text("x")
     with pytest.raises(OutputError, match="will not replace"):
-        output.check(tmp_path, tmp_path.parent / "case")
+        output.check_out(tmp_path, tmp_path.parent / "case")
 
 
 def test_the_packaged_fidelity_is_ours():

@@ -119,7 +119,7 @@ class KeepsNothing:
 def test_a_store_that_keeps_nothing():
     """A class of the test in the store's place: the run is the one without tiers, turn by turn."""
     settings = ["workload.sessions=60", "workload.arrival.rate_per_s=2", "store.ssd=0GB"]
-    forgetful = simulate(config.load(None, settings), engine=partial(service.run, make_store=KeepsNothing))
+    forgetful = simulate(config.load(None, settings), engine=partial(service.run_service, make_store=KeepsNothing))
     without = simulate(config.load(None, [*settings, "store.dram=0GB"]))
     assert forgetful.columns["cached_tokens"].sum() == 0 < simulate(config.load(None, settings)).columns["cached_tokens"].sum()
     for name in ("admitted_s", "first_token_s", "done_s"):

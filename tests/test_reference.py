@@ -134,7 +134,7 @@ def test_a_wrong_sum_is_noticed(monkeypatch, wrong, by):
 
 def test_the_reference_is_an_engine():
     loaded = config.load("default", ["workload.sessions=12", "store.load=always", "warmup_turns=10"])
-    ours, theirs = simulate(loaded), simulate(loaded, engine=reference.run)
+    ours, theirs = simulate(loaded), simulate(loaded, engine=reference.run_reference)
     assert not agreement.differences(ours, theirs) and theirs.summary["turns"] == len(theirs.columns["turn"]) - 10 and theirs.events
 
 
@@ -155,7 +155,7 @@ def test_the_reference_is_an_engine():
 def test_the_reference_refuses_what_it_does_not_know_by_name(setting, what):
     loaded = config.load("default", ["workload.sessions=2", "store.load=always", setting])
     with pytest.raises(config.ConfigError, match=f"the reference does not know {what}"):
-        simulate(loaded, engine=reference.run)
+        simulate(loaded, engine=reference.run_reference)
 
 
 def test_what_gives_way_goes_on_in_the_gaps():

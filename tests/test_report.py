@@ -48,7 +48,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     assert kvplan("curve", *TINY, *sizes, *several, "--out", str(found["curve"])).exit_code == 0
     axes = (Varied.parse("store.dram+store.ssd=64GB+0GB,64GB+200GB"),)
     answered = plan(Question("default", (*SMALL, "slo.ttft_p95_s=0.5"), 12.0, axes, 32, 800, 1500, 2))
-    plandir.write(answered, plan_report.data(answered), found["plan"])
+    plandir.write_plan(answered, plan_report.data(answered), found["plan"])
     found["robust"] = root / "robust"
     found["robust"].mkdir()
     data = json.loads((found["plan"] / "plan.json").read_text())

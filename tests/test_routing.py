@@ -156,7 +156,7 @@ def test_what_must_know_the_replica_without_a_run_refuses(workload):
     with pytest.raises(config.ConfigError, match="router=least-loaded decides that turn by turn"):
         explain(settings, resolve(settings, table), table)
     with pytest.raises(config.ConfigError, match="the reference does not know routers other than session"):
-        simulate(settings, table, engine=reference.run)
+        simulate(settings, table, engine=reference.run_reference)
     with pytest.raises(config.ConfigError, match="a curve is worked out replica by replica, and router=least-loaded"):
         prepare_curves(Sweep(overrides=tuple(LEAST_LOADED)), "dram", ["8GB"], ["lru"], lambda _: table)
     with pytest.raises(config.ConfigError, match="a plan simulates one replica"):

@@ -54,7 +54,7 @@ class _Sign:
     """Everything goes too fast, so the unit is larger than taken; else too slow."""
 
 
-def check(workload: Workload, reading: Reading, own: str) -> str:
+def doubtful_times(workload: Workload, reading: Reading, own: str) -> str:
     """What makes the times of a trace of a format with the unit `own` (`ms` or `s`) doubtful; or nothing. Raises TraceError when they
     cannot be."""
     if reading.times == "exact":

@@ -34,7 +34,7 @@ def rows(path: Path, columns: Collection[str] = (), look: Callable[[Any], None] 
     try:
         with files.opened(path) as file:
             table = parquet.ParquetFile(file)
-            check(columns, table.schema_arrow.names)
+            check_columns(columns, table.schema_arrow.names)
             look(table.schema_arrow)
             for batch in table.iter_batches(batch_size=_BATCH):
                 yield from batch.to_pylist()
@@ -45,7 +45,7 @@ def rows(path: Path, columns: Collection[str] = (), look: Callable[[Any], None] 
         raise TraceError(f"{path}: unreadable Parquet ({why})") from None
 
 
-def check(columns: Collection[str], there: Collection[str]) -> None:
+def check_columns(columns: Collection[str], there: Collection[str]) -> None:
     """Raises TraceError when one of the columns that a table must have is not there, or there twice."""
     twice = [name for name in columns if list(there).count(name) > 1]
     if twice:

@@ -46,7 +46,11 @@ def read_trace(path: Path, format: str | None = None, progress: Callable[[int, i
     count_tokens = tokens.Counter(reading.tokenizer, reading.vocabulary, reading.model)
     try:
         workload = module.read(source, reading, count_tokens)
-        doubts = clock.check(workload, reading, module.TIME_UNIT) if hasattr(module, "TIME_UNIT") and "times" not in workload.origin else ""
+        doubts = (
+            clock.doubtful_times(workload, reading, module.TIME_UNIT)
+            if hasattr(module, "TIME_UNIT") and "times" not in workload.origin
+            else ""
+        )
     except TraceError as error:
         bad = f"; {source.skipped:,} bad records were left out, the first: {source.first_reason}" if source.skipped else ""
         raise TraceError(f"{error}{bad}" if str(source.path) in str(error) else f"{source.path}: {error}{bad}") from None

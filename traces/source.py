@@ -416,7 +416,7 @@ def _csv_rows(stream, columns: Collection[str]) -> Iterator[object]:
             return
         rows = csv.reader(chain([first], text), skipinitialspace=True, delimiter=_delimiter(first))
         names = [name.strip() for name in next(rows, [])]
-        parquet.check(columns, names)
+        parquet.check_columns(columns, names)
         for row in rows:
             if row:
                 yield (

@@ -87,4 +87,4 @@ def _about(module: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(process.run(lambda: main(sys.argv[1:])))
+    sys.exit(process.run_command(lambda: main(sys.argv[1:])))

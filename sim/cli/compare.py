@@ -43,11 +43,11 @@ def run(
     """Compares variants of a configuration; prints and writes the result. Exit code 1 when a variant failed."""
     axes = tuple(Axis.parse(text) for text in vary) or (eviction_policies(),)
     question = Question(config, tuple(overrides), axes, replications, resample, metric, baseline)
-    check(out, figure)
+    check_places(out, figure)
     sweep, records = prepare(question, turns_of), KeptRuns(out, Outcome)
-    check(out, figure, inputs(config, *(variant.config for variant in sweep.variants)))
+    check_places(out, figure, inputs(config, *(variant.config for variant in sweep.variants)))
     found = measured(sweep, records, jobs, cluster)
-    show, write, draw = partial(_show, found, json), partial(report.write, found), partial(_draw, found)
+    show, write, draw = partial(_show, found, json), partial(report.write_comparison, found), partial(_draw, found)
     deliver(show, *((out, write), (figure, draw)) if found["variants"] else ())
     report_failures(found, records)
 
@@ -63,12 +63,12 @@ def _show(found: dict, json: bool) -> None:
         report.print_comparison(found)
 
 
-def check(out: Path | None, figure: Path | None, read: Sequence[Path] = ()) -> None:
+def check_places(out: Path | None, figure: Path | None, read: Sequence[Path] = ()) -> None:
     """Before long work: that a sweep can be written there, and none of what it reads is there. Raises OutputError."""
     if out is not None:
         check_folder(out, sweepdir.KIND, read)
     if figure is not None:
-        picture.check(figure, read)
+        picture.check_picture(figure, read)
 
 
 def measured(sweep: Sweep, records: KeptRuns, jobs: int | None, cluster: str | None) -> dict:

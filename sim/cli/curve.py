@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from kvplan.sim import config as configuration
-from kvplan.sim.cli.compare import check, measured, report_failures
+from kvplan.sim.cli.compare import check_places, measured, report_failures
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import turns_of
 from kvplan.sim.deployment import resolve
@@ -40,7 +40,7 @@ def run(
     loaded = configuration.load(config, overrides)
     load_policies(loaded)
     resolve(loaded)  # what cannot run is refused first
-    check(out, figure, inputs(config, loaded))
+    check_places(out, figure, inputs(config, loaded))
     asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
     records = KeptRuns(out, Outcome)
     compared = measured(asked.sweep, records, jobs, cluster)
@@ -61,4 +61,4 @@ def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> 
         else:
             report.print_curve(found)
 
-    deliver(show, (out, partial(report.write, found)), (figure, partial(write_file, write=partial(report.draw, found))))
+    deliver(show, (out, partial(report.write_curve, found)), (figure, partial(write_file, write=partial(report.draw, found))))

@@ -52,7 +52,7 @@ def run(
     records = KeptRuns(out, Seen)
     answered = _answered(question, records, sensitivity, jobs, cluster)
     found = report.data(answered)
-    deliver(partial(_show, answered, found, json, flags), (out, partial(plandir.write, answered, found)))
+    deliver(partial(_show, answered, found, json, flags), (out, partial(plandir.write_plan, answered, found)))
     _end(answered, records)
 
 

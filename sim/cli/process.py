@@ -25,7 +25,7 @@ _BUSY_S, _AGAIN_S, _ECHO_S = 5.0, 0.02, 1.0
 """How long a signal waits at most, while it would do harm, how often it looks, and how long after the first another is the same."""
 
 
-def run(command: Callable[[], int | None]) -> int:
+def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command and gives the exit code of the process, which should end now: 1 when it was interrupted, or could not print."""
     ending = _Ending()
     ending.listen()

@@ -10,5 +10,5 @@ from kvplan.sim.report.page import folder as pages
 def run(folder: Path) -> None:
     """Writes the report of a folder, or of the JSON in it that is named."""
     place, name = (folder, None) if is_folder(folder) else (folder.parent, folder.name)
-    pages.write(place, name)
+    pages.write_report(place, name)
     say(f"wrote {place / pages.HTML} and {place / pages.MARKDOWN}")

@@ -52,7 +52,7 @@ def run(
         check_file(timeline, inputs(config, loaded))
     result, summary, watched = _measured(loaded, replications, baseline, equal, span_s)
     traced = [] if watched is None else [(timeline, partial(_write_timeline, watched))]
-    deliver(partial(_show, summary, json), (out, partial(rundir.write, result, summary)), *traced)
+    deliver(partial(_show, summary, json), (out, partial(rundir.write_run, result, summary)), *traced)
 
 
 def _span_s(timeline: Path | None, text: str | None) -> float | None:

@@ -31,7 +31,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     loaded = _loaded(None, overrides)
     model = catalogue.load("model", loaded.model, loaded.catalogue)
     if figure is not None:
-        picture.check(figure, inputs(None, loaded, runs=False))
+        picture.check_picture(figure, inputs(None, loaded, runs=False))
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
@@ -110,7 +110,7 @@ def _check_table(out: Path, read: Iterable[Path]) -> None:
 
 
 def _write(workload: Workload, out: Path) -> None:
-    write_file(out, lambda path: canonical.write(workload, path))
+    write_file(out, lambda path: canonical.write_canonical(workload, path))
     say(f"wrote {out}: {workload.turns:,} turns of {workload.sessions:,} sessions, {_times(workload)}")
     for warning in origin.warnings(workload.origin):
         say(f"! {warning}")

@@ -32,7 +32,7 @@ from kvplan.sim.store.sessions import SessionStore
 from kvplan.traces import Workload
 
 
-def run(given: RunInput, make_store: "StoreMaker | None" = None) -> RunOutput:
+def run_service(given: RunInput, make_store: "StoreMaker | None" = None) -> RunOutput:
     """Replays the workload. Raises PolicyError when a user's own policy fails, or leaves turns unserved."""
     service = _Service(given, make_store or session_store)
     clock, recorder, observer = service.run.clock, service.run.recorder, service.run.observer

@@ -1,6 +1,6 @@
 """Finds policies: every module of `kvplan.sim.policies.<kind>` holds one; a user's own is `package.module:Class` or `path/file.py:Class`.
 
-A user's own runs code when it is imported, so `check` looks at the shape of the name alone; `find` imports, when a run starts. Modules
+A user's own runs code when it is imported, so `check_name` looks at the shape of the name alone; `find` imports, when a run starts. Modules
 are looked for on the Python path and then in the working directory, files from the working directory on. The folder that a module or a
 file was found in stays on the path, last, for what it imports itself.
 """
@@ -53,7 +53,7 @@ def is_users_own(name: str) -> bool:
     return ":" in name
 
 
-def check(kind: str, name: str) -> None:
+def check_name(kind: str, name: str) -> None:
     """That there is a packaged policy of that name, or that it could be the name of a user's own. Imports none. Raises PolicyError."""
     if is_users_own(name):
         _parts(kind, name)
@@ -66,7 +66,7 @@ def check(kind: str, name: str) -> None:
 
 def find(kind: str, name: str) -> type[Any]:
     """The class of a packaged policy, or of a user's own, which is imported. Raises PolicyError."""
-    check(kind, name)
+    check_name(kind, name)
     return _users_own(kind, name) if is_users_own(name) else policies(kind)[name]
 
 

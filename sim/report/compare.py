@@ -140,14 +140,14 @@ def _table(found: dict) -> Table:
     return table
 
 
-def write(found: dict, folder: Path) -> None:
+def write_comparison(found: dict, folder: Path) -> None:
     """The files of a comparison, each whole or not at all. Raises WriteError."""
     from kvplan.sim.report.page import folder as pages
 
     write_text(folder / SUMMARY, dumps(found))
     write_file(folder / ROWS, lambda path: _write_rows(found, path))
     write_file(folder / PICTURE, lambda path: compare_figures.draw(found, path))
-    pages.write(folder, SUMMARY)
+    pages.write_report(folder, SUMMARY)
 
 
 def _write_rows(found: dict, path: Path) -> None:

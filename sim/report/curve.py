@@ -75,14 +75,14 @@ def _hit(point: dict) -> str:
     return f"{100 * hit['mean']:.1f}" + ("" if hit["half_width"] is None else f" ± {100 * hit['half_width']:.1f}")
 
 
-def write(found: dict, folder: Path) -> None:
+def write_curve(found: dict, folder: Path) -> None:
     """curve.json, curve.csv, curve.png and the report, each whole or not at all. Raises WriteError."""
     from kvplan.sim.report.page import folder as pages
 
     write_text(folder / SUMMARY, dumps(found))
     write_file(folder / ROWS, lambda path: _write_rows(found, path))
     write_file(folder / PICTURE, lambda path: draw(found, path))
-    pages.write(folder, SUMMARY)
+    pages.write_report(folder, SUMMARY)
 
 
 def _write_rows(found: dict, path: Path) -> None:

@@ -28,7 +28,7 @@ def label(text: str) -> str:
     return visible(text, CELL // 2).replace("$", r"\$")
 
 
-def check(path: Path, inputs: Iterable[Path] = ()) -> None:
+def check_picture(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Before long work: that a picture can be written there, and takes the place of no input. Raises OutputError."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"cannot draw {path}: the name of a picture ends in {', '.join(FORMATS)}")

@@ -25,13 +25,13 @@ def _is_ours(folder: Path) -> bool:
 KIND = Kind("folder of a plan", _is_ours)
 
 
-def write(plan: Plan, found: dict, out: Path) -> None:
+def write_plan(plan: Plan, found: dict, out: Path) -> None:
     """plan.json, plan.csv, config.resolved.yaml, report.html and report.md, each whole or not at all. Raises WriteError."""
     table = plan.to_frame().map(cell)
     write_text(out / PLAN, dumps(found))
     write_file(out / ROWS, lambda path: table.to_csv(path, index=False, encoding="utf-8"))
     write_text(out / CONFIG, f"# In this folder: {again(plan.question)}\n{strictyaml.dumps(plan.question.config().resolved())}")
-    pages.write(out, PLAN)
+    pages.write_report(out, PLAN)
 
 
 def again(question: Question) -> str:

@@ -18,7 +18,7 @@ _BEFORE = "latency.png", "timeline.png"
 KIND = Kind("run directory", lambda folder: says(folder / SUMMARY, lambda found: found["provenance"]["kvplan"]), (*_FILES, *_BEFORE))
 
 
-def write(result: Result, summary: dict, out: Path) -> None:
+def write_run(result: Result, summary: dict, out: Path) -> None:
     """config.resolved.yaml, summary.json, turns.parquet, tiers.parquet, report.html and report.md. Raises WriteError."""
     import pandas as pd
 

@@ -98,7 +98,7 @@ def in_order(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (run.replication, WorkloadKey.of(run.config).text))
 
 
-def do(run: Run) -> Outcome:
+def outcome_of(run: Run) -> Outcome:
     """Simulates. Raises what a policy, or anything else, does."""
     result = simulate(run.config, _workload(WorkloadKey.of(run.config)))
     return Outcome(run.digest, checked(measure(result)), warnings=tuple(result.summary["warnings"]))
@@ -124,7 +124,7 @@ def perform(
     kept = Kept(pool, records, attrgetter("digest"), about)
     found: dict[str, Outcome] = {}
     for run in in_order(list(wanted.values())):
-        kept.submit(run.digest, do, run)
+        kept.submit(run.digest, outcome_of, run)
     progress(kept.before, len(wanted))
     while len(found) < len(wanted):
         name, outcome = kept.next()

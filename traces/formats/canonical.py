@@ -101,12 +101,12 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
 
 
 def check_name(path: Path) -> None:
-    """Raises TraceError when `write` knows no table of this suffix."""
+    """Raises TraceError when `write_canonical` knows no table of this suffix."""
     if path.suffix not in _WRITERS:
         raise TraceError(f"{path}: kvplan writes {' and '.join(_WRITERS)}")
 
 
-def write(workload: Workload, path: Path) -> None:
+def write_canonical(workload: Workload, path: Path) -> None:
     """Writes a workload as `.parquet` or `.csv` (without block hashes). Raises TraceError for another suffix, OSError if it cannot."""
     check_name(path)
     if workload.tenant is not None and any("\0" in str(name) for name in workload.tenant):

@@ -35,7 +35,7 @@ def read_chats(source: Source, reading: Reading, count_tokens: Callable[[str], i
 
     source.each_json(take, lists=_is_bare(source.head()))
     workload = records.workload()
-    doubts = clock.check(workload, reading, unit) if records.counts_time() else ""
+    doubts = clock.doubtful_times(workload, reading, unit) if records.counts_time() else ""
     return replace(workload, origin={**workload.origin, "doubtful_times": doubts}) if doubts else workload
 
 

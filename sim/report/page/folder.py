@@ -25,7 +25,7 @@ class NoReportError(ValueError):
     """There is nothing to make a report of."""
 
 
-def write(folder: Path, name: str | None = None) -> None:
+def write_report(folder: Path, name: str | None = None) -> None:
     """report.html and report.md of a folder, each whole or not at all; `name`: of which JSON in it, where there are several. Raises
     NoReportError and WriteError."""
     for file, text in texts(folder, name).items():

@@ -70,13 +70,13 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
 """What the engine does and the reference does not, and whether a run asks for it."""
 
 
-def run(given: RunInput) -> RunOutput:
+def run_reference(given: RunInput) -> RunOutput:
     """Replays the workload: an engine. Raises ConfigError that names what it does not know."""
     return served(given).output()
 
 
 def served(given: RunInput) -> Service:
-    """The finished run, with all that happened in it. Raises ConfigError, as `run`."""
+    """The finished run, with all that happened in it. Raises ConfigError, as `run_reference`."""
     unknown = [what for what, asks in NOT_JUDGED.items() if asks(given)]
     if unknown:
         raise ConfigError(f"the reference does not know {'; '.join(unknown)}: leave that to the engine")

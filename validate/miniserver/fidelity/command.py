@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, command: str) -> None:
     import torch
 
-    output.check(arguments.out, arguments.case)
+    output.check_out(arguments.out, arguments.case)
     torch.set_num_threads(1)
     chosen = [scenario for scenario in SCENARIOS if not arguments.only or scenario.name in arguments.only]
     sessions = _sessions(arguments, chosen)
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
         about["load_1_min_at_end"] = machine.this_run()["load_1_min"]
         about["direct_io"] = pairs[0].served.direct_io
         output.show(pairs, about)
-        output.write(arguments.out, pairs, about, catalogue)
+        output.write_pairs(arguments.out, pairs, about, catalogue)
 
 
 def _pair(bench: Bench, scenario: Scenario, runs: list[Served], trained: Path, own: Path) -> Pair:

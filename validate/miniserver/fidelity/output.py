@@ -38,8 +38,8 @@ TARGETS = {**dict.fromkeys(HIT_RATES, 1.0), "TTFT, mean": 0.1, "busy time": 0.1}
 """Points, and shares."""
 
 
-def check(out: Path, case: Path) -> None:
-    """Before a long run. Raises OutputError when `write` could not write there, or would replace the case."""
+def check_out(out: Path, case: Path) -> None:
+    """Before a long run. Raises OutputError when `write_pairs` could not write there, or would replace the case."""
     check_folder(out, KIND, [case])
 
 
@@ -64,7 +64,7 @@ def _scenario(pair: Pair) -> dict:
     return found
 
 
-def write(out: Path, pairs: Sequence[Pair], about: dict, catalogue: Path) -> None:
+def write_pairs(out: Path, pairs: Sequence[Pair], about: dict, catalogue: Path) -> None:
     """Writes the folder, whole or not at all. Raises WriteError."""
     with replacing(out, KIND) as temporary:
         shutil.copytree(catalogue, temporary / "catalogue")
