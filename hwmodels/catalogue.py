@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kvplan.foreign import files
-from kvplan.hwmodels import hfconfig, strictyaml
+from kvplan.hwmodels import hfconfig, quantization, strictyaml
 from kvplan.hwmodels.calibration import Calibration
 from kvplan.hwmodels.schema import Gpu, Link, Node, Prices, Ssd
 
@@ -125,7 +125,7 @@ def _read(kind: str, path: Path):
     if not isinstance(data, dict):
         raise CatalogueError(f"{path}: a {kind} file is a mapping of fields, this is not")
     if kind == "model" and path.suffix == ".json":
-        data |= _provenance(path)
+        data |= _provenance(path) | _quantised(path, data)
     elif kind == "model" and (unknown := set(data) - hfconfig.KEYS):
         raise CatalogueError(f"{path}: unknown key {min(unknown)!r}")
     try:
@@ -138,6 +138,17 @@ def _provenance(path: Path) -> dict[str, str]:
     """What a config.json does not say of itself: its name is its folder's, its date that of the file."""
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
     return {"name": name, "source": str(path), "date": time.strftime("%Y-%m", time.gmtime(getmtime(path)))}
+
+
+def _quantised(path: Path, data: dict) -> dict[str, Any]:
+    """What ModelOpt says in a file beside a config.json that says nothing of quantisation."""
+    said = path.parent / "hf_quant_config.json"
+    if "quantization_config" in data or path.name != "config.json" or not said.is_file():
+        return {}
+    try:
+        return {"quantization_config": quantization.beside(strictyaml.load(said))}
+    except strictyaml.YamlError as error:
+        raise CatalogueError(str(error)) from None
 
 
 def explain(error: ValidationError) -> str:

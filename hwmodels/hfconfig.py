@@ -7,11 +7,12 @@ vision part is left out. What a missing key means stands in `families.py`, which
 **Refused:** a `model_type` that is not in `families.py`; keys that look as if a size rested on them and have no meaning here
 (`hfkeys.py`); layers that keep a state instead of KV; encoders; quantised weights whose bits are not said; two names of one thing
 that disagree.
-**Left out:** multi-token prediction heads, scales of quantised weights.
+**Left out:** multi-token prediction heads.
 
 Source: the configuration classes of `transformers` (https://github.com/huggingface/transformers, src/transformers/models).
 """
 
+from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -21,13 +22,13 @@ from kvplan.hwmodels import hflayers
 from kvplan.hwmodels.families import FAMILIES, NESTED, OTHER_NAMES, Family
 from kvplan.hwmodels.hfkeys import telling
 from kvplan.hwmodels.layers import Attention, Latent, Layer, LayerGroup
+from kvplan.hwmodels.quantization import Quantization, WeightBits
 from kvplan.hwmodels.schema import DTYPE_BYTES, Date, Model
 
 _REMEDY = (
     "where every layer keeps the KV of every token and its feed-forward part has three matrices, write llama in a copy; known are "
     + ", ".join(sorted(FAMILIES))
 )
-_QUANTISED_BITS = {"fp8": 8, "fbgemm_fp8": 8, "mxfp4": 4}
 
 _Width = Annotated[int, Field(gt=0, le=10_000_000)]
 _Number = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -70,21 +71,6 @@ def _check_names(data: dict[str, Any]) -> None:
         for (first, one), (second, other) in pairwise(said):
             if one != other:
                 raise ValueError(f"{first} is {one!r}, but {second}, which is the same, is {other!r}")
-
-
-class Quantization(BaseModel):
-    """`quantization_config`, as far as it says how many bits a weight has."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    quant_method: str
-    bits: Annotated[int, Field(ge=1, le=32)] | None = None
-
-    @model_validator(mode="after")
-    def _say_bits(self) -> "Quantization":
-        if self.bits is None and self.quant_method not in _QUANTISED_BITS:
-            raise ValueError(f"quant_method {self.quant_method!r} does not say the bits of a weight: give bits")
-        return self
 
 
 class HfConfig(BaseModel):
@@ -189,6 +175,8 @@ class HfConfig(BaseModel):
         if not (self.kv_lora_rank or self.head_dim) and self.hidden_size % self.num_attention_heads:
             raise ValueError("hidden_size is not a multiple of num_attention_heads, and there is no head_dim")
         self._check_experts()
+        if self.quantization_config is not None:
+            self.quantization_config.kv(int(self.quantization_config.weight))
         self.layers()
         return self
 
@@ -235,8 +223,8 @@ class HfConfig(BaseModel):
         head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim if latent else plain_head_dim
         expert = self.moe_intermediate_size or self.intermediate_size
         shared = self.intermediate_size if self.intermediate_size_mlp else self.n_shared_experts * expert
-        quantised = self.quantization_config
-        bits = (quantised.bits or _QUANTISED_BITS[quantised.quant_method]) if quantised else 8 * DTYPE_BYTES[self.torch_dtype]
+        quantised, plain = self.quantization_config, 8 * DTYPE_BYTES[self.torch_dtype]
+        mixed = set(hflayers.with_experts(self)) if self.num_experts else set()
         return Model(
             name=self.name,
             source=self.source,
@@ -252,7 +240,9 @@ class HfConfig(BaseModel):
             model_type=self.model_type,
             max_position_embeddings=self.max_position_embeddings,
             torch_dtype=self.torch_dtype,
-            weight_bits=bits,
+            weight_bits=quantised.nominal if quantised else plain,
+            bits=quantised.parts(self.num_hidden_layers, mixed, plain) if quantised else WeightBits.alike(plain),
+            kv_bits=quantised.kv(plain) if quantised else Fraction(plain),
             tie_word_embeddings=self.tie_word_embeddings,
             gated_mlp=self.gated_mlp,
             moe_layers=self.moe_layers,

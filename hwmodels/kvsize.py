@@ -4,9 +4,10 @@
                        = Σ over layers (kv_lora_rank + qk_rope_head_dim) · bytes    (MLA)
 
 Source: CachedAttention (USENIX ATC 2024) section 2; DeepSeek-V2 (arXiv 2405.04434) section 2.1 for MLA; Mixtral (arXiv 2401.04088)
-section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: scales of quantised caches and weights, norms and biases.
+section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: scales of quantised caches, norms and biases.
 """
 
+import math
 from typing import Literal
 
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
@@ -23,10 +24,9 @@ def kv_bytes(model: Model, tokens: int, keeps: Keeps = "windowed") -> int:
     >>> kv_bytes(gemma, 8192) / kv_bytes(gemma, 8192, "every-token")
     0.75
     """
-    bits = 8 * DTYPE_BYTES[model.torch_dtype]
     return sum(
         group.count
-        * (group.kind.token_bytes(bits) * (tokens if keeps == "every-token" else group.kind.kept(tokens)) + group.kind.state_bytes)
+        * (group.kind.token_bytes(model.kv_bits) * (tokens if keeps == "every-token" else group.kind.kept(tokens)) + group.kind.state_bytes)
         for group in model.layers
     )
 
@@ -38,11 +38,10 @@ def kv_bytes_per_token(model: Model) -> int:
 
 def hbm_kv_bytes_per_token(model: Model, gpus: int) -> int:
     """Bytes that one token's KV takes in the HBM of all ranks together, under tensor parallelism."""
-    bits = 8 * DTYPE_BYTES[model.torch_dtype]
     total = 0
     for group in model.layers:
         copies, of = group.kind.copies(gpus)
-        total += group.count * group.kind.token_bytes(bits) // of * copies
+        total += group.count * group.kind.token_bytes(model.kv_bits) // of * copies
     return total
 
 
@@ -73,27 +72,26 @@ def expansion_parameters(model: Model) -> int:
     return model.kv_lora_rank * model.num_attention_heads * (model.head_dim - model.qk_rope_head_dim + model.v_head_dim)
 
 
-def _decoder_parameters(model: Model, experts: int) -> int:
-    """Weights of all decoder layers when `experts` routed experts of each layer that has them count."""
+def _parts(model: Model, experts: int) -> dict[str, int]:
+    """Weights of all decoder layers by part, when `experts` routed experts of each layer that has them count."""
     per_width = (3 if model.gated_mlp else 2) * model.hidden_size
-    dense_layers = model.num_hidden_layers - model.moe_layers
     router = model.hidden_size * model.num_experts
-    mixture = per_width * (experts * model.moe_intermediate_size + model.shared_intermediate_size) + router
-    return (
-        model.num_hidden_layers * attention_parameters(model)
-        + dense_layers * per_width * model.intermediate_size
-        + model.moe_layers * mixture
-    )
+    return {
+        "attention": model.num_hidden_layers * attention_parameters(model),
+        "dense": (model.num_hidden_layers - model.moe_layers) * per_width * model.intermediate_size,
+        "experts": model.moe_layers * (per_width * experts * model.moe_intermediate_size + router),
+        "shared": model.moe_layers * per_width * model.shared_intermediate_size,
+    }
 
 
 def decoder_parameters(model: Model) -> int:
     """Weights of all decoder layers: what HBM holds."""
-    return _decoder_parameters(model, model.num_experts)
+    return sum(_parts(model, model.num_experts).values())
 
 
 def active_decoder_parameters(model: Model) -> int:
     """Weights of the decoder layers that one token is multiplied with: of the routed experts only `num_experts_per_tok`."""
-    return _decoder_parameters(model, model.num_experts_per_tok)
+    return sum(_parts(model, model.num_experts_per_tok).values())
 
 
 def embedding_parameters(model: Model) -> int:
@@ -112,8 +110,8 @@ def active_parameters(model: Model) -> int:
 
 
 def decoder_bytes(model: Model) -> int:
-    """Bytes of the decoder layers, at the bits of a quantised weight."""
-    return decoder_parameters(model) * model.weight_bits // 8
+    """Bytes of the decoder layers, at the bits of each part, scales included."""
+    return math.ceil(sum(count * getattr(model.bits, part) for part, count in _parts(model, model.num_experts).items()) / 8)
 
 
 def weight_bytes(model: Model) -> int:

@@ -10,6 +10,7 @@ vLLM's `fp8_ds_mla` layout for both in 8 bits; Gated DeltaNet (arXiv 2412.06464)
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Layer:
         """What it keeps of a session whatever its length."""
         return 0
 
-    def token_bytes(self, bits: int) -> int:
+    def token_bytes(self, bits: Fraction) -> int:
         """What it keeps of one token, at `bits` an element."""
         return 0
 
@@ -48,7 +49,7 @@ class Attention(Layer):
     head_dim: int = 1
     v_head_dim: int = 1
 
-    def token_bytes(self, bits: int) -> int:
+    def token_bytes(self, bits: Fraction) -> int:
         """K and V of all heads."""
         return self.kv_heads * (self.head_dim + self.v_head_dim) * bits // 8
 
@@ -68,7 +69,7 @@ class Latent(Layer):
     index_width: int = 0
     """Of the indexer's key; 0 without one."""
 
-    def token_bytes(self, bits: int) -> int:
+    def token_bytes(self, bits: Fraction) -> int:
         """In 8 bits with an indexer, vLLM's layout: positions stay in 16 bits, and each 128 elements have a scale of 4 bytes."""
         if bits == 8 and self.index_width:
             scales = 4 * (-(-self.rank // 128) + -(-self.index_width // 128))

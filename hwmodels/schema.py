@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic import (
 
 from kvplan.hwmodels import units
 from kvplan.hwmodels.layers import LayerGroup
+from kvplan.hwmodels.quantization import WeightBits
 
 YEAR_S = 365 * 86400.0
 """Seconds of a year of service, as warranties and depreciation count it."""
@@ -278,9 +280,13 @@ class Model:
     """Its architecture by HuggingFace's name; empty where a file does not say."""
     max_position_embeddings: int
     torch_dtype: str
-    """Of activations, embeddings and KV."""
+    """Of activations and embeddings."""
     weight_bits: int
-    """Of a weight in the decoder layers; embeddings have `torch_dtype`."""
+    """Of a quantised weight, without its scales; embeddings have `torch_dtype`."""
+    bits: WeightBits
+    """Of a weight of the decoder layers, by part, with scales."""
+    kv_bits: Fraction
+    """Of an element of KV."""
     tie_word_embeddings: bool
     gated_mlp: bool
     """Gate, up and down projections (LLaMA); False: up and down only (Falcon)."""

@@ -1,5 +1,7 @@
 """Real writings of `config.json`, shortened to the keys that count: read rightly, or refused for the true reason; never misread."""
 
+import json
+
 import pytest
 from conftest import SHARED
 
@@ -163,6 +165,9 @@ LLAMA = {
     "vocab_size": 128_256,
     "max_position_embeddings": 131_072,
 }
+_GROUP = {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}, "targets": ["Linear"]}
+COMPRESSED = {"quant_method": "compressed-tensors", "config_groups": {"group_0": _GROUP}, "ignore": ["lm_head"], "kv_cache_scheme": None}
+MODELOPT = {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "float"}, "ignore": ["lm_head"]}
 ALL = {
     "gpt-oss-120b": GPT_OSS,
     "gemma-3-27b": GEMMA_3,
@@ -174,6 +179,8 @@ ALL = {
     "exaone-4-32b": EXAONE_4,
     "ernie-4.5-300b": ERNIE,
     "llama-3.1-70b": LLAMA,
+    "llama-3.1-70b-compressed": {**LLAMA, "quantization_config": COMPRESSED},
+    "llama-3.1-70b-modelopt": {**LLAMA, "quantization_config": MODELOPT},
 }
 
 
@@ -254,15 +261,80 @@ def test_null_and_false_say_that_there_is_none():
     assert _read({**LLAMA, "num_kv_shared_layers": 0, "full_attention_interval": None}) == _read(LLAMA)
 
 
+LLAMA_405B = {**LLAMA, "hidden_size": 16_384, "intermediate_size": 53_248, "num_attention_heads": 128, "num_hidden_layers": 126}
+FP8_405B = {
+    "quant_method": "fbgemm_fp8",
+    "modules_to_not_convert": [
+        *[f"model.layers.{layer}.self_attn" for layer in range(126)],
+        "lm_head",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "quantised", "gigabytes", "kv_bytes"),
+    [
+        (LLAMA, COMPRESSED, 72.654, 327_680),
+        (LLAMA, MODELOPT, 72.654, 163_840),
+        (LLAMA, {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_quant_algo": "NVFP4"}, 42.704, 92_160),
+        (LLAMA, {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, 39.763, 327_680),
+        (LLAMA, {"quant_method": "gptq", "bits": 4, "group_size": -1}, 38.427, 327_680),
+        (LLAMA, {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}, 39.514, 327_680),
+        (LLAMA_405B, FP8_405B, 481.94, 516_096),
+        (GPT_OSS, {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}, 65.149, 73_728),
+        (ERNIE, {"quant_method": "fp8", "weight_block_size": [128, 128]}, 301.25, 221_184),
+    ],
+)
+def test_weights_by_their_precision(config, quantised, gigabytes, kv_bytes):
+    """Published: Llama 405B FP8 482 GB, gpt-oss-120b 65.1 GB, both with norms."""
+    model = _read({**config, "quantization_config": quantised})
+    assert kvsize.weight_bytes(model) / 1e9 == pytest.approx(gigabytes, rel=0.003)
+    assert kvsize.kv_bytes_per_token(model) == kv_bytes
+
+
+@pytest.mark.parametrize(
+    ("quantised", "reason"),
+    [
+        ({"quant_method": "quark"}, "quark"),
+        ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "MIXED_PRECISION"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "INT2"}, "INT2"),
+        ({**COMPRESSED, "config_groups": {"a": _GROUP, "b": {"weights": {"num_bits": 4}}}}, "one number of bits"),
+        ({**COMPRESSED, "config_groups": {}}, "one number of bits"),
+        ({"quant_method": "awq"}, "give bits"),
+        ({"quant_method": "fp8", "kv_cache_bits": 4}, "kv_cache_bits: may say"),
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {"a": {"bits": 8}}}, "dynamic"),
+        ([], "quantization_config"),
+    ],
+)
+def test_weights_whose_bits_are_not_said_are_refused(quantised, reason):
+    with pytest.raises(ValueError, match=reason):
+        _read({**LLAMA, "quantization_config": quantised})
+
+
+def test_modelopts_file_beside_a_bare_config_counts(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    plain = hwmodels.load("model", str(tmp_path / "config.json"))
+    said = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16, "exclude_modules": ["lm_head"]}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(said))
+    quantised = hwmodels.load("model", str(tmp_path / "config.json"))
+    assert (plain.weight_bits, quantised.weight_bits) == (16, 4)
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": {}}))
+    with pytest.raises(hwmodels.CatalogueError, match="quant_algo"):
+        hwmodels.load("model", str(tmp_path / "config.json"))
+    (tmp_path / "hf_quant_config.json").write_text("{")
+    with pytest.raises(hwmodels.CatalogueError, match="hf_quant_config"):
+        hwmodels.load("model", str(tmp_path / "config.json"))
+
+
 OTHER = ("1", [], {}, True, False, 1.5, -1, 0, [1], {"a": 1})
 """Values of types and sizes that a key should not have."""
 KNOWN_DEFAULTS = {
     ("gemma-3-27b", "head_dim"),
     ("gemma-3-27b", "quantization_config"),
-    ("llama-3.1-70b", "num_key_value_heads"),
+    *((name, "num_key_value_heads") for name in ALL if name.startswith("llama-3.1")),
 }
 """Where the family's class gives a missing key a meaning that is another than the file's: a file without it is another model."""
-SIMPLE = {"quantization_config", "torch_dtype", "tie_word_embeddings", "max_position_embeddings"}
+SIMPLE = {"quantization_config", "kv_cache_scheme", "torch_dtype", "tie_word_embeddings", "max_position_embeddings"}
 """Keys without which a file means a model in 16 bits, or the like: not told from one that never had them."""
 
 
@@ -273,13 +345,13 @@ def _changed(config):
         yield from ((key, {**rest, name: value}) for name in (f"{key}_x", f"our_{key}"))
         yield key, rest
         yield from ((key, {**config, key: other}) for other in OTHER if type(other) is not type(value))
-        if key == "text_config":
+        if key in ("text_config", "quantization_config"):
             yield from ((inner, {**config, key: changed}) for inner, changed in _changed(value))
 
 
 def _sizes(config):
     model = _read(config)
-    return kvsize.kv_bytes(model, 100_000), kvsize.parameters(model), kvsize.active_parameters(model)
+    return kvsize.kv_bytes(model, 100_000), kvsize.parameters(model), kvsize.active_parameters(model), model.bits
 
 
 @pytest.mark.parametrize("name", ALL)

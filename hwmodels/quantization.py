@@ -1,0 +1,270 @@
+"""How many bits a weight has, with its scales, and which modules keep 16: the writings of `quantization_config`.
+
+| `quant_method` | bits | scales |
+|---|---|---|
+| `fp8`, `fbgemm_fp8` | 8 | 32 bits a block (`weight_block_size`), or a row, which sizes leave out |
+| `compressed-tensors` | `num_bits` of its groups, which must agree | 16 bits a `group_size`, 8 for NVFP4 |
+| `modelopt`, also as `hf_quant_config.json` beside the file | by `quant_algo` | NVFP4: 8 bits each 16; W4A16, W4A8: 16 bits a group |
+| `awq`, `gptq`, `auto-round` | `bits` | 16 bits and a zero point of `bits` a `group_size` |
+| `bitsandbytes` | 8, or 4 with 32 bits each 64, with double quantisation 8 bits each 64 and 32 each 16,384 | |
+| `mxfp4` | 4, experts only | 8 bits each 32 |
+
+Embeddings and head keep the model's type; routers are counted like their experts' layer.
+
+Source: OCP Microscaling formats 1.0 (MXFP4), NVIDIA's ModelOpt (`hf_quant_config.json`), vLLM's compressed-tensors, AWQ and GPTQ readers,
+QLoRA (arXiv 2305.14314) section 3 for double quantisation; `transformers` src/transformers/quantizers.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_Bits = Annotated[int, Field(ge=1, le=32)]
+_Size = Annotated[int, Field(ge=-1, le=1_000_000)]
+PARTS = {
+    "attention": ("self_attn.q_proj", "self_attn.q_b_proj", "self_attn.qkv_proj", "self_attention.query_key_value"),
+    "dense": ("mlp.up_proj", "mlp.gate_up_proj", "feed_forward.up_proj", "mlp.dense_h_to_4h", "mlp.c_fc"),
+    "experts": (
+        "mlp.experts.0.up_proj",
+        "mlp.experts.gate_up_proj",
+        "feed_forward.experts.0.up_proj",
+        "feed_forward.experts.gate_up_proj",
+        "block_sparse_moe.experts.0.w1",
+    ),
+    "shared": ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj", "feed_forward.shared_expert.up_proj", "shared_mlp.up_proj"),
+}
+"""Parts of a decoder layer -> what a module of it may be called."""
+_ALGORITHMS = {"FP8": (8, 0, 0), "FP8_PB_WO": (8, 128 * 128, 32), "NVFP4": (4, 16, 8), "W4A16_AWQ": (4, 128, 16), "W4A8_AWQ": (4, 128, 16)}
+"""ModelOpt's `quant_algo` -> bits of a weight, weights a scale, bits of a scale."""
+_KV_ALGORITHMS = {"FP8": Fraction(8), "NVFP4": Fraction(9, 2)}
+
+
+@dataclass(frozen=True)
+class WeightBits:
+    """Mean bits of a weight of each part of the decoder layers, scales included."""
+
+    attention: Fraction
+    dense: Fraction
+    """Feed-forward part of a layer without experts."""
+    experts: Fraction
+    """Routed ones, and their router."""
+    shared: Fraction
+    """Experts that every token passes."""
+
+    @classmethod
+    def alike(cls, bits: int) -> "WeightBits":
+        """All of them the same."""
+        return cls(*[Fraction(bits)] * 4)
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class _Weights(_Lenient):
+    num_bits: _Bits
+    group_size: _Size | None = None
+    type: str = "int"
+
+
+class _Group(_Lenient):
+    weights: _Weights
+
+
+class _KvScheme(_Lenient):
+    num_bits: Annotated[int, Field(ge=4, le=16)]
+
+
+_TELLING = re.compile("bit|kv|quant|group|module|ignore|layer|exclude|skip|scheme|block|size|weight|scale|cache")
+_HARMLESS = {
+    "activation_scheme",
+    "scale_fmt",
+    "quantization_status",
+    "global_compression_ratio",
+    "bnb_4bit_compute_dtype",
+    "bnb_4bit_quant_storage",
+    "bnb_4bit_quant_type",
+    "llm_int8_enable_fp32_cpu_offload",
+    "llm_int8_has_fp16_weight",
+    "llm_int8_threshold",
+    "_load_in_4bit",
+    "_load_in_8bit",
+    "quantizer",
+    "quant_type",
+    "activation_scale_ub",
+    "block_name_to_quantize",
+    "to_quant_block_names",
+    "cache_block_outputs",
+    "cache_examples_on_gpu",
+    "batch_size",
+    "gradient_accumulate_steps",
+    "enable_quanted_input",
+    "enable_minmax_tuning",
+    "static_groups",
+    "use_cuda_fp16",
+    "weight_dtype",
+    "packing_format",
+    "model_file_base_name",
+    "act_bits",
+    "act_group_size",
+    "scale_dtype",
+    "inner_group_size",
+    "weight_scale_ub",
+    "quantization_version",
+    "has_scale",
+}
+"""Keys that look telling, and tell of activations, of how the weights came to be, or of what is read elsewhere."""
+_Names = Annotated[list[str], BeforeValidator(lambda value: [] if value is None else value)]
+
+
+class Quantization(_Lenient):
+    """`quantization_config`, as far as sizes hang on it."""
+
+    quant_method: str
+    bits: _Bits | None = None
+    group_size: _Size | None = None
+    weight_block_size: list[Annotated[int, Field(gt=0, le=100_000)]] | None = None
+    config_groups: dict[str, _Group] = {}
+    quant_algo: str | None = None
+    kv_cache_scheme: _KvScheme | None = None
+    kv_cache_quant_algo: str | None = None
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    bnb_4bit_use_double_quant: bool = False
+    dynamic: dict[str, Any] | None = None
+    modules_to_not_convert: _Names = []
+    ignored_layers: _Names = []
+    ignore: _Names = []
+    exclude_modules: _Names = []
+    llm_int8_skip_modules: _Names = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, data: Any) -> Any:
+        """That no key is left unread that looks as if it told of bits."""
+        if not isinstance(data, dict):
+            return data
+        known = _HARMLESS | set(cls.model_fields)
+        unknown = sorted(key for key, value in data.items() if value and key not in known and _TELLING.search(key))
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: may say how many bits something has, and is not modelled")
+        return {key: value for key, value in data.items() if value is not None}
+
+    @property
+    def kept(self) -> list[str]:
+        """Modules that keep the model's type, by whichever key names them."""
+        return self.modules_to_not_convert + self.ignored_layers + self.ignore + self.exclude_modules + self.llm_int8_skip_modules
+
+    @property
+    def weight(self) -> Fraction:
+        """Bits of a quantised weight, with its share of the scales. Raises ValueError where they are not said."""
+        reader = _READERS.get(self.quant_method)
+        if reader is None:
+            raise ValueError(f"quant_method {self.quant_method!r} is not one of {', '.join(_READERS)}")
+        bits, each, scale = reader(self)
+        return Fraction(bits) + (Fraction(scale) / each if each > 0 else 0)
+
+    @property
+    def nominal(self) -> int:
+        """Bits of a quantised weight alone."""
+        return int(self.weight) if self.quant_method != "bitsandbytes" else 8 if self.load_in_8bit else 4
+
+    def parts(self, layers: int, mixed: set[int], plain: int) -> WeightBits:
+        """Bits by part; `mixed` are the layers with experts, `plain` the bits of what is not quantised."""
+        where = {"attention": set(range(layers)), "dense": set(range(layers)) - mixed, "experts": mixed, "shared": mixed}
+        only = {"experts"} if self.quant_method == "mxfp4" else set(PARTS)
+        return WeightBits(**{part: self._mean(part, where[part], plain) if part in only else Fraction(plain) for part in PARTS})
+
+    def _mean(self, part: str, layers: set[int], plain: int) -> Fraction:
+        if not layers:
+            return Fraction(plain)
+        kept = sum(any(_names(name, f"layers.{layer}.{module}") for name in self.kept for module in PARTS[part]) for layer in layers)
+        return (kept * plain + (len(layers) - kept) * self.weight) / len(layers)
+
+    def kv(self, plain: int) -> Fraction:
+        """Bits of an element of KV."""
+        if self.kv_cache_scheme is not None:
+            return Fraction(self.kv_cache_scheme.num_bits)
+        if self.kv_cache_quant_algo is None:
+            return Fraction(plain)
+        if self.kv_cache_quant_algo not in _KV_ALGORITHMS:
+            raise ValueError(f"kv_cache_quant_algo {self.kv_cache_quant_algo!r} is not one of {', '.join(_KV_ALGORITHMS)}")
+        return _KV_ALGORITHMS[self.kv_cache_quant_algo]
+
+
+def _names(name: str, module: str) -> bool:
+    """Whether an entry of a list of modules means `module`, or something that it is in: whole, by parts, by `*` or as `re:`.
+
+    >>> _names("model.layers.0.self_attn", "layers.0.self_attn.q_proj"), _names("lm_head", "layers.0.mlp.up_proj")
+    (True, False)
+    >>> _names("re:.*self_attn.*", "layers.7.self_attn.q_proj"), _names("model.layers.*.self_attn", "layers.7.self_attn.q_proj")
+    (True, True)
+    """
+    if name.startswith("re:"):
+        return re.match(name[3:], f"model.{module}") is not None or re.match(name[3:], module) is not None
+    if "layers." in name:
+        name = name[name.index("layers.") :]
+    if "*" in name:
+        return fnmatch(module, name) or fnmatch(module, f"{name}.*")
+    return f".{name}." in f".{module}."
+
+
+def _fp8(of: Quantization) -> tuple[int, int, int]:
+    block = of.weight_block_size
+    return (8, block[0] * block[1], 32) if block and len(block) == 2 else (8, 0, 0)
+
+
+def _groups(of: Quantization) -> tuple[int, int, int]:
+    found = {(group.weights.num_bits, group.weights.group_size or 0, group.weights.type) for group in of.config_groups.values()}
+    if len(found) != 1:
+        raise ValueError("config_groups does not say one number of bits for all weights")
+    ((bits, size, kind),) = found
+    return bits, size, 8 if (bits, kind) == (4, "float") else 16
+
+
+def _modelopt(of: Quantization) -> tuple[int, int, int]:
+    if of.quant_algo not in _ALGORITHMS:
+        raise ValueError(f"quant_algo {of.quant_algo!r} is not one of {', '.join(_ALGORITHMS)}")
+    bits, each, scale = _ALGORITHMS[of.quant_algo]
+    return bits, (of.group_size or each) if scale != 32 else each, scale
+
+
+def _integers(of: Quantization) -> tuple[int, int, int]:
+    if of.bits is None:
+        raise ValueError(f"quant_method {of.quant_method!r} does not say the bits of a weight: give bits")
+    if of.dynamic:
+        raise ValueError("dynamic: modules of several bits are not modelled")
+    return of.bits, of.group_size or 0, 16 + of.bits
+
+
+def _bitsandbytes(of: Quantization) -> tuple[Fraction, int, int]:
+    if of.load_in_4bit == of.load_in_8bit:
+        raise ValueError("bitsandbytes does not say the bits of a weight: one of load_in_4bit and load_in_8bit is true")
+    if of.load_in_8bit:
+        return Fraction(8), 0, 0
+    return (Fraction(4) + Fraction(32, 64 * 256), 64, 8) if of.bnb_4bit_use_double_quant else (Fraction(4), 64, 32)
+
+
+_READERS: dict[str, Callable[[Quantization], tuple[int | Fraction, int, int]]] = {
+    "auto-round": _integers,
+    "awq": _integers,
+    "bitsandbytes": _bitsandbytes,
+    "compressed-tensors": _groups,
+    "fbgemm_fp8": _fp8,
+    "fp8": _fp8,
+    "gptq": _integers,
+    "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "mxfp4": lambda of: (4, 32, 8),
+}
+
+
+def beside(data: Any) -> dict[str, Any]:
+    """`quantization_config` of the content of a ModelOpt `hf_quant_config.json`."""
+    said = data.get("quantization") if isinstance(data, dict) else None
+    return {"quant_method": "modelopt", **(said if isinstance(said, dict) else {})}
