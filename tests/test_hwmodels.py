@@ -182,6 +182,36 @@ def test_the_rent_of_a_shape_contains_all_that_it_has(name):
     assert cost.usd_per_s(prices, node.gpu, gpus, node.max_dram.value, 0)["dram"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "total", "active"),
+    [
+        ("llama-3.2-1b", 1.23, 1.23),
+        ("llama-3.2-3b", 3.21, 3.21),
+        ("llama-3.3-70b", 70.6, 70.6),
+        ("mistral-7b-v0.3", 7.25, 7.25),
+        ("mistral-small-24b", 23.6, 23.6),
+        ("mistral-large-123b", 123, 123),
+        ("phi-4", 14.7, 14.7),
+        ("qwen3-0.6b", 0.6, 0.6),
+        ("qwen3-1.7b", 1.7, 1.7),
+        ("qwen3-32b", 32.8, 32.8),
+        ("qwen3-30b-a3b", 30.5, 3.3),
+        ("qwen3-235b-a22b", 235, 22),
+        ("qwen3-coder-480b-a35b", 480, 35),
+        ("glm-4.5", 355, 32),
+        ("glm-4.5-air", 106, 12),
+        ("deepseek-r1", 671, 37),
+        ("kimi-k2", 1000, 32),
+        ("minimax-m2.5", 230, 10),
+    ],
+)
+def test_parameters_are_those_that_are_published(name, total, active):
+    """Of the model cards, in billions; active ones are published rounded, and with or without embeddings."""
+    model = hwmodels.load("model", name)
+    assert kvsize.parameters(model) / 1e9 == pytest.approx(total, rel=0.03)
+    assert kvsize.active_parameters(model) / 1e9 == pytest.approx(active, rel=0.13)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_fits_somewhere(name):
     """Weights and the KV of one context of 8K tokens (or the model's window) in 90 % of some node's HBM."""
