@@ -1,7 +1,7 @@
 """Those who watch a run: each hears what it has a method for.
 
 Hooks, called by the engine and the store while a run goes on (`engine/guards.py` has all of them): make_link, queued, admitted, completed,
-found, served, cut_back, saved, evicted, expired, stepped, check, finish. A run that nobody watches calls none.
+found, served, kept_only, saved, evicted, expired, stepped, check, finish. A run that nobody watches calls none.
 """
 
 from collections.abc import Callable

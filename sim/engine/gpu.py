@@ -51,7 +51,7 @@ class Gpu:
         self.doing, self.began = DECODE, now
         self._until(end)
 
-    def cut(self, steps: int, end: float) -> None:
+    def shorten(self, steps: int, end: float) -> None:
         """The run of decode steps is to end sooner."""
         self.steps = steps
         self._until(end)
@@ -69,7 +69,7 @@ class Gpu:
 
     def _on_end(self, timer: Timer) -> None:
         if timer is not self._timer:
-            return  # a run that was cut
+            return  # a run that was shortened
         if self.doing == DECODE:
             self.decode_s += self.ends - self.began
         self.doing = BOUNDARY

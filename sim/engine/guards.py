@@ -99,7 +99,7 @@ class Guards:
         known = self._saved_tokens[store].get(session, 0)
         _demand(0 <= used <= known, 6, f"session {session} is served {used} tokens, {known} were found")
 
-    def cut_back(self, session: int, kept: int) -> None:
+    def kept_only(self, session: int, kept: int) -> None:
         """Only `kept` tokens of the session's history are of use from now on."""
         for saved in self._saved_tokens.values():
             saved[session] = min(saved.get(session, 0), kept)

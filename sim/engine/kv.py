@@ -49,7 +49,7 @@ class Kv:
         if useful is not ALL:
             self._keep_elsewhere(session, now, useful)
         if kept is not None and self._observer is not None:
-            self._observer.cut_back(session, kept)
+            self._observer.kept_only(session, kept)
         if self._moved:
             self.mover.heed()
 
@@ -78,7 +78,7 @@ class Kv:
             mover.heed()
         tier, size = store.lookup(session)
         if not size:
-            mover.forget(session)
+            mover.abandon(session)
         if self._observer is not None and store.tiers:
             self._observer.found(store, session, cut, self._embedded, size // self._kv)
         if not self._loads_late:

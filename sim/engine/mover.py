@@ -117,7 +117,7 @@ class Mover:
         if self.store.moved:
             self.heed()
 
-    def forget(self, session: int) -> None:
+    def abandon(self, session: int) -> None:
         """What a fetch brings of the session is of no use any more."""
         fetch = self._fetch
         if fetch is not None and fetch.move is not None and fetch.move.session == session:

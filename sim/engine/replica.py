@@ -58,7 +58,7 @@ class Replica:
         """A turn joins the queue."""
         run, now = self.run, self.clock.now
         session = run.knowledge.session_of[turn]
-        self.kv.come(session, None if self._dropped is None else self._cut_back(session, int(self._dropped[turn])), now)
+        self.kv.come(session, None if self._dropped is None else self._keep_only(session, int(self._dropped[turn])), now)
         position = self.waiting.push(turn, now)
         if self._observer is not None:
             self._observer.queued(self, turn, now)
@@ -71,7 +71,7 @@ class Replica:
             if self._holds:
                 self._watch_fetch()
 
-    def _cut_back(self, session: int, dropped: int) -> int | None:
+    def _keep_only(self, session: int, dropped: int) -> int | None:
         """The turn goes on from less than its session's whole history; returns the tokens that are kept, None for all."""
         context = self.run.context
         context[session] = max(0, context[session] - dropped)
@@ -202,7 +202,7 @@ class Replica:
         steps = self._steps.steps_until(batch.decoding, batch.context, now - gpu.began)
         if steps < gpu.steps:
             batch.hbm_in_step = batch.hbm_used
-            gpu.cut(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps), now))
+            gpu.shorten(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps), now))
 
     def _end_step(self, now: float) -> None:
         gpu = self.gpu

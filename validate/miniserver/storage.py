@@ -115,7 +115,7 @@ class Storage:
         """
         self.store.claim(session, now)
         if cut_tokens and embedded:
-            self._void(session, now)
+            self._abandon(session, now)
         elif cut_tokens:
             self.store.keep_only(session, now, Useful(start=cut_tokens * self._kv))
         self.follow()
@@ -133,7 +133,7 @@ class Storage:
 
     def give_up(self, session: int, now: float) -> None:
         """What a job waited for is damaged: nothing of the session is kept."""
-        self._void(session, now)
+        self._abandon(session, now)
         self.follow()
 
     def save(self, session: int, chunks: Sequence[Chunk], tokens: int, now: float) -> int:
@@ -193,7 +193,7 @@ class Storage:
             self.faults.damaged_sessions += 1
             self.faults.note(reading.error)
         if not reading.abandoned and reading.error is not None:
-            self._void(session, now)
+            self._abandon(session, now)
         elif not reading.abandoned:
             del self._reading[session]
             if self.store.tiers[0].held[session]:
@@ -203,7 +203,7 @@ class Storage:
             if not reading.abandoned:
                 self.store.end_move(move, now)
 
-    def _void(self, session: int, now: float) -> None:
+    def _abandon(self, session: int, now: float) -> None:
         """All that is kept of a session, and all that comes of it, is of no use any more."""
         self.store.keep_only(session, now, Useful(stop=0))
         reading = self._reading.pop(session, None)
