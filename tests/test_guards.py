@@ -87,7 +87,7 @@ def test_2_an_hbm_tier_that_forgets_its_copies(monkeypatch):
 
 def test_2_an_hbm_that_is_never_full(monkeypatch):
     def ignore(original, self, turn):
-        return original(self, turn)._replace(hbm_bytes=0)
+        return replace(original(self, turn), hbm_bytes=0)
 
     wrap(monkeypatch, Fitting, "__call__", ignore)
     with expect(2):

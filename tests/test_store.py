@@ -719,8 +719,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert record.pins == own + runs + (record.fetched is not None)
         assert (session in self.store._pinned) == (record.pins > 0)
         for tier in self.store.tiers:
-            assert not (session in tier._out and not tier.held[session])
-            assert tier._out.get(session) is not Out.ASIDE or record.pins
+            assert not (session in tier.out and not tier.held[session])
+            assert tier.out.get(session) is not Out.ASIDE or record.pins
 
 
 TestStore = StoreMachine.TestCase

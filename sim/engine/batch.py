@@ -6,12 +6,10 @@ It has no clock: it is told what a step did.
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from kvplan.sim.engine.fitting import Fitted
-
 
 @dataclass(slots=True)
 class Job:
-    """A turn that has entered the batch. Tokens, after truncation to the window."""
+    """A turn as it runs, or would if it were admitted now. Tokens, after truncation to the window."""
 
     turn: int
     session: int
@@ -59,13 +57,11 @@ class Batch:
         self._ends: list[tuple[int, int]] = []
         """A heap of (step, turn)."""
 
-    def enter(self, turn: int, session: int, fitted: Fitted) -> Job:
-        """A turn becomes a job; what is to be prefilled is not known yet."""
-        history, prompt, output, hbm_bytes = fitted
-        self.jobs[turn] = job = Job(turn, session, history, prompt, output, hbm_bytes, history + prompt + output)
+    def enter(self, job: Job) -> None:
+        """A job is admitted; what is to be prefilled is not known yet."""
+        self.jobs[job.turn] = job
         self.prefilling.append(job)
-        self.hbm_used += hbm_bytes
-        return job
+        self.hbm_used += job.hbm_bytes
 
     def prefilled(self, job: Job, tokens: int) -> bool:
         """A step has prefilled so many tokens of a job; returns whether its first token is out."""

@@ -1,22 +1,11 @@
 """What a turn takes: its tokens after truncation to the window, and its HBM."""
 
-from typing import NamedTuple
-
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.engine.batch import Job
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.store.protocol import Store
 from kvplan.traces.context import fit
-
-
-class Fitted(NamedTuple):
-    """Of a turn, after truncation. Tokens."""
-
-    history: int
-    prompt: int
-    output: int
-    hbm_bytes: int
-    """Beside what its session has in HBM's own tier."""
 
 
 class Fitting:
@@ -32,20 +21,20 @@ class Fitting:
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
 
-    def __call__(self, turn: int) -> Fitted:
-        """Of a turn that waits: room is kept for its answer."""
-        history = self._context[self._session_of[turn]]
+    def __call__(self, turn: int) -> Job:
+        """The job that a waiting turn would be now: room is kept for its answer."""
+        session = self._session_of[turn]
+        history = self._context[session]
         prompt, output = self._prompt[turn], self._output[turn]
         if history + prompt + output > self._window:
             history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
-        needed = history + prompt + output
+        context = needed = history + prompt + output
         if self._in_hbm is not None:
-            needed -= self._resident(turn, history)
-        return Fitted(history, prompt, output, needed * self._hbm_kv)
+            needed -= self._resident(session, history)
+        return Job(turn, session, history, prompt, output, needed * self._hbm_kv, context)
 
-    def _resident(self, turn: int, history: int) -> int:
+    def _resident(self, session: int, history: int) -> int:
         """Tokens of its history that HBM's own tier holds, and will until the turn has ended."""
-        session = self._session_of[turn]
         assert self._in_hbm is not None
         held, cut = self._in_hbm[session] // self._kv, self._context[session] - history
         return 0 if cut and self._embedded else max(0, held - cut)

@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.engine.fitting import Fitted
 from kvplan.sim.policies.base import JobView
 from kvplan.sim.store.protocol import Store
 from kvplan.sim.store.view import Knowledge
@@ -57,6 +56,18 @@ class EngineKnowledge(Knowledge):
 
     def tenant(self, session: int) -> int:
         return self.tenant_of[session]
+
+
+class Fitted(Protocol):
+    """A turn after truncation to the window. Tokens."""
+
+    @property
+    def history(self) -> int:
+        """That are kept."""
+
+    @property
+    def prompt(self) -> int:
+        """Its own."""
 
 
 class EngineJobs(JobView):

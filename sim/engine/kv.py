@@ -137,11 +137,6 @@ class Kv:
         """What a fetch brought of a session is complete."""
         self._complete_s[session] = at_s
 
-    def start_moves(self, now: float) -> None:
-        """At the end of a step: starts what follows from the jobs that have started and ended."""
-        self.changed = False
-        self.mover.start(now)
-
     def fetch_next(self, now: float) -> bool:
         """Starts a fetch, where none is under way and one is due; whether one is now."""
         if self.mover.fetching is None:

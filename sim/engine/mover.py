@@ -27,8 +27,8 @@ class Mover:
 
     arrived: Callable[[int, float], None]
     """Called with the session and the time when a fetch has ended."""
-    moved: Callable[[int], None]
-    """Called with a session that waits and whose KV has another home, or none."""
+    moved: Callable[[int], None] | None = None
+    """Called with a session that waits and whose KV has another home, or none, if anybody wants to know."""
 
     def __init__(self, clock: Clock, store: Store, paths: Paths) -> None:
         self._clock = clock
@@ -70,10 +70,11 @@ class Mover:
 
     def heed(self) -> None:
         """Passes on what the store has moved."""
-        moved = self.store.moved
-        sessions, moved[:] = moved[:], []
-        for session in sessions:
-            self.moved(session)
+        sessions = self.store.moved.copy()
+        self.store.moved.clear()
+        if self.moved is not None:
+            for session in sessions:
+                self.moved(session)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
         way.move = move

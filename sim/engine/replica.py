@@ -18,7 +18,7 @@ import math
 
 from kvplan.sim.engine.batch import Batch, Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
-from kvplan.sim.engine.fitting import Fitted, Fitting
+from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.gpu import BOUNDARY, DECODE, IDLE, Gpu
 from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.run import Run
@@ -50,7 +50,8 @@ class Replica:
         self._holds = waiting.holds
         self._wakes_at = math.inf
         waiting.wake = self._wake
-        kv.mover.arrived, kv.mover.moved = self._fetched, self._kv_moved
+        kv.mover.arrived = self._fetched
+        kv.mover.moved = self._kv_moved if waiting.queue.FOLLOWS_KV or waiting.holds else None
 
     # --- arrivals -------------------------------------------------------------------------------------------------------------
 
@@ -121,12 +122,12 @@ class Replica:
         batch, saver = self.batch, self.kv.saver
         head = None
         while self._batching.admits(batch) and (head := self._next_to_enter(now)) is not None:
-            left = batch.hbm_bytes - batch.hbm_used - head[1].hbm_bytes
+            left = batch.hbm_bytes - batch.hbm_used - head.hbm_bytes
             if left < saver.write_buffer:
                 saver.make_room(left)
             if saver.stall_until > now:
                 break
-            self._enter(*head, now)
+            self._enter(head, now)
         if saver.stall_until > now and (batch.jobs or head is not None):
             batch.hbm_in_step = batch.hbm_used
             self.gpu.stall(now, saver.stall_until)
@@ -135,24 +136,23 @@ class Replica:
         else:
             self._rest(now)
 
-    def _next_to_enter(self, now: float) -> tuple[int, Fitted] | None:
+    def _next_to_enter(self, now: float) -> Job | None:
         """The head of the queue, if it has a place in the batch and room in HBM."""
         batch = self.batch
         turn = self.waiting.head(now)
         if turn is None or len(batch.jobs) >= batch.most:
             return None
-        fitted = self.fitting(turn)
-        return (turn, fitted) if fitted.hbm_bytes <= batch.hbm_bytes - batch.hbm_used else None
+        job = self.fitting(turn)
+        return job if job.hbm_bytes <= batch.hbm_bytes - batch.hbm_used else None
 
-    def _enter(self, turn: int, fitted: Fitted, now: float) -> None:
+    def _enter(self, job: Job, now: float) -> None:
         """A turn leaves the queue and enters the batch, and what is kept of its history is loaded."""
         rec, run = self.recorder, self.run
-        session = run.knowledge.session_of[turn]
-        cut, head_since = run.context[session] - fitted.history, self.waiting.head_since
+        cut, head_since = run.context[job.session] - job.history, self.waiting.head_since
         self.waiting.take(now)
         if self._observer is not None:
-            self._observer.admitted(self, turn, now)
-        job = self.batch.enter(turn, session, fitted)
+            self._observer.admitted(self, job.turn, now)
+        self.batch.enter(job)
         tier = self.kv.start(job, cut, head_since, self.batch.hbm_bytes - self.batch.hbm_in_step, now)
         rec.entered(job, tier, cut > 0, now)
 
@@ -215,7 +215,8 @@ class Replica:
                 self._end_prefill(job, now)
         self._dispatch(now)
         if self.kv.changed:
-            self.kv.start_moves(now)
+            self.kv.changed = False
+            self.kv.mover.start(now)
         if self._holds:
             self._watch_fetch()
         if self._observer is not None:

@@ -5,7 +5,7 @@ only when the buffer is too full for its next step. Synchronously the GPU waits 
 of the rest at the end.
 """
 
-from operator import itemgetter
+import math
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
@@ -68,12 +68,19 @@ class Saver:
 
     def _save_behind(self, tier: int, size: int, since: float, now: float) -> float:
         """Asynchronous: what is left when the job ends waits in the write buffer."""
-        links = self._links[tier]
-        start, end = max([link.book(since, size) for link in links], key=itemgetter(1))
+        start, end, last_token_s = 0.0, -math.inf, 0.0
+        for link in self._links[tier]:
+            booked = link.book(since, size)
+            if booked[1] > end:
+                start, end = booked
+            last_token_s = max(last_token_s, self._kv / link.bandwidth)
         self._flows[tier].add(since, start, end, size)
         self.stall_until = max(self.stall_until, self._saved_but(self.write_buffer))
-        return max(end, max(now + self._kv / link.bandwidth for link in links))
+        return max(end, now + last_token_s)
 
     def _saved_but(self, size: int) -> float:
         """When no more than so many bytes of ended jobs' KV are left to save."""
-        return max([link.free_at - size / link.bandwidth for link in self._links[-1]], default=0.0) if self._links else 0.0
+        until = 0.0
+        for link in self._links[-1] if self._links else ():
+            until = max(until, link.free_at - size / link.bandwidth)
+        return until

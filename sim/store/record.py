@@ -1,4 +1,4 @@
-"""What a store knows of each session, beside the bytes that tiers hold of it (`Tier.held`) and its place in their orders (`Tier._out`).
+"""What a store knows of each session, beside the bytes that tiers hold of it (`Tier.held`) and its place in their orders (`Tier.out`).
 
 A session is one of these, and its record says which:
 

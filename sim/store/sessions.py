@@ -111,8 +111,8 @@ class SessionStore:
             return
         if self._needs_queue:
             for tier in self.tiers:
-                if tier.held[session]:
-                    tier.expect(session)
+                if tier.held[session] and session not in tier.out:
+                    tier.eviction.expect(session)
         self._want(session, record)
 
     def announce(self, session: int) -> None:
@@ -284,13 +284,19 @@ class SessionStore:
             return None
         target = staging.tier
         target.low_water = target.reserve
-        session = self._next_wanted(staging)
-        if session is None:
-            return None
-        record = self._records[session]
-        source = self.tiers[max(record.home, target.index + 1)]
-        size = source.held[session]
-        if size > staging.for_waiting - staging.fetched:
+        for_waiting = staging.for_waiting
+        while True:
+            session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
+            if session is None:
+                return None
+            record = self._records[session]
+            source = self.tiers[max(record.home, target.index + 1)]
+            size = source.held[session]
+            if staging.takes(size):
+                break
+            self._prefetch.drop(session)  # it can never come, and others need not wait for it
+            self._has_moved(session, record)
+        if size > for_waiting - staging.fetched:
             return None
         self._pin(session, record)
         if target.free < size:
@@ -304,18 +310,6 @@ class SessionStore:
         self._add(target, session, size, now)
         source.read += size
         return Move(session, source.index, target.index, size)
-
-    def _next_wanted(self, staging: Staging) -> int | None:
-        """The session that the policy names; who can never come is told so on the way, and others need not wait for it."""
-        while True:
-            session = self._prefetch.next(self._queue, staging.for_waiting * self._saves / self._saved_bytes)
-            if session is None:
-                return None
-            record = self._records[session]
-            if staging.takes(self.tiers[max(record.home, staging.tier.index + 1)].held[session]):
-                return session
-            self._prefetch.drop(session)
-            self._has_moved(session, record)
 
     def _break_off(self, move: Move, sent: int, now: float) -> None:
         """The job starts, and the fetch ends with the first `sent` bytes of it. The rest is given up in the target, not in the source.
@@ -412,7 +406,8 @@ class SessionStore:
         if not record.pins:
             self._pinned.discard(session)
             for tier in self.tiers:
-                tier.restore(session)
+                if session in tier.out:
+                    tier.restore(session)
 
     def _add(self, tier: Tier, session: int, size: int, now: float, for_turn: bool = True) -> None:
         """`size` more bytes of a session come into a tier, `for_turn` that runs or waits."""
@@ -420,7 +415,8 @@ class SessionStore:
         if tier.index == self.fetch_target and self._staging is not None:
             record = self._records[session]
             if record.claimed is not None:
-                self._staging.add(record, size)
+                record.claimed += size
+                self._staging.claimed += size
 
     def _cut(self, tier: Tier, session: int, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of a session leave a tier."""
@@ -428,7 +424,7 @@ class SessionStore:
         if tier.index == self.fetch_target and self._staging is not None:
             record = self._records[session]
             if record.claimed is not None or record.fetched is not None:
-                self._staging.add(record, -size)
+                self._staging.lose(record, size)
 
     def _cut_all(self, tiers: Sequence[Tier], session: int, now: float) -> None:
         """All that these tiers hold of a session is of no use."""

@@ -44,11 +44,11 @@ class Staging:
         self.claimed -= record.claimed
         record.claimed = None
 
-    def add(self, record: Record, size: int) -> None:
-        """Bytes of a session that has a part in this have come into the tier, or left it (`size` < 0)."""
+    def lose(self, record: Record, size: int) -> None:
+        """Bytes of a session that has a part in this have left the tier."""
         if record.claimed is not None:
-            record.claimed += size
-            self.claimed += size
+            record.claimed -= size
+            self.claimed -= size
         elif record.fetched is not None:
-            record.fetched += size
-            self.fetched += size
+            record.fetched -= size
+            self.fetched -= size

@@ -36,7 +36,8 @@ class Tier:
         """Bytes that came in: saved, demoted into or fetched into this tier; and bytes read, to serve a turn or to move to another tier."""
         self.moved = self.dropped = 0
         """Bytes that left because another tier holds them; and those that were lost here: evicted, expired, truncated or voided."""
-        self._out: dict[int, Out] = {}
+        self.out: dict[int, Out] = {}
+        """Sessions that are here and not in the order."""
         self._moment = 0.0
 
     @property
@@ -57,7 +58,7 @@ class Tier:
         self.written += size
         if size and not held:
             if for_turn:
-                self._out[session] = Out.NEW
+                self.out[session] = Out.NEW
             else:
                 self.eviction.insert(session)
 
@@ -65,7 +66,7 @@ class Tier:
         """`size` bytes of the session leave; with all of them it leaves the order."""
         held = self.held[session]
         if size == held:
-            out = self._out.pop(session, None)
+            out = self.out.pop(session, None)
             if out is Out.ASIDE:
                 self.eviction.restore(session)
             if out is not Out.NEW:
@@ -88,22 +89,17 @@ class Tier:
     def set_aside(self, session: int) -> None:
         """It is in use and was to leave."""
         self.eviction.set_aside(session)
-        self._out[session] = Out.ASIDE
+        self.out[session] = Out.ASIDE
 
     def restore(self, session: int) -> None:
-        """It is not in use any more: if it was set aside, it may leave."""
-        if self._out.get(session) is Out.ASIDE:
-            del self._out[session]
+        """One of those that are out is not in use any more: if it was set aside, it may leave."""
+        if self.out[session] is Out.ASIDE:
+            del self.out[session]
             self.eviction.restore(session)
-
-    def expect(self, session: int) -> None:
-        """A session that is here has a job in the queue, or another place in it."""
-        if session not in self._out:
-            self.eviction.expect(session)
 
     def use(self, session: int, needs_queue: bool) -> None:
         """A turn of a session that is here has ended."""
-        out = self._out.pop(session, None)
+        out = self.out.pop(session, None)
         eviction = self.eviction
         if out is Out.NEW:
             eviction.insert(session)

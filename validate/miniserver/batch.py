@@ -1,7 +1,7 @@
 """The jobs that run: their rows in the working caches, and the HBM that is reserved for them."""
 
-from kvplan.sim.engine.fitting import Fitted
 from kvplan.validate.miniserver.device import Job
+from kvplan.validate.miniserver.texts import Fitted
 
 
 class Batch:

@@ -19,7 +19,6 @@ from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import rated_writes
 from kvplan.sim.engine import guards
-from kvplan.sim.engine.fitting import Fitted
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
@@ -38,7 +37,7 @@ from kvplan.validate.miniserver.drive import Drive
 from kvplan.validate.miniserver.ledger import Ledger, Step
 from kvplan.validate.miniserver.limits import refuse
 from kvplan.validate.miniserver.storage import FallibleStore, Faults, NoStore, Storage
-from kvplan.validate.miniserver.texts import Texts
+from kvplan.validate.miniserver.texts import Fitted, Texts
 from kvplan.validate.miniserver.verify import Verifier
 
 

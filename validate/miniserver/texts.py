@@ -1,10 +1,20 @@
 """Token numbers of each session's context. Prompts are random, answers are what the decoder says."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from kvplan.sim.engine.fitting import Fitted
 from kvplan.sim.metrics.output import RunInput
 from kvplan.traces.context import fit
+
+
+class Fitted(NamedTuple):
+    """A turn after truncation to the window. Tokens."""
+
+    history: int
+    prompt: int
+    output: int
+    hbm_bytes: int
 
 
 class Texts:
