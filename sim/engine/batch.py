@@ -77,26 +77,24 @@ class Batch:
         self.context += job.history + job.prompt + 1
         self.decoding += 1
 
+    @property
     def steps_left(self) -> int:
         """Until the first job ends."""
         return self._ends[0][0] - self._step
 
-    def decoded(self, steps: int) -> None:
-        """Every job that decodes has so many more tokens."""
-        self._step += steps
+    def decoded(self, steps: int) -> list[Job]:
+        """Every job that decodes has so many more tokens; returns those whose answers are complete, which are to leave."""
+        self._step = step = self._step + steps
         self.context += steps * self.decoding
-
-    def next_ended(self) -> Job | None:
-        """A job whose answer is complete decodes no more; None when there is none."""
-        ends = self._ends
-        if not ends or ends[0][0] != self._step:
-            return None
-        job = self.jobs[heappop(ends)[1]]
-        self.decoding -= 1
-        self.context -= job.context
-        return job
+        ends, ended = self._ends, []
+        while ends and ends[0][0] == step:
+            ended.append(self.jobs[heappop(ends)[1]])
+        return ended
 
     def leave(self, job: Job) -> None:
-        """It gives back its HBM."""
+        """It has ended, and gives back its HBM."""
         del self.jobs[job.turn]
         self.hbm_used -= job.hbm_bytes
+        if job.output > 1:
+            self.decoding -= 1
+            self.context -= job.context

@@ -42,29 +42,25 @@ class Gpu:
         self.load_stall_s += self.stall_s
         for _, tokens in chunks:
             self.prefilled_tokens += tokens
-        self.doing, self.began = PREFILL, now
-        self._until(now + duration_s)
+        self.doing, self.began, self.ends = PREFILL, now, now + duration_s
+        self._timer = self._clock.at(self.ends, STEP, self._on_end)
 
     def decode(self, now: float, steps: int, end: float) -> None:
         """A run of decode steps."""
         self.chunks, self.steps = (), steps
-        self.doing, self.began = DECODE, now
-        self._until(end)
+        self.doing, self.began, self.ends = DECODE, now, end
+        self._timer = self._clock.at(end, STEP, self._on_end)
 
     def shorten(self, steps: int, end: float) -> None:
         """The run of decode steps is to end sooner."""
-        self.steps = steps
-        self._until(end)
+        self.steps, self.ends = steps, end
+        self._timer = self._clock.at(end, STEP, self._on_end)
 
     def stall(self, now: float, end: float) -> None:
         """It waits until KV has been saved."""
         self.chunks, self.steps = (), 0
-        self.doing, self.began = STALL, now
+        self.doing, self.began, self.ends = STALL, now, end
         self.save_stall_s += end - now
-        self._until(end)
-
-    def _until(self, end: float) -> None:
-        self.ends = end
         self._timer = self._clock.at(end, STEP, self._on_end)
 
     def _on_end(self, timer: Timer) -> None:

@@ -56,7 +56,7 @@ class Kv:
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
         """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
         queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
-        tier, cached = self._claim(job.session, cut, now)
+        tier, cached = self._claim(job.session, cut, now) if self.store.tiers else (-1, 0)
         if cached:
             self._load(job, tier, cached, head_since, free, now)
         else:
@@ -79,7 +79,7 @@ class Kv:
         tier, size = store.lookup(session)
         if not size:
             mover.abandon(session)
-        if self._observer is not None and store.tiers:
+        if self._observer is not None:
             self._observer.found(store, session, cut, self._embedded, size // self._kv)
         if not self._loads_late:
             tier, size = store.arrived(session)

@@ -52,10 +52,10 @@ class Link:
 
     def preview(self, ready: float, size: int) -> tuple[float, float]:
         """What `book` would give now."""
-        start = max(ready, self.free_at)
-        if (
-            self.background_end > start > max(self.free_at, self._background_start)
-        ):  # the background transfer is under way: its current piece ends first
+        free_at = self.free_at
+        start = ready if ready > free_at else free_at
+        if start > free_at and self.background_end > start > self._background_start:
+            # the background transfer is under way: its current piece ends first
             pieces = math.ceil((start - self._background_start) / self._piece_s)
             start = min(max(start, self._background_start + pieces * self._piece_s), self.background_end)
         return start, start + (self.latency_s + size / self.bandwidth)

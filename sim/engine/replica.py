@@ -44,7 +44,8 @@ class Replica:
         self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
         tiers = kv.store.tiers
-        self._foresees = bool(tiers) and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in tiers))
+        self._keeps = bool(tiers)
+        self._foresees = self._keeps and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in tiers))
         self._fetches = kv.store.fetch_target is not None
         self._saves_at_once = run.given.config.store.save == "sync"
         self._holds = waiting.holds
@@ -59,11 +60,14 @@ class Replica:
         """A turn joins the queue."""
         run, now = self.run, self.clock.now
         session = run.knowledge.session_of[turn]
-        self.kv.come(session, None if self._dropped is None else self._keep_only(session, int(self._dropped[turn])), now)
+        kept = None if self._dropped is None else self._keep_only(session, int(self._dropped[turn]))
+        if self._keeps:
+            self.kv.come(session, kept, now)
         position = self.waiting.push(turn, now)
         if self._observer is not None:
             self._observer.queued(self, turn, now)
-        self.kv.store.expect(session, position)
+        if self._keeps:
+            self.kv.store.expect(session, position)
         if self.gpu.doing == BOUNDARY:
             return  # the step that is ending goes on with what waits
         self._welcome(now)
@@ -157,27 +161,29 @@ class Replica:
         rec.entered(job, tier, cut > 0, now)
 
     def _step(self, now: float) -> None:
-        """One step that prefills, or a run of steps that only decode."""
+        """One step that prefills, or a run of steps that only decode, up to the first completion."""
         batch = self.batch
         chosen, decodes = self._batching.step(batch)
         batch.hbm_in_step = batch.hbm_used
-        if not chosen:
-            self._start_run(now)
+        if chosen:
+            self._prefill([(batch.jobs[turn], tokens) for turn, tokens in chosen], decodes and batch.decoding > 0, now)
             return
-        chunks = [(batch.jobs[turn], tokens) for turn, tokens in chosen]
-        decoding, context = (batch.decoding, batch.context) if decodes else (0, 0)
-        compute_s, duration_s = self._prefill_s(chunks, decoding, context)
-        decode_s = self._steps.decode(decoding, context) if decoding else 0.0
-        self.gpu.prefill(now, chunks, 1 if decoding else 0, compute_s, duration_s, decode_s)
+        steps, longest = batch.steps_left, self.run.given.longest_run
+        if longest is not None and steps > longest:
+            steps = longest
+        self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps))
 
-    def _prefill_s(self, chunks: list[tuple[Job, int]], decoding: int, context: int) -> tuple[float, float]:
-        """(GPU seconds, seconds) of a step. What is prefilled whole and alone takes what its load policy has worked out."""
+    def _prefill(self, chunks: list[tuple[Job, int]], decodes: bool, now: float) -> None:
+        """A step that prefills, and decodes or not. What is prefilled whole and alone takes what its load policy has worked out."""
         job, tokens = chunks[0]
-        if len(chunks) == 1 and tokens == job.new and not decoding:
-            return job.compute_s, job.prefill_s
+        if not decodes and tokens == job.new and len(chunks) == 1:
+            self.gpu.prefill(now, chunks, 0, job.compute_s, job.prefill_s, 0.0)
+            return
+        decoding, context = (self.batch.decoding, self.batch.context) if decodes else (0, 0)
         compute_s = self._steps.step([(tokens, job.in_hbm) for job, tokens in chunks], decoding, context)
-        stalls = [job.prefill_s - job.compute_s for job, _ in chunks if job.left == job.new]
-        return compute_s, compute_s + max(stalls, default=0.0)
+        stall_s = max([job.prefill_s - job.compute_s for job, _ in chunks if job.left == job.new], default=0.0)
+        decode_s = self._steps.decode(decoding, context) if decodes else 0.0
+        self.gpu.prefill(now, chunks, int(decodes), compute_s, compute_s + stall_s, decode_s)
 
     def _rest(self, now: float) -> None:
         """Nobody can enter, and nobody runs. Where jobs are held for their KV, something must be on its way, or the first goes as it is."""
@@ -189,12 +195,6 @@ class Replica:
             self._dispatch(now)
         else:
             self._watch_fetch()
-
-    def _start_run(self, now: float) -> None:
-        """Decode steps until the first completion."""
-        batch, longest = self.batch, self.run.given.longest_run
-        steps = batch.steps_left() if longest is None else min(batch.steps_left(), longest)
-        self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps))
 
     def _cut_run(self, now: float) -> None:
         """Ends the run at the next step boundary, at or after `now`."""
@@ -209,7 +209,8 @@ class Replica:
         if self._observer is not None:
             self._observer.stepped(self, gpu.began, now)
         if gpu.steps:
-            self._end_decodes(gpu.steps, now)
+            for job in self.batch.decoded(gpu.steps):
+                self._complete(job, now)
         for job, tokens in gpu.chunks:
             if self.batch.prefilled(job, tokens):
                 self._end_prefill(job, now)
@@ -221,12 +222,6 @@ class Replica:
             self._watch_fetch()
         if self._observer is not None:
             self._observer.check(self, now)
-
-    def _end_decodes(self, steps: int, now: float) -> None:
-        batch = self.batch
-        batch.decoded(steps)
-        while (job := batch.next_ended()) is not None:
-            self._complete(job, now)
 
     def _end_prefill(self, job: Job, now: float) -> None:
         """The first token is out, if there is one; the job decodes from now on, or is done."""
@@ -243,7 +238,7 @@ class Replica:
         run, turn, session = self.run, job.turn, job.session
         run.context[session] = job.context
         self.batch.leave(job)
-        if self.kv.store.tiers:
+        if self._keeps:
             self._keep(job, now)
         if self.waiting.queue.LEARNS:
             self.waiting.queue.done(turn, job.output)

@@ -51,8 +51,11 @@ class Saver:
         return self._save_behind(tier, size, since, now)
 
     def make_room(self, left: int) -> None:
-        """A job is to enter that leaves so many bytes of HBM: KV that waits to be saved must fit there."""
-        self.stall_until = max(self.stall_until, self._saved_but(left))
+        """The GPU may not go on before so many bytes of HBM are enough for the KV of ended jobs that waits to be saved."""
+        for link in self._links[-1] if self._links else ():
+            until = link.free_at - left / link.bandwidth
+            if until > self.stall_until:
+                self.stall_until = until
 
     def _save_rest(self, tier: int, size: int, early: int, now: float) -> None:
         """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
@@ -75,12 +78,5 @@ class Saver:
                 start, end = booked
             last_token_s = max(last_token_s, self._kv / link.bandwidth)
         self._flows[tier].add(since, start, end, size)
-        self.stall_until = max(self.stall_until, self._saved_but(self.write_buffer))
+        self.make_room(self.write_buffer)
         return max(end, now + last_token_s)
-
-    def _saved_but(self, size: int) -> float:
-        """When no more than so many bytes of ended jobs' KV are left to save."""
-        until = 0.0
-        for link in self._links[-1] if self._links else ():
-            until = max(until, link.free_at - size / link.bandwidth)
-        return until

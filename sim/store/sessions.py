@@ -290,7 +290,7 @@ class SessionStore:
             if session is None:
                 return None
             record = self._records[session]
-            source = self.tiers[max(record.home, target.index + 1)]
+            source = self.tiers[record.home if record.home > target.index else target.index + 1]
             size = source.held[session]
             if staging.takes(size):
                 break
