@@ -89,6 +89,8 @@ def test_without_tiers_it_is_recomputation():
         (["store.read_buffer_layers=0"], "host link cannot keep up"),
         (["store.dram=20GB"], "running jobs alone pin"),
         ([], "loading from SSD"),
+        (["batching=some.module:Chunked"], "batching=some.module:Chunked is not run here"),
+        (["store.write=some.module:Never"], "the write policy some.module:Never is not run here"),
     ],
 )
 def test_warnings(overrides, words):
