@@ -26,9 +26,14 @@ class Family:
     """Keys that must be there, if only as null: without them the class means something that few files mean."""
     windowed: str = ""
     """Which layers have the window: `all`, `upper` (from `max_window_layers` on), `pattern` (all but each nth),
-    `chunks` (those with rotary positions, in chunks). Empty: none may."""
+    `chunks` (those with rotary positions, in chunks). Empty: none may. Also which layers have KV: `interval`, `period`, `indices`,
+    `letters`, `flags`, and `cross`, by the keys that hflayers names."""
     pattern: int = 0
     """The n of that, where the file does not say."""
+    state: str = ""
+    """What layers without KV keep, by its class in `hfstates`; empty where every layer has KV."""
+    unweighed: str = ""
+    """Weights that are not counted, so that sizes of HBM cannot be told."""
 
     def filled(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The values that stand for keys that `data` lacks."""
@@ -42,10 +47,14 @@ _MLA = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 _LATENT = ("q_lora_rank", "n_shared_experts")
 _DEEPSEEK = (*_MLA, *_EXPERTS, "moe_intermediate_size")
 
+_OF_STATES = "layers with states"
+_QWEN_HYBRID = ({"head_dim": 256}, {"full_attention_interval": 4})
+
 FAMILIES: dict[str, Family] = {
     "apertus": Family((_UNGATED,), _KV),
     "arcee": Family((_UNGATED,), _KV),
     "baichuan": Family(),
+    "bamba": Family((), (*_KV, "attn_layer_indices"), (), "indices", 0, "mamba2", _OF_STATES),
     "cohere": Family((_TIED,)),
     "cohere2": Family((_TIED,), (*_KV, "sliding_window"), (), "pattern", 4),
     "deepseek_v2": Family((), _DEEPSEEK, ("q_lora_rank", "n_shared_experts", "first_k_dense_replace")),
@@ -72,6 +81,14 @@ FAMILIES: dict[str, Family] = {
         "pattern",
         6,
     ),
+    "gemma3n_text": Family(
+        (_TIED, {"num_attention_heads": 8, "num_key_value_heads": 2}, {"head_dim": 256}, {"max_position_embeddings": 32_768}),
+        (*_KV, "sliding_window", "num_kv_shared_layers"),
+        (),
+        "pattern",
+        5,
+        unweighed="embeddings of each layer",
+    ),
     "glm": Family(({"head_dim": 128},), _KV),
     "glm4": Family(({"head_dim": 128},), _KV),
     "glm4_moe": Family(({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size")),
@@ -80,12 +97,16 @@ FAMILIES: dict[str, Family] = {
     "gpt_oss": Family(({"head_dim": 64},), (*_KV, *_EXPERTS, "sliding_window"), (), "pattern", 2),
     "granite": Family(needs=_KV),
     "granitemoe": Family(needs=(*_KV, *_EXPERTS)),
+    "granitemoehybrid": Family((), (*_KV, "layer_types"), (), "", 0, "mamba2", _OF_STATES),
     "granitemoeshared": Family(needs=(*_KV, *_EXPERTS)),
     "helium": Family(({"head_dim": 128},), _KV),
     "hunyuan_v1_dense": Family(needs=_KV),
     "internlm2": Family(needs=_KV),
     "internlm3": Family(({"head_dim": 128},), _KV),
+    "jamba": Family((), _KV, (), "period", 0, "mamba1", _OF_STATES),
     "kimi_k2": Family((), (*_DEEPSEEK, "first_k_dense_replace"), _LATENT),
+    "lfm2": Family((_TIED,), _KV, (), "indices", 0, "conv", _OF_STATES),
+    "lfm2_moe": Family((_TIED,), (*_KV, "layer_types"), (), "", 0, "conv", _OF_STATES),
     "llama": Family(),
     "llama4_text": Family(
         ({"attention_chunk_size": 8192}, {"head_dim": 128}, {"max_position_embeddings": 131_072}, {"no_rope_layer_interval": 4}),
@@ -93,11 +114,17 @@ FAMILIES: dict[str, Family] = {
         (),
         "chunks",
     ),
+    "minimax": Family((), (*_KV, "head_dim", "layer_types"), (), "", 0, "lightning", _OF_STATES),
+    "minimax_m1": Family((), (*_KV, "head_dim", "attn_type_list"), (), "flags", 0, "lightning", _OF_STATES),
     "minimax_m2": Family(({"head_dim": 128},), (*_KV, *_EXPERTS)),
     "ministral": Family((), _KV, ("sliding_window",), "all"),
     "ministral3": Family((), (*_KV, "head_dim"), (), "all"),
     "mistral": Family((), _KV, ("sliding_window",), "all"),
     "mixtral": Family((), (*_KV, *_EXPERTS), (), "all"),
+    "mllama_text_model": Family((), _KV, ("cross_attention_layers",), "cross"),
+    "nemotron_h": Family(
+        (_UNGATED, {"mamba_ssm_cache_dtype": "float32"}), (*_KV, "hybrid_override_pattern"), (), "letters", 0, "mamba2", _OF_STATES
+    ),
     "nemotron": Family((_UNGATED,), _KV),
     "olmo": Family(),
     "olmo2": Family(),
@@ -111,6 +138,9 @@ FAMILIES: dict[str, Family] = {
     "qwen2_moe": Family((_NO_WINDOW,), (*_KV, *_EXPERTS, "moe_intermediate_size", "shared_expert_intermediate_size")),
     "qwen3": Family((_NO_WINDOW, {"head_dim": 128}), _KV, (), "upper"),
     "qwen3_moe": Family((_NO_WINDOW,), (*_KV, *_EXPERTS, "moe_intermediate_size", "head_dim"), (), "all"),
+    "qwen3_5_moe_text": Family(_QWEN_HYBRID, (*_KV, *_EXPERTS), (), "interval", 0, "delta", _OF_STATES),
+    "qwen3_5_text": Family(_QWEN_HYBRID, _KV, (), "interval", 0, "delta", _OF_STATES),
+    "qwen3_next": Family(_QWEN_HYBRID, (*_KV, *_EXPERTS), (), "interval", 0, "delta", _OF_STATES),
     "seed_oss": Family((), (*_KV, "head_dim")),
     "smollm3": Family((_TIED,), _KV),
     "stablelm": Family(needs=_KV),
@@ -122,12 +152,17 @@ OTHER_NAMES = {
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
     "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
     "llama4": "llama4_text",
+    "MiniMaxM1": "minimax_m1",
+    "mllama": "mllama_text_model",
     "mistral3": "mistral",
     "qwen2_5_vl": "qwen2",
     "qwen2_5_vl_text": "qwen2",
     "qwen2_vl": "qwen2",
     "qwen2_vl_text": "qwen2",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl_moe_text": "qwen3_moe",
     "qwen3_vl_text": "qwen3",
 }

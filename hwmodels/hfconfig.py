@@ -5,7 +5,7 @@
 vision part is left out. What a missing key means stands in `families.py`, which layer keeps what in `hflayers.py`.
 
 **Refused:** a `model_type` that is not in `families.py`; keys that look as if a size rested on them and have no meaning here
-(`hfkeys.py`); layers that keep a state instead of KV; encoders; quantised weights whose bits are not said; two names of one thing
+(`hfkeys.py`); encoders; quantised weights whose bits are not said; two names of one thing
 that disagree.
 **Left out:** multi-token prediction heads.
 
@@ -18,9 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from kvplan.hwmodels import hflayers
+from kvplan.hwmodels import hflayers, hfstates
 from kvplan.hwmodels.families import FAMILIES, NESTED, OTHER_NAMES, Family
 from kvplan.hwmodels.hfkeys import telling
+from kvplan.hwmodels.hfstates import States
 from kvplan.hwmodels.layers import Attention, Latent, Layer, LayerGroup
 from kvplan.hwmodels.quantization import Quantization, WeightBits
 from kvplan.hwmodels.schema import DTYPE_BYTES, Date, Model
@@ -30,8 +31,10 @@ _REMEDY = (
     + ", ".join(sorted(FAMILIES))
 )
 
+_STATE = "<state>"
+"""Under which the keys of states are put together: nobody writes it."""
 _Width = Annotated[int, Field(gt=0, le=10_000_000)]
-_Number = Annotated[int, Field(ge=0, le=1_000_000)]
+_Number = Annotated[int, Field(ge=0, le=10_000_000)]
 
 
 def _written(*names: str, **more: Any) -> Any:
@@ -45,7 +48,12 @@ def _flat(data: dict[str, Any]) -> dict[str, Any]:
         if nested is not None and not isinstance(nested, dict):
             raise ValueError(f"{name} is no mapping")
         data = {key: value for key, value in {**data, **(nested or {})}.items() if key != name}
-    return data
+    return {key: _one_of_all(value, data.get("num_hidden_layers")) if key == "intermediate_size" else value for key, value in data.items()}
+
+
+def _one_of_all(value: Any, layers: Any) -> Any:
+    """A list of one width for each layer is that width."""
+    return value[0] if isinstance(value, list) and value and len(value) == layers and value == value[:1] * len(value) else value
 
 
 def family_name(data: dict[str, Any]) -> str:
@@ -88,7 +96,7 @@ class HfConfig(BaseModel):
     multi_query: bool = False
     new_decoder_architecture: bool = False
     head_dim: _Number = 0
-    intermediate_size: _Width = _written("intermediate_size", "ffn_hidden_size")
+    intermediate_size: _Number = _written("intermediate_size", "ffn_hidden_size", default=0)
     vocab_size: Annotated[int, Field(gt=0, le=100_000_000)]
     model_type: str = ""
     max_position_embeddings: Annotated[int, Field(gt=0, le=1_000_000_000)]
@@ -123,6 +131,15 @@ class HfConfig(BaseModel):
     attention_chunk_size: _Width | None = None
     no_rope_layers: list[int] = []
     no_rope_layer_interval: _Width = 4
+    full_attention_interval: _Width = 1
+    attn_layer_period: _Width | None = None
+    attn_layer_offset: _Number | None = None
+    attn_layer_indices: list[int] = _written("attn_layer_indices", "full_attn_idxs", default=[])
+    attn_type_list: list[int] = []
+    hybrid_override_pattern: str = ""
+    cross_attention_layers: list[int] = []
+    num_kv_shared_layers: _Number = 0
+    state: States | None = _written(_STATE, default=None)
     index_head_dim: _Number = 0
     index_topk: _Number = 0
     index_n_heads: _Number = 0
@@ -148,20 +165,23 @@ class HfConfig(BaseModel):
         data = {key: value for key, value in data.items() if value is not None}
         data = {**family.filled(data), **data}
         _check_names(data)
-        if unknown := telling(data, KEYS):
+        of_states = hfstates.keys(family.state)
+        if unknown := telling(data, (KEYS - hflayers.foreign(family)) | of_states):
             raise ValueError(
                 f"{', '.join(unknown)}: may say what layers keep, and is not modelled. Where sizes do not rest on it, take it out of a copy"
                 " of the file; else write a model file with the keys that count"
             )
         if family_name(data) == "falcon" and "ffn_hidden_size" not in data and isinstance(data.get("hidden_size"), int):
             data.setdefault("intermediate_size", 4 * data["hidden_size"])
+        if family.state:
+            data[_STATE] = {"kind": family.state} | {key: data[key] for key in of_states if key in data}
         return data
 
     @model_validator(mode="after")
     def _check(self) -> "HfConfig":
         if self.torch_dtype not in DTYPE_BYTES:
             raise ValueError(f"torch_dtype {self.torch_dtype!r} is not one of {', '.join(DTYPE_BYTES)}")
-        for name in FAMILIES[self.family].needs:
+        for name in self._family.needs:
             if not getattr(self, name):
                 raise ValueError(f"{name} is missing or 0, and model_type {self.model_type} cannot do without it")
         if self.new_decoder_architecture and not self.num_key_value_heads:
@@ -181,24 +201,29 @@ class HfConfig(BaseModel):
         return self
 
     def _check_experts(self) -> None:
+        if not self.intermediate_size and (self.moe_layers < self.num_hidden_layers or not self.moe_intermediate_size):
+            raise ValueError("intermediate_size is missing or 0")
         if self.num_experts and not 0 < self.num_experts_per_tok <= self.num_experts:
             raise ValueError(f"num_experts_per_tok is {self.num_experts_per_tok}, but there are {self.num_experts} experts")
         if not self.num_experts and (self.moe_intermediate_size or self.n_shared_experts):
             raise ValueError("moe_intermediate_size or n_shared_experts without a number of experts")
 
     @property
-    def family(self) -> str:
-        """Its key in `families.FAMILIES`."""
-        return OTHER_NAMES.get(self.model_type, self.model_type)
+    def _family(self) -> Family:
+        return FAMILIES[OTHER_NAMES.get(self.model_type, self.model_type)]
 
     def layers(self) -> tuple[LayerGroup, ...]:
         """Its layers by kind, in the order in which the kinds first come. Raises ValueError."""
-        kinds = [self._kind(name) for name in hflayers.names(self, FAMILIES[self.family])]
+        kinds = [self._kind(name) for name in hflayers.names(self, self._family)]
         return tuple(LayerGroup(kind, kinds.count(kind)) for kind in dict.fromkeys(kinds))
 
     def _kind(self, name: str) -> Layer:
         """The layer that a file calls `sliding_attention`."""
-        if self.kv_lora_rank is not None and name in ("full_attention", "indexed_attention"):
+        if name == hflayers.STATE and self.state is not None:
+            return self.state.state()
+        if name in (hflayers.CROSS, hflayers.SHARED, hflayers.NOTHING):
+            return Layer(hflayers.TITLES[name])
+        if self.kv_lora_rank is not None and name == hflayers.FULL:
             return Latent(rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=self.index_head_dim)
         window = hflayers.window(self, name)
         width = self.head_dim or self.hidden_size // self.num_attention_heads
@@ -254,6 +279,7 @@ class HfConfig(BaseModel):
             qk_rope_head_dim=self.qk_rope_head_dim if latent else 0,
             q_lora_rank=self.q_lora_rank,
             layers=self.layers(),
+            unweighed=self._family.unweighed,
         )
 
 

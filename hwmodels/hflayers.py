@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,34 +10,117 @@ if TYPE_CHECKING:
     from kvplan.hwmodels.hfconfig import HfConfig
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
-TITLES = {FULL: "full attention", "indexed_attention": "full attention", SLIDING: "sliding window", CHUNKED: "chunks"}
-"""What `layer_types` may call a layer -> what kvplan calls it."""
+STATE, CROSS, SHARED, NOTHING = "linear_attention", "cross_attention", "shared", "mlp"
+_ATTENTION = {FULL: "full attention", SLIDING: "sliding window", CHUNKED: "chunks"}
+_SAME = {"indexed_attention": FULL, "attention": FULL, "mamba": STATE, "conv": STATE}
+TITLES = _ATTENTION | {CROSS: "attention to a picture", SHARED: "attention to another layer's KV", NOTHING: "no attention"}
+"""What a layer is called by `layer_types` -> by kvplan."""
+_LETTERS = {"M": STATE, "*": FULL, "-": NOTHING, "E": NOTHING}
+"""Nemotron-H's `hybrid_override_pattern`: Mamba-2, attention, feed-forward, experts."""
+OWN_KEYS = {
+    "chunks": {"attention_chunk_size", "no_rope_layer_interval"},
+    "cross": {"cross_attention_layers"},
+    "flags": {"attn_type_list"},
+    "indices": {"attn_layer_indices", "full_attn_idxs"},
+    "interval": {"full_attention_interval"},
+    "letters": {"hybrid_override_pattern"},
+    "pattern": {"sliding_window_pattern", "_sliding_window_pattern", "layer_switch"},
+    "period": {"attn_layer_period", "attn_layer_offset"},
+    "index_head_dim": {"index_head_dim", "index_topk", "index_n_heads"},
+    "num_kv_shared_layers": {"num_kv_shared_layers"},
+}
+"""Keys that have a meaning only in families of this rule, or that need this field: elsewhere nobody knows what they mean."""
 _EXPERT_LAYERS = {"sparse": True, "moe": True, "dense": False}
 
 
 def names(config: HfConfig, family: Family) -> list[str]:
     """What `layer_types` says of each layer, or would say. Raises ValueError."""
-    found = config.layer_types or _derived(config, family)
+    found = [_SAME.get(name, name) for name in config.layer_types or _derived(config, family)]
     if len(found) != config.num_hidden_layers:
-        raise ValueError(f"layer_types names {len(found)} layers, but num_hidden_layers is {config.num_hidden_layers}")
-    if unknown := sorted(set(found) - set(TITLES)):
+        raise ValueError(f"the kinds of {len(found)} layers are given, but num_hidden_layers is {config.num_hidden_layers}")
+    known = {*_ATTENTION, *([STATE] if family.state else [])}
+    if config.layer_types and (unknown := sorted(set(found) - known)):
         raise ValueError(f"layer_types: what layers of {', '.join(unknown)} keep is not modelled")
-    return found
+    shared = config.num_kv_shared_layers
+    return found[: len(found) - shared] + [SHARED] * min(shared, len(found))
+
+
+def foreign(family: Family) -> set[str]:
+    """Keys that are read of other families, and not of this one."""
+    own = {family.windowed, *family.needs}
+    return {key for of, keys in OWN_KEYS.items() if of not in own for key in keys}
 
 
 def _derived(config: HfConfig, family: Family) -> list[str]:
     """For a file without `layer_types`, as its family's class does it."""
-    layers = range(config.num_hidden_layers)
-    if family.windowed == "chunks":
-        positions = config.no_rope_layers or [int((layer + 1) % config.no_rope_layer_interval != 0) for layer in layers]
-        return [CHUNKED if rotary and config.attention_chunk_size else FULL for rotary in positions]
+    if family.windowed in _RULES:
+        return _RULES[family.windowed](config)
     if config.attention_chunk_size is not None:
-        raise ValueError(
-            f"attention_chunk_size, but which layers of model_type {config.model_type} have chunks is not said: give layer_types"
-        )
+        raise ValueError(f"attention_chunk_size, but which layers of model_type {config.model_type} have chunks is not said")
     if config.sliding_window is None or not config.use_sliding_window:
-        return [FULL for _ in layers]
-    return [SLIDING if _has_window(config, family, layer) else FULL for layer in layers]
+        return [FULL for _ in range(config.num_hidden_layers)]
+    return [SLIDING if _has_window(config, family, layer) else FULL for layer in range(config.num_hidden_layers)]
+
+
+def _chunks(config: HfConfig) -> list[str]:
+    """Llama 4: chunks where positions are rotary, all tokens where there are none."""
+    layers = range(config.num_hidden_layers)
+    positions = config.no_rope_layers or [int((layer + 1) % config.no_rope_layer_interval != 0) for layer in layers]
+    return [CHUNKED if rotary and config.attention_chunk_size else FULL for rotary in positions]
+
+
+def _interval(config: HfConfig) -> list[str]:
+    """Qwen: each nth has KV."""
+    return [FULL if (layer + 1) % config.full_attention_interval == 0 else STATE for layer in range(config.num_hidden_layers)]
+
+
+def _period(config: HfConfig) -> list[str]:
+    """Jamba: one in each period has KV."""
+    period, offset = config.attn_layer_period, config.attn_layer_offset
+    if period is None or offset is None or offset >= period:
+        raise ValueError("attn_layer_period and attn_layer_offset do not say which layers have KV")
+    return [FULL if layer % period == offset else STATE for layer in range(config.num_hidden_layers)]
+
+
+def _indices(config: HfConfig) -> list[str]:
+    """Bamba, LFM2: those with KV are named."""
+    layers = range(config.num_hidden_layers)
+    if not config.attn_layer_indices or not set(config.attn_layer_indices) <= set(layers):
+        raise ValueError("which layers have KV is not said: give layer_types")
+    return [FULL if layer in config.attn_layer_indices else STATE for layer in layers]
+
+
+def _flags(config: HfConfig) -> list[str]:
+    """MiniMax-M1: 1 has KV, 0 has a state."""
+    if not set(config.attn_type_list) <= {0, 1}:
+        raise ValueError("attn_type_list is not of 0 and 1")
+    return [FULL if kept else STATE for kept in config.attn_type_list]
+
+
+def _letters(config: HfConfig) -> list[str]:
+    """Nemotron-H."""
+    if unknown := sorted(set(config.hybrid_override_pattern) - set(_LETTERS)):
+        raise ValueError(f"hybrid_override_pattern: what layers of {', '.join(unknown)} keep is not modelled")
+    return [_LETTERS[letter] for letter in config.hybrid_override_pattern]
+
+
+def _cross(config: HfConfig) -> list[str]:
+    """Llama 3.2 with pictures."""
+    layers = range(config.num_hidden_layers)
+    if not set(config.cross_attention_layers) <= set(layers):
+        raise ValueError("cross_attention_layers names layers that there are not")
+    return [CROSS if layer in config.cross_attention_layers else FULL for layer in layers]
+
+
+_RULES: dict[str, Callable[[HfConfig], list[str]]] = {
+    "chunks": _chunks,
+    "cross": _cross,
+    "flags": _flags,
+    "indices": _indices,
+    "interval": _interval,
+    "letters": _letters,
+    "period": _period,
+}
 
 
 def _has_window(config: HfConfig, family: Family, layer: int) -> bool:

@@ -54,6 +54,11 @@ def windows(model: Model) -> list[tuple[int, int]]:
     ]
 
 
+def state_layers(model: Model) -> int:
+    """Layers that keep a state instead of KV."""
+    return sum(group.count for group in model.layers if group.kind.state_bytes)
+
+
 def attention_parameters(model: Model) -> int:
     """Weights of the projections of one layer's attention."""
     hidden, heads = model.hidden_size, model.num_attention_heads
@@ -73,7 +78,10 @@ def expansion_parameters(model: Model) -> int:
 
 
 def _parts(model: Model, experts: int) -> dict[str, int]:
-    """Weights of all decoder layers by part, when `experts` routed experts of each layer that has them count."""
+    """Weights of all decoder layers by part, when `experts` routed experts of each layer that has them count.
+    Raises ValueError."""
+    if model.unweighed:
+        raise ValueError(f"{model.name}: weights of {model.unweighed} are not counted")
     per_width = (3 if model.gated_mlp else 2) * model.hidden_size
     router = model.hidden_size * model.num_experts
     return {

@@ -87,14 +87,14 @@ class State(Layer):
 
     name: str = "state"
     convolution: int = 0
-    """Elements of 2 bytes."""
+    """Bytes of its last inputs."""
     recurrent: int = 0
-    """Elements of 4 bytes."""
+    """Bytes of what it sums up."""
 
     @property
     def state_bytes(self) -> int:
         """Of one checkpoint."""
-        return 2 * self.convolution + 4 * self.recurrent
+        return self.convolution + self.recurrent
 
 
 @dataclass(frozen=True)

@@ -307,6 +307,8 @@ class Model:
     """Width through which MLA projects queries; None where it projects them at once."""
     layers: tuple[LayerGroup, ...]
     """What each keeps of a session, `num_hidden_layers` in all."""
+    unweighed: str
+    """Weights that are not counted; empty where all are."""
 
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}

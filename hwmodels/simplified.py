@@ -3,13 +3,32 @@
 from collections.abc import Iterator
 
 from kvplan.hwmodels import kvsize
+from kvplan.hwmodels.hflayers import CROSS, TITLES
 from kvplan.hwmodels.layers import Latent
 from kvplan.hwmodels.schema import Model
 
 
+def unsupported(model: Model) -> str:
+    """Why a model can be sized, but not simulated; empty where it can.
+
+    >>> from kvplan.hwmodels import catalogue
+    >>> unsupported(catalogue.load("model", "llama-2-13b"))
+    ''
+    """
+    state = kvsize.kv_bytes(model, 0)
+    if state:
+        return (
+            f"{model.name}: {kvsize.state_layers(model)} of {model.num_hidden_layers} layers keep a state, {state:,} bytes a checkpoint"
+            " whatever its tokens: a simulation counts KV by the token, and would leave it out. Take a model whose layers all keep KV"
+        )
+    if model.unweighed:
+        return f"{model.name}: weights of {model.unweighed} are not counted, so that what HBM leaves for KV is not known"
+    return ""
+
+
 def simplified(model: Model) -> list[str]:
     """One sentence a simplification; nothing for a model whose every layer keeps and reads all tokens in 16 bits."""
-    return [*_windows(model), *_indexer(model), *_float32(model)]
+    return [*_windows(model), *_indexer(model), *_float32(model), *_pictures(model)]
 
 
 def _windows(model: Model) -> Iterator[str]:
@@ -34,3 +53,8 @@ def _indexer(model: Model) -> Iterator[str]:
 def _float32(model: Model) -> Iterator[str]:
     if model.torch_dtype == "float32":
         yield f"{model.name}: torch_dtype is float32, and so are weights and KV here; most engines serve such a file in 16 bits"
+
+
+def _pictures(model: Model) -> Iterator[str]:
+    if any(group.kind.name == TITLES[CROSS] for group in model.layers):
+        yield f"{model.name}: the KV that its layers of cross attention keep of pictures is left out"

@@ -21,6 +21,7 @@ from kvplan.hwmodels import (
     step_time,
 )
 from kvplan.hwmodels.ownership import Terms, terms
+from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.steptime import COEFFICIENTS
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
 from kvplan.sim.config import Config, ConfigError, TierSetting
@@ -110,6 +111,8 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     """
     try:
         model = catalogue.load("model", config.model, config.catalogue)
+        if why := unsupported(model):
+            raise ConfigError(why)
         node = catalogue.load("node", config.hardware, config.catalogue)
         gpu = catalogue.load("gpu", node.gpu, config.catalogue)
         link = catalogue.load("link", node.host_link, config.catalogue)

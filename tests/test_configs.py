@@ -4,10 +4,14 @@ import json
 
 import pytest
 from conftest import SHARED
+from typer.testing import CliRunner
 
 from kvplan import hwmodels
 from kvplan.hwmodels import hfconfig, kvsize
 from kvplan.hwmodels.simplified import simplified
+from kvplan.sim.cli.app import app
+from kvplan.sim.config import ConfigError, load
+from kvplan.sim.deployment import resolve
 
 OURS = {"name": "m", "source": "test", "date": "2026"}
 GPT_OSS = {
@@ -168,7 +172,145 @@ LLAMA = {
 _GROUP = {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}, "targets": ["Linear"]}
 COMPRESSED = {"quant_method": "compressed-tensors", "config_groups": {"group_0": _GROUP}, "ignore": ["lm_head"], "kv_cache_scheme": None}
 MODELOPT = {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "float"}, "ignore": ["lm_head"]}
+QWEN_3_NEXT = {
+    "model_type": "qwen3_next",
+    "hidden_size": 2048,
+    "intermediate_size": 5120,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "num_hidden_layers": 48,
+    "num_experts": 512,
+    "num_experts_per_tok": 10,
+    "full_attention_interval": 4,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "vocab_size": 151_936,
+    "max_position_embeddings": 262_144,
+}
+QWEN_3_5 = {
+    **{key: value for key, value in QWEN_3_NEXT.items() if key not in ("intermediate_size", "full_attention_interval")},
+    "model_type": "qwen3_5_moe",
+    "num_hidden_layers": 40,
+}
+QWEN_3_6_27B = {
+    "num_hidden_layers": 64,
+    "linear_num_value_heads": 48,
+    "num_key_value_heads": 4,
+    "num_experts": None,
+    "num_experts_per_tok": None,
+    "moe_intermediate_size": None,
+    "intermediate_size": 17_408,
+}
+_SMALL = {"vocab_size": 65_536, "max_position_embeddings": 131_072, "num_attention_heads": 32, "num_key_value_heads": 8}
+NEMOTRON_H = {
+    **_SMALL,
+    "model_type": "nemotron_h",
+    "hidden_size": 4096,
+    "intermediate_size": 21_504,
+    "head_dim": 128,
+    "num_hidden_layers": 52,
+    "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+    "mamba_num_heads": 128,
+    "mamba_head_dim": 64,
+    "ssm_state_size": 128,
+    "n_groups": 8,
+    "conv_kernel": 4,
+    "mamba_ssm_cache_dtype": "float32",
+    "chunk_size": 128,
+}
+GRANITE_4 = {
+    **_SMALL,
+    "model_type": "granitemoehybrid",
+    "hidden_size": 1536,
+    "intermediate_size": 512,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 40,
+    "layer_types": (["mamba"] * 5 + ["attention"] + ["mamba"] * 4) * 4,
+    "mamba_n_heads": 48,
+    "mamba_d_head": 64,
+    "mamba_d_state": 128,
+    "mamba_n_groups": 1,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+}
+JAMBA = {
+    **_SMALL,
+    "model_type": "jamba",
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 32,
+    "attn_layer_period": 8,
+    "attn_layer_offset": 4,
+    "mamba_d_state": 16,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+}
+LFM_2 = {
+    **_SMALL,
+    "model_type": "lfm2",
+    "hidden_size": 2048,
+    "intermediate_size": 10_752,
+    "num_hidden_layers": 30,
+    "full_attn_idxs": [2, 5, 9, 13, 17, 21, 25, 28],
+    "conv_L_cache": 3,
+}
+MINIMAX_M1 = {
+    **_SMALL,
+    "model_type": "minimax_m1",
+    "hidden_size": 6144,
+    "intermediate_size": 9216,
+    "num_attention_heads": 64,
+    "head_dim": 128,
+    "num_hidden_layers": 80,
+    "attn_type_list": [0, 0, 0, 0, 0, 0, 0, 1] * 10,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 2,
+}
+MLLAMA = {
+    "model_type": "mllama",
+    "text_config": {
+        **_SMALL,
+        "model_type": "mllama_text_model",
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 40,
+        "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38],
+    },
+}
+GEMMA_3N = {
+    "model_type": "gemma3n_text",
+    "hidden_size": 2048,
+    "intermediate_size": [16_384] * 35,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "num_hidden_layers": 35,
+    "num_kv_shared_layers": 15,
+    "sliding_window": 512,
+    "laurel_rank": 64,
+    "vocab_size": 262_400,
+    "max_position_embeddings": 32_768,
+}
+HYBRIDS = {
+    "qwen3-next": QWEN_3_NEXT,
+    "qwen3.5-35b": QWEN_3_5,
+    "nemotron-h": NEMOTRON_H,
+    "granite-4": GRANITE_4,
+    "jamba": JAMBA,
+    "lfm2": LFM_2,
+    "minimax-m1": MINIMAX_M1,
+    "gemma-3n": GEMMA_3N,
+}
 ALL = {
+    **HYBRIDS,
+    "mllama": MLLAMA,
     "gpt-oss-120b": GPT_OSS,
     "gemma-3-27b": GEMMA_3,
     "gemma-3-4b": GEMMA_3_4B,
@@ -199,13 +341,24 @@ def _read(config):
         (COMMAND_A, 16 * 4096, 48 * 4096 * 4096),
         (EXAONE_4, 16 * 4096, 48 * 4096 * 4096),
         (LLAMA, 327_680, 0),
+        (QWEN_3_NEXT, 24_576, 77_266_944),
+        (QWEN_3_5, 20_480, 64_389_120),
+        ({**QWEN_3_5, "model_type": "qwen3_5", **QWEN_3_6_27B}, 65_536, 153_944_064),
+        ({**QWEN_3_5, "num_hidden_layers": 60, "linear_num_value_heads": 64}, 30_720, 192_061_440),
+        (NEMOTRON_H, 4 * 2 * 8 * 128 * 2, 24 * (3 * (8192 + 2 * 8 * 128) * 2 + 8192 * 128 * 4)),
+        (GRANITE_4, 4 * 2 * 4 * 128 * 2, 36 * (3 * (3072 + 2 * 128) * 2 + 3072 * 128 * 2)),
+        (JAMBA, 4 * 2 * 8 * 128 * 2, 28 * (3 * 8192 * 2 + 8192 * 16 * 2)),
+        (LFM_2, 8 * 2 * 8 * 64 * 2, 22 * 2 * 2048 * 2),
+        (MINIMAX_M1, 10 * 2 * 8 * 128 * 2, 70 * 64 * 128 * 128 * 4),
+        (MLLAMA, 32 * 2 * 8 * 128 * 2, 0),
+        (GEMMA_3N, 4 * 2 * 2 * 256 * 2, 16 * 2 * 2 * 256 * 2 * 512),
     ],
 )
 def test_kv_of_a_session_to_the_byte(config, per_token, window_bytes):
     """What a store of windows keeps of 100,000 tokens; one that keeps every token has all layers' rate."""
     model = _read(config)
     assert kvsize.kv_bytes(model, 100_000) == 100_000 * per_token + window_bytes
-    assert kvsize.kv_bytes(model, 100_000, "every-token") == 100_000 * kvsize.kv_bytes_per_token(model)
+    assert kvsize.kv_bytes(model, 100_000, "every-token") == 100_000 * kvsize.kv_bytes_per_token(model) + kvsize.kv_bytes(model, 0)
     assert kvsize.kv_bytes(model, 100) == kvsize.kv_bytes(model, 100, "every-token"), "shorter than every window"
     assert sum(group.count for group in model.layers) == model.num_hidden_layers
 
@@ -225,6 +378,22 @@ def test_sizes_of_mixtures():
     assert kvsize.parameters(_read(GEMMA_3_4B)) / 1e9 == pytest.approx(3.88, rel=0.01)
 
 
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_what_cannot_be_simulated_is_refused_and_said(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps(HYBRIDS[name]))
+    config = load(None, [f"model={tmp_path}/config.json"])
+    with pytest.raises(ConfigError, match="embeddings of each layer" if name == "gemma-3n" else "layers keep a state"):
+        resolve(config)
+    with pytest.raises(ValueError, match="not counted"):
+        kvsize.parameters(_read(HYBRIDS[name]))
+
+
+def test_describe_says_what_it_leaves_out(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(QWEN_3_NEXT))
+    shown = CliRunner().invoke(app, ["trace", "describe", "--model", str(tmp_path / "config.json")])
+    assert shown.exit_code == 0 and "36 of 48 layers keep a state" in " ".join(shown.stdout.split())
+
+
 HYBRID = {"layer_types": ["linear_attention"] * 60 + ["full_attention"] * 20}
 
 
@@ -238,7 +407,8 @@ HYBRID = {"layer_types": ["linear_attention"] * 60 + ["full_attention"] * 20}
         ({"layer_types": ["full_attention"] * 79}, "79 layers"),
         ({"layer_types": ["sliding_attention"] * 80}, "sliding_window is missing"),
         ({"sliding_window": 4096}, "which layers of model_type llama have it"),
-        ({"attention_chunk_size": 4096}, "which layers of model_type llama have chunks"),
+        ({"attention_chunk_size": 4096}, "attention_chunk_size: may say"),
+        ({"index_topk": 2048}, "index_topk: may say"),
         ({"full_attention_interval": 4}, "full_attention_interval: may say what layers keep"),
         ({"num_kv_shared_layers": 20}, "num_kv_shared_layers"),
         ({"cross_attention_layers": [3, 8]}, "cross_attention_layers"),
@@ -351,6 +521,8 @@ def _changed(config):
 
 def _sizes(config):
     model = _read(config)
+    if model.unweighed:
+        return kvsize.kv_bytes(model, 100_000)
     return kvsize.kv_bytes(model, 100_000), kvsize.parameters(model), kvsize.active_parameters(model), model.bits
 
 

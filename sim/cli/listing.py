@@ -47,8 +47,7 @@ def _models(folder: str | None):
     return ("model", "parameters", "active", "KV per token", "positions", "date", "source"), [
         (
             m.name,
-            f"{kvsize.parameters(m) / 1e9:.1f} B",
-            f"{kvsize.active_parameters(m) / 1e9:.1f} B",
+            *("not counted" if m.unweighed else f"{count(m) / 1e9:.1f} B" for count in (kvsize.parameters, kvsize.active_parameters)),
             f"{kvsize.kv_bytes_per_token(m):,} B",
             f"{m.max_position_embeddings:,}",
             m.date,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from kvplan.hwmodels import catalogue, kvsize, strictyaml
+from kvplan.hwmodels.simplified import simplified, unsupported
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
@@ -36,6 +37,8 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
         found = described(workload, kvsize.kv_bytes_per_token(model), window, ttl_s, report, loaded.deployment.truncation_ratio)
+    if left_out := [*filter(None, [unsupported(model)]), *simplified(model)]:
+        found["kv"]["left_out"] = left_out
 
     def show() -> None:
         if json:

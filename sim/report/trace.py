@@ -36,7 +36,7 @@ def description(found: dict, model: str) -> Group:
         if statistics is not None:
             table.add_row(label, *(show(statistics[name]) for name in _COLUMNS))
     notes = [shown(line) for line in words(found, model)]
-    notes += [shown(f"! {line}", "yellow") for line in doubts(found, model)]
+    notes += [shown(f"! {line}", "yellow") for line in [*doubts(found, model), *found["kv"].get("left_out", [])]]
     return Group(table, Text(""), *_histogram(found), *_kept(found), *notes)
 
 

@@ -1,0 +1,123 @@
+"""States of layers that keep one instead of KV, from the keys of a `config.json`: linear attention, state-space models, short
+convolutions. One class a kind; its fields are the keys as they are written.
+
+A convolution keeps the last k − 1 inputs of its channels in 16 bits, a recurrence its state in the type that is given.
+
+Source: vLLM's `MambaStateShapeCalculator` and `MambaStateDtypeCalculator`; Gated DeltaNet (arXiv 2412.06464), Mamba (arXiv 2312.00752),
+Mamba-2 (arXiv 2405.21060), MiniMax-01 (arXiv 2501.08313) section 2 for lightning attention, Kimi Linear (arXiv 2510.26692).
+"""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from kvplan.hwmodels.layers import State
+
+_Size = Annotated[int, Field(gt=0, le=10_000_000)]
+_DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+def _either(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class _Keys(BaseModel, ABC):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    hidden_size: _Size
+
+    @abstractmethod
+    def state(self) -> State:
+        """What a layer keeps of a session."""
+
+
+class GatedDelta(_Keys):
+    """Gated DeltaNet (Qwen3-Next, Qwen3.5): conv (k − 1)(2·h_k·d_k + h_v·d_v), recurrence h_v·d_k·d_v in float32."""
+
+    kind: Literal["delta"]
+    linear_conv_kernel_dim: _Size
+    linear_key_head_dim: _Size
+    linear_value_head_dim: _Size
+    linear_num_key_heads: _Size
+    linear_num_value_heads: _Size
+
+    def state(self) -> State:
+        """The doctest is Qwen3.5-35B-A3B's, of which 30 layers keep 64,389,120 B.
+
+        >>> keys = dict(linear_conv_kernel_dim=4, linear_key_head_dim=128, linear_value_head_dim=128, linear_num_key_heads=16)
+        >>> GatedDelta(kind="delta", hidden_size=2048, linear_num_value_heads=32, **keys).state().state_bytes
+        2146304
+        """
+        values = self.linear_num_value_heads * self.linear_value_head_dim
+        channels = 2 * self.linear_num_key_heads * self.linear_key_head_dim + values
+        return State(convolution=2 * (self.linear_conv_kernel_dim - 1) * channels, recurrent=4 * values * self.linear_key_head_dim)
+
+
+class Mamba2(_Keys):
+    """Mamba-2 (Nemotron-H, Granite 4, Bamba): conv (k − 1)(h·d + 2·groups·N), recurrence h·d·N."""
+
+    kind: Literal["mamba2"]
+    heads: _Size = Field(validation_alias=_either("mamba_num_heads", "mamba_n_heads"))
+    width: _Size = Field(validation_alias=_either("mamba_head_dim", "mamba_d_head"))
+    size: _Size = Field(validation_alias=_either("ssm_state_size", "mamba_d_state"))
+    groups: _Size = Field(validation_alias=_either("n_groups", "mamba_n_groups"))
+    kernel: _Size = Field(validation_alias=_either("conv_kernel", "mamba_d_conv"))
+    mamba_ssm_cache_dtype: _Dtype = "bfloat16"
+
+    def state(self) -> State:
+        """In the model's 16 bits, where `mamba_ssm_cache_dtype` does not say more."""
+        inner = self.heads * self.width
+        channels = inner + 2 * self.groups * self.size
+        return State(convolution=2 * (self.kernel - 1) * channels, recurrent=_DTYPES[self.mamba_ssm_cache_dtype] * inner * self.size)
+
+
+class Mamba1(_Keys):
+    """Mamba (Jamba): conv (k − 1)·expand·hidden, recurrence expand·hidden·N, in the model's 16 bits."""
+
+    kind: Literal["mamba1"]
+    mamba_d_state: _Size
+    mamba_d_conv: _Size
+    mamba_expand: _Size
+
+    def state(self) -> State:
+        """What one layer keeps."""
+        inner = self.mamba_expand * self.hidden_size
+        return State(convolution=2 * (self.mamba_d_conv - 1) * inner, recurrent=2 * inner * self.mamba_d_state)
+
+
+class Convolution(_Keys):
+    """A short convolution alone (LFM2)."""
+
+    kind: Literal["conv"]
+    inputs: _Size = Field(validation_alias=_either("conv_L_cache"))
+
+    def state(self) -> State:
+        """What one layer keeps."""
+        return State(name="convolution", convolution=2 * (self.inputs - 1) * self.hidden_size)
+
+
+class Lightning(_Keys):
+    """Lightning attention (MiniMax-01, M1): heads·d·d in float32."""
+
+    kind: Literal["lightning"]
+    num_attention_heads: _Size
+    head_dim: _Size
+
+    def state(self) -> State:
+        """What one layer keeps."""
+        return State(recurrent=4 * self.num_attention_heads * self.head_dim**2)
+
+
+States = Annotated[GatedDelta | Mamba2 | Mamba1 | Convolution | Lightning, Field(discriminator="kind")]
+_CLASSES = {"delta": GatedDelta, "mamba2": Mamba2, "mamba1": Mamba1, "conv": Convolution, "lightning": Lightning}
+
+
+def keys(kind: str) -> set[str]:
+    """What a file may write of states of this kind; nothing for none."""
+    found = {"kind"}
+    for name, field in (_CLASSES[kind].model_fields if kind else {}).items():
+        alias = field.validation_alias
+        found |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else {name}
+    return found - {"kind"}
