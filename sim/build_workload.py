@@ -64,7 +64,7 @@ def _steady(workload: Workload, config: Config) -> Workload:
     """A cut out of an endless stream. Answers are taken to come in batches half as full as HBM allows."""
     deployment, ratio = resolve(config), config.deployment.truncation_ratio
     context = float(np.minimum(workload.session_tokens, deployment.window).mean()) / 2
-    batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / (context * deployment.hbm_kv_bytes))) // 2)
+    batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / deployment.in_hbm(context))) // 2)
     step_s = deployment.steps.decode(batch, round(batch * context))
     return cut_from_stream(workload, deployment.window, ratio, step_s, stream(config.seed, "under way"))
 

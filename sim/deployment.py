@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
 from kvplan.sim.config import Config, ConfigError, TierSetting
 from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
+
+Tokens = TypeVar("Tokens", int, float, np.ndarray)
+"""A count, a mean, or one per turn; bytes of it are of the same kind."""
 
 ON_DRIVES = "ssd"
 """The tier that lies on the node's drives."""
@@ -81,13 +85,21 @@ class Deployment:
         """Bytes of KV stored once that each tier holds, fastest first."""
         return {tier.name: tier.capacity for tier in self.tiers}
 
-    def stored(self, tokens: float) -> float:
+    def stored(self, tokens: Tokens) -> Tokens:
         """Bytes of the KV of so many tokens, stored once."""
         return tokens * self.kv_bytes
 
-    def in_hbm(self, tokens: float) -> float:
-        """Bytes that they take in the HBM of all ranks together."""
+    def tokens_in(self, size: int) -> int:
+        """Whole tokens of which so many stored bytes are the KV."""
+        return size // self.kv_bytes
+
+    def in_hbm(self, tokens: Tokens) -> Tokens:
+        """Bytes that the KV of so many tokens takes in the HBM of all ranks together."""
         return tokens * self.hbm_kv_bytes
+
+    def tokens_in_hbm(self, size: int) -> int:
+        """Whole tokens of which the KV takes so many bytes there."""
+        return size // self.hbm_kv_bytes
 
     @property
     def rents(self) -> dict[str, float]:
@@ -258,8 +270,9 @@ def _check(config: Config, deployment: Deployment, workload: Workload, tokens: i
         raise ConfigError(f"the last arrival is at {last:.3g} s: kvplan keeps the precision of times up to {LONGEST_S:.0e} s (3 years)")
     if config.warmup_turns >= workload.turns:
         raise ConfigError(f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure")
-    if tokens * deployment.hbm_kv_bytes > deployment.hbm_budget:
+    needed = deployment.in_hbm(tokens)
+    if needed > deployment.hbm_budget:
         raise ConfigError(
-            f"a context of {tokens} tokens needs {format_bytes(tokens * deployment.hbm_kv_bytes)} of HBM, but beside weights and"
+            f"a context of {tokens} tokens needs {format_bytes(needed)} of HBM, but beside weights and"
             f" store.hbm there is {format_bytes(deployment.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
         )

@@ -214,3 +214,18 @@ def test_a_function_is_found_by_its_name():
         if isinstance(node, ast.FunctionDef) and node.name in _SAY_LITTLE
     ]
     assert [f"{path}: {name}" for path, name in found if not any(fnmatch(path, each) for each in _PROTOCOLS.get(name, ()))] == []
+
+
+def test_only_the_deployment_reckons_with_bytes_of_a_token():
+    """Others ask it, or pass them on to what knows no deployment. The reference is independent on purpose."""
+    apart = {ROOT / "sim" / "deployment.py", *(ROOT / "validate" / "checks" / "reference").glob("*.py")}
+    found = [
+        f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
+        for room in ("sim", "validate")
+        for path in sorted({*(ROOT / room).rglob("*.py")} - apart)
+        for parent in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if not isinstance(parent, ast.Call | ast.keyword | ast.Dict)
+        for node in ast.iter_child_nodes(parent)
+        if isinstance(node, ast.Attribute) and node.attr in ("kv_bytes", "hbm_kv_bytes")
+    ]
+    assert found == [], "ask Deployment.stored, tokens_in, in_hbm or tokens_in_hbm"

@@ -57,7 +57,7 @@ def expected(config: Config, deployment: Deployment, workload: Workload, most: i
         busy={"GPU": float(found.busy(rates).mean())} | {name: seconds * mean for name, seconds in done.links_s.items()},
         jobs=jobs,
         load=float(rates.max()) / found.most_per_s,
-        pinned=[jobs * tokens * deployment.kv_bytes for tokens in served_tokens(deployment, turns, done.served)],
+        pinned=[deployment.stored(jobs * tokens) for tokens in served_tokens(deployment, turns, done.served)],
     )
 
 

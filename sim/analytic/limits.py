@@ -56,7 +56,7 @@ def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterato
 
 def _room(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
     """Tiers that are small beside single sessions, and saves that find no room."""
-    largest = int(seen.turns.context.max()) * deployment.kv_bytes
+    largest = deployment.stored(int(seen.turns.context.max()))
     for tier, kept in zip(deployment.tiers, seen.pinned, strict=True):
         name, size = tier.name, tier.capacity
         if kept > _SOME * (size - tier.reserve):

@@ -19,7 +19,7 @@ def points_of(config: Config, deployment: Deployment, turn: dict) -> list[dict]:
 
 def _point(config: Config, deployment: Deployment, new: int, history: int) -> dict:
     """Recomputing, and loading from each tier, for one prompt of `new` tokens."""
-    layers, size = deployment.steps.layers, history * deployment.kv_bytes
+    layers, size = deployment.steps.layers, deployment.stored(history)
     recompute, compute = deployment.steps.prefill(new + history), deployment.steps.prefill(new, history)
     load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
     own = {name: size / links.read_bytes_per_s + links.latency_s for name, links in deployment.links.items()}

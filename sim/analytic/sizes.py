@@ -35,14 +35,14 @@ def mean_turn(deployment: Deployment, workload: Workload, ratio: float) -> dict:
         "output_tokens": float(output.mean()),
         "context_tokens": float(context.mean()),
         "session_tokens": float(context[last].mean()),
-        "session_bytes": float(context[last].mean() * deployment.kv_bytes),
-        "all_bytes": float(context[last].sum() * deployment.kv_bytes),
+        "session_bytes": deployment.stored(float(context[last].mean())),
+        "all_bytes": float(deployment.stored(int(context[last].sum()))),
         "turns_per_session": workload.turns / workload.sessions,
     }
 
 
 def hbm_of(config: Config, deployment: Deployment, turn: dict) -> dict:
-    tokens = deployment.hbm_budget // deployment.hbm_kv_bytes
+    tokens = deployment.tokens_in_hbm(deployment.hbm_budget)
     return {
         "installed_bytes": int(deployment.gpus * deployment.gpu.hbm.value),
         "kv_bytes": deployment.hbm_budget,
@@ -60,7 +60,7 @@ def tiers_of(deployment: Deployment, turn: dict) -> dict:
             "capacity_bytes": round(tier.copies * tier.capacity),
             "kept_free_bytes": round(tier.copies * tier.reserve),
             "sessions": tier.capacity / turn["session_bytes"],
-            "sessions_at_full_window": tier.capacity / (deployment.window * deployment.kv_bytes),
+            "sessions_at_full_window": tier.capacity / deployment.stored(deployment.window),
         }
         for tier in deployment.tiers
     }

@@ -102,7 +102,7 @@ def serve(config: Config, deployment: Deployment, turns: Turns, jobs: float) -> 
     found = _serve(config, deployment, turns, rooms)
     if target is None:
         return found
-    rooms[target] -= jobs * sum(served_tokens(deployment, turns, found)[target + 1 :]) * deployment.kv_bytes
+    rooms[target] -= deployment.stored(jobs * sum(served_tokens(deployment, turns, found)[target + 1 :]))
     return _serve(config, deployment, turns, rooms)
 
 
@@ -130,7 +130,7 @@ def served_tokens(deployment: Deployment, turns: Turns, served: Served) -> list[
 
 def _left_at_the_end(deployment: Deployment, turns: Turns, last: np.ndarray) -> np.ndarray:
     """Bytes per session: what sessions of its replica hold at the end of the run that were used after its last turn, itself included."""
-    size, replica = turns.context[last] * deployment.kv_bytes, turns.replica[last]
+    size, replica = deployment.stored(turns.context[last]), turns.replica[last]
     found = np.zeros(len(size), np.int64)
     newest = np.argsort(-turns.time_s[last], kind="stable")
     for one in np.unique(replica):
@@ -168,7 +168,7 @@ def written_below(config: Config, deployment: Deployment, turns: Turns, tier: in
         context = history + prompt + output
         copies = tier == 1 and write.copies(session, uses)  # copies of copies are not made
         copied += context if copies else below
-        if copies or (goes and write.demotes(session, uses, (context - below) * deployment.kv_bytes, 0.0)):
+        if copies or (goes and write.demotes(session, uses, deployment.stored(context - below), 0.0)):
             written += context - below
             below = context
     return Below(written, np.array(held, np.int64), copied / max(int(turns.context.sum()), 1))

@@ -77,7 +77,7 @@ def _prefills(
 
 def load_s(config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float) -> float:
     """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier."""
-    store, layers, size = config.store, deployment.steps.layers, tokens * deployment.kv_bytes
+    store, layers, size = config.store, deployment.steps.layers, deployment.stored(tokens)
     load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
     early = 0.0
     if tier.own is None:
@@ -101,21 +101,21 @@ def write_of(tier: str) -> str:
 def _links(config: Config, deployment: Deployment, turns: Turns, served: Served) -> dict[str, float]:
     """Seconds of each link for the mean turn."""
     names, tiers, host = list(deployment.sizes), deployment.tiers, deployment.host
-    kv, count = deployment.kv_bytes, len(turns.history)
+    count = len(turns.history)
 
-    def tokens(indices: list[int]) -> float:
-        return float(served.cached[np.isin(served.tier, indices)].sum()) / count
+    def loaded(indices: list[int]) -> float:
+        return deployment.stored(float(served.cached[np.isin(served.tier, indices)].sum()) / count)
 
     saved = _saved_s(deployment, turns, served)
-    down = {name: below.written * kv / count for name, below in zip(names[1:], served.below, strict=True)}
+    down = {name: deployment.stored(below.written) / count for name, below in zip(names[1:], served.below, strict=True)}
     to_host = down.get(names[1], 0.0) if down and tiers[0].on_device else 0.0
     found = {
-        "host to GPU": tokens([index for index, tier in enumerate(tiers) if not tier.on_device]) * kv / host.read_bytes_per_s,
+        "host to GPU": loaded([index for index, tier in enumerate(tiers) if not tier.on_device]) / host.read_bytes_per_s,
         "GPU to host": saved.get("GPU to host", 0.0) + to_host / host.write_bytes_per_s,
     }
     for name, links in deployment.links.items():
         here = [index for index, tier in enumerate(tiers) if tier.name == name]
-        found[read_of(name)] = tokens(here) * kv / links.read_bytes_per_s
+        found[read_of(name)] = loaded(here) / links.read_bytes_per_s
         found[write_of(name)] = saved.get(write_of(name), 0.0) + down.get(name, 0.0) / links.write_bytes_per_s
     return found
 
@@ -124,7 +124,7 @@ def _saved_s(deployment: Deployment, turns: Turns, served: Served) -> dict[str, 
     """Seconds of the links over which the mean turn's new KV reaches the first tier."""
     if not deployment.tiers or deployment.tiers[0].on_device:
         return {}
-    first, size = deployment.tiers[0], float((turns.context - served.cached).mean()) * deployment.kv_bytes
+    first, size = deployment.tiers[0], deployment.stored(float((turns.context - served.cached).mean()))
     found = {"GPU to host": size / deployment.host.write_bytes_per_s}
     if first.own is not None:
         found[write_of(first.name)] = size / first.own.write_bytes_per_s

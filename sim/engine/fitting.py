@@ -17,7 +17,7 @@ class Fitting:
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
         self._session_of, self._context = session_of, context
         self._window, self._ratio = deployment.window, config.deployment.truncation_ratio
-        self._kv, self._hbm_kv = deployment.kv_bytes, deployment.hbm_kv_bytes
+        self._tokens_in, self._hbm_bytes = deployment.tokens_in, deployment.in_hbm
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
 
@@ -31,10 +31,10 @@ class Fitting:
         context = needed = history + prompt + output
         if self._in_hbm is not None:
             needed -= self._resident(session, history)
-        return Job(turn, session, history, prompt, output, needed * self._hbm_kv, context)
+        return Job(turn, session, history, prompt, output, self._hbm_bytes(needed), context)
 
     def _resident(self, session: int, history: int) -> int:
         """Tokens of its history that HBM's own tier holds, and will until the turn has ended."""
         assert self._in_hbm is not None
-        held, cut = self._in_hbm[session] // self._kv, self._context[session] - history
+        held, cut = self._tokens_in(self._in_hbm[session]), self._context[session] - history
         return 0 if cut and self._embedded else max(0, held - cut)

@@ -109,7 +109,7 @@ class Guards:
         if tier >= 0:
             self._saved_tokens[replica.kv.store][session] = context
             return
-        size, first = context * self._deployment.kv_bytes, replica.kv.store.tiers[0]
+        size, first = self._deployment.stored(context), replica.kv.store.tiers[0]
         too_large = any(size > below.capacity for below in (first, *replica.kv.store.tiers[1:-1]))
         _demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
 
@@ -120,7 +120,7 @@ class Guards:
         if all(not above.held[session] for above in store.tiers[:index]):
             left = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
             saved = self._saved_tokens[store]
-            saved[session] = min(saved.get(session, 0), left // self._deployment.kv_bytes)
+            saved[session] = min(saved.get(session, 0), self._deployment.tokens_in(left))
 
     def expired(self, store, session: int, now: float) -> None:
         """A session is dropped because it was idle for too long."""
@@ -137,7 +137,7 @@ class Guards:
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
         _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, f"HBM holds {format_bytes(replica.batch.hbm_used)}")
-        needed = sum(job.context for job in replica.batch.jobs.values()) * self._deployment.hbm_kv_bytes - self._in_hbm(replica)
+        needed = self._deployment.in_hbm(sum(job.context for job in replica.batch.jobs.values())) - self._in_hbm(replica)
         _demand(
             needed <= replica.batch.hbm_used,
             2,
@@ -146,7 +146,7 @@ class Guards:
         for tier in replica.kv.store.tiers:
             _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
             if tier.spec.on_device:
-                taken = tier.peak // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes
+                taken = self._deployment.in_hbm(self._deployment.tokens_in(tier.peak))
                 _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
         for session in replica.waiting.held():
             _demand(bool(replica.kv.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
@@ -157,7 +157,7 @@ class Guards:
     def _in_hbm(self, replica) -> int:
         """Bytes that HBM's own tier takes."""
         tiers = [tier for tier in replica.kv.store.tiers if tier.spec.on_device]
-        return sum(tier.used // self._deployment.kv_bytes * self._deployment.hbm_kv_bytes for tier in tiers)
+        return sum(self._deployment.in_hbm(self._deployment.tokens_in(tier.used)) for tier in tiers)
 
     def _conserved(self, replica) -> None:
         for tier in replica.kv.store.tiers:

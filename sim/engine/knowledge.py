@@ -46,7 +46,7 @@ class EngineKnowledge(Knowledge):
         return self._clock.now
 
     def recompute_s(self, session: int, size: int) -> float:
-        return self._deployment.steps.prefill(max(1, size // self._deployment.kv_bytes), 0)
+        return self._deployment.steps.prefill(max(1, self._deployment.tokens_in(size)), 0)
 
     def load_s(self, tier: str, size: int) -> float:
         return size / self._read_bytes_per_s[tier]
@@ -94,7 +94,7 @@ class EngineJobs(JobView):
         return self.fitting(turn).history
 
     def cached_tokens(self, turn: int) -> int:
-        return min(self.store.lookup(self._session[turn])[1] // self._deployment.kv_bytes, self.history_tokens(turn))
+        return min(self._deployment.tokens_in(self.store.lookup(self._session[turn])[1]), self.history_tokens(turn))
 
     def is_ready(self, turn: int) -> bool:
         target = self.store.fetch_target

@@ -36,7 +36,7 @@ class Kv:
         self._load_policy = load
         self._prefill = deployment.steps.prefill
         self._loads_late = prefetch.LOADS_LATE
-        self._kv = deployment.kv_bytes
+        self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
         self._embedded = config.store.positions == "embedded"
         self._observer = observer
         self._complete_s: defaultdict[int, float] = defaultdict(float)
@@ -44,7 +44,7 @@ class Kv:
 
     def come(self, session: int, kept: int | None, now: float) -> None:
         """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
-        useful = ALL if kept is None else Useful(stop=kept * self._kv)
+        useful = ALL if kept is None else Useful(stop=self._stored(kept))
         self.store.come(session, now, useful)
         if useful is not ALL:
             self._keep_elsewhere(session, now, useful)
@@ -69,7 +69,7 @@ class Kv:
         store, mover = self.store, self.mover
         self.changed = True
         if not self._loads_late:
-            mover.break_off(session, self._kv, now)
+            mover.break_off(session, self._stored(1), now)
         useful = self._useful(cut) if cut else ALL
         store.claim(session, now, useful)
         if useful is not ALL:
@@ -80,10 +80,10 @@ class Kv:
         if not size:
             mover.abandon(session)
         if self._observer is not None:
-            self._observer.found(store, session, cut, self._embedded, size // self._kv)
+            self._observer.found(store, session, cut, self._embedded, self._tokens_in(size))
         if not self._loads_late:
             tier, size = store.arrived(session)
-        return tier, size // self._kv
+        return tier, self._tokens_in(size)
 
     def _keep_elsewhere(self, session: int, now: float, useful: Useful) -> None:
         """What a history has lost is of no use anywhere."""
@@ -92,13 +92,13 @@ class Kv:
 
     def _useful(self, cut: int) -> Useful:
         """Of a history that has lost its oldest `cut` tokens: with positions in the keys, nothing."""
-        return Useful(stop=0) if self._embedded else Useful(start=cut * self._kv)
+        return Useful(stop=0) if self._embedded else Useful(start=self._stored(cut))
 
     def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of the `cached` tokens."""
         store, session, new = self.store, job.session, job.prompt + job.history - cached
         if store.tiers[tier].spec.on_device:
-            store.load(session, cached * self._kv, now)
+            store.load(session, self._stored(cached), now)
             job.cached = cached
             job.compute_s = job.prefill_s = self._prefill(new, cached)
             return
@@ -113,7 +113,7 @@ class Kv:
 
     def _take(self, session: int, tier: int, tokens: int, now: float) -> None:
         """Books the load of so many tokens."""
-        size = tokens * self._kv
+        size = self._stored(tokens)
         start, end = self._loader.take(tokens)
         self.paths.loaded[tier].add(now, start, end, size)
         into = self.store.load(session, size, now)
@@ -125,7 +125,7 @@ class Kv:
         """A job that started at `since` has ended: its KV is saved. Returns the tier that takes it, −1 for none."""
         self.changed = True
         saver = self.saver
-        tier, missing = self.store.save(job.session, job.context * self._kv, now, partial(saver.spills, since=since, now=now))
+        tier, missing = self.store.save(job.session, self._stored(job.context), now, partial(saver.spills, since=since, now=now))
         if self._moved:
             self.mover.heed()
         complete_s = saver.save(job, tier, missing, since, now)

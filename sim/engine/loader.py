@@ -20,8 +20,8 @@ class Loader(LoadView):
         self.cached = self.new = 0
         self._prefill = deployment.steps.prefill
         self._layers = deployment.steps.layers
-        self._kv = deployment.kv_bytes
-        self._hbm_kv = deployment.hbm_kv_bytes
+        self._stored = deployment.stored
+        self._in_hbm = deployment.in_hbm
         self._layerwise = settings.preload == "layerwise"
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._link = host_link
@@ -59,13 +59,13 @@ class Loader(LoadView):
 
     def _pace(self, tokens: int) -> tuple[float, float, float]:
         """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
-        size, layers, link, now = tokens * self._kv, self._layers, self._link, self._now
+        size, layers, link, now = self._stored(tokens), self._layers, self._link, self._now
         load = size / layers / link.bandwidth + link.latency_s
         ready = self._ready
         if self._own is None:
             start = max(ready, self._since)
             if start < now:
-                return 0.0, load, min(self._read_buffer, self._free * layers / (tokens * self._hbm_kv), (now - start) / load)
+                return 0.0, load, min(self._read_buffer, self._free * layers / self._in_hbm(tokens), (now - start) / load)
             return (ready - now if ready > now else 0.0), load, 0.0
         if self._fetched_at < float("inf"):
             return max(0.0, ready - now), max(load, (self._fetched_at - now) / layers), 0.0
@@ -76,7 +76,7 @@ class Loader(LoadView):
     def take(self, tokens: int) -> tuple[float, float]:
         """Books the transfer of so many tokens; returns its start and end."""
         delay, load, preloaded = self._pace(tokens)
-        size, now = tokens * self._kv, self._now
+        size, now = self._stored(tokens), self._now
         if self._own is not None and self._fetched_at == float("inf"):
             self._own.book(now, size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load

@@ -17,7 +17,7 @@ class EngineRouting(RouterView):
         self.replicas = len(replicas)
         self._run = run
         self._all = replicas
-        self._kv = run.given.deployment.kv_bytes
+        self._tokens_in = run.given.deployment.tokens_in
 
     def now_s(self) -> float:
         return self._run.clock.now
@@ -32,7 +32,7 @@ class EngineRouting(RouterView):
         return self._all[replica].batch.hbm_used
 
     def cached_tokens(self, replica: int, session: int) -> int:
-        return self._all[replica].kv.store.lookup(session)[1] // self._kv
+        return self._tokens_in(self._all[replica].kv.store.lookup(session)[1])
 
     def history_tokens(self, session: int) -> int:
         return self._run.context[session]

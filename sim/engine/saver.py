@@ -23,7 +23,7 @@ class Saver:
         self._sync = config.store.save == "sync"
         self.write_buffer = deployment.write_buffer
         self._prefill = deployment.steps.prefill
-        self._kv = deployment.kv_bytes
+        self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
         self._links, self._flows = paths.saves, paths.saved
         self._early: dict[int, int] = {}
         """Bytes per running turn that were saved after its prefill."""
@@ -31,7 +31,7 @@ class Saver:
     def prefilled(self, job: Job, now: float) -> None:
         """Synchronous: a prefill has ended."""
         if self._links and self._links[0]:
-            self._early[job.turn] = early = job.new * self._kv
+            self._early[job.turn] = early = self._stored(job.new)
             self._save_now(self._links[0], early, now)
 
     def spills(self, tier: int, size: int, since: float, now: float) -> bool:
@@ -39,7 +39,7 @@ class Saver:
         longer than to compute it again. Synchronous saving waits in any case."""
         buffer = self.write_buffer
         until = max(link.preview(since, size)[1] - buffer / link.bandwidth for link in self._links[tier])
-        return self._sync or until - now <= self._prefill(size // self._kv, 0)
+        return self._sync or until - now <= self._prefill(self._tokens_in(size), 0)
 
     def save(self, job: Job, tier: int, size: int, since: float, now: float) -> float | None:
         """Saves `size` bytes of an ended job, that started at `since`, to a tier; returns when they are there, where that is not now."""
@@ -76,7 +76,7 @@ class Saver:
             booked = link.book(since, size)
             if booked[1] > end:
                 start, end = booked
-            last_token_s = max(last_token_s, self._kv / link.bandwidth)
+            last_token_s = max(last_token_s, self._stored(1) / link.bandwidth)
         self._flows[tier].add(since, start, end, size)
         self.make_room(self.write_buffer)
         return max(end, now + last_token_s)

@@ -121,5 +121,5 @@ def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
     paths = Paths(deployment, [tier.spec for tier in store.tiers], Link if observer is None else observer.make_link)
     mover = Mover(run.clock, store, paths)
     kv = Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, observer)
-    waiting = WaitingRoom(run.clock, queue, store, prefetch, run.recorder, run.knowledge.session_of, deployment.kv_bytes)
+    waiting = WaitingRoom(run.clock, queue, store, prefetch, run.recorder, run.knowledge.session_of, deployment.tokens_in)
     return Replica(run, index, kv, waiting, fitting, find("batching", config.batching)(), prefetch)

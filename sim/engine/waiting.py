@@ -14,6 +14,9 @@ from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Prefetch, Scheduler
 from kvplan.sim.store.protocol import Store
 
+Count = Callable[[int], int]
+"""Tokens in so many bytes."""
+
 
 class WaitingRoom:
     """One replica's."""
@@ -22,13 +25,13 @@ class WaitingRoom:
     """Called with the time when a held job has become ready without any other event."""
 
     def __init__(
-        self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], kv_bytes: int
+        self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], tokens_in: Count
     ) -> None:
         self.queue = queue
         self.head_since = 0.0
         """Since when the head has been the head."""
         self._clock, self._store, self._prefetch = clock, store, prefetch
-        self._session_of, self._arrival_s, self._kv = session_of, recorder.arrival_s, kv_bytes
+        self._session_of, self._arrival_s, self._tokens_in = session_of, recorder.arrival_s, tokens_in
         self.holds = prefetch.HOLDS and store.fetch_target is not None
         """Whether jobs may be held at all."""
         self._follows = queue.FOLLOWS_KV
@@ -75,7 +78,7 @@ class WaitingRoom:
         coming = self._store.bytes_to_come(session)
         if not coming:
             return False
-        until = self._arrival_s[turn] + self._prefetch.patience_s(coming // self._kv)
+        until = self._arrival_s[turn] + self._prefetch.patience_s(self._tokens_in(coming))
         if until <= now:
             return False
         self._was_held.add(turn)

@@ -219,12 +219,12 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
         )
     found += extras(deployment)
     columns = output.columns
-    tokens = int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max())
+    longest = deployment.stored(int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max()))
     found += [
-        f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(tokens * deployment.kv_bytes)}): what is too"
+        f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(longest)}): what is too"
         " large for a tier is kept below it, or nowhere"
         for name, size in deployment.sizes.items()
-        if size < tokens * deployment.kv_bytes
+        if size < longest
     ]
     unmeasured = _unmeasured(deployment, output)
     if unmeasured:
@@ -241,7 +241,7 @@ def _unmeasured(deployment: Deployment, output: RunOutput) -> list[str]:
     history = columns["cached_tokens"]
     new = columns["prompt_tokens"] + columns["history_tokens"] - history
     running, hbm_bytes = (int(output.series[name].max()) for name in ("running", "hbm_running_bytes"))
-    largest = {"new": int(new.max()), "history": int(history.max()), "batch": running, "context": hbm_bytes // deployment.hbm_kv_bytes}
+    largest = {"new": int(new.max()), "history": int(history.max()), "batch": running, "context": deployment.tokens_in_hbm(hbm_bytes)}
     return deployment.steps.outside(new=int(new.min())) + deployment.steps.outside(**largest)
 
 

@@ -34,7 +34,7 @@ def _decode_s(config: Config, deployment: Deployment, workload: Workload) -> flo
     steps = float(output.sum())
     if not steps:
         return 0.0
-    room = float((output * (history + prompt + output)).sum()) / steps * deployment.hbm_kv_bytes
+    room = deployment.in_hbm(float((output * (history + prompt + output)).sum()) / steps)
     read = float((output * (history + prompt + output / 2)).sum()) / steps
     batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / room)))
     return steps / batch * deployment.steps.decode(batch, round(batch * read))

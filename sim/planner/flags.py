@@ -56,7 +56,7 @@ class Sizes:
             dram=tiers.get("dram", 0),
             ssd=tiers.get("ssd", 0),
             ranks=deployment.gpus,
-            copies=deployment.hbm_kv_bytes / deployment.kv_bytes,
+            copies=deployment.in_hbm(1) / deployment.stored(1),
             hbm=deployment.hbm_budget + tiers.get("hbm", 0),
             caches=bool(tiers),
             node_dram=None if deployment.node.max_dram is None else round(deployment.node.max_dram.value),

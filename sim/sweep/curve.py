@@ -56,7 +56,7 @@ def capacity(config: Config, deployment: Deployment, workload: Workload) -> Capa
     ttl_s = config.store.ttl_s or TTL_S
     seen = accesses(workload, deployment.kv_bytes, deployment.window, ratio=config.deployment.truncation_ratio)
     dsput, held = active(seen, ttl_s)
-    return Capacity(ttl_s, dsput, dsput * deployment.window * deployment.kv_bytes, held, int(seen.size.max()))
+    return Capacity(ttl_s, dsput, deployment.stored(dsput * deployment.window), held, int(seen.size.max()))
 
 
 def default_sizes(tier: str, deployment: Deployment, needed: Capacity) -> list[str]:
@@ -65,7 +65,7 @@ def default_sizes(tier: str, deployment: Deployment, needed: Capacity) -> list[s
     top = math.ceil(math.log2(needed.held_bytes / 1e6))
     if tier == "dram" and deployment.node.max_dram is not None:
         top = min(top, math.floor(math.log2(deployment.node.max_dram.value / 1e6)))
-    least = math.ceil(math.log2(min(deployment.window * deployment.kv_bytes, 2 * needed.longest_bytes) / 1e6))
+    least = math.ceil(math.log2(min(deployment.stored(deployment.window), 2 * needed.longest_bytes) / 1e6))
     return [_size(power) for power in range(max(top - _SIZES + 1, least), max(top, least) + 1)]
 
 

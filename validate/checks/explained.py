@@ -103,10 +103,10 @@ def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
     """Tiers that hold from a few per cent to all of what the sessions leave, the lower ones more; and how they are used."""
     loaded = config.load(None, chosen)
     deployment, table = resolve(loaded), build_workload(loaded)
-    everything = float(np.minimum(table.session_tokens, deployment.window).sum()) * deployment.kv_bytes / loaded.deployment.replicas
+    everything = deployment.stored(float(np.minimum(table.session_tokens, deployment.window).sum())) / loaded.deployment.replicas
     tiers = _TIERS[rng.integers(len(_TIERS))]
     sizes = dict.fromkeys(("hbm", "dram", "ssd"), 0.0)
-    least: float = deployment.window * deployment.kv_bytes
+    least: float = deployment.stored(deployment.window)
     for name in tiers:
         share = rng.uniform(0.01, 0.04) if name == "hbm" else rng.uniform(0.03, 0.3) * (3 if name == tiers[-1] else 1)
         least = max(least * 1.05, share * everything)

@@ -26,7 +26,7 @@ def _findings(config: Config, workload: Workload, deployment: Deployment) -> Ite
         yield "store.tiers must be dram and ssd"
     if parse_bytes(store.ssd) and not parse_bytes(store.dram):
         yield "store.ssd needs store.dram"
-    longest = min(int(workload.session_tokens.max()), deployment.window) * deployment.kv_bytes
+    longest = deployment.stored(min(int(workload.session_tokens.max()), deployment.window))
     if 0 < parse_bytes(store.dram) < longest:
         yield f"store.dram must hold the longest session, {format_bytes(longest)}: KV goes to the drive from host memory only"
     prefetch = find("prefetch", store.prefetch)

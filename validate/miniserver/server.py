@@ -120,7 +120,7 @@ class _Server:
         view = EngineJobs(self._clock, deployment, self._knowledge, config.tenant_weights)
         self._queue: Scheduler = find("scheduling", config.scheduler)(view)
         self._drive = Drive(machine.folder, self._device.layout, self._posted)
-        self._storage = Storage(_store(given, self._queue, self._knowledge), self._drive, deployment.kv_bytes)
+        self._storage = Storage(_store(given, self._queue, self._knowledge), self._drive, deployment)
         view.store, view.fitting = self._storage.store, self._texts.fitted
         if self._queue.FOLLOWS_KV:
             self._storage.moved = self._kv_moved

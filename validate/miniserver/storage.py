@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.store.nothing import Nothing
 from kvplan.sim.store.protocol import Move, Useful
 from kvplan.sim.store.sessions import SessionStore
@@ -81,12 +82,12 @@ def never(tier: int, size: int) -> bool:
 
 
 class Storage:
-    """`store` with one tier, DRAM, or two, DRAM and SSD, or none. `kv_bytes` per token. Times are the server's."""
+    """`store` with one tier, DRAM, or two, DRAM and SSD, or none. Times are the server's."""
 
-    def __init__(self, store: FallibleStore | NoStore, drive: Drive, kv_bytes: int) -> None:
+    def __init__(self, store: FallibleStore | NoStore, drive: Drive, deployment: Deployment) -> None:
         self.store, self.drive = store, drive
         self.faults = Faults()
-        self._kv = kv_bytes
+        self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
         self._dram: dict[int, list[Chunk]] = {}
         self._ssd: dict[int, list[ChunkFile]] = {}
         self._reading: dict[int, Reading] = {}
@@ -117,14 +118,14 @@ class Storage:
         if cut_tokens and embedded:
             self._abandon(session, now)
         elif cut_tokens:
-            self.store.keep_only(session, now, Useful(start=cut_tokens * self._kv))
+            self.store.keep_only(session, now, Useful(start=self._stored(cut_tokens)))
         self.follow()
         tier, size = self.store.lookup(session)
-        return tier, size // self._kv
+        return tier, self._tokens_in(size)
 
     def source(self, session: int, tier: int, tokens: int, now: float) -> Source:
         """Sends for what `claim` has found, if it is not in host memory yet."""
-        self.store.load(session, tokens * self._kv, now)
+        self.store.load(session, self._stored(tokens), now)
         if tier == 0:
             return Source(self._dram[session])
         reading = self._reading.get(session) or self._send_for(session)
@@ -138,7 +139,7 @@ class Storage:
 
     def save(self, session: int, chunks: Sequence[Chunk], tokens: int, now: float) -> int:
         """A turn has ended with a context of `tokens`, whose KV `chunks` hold; returns how many bytes of it were new to DRAM."""
-        _, missing = self.store.save(session, tokens * self._kv, now, never)
+        _, missing = self.store.save(session, self._stored(tokens), now, never)
         if missing:
             self._dram[session] = [chunk.compact() for chunk in chunks]
         self.store.release(session, now)
@@ -231,7 +232,7 @@ class Storage:
 
     def _tokens(self, size: int) -> int:
         """Tokens in chunks of a session of which the store holds `size` bytes: all but the last."""
-        return size // self._kv - 1
+        return self._tokens_in(size) - 1
 
     def _delete(self, files: list[ChunkFile], kept: list[ChunkFile]) -> None:
         paths = {file.path for file in kept}
@@ -241,7 +242,7 @@ class Storage:
         """Raises AssertionError when chunks and files are not what the store says, or are more than a tier can hold."""
         moving = {*self._reading, *([self._demoting.session] if self._demoting is not None else [])}
         for tier, held in zip(self.store.tiers, self._holdings, strict=False):
-            found = sum(kv.count(chunks) for chunks in held.values()) * self._kv
+            found = self._stored(sum(kv.count(chunks) for chunks in held.values()))
             assert found <= tier.capacity, f"{tier.name} has room for {tier.capacity} bytes and holds {found}"
             for session, size in tier.held.items():
                 if size and session not in moving:

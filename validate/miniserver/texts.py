@@ -31,7 +31,7 @@ class Texts:
         """A turn that waits, after truncation to the window."""
         kept, deployment = len(self._of[self._session[turn]]), self._deployment
         history, prompt, output = fit(kept, self._prompt[turn], self._output[turn], deployment.window, self._ratio)
-        return Fitted(history, prompt, output, (history + prompt + output) * deployment.hbm_kv_bytes)
+        return Fitted(history, prompt, output, deployment.in_hbm(history + prompt + output))
 
     def ask(self, turn: int, fitted: Fitted) -> tuple[list[int], int]:
         """The turn's prompt follows what is left of its history; returns the text, and how many tokens were cut from its beginning."""

@@ -48,7 +48,7 @@ def closed_forms() -> list[Finding]:
 
 def _buffer(model: str, deployment: Deployment, history: int) -> list[Finding]:
     """What S_buf leaves of the stall, and the smallest buffer that leaves as little, by the recurrence."""
-    size, layers = history * deployment.kv_bytes, deployment.steps.layers
+    size, layers = deployment.stored(history), deployment.steps.layers
     transfer, prefill = size / deployment.host.read_bytes_per_s, deployment.steps.prefill(NEW, history)
     compute, load = prefill / layers, transfer / layers
     paper = deployment.host.read_bytes_per_s * (transfer - prefill)
