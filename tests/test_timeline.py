@@ -74,7 +74,9 @@ def test_transfers_and_counters(small, run):
     assert max(event["args"]["dram"] for event in events if event["name"] == "bytes") <= result.summary["tiers"]["dram"]["peak_bytes"]
 
 
-def test_watching_changes_nothing(small):
+@pytest.mark.parametrize("guards", ["0", "1"])
+def test_watching_changes_nothing(small, guards, monkeypatch):
+    monkeypatch.setenv("KVPLAN_GUARDS", guards)
     config = small(*RUNS["tight"])
     plain = simulate(config)
     result, _, _ = watched(config)

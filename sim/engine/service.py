@@ -103,12 +103,12 @@ class _Service:
 
 
 def _observer(given: RunInput) -> Any:
-    """Who watches the run: the guards, where they are on, and whoever the caller has sent."""
-    config = given.config
-    if not guards.enabled():
-        return given.observer
-    guard = guards.Guards(given.deployment, config.store.ttl_s, parse_bytes(config.store.hbm), config.workload.clients)
-    return guard if given.observer is None else Observers(guard, given.observer)
+    """Who watches the run: the guards, where they are on, and whoever the caller has sent; None when nobody does."""
+    config, watching = given.config, [] if given.observer is None else [given.observer]
+    if guards.enabled():
+        hbm = parse_bytes(config.store.hbm)
+        watching.insert(0, guards.Guards(given.deployment, config.store.ttl_s, hbm, config.workload.clients))
+    return Observers(*watching) if watching else None
 
 
 def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
