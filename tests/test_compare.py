@@ -689,6 +689,16 @@ def test_the_clockless_line_is_an_lru_list(tmp_path):
         assert found[at]["hit_rate.resumed"] == pytest.approx(_walked(deployment, workload, capacity, 2))
 
 
+def test_the_clockless_line_of_a_tier_begins_below_all_that_are_above_it():
+    """A tier of the user's own between DRAM and SSD serves what it holds, whatever the size of SSD."""
+    own = "{name: cxl, size: 10GB, read: 50GB/s, write: 50GB/s, latency: 2us, price: 0USD/GB/h}"
+    chosen = (*SMALL, f"store.tiers=[dram, {own}, ssd]", "store.dram=10GB")
+    sweep = prepare(Question(None, chosen, curves.axes(configuration.load(None, chosen), "ssd", ["lru"], ["0GB", "40GB"]), 1))
+    without, *_, largest = curves.lru(sweep, "ssd", 20 * 10**9, ["0GB", "40GB"], 0.0)
+    assert without["hit_rate.ssd"] == 0 < without["hit_rate.resumed"]
+    assert largest["hit_rate.ssd"] == pytest.approx(largest["hit_rate.resumed"] - without["hit_rate.resumed"])
+
+
 def _walked(deployment, workload, capacity: int, replicas: int) -> float:
     """An LRU list as a list: a session hits when the sizes of those used since, and its own, fit."""
     from kvplan.traces.reuse import accesses

@@ -35,6 +35,8 @@ def metric(key: str) -> Metric:
     if key in _METRICS:
         return _METRICS[key]
     head, _, tail = key.partition(".")
+    if head == "hit_rate":
+        return Metric(f"hit rate (from {tail.upper()})", "%", 100, 0, "points")
     if head in _LATENCIES:
         return Metric(f"{_LATENCIES[head]} ({tail})", "ms", 1e3, -1)
     if key.endswith(("_bytes", ".bytes")):
@@ -52,14 +54,8 @@ _LATENCIES = {
 }
 _METRICS = {
     **{
-        f"hit_rate.{key}": Metric(f"hit rate ({name})", "%", 100, better, "points")
-        for key, name, better in (
-            ("turns", "all turns", 1),
-            ("resumed", "resumed", 1),
-            ("tokens", "tokens", 1),
-            ("dram", "from DRAM", 0),
-            ("ssd", "from SSD", 0),
-        )
+        f"hit_rate.{key}": Metric(f"hit rate ({name})", "%", 100, 1, "points")
+        for key, name in (("turns", "all turns"), ("resumed", "resumed"), ("tokens", "tokens"))
     },
     "bound.resumed": Metric("bound of the hit rate (resumed)", "%", 100, 0, "points"),
     "bound.tokens": Metric("bound of the hit rate (tokens)", "%", 100, 0, "points"),

@@ -12,12 +12,13 @@ Source: CachedAttention (USENIX ATC 2024).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import numpy as np
 
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.build_workload import build_workload
-from kvplan.sim.config import Config, ConfigError, load
+from kvplan.sim.config import SHORTHANDS, Config, ConfigError, load
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.routing import replica_of
@@ -31,7 +32,6 @@ from kvplan.traces.reuse import accesses, active, stack_distances
 TTL_S = 3600.0
 """The unit of time of CCpUT when no TTL is set."""
 _SIZES = 8
-_FASTEST_FIRST = ("hbm", "dram", "ssd")
 _BY_REPLICA = "a curve is worked out replica by replica"
 _POINTS = 200
 
@@ -124,16 +124,15 @@ def _with_recomputation(sweep: Sweep) -> Sweep:
     first = [run for run in sweep.runs if run.variant == sweep.runs[0].variant]
     bare = [replace(run, variant=RECOMPUTE, config=run.config.recompute()) for run in first]
     runs = tuple(replace(run, digest=digest(run.config)) for run in bare)
-    variant = Variant(Point(RECOMPUTE, tuple((f"store.{tier}", "0GB") for tier in _FASTEST_FIRST)), bare[0].config)
+    variant = Variant(Point(RECOMPUTE, tuple((f"store.{tier}", "0GB") for tier in SHORTHANDS)), bare[0].config)
     return replace(sweep, variants=(*sweep.variants, variant), runs=(*sweep.runs, *runs))
 
 
 def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: float) -> list[dict[str, float]]:
     """Hit rates of resumed turns, means over the replications' workloads, of one LRU list of whole sessions per replica, as large as all
-    tiers together, and the varied tier's part: DRAM's is what lies within its size, SSD's what lies beyond the tiers above it."""
+    tiers together, and the varied tier's part: what lies within its size, beyond all tiers above it."""
     first = [run.config for run in sweep.runs if run.variant == sweep.runs[0].variant]
-    faster = _FASTEST_FIRST[: _FASTEST_FIRST.index(tier)]
-    above = sum(size for name, size in resolve(first[0]).sizes.items() if name in faster)
+    above = _above(first[0], tier)
     reuse = [_reuse(config, resolve(config), build_workload(config), tpot_s) for config in first]
     seen = [(distance, hits & (distance > above)) for distance, hits in reuse]
     exact = [parse_bytes(size) for size in sizes]
@@ -145,6 +144,12 @@ def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: f
         }
         for size in np.union1d(_between(exact), exact)
     ]
+
+
+def _above(config: Config, tier: str) -> int:
+    """Bytes of the tiers that come before it."""
+    sizes = resolve(config).sizes
+    return sum(sizes.get(each.name, 0) for each in takewhile(lambda each: each.name != tier, config.store.listed))
 
 
 def _between(exact: Sequence[int]) -> np.ndarray:
