@@ -14,7 +14,7 @@ Source: the configuration classes of `transformers` (https://github.com/huggingf
 
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -31,8 +31,9 @@ _REMEDY = (
     + ", ".join(sorted(FAMILIES))
 )
 
-_STATE = "<state>"
+_STATE = "states of layers"
 """Under which the keys of states are put together: nobody writes it."""
+_LARGEST_FACTOR = 10_000
 _Width = Annotated[int, Field(gt=0, le=10_000_000)]
 _Number = Annotated[int, Field(ge=0, le=10_000_000)]
 
@@ -100,6 +101,8 @@ class HfConfig(BaseModel):
     vocab_size: Annotated[int, Field(gt=0, le=100_000_000)]
     model_type: str = ""
     max_position_embeddings: Annotated[int, Field(gt=0, le=1_000_000_000)]
+    rope_scaling: dict[str, Any] = {}
+    rope_parameters: dict[str, Any] = {}
     torch_dtype: str = _written("torch_dtype", "dtype", default="bfloat16")
     quantization_config: Quantization | None = None
     tie_word_embeddings: bool = False
@@ -123,9 +126,10 @@ class HfConfig(BaseModel):
     mlp_only_layers: list[int] = []
     mlp_layer_types: list[str] = []
     expert_layers: list[int] = _written("moe_layers", default=[])
-    layer_types: list[str] = []
+    layer_types: list[str] = _written("layer_types", "layers_block_type", default=[])
+    indexer_types: list[Literal["full"]] = []
     use_sliding_window: bool = True
-    sliding_window: _Width | None = None
+    sliding_window: _Number | None = None
     sliding_window_pattern: _Width | str = _written("sliding_window_pattern", "_sliding_window_pattern", "layer_switch", default=0)
     max_window_layers: _Number | None = None
     attention_chunk_size: _Width | None = None
@@ -230,6 +234,15 @@ class HfConfig(BaseModel):
         return Attention(hflayers.TITLES[name], window, self.kv_heads, width, width)
 
     @property
+    def positions(self) -> int:
+        """Longest context: YaRN makes it `factor` times the original one, as vLLM takes it."""
+        said, written = self.rope_scaling or self.rope_parameters, self.max_position_embeddings
+        factor, original = said.get("factor"), said.get("original_max_position_embeddings", written)
+        if said.get("rope_type", said.get("type")) != "yarn" or not isinstance(original, int) or not isinstance(factor, int | float):
+            return written
+        return max(written, min(int(original * factor), 1_000_000_000)) if 1 <= factor <= _LARGEST_FACTOR else written
+
+    @property
     def kv_heads(self) -> int:
         """Key-value heads; Falcon's `multi_query` is one, unless `new_decoder_architecture` groups them."""
         if self.multi_query and not self.new_decoder_architecture:
@@ -263,7 +276,7 @@ class HfConfig(BaseModel):
             intermediate_size=self.intermediate_size_mlp or self.intermediate_size,
             vocab_size=self.vocab_size,
             model_type=self.model_type,
-            max_position_embeddings=self.max_position_embeddings,
+            max_position_embeddings=self.positions,
             torch_dtype=self.torch_dtype,
             weight_bits=quantised.nominal if quantised else plain,
             bits=quantised.parts(self.num_hidden_layers, mixed, plain) if quantised else WeightBits.alike(plain),

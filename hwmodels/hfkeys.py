@@ -44,10 +44,9 @@ _HARMLESS: dict[str, str] = {
         softmax_in_fp32 use_mamba_kernels quantization is_quantized use_fused_rms_norm""",
     "heads for the next tokens but one, which are left out": """
         num_nextn_predict_layers num_mtp_layers num_mtp_modules mtp_transformer_layers use_mtp mtp_loss_scaling_factor
-        multi_token_prediction_lambda multi_token_prediction_depth mtp_num_layers""",
+        multi_token_prediction_lambda multi_token_prediction_depth mtp_num_layers mtp_layers_block_type""",
     "another writing of what is read": """
-        qk_head_dim order_of_interleaved_layers use_embedding_sharing use_parallel_block use_parallel_embedding use_gated_activation
-        rope_parameters rope_scaling""",
+        qk_head_dim order_of_interleaved_layers use_embedding_sharing use_parallel_block use_parallel_embedding use_gated_activation""",
     "of states and of weights that are not counted, with no bytes of a session": """
         mamba_hidden_act mlp_hidden_act chunk_size mamba_chunk_size time_step_limit time_step_min time_step_max time_step_floor
         mamba_dt_rank mamba_expand mamba_inner_layernorms mamba_rms_norm mamba_norm_before_gate conv_dim conv_dim_out

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 STATE, CROSS, SHARED, NOTHING = "linear_attention", "cross_attention", "shared", "mlp"
 _ATTENTION = {FULL: "full attention", SLIDING: "sliding window", CHUNKED: "chunks"}
-_SAME = {"indexed_attention": FULL, "attention": FULL, "mamba": STATE, "conv": STATE}
+_SAME = {"indexed_attention": FULL, "attention": FULL, "mamba": STATE, "conv": STATE, "moe": NOTHING}
 TITLES = _ATTENTION | {CROSS: "attention to a picture", SHARED: "attention to another layer's KV", NOTHING: "no attention"}
 """What a layer is called by `layer_types` -> by kvplan."""
 _LETTERS = {"M": STATE, "*": FULL, "-": NOTHING, "E": NOTHING}
 """Nemotron-H's `hybrid_override_pattern`: Mamba-2, attention, feed-forward, experts."""
 OWN_KEYS = {
-    "chunks": {"attention_chunk_size", "no_rope_layer_interval"},
+    "chunks": {"attention_chunk_size"},
     "cross": {"cross_attention_layers"},
     "flags": {"attn_type_list"},
     "indices": {"attn_layer_indices", "full_attn_idxs"},
@@ -26,7 +26,7 @@ OWN_KEYS = {
     "letters": {"hybrid_override_pattern"},
     "pattern": {"sliding_window_pattern", "_sliding_window_pattern", "layer_switch"},
     "period": {"attn_layer_period", "attn_layer_offset"},
-    "index_head_dim": {"index_head_dim", "index_topk", "index_n_heads"},
+    "index_head_dim": {"index_head_dim", "index_topk", "index_n_heads", "indexer_types"},
     "num_kv_shared_layers": {"num_kv_shared_layers"},
 }
 """Keys that have a meaning only in families of this rule, or that need this field: elsewhere nobody knows what they mean."""
@@ -38,7 +38,7 @@ def names(config: HfConfig, family: Family) -> list[str]:
     found = [_SAME.get(name, name) for name in config.layer_types or _derived(config, family)]
     if len(found) != config.num_hidden_layers:
         raise ValueError(f"the kinds of {len(found)} layers are given, but num_hidden_layers is {config.num_hidden_layers}")
-    known = {*_ATTENTION, *([STATE] if family.state else [])}
+    known = {*_ATTENTION, *([STATE] if family.state else []), *([NOTHING] if family.windowed == "letters" else [])}
     if config.layer_types and (unknown := sorted(set(found) - known)):
         raise ValueError(f"layer_types: what layers of {', '.join(unknown)} keep is not modelled")
     shared = config.num_kv_shared_layers
@@ -57,7 +57,7 @@ def _derived(config: HfConfig, family: Family) -> list[str]:
         return _RULES[family.windowed](config)
     if config.attention_chunk_size is not None:
         raise ValueError(f"attention_chunk_size, but which layers of model_type {config.model_type} have chunks is not said")
-    if config.sliding_window is None or not config.use_sliding_window:
+    if not config.sliding_window or not config.use_sliding_window:
         return [FULL for _ in range(config.num_hidden_layers)]
     return [SLIDING if _has_window(config, family, layer) else FULL for layer in range(config.num_hidden_layers)]
 
@@ -149,7 +149,7 @@ def window(config: HfConfig, name: str) -> int | None:
         return None
     key = "sliding_window" if name == SLIDING else "attention_chunk_size"
     found = getattr(config, key)
-    if found is None:
+    if not found:
         raise ValueError(f"layers of {name}, but {key} is missing")
     return found
 

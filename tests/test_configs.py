@@ -409,6 +409,7 @@ HYBRID = {"layer_types": ["linear_attention"] * 60 + ["full_attention"] * 20}
         ({"sliding_window": 4096}, "which layers of model_type llama have it"),
         ({"attention_chunk_size": 4096}, "attention_chunk_size: may say"),
         ({"index_topk": 2048}, "index_topk: may say"),
+        ({**DEEPSEEK_V3_2, "indexer_types": ["full"] * 30 + ["shared"] * 31}, "indexer_types"),
         ({"full_attention_interval": 4}, "full_attention_interval: may say what layers keep"),
         ({"num_kv_shared_layers": 20}, "num_kv_shared_layers"),
         ({"cross_attention_layers": [3, 8]}, "cross_attention_layers"),
@@ -494,6 +495,17 @@ def test_modelopts_file_beside_a_bare_config_counts(tmp_path):
     (tmp_path / "hf_quant_config.json").write_text("{")
     with pytest.raises(hwmodels.CatalogueError, match="hf_quant_config"):
         hwmodels.load("model", str(tmp_path / "config.json"))
+
+
+def test_yarn_lengthens_the_window():
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
+    short = {**LLAMA, "max_position_embeddings": 32_768}
+    assert _read({**short, "rope_scaling": yarn}).max_position_embeddings == 131_072
+    assert _read({**short, "rope_scaling": {**yarn, "rope_type": "llama3"}}).max_position_embeddings == 32_768
+    assert _read({**short, "rope_scaling": {**yarn, "factor": "4"}}).max_position_embeddings == 32_768
+    assert _read({**DEEPSEEK_V3_2, "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}}) == _read(
+        DEEPSEEK_V3_2
+    )
 
 
 OTHER = ("1", [], {}, True, False, 1.5, -1, 0, [1], {"a": 1})
