@@ -103,7 +103,9 @@ class DeploymentConfig(_Section):
 
 
 _Rate = Annotated[str, _quantity("bytes_per_s", "30GB/s")]
-SHORTHANDS = ("hbm", "dram", "ssd")
+ON_DEVICE, ON_HOST, ON_DRIVES = "hbm", "dram", "ssd"
+"""The tiers that lie in the GPUs' memory, in the node's and on its drives."""
+SHORTHANDS = (ON_DEVICE, ON_HOST, ON_DRIVES)
 """Tiers of a name alone, fastest first: the node has them, and `store` has a size for each."""
 _TAKEN = ("turns", "resumed", "tokens", "gpu", "total")
 """What results name beside tiers."""
@@ -195,7 +197,7 @@ class Store(_Section):
         ahead = [
             name for name in SHORTHANDS[:2] if name in names and any(each not in SHORTHANDS[:2] for each in names[: names.index(name)])
         ]
-        if ahead or "hbm" in names[1:]:
+        if ahead or ON_DEVICE in names[1:]:
             raise ValueError(f"tiers is {', '.join(names)}: hbm comes first, then dram, and then what has links of its own")
         unnamed = [name for name in SHORTHANDS if name not in names and units.parse_bytes(getattr(self, name))]
         if unnamed:

@@ -21,19 +21,17 @@ from kvplan.hwmodels import (
     ssd_bandwidth,
     step_time,
 )
+from kvplan.hwmodels.cost import usd_per_s
 from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.steptime import COEFFICIENTS
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
-from kvplan.sim.config import Config, ConfigError, TierSetting
+from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST, Config, ConfigError, TierSetting
 from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
 
 Tokens = TypeVar("Tokens", int, float, np.ndarray)
 """A count, a mean, or one per turn; bytes of it are of the same kind."""
-
-ON_DRIVES = "ssd"
-"""The tier that lies on the node's drives."""
 
 LONGEST_S = 1e8
 """Latest arrival: 3 years, where a double still tells 15 ns."""
@@ -105,6 +103,12 @@ class Deployment:
     def rents(self) -> dict[str, float]:
         """Dollars a second for each tier that no price list has."""
         return {tier.name: tier.capacity * tier.usd_per_byte_s for tier in self.tiers if tier.usd_per_byte_s is not None}
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Dollars a second of what the price list has: GPUs, and tiers beyond what comes with them."""
+        dram, ssd = (self.sizes.get(name, 0) for name in (ON_HOST, ON_DRIVES))
+        return usd_per_s(self.prices, self.gpu.name, self.gpus, dram, ssd, self.terms)
 
     @property
     def keeps_on_drives(self) -> bool:
@@ -196,7 +200,7 @@ def _tiers(config: Config, copies: Fraction, drives: Wires) -> tuple[TierSpec, .
     """The store's tiers that are switched on. `copies`: bytes in HBM of a byte of KV."""
     store, found = config.store, []
     for each in store.listed:
-        on_device, size = each.name == "hbm", store.size_of(each)
+        on_device, size = each.name == ON_DEVICE, store.size_of(each)
         size = math.floor(size / copies) if on_device else size
         own = drives if each.name == ON_DRIVES else _own(each, config.deployment.link_efficiency)
         price = None if each.price is None else parse(each.price, "usd_per_byte_s")

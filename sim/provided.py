@@ -3,6 +3,7 @@
 from kvplan.hwmodels.cost import included_bytes
 from kvplan.hwmodels.simplified import simplified
 from kvplan.hwmodels.units import format_bytes
+from kvplan.sim.config import ON_DRIVES, ON_HOST
 from kvplan.sim.deployment import Deployment
 
 
@@ -27,7 +28,7 @@ def _beyond_rent(deployment: Deployment) -> list[str]:
     return [
         f"store.{tier} ({format_bytes(sizes[tier])}) is more than the {format_bytes(given)} that come with {deployment.gpus} rented {gpu}:"
         f" the rest is charged at the list's price of {tier.upper()}, as if it could be rented apart; a larger shape may be what there is"
-        for tier, given in zip(("dram", "ssd"), included_bytes(deployment.prices, gpu, deployment.gpus), strict=True)
+        for tier, given in zip((ON_HOST, ON_DRIVES), included_bytes(deployment.prices, gpu, deployment.gpus), strict=True)
         if 0 < given < sizes.get(tier, 0)
     ]
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from kvplan.hwmodels.cost import usd_per_s
 from kvplan.sim.analytic.expected import Expected
 from kvplan.sim.analytic.turns import Turns
 from kvplan.sim.analytic.work import read_of
@@ -64,9 +63,9 @@ def demand_of(deployment: Deployment, found: dict, seen: Expected) -> dict:
 
 def cost_of(config: Config, deployment: Deployment, found: dict) -> dict:
     """Dollars an hour of one replica by the clock, and the share of a turn's GPU time that the cache must save, and does."""
-    sizes = deployment.sizes
-    rates = usd_per_s(deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms)
-    gpu, storage = 3600 * rates["gpu"], 3600 * (rates["dram"] + rates["ssd"] + sum(deployment.rents.values()))
+    rates = deployment.rates
+    gpu = 3600 * rates.pop("gpu")
+    storage = 3600 * (sum(rates.values()) + sum(deployment.rents.values()))
     resources = found["demand"]["resources"]
     return {
         "gpus": gpu,

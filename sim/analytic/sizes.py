@@ -1,7 +1,7 @@
 """What fits: models, budgets, the mean turn, and how many jobs and sessions each tier holds."""
 
 from kvplan.hwmodels import kvsize
-from kvplan.sim.config import Config
+from kvplan.sim.config import ON_DRIVES, ON_HOST, Config
 from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
@@ -69,7 +69,7 @@ def tiers_of(deployment: Deployment, turn: dict) -> dict:
 def windows_of(deployment: Deployment, turn: dict) -> dict:
     """L_pw = C_mem / S_kv and the eviction window (C_mem + C_disk) / S_kv, in waiting jobs; running jobs' pins make C_mem smaller."""
     sizes = {tier.name: tier.capacity - tier.reserve for tier in deployment.tiers}
-    memory, disk = sizes.get("dram", 0), sizes.get("ssd", 0)
+    memory, disk = sizes.get(ON_HOST, 0), sizes.get(ON_DRIVES, 0)
     return {
         "s_kv_bytes": turn["session_bytes"],
         "prefetch_jobs": memory / turn["session_bytes"] if disk else 0.0,

@@ -15,7 +15,7 @@ import numpy as np
 
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
-from kvplan.sim.config import Clients, Config
+from kvplan.sim.config import ON_DRIVES, ON_HOST, Clients, Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
@@ -88,15 +88,17 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
             gpus * count,
             busy_s / count,
             span_s,
-            capacity.get("dram", 0),
-            capacity.get("ssd", 0),
+            capacity.get(ON_HOST, 0),
+            capacity.get(ON_DRIVES, 0),
             output_tokens,
             context_tokens,
             config.cost.gpu_hours,
             deployment.terms,
             {name: count * rate for name, rate in deployment.rents.items()},
         ),
-        "ssd_wear": _wear(deployment, deployment.drives * count if "ssd" in capacity else 0, sums.get("ssd.written", 0), span_s),
+        "ssd_wear": _wear(
+            deployment, deployment.drives * count if deployment.keeps_on_drives else 0, sums.get(f"{ON_DRIVES}.written", 0), span_s
+        ),
         "provenance": provenance(config, workload),
     }
     summary["warnings"] = [
@@ -134,8 +136,8 @@ def _hit_rates(col, resumed: np.ndarray, names: list[str], context_tokens: int) 
         "turns": _ratio(int(hits.sum()), len(hits)),
         "resumed": _ratio(int(hits.sum()), int(resumed.sum())),
         "tokens": _ratio(int(col["cached_tokens"].sum()), context_tokens),
-        "dram": 0.0,
-        "ssd": 0.0,
+        ON_HOST: 0.0,
+        ON_DRIVES: 0.0,
     }
     for index, name in enumerate(names):
         found[name] = _ratio(int((hits & (col["tier"] == index)).sum()), int(resumed.sum()))

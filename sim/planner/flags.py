@@ -17,6 +17,7 @@ Left out: memory of the engine itself, fragments of blocks, file systems' own sh
 from dataclasses import dataclass, field, replace
 
 from kvplan.hwmodels.units import format_bytes
+from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST
 from kvplan.sim.deployment import Deployment
 
 GIB = 2**30
@@ -53,11 +54,11 @@ class Sizes:
         """Of a replica."""
         tiers, ssd = deployment.sizes, deployment.ssd
         return Sizes(
-            dram=tiers.get("dram", 0),
-            ssd=tiers.get("ssd", 0),
+            dram=tiers.get(ON_HOST, 0),
+            ssd=tiers.get(ON_DRIVES, 0),
             ranks=deployment.gpus,
             copies=deployment.in_hbm(1) / deployment.stored(1),
-            hbm=deployment.hbm_budget + tiers.get("hbm", 0),
+            hbm=deployment.hbm_budget + tiers.get(ON_DEVICE, 0),
             caches=bool(tiers),
             node_dram=None if deployment.node.max_dram is None else round(deployment.node.max_dram.value),
             drives=deployment.drives,
@@ -155,13 +156,13 @@ def _vllm(sizes: Sizes) -> Flags:
         tiers = f'"secondary_tiers":[{{"type":"fs","root_dir":"{_FOLDER}"}}]'
         extra = f'{{"spec_name":"TieringOffloadingSpec","cpu_bytes_to_use":{sizes.dram},{tiers}}}'
         config = f'{{"kv_connector":"OffloadingConnector","kv_role":"kv_both","kv_connector_extra_config":{extra}}}'
-        lines = [Flag(f"--kv-transfer-config '{config}'", f"DRAM: {both(sizes.dram)} over all ranks", {"dram": sizes.dram})]
+        lines = [Flag(f"--kv-transfer-config '{config}'", f"DRAM: {both(sizes.dram)} over all ranks", {ON_HOST: sizes.dram})]
         notes.append(
             f"its SSD tier (fs) has no size limit and evicts nothing: give {_FOLDER} a file system of {both(sizes.ssd)}, and empty it"
         )
     elif sizes.dram:
         number, total = _hundredths(sizes.dram, 1)
-        lines = [Flag(f"--kv-offloading-backend native --kv-offloading-size {number}", f"{both(total)} over all ranks", {"dram": total})]
+        lines = [Flag(f"--kv-offloading-backend native --kv-offloading-size {number}", f"{both(total)} over all ranks", {ON_HOST: total})]
     else:
         lines = [Flag("--enable-prefix-caching")]
         notes.append("prefixes have what running requests leave of --gpu-memory-utilization: no size of their own")
@@ -178,7 +179,7 @@ def _sglang(sizes: Sizes) -> Flags:
         each = sizes.dram // (sizes.ranks * GB)
         total = each * GB * sizes.ranks
         ratio = f"; or --hicache-ratio {_floored(sizes.dram * _HUNDREDTH // sizes.hbm)} of the HBM pool" if sizes.hbm else ""
-        lines.append(Flag(f"--enable-hierarchical-cache --hicache-size {each}", _each(total, sizes) + ratio, {"dram": total}))
+        lines.append(Flag(f"--enable-hierarchical-cache --hicache-size {each}", _each(total, sizes) + ratio, {ON_HOST: total}))
     else:
         notes.append("its radix tree has what running requests leave of --mem-fraction-static: no size of its own")
     if sizes.ssd and sizes.dram:
@@ -193,12 +194,12 @@ def _lmcache(sizes: Sizes) -> Flags:
     if sizes.dram:
         number, total = _hundredths(sizes.dram, sizes.ranks)
         lines.append(
-            Flag(f"export LMCACHE_LOCAL_CPU=True LMCACHE_MAX_LOCAL_CPU_SIZE={number}", _each(total, sizes, "worker"), {"dram": total})
+            Flag(f"export LMCACHE_LOCAL_CPU=True LMCACHE_MAX_LOCAL_CPU_SIZE={number}", _each(total, sizes, "worker"), {ON_HOST: total})
         )
     if sizes.ssd:
         number, total = _hundredths(sizes.ssd, sizes.ranks)
         text = f"export LMCACHE_LOCAL_DISK=file://{_FOLDER}/ LMCACHE_MAX_LOCAL_DISK_SIZE={number}"
-        lines.append(Flag(text, _each(total, sizes, "worker"), {"ssd": total}))
+        lines.append(Flag(text, _each(total, sizes, "worker"), {ON_DRIVES: total}))
     if lines:
         notes.append("its documentation says GB, its code multiplies by 1024³: these numbers are GiB")
         lines.append(Flag("""--kv-transfer-config '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}'""", "for vLLM"))
@@ -210,10 +211,10 @@ def _lmcache(sizes: Sizes) -> Flags:
 def _tensorrt(sizes: Sizes) -> Flags:
     keys, takes, notes = {"enable_block_reuse": "true" if sizes.caches else "false"}, {}, []
     if sizes.dram:
-        takes["dram"] = sizes.dram // sizes.ranks * sizes.ranks
+        takes[ON_HOST] = sizes.dram // sizes.ranks * sizes.ranks
         keys["host_cache_size"] = str(sizes.dram // sizes.ranks)
     if sizes.ssd:
-        takes["ssd"] = sizes.ssd // sizes.ranks * sizes.ranks
+        takes[ON_DRIVES] = sizes.ssd // sizes.ranks * sizes.ranks
         keys |= {"disk_cache_size": str(sizes.ssd // sizes.ranks), "disk_cache_path": _FOLDER}
         notes.append("disk_cache_size needs its KV cache manager V2, new in 1.4; 1.3 has the host tier only")
     text = f"kv_cache_config: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvplan.hwmodels.cost import usd_per_s
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import ON_DRIVES, Config, ConfigError
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner import bounds, load
 from kvplan.sim.planner.confirmed import Confirmed
@@ -301,11 +300,8 @@ class Side(Fed):
 
     def _usd_per_month(self, worn: Wear | None, paid: float) -> dict[str, float]:
         """`paid` is the share of the hours for which GPUs are."""
-        deployment, sizes = self._deployment, self._deployment.sizes
-        rates = usd_per_s(
-            deployment.prices, deployment.gpu.name, deployment.gpus, sizes.get("dram", 0), sizes.get("ssd", 0), deployment.terms
-        )
-        rates["ssd"] += wear_usd_per_s(deployment, worn)
+        rates = self._deployment.rates
+        rates[ON_DRIVES] += wear_usd_per_s(self._deployment, worn)
         rates["gpu"] *= paid
         return {name: value * MONTH_S for name, value in rates.items()}
 

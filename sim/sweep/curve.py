@@ -18,7 +18,7 @@ import numpy as np
 
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.build_workload import build_workload
-from kvplan.sim.config import SHORTHANDS, Config, ConfigError, load
+from kvplan.sim.config import ON_HOST, SHORTHANDS, Config, ConfigError, load
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.routing import replica_of
@@ -63,7 +63,7 @@ def default_sizes(tier: str, deployment: Deployment, needed: Capacity) -> list[s
     """Powers of two, up to what holds all active sessions, that fit into the node and hold the longest session: a full window, or twice the
     longest here, since other replications draw others."""
     top = math.ceil(math.log2(needed.held_bytes / 1e6))
-    if tier == "dram" and deployment.node.max_dram is not None:
+    if tier == ON_HOST and deployment.node.max_dram is not None:
         top = min(top, math.floor(math.log2(deployment.node.max_dram.value / 1e6)))
     least = math.ceil(math.log2(min(deployment.stored(deployment.window), 2 * needed.longest_bytes) / 1e6))
     return [_size(power) for power in range(max(top - _SIZES + 1, least), max(top, least) + 1)]
