@@ -168,6 +168,8 @@ class HfConfig(BaseModel):
                 raise ValueError(f"{key} is missing: for model_type {data['model_type']} nobody can know it; null says that there is none")
         data = {key: value for key, value in data.items() if value is not None}
         data = {**family.filled(data), **data}
+        if "model_max_length" in data:
+            data.setdefault("max_position_embeddings", data["model_max_length"])
         _check_names(data)
         of_states = hfstates.keys(family.state)
         if unknown := telling(data, (KEYS - hflayers.foreign(family)) | of_states):

@@ -497,6 +497,12 @@ def test_modelopts_file_beside_a_bare_config_counts(tmp_path):
         hwmodels.load("model", str(tmp_path / "config.json"))
 
 
+def test_a_window_may_stand_under_its_older_name():
+    older = {key: value for key, value in LLAMA.items() if key != "max_position_embeddings"} | {"model_max_length": 4096}
+    assert _read(older).max_position_embeddings == 4096
+    assert _read({**LLAMA, "model_max_length": 4096}) == _read(LLAMA)
+
+
 def test_yarn_lengthens_the_window():
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
     short = {**LLAMA, "max_position_embeddings": 32_768}
