@@ -41,6 +41,14 @@ def test_sizes_by_hand(workload):
     assert found["hbm"]["read_buffer_bytes"] == 1000 * kv * 15 // 40  # of the longest context that comes, not of the window
 
 
+def test_windows_count_every_tier_below_what_fetches_fill():
+    own = "{name: cxl, size: 1TB, read: 50GB/s, write: 50GB/s, latency: 2us, price: 0USD/GB/h}"
+    found = explained(f"store.tiers=[dram, {own}]", "store.ssd=0GB")
+    windows, tiers = found["windows"], found["tiers"]
+    assert windows["prefetch_jobs"] == pytest.approx(0.9 * tiers["dram"]["sessions"])
+    assert windows["eviction_jobs"] == pytest.approx(0.9 * (tiers["dram"]["sessions"] + tiers["cxl"]["sessions"]))
+
+
 def test_sample_points_are_the_engines_times():
     loaded = config.load()
     deployment = resolve(loaded)

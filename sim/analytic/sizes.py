@@ -1,8 +1,9 @@
 """What fits: models, budgets, the mean turn, and how many jobs and sessions each tier holds."""
 
 from kvplan.hwmodels import kvsize
-from kvplan.sim.config import ON_DRIVES, ON_HOST, Config
+from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.tiers import fetch_target
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 
@@ -67,11 +68,12 @@ def tiers_of(deployment: Deployment, turn: dict) -> dict:
 
 
 def windows_of(deployment: Deployment, turn: dict) -> dict:
-    """L_pw = C_mem / S_kv and the eviction window (C_mem + C_disk) / S_kv, in waiting jobs; running jobs' pins make C_mem smaller."""
-    sizes = {tier.name: tier.capacity - tier.reserve for tier in deployment.tiers}
-    memory, disk = sizes.get(ON_HOST, 0), sizes.get(ON_DRIVES, 0)
+    """L_pw = C_mem / S_kv and the eviction window (C_mem + C_disk) / S_kv, in waiting jobs; running jobs' pins make C_mem smaller. C_mem is
+    what fetches fill, C_disk all below it."""
+    target, rooms = fetch_target(deployment.tiers), [tier.capacity - tier.reserve for tier in deployment.tiers]
+    outside = [room for tier, room in zip(deployment.tiers, rooms, strict=True) if not tier.on_device]
     return {
         "s_kv_bytes": turn["session_bytes"],
-        "prefetch_jobs": memory / turn["session_bytes"] if disk else 0.0,
-        "eviction_jobs": (memory + disk) / turn["session_bytes"],
+        "prefetch_jobs": 0.0 if target is None else rooms[target] / turn["session_bytes"],
+        "eviction_jobs": sum(outside) / turn["session_bytes"],
     }
