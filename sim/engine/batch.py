@@ -53,7 +53,10 @@ class Batch:
         self.context = 0
         """Tokens, summed over the jobs that decode."""
         self.most = most
-        self._step = 0
+        self.steps = 0
+        """Of decoding, so far."""
+        self.first_end = 0
+        """After which of them the first job ends, of those that decode."""
         self._ends: list[tuple[int, int]] = []
         """A heap of (step, turn)."""
 
@@ -64,31 +67,27 @@ class Batch:
         self.hbm_used += job.hbm_bytes
 
     def prefilled(self, job: Job, tokens: int) -> bool:
-        """A step has prefilled so many tokens of a job; returns whether its first token is out."""
+        """A step has prefilled so many tokens of a job; returns whether its first token is out. With more to come it decodes now."""
         job.left -= tokens
         if job.left:
             return False
         self.prefilling.remove(job)
+        if job.output > 1:
+            heappush(self._ends, (self.steps + job.output - 1, job.turn))
+            self.first_end = self._ends[0][0]
+            self.context += job.history + job.prompt + 1
+            self.decoding += 1
         return True
-
-    def join(self, job: Job) -> None:
-        """It gets a token with each step from now on."""
-        heappush(self._ends, (self._step + job.output - 1, job.turn))
-        self.context += job.history + job.prompt + 1
-        self.decoding += 1
-
-    @property
-    def steps_left(self) -> int:
-        """Until the first job ends."""
-        return self._ends[0][0] - self._step
 
     def decoded(self, steps: int) -> list[Job]:
         """Every job that decodes has so many more tokens; returns those whose answers are complete, which are to leave."""
-        self._step = step = self._step + steps
+        self.steps = step = self.steps + steps
         self.context += steps * self.decoding
         ends, ended = self._ends, []
         while ends and ends[0][0] == step:
             ended.append(self.jobs[heappop(ends)[1]])
+        if ends:
+            self.first_end = ends[0][0]
         return ended
 
     def leave(self, job: Job) -> None:

@@ -31,7 +31,7 @@ class Timer(simpy.Event):
     _value = None
 
     def __init__(self, callback: Callable[["Timer"], None], payload: Any) -> None:
-        self.callbacks = [callback]
+        self.callback = callback
         self.payload = payload
         """What the callback needs to know."""
 
@@ -72,4 +72,19 @@ class Clock(simpy.Environment):
             settle = heappop(self._due)[2]
             self._due_s = self._due[0][0] if self._due else math.inf
             settle(now)
-        timer.callbacks[0](timer)
+        timer.callback(timer)
+
+    def run(self, until: Any = None) -> Any:
+        """Every event to the last, as `step` has them, without a call for each. `until`: as SimPy has it."""
+        if until is not None:
+            return super().run(until)
+        queue = self._queue
+        while queue:
+            now, _, _, timer = heappop(queue)
+            self._now = now
+            while self._due_s <= now:
+                settle = heappop(self._due)[2]
+                self._due_s = self._due[0][0] if self._due else math.inf
+                settle(now)
+            timer.callback(timer)
+        return None

@@ -10,9 +10,9 @@ IDLE, PREFILL, DECODE, STALL, BOUNDARY = range(5)
 
 
 class Gpu:
-    """One replica's. `ended(now)` is called when what was started has ended."""
+    """One replica's. `ended(timer)` is called when what was started has ended, or would have, had it not been shortened (`is_due`)."""
 
-    def __init__(self, clock: Clock, ended: Callable[[float], None]) -> None:
+    def __init__(self, clock: Clock, ended: Callable[[Timer], None]) -> None:
         self.doing = IDLE
         self.began = self.ends = 0.0
         self.chunks: Sequence[tuple[Job, int]] = ()
@@ -43,33 +43,34 @@ class Gpu:
         for _, tokens in chunks:
             self.prefilled_tokens += tokens
         self.doing, self.began, self.ends = PREFILL, now, now + duration_s
-        self._timer = self._clock.at(self.ends, STEP, self._on_end)
+        self._timer = self._clock.at(self.ends, STEP, self._ended)
 
     def decode(self, now: float, steps: int, end: float) -> None:
         """A run of decode steps."""
         self.chunks, self.steps = (), steps
         self.doing, self.began, self.ends = DECODE, now, end
-        self._timer = self._clock.at(end, STEP, self._on_end)
+        self._timer = self._clock.at(end, STEP, self._ended)
 
     def shorten(self, steps: int, end: float) -> None:
         """The run of decode steps is to end sooner."""
         self.steps, self.ends = steps, end
-        self._timer = self._clock.at(end, STEP, self._on_end)
+        self._timer = self._clock.at(end, STEP, self._ended)
 
     def stall(self, now: float, end: float) -> None:
         """It waits until KV has been saved."""
         self.chunks, self.steps = (), 0
         self.doing, self.began, self.ends = STALL, now, end
         self.save_stall_s += end - now
-        self._timer = self._clock.at(end, STEP, self._on_end)
+        self._timer = self._clock.at(end, STEP, self._ended)
 
-    def _on_end(self, timer: Timer) -> None:
+    def is_due(self, timer: Timer) -> bool:
+        """Whether what is under way ends with this timer: then nothing follows yet."""
         if timer is not self._timer:
-            return  # a run that was shortened
+            return False
         if self.doing == DECODE:
             self.decode_s += self.ends - self.began
         self.doing = BOUNDARY
-        self._ended(self.ends)
+        return True
 
     # --- what it did ----------------------------------------------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ class Replica:
     def _next_to_enter(self, now: float) -> Job | None:
         """The head of the queue, if it has a place in the batch and room in HBM."""
         batch = self.batch
-        turn = self.waiting.head(now)
+        turn = self.waiting.head(now) if self._holds else self.waiting.queue.head()
         if turn is None or len(batch.jobs) >= batch.most:
             return None
         job = self.fitting(turn)
@@ -168,7 +168,7 @@ class Replica:
         if chosen:
             self._prefill([(batch.jobs[turn], tokens) for turn, tokens in chosen], decodes and batch.decoding > 0, now)
             return
-        steps, longest = batch.steps_left, self.run.given.longest_run
+        steps, longest = batch.first_end - batch.steps, self.run.given.longest_run
         if longest is not None and steps > longest:
             steps = longest
         self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps))
@@ -204,8 +204,11 @@ class Replica:
             batch.hbm_in_step = batch.hbm_used
             gpu.shorten(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps), now))
 
-    def _end_step(self, now: float) -> None:
+    def _end_step(self, timer: Timer) -> None:
         gpu = self.gpu
+        if not gpu.is_due(timer):
+            return
+        now = gpu.ends
         if self._observer is not None:
             self._observer.stepped(self, gpu.began, now)
         if gpu.steps:
@@ -228,9 +231,7 @@ class Replica:
         self.recorder.first_token_s[job.turn] = now
         if self._saves_at_once:
             self.kv.saver.prefilled(job, now)
-        if job.output > 1:
-            self.batch.join(job)
-        else:
+        if job.output <= 1:
             self._complete(job, now)
 
     def _complete(self, job: Job, now: float) -> None:

@@ -296,11 +296,14 @@ class BatchView(Protocol):
         """Tokens, summed over those."""
 
 
+Chunks = tuple[tuple[int, int], ...]
+"""(turn, tokens) of jobs that are prefilled, or go on being so: from 1 token to all that are left."""
+
+
 class Step(NamedTuple):
     """What the GPUs do in one step."""
 
-    chunks: tuple[tuple[int, int], ...]
-    """(turn, tokens) of jobs that are prefilled, or go on being so: from 1 token to all that are left."""
+    chunks: Chunks
     decodes: bool
     """Whether every decoding job gets its next token. Steps of nothing else go on until a job ends, or one could enter."""
 
@@ -315,8 +318,8 @@ class Batching(ABC):
         """Whether one more job may enter. Asked again after each, as long as the head of the queue has a place and room in HBM."""
 
     @abstractmethod
-    def step(self, batch: BatchView) -> Step:
-        """The next step, of a batch that is not empty."""
+    def step(self, batch: BatchView) -> tuple[Chunks, bool]:
+        """The next step, of a batch that is not empty: a `Step`, or its two parts."""
 
 
 class RouterView(ABC):

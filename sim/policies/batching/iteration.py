@@ -3,9 +3,9 @@
 Source: Orca (OSDI 2022), and the engine of CachedAttention (USENIX ATC 2024) section 2.
 """
 
-from kvplan.sim.policies.base import Batching, BatchView, Step
+from kvplan.sim.policies.base import Batching, BatchView, Chunks
 
-_DECODE = Step((), decodes=True)
+_DECODE: tuple[Chunks, bool] = (), True
 
 
 class Iteration(Batching):
@@ -16,7 +16,8 @@ class Iteration(Batching):
     def admits(self, batch: BatchView) -> bool:
         return not batch.prefilling
 
-    def step(self, batch: BatchView) -> Step:
+    def step(self, batch: BatchView) -> tuple[Chunks, bool]:
         if batch.prefilling:
-            return Step(((batch.prefilling[0].turn, batch.prefilling[0].left),), decodes=False)
+            job = batch.prefilling[0]
+            return ((job.turn, job.left),), False
         return _DECODE
