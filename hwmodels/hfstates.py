@@ -111,7 +111,13 @@ class Lightning(_Keys):
 
 
 States = Annotated[GatedDelta | Mamba2 | Mamba1 | Convolution | Lightning, Field(discriminator="kind")]
-_CLASSES = {"delta": GatedDelta, "mamba2": Mamba2, "mamba1": Mamba1, "conv": Convolution, "lightning": Lightning}
+_CLASSES: dict[str, type[BaseModel]] = {
+    "delta": GatedDelta,
+    "mamba2": Mamba2,
+    "mamba1": Mamba1,
+    "conv": Convolution,
+    "lightning": Lightning,
+}
 
 
 def keys(kind: str) -> set[str]:

@@ -15,7 +15,7 @@ bit-for-bit, which is what makes the engine agree with the Lindley recursion to 
 import math
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, cast
 
 import simpy
 from simpy.core import EmptySchedule
@@ -43,6 +43,8 @@ class Clock(simpy.Environment):
         super().__init__()
         self.scheduled = 0
         """Events scheduled so far."""
+        self._timers: list[tuple[float, int, int, Timer]] = cast(Any, self._queue)
+        """SimPy's queue, in which there is nothing else."""
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._due_s = math.inf
         self._calls = 0
@@ -53,7 +55,7 @@ class Clock(simpy.Environment):
             raise ValueError(f"an event at {time} is scheduled in the past, at {self._now}")
         timer = Timer(callback, payload)
         self.scheduled = number = self.scheduled + 1
-        heappush(self._queue, (time, priority, number, timer))
+        heappush(self._timers, (time, priority, number, timer))
         return timer
 
     def before(self, time: float, settle: Callable[[float], None]) -> None:
@@ -64,9 +66,9 @@ class Clock(simpy.Environment):
 
     def step(self) -> None:
         """The next event, after all that is due before it. Raises EmptySchedule."""
-        if not self._queue:
+        if not self._timers:
             raise EmptySchedule
-        now, _, _, timer = heappop(self._queue)
+        now, _, _, timer = heappop(self._timers)
         self._now = now
         while self._due_s <= now:
             settle = heappop(self._due)[2]
@@ -78,9 +80,9 @@ class Clock(simpy.Environment):
         """Every event to the last, as `step` has them, without a call for each. `until`: as SimPy has it."""
         if until is not None:
             return super().run(until)
-        queue = self._queue
-        while queue:
-            now, _, _, timer = heappop(queue)
+        timers = self._timers
+        while timers:
+            now, _, _, timer = heappop(timers)
             self._now = now
             while self._due_s <= now:
                 settle = heappop(self._due)[2]

@@ -3,6 +3,9 @@
 import math
 from collections import deque
 
+_MOST = 64
+"""Transfers that are kept though they have ended, before any is dropped."""
+
 
 class Flow:
     """Transfers whose times are known when they are booked, each at an even pace. They are booked in order of their ends, or nearly so."""
@@ -15,9 +18,10 @@ class Flow:
     def add(self, ready: float, start: float, end: float, size: int) -> None:
         """A transfer from `start` to `end`, either of which may be past. Nobody will ask about a time before `ready`."""
         ahead = self._ahead
-        while ahead and ahead[0][1] <= ready:
-            ahead.popleft()
         ahead.append((start, end, size))
+        if len(ahead) > _MOST:
+            while ahead and ahead[0][1] <= ready:
+                ahead.popleft()
         if start < self._begin:
             share = min(1.0, (self._begin - start) / (end - start))
             self._earlier = self._earlier[0] + share * size, self._earlier[1] + share

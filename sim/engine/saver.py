@@ -25,6 +25,7 @@ class Saver:
         self._prefill = deployment.steps.prefill
         self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
         self._links, self._flows = paths.saves, paths.saved
+        self._token = deployment.stored(1)
         self._early: dict[int, int] = {}
         """Bytes per running turn that were saved after its prefill."""
 
@@ -76,7 +77,7 @@ class Saver:
             booked = link.book(since, size)
             if booked[1] > end:
                 start, end = booked
-            last_token_s = max(last_token_s, self._stored(1) / link.bandwidth)
+            last_token_s = max(last_token_s, self._token / link.bandwidth)
         self._flows[tier].add(since, start, end, size)
         self.make_room(self.write_buffer)
         return max(end, now + last_token_s)
