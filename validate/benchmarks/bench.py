@@ -32,7 +32,7 @@ EVENTS = {
     ("LRU", "50K"): 110_396,
     ("look-ahead", "50K"): 110_423,
     ("RE", "500K"): 1_102_865,
-    ("LRU", "500K"): 1_103_083,
+    ("LRU", "500K"): 1_128_455,
     ("look-ahead", "500K"): 1_117_084,
 }
 """Run -> events that it must schedule."""
