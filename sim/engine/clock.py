@@ -70,10 +70,8 @@ class Clock(simpy.Environment):
             raise EmptySchedule
         now, _, _, timer = heappop(self._timers)
         self._now = now
-        while self._due_s <= now:
-            settle = heappop(self._due)[2]
-            self._due_s = self._due[0][0] if self._due else math.inf
-            settle(now)
+        if self._due_s <= now:
+            self._end_what_is_due(now)
         timer.callback(timer)
 
     def run(self, until: Any = None) -> Any:
@@ -84,9 +82,13 @@ class Clock(simpy.Environment):
         while timers:
             now, _, _, timer = heappop(timers)
             self._now = now
-            while self._due_s <= now:
-                settle = heappop(self._due)[2]
-                self._due_s = self._due[0][0] if self._due else math.inf
-                settle(now)
+            if self._due_s <= now:
+                self._end_what_is_due(now)
             timer.callback(timer)
         return None
+
+    def _end_what_is_due(self, now: float) -> None:
+        while self._due_s <= now:
+            settle = heappop(self._due)[2]
+            self._due_s = self._due[0][0] if self._due else math.inf
+            settle(now)

@@ -32,10 +32,6 @@ class Link:
         self._piece_s = piece / bandwidth
         self._flow = Flow()
 
-    def seconds(self, size: int) -> float:
-        """Duration of an undisturbed transfer."""
-        return self.latency_s + size / self.bandwidth
-
     def book(self, ready: float, size: int) -> tuple[float, float]:
         """Books a demand transfer that may start at `ready`; returns its start and end."""
         start, end = self.preview(ready, size)

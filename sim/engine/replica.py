@@ -267,11 +267,6 @@ class Replica:
 
     # --- what the metrics and observers read ----------------------------------------------------------------------------------
 
-    @property
-    def running(self) -> int:
-        """Jobs that decode."""
-        return self.batch.decoding
-
     def begin(self, now: float) -> None:
         """The measured span begins."""
         self.kv.begin(now)

@@ -318,7 +318,7 @@ class SessionStore:
         """
         target = self.tiers[move.target]
         unsent = move.size - sent
-        target.unread(unsent)
+        target.forgo(unsent)
         self.tiers[move.source].read -= unsent
         excess = target.held[move.session] - sent
         if excess > 0:
@@ -457,7 +457,7 @@ class SessionStore:
             self._prefetch.drop(session)
         if record.position is not None:
             self._want(session, record)
-            self.moved.append(session)
+        self._has_moved(session, record)
 
     def _has_moved(self, session: int, record: Record) -> None:
         """Whoever expects the session hears of it."""

@@ -79,7 +79,7 @@ class Tier:
         else:
             self.dropped += size
 
-    def unread(self, size: int) -> None:
+    def forgo(self, size: int) -> None:
         """`size` bytes that were to come in will not, and have left again as lost."""
         self.written -= size
         self.dropped -= size
