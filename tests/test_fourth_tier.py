@@ -6,6 +6,7 @@ import pytest
 from kvplan.sim import config
 from kvplan.sim.config import ConfigError
 from kvplan.sim.deployment import resolve
+from kvplan.sim.report import table
 from kvplan.sim.simulation import simulate
 
 DRIVES = resolve(config.load(None)).drive_links
@@ -45,6 +46,7 @@ def test_a_fourth_tier_takes_what_dram_writes_down_and_serves_it():
     cost = summary["cost_usd"]
     assert cost["cxl"] == pytest.approx(20 * 0.001 * summary["makespan_s"] / 3600)
     assert cost["total"] == pytest.approx(sum(cost[part] for part in ("gpu", *tiers)))
+    assert table._paid(summary) == "GPUs, DRAM, CXL and SSD are paid for the whole run"
 
 
 @pytest.mark.parametrize(

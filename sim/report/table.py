@@ -100,7 +100,7 @@ def rows(summary: Mapping[str, Any]) -> list[list[str]]:
 def cells(found: Place) -> list[list[Cell]]:
     """The table: label and value, and with a baseline its value and the change."""
     baseline = found.at("recompute")
-    *others, last = map(name_of, _paid_tiers(found.value))
+    *others, last = _paid_names(found.value)
     storage, rows = f"{', '.join(others)} and {last}", []
     for label, path, show, compares in [*_hits(found.value), *_ROWS]:
         row = [Cell(label.format(storage=storage)), _get(found, path, show)]
@@ -173,6 +173,10 @@ _ROWS = [
 def _paid_tiers(summary: Mapping[str, Any]) -> list[str]:
     """Those that a run pays for beside its GPUs."""
     return [tier for tier in among(summary["hit_rate"]) if tier in summary["cost_usd"]]
+
+
+def _paid_names(summary: Mapping[str, Any]) -> list[str]:
+    return list(map(name_of, _paid_tiers(summary)))
 
 
 def _get(found: Place, path: str, show: Callable[[Any], str]) -> Cell:
@@ -254,19 +258,21 @@ def _against(summary: Mapping[str, Any], baseline: dict) -> list[str]:
         " told from no change."
     )
     return [
-        f"Against recomputation: {', '.join(found)} ({_paid(summary['cost_usd'])}).",
+        f"Against recomputation: {', '.join(found)} ({_paid(summary)}).",
         over if count > 1 else "Nothing is drawn at random here: every replication would be the same, so changes have no intervals.",
     ]
 
 
-def _paid(cost: dict) -> str:
+def _paid(summary: Mapping[str, Any]) -> str:
     """What the dollars pay for."""
+    cost = summary["cost_usd"]
+    *others, last = _paid_names(summary)
     if cost["gpu_hours"] == "busy":
-        return "GPUs are paid by the busy hour, DRAM and SSD by the clock"
+        return f"GPUs are paid by the busy hour, {', '.join(others)} and {last} by the clock"
     if cost["included_dram_bytes"] or cost["included_ssd_bytes"]:
         dram, ssd = format_bytes(cost["included_dram_bytes"]), format_bytes(cost["included_ssd_bytes"])
         return f"GPUs are paid for the whole run, and {dram} of DRAM and {ssd} of SSD come with them"
-    return "GPUs, DRAM and SSD are paid for the whole run"
+    return f"{', '.join(['GPUs', *others])} and {last} are paid for the whole run"
 
 
 _VERDICT = (("TTFT p95", "ttft_s.p95"), ("cost", "cost_usd.total"), ("busy GPU hours", "gpu.busy_h"))
