@@ -25,6 +25,7 @@ CHECKS = {
 }
 """Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""
 COMMANDS = {
+    "models": "kvplan.validate.models.command",
     "measure": "kvplan.validate.calibration.measure.command",
     "fit": "kvplan.validate.calibration.fit.command",
     "serve": "kvplan.validate.miniserver.command",

@@ -1,0 +1,83 @@
+"""Sizes of models beside an independent count. Where `transformers` is installed (extra `oracle`), every family is held against it."""
+
+from importlib.util import find_spec
+
+import pytest
+from conftest import SHARED
+
+from kvplan.hwmodels.families import FAMILIES
+from kvplan.validate.models import command, figures, reference
+
+LLAMA = "llama-3.1-8b"
+needs_transformers = pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra oracle")
+FIELD = SHARED.parent / "field"
+
+
+def _counted(matrices, token_bytes):
+    return lambda data: reference.Counted(matrices, (reference.Kept(token_bytes, None, 0),) * 32)
+
+
+def test_figures_that_agree(monkeypatch, capsys):
+    monkeypatch.setattr(figures, "count", _counted(8_029_995_008, 4096))
+    assert command.main(["--only", LLAMA]) == 0
+    shown = capsys.readouterr().out
+    assert "131,072  131,072  none" in " ".join(shown.split()).replace(" ", "  ") and "1 models read, 0 of them with a difference" in shown
+
+
+def test_a_difference_is_shown_and_fails(monkeypatch, capsys):
+    monkeypatch.setattr(figures, "count", _counted(8_029_995_008, 2048))
+    assert command.main(["--only", LLAMA]) == 1
+    assert "+100.000%" in capsys.readouterr().out
+
+
+def test_what_is_not_compared_says_why(monkeypatch, capsys):
+    def count(data):
+        raise reference.IncomparableError("transformers is not installed")
+
+    monkeypatch.setattr(figures, "count", count)
+    assert command.main(["--only", LLAMA]) == 0
+    assert f"{LLAMA}: not compared: transformers is not installed" in capsys.readouterr().out
+
+
+def test_refused_files_are_listed(monkeypatch, capsys, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "mamba3"}')
+    assert command.main(["--only", "config.json", "--configs", str(tmp_path)]) == 0
+    assert "config.json: refused: model_type 'mamba3' is not known" in capsys.readouterr().out
+    assert command.main(["--configs", str(tmp_path / "none")]) == 2
+
+
+def test_windows_of_the_independent_count():
+    counted = reference.Counted(0, (reference.Kept(10, None, 0), reference.Kept(10, 100, 7)))
+    assert counted.session_bytes(1000, windowed=False) == 20_007 and counted.session_bytes(1000, windowed=True) == 11_007
+
+
+UNCOMPARED = {"bamba", "deepseek_v2", "dots1", "glm4_moe", "lfm2_moe", "minimax", "nemotron", "nemotron_h", "qwen3_moe"}
+"""Whose class leaves out what no file leaves out, so that kvplan refuses its defaults."""
+STANDING = {"deepseek_v32", "glm_moe_dsa", "qwen2_moe"}
+"""Where weights differ: those of indexers and of the gate of a shared expert."""
+
+
+@needs_transformers
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_by_its_class(family):
+    """Every family, with the values of its class."""
+    from transformers import AutoConfig
+
+    try:
+        data = AutoConfig.for_model(family).to_dict()
+    except ValueError:
+        pytest.skip("its code comes with its weights")
+    written = {key: value for key, value in data.items() if value is not None}
+    try:
+        found = figures.compared({**written, "name": "m", "source": "test", "date": "2026"})
+    except ValueError:
+        assert family in UNCOMPARED
+        return
+    assert family in STANDING or not [figure for figure in found if figure.differs]
+
+
+@needs_transformers
+@pytest.mark.skipif(not FIELD.is_dir(), reason="needs the shared inputs")
+def test_files_of_the_field(capsys):
+    assert command.main(["--configs", str(FIELD), "--only", ".config.json"]) == 1
+    assert "5 models read, 1 of them with a difference, 0 refused" in capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""Sizes of models beside an independent count."""
