@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from kvplan.hwmodels import kvsize
-from kvplan.hwmodels.schema import Date, Model
+from kvplan.hwmodels.schema import DTYPE_BYTES, Date, Model
 from kvplan.hwmodels.steptime import COEFFICIENTS, Measured, StepTime
 
 _Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
@@ -43,11 +43,13 @@ class FittedSteps(BaseModel):
         own = (self.model, self.torch_dtype, self.layers, self.decoder_parameters, self.gpus)
         return own == (model.name, model.torch_dtype, model.num_hidden_layers, kvsize.decoder_parameters(model), gpus)
 
-    def step_time(self, source: str) -> StepTime:
-        """The StepTime that they describe."""
+    def step_time(self, source: str, model: Model) -> StepTime:
+        """The StepTime that they describe. Measured is KV in the dtype of activations: a decode step reads narrower KV faster, and what
+        history costs a prefill is left as it is."""
+        narrower = float(model.kv_bits / (8 * DTYPE_BYTES[model.torch_dtype]))
         return StepTime(
             layers=self.layers,
-            **{name: getattr(self, name) for name in COEFFICIENTS},
+            **{name: getattr(self, name) for name in COEFFICIENTS} | {"per_context": narrower * self.per_context},
             source=source,
             measured=Measured(
                 **{span: tuple(getattr(self, span)) for span in ("new", "history", "batch", "context")},

@@ -4,13 +4,20 @@
                        = Σ over layers (kv_lora_rank + qk_rope_head_dim) · bytes    (MLA)
 
 Source: CachedAttention (USENIX ATC 2024) section 2; DeepSeek-V2 (arXiv 2405.04434) section 2.1 for MLA; Mixtral (arXiv 2401.04088)
-section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: scales of quantised caches, norms and biases.
+section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: norms and biases.
 """
 
 import math
+from dataclasses import replace
+from fractions import Fraction
 from typing import Literal
 
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
+
+KvDtype = Literal["bf16", "fp8", "nvfp4"]
+KV_BITS: dict[KvDtype, Fraction] = {"bf16": Fraction(16), "fp8": Fraction(8), "nvfp4": Fraction(9, 2)}
+"""Of an element of KV, scales included. FP8 has one scale a tensor, which is nothing; in NVFP4 16 elements share one of 8 bits.
+Source: vLLM's quantised KV cache; NVIDIA, NVFP4 KV cache (TensorRT Model Optimizer)."""
 
 Keeps = Literal["every-token", "windowed"]
 """What a store keeps of layers with a window: all tokens of a session, or those in the window."""
@@ -29,6 +36,17 @@ def kv_bytes(model: Model, tokens: int, keeps: Keeps = "windowed") -> int:
         * (group.kind.token_bytes(model.kv_bits) * (tokens if keeps == "every-token" else group.kind.kept(tokens)) + group.kind.state_bytes)
         for group in model.layers
     )
+
+
+def in_dtype(model: Model, dtype: KvDtype | None) -> Model:
+    """The model with KV of that dtype; None: of its own.
+
+    >>> from kvplan.hwmodels import catalogue
+    >>> llama = catalogue.load("model", "llama-3.1-8b")
+    >>> [kv_bytes_per_token(in_dtype(llama, dtype)) for dtype in (None, "fp8", "nvfp4")]
+    [131072, 65536, 36864]
+    """
+    return model if dtype is None else replace(model, kv_bits=KV_BITS[dtype])
 
 
 def kv_bytes_per_token(model: Model) -> int:

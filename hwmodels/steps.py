@@ -14,5 +14,5 @@ def step_time(model: Model, gpu: Gpu, node: Node, gpus: int, folder: str | None 
         calibration = catalogue.load("calibration", node.name, folder)
         for fitted in calibration.steps:
             if fitted.is_for(model, gpus):
-                return fitted.step_time(f"measured: {model.name} on {gpus} x {gpu.name}, {calibration.source}")
+                return fitted.step_time(f"measured: {model.name} on {gpus} x {gpu.name}, {calibration.source}", model)
     return roofline(model, gpu, node, gpus)

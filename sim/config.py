@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from kvplan.hwmodels import strictyaml, units
 from kvplan.hwmodels.catalogue import explain, nearest
 from kvplan.hwmodels.cost import Paid
+from kvplan.hwmodels.kvsize import KvDtype
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.registry import PolicyError
 from kvplan.traces.columns import checked
@@ -73,6 +74,15 @@ def _quantity(dimension: str, example: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _dtypes(value: object) -> object:
+    """A dtype of KV, or dtypes by tier."""
+    known = get_args(KvDtype)
+    for each in value.values() if isinstance(value, dict) else [value]:
+        if each is not None and each not in known:
+            raise ValueError(f"{each!r} is not one of {', '.join(known)}: give one for all tiers, or by tier, {{dram: fp8, ssd: nvfp4}}")
+    return value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -98,8 +108,8 @@ class DeploymentConfig(_Section):
     """Every step of the GPU takes this many times as long as calibration or roofline say: their error, as a what-if."""
     link_efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the bandwidth of host links and drives that KV is moved with; connectors of engines reach 0.2 to 0.8 of a link."""
-    kv_bytes_factor: Annotated[float, Field(gt=0, le=16)] = 1.0
-    """KV bytes per token, times those of the model's dtype, in HBM and below: 0.5 for FP8 (without its scales)."""
+    kv_dtype: KvDtype | None = None
+    """KV in HBM, as attention reads it; null takes that of the model's file."""
 
 
 _Rate = Annotated[str, _quantity("bytes_per_s", "30GB/s")]
@@ -183,6 +193,9 @@ class Store(_Section):
     """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which KV that nobody used is dropped; null keeps it."""
+    kv_dtype: Annotated[KvDtype | dict[str, KvDtype] | None, BeforeValidator(_dtypes)] = None
+    """KV below HBM, in all tiers (`fp8`) or by tier (`{dram: fp8, ssd: nvfp4}`): bf16, fp8 or nvfp4. null keeps it as HBM has it; a tier
+    not named keeps what the tier above has."""
     host_buffer: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of a tier that demotion keeps free."""
     piece: Size = "64MiB"
@@ -204,10 +217,26 @@ class Store(_Section):
             raise ValueError(f"tiers leaves out {', '.join(unnamed)}: name it, or set {', '.join(f'store.{name}=0GB' for name in unnamed)}")
         return self
 
+    @model_validator(mode="after")
+    def _dtypes_of_tiers(self) -> Self:
+        if not isinstance(self.kv_dtype, dict):
+            return self
+        below = [tier.name for tier in self.listed if tier.name != ON_DEVICE]
+        if ON_DEVICE in self.kv_dtype:
+            raise ValueError(f"kv_dtype has {ON_DEVICE}, where KV lies as the GPUs read it: set deployment.kv_dtype")
+        if strangers := sorted(set(self.kv_dtype) - set(below)):
+            raise ValueError(f"kv_dtype names {', '.join(strangers)}, but the tiers are {', '.join(below)}")
+        return self
+
     @property
     def listed(self) -> list[TierSetting]:
         """Fastest first, those of no size too."""
         return [TierSetting(name=name) for name in SHORTHANDS] if self.tiers is None else self.tiers
+
+    def dtype_of(self, tier: TierSetting) -> KvDtype | None:
+        """Of KV in a tier, where it is named; None for what is above it."""
+        named = self.kv_dtype.get(tier.name) if isinstance(self.kv_dtype, dict) else self.kv_dtype
+        return None if tier.name == ON_DEVICE else named
 
     def size_of(self, tier: TierSetting) -> int:
         """Bytes."""
@@ -433,7 +462,7 @@ class Config(_Section):
 
     def recompute(self) -> "Config":
         """The same run without any store: the RE baseline."""
-        off = {**dict.fromkeys(SHORTHANDS, "0GB"), "tiers": None}
+        off = {**dict.fromkeys(SHORTHANDS, "0GB"), "tiers": None, "kv_dtype": None}
         return self.model_copy(update={"store": self.store.model_copy(update=off)})
 
     def resolved(self) -> dict[str, Any]:
@@ -531,6 +560,7 @@ FREE_FORM = (
         for name in ("arrival", "think_time", "turns", "prompt_tokens", "first_prompt_tokens", "output_tokens", "tenants", "columns")
     ),
     "tenant_weights",
+    "store.kv_dtype",
 )
 """Settings that are mappings whose keys depend on what they say."""
 

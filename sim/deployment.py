@@ -1,6 +1,7 @@
 """What a configuration means in seconds and bytes for one replica: catalogue entries looked up, budgets worked out, sizes checked."""
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
@@ -26,7 +27,7 @@ from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.steptime import COEFFICIENTS
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
-from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST, Config, ConfigError, TierSetting
+from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST, Config, ConfigError, Store, TierSetting
 from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
 
@@ -52,7 +53,7 @@ class Deployment:
     gpus: int
     """Of one replica."""
     kv_bytes: int
-    """Per token, as DRAM and SSD store it."""
+    """Per token, stored once and as HBM has it; what a tier makes of it says `TierSpec.taken`."""
     hbm_kv_bytes: int
     """Per token, in the HBM of all ranks together."""
     window: int
@@ -61,6 +62,8 @@ class Deployment:
     """HBM bytes for the KV of running jobs, and for buffers."""
     tiers: tuple[TierSpec, ...]
     """Those that are switched on, fastest first."""
+    copies: Mapping[str, float]
+    """`TierSpec.copies` of all, on or off."""
     host: Wires
     """All host links that the replica's GPUs use together."""
     drives: int
@@ -80,8 +83,13 @@ class Deployment:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of KV stored once that each tier holds, fastest first."""
-        return {tier.name: tier.capacity for tier in self.tiers}
+        """Bytes of each tier, fastest first."""
+        return {tier.name: tier.size for tier in self.tiers}
+
+    @property
+    def room(self) -> int:
+        """Bytes of KV that all tiers hold together."""
+        return sum(tier.capacity for tier in self.tiers)
 
     def stored(self, tokens: Tokens) -> Tokens:
         """Bytes of the KV of so many tokens, stored once."""
@@ -102,7 +110,7 @@ class Deployment:
     @property
     def rents(self) -> dict[str, float]:
         """Dollars a second for each tier that no price list has."""
-        return {tier.name: tier.capacity * tier.usd_per_byte_s for tier in self.tiers if tier.usd_per_byte_s is not None}
+        return {tier.name: tier.size * tier.usd_per_byte_s for tier in self.tiers if tier.usd_per_byte_s is not None}
 
     @property
     def rates(self) -> dict[str, float]:
@@ -126,7 +134,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     and be stored. Raises ConfigError when an entry is unknown or something does not fit.
     """
     try:
-        model = catalogue.load("model", config.model, config.catalogue)
+        model = kvsize.in_dtype(catalogue.load("model", config.model, config.catalogue), config.deployment.kv_dtype)
         if why := unsupported(model):
             raise ConfigError(why)
         node = catalogue.load("node", config.hardware, config.catalogue)
@@ -147,16 +155,14 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     window = config.deployment.window_tokens or model.max_position_embeddings
     if window > model.max_position_embeddings:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
-    kv_bytes, hbm_kv_bytes = (
-        round(config.deployment.kv_bytes_factor * size)
-        for size in (kvsize.kv_bytes_per_token(model), kvsize.hbm_kv_bytes_per_token(model, gpus))
-    )
+    kv_bytes, hbm_kv_bytes = kvsize.kv_bytes_per_token(model), kvsize.hbm_kv_bytes_per_token(model, gpus)
     drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
     host, drive_links = (
         Wires(reached * read, reached * write, entry.latency.value)
         for (read, write), entry in ((host_bandwidth(node, link, gpus), link), (ssd_bandwidth(ssd, drives), ssd))
     )
-    tiers = _tiers(config, Fraction(hbm_kv_bytes, kv_bytes), drive_links)
+    listed = list(_tiers(config, model, Fraction(hbm_kv_bytes, kv_bytes), drive_links))
+    tiers = tuple(tier for tier in listed if tier.capacity)
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
     layers = min(store.read_buffer_layers, model.num_hidden_layers)
     reads_ahead = tiers and store.preload == "layerwise"
@@ -184,6 +190,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         window=window,
         hbm_budget=budget,
         tiers=tiers,
+        copies={tier.name: tier.copies for tier in listed},
         host=host,
         drives=drives,
         drive_links=drive_links,
@@ -196,16 +203,39 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     return deployment
 
 
-def _tiers(config: Config, copies: Fraction, drives: Wires) -> tuple[TierSpec, ...]:
-    """The store's tiers that are switched on. `copies`: bytes in HBM of a byte of KV."""
-    store, found = config.store, []
+def _tiers(config: Config, model: Model, in_hbm: Fraction, drives: Wires) -> Iterator[TierSpec]:
+    """The store's tiers. `in_hbm`: bytes in HBM of a byte of KV."""
+    store = config.store
+    for each, (dtype, share) in zip(store.listed, narrowed(store, model), strict=True):
+        copies = in_hbm if each.name == ON_DEVICE else share
+        size = math.floor(store.size_of(each) / copies)
+        yield TierSpec(
+            name=each.name,
+            capacity=size,
+            reserve=int(store.host_buffer * size),
+            own=drives if each.name == ON_DRIVES else _own(each, config.deployment.link_efficiency),
+            on_device=each.name == ON_DEVICE,
+            copies=float(copies),
+            kv_dtype=dtype if share != 1 else "",
+            usd_per_byte_s=None if each.price is None else parse(each.price, "usd_per_byte_s"),
+        )
+
+
+def narrowed(store: Store, model: Model) -> Iterator[tuple[str, Fraction]]:
+    """The dtype of KV in each tier, empty for that of HBM, and its bytes there as a share of those in HBM. Raises ConfigError where they
+    would be more than above."""
+    plain, dtype, least, above = kvsize.kv_bytes_per_token(model), "", Fraction(1), "HBM"
     for each in store.listed:
-        on_device, size = each.name == ON_DEVICE, store.size_of(each)
-        size = math.floor(size / copies) if on_device else size
-        own = drives if each.name == ON_DRIVES else _own(each, config.deployment.link_efficiency)
-        price = None if each.price is None else parse(each.price, "usd_per_byte_s")
-        found.append(TierSpec(each.name, size, int(store.host_buffer * size), own, on_device, float(copies) if on_device else 1.0, price))
-    return tuple(tier for tier in found if tier.capacity)
+        named = store.dtype_of(each)
+        if named is not None and store.size_of(each):
+            share = Fraction(kvsize.kv_bytes_per_token(kvsize.in_dtype(model, named)), plain)
+            if share > least:
+                raise ConfigError(
+                    f"store.kv_dtype: {each.name} would keep {named}, {share * plain} bytes of a token, below {least * plain} in {above}:"
+                    " what KV has lost does not come back on its way down; give it the same dtype, or a narrower one"
+                )
+            dtype, least, above = named, share, each.name
+        yield dtype, least
 
 
 def _own(tier: TierSetting, reached: float) -> Wires | None:
@@ -216,10 +246,8 @@ def _own(tier: TierSetting, reached: float) -> Wires | None:
 
 
 def _steps(config: Config, steps: StepTime) -> StepTime:
-    """What the configuration makes of step times. A decode step reads so much KV; what history costs a prefill is left as it is."""
-    settings = config.deployment
-    reads = replace(steps, per_context=steps.per_context * settings.kv_bytes_factor)
-    return replace(reads, **{name: getattr(reads, name) * settings.step_time_factor for name in COEFFICIENTS})
+    """What the configuration makes of step times."""
+    return replace(steps, **{name: getattr(steps, name) * config.deployment.step_time_factor for name in COEFFICIENTS})
 
 
 def rated_writes(deployment: Deployment) -> float:

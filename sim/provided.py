@@ -8,9 +8,9 @@ from kvplan.sim.deployment import Deployment
 
 
 def extras(deployment: Deployment) -> list[str]:
-    """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring; layers
-    that are simplified."""
-    return _drives(deployment) + _beyond_rent(deployment) + _of_model(deployment)
+    """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring; KV that is kept in a narrower dtype;
+    layers that are simplified."""
+    return _drives(deployment) + _beyond_rent(deployment) + _narrower(deployment) + _of_model(deployment)
 
 
 def _drives(deployment: Deployment) -> list[str]:
@@ -30,6 +30,17 @@ def _beyond_rent(deployment: Deployment) -> list[str]:
         f" the rest is charged at the list's price of {tier.upper()}, as if it could be rented apart; a larger shape may be what there is"
         for tier, given in zip((ON_HOST, ON_DRIVES), included_bytes(deployment.prices, gpu, deployment.gpus), strict=True)
         if 0 < given < sizes.get(tier, 0)
+    ]
+
+
+def _narrower(deployment: Deployment) -> list[str]:
+    token = deployment.stored(1)
+    said = [f"{tier.name.upper()} {tier.kv_dtype} ({tier.taken(token):,} B)" for tier in deployment.tiers if tier.kv_dtype]
+    if not said:
+        return []
+    return [
+        f"KV takes {token:,} B a token in HBM, stored once, and is kept in a narrower dtype below: {', '.join(said)}; what converting it"
+        " costs GPUs, and what it does to answers, is left out"
     ]
 
 

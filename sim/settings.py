@@ -129,7 +129,7 @@ def _choices(path: str, info: FieldInfo) -> str:
             get_args(each.model_fields[info.discriminator].annotation)[0] for each in get_args(info.annotation) if each is not NoneType
         ]
         return f"{info.discriminator}: {', '.join(kinds)}"
-    return ", ".join(_literals(info.annotation))
+    return ", ".join(dict.fromkeys(_literals(info.annotation)))
 
 
 def _literals(annotation: Any) -> list[str]:

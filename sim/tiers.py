@@ -22,7 +22,7 @@ class TierSpec:
 
     name: str
     capacity: int
-    """Bytes of KV stored once."""
+    """Bytes of KV, as HBM has it and stored once; so is what is counted of it everywhere, but where it says so."""
     reserve: int
     """Bytes that demotion keeps free."""
     own: Wires | None = None
@@ -30,9 +30,20 @@ class TierSpec:
     on_device: bool = False
     """KV here is where the GPU reads it: no link is in between (HBM)."""
     copies: float = 1.0
-    """Bytes that it takes for a byte of KV: in HBM, ranks hold copies of what they do not split."""
+    """Bytes that it takes for a byte of KV: in HBM, ranks hold copies of what they do not split; below, its dtype may be narrower."""
+    kv_dtype: str = ""
+    """Of KV here, where it is not that of HBM."""
     usd_per_byte_s: float | None = None
     """What it costs, where that is no matter of the price list."""
+
+    @property
+    def size(self) -> int:
+        """Its own bytes."""
+        return self.taken(self.capacity)
+
+    def taken(self, size: int) -> int:
+        """Bytes that so many bytes of KV take here, and over the links to here and from here."""
+        return size if self.copies == 1.0 else round(self.copies * size)
 
     @property
     def over_host_link_alone(self) -> bool:
@@ -40,10 +51,10 @@ class TierSpec:
         return self.own is None and not self.on_device
 
     def read_bytes_per_s(self, host_bytes_per_s: float) -> float:
-        """How fast the GPU reads from here over idle links, of which the host's gives `host_bytes_per_s`."""
+        """How fast the GPU reads KV from here over idle links, of which the host's gives `host_bytes_per_s`."""
         if self.on_device:
             return math.inf
-        return host_bytes_per_s if self.own is None else min(host_bytes_per_s, self.own.read_bytes_per_s)
+        return (host_bytes_per_s if self.own is None else min(host_bytes_per_s, self.own.read_bytes_per_s)) / self.copies
 
 
 def fetch_target(tiers: Sequence[TierSpec]) -> int | None:

@@ -81,10 +81,10 @@ def test_ten_inputs_and_the_what_ifs_are_configurations():
 def test_the_factors_of_a_plant():
     plain, changed = (
         resolve(config.load("default", [*SMALL, *more]))
-        for more in ([], ["deployment.step_time_factor=2", "deployment.link_efficiency=0.5", "deployment.kv_bytes_factor=0.5"])
+        for more in ([], ["deployment.step_time_factor=2", "deployment.link_efficiency=0.5", "deployment.kv_dtype=fp8"])
     )
     assert changed.steps.prefill(1000) == pytest.approx(2 * plain.steps.prefill(1000))
-    assert changed.steps.per_context == plain.steps.per_context and changed.kv_bytes == plain.kv_bytes // 2
+    assert changed.steps.per_context == pytest.approx(plain.steps.per_context) and changed.kv_bytes == plain.kv_bytes // 2
     assert changed.host.read_bytes_per_s == plain.host.read_bytes_per_s / 2
     assert changed.drive_links.write_bytes_per_s == plain.drive_links.write_bytes_per_s / 2
     assert changed.hbm_kv_bytes == plain.hbm_kv_bytes // 2

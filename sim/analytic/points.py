@@ -4,7 +4,7 @@ Source: CachedAttention (USENIX ATC 2024) section 3 for S_buf; the pipeline is `
 """
 
 from kvplan.hwmodels import pipeline_s
-from kvplan.sim.config import Config
+from kvplan.sim.config import ON_HOST, Config
 from kvplan.sim.deployment import Deployment
 
 _HISTORY_SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -19,10 +19,13 @@ def points_of(config: Config, deployment: Deployment, turn: dict) -> list[dict]:
 
 def _point(config: Config, deployment: Deployment, new: int, history: int) -> dict:
     """Recomputing, and loading from each tier, for one prompt of `new` tokens."""
-    layers, size = deployment.steps.layers, deployment.stored(history)
+    layers, size, host = deployment.steps.layers, deployment.stored(history), deployment.host
+    in_dram = size * deployment.copies.get(ON_HOST, 1.0)
     recompute, compute = deployment.steps.prefill(new + history), deployment.steps.prefill(new, history)
-    load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
-    own = {name: size / links.read_bytes_per_s + links.latency_s for name, links in deployment.links.items()}
+    load = in_dram / host.read_bytes_per_s + layers * host.latency_s
+    sizes = {name: size * deployment.copies.get(name, 1.0) for name in deployment.links}
+    own = {name: sizes[name] / links.read_bytes_per_s + links.latency_s for name, links in deployment.links.items()}
+    over_host = {name: each / host.read_bytes_per_s + layers * host.latency_s for name, each in sizes.items()}
     buffered = min(config.store.read_buffer_layers, layers) if config.store.preload == "layerwise" else 0
 
     def turn(seconds: float, preloaded: float) -> float:
@@ -30,7 +33,7 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
             return seconds + compute
         return pipeline_s(layers, compute / layers, seconds / layers, preloaded)
 
-    needed = max(0.0, load - compute) * deployment.host.read_bytes_per_s
+    layers_needed = max(0.0, load - compute) * host.read_bytes_per_s / (in_dram / layers)
     return {
         "prompt_tokens": new,
         "history_tokens": history,
@@ -41,10 +44,10 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
         **{f"load_{name}_s": seconds for name, seconds in own.items()},
         "with_dram_s": turn(load, buffered),
         "with_dram_unbuffered_s": turn(load, 0),
-        **{f"with_{name}_s": turn(max(load, seconds), 0) for name, seconds in own.items()},
-        "break_even_bytes_per_s": size / (recompute - compute),
-        "s_buf_bytes": needed,
-        "s_buf_layers": needed / (size / layers),
+        **{f"with_{name}_s": turn(max(over_host[name], seconds), 0) for name, seconds in own.items()},
+        "break_even_bytes_per_s": in_dram / (recompute - compute),
+        "s_buf_bytes": layers_needed * (size / layers),
+        "s_buf_layers": layers_needed,
     }
 
 

@@ -58,8 +58,10 @@ def hbm_of(config: Config, deployment: Deployment, turn: dict) -> dict:
 def tiers_of(deployment: Deployment, turn: dict) -> dict:
     return {
         tier.name: {
-            "capacity_bytes": round(tier.copies * tier.capacity),
-            "kept_free_bytes": round(tier.copies * tier.reserve),
+            "capacity_bytes": tier.size,
+            "kept_free_bytes": tier.taken(tier.reserve),
+            "kv_bytes_per_token": tier.taken(deployment.stored(1)),
+            "kv_dtype": tier.kv_dtype,
             "sessions": tier.capacity / turn["session_bytes"],
             "sessions_at_full_window": tier.capacity / deployment.stored(deployment.window),
         }

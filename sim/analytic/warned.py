@@ -100,8 +100,8 @@ def _pins(deployment: Deployment, found: dict) -> Iterator[str]:
     pinned = deployment.stored(found["hbm"]["jobs"] * found["turn"]["history_tokens"])
     for tier in [tier for tier in deployment.tiers if tier.over_host_link_alone and pinned > 0.5 * tier.capacity]:
         yield (
-            f"running jobs alone pin {format_bytes(pinned)} of {tier.name.upper()} ({format_bytes(tier.capacity)}) for their history:"
-            " little is left to fetch ahead"
+            f"running jobs alone pin {format_bytes(tier.copies * pinned)} of {tier.name.upper()} ({format_bytes(tier.size)}) for their"
+            " history: little is left to fetch ahead"
         )
 
 

@@ -77,7 +77,7 @@ def _prefills(
 
 def load_s(config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float) -> float:
     """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier."""
-    store, layers, size = config.store, deployment.steps.layers, deployment.stored(tokens)
+    store, layers, size = config.store, deployment.steps.layers, tier.taken(deployment.stored(tokens))
     load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
     early = 0.0
     if tier.own is None:
@@ -104,10 +104,10 @@ def _links(config: Config, deployment: Deployment, turns: Turns, served: Served)
     count = len(turns.history)
 
     def loaded(indices: list[int]) -> float:
-        return deployment.stored(float(served.cached[np.isin(served.tier, indices)].sum()) / count)
+        return sum(tiers[index].copies * deployment.stored(float(served.cached[served.tier == index].sum()) / count) for index in indices)
 
     saved = _saved_s(deployment, turns, served)
-    down = {name: deployment.stored(below.written) / count for name, below in zip(names[1:], served.below, strict=True)}
+    down = {tier.name: tier.copies * deployment.stored(below.written) / count for tier, below in zip(tiers[1:], served.below, strict=True)}
     to_host = down.get(names[1], 0.0) if down and tiers[0].on_device else 0.0
     found = {
         "host to GPU": loaded([index for index, tier in enumerate(tiers) if not tier.on_device]) / host.read_bytes_per_s,
@@ -124,7 +124,8 @@ def _saved_s(deployment: Deployment, turns: Turns, served: Served) -> dict[str, 
     """Seconds of the links over which the mean turn's new KV reaches the first tier."""
     if not deployment.tiers or deployment.tiers[0].on_device:
         return {}
-    first, size = deployment.tiers[0], deployment.stored(float((turns.context - served.cached).mean()))
+    first = deployment.tiers[0]
+    size = first.copies * deployment.stored(float((turns.context - served.cached).mean()))
     found = {"GPU to host": size / deployment.host.write_bytes_per_s}
     if first.own is not None:
         found[write_of(first.name)] = size / first.own.write_bytes_per_s

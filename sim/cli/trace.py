@@ -13,7 +13,7 @@ from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError, without_clients
-from kvplan.sim.deployment import resolve
+from kvplan.sim.deployment import narrowed, resolve
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.ours import check_file
 from kvplan.sim.files.strictjson import dumps
@@ -30,13 +30,18 @@ from kvplan.traces.prometheus.settings import workload as workload_settings
 def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None) -> None:
     """Prints what a trace, or a generated workload, means to a planner."""
     loaded = _loaded(None, overrides)
-    model = catalogue.load("model", loaded.model, loaded.catalogue)
+    model = kvsize.in_dtype(catalogue.load("model", loaded.model, loaded.catalogue), loaded.deployment.kv_dtype)
     if figure is not None:
         picture.check_picture(figure, inputs(None, loaded, runs=False))
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
         found = described(workload, kvsize.kv_bytes_per_token(model), window, ttl_s, report, loaded.deployment.truncation_ratio)
+    found["kv"]["kept"] = {
+        tier.name: {"dtype": dtype, "bytes_per_token": int(share * found["kv"]["bytes_per_token"])}
+        for tier, (dtype, share) in zip(loaded.store.listed, narrowed(loaded.store, model), strict=True)
+        if share != 1
+    }
     if left_out := [*filter(None, [unsupported(model)]), *simplified(model)]:
         found["kv"]["left_out"] = left_out
 

@@ -32,7 +32,7 @@ class Kv:
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
         """Whether a job has started or ended since the mover looked."""
-        self._loader = Loader(deployment, config.store, paths.to_device)
+        self._loader = Loader(deployment, config.store, paths)
         self._load_policy = load
         self._prefill = deployment.steps.prefill
         self._loads_late = prefetch.LOADS_LATE
@@ -104,7 +104,7 @@ class Kv:
             return
         fetched_at = self.mover.fetches_end_s if self.mover.fetching == session else math.inf
         loader = self._loader
-        loader.begin(self.paths.reads[tier], cached, new, now, self._complete_s[session], head_since, fetched_at, free)
+        loader.begin(tier, cached, new, now, self._complete_s[session], head_since, fetched_at, free)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
             self._take(session, tier, job.cached, now)

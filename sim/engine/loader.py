@@ -6,17 +6,20 @@ job starts, over both links; KV that is being fetched comes as the rest of it ar
 as they are and books nothing; `take` books.
 """
 
+from collections.abc import Callable
+
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim.config import Store
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.paths import Paths
 from kvplan.sim.policies.base import LoadView
 
 
 class Loader(LoadView):
     """One replica's; `begin` sets the job that the questions are about."""
 
-    def __init__(self, deployment: Deployment, settings: Store, host_link: Link) -> None:
+    def __init__(self, deployment: Deployment, settings: Store, paths: Paths) -> None:
         self.cached = self.new = 0
         self._prefill = deployment.steps.prefill
         self._layers = deployment.steps.layers
@@ -24,18 +27,18 @@ class Loader(LoadView):
         self._in_hbm = deployment.in_hbm
         self._layerwise = settings.preload == "layerwise"
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
-        self._link = host_link
+        self._link, self._paths = paths.to_device, paths
         self._own: Link | None = None
+        self._taken: Callable[[int], int]
         self._now = self._ready = self._since = self._fetched_at = 0.0
         self._free = 0
 
-    def begin(
-        self, own: Link | None, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int
-    ) -> None:
-        """A job starts: `cached` tokens of its history lie in a tier that is read over its `own` link (None: the host link reaches it at
-        once), complete there from `ready` on, and it has headed the queue since `head_since`. `fetched_at`: when a fetch that is under
-        way ends; infinity when there is none. `free`: HBM bytes that running jobs left while it waited."""
-        self._own, self.cached, self.new, self._now = own, cached, new, now
+    def begin(self, tier: int, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int) -> None:
+        """A job starts: `cached` tokens of its history lie in a tier, complete there from `ready` on, and it has headed the queue since
+        `head_since`. `fetched_at`: when a fetch that is under way ends; infinity when there is none. `free`: HBM bytes that running jobs
+        left while it waited."""
+        self._own, self._taken = self._paths.reads[tier], self._paths.taken[tier]
+        self.cached, self.new, self._now = cached, new, now
         self._ready = max(self._link.free_at, ready)
         self._since = head_since
         self._fetched_at = fetched_at
@@ -59,7 +62,7 @@ class Loader(LoadView):
 
     def _pace(self, tokens: int) -> tuple[float, float, float]:
         """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
-        size, layers, link, now = self._stored(tokens), self._layers, self._link, self._now
+        size, layers, link, now = self._taken(self._stored(tokens)), self._layers, self._link, self._now
         load = size / layers / link.bandwidth + link.latency_s
         ready = self._ready
         if self._own is None:
@@ -76,7 +79,7 @@ class Loader(LoadView):
     def take(self, tokens: int) -> tuple[float, float]:
         """Books the transfer of so many tokens; returns its start and end."""
         delay, load, preloaded = self._pace(tokens)
-        size, now = self._stored(tokens), self._now
+        size, now = self._taken(self._stored(tokens)), self._now
         if self._own is not None and self._fetched_at == float("inf"):
             self._own.book(now, size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load

@@ -11,6 +11,7 @@ from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.protocol import Move, Store
+from kvplan.sim.tiers import TierSpec
 
 
 class _Way:
@@ -77,10 +78,14 @@ class Mover:
                 self.moved(session)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
-        way.move = move
+        way.move, size = move, self._narrow(move).taken(move.size)
         for link in way.others:
-            link.book(now, move.size)
-        self._list(way.link.book_background(now, move.size))
+            link.book(now, size)
+        self._list(way.link.book_background(now, size))
+
+    def _narrow(self, move: Move) -> TierSpec:
+        """The tier in whose dtype KV moves: the lower one."""
+        return self.store.tiers[max(move.source, move.target)].spec
 
     def _list(self, at_s: float) -> None:
         """The clock is to call then, or before. Demand traffic may push an end back meanwhile, never forward."""
@@ -125,13 +130,15 @@ class Mover:
             fetch.move = fetch.move._replace(session=-1)
 
     def break_off(self, session: int, unit: int, now: float) -> None:
-        """Ends a fetch of the session with what has come of it, in whole units of bytes."""
+        """Ends a fetch of the session with what has come of it, in whole units of bytes of KV."""
         fetch = self._fetch
         if fetch is not None and fetch.move is not None and fetch.move.session == session:
             move, fetch.move = fetch.move, None
-            sent = fetch.link.end_background(now, move.size) // unit * unit
-            self.store.end_move(move, now, sent)
+            taken = self._narrow(move).taken
+            units = fetch.link.end_background(now, taken(move.size)) // taken(unit)
+            self.store.end_move(move, now, units * unit)
 
     def to_come(self, now: float) -> list[tuple[Move, float]]:
-        """Moves under way, and the bytes of each that have not gone yet."""
-        return [(way.move, way.link.background_left(now)) for way in self._ways if way.move is not None]
+        """Moves under way, and the bytes of KV of each that have not gone yet."""
+        under_way = [(way.move, way.link) for way in self._ways if way.move is not None]
+        return [(move, link.background_left(now) / self._narrow(move).copies) for move, link in under_way]

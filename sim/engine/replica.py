@@ -284,7 +284,7 @@ class Replica:
 
     def sample(self, now: float) -> tuple:
         """A row of the time series: time, replica, waiting, running, HBM bytes of running jobs, bytes per tier."""
-        used = [tier.used for tier in self.kv.store.tiers]
+        used = [tier.spec.taken(tier.used) for tier in self.kv.store.tiers]
         return (now, self.index, len(self.waiting), self.batch.decoding, self.batch.hbm_used, *used)
 
     def served(self, turn: int) -> dict[str, int]:

@@ -24,7 +24,7 @@ class Saver:
         self.write_buffer = deployment.write_buffer
         self._prefill = deployment.steps.prefill
         self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
-        self._links, self._flows = paths.saves, paths.saved
+        self._links, self._flows, self._taken = paths.saves, paths.saved, paths.taken
         self._token = deployment.stored(1)
         self._early: dict[int, int] = {}
         """Bytes per running turn that were saved after its prefill."""
@@ -33,13 +33,13 @@ class Saver:
         """Synchronous: a prefill has ended."""
         if self._links and self._links[0]:
             self._early[job.turn] = early = self._stored(job.new)
-            self._save_now(self._links[0], early, now)
+            self._save_now(self._links[0], self._taken[0](early), now)
 
     def spills(self, tier: int, size: int, since: float, now: float) -> bool:
         """Whether a tier below one that has no room takes a save of a job that started at `since`: unless the GPU would have to wait for
         longer than to compute it again. Synchronous saving waits in any case."""
-        buffer = self.write_buffer
-        until = max(link.preview(since, size)[1] - buffer / link.bandwidth for link in self._links[tier])
+        buffer, sent = self.write_buffer, self._taken[tier](size)
+        until = max(link.preview(since, sent)[1] - buffer / link.bandwidth for link in self._links[tier])
         return self._sync or until - now <= self._prefill(self._tokens_in(size), 0)
 
     def save(self, job: Job, tier: int, size: int, since: float, now: float) -> float | None:
@@ -62,7 +62,7 @@ class Saver:
         """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
         links = self._links[tier]
         for link in links:
-            self._save_now([link], max(0, size - early) if link in self._links[0] else size, now)
+            self._save_now([link], self._taken[tier](max(0, size - early) if link in self._links[0] else size), now)
         self._flows[tier].add(now, now, max(link.free_at for link in links), size)
 
     def _save_now(self, links: list[Link], size: int, now: float) -> None:
@@ -73,11 +73,12 @@ class Saver:
     def _save_behind(self, tier: int, size: int, since: float, now: float) -> float:
         """Asynchronous: what is left when the job ends waits in the write buffer."""
         start, end, last_token_s = 0.0, -math.inf, 0.0
+        sent, token = self._taken[tier](size), self._taken[tier](self._token)
         for link in self._links[tier]:
-            booked = link.book(since, size)
+            booked = link.book(since, sent)
             if booked[1] > end:
                 start, end = booked
-            last_token_s = max(last_token_s, self._token / link.bandwidth)
+            last_token_s = max(last_token_s, token / link.bandwidth)
         self._flows[tier].add(since, start, end, size)
         self.make_room(self.write_buffer)
         return max(end, now + last_token_s)

@@ -97,7 +97,10 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
             {name: count * rate for name, rate in deployment.rents.items()},
         ),
         "ssd_wear": _wear(
-            deployment, deployment.drives * count if deployment.keeps_on_drives else 0, sums.get(f"{ON_DRIVES}.written", 0), span_s
+            deployment,
+            deployment.drives * count if deployment.keeps_on_drives else 0,
+            deployment.copies.get(ON_DRIVES, 1.0) * sums.get(f"{ON_DRIVES}.written", 0),
+            span_s,
         ),
         "provenance": provenance(config, workload),
     }
@@ -161,7 +164,7 @@ def _tiers(deployment: Deployment, sums, output: RunOutput, span_s: float, count
     for tier in deployment.tiers:
         name, each = tier.name, tier.copies
         found[name] = {
-            "capacity_bytes": round(each * tier.capacity * count),
+            "capacity_bytes": tier.size * count,
             "peak_bytes": round(each * sum(books.peak_bytes.get(name, 0) for books in output.ended)),
             "mean_bytes": each * _ratio(sums.get(f"{name}.byte_seconds", 0.0), span_s),
             "written_bytes": round(each * sums.get(f"{name}.written", 0)),
@@ -190,7 +193,7 @@ def _unsteady(config: Config, deployment: Deployment, workload: Workload, output
     found = steadiness.load_warnings(span) if clients is None else _idle_clients(clients, workload, output, start_s)
     for tier in (tier for tier in deployment.tiers if f"{tier.name}_bytes" in output.series):
         times, held = steadiness.held(output.series, tier.name, replicas)
-        size, room = tier.capacity * replicas, (tier.capacity - tier.reserve) * replicas
+        size, room = tier.size * replicas, tier.taken(tier.capacity - tier.reserve) * replicas
         found += steadiness.tier_warnings(tier.name.upper(), size, room, start_s, times, held)
     return found
 
@@ -223,10 +226,10 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
     columns = output.columns
     longest = deployment.stored(int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max()))
     found += [
-        f"{name} ({format_bytes(size)}) is smaller than the longest session ({format_bytes(longest)}): what is too"
+        f"{tier.name} ({format_bytes(tier.size)}) is smaller than the longest session ({format_bytes(tier.taken(longest))}): what is too"
         " large for a tier is kept below it, or nowhere"
-        for name, size in deployment.sizes.items()
-        if size < longest
+        for tier in deployment.tiers
+        if tier.capacity < longest
     ]
     unmeasured = _unmeasured(deployment, output)
     if unmeasured:

@@ -48,6 +48,10 @@ class Sizes:
     """Of a drive, within its warranty."""
     drive_bytes: int = 0
     """Of all drives."""
+    kv_bits: float = 16
+    """Of an element of KV in HBM."""
+    narrower: tuple[tuple[str, str, float], ...] = ()
+    """(tier, dtype of KV there, bytes for a byte in HBM)."""
 
     @staticmethod
     def of(deployment: Deployment) -> "Sizes":
@@ -65,6 +69,8 @@ class Sizes:
             drive=f"{ssd.name}, {ssd.capacity.text}, {ssd.rated_dwpd.value:g} DWPD over {ssd.warranty.value:g} years",
             rated_dwpd=ssd.rated_dwpd.value,
             drive_bytes=deployment.drive_bytes,
+            kv_bits=float(deployment.model.kv_bits),
+            narrower=tuple((tier.name.upper(), tier.kv_dtype, tier.copies) for tier in deployment.tiers if tier.kv_dtype),
         )
 
 
@@ -125,6 +131,16 @@ def warnings(sizes: Sizes) -> list[str]:
                 else ""
             )
         )
+    if sizes.kv_bits < 16:
+        found.append(
+            f"KV has {sizes.kv_bits:g} bits an element: tell the engine too (--kv-cache-dtype of vLLM and SGLang, kv_cache_config.dtype of"
+            " TensorRT-LLM), where its default is not that of the model's file"
+        )
+    found += [
+        f"{name} is planned with KV in {dtype}, {share:.3g} of its bytes in HBM: no flag here says so, and an engine that keeps it there as"
+        f" in HBM has the same hits with {1 / share:.3g} times the size"
+        for name, dtype, share in sizes.narrower
+    ]
     if sizes.copies > 1 and (sizes.dram or sizes.ssd):
         larger = format_bytes(sizes.copies * (sizes.dram or sizes.ssd))
         found.append(

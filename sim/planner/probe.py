@@ -155,14 +155,14 @@ def _unsteady(result: Result) -> list[str]:
     found = []
     for tier in deployment.tiers:
         held = series[f"{tier.name}_bytes"][late]
-        if len(held) > 1 and held[-1] < FULL * (tier.capacity - tier.reserve) and held[-1] > held[0] * 1.05:
+        if len(held) > 1 and held[-1] < FULL * tier.taken(tier.capacity - tier.reserve) and held[-1] > held[0] * 1.05:
             found.append(tier.name)
     return found
 
 
 def sessions_for(config: Config, mean_session_bytes: float, turns_per_session: float, measured_turns: int, most: int) -> tuple[int, bool]:
     """Sessions of a run that fills the tiers and measures so many turns then, and whether `most` is enough for it."""
-    held = sum(resolve(config).sizes.values()) / max(mean_session_bytes, 1.0)
+    held = resolve(config).room / max(mean_session_bytes, 1.0)
     needed = math.ceil(max(FILL * held, _WARM_TURNS / turns_per_session) + measured_turns / turns_per_session)
     return min(needed, most), needed <= most
 

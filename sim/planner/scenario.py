@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.hwmodels import Node, catalogue
+from kvplan.hwmodels import Node, catalogue, kvsize
 from kvplan.sim.config import Config
 from kvplan.sim.planner.objective import Objective
 from kvplan.sim.planner.search import Fewest, Search, judged
@@ -56,8 +56,8 @@ def _times(name: str, path: str, factor: float, config: Config, start: float) ->
 
 
 def inputs(config: Config) -> list[Ends]:
-    """Of the ten."""
-    return [
+    """Of the ten; KV that has 8 bits already has nine."""
+    found = [
         (_priced("gpu", 0.8), _priced("gpu", 1.2)),
         (_priced("dram", 0.5), _priced("dram", 2.0)),
         (_priced("ssd", 0.5), _priced("ssd", 2.0)),
@@ -66,9 +66,20 @@ def inputs(config: Config) -> list[Ends]:
         _scaled("context", "workload.rescale.context", 0.8, 1.2, config, 1.0),
         _scaled("answer length", "workload.rescale.output", 0.8, 1.2, config, 1.0),
         _scaled("link efficiency", "deployment.link_efficiency", 0.5, None, config),
-        _scaled("KV bytes per token", "deployment.kv_bytes_factor", 0.5, None, config),
+        (_narrower(config), None),
         _scaled("step time", "deployment.step_time_factor", 0.8, 1.2, config, 1.0),
     ]
+    return [ends for ends in found if any(ends)]
+
+
+def _narrower(config: Config) -> Scenario | None:
+    """KV in FP8 everywhere, for a plan that has more bits somewhere."""
+    model = catalogue.load("model", config.model, config.catalogue)
+    bits = kvsize.in_dtype(model, config.deployment.kv_dtype).kv_bits
+    if bits <= kvsize.KV_BITS["fp8"]:
+        return None
+    below = ("store.kv_dtype=null",) if config.store.kv_dtype == "bf16" else ()
+    return Scenario("KV dtype", "fp8", ("deployment.kv_dtype=fp8", *below))
 
 
 def _priced(name: str, factor: float) -> Scenario:

@@ -24,14 +24,15 @@ def account(asked: Curves, compared: dict) -> dict:
     by_settings = {(each["settings"]["store.eviction"], each["settings"][f"store.{tier}"]): each for each in done}
     names = [name for name, _ in sweep.question.axes[0].points]
     deployment = resolve(config)
-    elsewhere = sum(size for name, size in deployment.sizes.items() if name != tier)
+    elsewhere = sum(each.capacity for each in deployment.tiers if each.name != tier)
+    copies = deployment.copies.get(tier, 1.0)
     share = config.deployment.replicas / needed.ccput_bytes
     timed = config.workload.clients is None
     tpot_s = float(np.mean([variant["mean"]["tpot_s.mean"] for variant in done])) if done else 0.0
     return {
         "tier": tier,
         "replications": compared["replications"],
-        "sizes": [_size_of(size, elsewhere, config.deployment.replicas, needed) for size in sizes],
+        "sizes": [_size_of(size, parse_bytes(size) / copies + elsewhere, config.deployment.replicas, needed) for size in sizes],
         "other_tiers_bytes": elsewhere,
         "rcc_to_ccput_per_byte": share,
         "need": asdict(needed),
@@ -47,8 +48,9 @@ def account(asked: Curves, compared: dict) -> dict:
     }
 
 
-def _size_of(size: str, elsewhere: int, replicas: int, needed: Capacity) -> dict:
-    total = replicas * (parse_bytes(size) + elsewhere)
+def _size_of(size: str, room: float, replicas: int, needed: Capacity) -> dict:
+    """Of the tier; `room`: bytes of KV in all tiers of a replica."""
+    total = replicas * room
     shares = {"rcc_to_held": total / needed.held_bytes, "rcc_to_ccput": total / needed.ccput_bytes}
     return {"text": size, "bytes": parse_bytes(size), **shares}
 

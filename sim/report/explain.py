@@ -42,6 +42,7 @@ def _sizes(found: dict) -> list[str]:
         f"{model['name']} on {model['gpus']} GPUs of {model['hardware']}" + (f", {model['replicas']} replicas" * (model["replicas"] > 1)),
         f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM), window"
         f" {model['window_tokens']:,} tokens: {format_bytes(model['kv_bytes_per_token'] * model['window_tokens'])}",
+        *_narrower(found["tiers"]),
         f"  HBM {format_bytes(hbm['installed_bytes'])}: weights {format_bytes(model['weight_bytes'])}, left for KV"
         f" {format_bytes(hbm['kv_bytes'])} = {hbm['kv_tokens']:,} tokens: {hbm['jobs']:.1f} mean jobs at once,"
         f" {hbm['jobs_at_full_window']:.1f} at a full window; what they leave is read buffer, up to"
@@ -50,6 +51,12 @@ def _sizes(found: dict) -> list[str]:
         f" {turn['output_tokens']:,.0f}; mean session: {turn['turns_per_session']:.1f} turns, {turn['session_tokens']:,.0f} tokens,"
         f" {format_bytes(turn['session_bytes'])} of KV",
     ]
+
+
+def _narrower(tiers: dict) -> list[str]:
+    """What tiers make of KV that have a dtype of their own."""
+    said = [f"{name_of(name)} {tier['kv_dtype']}, {tier['kv_bytes_per_token']:,} B" for name, tier in tiers.items() if tier["kv_dtype"]]
+    return [f"  kept in a narrower dtype: {'; '.join(said)} per token"] if said else []
 
 
 def _tiers(found: dict):

@@ -40,6 +40,11 @@ def description(found: dict, model: str) -> Group:
     return Group(table, Text(""), *_histogram(found), *_kept(found), *notes)
 
 
+def _kept_as(kv: dict) -> str:
+    """What tiers make of it that have a dtype of their own."""
+    return "".join(f", {each['bytes_per_token']:,} B as {each['dtype']} in {tier.upper()}" for tier, each in kv.get("kept", {}).items())
+
+
 def words(found: dict, model: str) -> list[str]:
     """What the figures mean for caching."""
     kv, ttl = found["kv"], found["ttl"]
@@ -49,7 +54,7 @@ def words(found: dict, model: str) -> list[str]:
         f"In a mean hour {found['sessions_per_hour']['mean']:,.0f} distinct sessions have a turn, at most"
         f" {found['sessions_per_hour']['max']:,.0f}.",
         f"A session holds {format_bytes(kv['session_mean_bytes'])} of KV at its end in the mean"
-        f" ({kv['bytes_per_token']:,} B per token of {model}), all sessions together {format_bytes(kv['all_bytes'])}.",
+        f" ({kv['bytes_per_token']:,} B per token of {model}{_kept_as(kv)}), all sessions together {format_bytes(kv['all_bytes'])}.",
     ]
     distance = found["reuse"]["distance_bytes"]
     if distance is None:

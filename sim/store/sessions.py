@@ -251,7 +251,7 @@ class SessionStore:
             self._cut(below, session, below.held[session], now)
             missing = tier.held[session]
         self._add(below, session, missing, now, for_turn=False)
-        self._write.wrote(missing, now)
+        self._write.wrote(below.spec.taken(missing), now)
         tier.read += missing
         return Move(session, tier.index, below.index, missing)
 
@@ -373,8 +373,9 @@ class SessionStore:
         """Whether a victim can leave a tier at once: because it is the last, holds nothing new, or is not worth writing down."""
         if tier.index == self._last:
             return True
-        missing = tier.held[victim] - self.tiers[tier.index + 1].held[victim]
-        return missing <= 0 or not self._write.demotes(victim, self._records[victim].uses, missing, now)
+        below = self.tiers[tier.index + 1]
+        missing = tier.held[victim] - below.held[victim]
+        return missing <= 0 or not self._write.demotes(victim, self._records[victim].uses, below.spec.taken(missing), now)
 
     def _is_sooner(self, victim: int) -> bool:
         """Whether the victim's job comes before the job that a fetch wants room for."""

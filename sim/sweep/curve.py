@@ -62,10 +62,11 @@ def capacity(config: Config, deployment: Deployment, workload: Workload) -> Capa
 def default_sizes(tier: str, deployment: Deployment, needed: Capacity) -> list[str]:
     """Powers of two, up to what holds all active sessions, that fit into the node and hold the longest session: a full window, or twice the
     longest here, since other replications draw others."""
-    top = math.ceil(math.log2(needed.held_bytes / 1e6))
+    copies = deployment.copies.get(tier, 1.0)
+    top = math.ceil(math.log2(copies * needed.held_bytes / 1e6))
     if tier == ON_HOST and deployment.node.max_dram is not None:
         top = min(top, math.floor(math.log2(deployment.node.max_dram.value / 1e6)))
-    least = math.ceil(math.log2(min(deployment.stored(deployment.window), 2 * needed.longest_bytes) / 1e6))
+    least = math.ceil(math.log2(copies * min(deployment.stored(deployment.window), 2 * needed.longest_bytes) / 1e6))
     return [_size(power) for power in range(max(top - _SIZES + 1, least), max(top, least) + 1)]
 
 
@@ -132,24 +133,24 @@ def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: f
     """Hit rates of resumed turns, means over the replications' workloads, of one LRU list of whole sessions per replica, as large as all
     tiers together, and the varied tier's part: what lies within its size, beyond all tiers above it."""
     first = [run.config for run in sweep.runs if run.variant == sweep.runs[0].variant]
-    above = _above(first[0], tier)
+    above, copies = _above(first[0], tier), resolve(first[0]).copies.get(tier, 1.0)
     reuse = [_reuse(config, resolve(config), build_workload(config), tpot_s) for config in first]
     seen = [(distance, hits & (distance > above)) for distance, hits in reuse]
     exact = [parse_bytes(size) for size in sizes]
     return [
         {
             "bytes": float(size),
-            "hit_rate.resumed": float(np.mean([_share(hits & (distance <= size + elsewhere)) for distance, hits in reuse])),
-            f"hit_rate.{tier}": float(np.mean([_share(hits & (distance <= above + size)) for distance, hits in seen])),
+            "hit_rate.resumed": float(np.mean([_share(hits & (distance <= size / copies + elsewhere)) for distance, hits in reuse])),
+            f"hit_rate.{tier}": float(np.mean([_share(hits & (distance <= above + size / copies)) for distance, hits in seen])),
         }
         for size in np.union1d(_between(exact), exact)
     ]
 
 
 def _above(config: Config, tier: str) -> int:
-    """Bytes of the tiers that come before it."""
-    sizes = resolve(config).sizes
-    return sum(sizes.get(each.name, 0) for each in takewhile(lambda each: each.name != tier, config.store.listed))
+    """Bytes of KV in the tiers that come before it."""
+    rooms = {tier.name: tier.capacity for tier in resolve(config).tiers}
+    return sum(rooms.get(each.name, 0) for each in takewhile(lambda each: each.name != tier, config.store.listed))
 
 
 def _between(exact: Sequence[int]) -> np.ndarray:

@@ -15,8 +15,7 @@ def measure(result: Result) -> dict[str, float]:
     found = numbers(result.summary)
     deployment, config = resolve(result.config), result.config
     if deployment.tiers:
-        capacity = sum(deployment.sizes.values())
-        bound = best_possible(result.columns, capacity, deployment.kv_bytes, config.warmup_turns)
+        bound = best_possible(result.columns, deployment.room, deployment.kv_bytes, config.warmup_turns)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
 

@@ -67,11 +67,11 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     table = _workload(rng, window)
     if not family.endswith(("more", "clients")):
         return loaded, table
-    loaded, table = _more(loaded, table, rng)
+    loaded, table = _more(family, loaded, table, rng)
     return (_clients(loaded, rng) if family.endswith("clients") else loaded), table
 
 
-def _more(loaded: Config, table: Workload, rng: np.random.Generator) -> tuple[Config, Workload]:
+def _more(family: str, loaded: Config, table: Workload, rng: np.random.Generator) -> tuple[Config, Workload]:
     """The case with more mechanisms, each in a third of the cases."""
     chosen = [
         f"deployment.replicas={rng.choice([1, 1, 2])}",
@@ -84,7 +84,8 @@ def _more(loaded: Config, table: Workload, rng: np.random.Generator) -> tuple[Co
         grown = np.roll(table.prompt_tokens + table.output_tokens, 1)
         dropped = np.where(table.is_first, 0, np.minimum(rng.integers(0, 40, table.turns), grown))
         table = replace(table, dropped_tokens=dropped)
-    return config.load(loaded, chosen), table
+    narrower = ["null", "null", "fp8", "{dram: fp8, ssd: nvfp4}" if family.startswith("DRAM and SSD") else "nvfp4"]
+    return config.load(loaded, [*chosen, f"store.kv_dtype={rng.choice(narrower)}"]), table
 
 
 def _clients(loaded: Config, rng: np.random.Generator) -> Config:

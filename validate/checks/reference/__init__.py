@@ -41,6 +41,7 @@ What the specification leaves open:
   layer, and the faster one's for one layer more. KV that is being fetched when its job starts comes in even layers until the fetch ends.
 - *Synchronous saving* copies what is new after the prefill, and the answer's KV at its end; what waits or runs stalls until then. Where the
   save goes to another tier than the first, its links have had nothing yet.
+- *A dtype of a tier* makes its bytes of KV fewer, and those on every link to it and from it; a move goes in the dtype of the lower tier.
 - *A TTL* counts from a turn's end to the next one's arrival, over when more has passed. KV leaves when any turn comes or starts after
   that; what moves, once it has arrived, and when its own turn comes.
 - *A turn that drops history* cuts every copy to what it goes on from when it comes.

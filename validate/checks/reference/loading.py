@@ -17,7 +17,8 @@ class Loading:
         """The session's job has headed the queue `since` then; returns the seconds to the end of its prefill, which computes for
         `compute`."""
         h2d, tier = self.h2d, self.store.home[session]
-        each, early = size / self.layers / h2d.bandwidth + h2d.latency_s, 0.0
+        sent = tier.sent(size)
+        each, early = sent / self.layers / h2d.bandwidth + h2d.latency_s, 0.0
         ready = max(h2d.free_s, self.store.ready_s[session])
         delay = max(0.0, ready - now)
         if tier.name == "dram":
@@ -26,12 +27,12 @@ class Loading:
             each = max(each, (self.ssd_read.slow_end_s - now) / self.layers)
             self.store.seen["loads of what was being fetched"] += 1
         else:
-            read = self.ssd_read.send(now, size)
+            read = self.ssd_read.send(now, sent)
             from_ssd = (read.end_s - read.start_s) / self.layers
             each, delay = max(each, from_ssd), max(read.start_s, ready) - now + min(each, from_ssd)
             self.store.seen["loads from SSD"] += 1
-        transfer = h2d.take(Span(now + delay - early * each, now + delay + (self.layers - early) * each, size))
-        self._count(session, transfer, now)
+        transfer = h2d.take(Span(now + delay - early * each, now + delay + (self.layers - early) * each, sent))
+        self._count(session, transfer, size, now)
         return self._pipeline_s(compute, delay, each, early)
 
     def _early(self, size: int, each: float, start: float, now: float) -> float:
@@ -43,15 +44,15 @@ class Loading:
         self.store.seen["partial preloads"] += 0 < min(most, free) < self.layers
         return min(most, free)
 
-    def _count(self, session: int, transfer: Span, now: float) -> None:
+    def _count(self, session: int, transfer: Span, size: int, now: float) -> None:
         """Where it is read from, and that what comes from SSD stays in DRAM where there is room."""
-        store, first, size = self.store, self.store.tiers[0], int(transfer.amount)
+        store, first = self.store, self.store.tiers[0]
         comes_up = store.home[session] is not first
         source = first if comes_up and store.fetching == session else store.home[session]
-        source.went.append(transfer)
+        source.went.append((transfer, size))
         if comes_up and store.fetching != session and store.make_room(first, size, now):
             first.put(session, size, now)
-            first.came.append(transfer)
+            first.came.append((transfer, size))
             store.arrived(session, now)
 
     def _pipeline_s(self, compute: float, delay: float, each: float, early: float) -> float:

@@ -35,7 +35,7 @@ class Moves:
         store.fetching = session
         store.fetched.append(session)
         dram.put(session, size, now)
-        self._move(ssd, dram, self.reads.send_slowly(now, size))
+        self._move(ssd, dram, self.reads.send_slowly(now, ssd.sent(size)), size)
         store.seen["fetches"] += 1
 
     def _foremost(self, dram: Tier, ssd: Tier, free: int) -> int | None:
@@ -71,13 +71,13 @@ class Moves:
         if not ssd.held[session]:
             store.use(session, [ssd])
         ssd.put(session, missing, now)
-        self._move(dram, ssd, self.writes.send_slowly(now, missing))
+        self._move(dram, ssd, self.writes.send_slowly(now, ssd.sent(missing)), missing)
         store.seen["demotions"] += 1
         return True
 
-    def _move(self, source: Tier, target: Tier, transfer: Span) -> None:
-        source.went.append(transfer)
-        target.came.append(transfer)
+    def _move(self, source: Tier, target: Tier, transfer: Span, size: int) -> None:
+        source.went.append((transfer, size))
+        target.came.append((transfer, size))
 
     def end(self, now: float) -> None:
         """Ends what is due by now, each at its own time, and starts what follows from it."""

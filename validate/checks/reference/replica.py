@@ -139,7 +139,7 @@ class Replica:
 
     def sample(self, now: float) -> dict[str, float]:
         """A row of the series."""
-        jobs, held = self.jobs, {f"{tier.name}_bytes": sum(tier.held.values()) for tier in self.store.tiers}
+        jobs, held = self.jobs, {f"{tier.name}_bytes": tier.sent(sum(tier.held.values())) for tier in self.store.tiers}
         counts = {"waiting": len(jobs.queue), "running": len(jobs.batch), "hbm_running_bytes": jobs.hbm_used()}
         return {"time_s": now, "replica": self.service.replicas.index(self), **counts, **held}
 

@@ -24,7 +24,7 @@ class Saving:
             missing = size - tier.held[turn.session]
             if size > tier.capacity:
                 continue
-            if self._below(tier, size) and self._wait_s(turn, missing, now) > self._again_s(missing):
+            if self._below(tier, size) and self._wait_s(turn, tier.sent(missing), now) > self._again_s(missing):
                 break
             if store.make_room(tier, missing, now):
                 self._keep(turn, tier, missing, now)
@@ -49,16 +49,17 @@ class Saving:
             store.leave_below(session, tier, now)
         links = self.links.down_to(tier.name)
         if store.settings.save == "sync":
-            self._save_rest(session, links, missing, now)
-            tier.came.append(Span(now, max(link.free_s for link in links), missing))
+            self._save_rest(session, tier, links, missing, now)
+            tier.came.append((Span(now, max(link.free_s for link in links), tier.sent(missing)), missing))
         else:
-            tier.came.append(self._save_behind(turn, links, missing, now))
+            tier.came.append((self._save_behind(turn, tier, links, missing, now), missing))
 
-    def _save_behind(self, turn: Turn, links: list[Wire], missing: int, now: float) -> Span:
+    def _save_behind(self, turn: Turn, tier: Tier, links: list[Wire], missing: int, now: float) -> Span:
         """Asynchronous: since the job was admitted; returns the transfer that ends last."""
-        transfers = [link.send(turn.admitted_s, missing) for link in links]
+        transfers = [link.send(turn.admitted_s, tier.sent(missing)) for link in links]
+        token = tier.sent(self.deployment.kv_bytes)
         self.store.ready_s[turn.session] = max(
-            *(transfer.end_s for transfer in transfers), *(now + self.deployment.kv_bytes / link.bandwidth for link in links)
+            *(transfer.end_s for transfer in transfers), *(now + token / link.bandwidth for link in links)
         )
         for link, transfer in zip(links, transfers, strict=True):
             self.stall_until_s = max(self.stall_until_s, transfer.end_s - self.deployment.write_buffer / link.bandwidth)
@@ -68,13 +69,14 @@ class Saving:
         """Synchronous saving, after a prefill: the GPU waits until the first tier has what is new."""
         if self.store.tiers and self.store.settings.save == "sync":
             self.early[turn.session] = (turn.context - turn.cached_tokens) * self.deployment.kv_bytes
-            self._wait_for(self.links.down_to(self.store.tiers[0].name), self.early[turn.session], now)
+            first = self.store.tiers[0]
+            self._wait_for(self.links.down_to(first.name), first.sent(self.early[turn.session]), now)
 
-    def _save_rest(self, session: int, links: list[Wire], missing: int, now: float) -> None:
+    def _save_rest(self, session: int, tier: Tier, links: list[Wire], missing: int, now: float) -> None:
         """Synchronous saving, after the answer: links that have had the prompt's KV take the answer's, others take all."""
         for link in links:
             had = self.early[session] if link in self.links.down_to(self.store.tiers[0].name) else 0
-            self._wait_for([link], max(0, missing - had), now)
+            self._wait_for([link], tier.sent(max(0, missing - had)), now)
 
     def _wait_for(self, links: list[Wire], size: int, now: float) -> None:
         self.stall_until_s = max(self.stall_until_s, *(link.send(now, size).end_s for link in links))

@@ -1,12 +1,14 @@
 """What the tiers hold, who leaves them, and what has become void."""
 
+import math
 from collections import Counter, defaultdict
+from fractions import Fraction
 from itertools import accumulate
 
 from kvplan.sim.config import Store as Settings
 from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.jobs import Jobs
-from kvplan.validate.checks.reference.spans import Span, done
+from kvplan.validate.checks.reference.spans import Span
 from kvplan.validate.checks.reference.turns import Turn
 
 NOBODY = -1
@@ -15,13 +17,13 @@ NOBODY = -1
 class Tier:
     """Bytes by session, and the stamps that they leave by: of their last use, or of when they came."""
 
-    def __init__(self, name: str, capacity: int, reserve: int) -> None:
-        self.name, self.capacity, self.reserve = name, capacity, reserve
+    def __init__(self, name: str, capacity: int, reserve: int, share: Fraction) -> None:
+        self.name, self.capacity, self.reserve, self.share = name, capacity, reserve, share
         self.held: Counter[int] = Counter()
         self.stamp: Counter[int] = Counter()
         self.changes: list[tuple[float, int]] = []  # when, and by how many bytes
-        self.came: list[Span] = []
-        self.went: list[Span] = []
+        self.came: list[tuple[Span, int]] = []  # transfers, and the bytes of KV in each
+        self.went: list[tuple[Span, int]] = []
 
     def free(self) -> int:
         return self.capacity - sum(self.held.values())
@@ -37,6 +39,10 @@ class Tier:
         if not self.held[session]:
             del self.held[session], self.stamp[session]
 
+    def sent(self, size: int) -> int:
+        """Bytes on a link of so many bytes of KV, in the dtype of this tier."""
+        return math.floor(size * self.share + Fraction(1, 2))
+
     def peak(self, since: int) -> int:
         """Most bytes at any time after so many changes."""
         levels = list(accumulate((size for _, size in self.changes), initial=0))
@@ -47,8 +53,8 @@ class Tier:
         byte_seconds = sum(size * (now - when) for when, size in self.changes if when < now)
         return {
             f"{self.name}.byte_seconds": byte_seconds,
-            f"{self.name}.written": done(self.came, now),
-            f"{self.name}.read": done(self.went, now),
+            f"{self.name}.written": sum(size * transfer.share(now) for transfer, size in self.came),
+            f"{self.name}.read": sum(size * transfer.share(now) for transfer, size in self.went),
         }
 
 
@@ -57,7 +63,10 @@ class Store:
 
     def __init__(self, settings: Settings, deployment: Deployment, jobs: Jobs, seen: Counter[str]) -> None:
         self.settings, self.kv, self.jobs, self.seen = settings, deployment.kv_bytes, jobs, seen
-        self.tiers = [Tier(tier.name, tier.capacity, tier.reserve) for tier in deployment.tiers]
+        self.tiers = [
+            Tier(tier.name, tier.capacity, tier.reserve, Fraction(tier.taken(deployment.kv_bytes), deployment.kv_bytes))
+            for tier in deployment.tiers
+        ]
         self.home: dict[int, Tier] = {}  # per session: where its newest KV is
         self.ready_s: defaultdict[int, float] = defaultdict(float)  # per session: when its KV is complete where it is
         self.idle_since: dict[int, float] = {}  # per session: the end of its last turn, until the next one comes
