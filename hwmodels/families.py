@@ -32,6 +32,10 @@ class Family:
     """The n of that, where the file does not say."""
     state: str = ""
     """What layers without KV keep, by its class in `hfstates`; empty where every layer has KV."""
+    gated_output: bool = False
+    """Whether attention has a gate as wide as its queries."""
+    gated_shared: bool = False
+    """Whether the shared expert has a gate of one number."""
     unweighed: str = ""
     """Weights that are not counted, so that sizes of HBM cannot be told."""
 
@@ -47,19 +51,19 @@ _MLA = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 _LATENT = ("q_lora_rank", "n_shared_experts")
 _DEEPSEEK = (*_MLA, *_EXPERTS, "moe_intermediate_size")
 
-_OF_STATES = "layers with states"
+_QWEN_MIXED = (*_KV, *_EXPERTS, "moe_intermediate_size", "shared_expert_intermediate_size")
 _QWEN_HYBRID = ({"head_dim": 256}, {"full_attention_interval": 4})
 
 FAMILIES: dict[str, Family] = {
     "apertus": Family((_UNGATED,), _KV),
     "arcee": Family((_UNGATED,), _KV),
     "baichuan": Family(),
-    "bamba": Family((), (*_KV, "attn_layer_indices"), (), "indices", 0, "mamba2", _OF_STATES),
+    "bamba": Family((), (*_KV, "attn_layer_indices"), (), "indices", 0, "mamba2"),
     "cohere": Family((_TIED,)),
     "cohere2": Family((_TIED,), (*_KV, "sliding_window"), (), "pattern", 4),
     "deepseek_v2": Family((), _DEEPSEEK, ("q_lora_rank", "n_shared_experts", "first_k_dense_replace")),
     "deepseek_v3": Family(({"first_k_dense_replace": 3},), _DEEPSEEK, _LATENT),
-    "deepseek_v32": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_topk"), _LATENT),
+    "deepseek_v32": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_n_heads", "index_topk"), _LATENT),
     "dots1": Family(({"first_k_dense_replace": 0},), (*_KV, *_EXPERTS, "moe_intermediate_size"), (), "upper"),
     "ernie4_5": Family((_TIED, {"head_dim": 128}), _KV),
     "ernie4_5_moe": Family((_TIED,), (*_KV, *_EXPERTS, "moe_intermediate_size"), ("moe_layer_start_index",)),
@@ -93,21 +97,21 @@ FAMILIES: dict[str, Family] = {
     "glm": Family(({"head_dim": 128},), _KV),
     "glm4": Family(({"head_dim": 128},), _KV),
     "glm4_moe": Family(({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size")),
-    "glm_moe_dsa": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_topk"), _LATENT),
+    "glm_moe_dsa": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_n_heads", "index_topk"), _LATENT),
     "gpt_neox": Family((_UNGATED,)),
     "gpt_oss": Family(({"head_dim": 64},), (*_KV, *_EXPERTS, "sliding_window"), (), "pattern", 2),
     "granite": Family(needs=_KV),
     "granitemoe": Family(needs=(*_KV, *_EXPERTS)),
-    "granitemoehybrid": Family((), (*_KV, "layer_types"), (), "", 0, "mamba2", _OF_STATES),
+    "granitemoehybrid": Family((), (*_KV, "layer_types"), ("num_local_experts", "shared_intermediate_size"), "", 0, "mamba2"),
     "granitemoeshared": Family(needs=(*_KV, *_EXPERTS)),
     "helium": Family(({"head_dim": 128},), _KV),
     "hunyuan_v1_dense": Family(needs=_KV),
     "internlm2": Family(needs=_KV),
     "internlm3": Family(({"head_dim": 128},), _KV),
-    "jamba": Family((), _KV, (), "period", 0, "mamba1", _OF_STATES),
+    "jamba": Family((), (*_KV, *_EXPERTS, "expert_layer_period"), ("expert_layer_offset",), "period", 0, "mamba1"),
     "kimi_k2": Family((), (*_DEEPSEEK, "first_k_dense_replace"), _LATENT),
-    "lfm2": Family((_TIED,), _KV, (), "indices", 0, "conv", _OF_STATES),
-    "lfm2_moe": Family((_TIED,), (*_KV, "layer_types"), (), "", 0, "conv", _OF_STATES),
+    "lfm2": Family((_TIED,), _KV, (), "indices", 0, "conv"),
+    "lfm2_moe": Family((_TIED,), (*_KV, "layer_types", *_EXPERTS, "moe_intermediate_size"), ("num_dense_layers",), "", 0, "conv"),
     "llama": Family(),
     "llama4_text": Family(
         ({"attention_chunk_size": 8192}, {"head_dim": 128}, {"max_position_embeddings": 131_072}, {"no_rope_layer_interval": 4}),
@@ -116,15 +120,15 @@ FAMILIES: dict[str, Family] = {
         "chunks",
     ),
     "minicpm": Family((_TIED,), _KV),
-    "minimax": Family((), (*_KV, "head_dim", "layer_types"), (), "", 0, "lightning", _OF_STATES),
-    "minimax_m1": Family((), (*_KV, "head_dim", "attn_type_list"), (), "flags", 0, "lightning", _OF_STATES),
+    "minimax": Family((), (*_KV, *_EXPERTS, "head_dim", "layer_types"), (), "", 0, "lightning"),
+    "minimax_m1": Family((), (*_KV, *_EXPERTS, "head_dim", "attn_type_list"), (), "flags", 0, "lightning"),
     "minimax_m2": Family(({"head_dim": 128},), (*_KV, *_EXPERTS)),
     "ministral": Family((), _KV, ("sliding_window",), "all"),
     "ministral3": Family((), (*_KV, "head_dim"), (), "all"),
     "mistral": Family((), _KV, ("sliding_window",), "all"),
     "mixtral": Family((), (*_KV, *_EXPERTS), (), "all"),
     "mllama_text_model": Family((), _KV, ("cross_attention_layers",), "cross"),
-    "nemotron_h": Family((_UNGATED, {"mamba_ssm_cache_dtype": "float32"}), _KV, (), "letters", 0, "mamba2", _OF_STATES),
+    "nemotron_h": Family((_UNGATED, {"mamba_ssm_cache_dtype": "float32"}), _KV, (), "letters", 0, "mamba2"),
     "nemotron": Family((_UNGATED,), _KV),
     "olmo": Family(),
     "olmo2": Family(),
@@ -135,12 +139,12 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family((), _KV, (), "all"),
     "phimoe": Family((), (*_KV, *_EXPERTS), (), "all"),
     "qwen2": Family((_NO_WINDOW,), _KV, (), "upper"),
-    "qwen2_moe": Family((_NO_WINDOW,), (*_KV, *_EXPERTS, "moe_intermediate_size", "shared_expert_intermediate_size")),
+    "qwen2_moe": Family((_NO_WINDOW,), _QWEN_MIXED, gated_shared=True),
     "qwen3": Family((_NO_WINDOW, {"head_dim": 128}), _KV, (), "upper"),
     "qwen3_moe": Family((_NO_WINDOW,), (*_KV, *_EXPERTS, "moe_intermediate_size", "head_dim"), (), "all"),
-    "qwen3_5_moe_text": Family(_QWEN_HYBRID, (*_KV, *_EXPERTS), (), "interval", 0, "delta", _OF_STATES),
-    "qwen3_5_text": Family(_QWEN_HYBRID, _KV, (), "interval", 0, "delta", _OF_STATES),
-    "qwen3_next": Family(_QWEN_HYBRID, (*_KV, *_EXPERTS), (), "interval", 0, "delta", _OF_STATES),
+    "qwen3_5_moe_text": Family(_QWEN_HYBRID, _QWEN_MIXED, (), "interval", 0, "delta", True, True),
+    "qwen3_5_text": Family(_QWEN_HYBRID, _KV, (), "interval", 0, "delta", True),
+    "qwen3_next": Family(_QWEN_HYBRID, _QWEN_MIXED, (), "interval", 0, "delta", True, True),
     "seed_oss": Family((), (*_KV, "head_dim")),
     "smollm3": Family((_TIED,), _KV),
     "stablelm": Family(needs=_KV),

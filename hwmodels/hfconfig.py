@@ -18,10 +18,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from kvplan.hwmodels import hflayers, hfstates
+from kvplan.hwmodels import hflayers, hfstates, hfweights
 from kvplan.hwmodels.families import FAMILIES, NESTED, OTHER_NAMES, Family
 from kvplan.hwmodels.hfkeys import telling
 from kvplan.hwmodels.hfstates import States
+from kvplan.hwmodels.hfwidths import widths
 from kvplan.hwmodels.layers import Attention, Latent, Layer, LayerGroup
 from kvplan.hwmodels.quantization import Quantization, WeightBits
 from kvplan.hwmodels.schema import DTYPE_BYTES, Date, Model
@@ -114,11 +115,16 @@ class HfConfig(BaseModel):
         "num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts", default=0
     )
     n_shared_experts: _Number = _written("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", default=0)
-    shared_expert_intermediate_size: _Number = _written("shared_expert_intermediate_size", "shared_intermediate_size", default=0)
+    shared_expert_intermediate_size: _Number = _written(
+        "shared_expert_intermediate_size", "shared_intermediate_size", "moe_shared_expert_intermediate_size", default=0
+    )
     moe_intermediate_size: _Number = 0
     intermediate_size_mlp: _Number = 0
     """Llama 4: width of its dense layers, while `intermediate_size` is that of an expert, and of one shared expert."""
-    first_k_dense_replace: _Number = 0
+    moe_latent_size: _Number = 0
+    first_k_dense_replace: _Number = _written("first_k_dense_replace", "num_dense_layers", default=0)
+    expert_layer_period: _Width | None = None
+    expert_layer_offset: _Number = 0
     moe_layer_freq: _Width | list[_Number] = 1
     decoder_sparse_step: _Width = _written("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", default=1)
     moe_layer_start_index: _Number = 0
@@ -127,7 +133,7 @@ class HfConfig(BaseModel):
     mlp_layer_types: list[str] = []
     expert_layers: list[int] = _written("moe_layers", default=[])
     layer_types: list[str] = _written("layer_types", "layers_block_type", default=[])
-    indexer_types: list[Literal["full"]] = []
+    indexer_types: list[Literal["full", "shared"]] = []
     use_sliding_window: bool = True
     sliding_window: _Number | None = None
     sliding_window_pattern: _Width | str = _written("sliding_window_pattern", "_sliding_window_pattern", "layer_switch", default=0)
@@ -168,6 +174,7 @@ class HfConfig(BaseModel):
                 raise ValueError(f"{key} is missing: for model_type {data['model_type']} nobody can know it; null says that there is none")
         data = {key: value for key, value in data.items() if value is not None}
         data = {**family.filled(data), **data}
+        data = {**hflayers.counted(family, data), **data}
         if "model_max_length" in data:
             data.setdefault("max_position_embeddings", data["model_max_length"])
         _check_names(data)
@@ -177,8 +184,7 @@ class HfConfig(BaseModel):
                 f"{', '.join(unknown)}: may say what layers keep, and is not modelled. Where sizes do not rest on it, take it out of a copy"
                 " of the file; else write a model file with the keys that count"
             )
-        if family_name(data) == "falcon" and "ffn_hidden_size" not in data and isinstance(data.get("hidden_size"), int):
-            data.setdefault("intermediate_size", 4 * data["hidden_size"])
+        data |= widths(family_name(data), data)
         if family.state:
             data[_STATE] = {"kind": family.state} | {key: data[key] for key in of_states if key in data}
         return data
@@ -187,7 +193,7 @@ class HfConfig(BaseModel):
     def _check(self) -> "HfConfig":
         if self.torch_dtype not in DTYPE_BYTES:
             raise ValueError(f"torch_dtype {self.torch_dtype!r} is not one of {', '.join(DTYPE_BYTES)}")
-        for name in self._family.needs:
+        for name in self.family.needs:
             if not getattr(self, name):
                 raise ValueError(f"{name} is missing or 0, and model_type {self.model_type} cannot do without it")
         if self.new_decoder_architecture and not self.num_key_value_heads:
@@ -215,12 +221,13 @@ class HfConfig(BaseModel):
             raise ValueError("moe_intermediate_size or n_shared_experts without a number of experts")
 
     @property
-    def _family(self) -> Family:
+    def family(self) -> Family:
+        """How it is read."""
         return FAMILIES[OTHER_NAMES.get(self.model_type, self.model_type)]
 
     def layers(self) -> tuple[LayerGroup, ...]:
         """Its layers by kind, in the order in which the kinds first come. Raises ValueError."""
-        kinds = [self._kind(name) for name in hflayers.names(self, self._family)]
+        kinds = [self._kind(name) for name in hflayers.names(self, self.family)]
         return tuple(LayerGroup(kind, kinds.count(kind)) for kind in dict.fromkeys(kinds))
 
     def _kind(self, name: str) -> Layer:
@@ -229,11 +236,11 @@ class HfConfig(BaseModel):
             return self.state.state()
         if name in (hflayers.CROSS, hflayers.SHARED, hflayers.NOTHING):
             return Layer(hflayers.TITLES[name])
-        if self.kv_lora_rank is not None and name == hflayers.FULL:
-            return Latent(rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=self.index_head_dim)
-        window = hflayers.window(self, name)
-        width = self.head_dim or self.hidden_size // self.num_attention_heads
-        return Attention(hflayers.TITLES[name], window, self.kv_heads, width, width)
+        if self.kv_lora_rank is not None and name in (hflayers.FULL, hflayers.INDEXED):
+            return Latent(
+                rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=self.index_head_dim if name == hflayers.FULL else 0
+            )
+        return Attention(hflayers.TITLES[name], hflayers.window(self, name), self.kv_heads, self.width, self.width)
 
     @property
     def positions(self) -> int:
@@ -252,19 +259,36 @@ class HfConfig(BaseModel):
         return self.num_key_value_heads or self.num_attention_heads
 
     @property
+    def width(self) -> int:
+        """Of a head's query and key, but with MLA."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def expert_width(self) -> int:
+        """Of one routed expert."""
+        return self.moe_intermediate_size or self.intermediate_size
+
+    @property
+    def dense_width(self) -> int:
+        """Of the feed-forward part of a layer without experts."""
+        return self.intermediate_size_mlp or self.intermediate_size
+
+    @property
+    def shared_width(self) -> int:
+        """Of all experts together that every token passes."""
+        said = self.intermediate_size if self.intermediate_size_mlp else self.n_shared_experts * self.expert_width
+        return self.shared_expert_intermediate_size or said
+
+    @property
     def moe_layers(self) -> int:
         """Decoder layers with experts."""
-        return len(hflayers.with_experts(self)) if self.num_experts else 0
+        return len(hflayers.with_experts(self))
 
     def model(self) -> Model:
         """The Model that these fields describe."""
         latent = self.kv_lora_rank is not None
-        plain_head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
-        head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim if latent else plain_head_dim
-        expert = self.moe_intermediate_size or self.intermediate_size
-        shared = self.intermediate_size if self.intermediate_size_mlp else self.n_shared_experts * expert
+        head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim if latent else self.width
         quantised, plain = self.quantization_config, 8 * DTYPE_BYTES[self.torch_dtype]
-        mixed = set(hflayers.with_experts(self)) if self.num_experts else set()
         return Model(
             name=self.name,
             source=self.source,
@@ -275,26 +299,27 @@ class HfConfig(BaseModel):
             num_key_value_heads=self.kv_heads,
             head_dim=head_dim,
             v_head_dim=self.v_head_dim if latent else head_dim,
-            intermediate_size=self.intermediate_size_mlp or self.intermediate_size,
+            intermediate_size=self.dense_width,
             vocab_size=self.vocab_size,
             model_type=self.model_type,
             max_position_embeddings=self.positions,
             torch_dtype=self.torch_dtype,
             weight_bits=quantised.nominal if quantised else plain,
-            bits=quantised.parts(self.num_hidden_layers, mixed, plain) if quantised else WeightBits.alike(plain),
+            bits=quantised.parts(hfweights.by_layer(self), plain) if quantised else WeightBits.alike(plain),
             kv_bits=quantised.kv(plain) if quantised else Fraction(plain),
             tie_word_embeddings=self.tie_word_embeddings,
             gated_mlp=self.gated_mlp,
             moe_layers=self.moe_layers,
             num_experts=self.num_experts,
             num_experts_per_tok=self.num_experts_per_tok,
-            moe_intermediate_size=expert,
-            shared_intermediate_size=self.shared_expert_intermediate_size or shared,
+            moe_intermediate_size=self.expert_width,
+            shared_intermediate_size=self.shared_width,
             kv_lora_rank=self.kv_lora_rank,
             qk_rope_head_dim=self.qk_rope_head_dim if latent else 0,
             q_lora_rank=self.q_lora_rank,
             layers=self.layers(),
-            unweighed=self._family.unweighed,
+            weights=hfweights.weights(self),
+            unweighed=self.family.unweighed,
         )
 
 

@@ -49,14 +49,14 @@ _HARMLESS: dict[str, str] = {
         qk_head_dim order_of_interleaved_layers use_embedding_sharing use_parallel_block use_parallel_embedding use_gated_activation""",
     "of states and of weights that are not counted, with no bytes of a session": """
         mamba_hidden_act mlp_hidden_act chunk_size mamba_chunk_size time_step_limit time_step_min time_step_max time_step_floor
-        mamba_dt_rank mamba_expand mamba_inner_layernorms mamba_rms_norm mamba_norm_before_gate conv_dim conv_dim_out
+        mamba_expand mamba_inner_layernorms mamba_rms_norm mamba_norm_before_gate conv_dim conv_dim_out
         conv_use_xavier_init block_auto_adjust_ff_dim block_ffn_dim_multiplier block_mlp_init_scale block_multiple_of block_out_init_scale
-        block_use_swiglu block_use_xavier_init block_dim block_ff_dim expert_layer_period expert_layer_offset block_size
+        block_use_swiglu block_use_xavier_init block_dim block_ff_dim block_size
         full_attn_alpha_factor full_attn_beta_factor linear_attn_alpha_factor linear_attn_beta_factor
         layernorm_full_attention_alpha layernorm_full_attention_beta layernorm_linear_attention_alpha layernorm_linear_attention_beta
         layernorm_mlp_alpha layernorm_mlp_beta shared_moe_mode attn_output_gate mamba_ssm_dtype mtp_num_hidden_layers
-        mtp_use_dedicated_embeddings output_gate_type mtp_hybrid_override_pattern moe_shared_expert_intermediate_size
-        moe_shared_expert_overlap moe_latent_size use_associative_scan use_mambapy use_conv_bias num_dense_layers
+        mtp_use_dedicated_embeddings output_gate_type mtp_hybrid_override_pattern
+        moe_shared_expert_overlap use_associative_scan use_mambapy use_conv_bias
         vocab_size_per_layer_input hidden_size_per_layer_input laurel_rank activation_sparsity_pattern altup_active_idx""",
     "pictures and sound, which are left out": """
         vision_config audio_config mm_tokens_per_image vision_feature_layer vision_output_dim projector_hidden_act

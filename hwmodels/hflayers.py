@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvplan.hwmodels.families import Family
     from kvplan.hwmodels.hfconfig import HfConfig
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
-STATE, CROSS, SHARED, NOTHING = "linear_attention", "cross_attention", "shared", "mlp"
+STATE, CROSS, SHARED, NOTHING, INDEXED = "linear_attention", "cross_attention", "shared", "mlp", "attention by another layer's index"
 _ATTENTION = {FULL: "full attention", SLIDING: "sliding window", CHUNKED: "chunks"}
-_SAME = {"indexed_attention": FULL, "attention": FULL, "mamba": STATE, "conv": STATE, "moe": NOTHING}
+_SAME = {"full": FULL, "shared": INDEXED, "indexed_attention": FULL, "attention": FULL, "mamba": STATE, "conv": STATE, "moe": NOTHING}
 TITLES = _ATTENTION | {CROSS: "attention to a picture", SHARED: "attention to another layer's KV", NOTHING: "no attention"}
 """What a layer is called by `layer_types` -> by kvplan."""
-_LETTERS = {"M": STATE, "*": FULL, "-": NOTHING, "E": NOTHING}
+_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 """Nemotron-H's `hybrid_override_pattern`: Mamba-2, attention, feed-forward, experts."""
 OWN_KEYS = {
     "chunks": {"attention_chunk_size"},
@@ -27,6 +27,7 @@ OWN_KEYS = {
     "pattern": {"sliding_window_pattern", "_sliding_window_pattern", "layer_switch"},
     "period": {"attn_layer_period", "attn_layer_offset"},
     "index_head_dim": {"index_head_dim", "index_topk", "index_n_heads", "indexer_types"},
+    "expert_layer_period": {"expert_layer_period", "expert_layer_offset"},
     "num_kv_shared_layers": {"num_kv_shared_layers"},
 }
 """Keys that have a meaning only in families of this rule, or that need this field: elsewhere nobody knows what they mean."""
@@ -35,7 +36,7 @@ _EXPERT_LAYERS = {"sparse": True, "moe": True, "dense": False}
 
 def names(config: HfConfig, family: Family) -> list[str]:
     """What `layer_types` says of each layer, or would say. Raises ValueError."""
-    found = [_SAME.get(name, name) for name in config.layer_types or _derived(config, family)]
+    found = [_SAME.get(name, name) for name in config.indexer_types or config.layer_types or _derived(config, family)]
     if len(found) != config.num_hidden_layers:
         raise ValueError(f"the kinds of {len(found)} layers are given, but num_hidden_layers is {config.num_hidden_layers}")
     known = {*_ATTENTION, *([STATE] if family.state else []), *([NOTHING] if family.windowed == "letters" else [])}
@@ -43,6 +44,12 @@ def names(config: HfConfig, family: Family) -> list[str]:
         raise ValueError(f"layer_types: what layers of {', '.join(unknown)} keep is not modelled")
     shared = config.num_kv_shared_layers
     return found[: len(found) - shared] + [SHARED] * min(shared, len(found))
+
+
+def counted(family: Family, data: dict[str, Any]) -> dict[str, int]:
+    """Their number, where a list of them stands in its place (Nemotron-H)."""
+    listed = [data[key] for key in ("layers_block_type", "hybrid_override_pattern") if key in data]
+    return {"num_hidden_layers": len(listed[0])} if family.windowed == "letters" and listed and isinstance(listed[0], list | str) else {}
 
 
 def foreign(family: Family) -> set[str]:
@@ -158,6 +165,12 @@ def with_experts(config: HfConfig) -> list[int]:
     """Decoder layers with experts: those that are named, or all but the first `first_k_dense_replace`, those skipped by a step, and
     `mlp_only_layers`. Raises ValueError."""
     layers = range(config.num_hidden_layers)
+    if not config.num_experts:
+        return []
+    if config.family.windowed == "letters":
+        return [layer for layer in layers if _blocks(config)[layer] == "moe"]
+    if config.expert_layer_period:
+        return [layer for layer in layers if config.num_experts > 1 and layer % config.expert_layer_period == config.expert_layer_offset]
     if config.mlp_layer_types:
         if len(config.mlp_layer_types) != len(layers) or not set(config.mlp_layer_types) <= set(_EXPERT_LAYERS):
             raise ValueError(f"mlp_layer_types is not one of {', '.join(_EXPERT_LAYERS)} for each layer")
@@ -168,7 +181,27 @@ def with_experts(config: HfConfig) -> list[int]:
         if len(config.moe_layer_freq) != len(layers):
             raise ValueError("moe_layer_freq does not say of each layer whether it has experts")
         return [layer for layer in layers if config.moe_layer_freq[layer]]
+    return _by_steps(config)
+
+
+def _by_steps(config: HfConfig) -> list[int]:
+    """All from a first layer on, but those between steps and those that are named."""
+    layers = range(config.num_hidden_layers)
     first = max(config.first_k_dense_replace, config.moe_layer_start_index)
     last = config.num_hidden_layers - 1 if config.moe_layer_end_index < 0 else config.moe_layer_end_index
-    dense, step, freq = set(config.mlp_only_layers), config.decoder_sparse_step, config.moe_layer_freq
+    dense, step = set(config.mlp_only_layers), config.decoder_sparse_step
+    freq = config.moe_layer_freq if isinstance(config.moe_layer_freq, int) else 1
     return [layer for layer in layers[first : last + 1] if layer % freq == 0 and (layer + 1) % step == 0 and layer not in dense]
+
+
+def dense(config: HfConfig) -> list[int]:
+    """Decoder layers whose feed-forward part is not one of experts."""
+    layers, mixed = range(config.num_hidden_layers), set(with_experts(config))
+    if config.family.windowed == "letters":
+        return [layer for layer in layers if _blocks(config)[layer] == "mlp"]
+    return [layer for layer in layers if layer not in mixed]
+
+
+def _blocks(config: HfConfig) -> list[str]:
+    """Nemotron-H: what each layer is, of which it is only one."""
+    return config.layer_types or _letters(config)

@@ -32,6 +32,10 @@ class _Keys(BaseModel, ABC):
     def state(self) -> State:
         """What a layer keeps of a session."""
 
+    @abstractmethod
+    def weights(self) -> int:
+        """Matrices of a layer, its convolution among them."""
+
 
 class GatedDelta(_Keys):
     """Gated DeltaNet (Qwen3-Next, Qwen3.5): conv (k − 1)(2·h_k·d_k + h_v·d_v), recurrence h_v·d_k·d_v in float32."""
@@ -54,6 +58,12 @@ class GatedDelta(_Keys):
         channels = 2 * self.linear_num_key_heads * self.linear_key_head_dim + values
         return State(convolution=2 * (self.linear_conv_kernel_dim - 1) * channels, recurrent=4 * values * self.linear_key_head_dim)
 
+    def weights(self) -> int:
+        """Queries, keys, values, their convolution, output gate, decay and rate of each head, output."""
+        values = self.linear_num_value_heads * self.linear_value_head_dim
+        channels = 2 * self.linear_num_key_heads * self.linear_key_head_dim + values
+        return self.hidden_size * (channels + 2 * values + 2 * self.linear_num_value_heads) + channels * self.linear_conv_kernel_dim
+
 
 class Mamba2(_Keys):
     """Mamba-2 (Nemotron-H, Granite 4, Bamba): conv (k − 1)(h·d + 2·groups·N), recurrence h·d·N."""
@@ -72,6 +82,12 @@ class Mamba2(_Keys):
         channels = inner + 2 * self.groups * self.size
         return State(convolution=2 * (self.kernel - 1) * channels, recurrent=_DTYPES[self.mamba_ssm_cache_dtype] * inner * self.size)
 
+    def weights(self) -> int:
+        """Gate, inputs of the convolution and time steps; convolution; output."""
+        inner = self.heads * self.width
+        channels = inner + 2 * self.groups * self.size
+        return self.hidden_size * (2 * inner + channels + self.heads) + channels * self.kernel
+
 
 class Mamba1(_Keys):
     """Mamba (Jamba): conv (k − 1)·expand·hidden, recurrence expand·hidden·N, in the model's 16 bits."""
@@ -80,11 +96,18 @@ class Mamba1(_Keys):
     mamba_d_state: _Size
     mamba_d_conv: _Size
     mamba_expand: _Size
+    mamba_dt_rank: _Size | Literal["auto"] = "auto"
 
     def state(self) -> State:
         """What one layer keeps."""
         inner = self.mamba_expand * self.hidden_size
         return State(convolution=2 * (self.mamba_d_conv - 1) * inner, recurrent=2 * inner * self.mamba_d_state)
+
+    def weights(self) -> int:
+        """Gate and inputs, output, convolution, decay; time steps through a narrow state, with what chooses inputs and outputs."""
+        inner = self.mamba_expand * self.hidden_size
+        rank = -(-self.hidden_size // 16) if self.mamba_dt_rank == "auto" else self.mamba_dt_rank
+        return inner * (3 * self.hidden_size + self.mamba_d_conv + self.mamba_d_state + 2 * rank + 2 * self.mamba_d_state)
 
 
 class Convolution(_Keys):
@@ -97,6 +120,10 @@ class Convolution(_Keys):
         """What one layer keeps."""
         return State(name="convolution", convolution=2 * (self.inputs - 1) * self.hidden_size)
 
+    def weights(self) -> int:
+        """Two gates and inputs, output, convolution."""
+        return self.hidden_size * (4 * self.hidden_size + self.inputs)
+
 
 class Lightning(_Keys):
     """Lightning attention (MiniMax-01, M1): heads·d·d in float32."""
@@ -108,6 +135,10 @@ class Lightning(_Keys):
     def state(self) -> State:
         """What one layer keeps."""
         return State(recurrent=4 * self.num_attention_heads * self.head_dim**2)
+
+    def weights(self) -> int:
+        """Queries, keys, values, output gate, output."""
+        return 5 * self.hidden_size * self.num_attention_heads * self.head_dim
 
 
 States = Annotated[GatedDelta | Mamba2 | Mamba1 | Convolution | Lightning, Field(discriminator="kind")]

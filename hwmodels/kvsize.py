@@ -77,17 +77,6 @@ def state_layers(model: Model) -> int:
     return sum(group.count for group in model.layers if group.kind.state_bytes)
 
 
-def attention_parameters(model: Model) -> int:
-    """Weights of the projections of one layer's attention."""
-    hidden, heads = model.hidden_size, model.num_attention_heads
-    if model.kv_lora_rank is None:
-        return hidden * model.head_dim * (2 * heads + 2 * model.num_key_value_heads)
-    rank, query_width = model.q_lora_rank, heads * model.head_dim
-    query = hidden * query_width if rank is None else hidden * rank + rank * query_width
-    down = hidden * (model.kv_lora_rank + model.qk_rope_head_dim)
-    return query + down + expansion_parameters(model) + heads * model.v_head_dim * hidden
-
-
 def expansion_parameters(model: Model) -> int:
     """Weights of one layer that turn the cached latent of a token into its keys and values (MLA); 0 where K and V are cached."""
     if model.kv_lora_rank is None:
@@ -100,14 +89,8 @@ def _parts(model: Model, experts: int) -> dict[str, int]:
     Raises ValueError."""
     if model.unweighed:
         raise ValueError(f"{model.name}: weights of {model.unweighed} are not counted")
-    per_width = (3 if model.gated_mlp else 2) * model.hidden_size
-    router = model.hidden_size * model.num_experts
-    return {
-        "attention": model.num_hidden_layers * attention_parameters(model),
-        "dense": (model.num_hidden_layers - model.moe_layers) * per_width * model.intermediate_size,
-        "experts": model.moe_layers * (per_width * experts * model.moe_intermediate_size + router),
-        "shared": model.moe_layers * per_width * model.shared_intermediate_size,
-    }
+    of = model.weights
+    return {"attention": of.attention, "dense": of.dense, "experts": experts * of.expert + of.router, "shared": of.shared}
 
 
 def decoder_parameters(model: Model) -> int:
@@ -122,7 +105,7 @@ def active_decoder_parameters(model: Model) -> int:
 
 def embedding_parameters(model: Model) -> int:
     """Weights of the input embedding and, when it is not tied to it, of the output head."""
-    return model.vocab_size * model.hidden_size * (1 if model.tie_word_embeddings else 2)
+    return model.weights.embeddings
 
 
 def parameters(model: Model) -> int:

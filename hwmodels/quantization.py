@@ -16,7 +16,7 @@ QLoRA (arXiv 2305.14314) section 3 for double quantisation; `transformers` src/t
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from fractions import Fraction
@@ -174,17 +174,20 @@ class Quantization(_Lenient):
         """Bits of a quantised weight alone."""
         return int(self.weight) if self.quant_method != "bitsandbytes" else 8 if self.load_in_8bit else 4
 
-    def parts(self, layers: int, mixed: set[int], plain: int) -> WeightBits:
-        """Bits by part; `mixed` are the layers with experts, `plain` the bits of what is not quantised."""
-        where = {"attention": set(range(layers)), "dense": set(range(layers)) - mixed, "experts": mixed, "shared": mixed}
+    def parts(self, layers: Mapping[str, Sequence[int]], plain: int) -> WeightBits:
+        """Bits by part. `layers`: weights that each layer has of it; `plain`: the bits of what is not quantised."""
         only = {"experts"} if self.quant_method == "mxfp4" else set(PARTS)
-        return WeightBits(**{part: self._mean(part, where[part], plain) if part in only else Fraction(plain) for part in PARTS})
+        return WeightBits(**{part: self._mean(part, layers[part], plain) if part in only else Fraction(plain) for part in PARTS})
 
-    def _mean(self, part: str, layers: set[int], plain: int) -> Fraction:
-        if not layers:
+    def _mean(self, part: str, weights: Sequence[int], plain: int) -> Fraction:
+        if not any(weights):
             return Fraction(plain)
-        kept = sum(any(_names(name, f"layers.{layer}.{module}") for name in self.kept for module in PARTS[part]) for layer in layers)
-        return (kept * plain + (len(layers) - kept) * self.weight) / len(layers)
+        kept = sum(count for layer, count in enumerate(weights) if count and self._is_kept(part, layer))
+        return (kept * plain + (sum(weights) - kept) * self.weight) / sum(weights)
+
+    def _is_kept(self, part: str, layer: int) -> bool:
+        """Whether a layer's part keeps the model's type."""
+        return any(_names(name, f"layers.{layer}.{module}") for name in self.kept for module in PARTS[part])
 
     def kv(self, plain: int) -> Fraction:
         """Bits of an element of KV."""

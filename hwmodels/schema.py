@@ -24,6 +24,7 @@ from pydantic import (
 from kvplan.hwmodels import units
 from kvplan.hwmodels.layers import LayerGroup
 from kvplan.hwmodels.quantization import WeightBits
+from kvplan.hwmodels.weights import Weights
 
 YEAR_S = 365 * 86400.0
 """Seconds of a year of service, as warranties and depreciation count it."""
@@ -307,6 +308,7 @@ class Model:
     """Width through which MLA projects queries; None where it projects them at once."""
     layers: tuple[LayerGroup, ...]
     """What each keeps of a session, `num_hidden_layers` in all."""
+    weights: Weights
     unweighed: str
     """Weights that are not counted; empty where all are."""
 

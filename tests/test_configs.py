@@ -229,6 +229,10 @@ GRANITE_4 = {
     "model_type": "granitemoehybrid",
     "hidden_size": 1536,
     "intermediate_size": 512,
+    "shared_intermediate_size": 1024,
+    "num_local_experts": 64,
+    "num_experts_per_tok": 6,
+    "tie_word_embeddings": True,
     "num_attention_heads": 12,
     "num_key_value_heads": 4,
     "num_hidden_layers": 40,
@@ -248,6 +252,10 @@ JAMBA = {
     "num_hidden_layers": 32,
     "attn_layer_period": 8,
     "attn_layer_offset": 4,
+    "num_experts": 16,
+    "num_experts_per_tok": 2,
+    "expert_layer_period": 2,
+    "expert_layer_offset": 1,
     "mamba_d_state": 16,
     "mamba_d_conv": 4,
     "mamba_expand": 2,
@@ -363,6 +371,12 @@ def test_kv_of_a_session_to_the_byte(config, per_token, window_bytes):
     assert sum(group.count for group in model.layers) == model.num_hidden_layers
 
 
+def test_layers_that_share_an_index_keep_no_key_for_it():
+    every, shared = _read(DEEPSEEK_V3_2), _read({**DEEPSEEK_V3_2, "indexer_types": ["full"] * 30 + ["shared"] * 31})
+    assert kvsize.kv_bytes_per_token(every) - kvsize.kv_bytes_per_token(shared) == 31 * 128 * 2
+    assert kvsize.parameters(every) - kvsize.parameters(shared) == 31 * (64 * 128 * 1536 + 7168 * (128 + 64))
+
+
 def test_windows_are_said_and_not_followed():
     assert simplified(_read(LLAMA)) == [] and simplified(hwmodels.load("model", "llama-2-13b")) == []
     (said,) = simplified(_read(GPT_OSS))
@@ -384,8 +398,6 @@ def test_what_cannot_be_simulated_is_refused_and_said(tmp_path, name):
     config = load(None, [f"model={tmp_path}/config.json"])
     with pytest.raises(ConfigError, match="embeddings of each layer" if name == "gemma-3n" else "layers keep a state"):
         resolve(config)
-    with pytest.raises(ValueError, match="not counted"):
-        kvsize.parameters(_read(HYBRIDS[name]))
 
 
 def test_describe_says_what_it_leaves_out(tmp_path):
@@ -409,7 +421,8 @@ HYBRID = {"layer_types": ["linear_attention"] * 60 + ["full_attention"] * 20}
         ({"sliding_window": 4096}, "which layers of model_type llama have it"),
         ({"attention_chunk_size": 4096}, "attention_chunk_size: may say"),
         ({"index_topk": 2048}, "index_topk: may say"),
-        ({**DEEPSEEK_V3_2, "indexer_types": ["full"] * 30 + ["shared"] * 31}, "indexer_types"),
+        ({**DEEPSEEK_V3_2, "indexer_types": ["full"] * 30 + ["none"] * 31}, "indexer_types"),
+        ({**DEEPSEEK_V3_2, "indexer_types": ["full"] * 30}, "30 layers"),
         ({"full_attention_interval": 4}, "full_attention_interval: may say what layers keep"),
         ({"num_kv_shared_layers": 20}, "num_kv_shared_layers"),
         ({"cross_attention_layers": [3, 8]}, "cross_attention_layers"),

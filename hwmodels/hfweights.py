@@ -1,0 +1,113 @@
+"""Weights of a model by part and layer: matrices, without norms and biases. Held against those that `transformers` builds by
+`kvplan validate models`, to the weight.
+
+Source: the modeling files of `transformers` 5.24.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvplan.hwmodels import hflayers
+from kvplan.hwmodels.weights import Weights
+
+if TYPE_CHECKING:
+    from kvplan.hwmodels.hfconfig import HfConfig
+
+
+def weights(config: HfConfig) -> Weights:
+    """Of the whole model."""
+    layers = by_layer(config)
+    mixed = len(hflayers.with_experts(config))
+    return Weights(
+        attention=sum(layers["attention"]),
+        dense=sum(layers["dense"]),
+        expert=mixed * _expert(config),
+        router=mixed * _router(config),
+        shared=sum(layers["shared"]),
+        embeddings=_embeddings(config),
+    )
+
+
+def by_layer(config: HfConfig) -> dict[str, list[int]]:
+    """Part -> weights that each layer has of it; 0 where it has none."""
+    mixed, dense = hflayers.with_experts(config), hflayers.dense(config)
+    layers = range(config.num_hidden_layers)
+    experts, shared = config.num_experts * _expert(config) + _router(config), _shared(config)
+    return {
+        "attention": _mixers(config),
+        "dense": [_dense(config) if layer in dense else 0 for layer in layers],
+        "experts": [experts if layer in mixed else 0 for layer in layers],
+        "shared": [shared if layer in mixed else 0 for layer in layers],
+    }
+
+
+def _mixers(config: HfConfig) -> list[int]:
+    """Attention of each layer, or what stands in its place."""
+    names = hflayers.names(config, config.family)
+    each = {name: _mixer(config, name) for name in set(names)}
+    indexer = _indexer(config)
+    return [each[name] + (indexer if name == hflayers.FULL else 0) for name in names]
+
+
+def _mixer(config: HfConfig, name: str) -> int:
+    if name == hflayers.NOTHING:
+        return 0
+    if name == hflayers.STATE and config.state is not None:
+        return config.state.weights()
+    return _latent(config) if config.kv_lora_rank is not None else _attention(config, name)
+
+
+def _attention(config: HfConfig, name: str) -> int:
+    """Projections of queries, keys, values and output. A gate of the output is as wide as the queries; layers that share KV have none."""
+    hidden, heads, width = config.hidden_size, config.num_attention_heads, config.width
+    queries = heads * width * (2 if config.family.gated_output else 1)
+    kept = 0 if name == hflayers.SHARED else 2 * config.kv_heads * width
+    return hidden * (queries + kept + heads * width)
+
+
+def _latent(config: HfConfig) -> int:
+    """Of MLA: queries, through a latent of their own or at once; the way down to the latent; keys and values from it; output."""
+    hidden, heads, rank = config.hidden_size, config.num_attention_heads, config.kv_lora_rank or 0
+    queries = heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
+    query = hidden * queries if config.q_lora_rank is None else config.q_lora_rank * (hidden + queries)
+    up = rank * heads * (config.qk_nope_head_dim + config.v_head_dim)
+    return query + hidden * (rank + config.qk_rope_head_dim) + up + heads * config.v_head_dim * hidden
+
+
+def _indexer(config: HfConfig) -> int:
+    """Of one layer: its queries come from the latent of queries, its key and the weight of each head from the hidden state."""
+    if not config.index_head_dim:
+        return 0
+    queries = config.index_n_heads * config.index_head_dim
+    return queries * (config.q_lora_rank or config.hidden_size) + config.hidden_size * (config.index_head_dim + config.index_n_heads)
+
+
+def _matrices(config: HfConfig) -> int:
+    """Gate, up and down; or up and down."""
+    return 3 if config.gated_mlp else 2
+
+
+def _dense(config: HfConfig) -> int:
+    return _matrices(config) * config.hidden_size * config.dense_width
+
+
+def _expert(config: HfConfig) -> int:
+    """One routed expert of one layer. Latent experts work in a narrower state."""
+    return _matrices(config) * (config.moe_latent_size or config.hidden_size) * config.expert_width if config.num_experts else 0
+
+
+def _router(config: HfConfig) -> int:
+    """With the way into the latent of latent experts and back."""
+    return config.hidden_size * (config.num_experts + 2 * config.moe_latent_size) if config.num_experts else 0
+
+
+def _shared(config: HfConfig) -> int:
+    """Experts that every token passes; some have a gate."""
+    gate = config.hidden_size if config.family.gated_shared else 0
+    return _matrices(config) * config.hidden_size * config.shared_width + gate if config.shared_width else 0
+
+
+def _embeddings(config: HfConfig) -> int:
+    """Input, and output where it is not the same."""
+    return config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
