@@ -56,7 +56,7 @@ class Chunked(Batching):
         for job in batch.prefilling:
             tokens = min(job.left, room)
             if tokens:
-                chunks.append((job.turn, tokens))
+                chunks.append((job, tokens))
                 room -= tokens
         return Step(tuple(chunks), batch.decoding > 0)
 '''

@@ -24,16 +24,17 @@ class Source(Protocol):
 class Arrivals:
     """See the module. A session's turn that comes without think time joins the queue within the step that ended the one before."""
 
-    def __init__(self, clock: Clock, workload: Workload, session_of: list[int], recorder: Recorder, arrive: Callable[[int], None]) -> None:
+    def __init__(self, clock: Clock, workload: Workload, recorder: Recorder, arrive: Callable[[int], None]) -> None:
         self._clock = clock
         self._recorded = recorder.arrival_s
         self._arrive = arrive
-        self._session = session_of
         self._arrival_s = np.ascontiguousarray(workload.arrival_s).data
         self._gap_s = np.ascontiguousarray(workload.gap_s).data
         self._open_loop = workload.open_loop
-        self._turns = workload.turns
         firsts = workload.first_turn[:-1]
+        lasts = np.zeros(workload.turns, np.int8)
+        lasts[workload.first_turn[1:] - 1] = 1
+        self._is_last = lasts.tobytes()
         self._firsts = iter(firsts[np.argsort(workload.arrival_s[firsts], kind="stable")].tolist())
         self._schedule_next_session()
 
@@ -54,10 +55,9 @@ class Arrivals:
     def next_arrival(self, turn: int, now: float) -> float:
         """When the session's next turn comes, `turn` having ended now: a think time later (closed loop), or at its recorded time (open
         loop); infinity when there is none."""
-        turn += 1
-        if turn == self._turns or self._session[turn] != self._session[turn - 1]:
+        if self._is_last[turn]:
             return math.inf
-        return self._arrival_s[turn] if self._open_loop else now + self._gap_s[turn]
+        return self._arrival_s[turn + 1] if self._open_loop else now + self._gap_s[turn + 1]
 
     def ended(self, turn: int, now: float) -> None:
         """The session goes on, if it does."""

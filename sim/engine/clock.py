@@ -51,12 +51,16 @@ class Clock(simpy.Environment):
 
     def at(self, time: float, priority: EventPriority, callback: Callable[[Timer], None], payload: Any = None) -> Timer:
         """Calls `callback(timer)` at `time`, which must not be in the past."""
+        timer = Timer(callback, payload)
+        self.set(timer, time, priority)
+        return timer
+
+    def set(self, timer: Timer, time: float, priority: EventPriority) -> None:
+        """The same for a timer that has called, and is to call again."""
         if time < self._now:
             raise ValueError(f"an event at {time} is scheduled in the past, at {self._now}")
-        timer = Timer(callback, payload)
         self.scheduled = number = self.scheduled + 1
         heappush(self._timers, (time, priority, number, timer))
-        return timer
 
     def before(self, time: float, settle: Callable[[float], None]) -> None:
         """Calls `settle(now)` before the first event at `time` or later; at equal times in the order of these calls."""

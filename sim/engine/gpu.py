@@ -25,31 +25,37 @@ class Gpu:
         self.prefilled_tokens = 0
         self._clock = clock
         self._ended = ended
-        self._timer: Timer | None = None
+        self._timer = Timer(ended, None)
         self._decode_s = 0.0
         """Of a step that prefills, what its decodes would take alone."""
 
     # --- what it starts -------------------------------------------------------------------------------------------------------
 
     def prefill(
-        self, now: float, chunks: Sequence[tuple[Job, int]], steps: int, compute_s: float, duration_s: float, decode_s: float
+        self,
+        now: float,
+        chunks: Sequence[tuple[Job, int]],
+        new: int,
+        compute_s: float,
+        duration_s: float,
+        steps: int = 0,
+        decode_s: float = 0.0,
     ) -> None:
-        """A step that prefills. Of `compute_s` its decodes would take `decode_s` alone; what its duration is longer is a stall."""
+        """A step that prefills `new` tokens in all, and makes a decode step or not. Of `compute_s` its decodes would take `decode_s` alone; what the duration is longer is a stall."""
         self.chunks, self.steps = chunks, steps
-        self.stall_s, self._decode_s = duration_s - compute_s, decode_s
+        self.stall_s, self._decode_s = stall_s, decode_s = duration_s - compute_s, decode_s
         self.prefill_s += compute_s - decode_s
         self.decode_s += decode_s
-        self.load_stall_s += self.stall_s
-        for _, tokens in chunks:
-            self.prefilled_tokens += tokens
+        self.load_stall_s += stall_s
+        self.prefilled_tokens += new
         self.doing, self.began, self.ends = PREFILL, now, now + duration_s
-        self._timer = self._clock.at(self.ends, STEP, self._ended)
+        self._clock.set(self._timer, self.ends, STEP)
 
     def decode(self, now: float, steps: int, end: float) -> None:
         """A run of decode steps."""
         self.chunks, self.steps = (), steps
         self.doing, self.began, self.ends = DECODE, now, end
-        self._timer = self._clock.at(end, STEP, self._ended)
+        self._clock.set(self._timer, end, STEP)
 
     def shorten(self, steps: int, end: float) -> None:
         """The run of decode steps is to end sooner."""
@@ -61,7 +67,7 @@ class Gpu:
         self.chunks, self.steps = (), 0
         self.doing, self.began, self.ends = STALL, now, end
         self.save_stall_s += end - now
-        self._timer = self._clock.at(end, STEP, self._ended)
+        self._clock.set(self._timer, end, STEP)
 
     def is_due(self, timer: Timer) -> bool:
         """Whether what is under way ends with this timer: then nothing follows yet."""

@@ -15,6 +15,8 @@ its history as if it were prefilled whole and alone; its first step waits for wh
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from kvplan.sim.engine.batch import Batch, Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
@@ -38,9 +40,10 @@ class Replica:
         self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
         self.batch = Batch(deployment.hbm_budget, run.given.config.deployment.max_batch)
         self.gpu = Gpu(run.clock, self._end_step)
-        self.kv, self.waiting, self.fitting = kv, waiting, fitting
+        self.kv, self._saver, self.waiting, self.fitting = kv, kv.saver, waiting, fitting
         self._steps = deployment.steps
-        self._batching = batching
+        self._admits = batching.admits
+        self._next_step = cast(Callable[[Batch], tuple[Sequence[tuple[Job, int]], bool]], batching.step)
         self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
         tiers = kv.store.tiers
@@ -48,7 +51,7 @@ class Replica:
         self._foresees = self._keeps and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in tiers))
         self._fetches = kv.store.fetch_target is not None
         self._saves_at_once = run.given.config.store.save == "sync"
-        self._holds = waiting.holds
+        self._holds, self._learns = waiting.holds, waiting.queue.LEARNS
         self._wakes_at = math.inf
         waiting.wake = self._wake
         kv.mover.arrived = self._fetched
@@ -87,7 +90,7 @@ class Replica:
         batch, doing = self.batch, self.gpu.doing
         if doing == IDLE:
             self._dispatch(now)
-        elif doing == DECODE and len(batch.jobs) < batch.most and self._batching.admits(batch) and self._next_to_enter(now) is not None:
+        elif doing == DECODE and len(batch.jobs) < batch.most and self._admits(batch) and self._next_to_enter(now) is not None:
             self._cut_run(now)
 
     def _wake(self, now: float) -> None:
@@ -123,9 +126,9 @@ class Replica:
 
     def _dispatch(self, now: float) -> None:
         """At a step boundary: what the GPU does next."""
-        batch, saver = self.batch, self.kv.saver
+        batch, saver = self.batch, self._saver
         head = None
-        while self._batching.admits(batch) and (head := self._next_to_enter(now)) is not None:
+        while self._admits(batch) and (head := self._next_to_enter(now)) is not None:
             left = batch.hbm_bytes - batch.hbm_used - head.hbm_bytes
             if left < saver.write_buffer:
                 saver.make_room(left)
@@ -163,27 +166,29 @@ class Replica:
     def _step(self, now: float) -> None:
         """One step that prefills, or a run of steps that only decode, up to the first completion."""
         batch = self.batch
-        chosen, decodes = self._batching.step(batch)
+        chunks, decodes = self._next_step(batch)
         batch.hbm_in_step = batch.hbm_used
-        if chosen:
-            self._prefill([(batch.jobs[turn], tokens) for turn, tokens in chosen], decodes and batch.decoding > 0, now)
+        if chunks:
+            job, tokens = chunks[0]
+            if tokens == job.new and len(chunks) == 1 and not (decodes and batch.decoding):
+                self.gpu.prefill(now, chunks, tokens, job.compute_s, job.prefill_s)
+            else:
+                self._mixed(chunks, decodes and batch.decoding > 0, now)
             return
         steps, longest = batch.first_end - batch.steps, self.run.given.longest_run
         if longest is not None and steps > longest:
             steps = longest
         self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps))
 
-    def _prefill(self, chunks: list[tuple[Job, int]], decodes: bool, now: float) -> None:
-        """A step that prefills, and decodes or not. What is prefilled whole and alone takes what its load policy has worked out."""
-        job, tokens = chunks[0]
-        if not decodes and tokens == job.new and len(chunks) == 1:
-            self.gpu.prefill(now, chunks, 0, job.compute_s, job.prefill_s, 0.0)
-            return
+    def _mixed(self, chunks: Sequence[tuple[Job, int]], decodes: bool, now: float) -> None:
+        """A step that prefills several jobs or parts of jobs, or decodes besides. What is prefilled whole and alone takes what its load
+        policy has worked out."""
+        new = sum([tokens for _, tokens in chunks])
         decoding, context = (self.batch.decoding, self.batch.context) if decodes else (0, 0)
         compute_s = self._steps.step([(tokens, job.in_hbm) for job, tokens in chunks], decoding, context)
         stall_s = max([job.prefill_s - job.compute_s for job, _ in chunks if job.left == job.new], default=0.0)
         decode_s = self._steps.decode(decoding, context) if decodes else 0.0
-        self.gpu.prefill(now, chunks, int(decodes), compute_s, compute_s + stall_s, decode_s)
+        self.gpu.prefill(now, chunks, new, compute_s, compute_s + stall_s, int(decodes), decode_s)
 
     def _rest(self, now: float) -> None:
         """Nobody can enter, and nobody runs. Where jobs are held for their KV, something must be on its way, or the first goes as it is."""
@@ -241,7 +246,7 @@ class Replica:
         self.batch.leave(job)
         if self._keeps:
             self._keep(job, now)
-        if self.waiting.queue.LEARNS:
+        if self._learns:
             self.waiting.queue.done(turn, job.output)
         if self._observer is not None:
             self._observer.completed(self, turn, now)

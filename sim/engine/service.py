@@ -92,7 +92,7 @@ class _Service:
     def _source(self, config: Config, workload: Workload) -> Source:
         run = self.run
         if config.workload.clients is None:
-            return Arrivals(run.clock, workload, self._session, run.recorder, self._arrive)
+            return Arrivals(run.clock, workload, run.recorder, self._arrive)
         draw = stream(config.seed, "clients").random
         return Client(run.clock, config.workload.clients, workload, self._session, run.recorder, self._arrive, draw)
 

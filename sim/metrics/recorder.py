@@ -26,7 +26,7 @@ class Recorder(Rows):
         self._warm_s: float | None = None
         self._warm: tuple[Books, ...] = ()
         self._warmup_turns = warmup_turns
-        self._stride = max(1, turns // _SERIES_ROWS)
+        self._stride = self._next_row = max(1, turns // _SERIES_ROWS)
         self._progress = progress
 
     def done(self, turn: int, now: float, replica) -> None:
@@ -35,7 +35,8 @@ class Recorder(Rows):
         count = self.completed
         self.order[turn] = count
         self.completed = count = count + 1
-        if count % self._stride == 0 or count == self.turns:
+        if count == self._next_row or count == self.turns:
+            self._next_row = count + self._stride
             self._series.append(replica.sample(now))
             if self._progress is not None:
                 self._progress(count, self.turns)

@@ -296,8 +296,8 @@ class BatchView(Protocol):
         """Tokens, summed over those."""
 
 
-Chunks = tuple[tuple[int, int], ...]
-"""(turn, tokens) of jobs that are prefilled, or go on being so: from 1 token to all that are left."""
+Chunks = tuple[tuple[Prefilling, int], ...]
+"""(job, tokens) of jobs that are prefilled, or go on being so: from 1 token to all that are left."""
 
 
 class Step(NamedTuple):

@@ -220,16 +220,16 @@ def _can_be_loaded(policy: Any, answer: Any, job: Any) -> str | None:
 
 
 def _is_a_step(policy: Any, answer: Any, batch: Any) -> str | None:
-    left = {job.turn: job.left for job in batch.prefilling}
     try:
         chunks, decodes = answer
-        turns = [turn for turn, _ in chunks]
-        whole = all(isinstance(tokens, int) and 1 <= tokens <= left.get(turn, 0) for turn, tokens in chunks)
-        right = whole and len(set(turns)) == len(turns) and isinstance(decodes, bool) and bool(chunks or (decodes and batch.decoding))
+        jobs = [id(job) for job, _ in chunks]
+        known = {id(job) for job in batch.prefilling}.issuperset(jobs) and len(set(jobs)) == len(jobs)
+        whole = known and all(isinstance(tokens, int) and 1 <= tokens <= job.left for job, tokens in chunks)
+        right = whole and isinstance(decodes, bool) and bool(chunks or (decodes and batch.decoding))
     except (TypeError, ValueError):
         right = False
-    waiting = ", ".join(f"{tokens} of turn {turn}" for turn, tokens in left.items()) or "nothing"
-    wanted = f"(chunks of tokens of turns, each once, and whether {batch.decoding} jobs decode); to prefill are {waiting}"
+    waiting = ", ".join(f"{job.left} of turn {job.turn}" for job in batch.prefilling) or "nothing"
+    wanted = f"(chunks (job, tokens), each job once, and whether {batch.decoding} jobs decode); to prefill are {waiting}"
     return None if right else f"answered {answer!r}: a step is {wanted}, and holds something"
 
 

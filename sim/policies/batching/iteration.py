@@ -19,5 +19,5 @@ class Iteration(Batching):
     def step(self, batch: BatchView) -> tuple[Chunks, bool]:
         if batch.prefilling:
             job = batch.prefilling[0]
-            return ((job.turn, job.left),), False
+            return ((job, job.left),), False
         return _DECODE
