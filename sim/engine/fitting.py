@@ -26,9 +26,11 @@ class Fitting:
         session = self._session_of[turn]
         history = self._context[session]
         prompt, output = self._prompt[turn], self._output[turn]
-        if history + prompt + output > self._window:
+        context = history + prompt + output
+        if context > self._window:
             history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
-        context = needed = history + prompt + output
+            context = history + prompt + output
+        needed = context
         if self._in_hbm is not None:
             needed -= self._resident(session, history)
         return Job(turn, session, history, prompt, output, self._hbm_bytes(needed), context)

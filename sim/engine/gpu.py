@@ -41,7 +41,8 @@ class Gpu:
         steps: int = 0,
         decode_s: float = 0.0,
     ) -> None:
-        """A step that prefills `new` tokens in all, and makes a decode step or not. Of `compute_s` its decodes would take `decode_s` alone; what the duration is longer is a stall."""
+        """A step that prefills `new` tokens in all, and makes a decode step or not. Of `compute_s` its decodes would take `decode_s`
+        alone; what the duration is longer is a stall."""
         self.chunks, self.steps = chunks, steps
         self.stall_s, self._decode_s = stall_s, decode_s = duration_s - compute_s, decode_s
         self.prefill_s += compute_s - decode_s

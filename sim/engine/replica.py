@@ -15,8 +15,8 @@ its history as if it were prefilled whole and alone; its first step waits for wh
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
+from typing import Any
 
 from kvplan.sim.engine.batch import Batch, Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
@@ -40,10 +40,9 @@ class Replica:
         self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
         self.batch = Batch(deployment.hbm_budget, run.given.config.deployment.max_batch)
         self.gpu = Gpu(run.clock, self._end_step)
-        self.kv, self._saver, self.waiting, self.fitting = kv, kv.saver, waiting, fitting
+        self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps = deployment.steps
-        self._admits = batching.admits
-        self._next_step = cast(Callable[[Batch], tuple[Sequence[tuple[Job, int]], bool]], batching.step)
+        self._batching = batching
         self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
         tiers = kv.store.tiers
@@ -51,7 +50,7 @@ class Replica:
         self._foresees = self._keeps and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in tiers))
         self._fetches = kv.store.fetch_target is not None
         self._saves_at_once = run.given.config.store.save == "sync"
-        self._holds, self._learns = waiting.holds, waiting.queue.LEARNS
+        self._holds = waiting.holds
         self._wakes_at = math.inf
         waiting.wake = self._wake
         kv.mover.arrived = self._fetched
@@ -90,7 +89,7 @@ class Replica:
         batch, doing = self.batch, self.gpu.doing
         if doing == IDLE:
             self._dispatch(now)
-        elif doing == DECODE and len(batch.jobs) < batch.most and self._admits(batch) and self._next_to_enter(now) is not None:
+        elif doing == DECODE and len(batch.jobs) < batch.most and self._batching.admits(batch) and self._next_to_enter(now) is not None:
             self._cut_run(now)
 
     def _wake(self, now: float) -> None:
@@ -126,9 +125,9 @@ class Replica:
 
     def _dispatch(self, now: float) -> None:
         """At a step boundary: what the GPU does next."""
-        batch, saver = self.batch, self._saver
+        batch, saver = self.batch, self.kv.saver
         head = None
-        while self._admits(batch) and (head := self._next_to_enter(now)) is not None:
+        while self._batching.admits(batch) and (head := self._next_to_enter(now)) is not None:
             left = batch.hbm_bytes - batch.hbm_used - head.hbm_bytes
             if left < saver.write_buffer:
                 saver.make_room(left)
@@ -166,7 +165,8 @@ class Replica:
     def _step(self, now: float) -> None:
         """One step that prefills, or a run of steps that only decode, up to the first completion."""
         batch = self.batch
-        chunks, decodes = self._next_step(batch)
+        chunks: Any  # of this batch's jobs
+        chunks, decodes = self._batching.step(batch)
         batch.hbm_in_step = batch.hbm_used
         if chunks:
             job, tokens = chunks[0]
@@ -246,7 +246,7 @@ class Replica:
         self.batch.leave(job)
         if self._keeps:
             self._keep(job, now)
-        if self._learns:
+        if self.waiting.queue.LEARNS:
             self.waiting.queue.done(turn, job.output)
         if self._observer is not None:
             self._observer.completed(self, turn, now)

@@ -45,6 +45,6 @@ class Rows:
             self.prompt_tokens[turn], self.output_tokens[turn] = job.prompt, job.output
         self.admitted_s[turn] = now
         self.history_tokens[turn] = job.history
-        self.cached_tokens[turn] = job.cached
-        self.tier[turn] = tier
+        if job.cached:
+            self.cached_tokens[turn], self.tier[turn] = job.cached, tier
         self.stall_s[turn] = job.prefill_s - job.compute_s
