@@ -191,6 +191,12 @@ class Store(_Section):
     """HBM for KV that is not yet saved when its job ends."""
     positions: Literal["decoupled", "embedded"] = "decoupled"
     """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
+    unit: Literal["session", "block"] = "session"
+    """What is kept: whole `session`s, or `block`s that all requests with the same prefix share, by the rules of `mode` (`curve` only)."""
+    mode: Literal["vllm", "sglang", "lmcache", "kvcache-simulator"] = "vllm"
+    """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
+    block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Tokens of a block; null takes those of the trace's block hashes, or the mode's own."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which KV that nobody used is dropped; null keeps it."""
     kv_dtype: Annotated[KvDtype | dict[str, KvDtype] | None, BeforeValidator(_dtypes)] = None

@@ -148,6 +148,8 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     except CatalogueError as error:
         raise ConfigError(str(error)) from None
     store = config.store
+    if store.unit == "block":
+        raise ConfigError("store.unit=block: servers are simulated with stores of whole sessions; `kvplan curve` alone replays blocks")
     if gpus > node.max_gpus.value:
         raise ConfigError(f"deployment.gpus is {gpus}, but {node.name} has {node.max_gpus.value:.0f}")
     if node.max_dram is not None and parse_bytes(store.dram) > node.max_dram.value:

@@ -31,8 +31,16 @@ class Cluster(StrEnum):
 class Tier(StrEnum):
     """Tiers whose size a curve can vary."""
 
+    hbm = "hbm"
     dram = "dram"
     ssd = "ssd"
+
+
+class Unit(StrEnum):
+    """What a store keeps."""
+
+    session = "session"
+    block = "block"
 
 
 _CONFIG_HELP = "A preset (`kvplan list presets`) or a YAML file."
@@ -46,6 +54,10 @@ _EXPORTS_HELP = (
 )
 _STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
+_TIER_HELP = "The tier whose size varies: dram when not given; with blocks the one that the mode's cache is in."
+_POLICIES_HELP = "Eviction policies: lookahead, lru and fifo when not given; with blocks all that the mode has."
+_UNIT_HELP = "session, simulated; or block: prefixes that all requests share, by the rules of --mode, without a server."
+_MODE_HELP = "Whose rules blocks go by: vllm, sglang, lmcache or kvcache-simulator. It goes with --unit block."
 _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."
 _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
 
@@ -170,15 +182,18 @@ def compare(
 @app.command(
     epilog=_examples(
         "kvplan curve --tier ssd",
+        "kvplan curve --unit block --mode vllm --trace mooncake.jsonl --set model=llama-3.1-8b",
         "kvplan curve paper-13b --tier dram --sizes 64GB,128GB,256GB --policies lru,lookahead --figure dram.png",
     )
 )
 @_reports_errors
 def curve(
     config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
-    tier: Annotated[Tier, typer.Option(help="The tier whose size varies.")] = Tier.dram,
+    tier: Annotated[Tier | None, typer.Option(help=_TIER_HELP)] = None,
     sizes: Annotated[str | None, typer.Option(metavar="S1,S2,...", help="Sizes; powers of two when not given.")] = None,
-    policies: Annotated[str, typer.Option(metavar="P1,P2,...", help="Eviction policies.")] = "lookahead,lru,fifo",
+    policies: Annotated[str | None, typer.Option(metavar="P1,P2,...", help=_POLICIES_HELP)] = None,
+    unit: Annotated[Unit | None, typer.Option(help=_UNIT_HELP)] = None,
+    mode: Annotated[str | None, typer.Option(help=_MODE_HELP)] = None,
     replications: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each point, each with a seed of its own.")] = 5,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
     cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
@@ -195,8 +210,8 @@ def curve(
     """Hit rate and TTFT against the size of DRAM or SSD, for several eviction policies."""
     from kvplan.sim.cli.curve import run
 
-    overrides = _trace_settings(trace, format, columns, skip_bad) + (set or [])
-    run(config, overrides, tier.value, sizes, policies, replications, jobs, cluster, out, figure, json, resample)
+    overrides = _trace_settings(trace, format, columns, skip_bad) + _block_settings(unit, mode) + (set or [])
+    run(config, overrides, tier and tier.value, sizes, policies, replications, jobs, cluster, out, figure, json, resample)
 
 
 @app.command(
@@ -259,6 +274,12 @@ def _trace_settings(trace: str | None, format: str | None, columns: str | None, 
         raise ConfigError(str(error)) from None
     settings = [_setting(f"workload.{name}", value) for name, value in given.items() if value is not None]
     return settings + ["workload.skip_bad=true"] * skip_bad
+
+
+def _block_settings(unit: Unit | None, mode: str | None) -> list[str]:
+    """The options about blocks, as overrides; a mode is of blocks."""
+    chosen = "block" if mode is not None and unit is None else unit and unit.value
+    return [_setting(f"store.{name}", value) for name, value in (("unit", chosen), ("mode", mode)) if value is not None]
 
 
 def _setting(path: str, value: object) -> str:

@@ -9,24 +9,29 @@ from kvplan.sim import config as configuration
 from kvplan.sim.cli.compare import check_places, measured, report_failures
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import turns_of
+from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs, load_policies
+from kvplan.sim.replay.blockcurve import block_curve
 from kvplan.sim.report import curve as report
+from kvplan.sim.report.blockcurve import block_curve_account, print_block_curve
 from kvplan.sim.report.curve_account import account
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.curve import prepare_curves
 from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.runs import Outcome
 
+_POLICIES = ("lookahead", "lru", "fifo")
+
 
 def run(
     config: str | None,
     overrides: Sequence[str],
-    tier: str,
+    tier: str | None,
     sizes: str | None,
-    policies: str,
+    policies: str | None,
     replications: int,
     jobs: int | None,
     cluster: str | None,
@@ -35,13 +40,18 @@ def run(
     json: bool,
     resample: bool,
 ) -> None:
-    """Simulates every policy at every size; prints, draws and writes the curves. Exit code 1 when a run failed."""
-    question = Question(config, tuple(overrides), replications=replications, resample=resample)
+    """Simulates every policy at every size, or replays blocks; prints, draws and writes the curves. Exit code 1 when a run failed."""
     loaded = configuration.load(config, overrides)
+    if loaded.store.unit == "block":
+        _replay(loaded, tier, _names(sizes), _names(policies), out or figure, json)
+        return
+    question, tier = Question(config, tuple(overrides), replications=replications, resample=resample), tier or ON_HOST
+    if tier == ON_DEVICE:
+        raise ConfigError("--tier hbm: its size varies with --unit block")
     load_policies(loaded)
     resolve(loaded)  # what cannot run is refused first
     check_places(out, figure, inputs(config, loaded))
-    asked = prepare_curves(question, tier, _names(sizes) if sizes else [], _names(policies), turns_of)
+    asked = prepare_curves(question, tier, _names(sizes), _names(policies) or _POLICIES, turns_of)
     records = KeptRuns(out, Outcome)
     compared = measured(asked.sweep, records, jobs, cluster)
     found = account(asked, compared)
@@ -50,8 +60,19 @@ def run(
     report_failures(found, records)
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+def _names(text: str | None) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def _replay(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], place: Path | None, json: bool) -> None:
+    """A curve of blocks, which needs no runs."""
+    if place is not None:
+        raise ConfigError("--out and --figure go with --unit session; a curve of blocks takes seconds: --json has all of it")
+    found = block_curve(config, tier, sizes, policies, turns_of)
+    if json:
+        sys.stdout.write(dumps(block_curve_account(found)))
+    else:
+        print_block_curve(found)
 
 
 def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> None:

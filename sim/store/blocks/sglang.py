@@ -1,0 +1,46 @@
+"""SGLang's radix cache: a tree whose nodes are runs of pages. Only leaves that nobody uses are given up, the least recently used first, and
+whole nodes go, also where less room is needed.
+
+A node ends where a context has parted from it or has ended. A lookup covers at most all tokens but one; what a request computes again of a
+page that is there is freed at its end, and so is its unfull last page. A request whose pages do not fit is not served.
+
+Left out: answers, which join the tree; several requests at once; that a node's lower half is as new as the upper when it is cut.
+Source: SGLang, srt/mem_cache/radix_cache.py.
+"""
+
+from itertools import pairwise
+
+from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.runs import Runs
+
+
+class RadixCache:
+    """`usable` pages."""
+
+    def __init__(self, usable: int, block_tokens: int) -> None:
+        self._usable = usable
+        self._block_tokens = block_tokens
+        self._nodes = Runs()
+
+    @property
+    def held(self) -> int:
+        """See `BlockCache`."""
+        return self._nodes.blocks
+
+    def request(self, path: Path, tokens: int) -> int:
+        """See `BlockCache`."""
+        full, pages = tokens // self._block_tokens, -(-tokens // self._block_tokens)
+        if pages > self._usable:
+            return 0
+        stops = self._nodes.take(path, (tokens - 1) // self._block_tokens)
+        hit = stops[-1]
+        while self._nodes.blocks + pages > self._usable:
+            self._nodes.evict_run()
+        stops += self._nodes.take(path, full, hit)[1:]
+        self._end(path, [*stops, full])
+        return hit * self._block_tokens
+
+    def _end(self, path: Path, stops: list[int]) -> None:
+        """Its nodes are the last to go, the deepest first."""
+        for start, stop in reversed(list(pairwise(stops))):
+            self._nodes.put(path, stop, start)

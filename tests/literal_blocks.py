@@ -1,0 +1,181 @@
+"""Caches of blocks as plainly as they can be written, block by block, to hold those of `sim/store/blocks/` against."""
+
+from collections import OrderedDict
+
+
+class Vllm:
+    """The whole algorithm of vLLM's KVCacheManager, one request at a time: a queue of free blocks, some with the name of what they hold."""
+
+    def __init__(self, usable, block_tokens):
+        self.free = OrderedDict.fromkeys(range(usable))
+        self.name, self.copies, self.size = {}, {}, block_tokens
+
+    def request(self, path, tokens):
+        full, got = list(path)[: tokens // self.size], []
+        for name in full[: (tokens - 1) // self.size]:
+            if not self.copies.get(name):
+                break
+            got.append(next(iter(self.copies[name])))
+        need = -(-tokens // self.size) - len(got)
+        if need + len(got) > len(self.free):
+            return 0
+        for block in got:
+            del self.free[block]
+        new = [self.free.popitem(last=False)[0] for _ in range(need)]
+        for block in new:
+            if block in self.name:
+                del self.copies[self.name.pop(block)][block]
+        for block, name in zip(new, full[len(got) :], strict=False):
+            self.name[block] = name
+            self.copies.setdefault(name, OrderedDict())[block] = None
+        for block in reversed(got + new):
+            self.free[block] = None
+            self.free.move_to_end(block, last=block in self.name)
+        return len(got) * self.size
+
+
+class _Node:
+    def __init__(self, parent, key):
+        self.parent, self.key, self.children, self.used = parent, key, [], 0
+
+
+class Sglang:
+    """A radix tree of nodes that are cut where contexts part or end; the leaf used least recently goes whole."""
+
+    def __init__(self, usable, block_tokens):
+        self.usable, self.size, self.root, self.clock = usable, block_tokens, _Node(None, []), 0
+
+    def request(self, path, tokens):
+        full, pages = list(path)[: tokens // self.size], -(-tokens // self.size)
+        if pages > self.usable:
+            return 0
+        self.clock += 1
+        mine, hit = self.match(full[: (tokens - 1) // self.size])
+        while sum(len(node.key) for node in self.nodes(self.root)) + pages - hit > self.usable:
+            leaves = [node for node in self.nodes(self.root) if not node.children and node not in mine]
+            leaf = min(leaves, key=lambda node: node.used)
+            leaf.parent.children.remove(leaf)
+        mine, held = self.match(full)
+        if held < len(full):
+            parent = mine[-1] if mine else self.root
+            mine.append(_Node(parent, full[held:]))
+            parent.children.append(mine[-1])
+        for node in mine:
+            node.used = self.clock
+        return hit * self.size
+
+    def match(self, keys):
+        node, found, depth = self.root, [], 0
+        while (child := next((each for each in node.children if keys[depth : depth + 1] == each.key[:1]), None)) is not None:
+            same = sum(one == other for one, other in zip(child.key, keys[depth:], strict=False))
+            node = child if same == len(child.key) else self.cut(child, same)
+            found.append(node)
+            depth += same
+        return found, depth
+
+    def cut(self, node, at):
+        upper = _Node(node.parent, node.key[:at])
+        upper.used, upper.children = node.used, [node]
+        node.parent.children[node.parent.children.index(node)] = upper
+        node.parent, node.key = upper, node.key[at:]
+        return upper
+
+    def nodes(self, node):
+        for child in node.children:
+            yield child
+            yield from self.nodes(child)
+
+
+class Lmcache:
+    """Chunks by last use; of one request the tail before the head. Of a context larger than the memory its head is kept."""
+
+    def __init__(self, usable, block_tokens):
+        self.usable, self.size, self.order = usable, block_tokens, OrderedDict()
+
+    def request(self, path, tokens):
+        keys = list(path)[: tokens // self.size][: self.usable]
+        hit = next((place for place, key in enumerate(keys) if key not in self.order), len(keys))
+        for key in reversed(keys):
+            self.order.pop(key, None)
+            self.order[key] = None
+        while len(self.order) > self.usable:
+            self.order.popitem(last=False)
+        return min(hit * self.size, tokens - 1)
+
+
+class LfuChunks:
+    """Uses and since when, per chunk; the fewest uses go, then the longest so."""
+
+    def __init__(self, usable, block_tokens):
+        self.usable, self.size, self.uses, self.clock = usable, block_tokens, {}, 0
+
+    def request(self, path, tokens):
+        keys = list(path)[: tokens // self.size]
+        hit = next((place for place, key in enumerate(keys) if key not in self.uses), len(keys))
+        for key in reversed(keys[:hit]):
+            self.note(key, self.uses[key][0] + 1)
+        for key in keys if self.usable else ():
+            if key not in self.uses:
+                if len(self.uses) == self.usable:
+                    del self.uses[min(self.uses, key=self.uses.get)]
+                self.note(key, 1)
+        return min(hit * self.size, tokens - 1)
+
+    def note(self, key, uses):
+        self.clock += 1
+        self.uses[key] = (uses, self.clock)
+
+
+class Trie:
+    """kvcache-simulator's trie: leaves go by last use, or by next use where `future` (request -> its keys) is given."""
+
+    def __init__(self, usable, block_tokens, future=None):
+        self.usable, self.size, self.future = usable, block_tokens, future
+        self.key, self.parent, self.number, self.clock, self.now = {}, {}, {}, 0, 0
+
+    def request(self, path, tokens):
+        keys = list(path)
+        for key, parent in zip(keys, [None, *keys], strict=False):
+            self.parent[key] = parent
+            self.number.setdefault(key, len(self.number))
+        self.now += 1
+        hit = next((place for place, key in enumerate(keys) if key not in self.key), len(keys))
+        for key in keys[:hit]:
+            self.touch(key)
+        for key in keys[hit:] if self.usable else ():
+            if len(self.key) == self.usable and not self.evict(key, keys[:hit]):
+                break
+            if self.parent[key] is not None and self.parent[key] not in self.key:
+                break
+            self.touch(key)
+        return min(hit * self.size, tokens)
+
+    def touch(self, key):
+        self.clock += 1
+        self.key[key] = self.clock if self.future is None else -self.next_use(key)
+
+    def next_use(self, key):
+        return next((place for place in range(self.now, len(self.future)) if key in self.future[place]), len(self.future))
+
+    def evict(self, candidate, spared):
+        leaves = [key for key in self.key if key not in spared and key not in {self.parent[other] for other in self.key}]
+        victim = min(leaves, key=lambda key: (self.key[key], -self.number[key]), default=None)
+        if victim is None or (self.future is not None and -self.key[victim] <= self.next_use(candidate)):
+            return False
+        del self.key[victim]
+        return True
+
+
+class Fifo:
+    """Blocks in the order in which they came; nothing is renewed."""
+
+    def __init__(self, usable, block_tokens):
+        self.usable, self.size, self.order = usable, block_tokens, []
+
+    def request(self, path, tokens):
+        keys = list(path)
+        hit = next((place for place, key in enumerate(keys) if key not in self.order), len(keys))
+        for key in keys if self.usable else ():
+            if key not in self.order:
+                self.order = [*self.order, key][-self.usable :]
+        return min(hit * self.size, tokens)

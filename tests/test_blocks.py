@@ -1,0 +1,247 @@
+"""Caches of blocks: equal to literal ones, to what the engines and tools themselves hit, and to what is known of small cases by hand."""
+
+import json
+import os
+from typing import get_args
+
+import literal_blocks as literal
+import numpy as np
+import pytest
+from conftest import SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from kvplan.sim.cli.app import app
+from kvplan.sim.config import ConfigError, Store
+from kvplan.sim.deployment import resolve
+from kvplan.sim.replay.blockcurve import block_curve
+from kvplan.sim.replay.blocks import BlockReplay
+from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
+from kvplan.sim.store.blocks.modes import MODES
+from kvplan.sim.store.blocks.optimal import OptimalTrie
+from kvplan.sim.store.blocks.sglang import RadixCache
+from kvplan.sim.store.blocks.trie import FifoTrie, LruTrie
+from kvplan.sim.store.blocks.vllm import VllmPool
+from kvplan.traces import TraceError, read_trace
+from kvplan.traces.blockpaths import block_contexts
+from kvplan.traces.workload import Blocks, untimed
+
+MOONCAKE = SHARED / "mooncake_conversation.jsonl"
+needs_mooncake = pytest.mark.skipif(not MOONCAKE.exists(), reason="the Mooncake trace is not on this machine")
+
+
+def full(text, size):
+    """Keys of the full blocks of a text, a token a character."""
+    return [text[: end + size] for end in range(0, len(text) - size + 1, size)]
+
+
+def unfull_too(text, size):
+    return full(text, size) + [text] * (len(text) % size > 0)
+
+
+texts = st.lists(st.text("ab", min_size=1, max_size=14), max_size=24)
+sizes, blocks_of = st.integers(0, 12), st.integers(1, 3)
+
+
+@pytest.mark.parametrize(
+    ("cache", "plain", "path"),
+    [
+        (VllmPool, literal.Vllm, full),
+        (RadixCache, literal.Sglang, full),
+        (LruChunks, literal.Lmcache, full),
+        (FifoChunks, lambda *size: _capped(literal.Fifo(*size)), full),
+        (LfuChunks, literal.LfuChunks, full),
+        (LruTrie, literal.Trie, unfull_too),
+        (FifoTrie, literal.Fifo, unfull_too),
+    ],
+)
+def test_hits_are_those_of_a_literal_cache(cache, plain, path):
+    @settings(max_examples=150)
+    @given(sizes, blocks_of, texts)
+    def compare(usable, size, requests):
+        fast, slow = cache(usable, size), plain(usable, size)
+        for text in requests:
+            assert fast.request(path(text, size), len(text)) == slow.request(path(text, size), len(text))
+            assert 0 <= fast.held <= usable
+
+    compare()
+
+
+def _capped(fifo):
+    """Chunks: the last token of a prompt is always computed."""
+    plain = fifo.request
+    fifo.request = lambda path, tokens: min(plain(path, tokens), tokens - 1)
+    return fifo
+
+
+@settings(max_examples=150)
+@given(sizes, blocks_of, texts)
+def test_the_bound_is_that_of_a_literal_trie(usable, size, requests):
+    paths, tokens = [unfull_too(text, size) for text in requests], list(map(len, requests))
+    fast, slow = OptimalTrie(usable, size, paths, tokens), literal.Trie(usable, size, paths)
+    assert [fast.request(*each) for each in zip(paths, tokens, strict=True)] == [
+        slow.request(*each) for each in zip(paths, tokens, strict=True)
+    ]
+
+
+ENGINES = {"vllm": VllmPool, "sglang": RadixCache, "lmcache": LruChunks, "kvcache-simulator": LruTrie}
+
+
+def hits(mode, usable, *requests, size=4):
+    """Tokens that each request hits in turn."""
+    cache, path = ENGINES[mode](usable, size), unfull_too if mode == "kvcache-simulator" else full
+    return [cache.request(path(text, size), len(text)) for text in requests]
+
+
+@pytest.mark.parametrize("mode", ENGINES)
+def test_small_cases_by_hand(mode):
+    whole = {"vllm": 8, "sglang": 8, "lmcache": 11, "kvcache-simulator": 12}[mode]
+    assert hits(mode, 9, "abcdefghijkl", "abcdefghijkl") == [0, whole], "exactly three blocks, repeated"
+    short = {"kvcache-simulator": 3}.get(mode, 0)
+    assert hits(mode, 9, "abc", "abc") == [0, short], "a prompt shorter than a block"
+    tail = {"kvcache-simulator": 6}.get(mode, 4)
+    assert hits(mode, 9, "abcdef", "abcdef") == [0, tail], "an unfull last block"
+    assert hits(mode, 9, "abcdefghijklm", "abcdXfghijklm") == [0, 4], "an edited history"
+    assert hits(mode, 0, "abcdefgh", "abcdefgh") == [0, 0], "no memory"
+    assert hits(mode, 9, "1abcdefg", "2abcdefg") == [0, 0], "another salt, tenant or LoRA, which is in the keys"
+
+
+def test_a_request_larger_than_the_memory():
+    request, same = "abcdefghijklm", "abcdefgh_"
+    assert hits("vllm", 3, same, request, same) == [0, 0, 8], "is not served, and takes nothing"
+    assert hits("sglang", 3, same, request, same) == [0, 0, 8]
+    assert hits("lmcache", 2, same, request, same) == [0, 8, 8], "keeps its head"
+    assert hits("kvcache-simulator", 3, request, same) == [0, 8], "keeps its head, less the last block that it had placed"
+
+
+def test_vllm_computes_a_wholly_cached_prompts_last_block_into_another_block():
+    assert hits("vllm", 4, "abcdefgh", "abcdefgh", "ijklmnop", "abcdefgh_") == [0, 4, 0, 8], "the older copy has gone first"
+
+
+def test_vllm_reuses_unnamed_blocks_first():
+    assert hits("vllm", 4, "abcdef", "ghijkl", "mnopqr", "abcd_") == [0, 0, 0, 4], "three unfull blocks were one and the same"
+
+
+def test_sglang_gives_up_whole_nodes():
+    long, other = "abcdefghijkl_", "mnop_"
+    assert hits("vllm", 4, long, other, "abcdefghi") == [0, 0, 8]
+    assert hits("sglang", 4, long, other, "abcdefghi") == [0, 0, 0]
+
+
+def test_a_chunk_of_several_blocks_rounds_hits_down(workload):
+    requests = workload([[(100, 0), (60, 0)]])
+    for size, hit in ((10, 100), (30, 90), (120, 0)):
+        contexts = block_contexts(requests, size)
+        cache = LruChunks(99, size)
+        assert [cache.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)] == [0, hit]
+
+
+def hashed(*contexts, block_tokens=8, prompts):
+    """A workload of requests of one turn each, with these hashes."""
+    first = np.append(0, np.cumsum([len(ids) for ids in contexts]))
+    blocks = Blocks(block_tokens, first, np.concatenate(contexts).astype(np.int64))
+    made = untimed(range(len(contexts)), prompts, [1] * len(contexts)).with_times(np.arange(len(contexts)), np.zeros(len(contexts)))
+    return type(made)(**{**vars(made), "blocks": blocks})
+
+
+def test_blocks_of_other_sizes_are_parts_of_those_that_are_hashed_or_several_together():
+    requests = hashed([1, 2, 3], [1, 2, 4], prompts=[24, 20])
+    same = {size: block_contexts(requests, size).paths for size in (2, 4, 8, 16)}
+    shared = {size: sum(one == other for one, other in zip(*paths, strict=False)) for size, paths in same.items()}
+    assert shared == {2: 8, 4: 4, 8: 2, 16: 1}
+    with pytest.raises(TraceError, match="blocks of 3 are no part"):
+        block_contexts(requests, 3)
+
+
+def test_without_hashes_a_session_shares_its_own_history_up_to_an_edit(workload):
+    requests = workload([[(6, 2), (6, 2), (3, 1)], [(6, 2)]], arrivals=[0, 100], gap_s=1.0)
+    edited = type(requests)(**{**vars(requests), "dropped_tokens": np.array([0, 0, 6, 0])})
+    paths = [list(path) for path in block_contexts(edited, 4).paths]
+    assert [len(path) for path in paths] == [1, 3, 3, 1]
+    assert paths[1][:1] == paths[0] and paths[2][:2] == paths[1][:2] and paths[2][2] != paths[1][2] and paths[3] != paths[0]
+
+
+def test_a_curve_has_hit_rates_over_all_prompt_tokens(small):
+    config = small("store.unit=block", "store.block_tokens=16")
+    curve = block_curve(config, None, ["0GB", "1TB"], [])
+    none, most = (point.served["lru"] for point in curve.points)
+    assert none.hit_tokens == 0 and none.prompt_tokens == most.prompt_tokens == sum(curve.contexts.tokens)
+    assert most == curve.endless and most.hit_tokens % 16 == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "message"),
+    [
+        (["store.mode=vllm"], {"tier": "ssd"}, "--tier ssd: store.mode=vllm has hbm"),
+        (["store.mode=vllm"], {"policies": ["fifo"]}, "--policies fifo: store.mode=vllm has lru"),
+        (["deployment.replicas=2"], {}, "one replica's cache"),
+        (["workload.clients.outstanding=2"], {}, "order of arrivals"),
+        ([], {"sizes": ["5"]}, "--sizes"),
+    ],
+)
+def test_what_a_curve_of_blocks_refuses(small, settings, options, message):
+    with pytest.raises(ConfigError, match=message):
+        block_curve(small("store.unit=block", *settings), **{"tier": None, "sizes": [], "policies": [], **options})
+
+
+def test_servers_keep_sessions(small):
+    with pytest.raises(ConfigError, match="whole sessions"):
+        resolve(small("store.unit=block"))
+
+
+def test_the_command_prints_a_curve(tmp_path):
+    options = ["--mode", "kvcache-simulator", "--set", "workload.sessions=30", "--sizes", "1GB,1TB"]
+    shown = CliRunner().invoke(app, ["curve", *options])
+    assert shown.exit_code == 0 and "token hit rate, of all prompt tokens, by size of DRAM" in shown.stdout and "–" in shown.stdout
+    found = json.loads(CliRunner().invoke(app, ["curve", *options, "--json"]).stdout)
+    assert found["unit"] == "block" and [line["policy"] for line in found["lines"]] == ["lru", "fifo", "optimal"]
+    assert CliRunner().invoke(app, ["curve", *options, "--out", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(app, ["curve", "--tier", "hbm"]).exit_code == 2
+
+
+def test_settings_name_the_modes():
+    assert set(get_args(Store.model_fields["mode"].annotation)) == set(MODES)
+
+
+# --- what engines and tools hit themselves
+
+
+@pytest.fixture(scope="module")
+def mooncake():
+    workload = read_trace(MOONCAKE)
+    return block_contexts(workload, 512)
+
+
+VLLM = {
+    1_000: 6_649_856, 2_048: 8_197_632, 4_096: 13_547_520, 8_192: 27_843_072,
+    16_384: 39_999_488, 32_768: 50_156_544, 65_536: 53_138_432, 131_072: 53_986_816,
+}  # fmt: skip
+"""Usable blocks of 512 tokens -> tokens that the real KVCacheManager of vLLM 0.33 hit, driven over the Mooncake conversation trace."""
+KVCACHE_SIMULATOR = {
+    ("fifo", 1_024): 0.045746, ("lru", 1_024): 0.047041, ("optimal", 1_024): 0.199018,
+    ("fifo", 4_096): 0.085489, ("lru", 4_096): 0.087388, ("optimal", 4_096): 0.345322,
+    ("fifo", 8_192): 0.165058, ("lru", 8_192): 0.188201, ("optimal", 8_192): 0.398113,
+    ("fifo", 32_768): 0.314756, ("lru", 32_768): 0.355753,
+}  # fmt: skip
+"""Hit rates of kvcache-simulator 0.1.3, over the same trace."""
+
+
+def _some(table, *few):
+    """All cases with KVPLAN_ORACLES=1, else a few."""
+    return [case for case in table.items() if case[0] in few or "KVPLAN_ORACLES" in os.environ]
+
+
+@needs_mooncake
+@pytest.mark.parametrize(("usable", "hit"), _some(VLLM, 8_192))
+def test_vllm_to_the_token(mooncake, usable, hit):
+    served = BlockReplay(MODES["vllm"], mooncake).served("lru", usable + 1)
+    assert (served.hit_tokens, served.prompt_tokens) == (hit, 144_793_823)
+
+
+@needs_mooncake
+@pytest.mark.parametrize(("case", "rate"), _some(KVCACHE_SIMULATOR, ("lru", 8_192)))
+def test_kvcache_simulator(mooncake, case, rate):
+    replay = BlockReplay(MODES["kvcache-simulator"], mooncake)
+    assert round(replay.served(*case).hit_rate, 6) == rate
+    assert round(replay.endless()[0].hit_rate, 6) == 0.398113
