@@ -9,6 +9,7 @@ from importlib import import_module
 _HOMES = {
     "Calibration": "calibration",
     "CatalogueError": "catalogue",
+    "Connection": "connector",
     "Gpu": "schema",
     "Link": "schema",
     "Model": "schema",
@@ -16,6 +17,7 @@ _HOMES = {
     "Prices": "schema",
     "Ssd": "schema",
     "StepTime": "steptime",
+    "connect": "connector",
     "host_bandwidth": "node",
     "load": "catalogue",
     "names": "catalogue",

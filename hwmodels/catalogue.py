@@ -1,8 +1,8 @@
-"""The catalogue: one YAML file per GPU, link, SSD class, node, calibration, model and price list, found by file name.
+"""The catalogue: one YAML file per GPU, link, SSD class, node, connector, calibration, model and price list, found by file name.
 
 `load("node", "a100-80g-pcie4")` gives a validated, frozen entry; a path loads a file of the user's own, and `folder` adds a whole
-catalogue of the user's own: subfolders `gpu`, `link`, `ssd`, `node`, `calibration`, `models`, `prices` of YAML files, whose names
-must be new.
+catalogue of the user's own: subfolders `gpu`, `link`, `ssd`, `node`, `connector`, `calibration`, `models`, `prices` of YAML files, whose
+names must be new.
 Errors name the file and the row, and an unknown name comes with the nearest known one.
 """
 
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from kvplan.foreign import files
 from kvplan.hwmodels import hfconfig, quantization, strictyaml
 from kvplan.hwmodels.calibration import Calibration
-from kvplan.hwmodels.schema import Gpu, Link, Node, Prices, Ssd
+from kvplan.hwmodels.schema import Connector, Gpu, Link, Node, Prices, Ssd
 
 _ROOT = Path(__file__).parent
 
@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[Callable[[dict], Any], Path]] = {
     "link": (Link.model_validate, _ROOT / "hardware" / "link"),
     "ssd": (Ssd.model_validate, _ROOT / "hardware" / "ssd"),
     "node": (Node.model_validate, _ROOT / "hardware" / "node"),
+    "connector": (Connector.model_validate, _ROOT / "hardware" / "connector"),
     "calibration": (Calibration.model_validate, _ROOT / "hardware" / "calibration"),
     "model": (hfconfig.read_model, _ROOT / "models"),
     "prices": (Prices.model_validate, _ROOT / "prices"),

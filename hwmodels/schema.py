@@ -1,8 +1,9 @@
 """What the catalogue files may say.
 
-Every number of a GPU, a link, an SSD, a node or a price list is a row `{value, unit, source}`; a `note` may follow, and a `date`
-where the row is older or newer than the `date` of its file. Unknown keys, wrong units, non-finite and out-of-range numbers are
-refused with the path of the offending row. Model files are read by `kvplan.hwmodels.hfconfig`.
+Every number of a GPU, a link, an SSD, a node, a connector or a price list is a row `{value, unit, source}`; a `note` may follow, and a
+`date` where the row is older or newer than the `date` of its file. Of a connector, a value may be null: not known. Unknown keys, wrong
+units, non-finite and out-of-range numbers are refused with the path of the offending row. Model files are read by
+`kvplan.hwmodels.hfconfig`.
 """
 
 import math
@@ -10,14 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     model_validator,
 )
 
@@ -37,21 +40,53 @@ Date = Annotated[
 """`2026-02` or `2026`: when a figure was published or looked up."""
 
 
-class Quantity(BaseModel):
-    """One sourced number. After loading, `value` is SI, whatever the unit of the file was."""
+class Sourced(BaseModel):
+    """A row: something that is said, by whom and when."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    value: float
-    unit: str
     source: str = Field(min_length=3)
     date: Date
     note: str = ""
+
+
+class Quantity(Sourced):
+    """One sourced number. After loading, `value` is SI, whatever the unit of the file was."""
+
+    value: float
+    unit: str
 
     @property
     def text(self) -> str:
         """The number in the unit of its file: `25 GB/s`."""
         return _text(units.from_si(self.value, self.unit), self.unit)
+
+
+Kind = TypeVar("Kind")
+
+
+class Fact(Sourced, Generic[Kind]):
+    """Something that is no number: whether, or which."""
+
+    value: Kind
+
+    @property
+    def text(self) -> str:
+        """`yes`, `no`, or what it is."""
+        return ("yes" if self.value else "no") if isinstance(self.value, bool) else str(self.value)
+
+
+class Unknown(Sourced):
+    """There is no figure; `source` says why, or where one was looked for."""
+
+    value: None
+
+    @property
+    def text(self) -> str:
+        return "–"
+
+
+Row = Quantity | Fact | Unknown
 
 
 def _text(number: float, unit: str) -> str:
@@ -150,12 +185,12 @@ class Entry(BaseModel):
             return data
         return {key: _dated(value, data["date"]) for key, value in data.items()}
 
-    def rows(self) -> Iterator[tuple[str, Quantity]]:
+    def rows(self) -> Iterator[tuple[str, Row]]:
         """(path, row) of every row, those of mappings included: `("gpus.a100-80g", row)`."""
         for field in type(self).model_fields:
             value = getattr(self, field)
             found = {f"{field}.{key}": row for key, row in value.items()} if isinstance(value, dict) else {field: value}
-            yield from ((path, row) for path, row in found.items() if isinstance(row, Quantity))
+            yield from ((path, row) for path, row in found.items() if isinstance(row, Row))
 
 
 def _dated(value: Any, date: Any) -> Any:
@@ -223,6 +258,36 @@ class Node(Entry):
     ssd: str
     ssd_drives: Count
     """Drives that it has, read and written in parallel."""
+
+
+def _which(row: Any) -> str:
+    return "unknown" if isinstance(row, Unknown) or (isinstance(row, dict) and row.get("value", 0) is None) else "known"
+
+
+OrUnknown = Annotated[Annotated[Kind, Tag("known")] | Annotated[Unknown, Tag("unknown")], Discriminator(_which)]
+"""A row of that kind, or one without a value."""
+
+
+class Connector(Entry):
+    """What moves KV between HBM and where it is kept: how fast in effect, in which pieces, and which KV.
+    `kvplan.hwmodels.connector` has what a replica makes of it."""
+
+    per_gpu: OrUnknown[BytesPerSecond]
+    """What it moves to one GPU in effect; the same is taken for the way back."""
+    per_server: OrUnknown[BytesPerSecond]
+    """The same of all GPUs of a server together."""
+    request: OrUnknown[Seconds]
+    """Of each load, before its first byte moves."""
+    layerwise: Fact[bool]
+    """Whether a layer's KV is loaded while those before it are computed; if not, all of it is loaded first."""
+    block: OrUnknown[Count]
+    """Tokens of which it keeps and loads KV together or not at all."""
+    replicated: OrUnknown[Fact[bool]]
+    """Whether ranks that hold the same KV (MLA; fewer KV heads than ranks) each keep and load a copy."""
+    saves: OrUnknown[Fact[Literal["all", "prompt"]]]
+    """KV of which tokens it saves: `prompt` leaves out the answers."""
+    when: OrUnknown[Fact[str]]
+    """When it saves, in words: `store.save` and `store.write` are the settings."""
 
 
 class Prices(Entry):

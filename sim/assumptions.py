@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kvplan.hwmodels import catalogue
-from kvplan.hwmodels.schema import Entry, Quantity
+from kvplan.hwmodels.schema import Entry, Row
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
 
@@ -16,10 +16,12 @@ def assumptions(config: Config) -> list[dict[str, str]]:
     ]
 
 
-def _rows(config: Config) -> Iterator[tuple[str, str, Quantity]]:
+def _rows(config: Config) -> Iterator[tuple[str, str, Row]]:
     deployment = resolve(config)
     link = catalogue.load("link", deployment.node.host_link, config.catalogue)
-    entries: list[Entry] = [deployment.gpu, deployment.node, link, *[deployment.ssd] * deployment.keeps_on_drives]
+    connector = catalogue.load("connector", config.store.connector, config.catalogue)
+    entries: list[Entry] = [deployment.gpu, deployment.node, link, *[connector] * bool(deployment.tiers)]
+    entries += [deployment.ssd] * deployment.keeps_on_drives
     yield from ((entry.name, path, row) for entry in entries for path, row in entry.rows())
     yield from ((deployment.prices.name, path, row) for path, row in deployment.prices.rows() if _is_of(path, deployment.gpu.name))
 

@@ -107,7 +107,7 @@ class DeploymentConfig(_Section):
     step_time_factor: Annotated[float, Field(gt=0, le=100)] = 1.0
     """Every step of the GPU takes this many times as long as calibration or roofline say: their error, as a what-if."""
     link_efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the bandwidth of host links and drives that KV is moved with; connectors of engines reach 0.2 to 0.8 of a link."""
+    """Share of what `store.connector` and the links give that KV is moved with: the error of their figures, as a what-if."""
     kv_dtype: KvDtype | None = None
     """KV in HBM, as attention reads it; null takes that of the model's file."""
 
@@ -177,14 +177,17 @@ class Store(_Section):
     """Which waiting sessions' KV is fetched from SSD before their jobs start."""
     load: Annotated[str, AfterValidator(_policy("load"))] = "faster"
     """How much of a cached history a job loads, and how much it recomputes: `faster` never waits for longer than recomputing takes."""
+    connector: str = "cachedattention"
+    """What moves KV between HBM and the tiers below, see `kvplan list connectors`: its bandwidth, the time of a request, whether it loads
+    layer by layer, the blocks that it keeps, copies of ranks, and whether answers are saved."""
     write: Annotated[str, AfterValidator(_policy("write"))] = "back"
     """When KV goes down a tier: `back` on demotion, `through` at once, `second-hit` only that of sessions that came back."""
     ssd_write: Literal["delta", "whole"] = "delta"
     """`delta` keeps the SSD copy of a fetched session and writes only what it lacks; `whole` moves sessions."""
     save: Literal["async", "sync"] = "async"
     """`async` saves layer by layer while the GPU computes; `sync` when the turn has ended, and the GPU waits."""
-    preload: Literal["layerwise", "none"] = "layerwise"
-    """`layerwise` loads a layer's KV while those before it are computed; `none` loads all of it first."""
+    preload: Literal["layerwise", "none"] | None = None
+    """`layerwise` loads a layer's KV while those before it are computed; `none` loads all of it first; null does what `connector` does."""
     read_buffer_layers: Annotated[int, Field(ge=0, le=10_000)] = 15
     """Layers of KV that are loaded into HBM before a job starts."""
     write_buffer: Size = "1GB"

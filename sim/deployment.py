@@ -10,6 +10,7 @@ import numpy as np
 
 from kvplan.hwmodels import (
     CatalogueError,
+    Connection,
     Gpu,
     Model,
     Node,
@@ -17,6 +18,7 @@ from kvplan.hwmodels import (
     Ssd,
     StepTime,
     catalogue,
+    connect,
     host_bandwidth,
     kvsize,
     ssd_bandwidth,
@@ -64,8 +66,12 @@ class Deployment:
     """Those that are switched on, fastest first."""
     copies: Mapping[str, float]
     """`TierSpec.copies` of all, on or off."""
-    host: Wires
+    connection: Connection
+    """What moves KV over them."""
+    wires: Wires
     """All host links that the replica's GPUs use together."""
+    host: Wires
+    """The same as the connection uses them."""
     drives: int
     """SSDs of the node; the SSD tier is a part of them."""
     drive_links: Wires
@@ -140,6 +146,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         node = catalogue.load("node", config.hardware, config.catalogue)
         gpu = catalogue.load("gpu", node.gpu, config.catalogue)
         link = catalogue.load("link", node.host_link, config.catalogue)
+        connector = catalogue.load("connector", config.store.connector, config.catalogue)
         ssd = catalogue.load("ssd", node.ssd, config.catalogue)
         prices = catalogue.load("prices", config.prices, config.catalogue)
         _check_prices(config, gpu, prices)
@@ -157,17 +164,20 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     window = config.deployment.window_tokens or model.max_position_embeddings
     if window > model.max_position_embeddings:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
+    connection = _connection(config, connect(connector, gpus))
     kv_bytes, hbm_kv_bytes = kvsize.kv_bytes_per_token(model), kvsize.hbm_kv_bytes_per_token(model, gpus)
     drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
-    host, drive_links = (
-        Wires(reached * read, reached * write, entry.latency.value)
+    wires, drive_links = (
+        Wires(read, write, entry.latency.value)
         for (read, write), entry in ((host_bandwidth(node, link, gpus), link), (ssd_bandwidth(ssd, drives), ssd))
     )
-    listed = list(_tiers(config, model, Fraction(hbm_kv_bytes, kv_bytes), drive_links))
+    host = wires.at_most(connection.bytes_per_s).times(reached)
+    wires, drive_links = wires.times(reached), drive_links.times(reached)
+    listed = list(_tiers(config, model, Fraction(hbm_kv_bytes, kv_bytes), connection, drive_links))
     tiers = tuple(tier for tier in listed if tier.capacity)
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
     layers = min(store.read_buffer_layers, model.num_hidden_layers)
-    reads_ahead = tiers and store.preload == "layerwise"
+    reads_ahead = tiers and connection.layerwise
     longest = 0 if workload is None else min(int(workload.session_tokens.max()), window)
     read_buffer = longest * hbm_kv_bytes * layers // model.num_hidden_layers if reads_ahead else 0
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
@@ -193,6 +203,8 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         hbm_budget=budget,
         tiers=tiers,
         copies={tier.name: tier.copies for tier in listed},
+        connection=connection,
+        wires=wires,
         host=host,
         drives=drives,
         drive_links=drive_links,
@@ -205,11 +217,22 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     return deployment
 
 
-def _tiers(config: Config, model: Model, in_hbm: Fraction, drives: Wires) -> Iterator[TierSpec]:
-    """The store's tiers. `in_hbm`: bytes in HBM of a byte of KV."""
-    store = config.store
+def _connection(config: Config, connection: Connection) -> Connection:
+    """The connector's, loading as `store.preload` says. Raises ConfigError where it cannot."""
+    preload = config.store.preload
+    if preload == "layerwise" and not connection.layerwise:
+        raise ConfigError(
+            f"store.preload is layerwise, but store.connector {connection.name} loads all of a history before its prefill: leave"
+            " store.preload out (null), or take a connector that is layerwise (kvplan list connectors)"
+        )
+    return replace(connection, layerwise=connection.layerwise and preload != "none")
+
+
+def _tiers(config: Config, model: Model, in_hbm: Fraction, connection: Connection, drives: Wires) -> Iterator[TierSpec]:
+    """The store's tiers. `in_hbm`: bytes in HBM of a byte of KV; so many are below, too, where ranks keep their copies."""
+    store, below = config.store, in_hbm if connection.replicated else 1
     for each, (dtype, share) in zip(store.listed, narrowed(store, model), strict=True):
-        copies = in_hbm if each.name == ON_DEVICE else share
+        copies = in_hbm if each.name == ON_DEVICE else below * share
         size = math.floor(store.size_of(each) / copies)
         yield TierSpec(
             name=each.name,

@@ -15,6 +15,14 @@ class Wires:
     latency_s: float
     """Per transfer."""
 
+    def times(self, share: float) -> "Wires":
+        """With so much of the bandwidth."""
+        return Wires(share * self.read_bytes_per_s, share * self.write_bytes_per_s, self.latency_s)
+
+    def at_most(self, bytes_per_s: float) -> "Wires":
+        """With no more bandwidth than that, either way."""
+        return Wires(min(self.read_bytes_per_s, bytes_per_s), min(self.write_bytes_per_s, bytes_per_s), self.latency_s)
+
 
 @dataclass(frozen=True)
 class TierSpec:
@@ -30,7 +38,8 @@ class TierSpec:
     on_device: bool = False
     """KV here is where the GPU reads it: no link is in between (HBM)."""
     copies: float = 1.0
-    """Bytes that it takes for a byte of KV: in HBM, ranks hold copies of what they do not split; below, its dtype may be narrower."""
+    """Bytes that it takes for a byte of KV: in HBM, ranks hold copies of what they do not split; below, its dtype may be narrower, and
+    connectors may keep the copies too."""
     kv_dtype: str = ""
     """Of KV here, where it is not that of HBM."""
     usd_per_byte_s: float | None = None

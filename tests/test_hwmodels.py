@@ -127,7 +127,7 @@ def test_a_file_without_a_date_is_refused(tmp_path):
         hwmodels.load("gpu", str(path))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in catalogue.KINDS if kind not in ("model", "calibration")])
+@pytest.mark.parametrize("kind", [kind for kind in catalogue.KINDS if kind not in ("model", "calibration", "connector")])
 def test_every_row_has_a_unit_a_source_and_a_date(kind):
     for name in catalogue.names(kind):
         rows = dict(hwmodels.load(kind, name).rows())
@@ -308,7 +308,7 @@ def test_a_subfolder_that_nothing_reads_is_refused(tmp_path):
         catalogue.names("gpu", str(tmp_path))
 
 
-@pytest.mark.parametrize("kind", ["models", "hardware", "nodes", "gpus", "links", "ssds", "prices"])
+@pytest.mark.parametrize("kind", ["models", "hardware", "nodes", "gpus", "links", "ssds", "connectors", "prices"])
 def test_list_is_a_table_of_every_entry(kind):
     from typer.testing import CliRunner
 

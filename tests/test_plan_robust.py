@@ -60,10 +60,10 @@ def test_no_number_is_enough_near_the_limit_either():
     assert end.value.value.replicas is None and "64 replicas" in end.value.value.reason
 
 
-def test_ten_inputs_and_the_what_ifs_are_configurations():
+def test_eleven_inputs_and_the_what_ifs_are_configurations():
     loaded = config.load("chat-2026")
     pairs = inputs(loaded)
-    assert len(pairs) == 10 and len({next(each for each in pair if each).name for pair in pairs}) == 10
+    assert len(pairs) == 11 and len({next(each for each in pair if each).name for pair in pairs}) == 11
     more = what_ifs(loaded)
     assert [each.name for each in more[:3]] == ["think time", "load", "context"] and {each.change for each in more[3:]} == {
         "h200-x8",
@@ -76,6 +76,18 @@ def test_ten_inputs_and_the_what_ifs_are_configurations():
     halved = config.load("chat-2026", ["deployment.step_time_factor=0.5"])
     low, high = inputs(halved)[-1]
     assert low.overrides == ("deployment.step_time_factor=0.4",) and high.overrides == ("deployment.step_time_factor=0.6",)
+
+
+def test_the_connector_is_an_input_between_the_links_alone_and_the_slowest_known():
+    ends = {
+        name: [None if end is None else end.change for end in inputs(config.load("chat-2026", [f"store.connector={name}"]))[7]]
+        for name in ("cachedattention", "vllm-native", "lmcache-mooncake")
+    }
+    assert ends["cachedattention"] == [None, "lmcache-mooncake"]
+    assert ends["vllm-native"] == ["links alone", "lmcache-mooncake"] and ends["lmcache-mooncake"] == ["links alone", None]
+    one = config.load("chat-2026", ["hardware=h100-80g-x1", "deployment.gpus=1", "model=llama-3.1-8b", "store.dram=64GB"])
+    slow = inputs(one)[7][1]
+    assert slow.change == "sglang-hicache" and resolve(config.load(one, slow.overrides)).host.read_bytes_per_s == 4.8e9
 
 
 def test_the_factors_of_a_plant():

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from kvplan.hwmodels import catalogue
 from kvplan.sim import config
 from kvplan.sim.engine import replica as engine
 from kvplan.sim.policies.eviction.lru import Lru
@@ -54,6 +55,13 @@ def test_engine_and_reference_agree_event_by_event(family):
 def test_engine_and_reference_agree_on_turns_that_clients_send(family):
     happened = agreed(family)
     assert happened["turns that wait in the client"] and happened["turns on the second of two replicas"]
+
+
+@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("connectors")])
+def test_engine_and_reference_agree_under_every_connector(family):
+    used = {agreement.random_case(family, seed)[0].store.connector for seed in SEEDS}
+    assert used == set(catalogue.names("connector"))
+    agreed(family)
 
 
 def test_engine_and_reference_agree_with_prefetching():
@@ -149,7 +157,6 @@ def test_the_reference_is_an_engine():
         ("store.prefetch=hint", "prefetching"),
         ("store.write=through", "write policies"),
         ("store.load=faster", "load policies"),
-        ("store.preload=none", "preload"),
     ],
 )
 def test_the_reference_refuses_what_it_does_not_know_by_name(setting, what):

@@ -76,6 +76,7 @@ CHANGED = {
     "store.ttl_s": "5",
     "store.save": "sync",
     "store.preload": "none",
+    "store.connector": "vllm-native",
     "store.positions": "embedded",
     "store.load": "cake",
     "store.write": "through",

@@ -9,6 +9,7 @@ Sources: CachedAttention (USENIX ATC 2024) section 3 for S_buf and L_pw; the pip
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from kvplan.sim.analytic.demand import cost_of, demand_of, rate_of, served_of
 from kvplan.sim.analytic.expected import expected
@@ -18,6 +19,7 @@ from kvplan.sim.analytic.sizes import hbm_of, mean_turn, model_of, tiers_of, win
 from kvplan.sim.analytic.warned import warnings_of
 from kvplan.sim.config import Config, without_clients
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.moving import moving
 from kvplan.traces import Workload
 
 
@@ -31,12 +33,13 @@ def explain(
     hbm = hbm_of(config, deployment, turn)
     most = max(round(hbm["jobs"]), 1)
     seen = expected(config, deployment, workload, most, report)
-    found = {
+    found: dict[str, Any] = {
         "model": model_of(config, deployment),
         "hbm": hbm,
         "turn": turn,
         "tiers": tiers_of(deployment, turn),
         "points": points_of(config, deployment, turn),
+        "moving": moving(deployment),
         "windows": windows_of(deployment, turn),
         "served": served_of(deployment, seen),
         "rate": rate_of(config, workload, seen.turns),

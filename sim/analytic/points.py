@@ -26,12 +26,13 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
     sizes = {name: size * deployment.copies.get(name, 1.0) for name in deployment.links}
     own = {name: sizes[name] / links.read_bytes_per_s + links.latency_s for name, links in deployment.links.items()}
     over_host = {name: each / host.read_bytes_per_s + layers * host.latency_s for name, each in sizes.items()}
-    buffered = min(config.store.read_buffer_layers, layers) if config.store.preload == "layerwise" else 0
+    request_s, layerwise = deployment.connection.request_s, deployment.connection.layerwise
+    buffered = min(config.store.read_buffer_layers, layers) if layerwise else 0
 
     def turn(seconds: float, preloaded: float) -> float:
-        if config.store.preload == "none":
-            return seconds + compute
-        return pipeline_s(layers, compute / layers, seconds / layers, preloaded)
+        if not layerwise:
+            return request_s + seconds + compute
+        return pipeline_s(layers, compute / layers, seconds / layers, preloaded, 0.0 if preloaded else request_s)
 
     layers_needed = max(0.0, load - compute) * host.read_bytes_per_s / (in_dram / layers)
     return {

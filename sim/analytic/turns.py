@@ -111,16 +111,24 @@ def _serve(config: Config, deployment: Deployment, turns: Turns, rooms: list[flo
     found = ~turns.is_first & (turns.idle_s <= ttl)
     if config.store.positions == "embedded":
         found &= ~turns.cut
+    kept = _kept(deployment, turns)
     tier, cached, above, below = np.full(len(found), -1), np.zeros(len(found), np.int64), 0.0, []
     for index, room in enumerate(rooms):
-        held = turns.history
+        held = kept
         if index:
             below.append(written_below(config, deployment, turns, index, sum(rooms[:index])))
             held, above = below[-1].held, above * (1 - below[-1].copied_share)
         here = found & (tier < 0) & (turns.distance <= above + room) & (held > 0)
-        tier[here], cached[here] = index, np.minimum(turns.history, held)[here]
+        tier[here], cached[here] = index, np.minimum(kept, held)[here]
         above += room
     return Served(tier, cached, tuple(below))
+
+
+def _kept(deployment: Deployment, turns: Turns) -> np.ndarray:
+    """Tokens of each turn's history that were saved after the turn before."""
+    before = np.append(0, turns.output[:-1])
+    answer = np.where(turns.is_first, 0, np.minimum(before, turns.history))
+    return deployment.connection.saved(turns.history, answer)
 
 
 def served_tokens(deployment: Deployment, turns: Turns, served: Served) -> list[float]:
@@ -158,17 +166,19 @@ def written_below(config: Config, deployment: Deployment, turns: Turns, tier: in
     if config.store.ttl_s is not None and config.store.ttl_s < _leaves_s(turns, room):
         leaves[last | (np.append(turns.idle_s[1:], 0.0) > config.store.ttl_s)] = False  # it expires before it must make room
     moves_back, voids = config.store.ssd_write == "whole", config.store.positions == "embedded"
-    session, uses, context, below, written, copied, held = -1, 0, 0, 0, 0, 0, []
+    connection = deployment.connection
+    session, uses, context, kept, below, written, copied, held = -1, 0, 0, 0, 0, 0, 0, []
     columns = (turns.is_first, turns.history, turns.prompt, turns.output, turns.cut, leaves)
     for first, history, prompt, output, cut, goes in zip(*(column.tolist() for column in columns), strict=True):
         session, uses = session + first, 1 if first else uses + 1
-        below = 0 if first or (voids and cut) else max(0, below - (context - history))
+        below = 0 if first or (voids and cut) else max(0, below - connection.begun(context - history))
         held.append(below)
         below = 0 if moves_back else below
         context = history + prompt + output
+        kept = connection.saved(context, output)
         copies = tier == 1 and write.copies(session, uses)  # copies of copies are not made
-        copied += context if copies else below
-        if copies or (goes and write.demotes(session, uses, deployment.stored(context - below), 0.0)):
-            written += context - below
-            below = context
+        copied += kept if copies else below
+        if copies or (goes and write.demotes(session, uses, deployment.stored(kept - below), 0.0)):
+            written += kept - below
+            below = kept
     return Below(written, np.array(held, np.int64), copied / max(int(turns.context.sum()), 1))

@@ -57,7 +57,15 @@ def slower_than_recomputing(config: Config, deployment: Deployment, workload: Wo
 def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:
     mean = at_the_mean_turn(config, deployment, turn)
     stall = mean["with_dram_s"] - mean["prefill_new_s"]
-    if any(not tier.on_device for tier in deployment.tiers) and stall > 0.25 * mean["prefill_new_s"]:
+    if not any(not tier.on_device for tier in deployment.tiers) or stall <= 0.25 * mean["prefill_new_s"]:
+        return
+    if not deployment.connection.layerwise:
+        yield (
+            f"loading the mean history of {mean['history_tokens']:,} tokens takes {format_seconds(stall)}, and only then"
+            f" {format_seconds(mean['prefill_new_s'])} of prefill begin: {deployment.connection.name} loads all of it first"
+            " (store.connector, store.preload)"
+        )
+    else:
         yield (
             f"the host link cannot keep up: loading the mean history of {mean['history_tokens']:,} tokens takes"
             f" {format_seconds(mean['load_dram_s'])} and hides behind {format_seconds(mean['prefill_new_s'])} of prefill only; even with"

@@ -79,14 +79,15 @@ def load_s(config: Config, deployment: Deployment, tier: TierSpec, tokens: int, 
     """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier."""
     store, layers, size = config.store, deployment.steps.layers, tier.taken(deployment.stored(tokens))
     load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
-    early = 0.0
-    if tier.own is None:
-        early = min(store.read_buffer_layers, layers, waits_s / load * layers) if store.preload == "layerwise" else 0.0
-    else:
+    request_s, early = deployment.connection.request_s, 0.0
+    if tier.own is not None:
         load = max(load, size / tier.own.read_bytes_per_s + tier.own.latency_s)
-    if store.preload == "none":
-        return load + compute_s
-    return pipeline_s(layers, compute_s / layers, load / layers, early)
+    if not deployment.connection.layerwise:
+        return request_s + load + compute_s
+    if tier.own is None and store.read_buffer_layers:
+        ahead_s = waits_s - request_s
+        request_s, early = max(0.0, -ahead_s), min(store.read_buffer_layers, layers, max(0.0, ahead_s) / load * layers)
+    return pipeline_s(layers, compute_s / layers, load / layers, early, request_s)
 
 
 def read_of(tier: str) -> str:
@@ -124,8 +125,8 @@ def _saved_s(deployment: Deployment, turns: Turns, served: Served) -> dict[str, 
     """Seconds of the links over which the mean turn's new KV reaches the first tier."""
     if not deployment.tiers or deployment.tiers[0].on_device:
         return {}
-    first = deployment.tiers[0]
-    size = first.copies * deployment.stored(float((turns.context - served.cached).mean()))
+    first, kept = deployment.tiers[0], deployment.connection.saved(turns.context, turns.output)
+    size = first.copies * deployment.stored(float(np.maximum(kept - served.cached, 0).mean()))
     found = {"GPU to host": size / deployment.host.write_bytes_per_s}
     if first.own is not None:
         found[write_of(first.name)] = size / first.own.write_bytes_per_s

@@ -132,6 +132,7 @@ _TABLES: dict[str, Callable] = {
     "nodes": _rows_of("node"),
     "gpus": _rows_of("gpu"),
     "links": _rows_of("link"),
+    "connectors": _rows_of("connector"),
     "ssds": _rows_of("ssd"),
     "prices": _rows_of("prices"),
     "presets": _presets,

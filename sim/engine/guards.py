@@ -44,7 +44,7 @@ class Guards:
     """Books of one run."""
 
     def __init__(self, deployment, ttl_s: float | None, hbm_tier: int, clients: Clients | None = None) -> None:
-        self._deployment = deployment
+        self._deployment, self._connection = deployment, deployment.connection
         self._hbm_tier = hbm_tier
         self._ttl_s = math.inf if ttl_s is None else ttl_s
         self._clients = clients
@@ -90,7 +90,7 @@ class Guards:
         """A turn found `cached` tokens in the store, after `cut` tokens were truncated."""
         for saved in self._saved_tokens.values() if cut else ():
             if session in saved:
-                saved[session] = 0 if embedded else max(0, saved[session] - cut)
+                saved[session] = 0 if embedded else max(0, saved[session] - self._connection.begun(cut))
         known = self._saved_tokens[store].get(session, 0)
         _demand(cached == known, 6, f"session {session} finds {cached} tokens, {known} were saved and not lost since")
 
@@ -98,18 +98,20 @@ class Guards:
         """Of the tokens that were found, the turn uses the first `used`, or with Cake as many others."""
         known = self._saved_tokens[store].get(session, 0)
         _demand(0 <= used <= known, 6, f"session {session} is served {used} tokens, {known} were found")
+        _demand(not used % self._connection.block, 6, f"session {session} is served {used} tokens, no whole blocks")
 
     def kept_only(self, session: int, kept: int) -> None:
         """Only `kept` tokens of the session's history are of use from now on."""
         for saved in self._saved_tokens.values():
-            saved[session] = min(saved.get(session, 0), kept)
+            saved[session] = min(saved.get(session, 0), self._connection.whole(kept))
 
-    def saved(self, replica, session: int, context: int, tier: int) -> None:
-        """A turn's KV was offered to the store, of which a tier took it, or none (−1)."""
-        if tier >= 0:
-            self._saved_tokens[replica.kv.store][session] = context
+    def saved(self, replica, job, tier: int) -> None:
+        """What is kept of a turn's KV was offered to the store, of which a tier took it, or none (−1)."""
+        session, tokens = job.session, self._connection.saved(job.context, job.output)
+        if tier >= 0 or not tokens:
+            self._saved_tokens[replica.kv.store][session] = tokens
             return
-        size, first = self._deployment.stored(context), replica.kv.store.tiers[0]
+        size, first = self._deployment.stored(tokens), replica.kv.store.tiers[0]
         too_large = any(size > below.capacity for below in (first, *replica.kv.store.tiers[1:-1]))
         _demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
 

@@ -29,6 +29,7 @@ class EngineKnowledge(Knowledge):
         self._deployment = deployment
         host = deployment.host.read_bytes_per_s
         self._read_bytes_per_s = {tier.name: tier.read_bytes_per_s(host) for tier in deployment.tiers}
+        self._request_s = {tier.name: 0.0 if tier.on_device else deployment.connection.request_s for tier in deployment.tiers}
         self.session_of: list[int] = workload.session.tolist()
         """Of each turn."""
         self.tenant_names: list[str] = [] if workload.tenant is None else np.unique(workload.tenant.astype(str)).tolist()
@@ -49,7 +50,7 @@ class EngineKnowledge(Knowledge):
         return self._deployment.steps.prefill(max(1, self._deployment.tokens_in(size)), 0)
 
     def load_s(self, tier: str, size: int) -> float:
-        return size / self._read_bytes_per_s[tier]
+        return size / self._read_bytes_per_s[tier] + self._request_s[tier]
 
     def next_use_s(self, session: int) -> float:
         return self._next_use_s[session]

@@ -37,6 +37,7 @@ class Kv:
         self._prefill = deployment.steps.prefill
         self._loads_late = prefetch.LOADS_LATE
         self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
+        self._connection = deployment.connection
         self._embedded = config.store.positions == "embedded"
         self._observer = observer
         self._complete_s: defaultdict[int, float] = defaultdict(float)
@@ -44,7 +45,7 @@ class Kv:
 
     def come(self, session: int, kept: int | None, now: float) -> None:
         """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
-        useful = ALL if kept is None else Useful(stop=self._stored(kept))
+        useful = ALL if kept is None else Useful(stop=self._stored(self._connection.whole(kept)))
         self.store.come(session, now, useful)
         if useful is not ALL:
             self._keep_elsewhere(session, now, useful)
@@ -69,7 +70,7 @@ class Kv:
         store, mover = self.store, self.mover
         self.changed = True
         if not self._loads_late:
-            mover.break_off(session, self._stored(1), now)
+            mover.break_off(session, self._stored(self._connection.block), now)
         useful = self._useful(cut) if cut else ALL
         store.claim(session, now, useful)
         if useful is not ALL:
@@ -92,7 +93,7 @@ class Kv:
 
     def _useful(self, cut: int) -> Useful:
         """Of a history that has lost its oldest `cut` tokens: with positions in the keys, nothing."""
-        return Useful(stop=0) if self._embedded else Useful(start=self._stored(cut))
+        return Useful(stop=0) if self._embedded else Useful(start=self._stored(self._connection.begun(cut)))
 
     def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of the `cached` tokens."""
@@ -122,10 +123,12 @@ class Kv:
             self.mover.heed()
 
     def save(self, job: Job, since: float, now: float) -> int:
-        """A job that started at `since` has ended: its KV is saved. Returns the tier that takes it, −1 for none."""
+        """A job that started at `since` has ended: what is kept of its KV is saved. Returns the tier that takes it, −1 for none."""
         self.changed = True
-        saver = self.saver
-        tier, missing = self.store.save(job.session, self._stored(job.context), now, partial(saver.spills, since=since, now=now))
+        saver, tokens = self.saver, self._connection.saved(job.context, job.output)
+        if not tokens:
+            return -1
+        tier, missing = self.store.save(job.session, self._stored(tokens), now, partial(saver.spills, since=since, now=now))
         if self._moved:
             self.mover.heed()
         complete_s = saver.save(job, tier, missing, since, now)

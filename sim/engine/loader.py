@@ -2,7 +2,8 @@
 
 KV in DRAM moves over the host link, layer by layer under the prefill (`pipeline_s`); the read buffer, which is HBM that running jobs leave
 free, is filled from when the job headed the queue and the link was free. KV in a tier with links of its own (SSD) starts to move when the
-job starts, over both links; KV that is being fetched comes as the rest of it arrives. What a load policy asks is worked out from the links
+job starts, over both links; KV that is being fetched comes as the rest of it arrives. A load is asked for at these times, and its first
+byte moves when the connector has dealt with that request, and the link is free. What a load policy asks is worked out from the links
 as they are and books nothing; `take` books.
 """
 
@@ -25,7 +26,8 @@ class Loader(LoadView):
         self._layers = deployment.steps.layers
         self._stored = deployment.stored
         self._in_hbm = deployment.in_hbm
-        self._layerwise = settings.preload == "layerwise"
+        self._request_s, self.block = deployment.connection.request_s, deployment.connection.block
+        self._layerwise = deployment.connection.layerwise
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._link, self._paths = paths.to_device, paths
         self._own: Link | None = None
@@ -65,14 +67,15 @@ class Loader(LoadView):
         size, layers, link, now = self._taken(self._stored(tokens)), self._layers, self._link, self._now
         load = size / layers / link.bandwidth + link.latency_s
         ready = self._ready
+        asked = now + self._request_s
         if self._own is None:
-            start = max(ready, self._since)
+            start = max(ready, self._since + self._request_s if self._read_buffer else asked)
             if start < now:
                 return 0.0, load, min(self._read_buffer, self._free * layers / self._in_hbm(tokens), (now - start) / load)
-            return (ready - now if ready > now else 0.0), load, 0.0
+            return start - now, load, 0.0
         if self._fetched_at < float("inf"):
-            return max(0.0, ready - now), max(load, (self._fetched_at - now) / layers), 0.0
-        start, end = self._own.preview(now, size)
+            return max(asked, ready) - now, max(load, (self._fetched_at - now) / layers), 0.0
+        start, end = self._own.preview(asked, size)
         from_tier = (end - start) / layers
         return max(start, ready) - now + min(load, from_tier), max(load, from_tier), 0.0
 
@@ -81,7 +84,7 @@ class Loader(LoadView):
         delay, load, preloaded = self._pace(tokens)
         size, now = self._taken(self._stored(tokens)), self._now
         if self._own is not None and self._fetched_at == float("inf"):
-            self._own.book(now, size)
+            self._own.book(now + self._request_s, size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
         self._link.occupy(start, end, size)
         return start, end

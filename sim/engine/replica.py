@@ -260,7 +260,7 @@ class Replica:
             run.knowledge.next_turn(session, next_s)
         tier = self.kv.save(job, self.recorder.admitted_s[job.turn], now)
         if self._observer is not None:
-            self._observer.saved(self, session, job.context, tier)
+            self._observer.saved(self, job, tier)
         self.kv.store.release(session, now)
         if self._lead_s and next_s < math.inf:
             self.clock.at(max(now, next_s - self._lead_s), ARRIVAL, self._announced, session)

@@ -23,7 +23,7 @@ class Saver:
         self._sync = config.store.save == "sync"
         self.write_buffer = deployment.write_buffer
         self._prefill = deployment.steps.prefill
-        self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
+        self._stored, self._tokens_in, self._whole = deployment.stored, deployment.tokens_in, deployment.connection.whole
         self._links, self._flows, self._taken = paths.saves, paths.saved, paths.taken
         self._token = deployment.stored(1)
         self._early: dict[int, int] = {}
@@ -32,8 +32,8 @@ class Saver:
     def prefilled(self, job: Job, now: float) -> None:
         """Synchronous: a prefill has ended."""
         if self._links and self._links[0]:
-            self._early[job.turn] = early = self._stored(job.new)
-            self._save_now(self._links[0], self._taken[0](early), now)
+            self._early[job.turn] = early = self._stored(self._whole(job.prompt + job.history) - job.cached)
+            self._save_now(self._links[0] if early else [], self._taken[0](early), now)
 
     def spills(self, tier: int, size: int, since: float, now: float) -> bool:
         """Whether a tier below one that has no room takes a save of a job that started at `since`: unless the GPU would have to wait for

@@ -174,6 +174,8 @@ class Summary(TypedDict):
     gpu: GpuUse
     tiers: dict[str, TierUse]
     links: dict[str, LinkUse]
+    moving: NotRequired[dict[str, dict[str, object]] | None]
+    """What the `links` alone would do, and what the `connector` does, of one replica; None where no KV moves."""
     overflow_turns: int
     """Turns whose history was cut to fit into the window."""
     skipped_saves: int

@@ -21,6 +21,7 @@ from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
 from kvplan.sim.metrics.output import RunOutput
 from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
+from kvplan.sim.moving import moving
 from kvplan.sim.provenance import provenance
 from kvplan.sim.provided import extras
 from kvplan.traces import Workload, origin
@@ -80,6 +81,7 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
             }
             for link in output.links
         },
+        "moving": moving(deployment),
         "overflow_turns": int(col["overflow"].sum()),
         "skipped_saves": int(sums.get("skipped_saves", 0)),
         "cost_usd": run_cost_usd(

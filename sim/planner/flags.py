@@ -35,7 +35,8 @@ class Sizes:
     ssd: int
     ranks: int
     copies: float = 1.0
-    """How many times all ranks together hold the same KV: more than once with MLA, and with fewer KV heads than ranks."""
+    """How many times all ranks together hold the same KV, beside what the plan has counted: more than once with MLA, and with fewer KV
+    heads than ranks."""
     hbm: int = 0
     """Of all ranks, for KV of running jobs and for prefixes."""
     caches: bool = True
@@ -57,11 +58,13 @@ class Sizes:
     def of(deployment: Deployment) -> "Sizes":
         """Of a replica."""
         tiers, ssd = deployment.sizes, deployment.ssd
+        counted = deployment.in_hbm(1) / deployment.stored(1) if deployment.connection.replicated else 1.0
+        copies = deployment.in_hbm(1) / deployment.stored(1) / counted
         return Sizes(
             dram=tiers.get(ON_HOST, 0),
             ssd=tiers.get(ON_DRIVES, 0),
             ranks=deployment.gpus,
-            copies=deployment.in_hbm(1) / deployment.stored(1),
+            copies=copies,
             hbm=deployment.hbm_budget + tiers.get(ON_DEVICE, 0),
             caches=bool(tiers),
             node_dram=None if deployment.node.max_dram is None else round(deployment.node.max_dram.value),
@@ -70,7 +73,7 @@ class Sizes:
             rated_dwpd=ssd.rated_dwpd.value,
             drive_bytes=deployment.drive_bytes,
             kv_bits=float(deployment.model.kv_bits),
-            narrower=tuple((tier.name.upper(), tier.kv_dtype, tier.copies) for tier in deployment.tiers if tier.kv_dtype),
+            narrower=tuple((tier.name.upper(), tier.kv_dtype, tier.copies / counted) for tier in deployment.tiers if tier.kv_dtype),
         )
 
 

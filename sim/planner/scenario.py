@@ -1,4 +1,4 @@
-"""What else may be true: the ten inputs that matter, each a little lower and higher, and what-ifs; each answered by planning again.
+"""What else may be true: the eleven inputs that matter, each a little lower and higher, and what-ifs; each answered by planning again.
 
 A scenario changes settings, the load, or prices. Prices move no replica, so that all options are only counted anew. Everything else is
 searched for again near the known answer (`near`), for the cheapest option and the best baseline, one run a probe with the seed of the
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.hwmodels import Node, catalogue, kvsize
+from kvplan.hwmodels import Node, catalogue, connect, kvsize
 from kvplan.sim.config import Config
 from kvplan.sim.planner.objective import Objective
 from kvplan.sim.planner.search import Fewest, Search, judged
@@ -56,7 +56,7 @@ def _times(name: str, path: str, factor: float, config: Config, start: float) ->
 
 
 def inputs(config: Config) -> list[Ends]:
-    """Of the ten; KV that has 8 bits already has nine."""
+    """Of the eleven; KV that has 8 bits already has ten."""
     found = [
         (_priced("gpu", 0.8), _priced("gpu", 1.2)),
         (_priced("dram", 0.5), _priced("dram", 2.0)),
@@ -65,6 +65,7 @@ def inputs(config: Config) -> list[Ends]:
         _scaled("think time", "workload.rescale.think", 1 / 1.5, 1.5, config),
         _scaled("context", "workload.rescale.context", 0.8, 1.2, config, 1.0),
         _scaled("answer length", "workload.rescale.output", 0.8, 1.2, config, 1.0),
+        _connectors(config),
         _scaled("link efficiency", "deployment.link_efficiency", 0.5, None, config),
         (_narrower(config), None),
         _scaled("step time", "deployment.step_time_factor", 0.8, 1.2, config, 1.0),
@@ -84,6 +85,24 @@ def _narrower(config: Config) -> Scenario | None:
 
 def _priced(name: str, factor: float) -> Scenario:
     return Scenario(f"price of {name.upper()}", f"× {factor:g}", prices=((name, factor),))
+
+
+_LINKS_ALONE = "cachedattention"
+
+
+def _connectors(config: Config) -> Ends:
+    """The links alone, and the slowest connector of those whose bandwidth is known; an end that the plan has is None."""
+    folder = config.catalogue
+    gpus = config.deployment.gpus or int(catalogue.load("node", config.hardware, folder).max_gpus.value)
+    known = [connect(catalogue.load("connector", name), gpus) for name in catalogue.names("connector")]
+    slowest = min(known, key=lambda one: one.bytes_per_s).name
+    low, high = (None if name == config.store.connector else _connected(name) for name in (_LINKS_ALONE, slowest))
+    return low, high
+
+
+def _connected(name: str) -> Scenario:
+    words = "links alone" if name == _LINKS_ALONE else name
+    return Scenario("connector", words, (f"store.connector={name}", "store.preload=null"))
 
 
 def _loaded(factor: float) -> Scenario:

@@ -244,6 +244,8 @@ class LoadView(ABC):
     """Tokens of the history whose KV can be loaded."""
     new: int
     """Tokens that must be prefilled in any case."""
+    block: int = 1
+    """Tokens that are loaded together or not at all; `cached` is so many whole ones."""
 
     @abstractmethod
     def prefill_s(self, new: int, history: int) -> float:
@@ -265,7 +267,7 @@ class Load(ABC):
 
     @abstractmethod
     def loads(self, job: LoadView) -> tuple[int, float, float]:
-        """(tokens to load, GPU seconds of prefill, seconds until the prefill is done); 0 <= tokens <= job.cached."""
+        """(tokens to load, GPU seconds of prefill, seconds until the prefill is done); 0 <= tokens <= job.cached, in whole blocks."""
 
 
 class Prefilling(Protocol):

@@ -212,10 +212,11 @@ def _can_be_loaded(policy: Any, answer: Any, job: Any) -> str | None:
         tokens, compute_s, done_s = answer
         is_count = isinstance(tokens, Integral) and not isinstance(tokens, bool)
         least_s = job.prefill_s(job.new, job.cached) * (1 - 1e-9)
-        right = is_count and 0 <= tokens <= job.cached and least_s <= compute_s <= done_s < math.inf
+        right = is_count and 0 <= tokens <= job.cached and not tokens % job.block and least_s <= compute_s <= done_s < math.inf
     except (TypeError, ValueError):
         right = False
-    wanted = f"(whole tokens up to {job.cached}, GPU seconds, no less than the new tokens take, seconds, no less than those)"
+    counts = "whole tokens" if job.block == 1 else f"blocks of {job.block} tokens"
+    wanted = f"({counts} up to {job.cached}, GPU seconds, no less than the new tokens take, seconds, no less than those)"
     return None if right else f"answered {answer!r}: it must be {wanted}"
 
 

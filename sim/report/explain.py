@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report import moving
 from kvplan.sim.report.console import shown
 from kvplan.sim.report.tiers import name_of
 from kvplan.traces import origin
@@ -24,6 +25,7 @@ def explanation(found: dict) -> Group:
     parts += [Text(""), _tiers(found), Text("")]
     parts += [shown(f"Prefill of {found['points'][0]['prompt_tokens']:,} new tokens", "bold"), _points(found)]
     parts += [shown(line) for line in _break_even(found)]
+    parts += [Text(""), _moving(found["moving"])] if found["moving"] else []
     rate = found["rate"]
     title = (
         f"At {rate['turns_per_s']:.3g} turns/s a replica, with {rate['sessions_per_s']:.3g} sessions/s that begin (asked for: of full"
@@ -95,6 +97,16 @@ def _points(found: dict) -> Table:
             f"{format_bytes(point['break_even_bytes_per_s'])}/s",
             f"{format_bytes(point['s_buf_bytes'])} = {point['s_buf_layers']:.0f} layers",
         )
+    return table
+
+
+def _moving(found: dict) -> Table:
+    first, *others = moving.heads(found)
+    table = Table(first, box=None, pad_edge=False)
+    for name in others:
+        table.add_column(name, justify="left" if name == others[-1] else "right")
+    for row in moving.rows(found):
+        table.add_row(*row)
     return table
 
 

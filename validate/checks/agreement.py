@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.hwmodels import catalogue
 from kvplan.sim import config
 from kvplan.sim.config import Config
 from kvplan.sim.metrics.output import RunInput, RunOutput
@@ -38,7 +39,9 @@ FAMILIES = {
 }
 FAMILIES |= {f"{name}; more": tiers for name, tiers in FAMILIES.items() if name != "no store"}
 FAMILIES |= {f"{name}; clients": tiers for name, tiers in FAMILIES.items() if "more" not in name}
-"""Those with `more` also switch on what `_more` says, and those with `clients` that and what `_clients` says."""
+FAMILIES |= {f"{name}; connectors": tiers for name, tiers in FAMILIES.items() if name != "no store" and ";" not in name}
+"""Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
+`_more` and `_connectors` say."""
 
 
 def random_case(family: str, seed: int) -> tuple[Config, Workload]:
@@ -65,10 +68,12 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         ],
     )
     table = _workload(rng, window)
-    if not family.endswith(("more", "clients")):
+    mechanisms = {"more": lambda loaded, rng: loaded, "clients": _clients, "connectors": _connectors}
+    mechanism = mechanisms.get(family.partition("; ")[2])
+    if mechanism is None:
         return loaded, table
     loaded, table = _more(family, loaded, table, rng)
-    return (_clients(loaded, rng) if family.endswith("clients") else loaded), table
+    return mechanism(loaded, rng), table
 
 
 def _more(family: str, loaded: Config, table: Workload, rng: np.random.Generator) -> tuple[Config, Workload]:
@@ -100,6 +105,12 @@ def _clients(loaded: Config, rng: np.random.Generator) -> Config:
         "pause_s": rng.choice(["0", "0", "0.1", "1"]),
     }
     return config.load(loaded, [f"workload.clients.{name}={value}" for name, value in chosen.items()])
+
+
+def _connectors(loaded: Config, rng: np.random.Generator) -> Config:
+    """The case with a connector of the catalogue, or with loads that end before the prefill over the links as they are."""
+    connector, preload = rng.choice(catalogue.names("connector")), rng.choice(["null", "none"])
+    return config.load(loaded, [f"store.connector={connector}", f"store.preload={preload}"])
 
 
 def _workload(rng: np.random.Generator, window: int) -> Workload:

@@ -132,7 +132,7 @@ class _Server:
     def _make_device(self, given: RunInput, decoder: Decoder) -> Device:
         store, rows, window = given.config.store, given.config.deployment.max_batch, given.deployment.window
         write_buffer = 0 if store.save == "sync" else parse_bytes(store.write_buffer)
-        return Device(decoder, rows, window, store.preload == "layerwise", write_buffer, self._clock, self._look_up)
+        return Device(decoder, rows, window, given.deployment.connection.layerwise, write_buffer, self._clock, self._look_up)
 
     def _make_recorder(self, given: RunInput) -> Recorder:
         workload, links = given.workload, [self._device.to_device, self._device.to_host, self._drive.reads, self._drive.writes]

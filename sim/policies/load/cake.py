@@ -21,6 +21,7 @@ class Cake(Load):
                 most = computed
             else:
                 fewest = computed + 1
+        fewest += -fewest % job.block
         loaded = job.cached - fewest
         rest = job.prefill_s(job.new, job.cached)
         computed_s = job.prefill_s(fewest, 0) if fewest else 0.0

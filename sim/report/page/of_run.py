@@ -7,7 +7,7 @@ import numpy as np
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.metrics.thinned import thinned
-from kvplan.sim.report import table
+from kvplan.sim.report import moving, table
 from kvplan.sim.report.page import charts, common
 from kvplan.sim.report.page.charts import Axis, Level, Part, Row, Series
 from kvplan.sim.report.page.content import Figure, Key, Page, Section, Table, Tile
@@ -34,6 +34,7 @@ def page(found: Place, settings: Mapping[str, Any], series: Mapping[str, np.ndar
         sections=[
             Section("Beside recomputation" if baseline else "The run", [line for line in said if line not in finding], _table(found)),
             _rounds(found),
+            *_moving(found),
             Section("Figures", figures=[*_latencies(found), *common.hits(_hits(found)), *_busy(found), *_costs(found)]),
             Section("Over time" + _which(series), figures=_times(found, series)),
             *common.background(found, strictyaml.dumps(dict(settings))),
@@ -45,6 +46,15 @@ def _rounds(found: Place) -> Section:
     """Place by place in the session; folded unless clients send the turns, whose rounds these are."""
     rows = Table(table.by_turn_heads(found), table.by_turn(found))
     return Section("By turn of the session", table=rows, folded="client_wait_s" not in found.value)
+
+
+def _moving(found: Place) -> list[Section]:
+    """What the links could do, and what the connector does."""
+    data = found.value.get("moving")
+    if not data:
+        return []
+    rows = [[Cell(text) for text in row] for row in moving.rows(data)]
+    return [Section("How KV gets to the GPUs", table=Table(moving.heads(data), rows, sorts=False), folded=True)]
 
 
 def _sides(found: Place) -> list[tuple[str, Place, int]]:

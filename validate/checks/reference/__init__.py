@@ -4,10 +4,10 @@ It is written from the specification (DESIGN.md and the CachedAttention paper) a
 no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Deployment`), and
 which replica a session goes to, is common to both. `kvplan validate reference` compares the two, event by event, on random small cases.
 
-It covers DRAM and SSD, each of which can be off; first come, first served; eviction `lru`, `fifo`, `lookahead`; prefetch `none`,
-`lookahead`; layer-wise pre-loading; asynchronous and synchronous saving; write-back of deltas and of whole sessions; truncation with
-decoupled and embedded positions; TTLs; turns that drop history; several replicas; clients of load tests; the warm-up cut. It refuses what
-it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
+It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; eviction `lru`, `fifo`, `lookahead`;
+prefetch `none`, `lookahead`; loading layer by layer and before the prefill; asynchronous and synchronous saving; write-back of deltas and
+of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several replicas; clients of load
+tests; the warm-up cut. It refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
@@ -39,6 +39,9 @@ What the specification leaves open:
 - *Links* take their latency once per transfer, and per layer for a load; a link is busy for bytes and one latency of each. KV that a job
   must have from SSD waits for the piece of a fetch that is under way, and delays the rest of it; it takes the slower link's time per
   layer, and the faster one's for one layer more. KV that is being fetched when its job starts comes in even layers until the fetch ends.
+- *A connector* deals with the request of a load before its first byte moves: from when KV in DRAM can be read ahead, else from when the job
+  starts; no link is taken by that. Of a history it keeps and loads whole blocks only; a block that is cut into is lost. What is saved ends
+  with the last whole block, of the prompt where answers are not saved; nothing is, where there is no whole block.
 - *Synchronous saving* copies what is new after the prefill, and the answer's KV at its end; what waits or runs stalls until then. Where the
   save goes to another tier than the first, its links have had nothing yet.
 - *A dtype of a tier* makes its bytes of KV fewer, and those on every link to it and from it; a move goes in the dtype of the lower tier.
@@ -65,7 +68,6 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",
     "load policies other than always": lambda given: given.config.store.load != "always",
-    "preload: none": lambda given: given.config.store.preload == "none",
     "watchers and observers": lambda given: given.watch is not None or given.observer is not None,
 }
 """What the engine does and the reference does not, and whether a run asks for it."""

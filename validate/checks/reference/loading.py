@@ -11,7 +11,7 @@ class Loading:
 
     def __init__(self, deployment: Deployment, store: Store, links: Links) -> None:
         self.deployment, self.store, self.h2d, self.ssd_read = deployment, store, links.h2d, links.ssd_read
-        self.layers = deployment.steps.layers
+        self.layers, self.connection = deployment.steps.layers, deployment.connection
 
     def load(self, session: int, size: int, compute: float, since: float, now: float) -> float:
         """The session's job has headed the queue `since` then; returns the seconds to the end of its prefill, which computes for
@@ -20,24 +20,31 @@ class Loading:
         sent = tier.sent(size)
         each, early = sent / self.layers / h2d.bandwidth + h2d.latency_s, 0.0
         ready = max(h2d.free_s, self.store.ready_s[session])
-        delay = max(0.0, ready - now)
+        asked = self.connection.request_s + (since if tier.name == "dram" and self._reads_ahead() else now)
+        delay = max(0.0, ready - now, asked - now)
         if tier.name == "dram":
-            early = self._early(size, each, max(ready, since), now)
+            early = self._early(size, each, max(ready, asked), now)
         elif self.store.fetching == session:
             each = max(each, (self.ssd_read.slow_end_s - now) / self.layers)
             self.store.seen["loads of what was being fetched"] += 1
         else:
-            read = self.ssd_read.send(now, sent)
+            read = self.ssd_read.send(asked, sent)
             from_ssd = (read.end_s - read.start_s) / self.layers
             each, delay = max(each, from_ssd), max(read.start_s, ready) - now + min(each, from_ssd)
             self.store.seen["loads from SSD"] += 1
         transfer = h2d.take(Span(now + delay - early * each, now + delay + (self.layers - early) * each, sent))
         self._count(session, transfer, size, now)
+        if not self.connection.layerwise:
+            return delay + self.layers * each + compute
         return self._pipeline_s(compute, delay, each, early)
+
+    def _reads_ahead(self) -> bool:
+        return self.connection.layerwise and self.store.settings.read_buffer_layers > 0
 
     def _early(self, size: int, each: float, start: float, now: float) -> float:
         """Layers that are in HBM when the job starts: as many as there was time for, and room."""
-        most = min(self.store.settings.read_buffer_layers, self.layers, max(0.0, now - start) / each)
+        buffer = self.store.settings.read_buffer_layers if self._reads_ahead() else 0
+        most = min(buffer, self.layers, max(0.0, now - start) / each)
         jobs, tokens = self.store.jobs, size // self.deployment.kv_bytes
         free = (self.deployment.hbm_budget - jobs.hbm_in_step) * self.layers / (tokens * self.deployment.hbm_kv_bytes)
         self.store.seen["preloads that full HBM cuts short"] += free < most

@@ -18,7 +18,9 @@ class Saving:
 
     def save(self, turn: Turn, now: float) -> None:
         """The answer is out."""
-        store, size = self.store, turn.context * self.deployment.kv_bytes
+        store, size = self.store, self._kept(turn)
+        if not size:
+            return
         store.offered.append(size)
         for tier in store.tiers:
             missing = size - tier.held[turn.session]
@@ -34,6 +36,12 @@ class Saving:
         self.skipped += 1
         store.seen["skipped saves"] += 1
 
+    def _kept(self, turn: Turn) -> int:
+        """Bytes that are saved of all that there is: whole blocks, and of the answer nothing where that is the connector's way."""
+        connection = self.deployment.connection
+        tokens = turn.context if connection.saves_answers else turn.context - turn.output_tokens
+        return tokens // connection.block * connection.block * self.deployment.kv_bytes
+
     def _below(self, tier: Tier, size: int) -> bool:
         """Whether an asynchronous save has come to this tier for want of room above."""
         first = self.store.tiers[0]
@@ -48,6 +56,8 @@ class Saving:
         if store.settings.ssd_write == "whole":
             store.leave_below(session, tier, now)
         links = self.links.down_to(tier.name)
+        if not missing:
+            return
         if store.settings.save == "sync":
             self._save_rest(session, tier, links, missing, now)
             tier.came.append((Span(now, max(link.free_s for link in links), tier.sent(missing)), missing))
@@ -68,9 +78,10 @@ class Saving:
     def save_early(self, turn: Turn, now: float) -> None:
         """Synchronous saving, after a prefill: the GPU waits until the first tier has what is new."""
         if self.store.tiers and self.store.settings.save == "sync":
-            self.early[turn.session] = (turn.context - turn.cached_tokens) * self.deployment.kv_bytes
-            first = self.store.tiers[0]
-            self._wait_for(self.links.down_to(first.name), first.sent(self.early[turn.session]), now)
+            first, block = self.store.tiers[0], self.deployment.connection.block
+            self.early[turn.session] = (turn.context // block * block - turn.cached_tokens) * self.deployment.kv_bytes
+            if self.early[turn.session]:
+                self._wait_for(self.links.down_to(first.name), first.sent(self.early[turn.session]), now)
 
     def _save_rest(self, session: int, tier: Tier, links: list[Wire], missing: int, now: float) -> None:
         """Synchronous saving, after the answer: links that have had the prompt's KV take the answer's, others take all."""

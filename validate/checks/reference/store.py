@@ -63,6 +63,7 @@ class Store:
 
     def __init__(self, settings: Settings, deployment: Deployment, jobs: Jobs, seen: Counter[str]) -> None:
         self.settings, self.kv, self.jobs, self.seen = settings, deployment.kv_bytes, jobs, seen
+        self.block = deployment.connection.block
         self.tiers = [
             Tier(tier.name, tier.capacity, tier.reserve, Fraction(tier.taken(deployment.kv_bytes), deployment.kv_bytes))
             for tier in deployment.tiers
@@ -85,7 +86,7 @@ class Store:
         self.idle_since.pop(turn.session, None)
         if turn.dropped:
             self.jobs.context[turn.session] = max(0, self.jobs.context[turn.session] - turn.dropped)
-            self.keep_first(turn.session, self.jobs.context[turn.session] * self.kv, now)
+            self.keep_first(turn.session, self.jobs.context[turn.session] // self.block * self.block * self.kv, now)
             self.seen["turns that drop history"] += 1
 
     def claim(self, session: int, cut: int, now: float) -> int:
@@ -93,8 +94,9 @@ class Store:
         self.fetched = [other for other in self.fetched if other != session]
         self.expire(now)
         voids = cut and self.settings.positions == "embedded"
+        blocks = -(-cut // self.block)
         for tier in self.tiers:
-            tier.cut(session, tier.held[session] if voids else cut * self.kv, now)
+            tier.cut(session, tier.held[session] if voids else blocks * self.block * self.kv, now)
         if session in self.home and not self.home[session].held[session]:
             del self.home[session]
         if session not in self.home and self.fetching == session:

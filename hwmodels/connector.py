@@ -1,0 +1,67 @@
+"""What a connector makes of one replica's KV: how fast it moves, and which of it is kept.
+
+Effective bandwidth = min(links, per GPU · GPUs, per server), the same each way. What an entry does not know bounds nothing and takes no
+time; blocks are of one token, KV is kept once, and all of it is saved. Left out: figures that differ by the way, or with the size of a
+load beside its constant part.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from kvplan.hwmodels.schema import Connector, Fact, Quantity, Unknown
+
+Tokens = TypeVar("Tokens", int, np.ndarray)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connector as a replica has it."""
+
+    name: str
+    bytes_per_s: float
+    """Each way, of all its GPUs together; infinite where the links decide."""
+    request_s: float
+    """Of each load, before its first byte moves."""
+    layerwise: bool
+    """Whether a layer's KV is loaded while those before it are computed."""
+    block: int
+    """Tokens that are kept and loaded together or not at all."""
+    replicated: bool
+    """Whether each rank keeps what it holds, copies too."""
+    saves_answers: bool
+
+    def whole(self, tokens: Tokens) -> Tokens:
+        """Tokens in the whole blocks of so many."""
+        return tokens - tokens % self.block
+
+    def begun(self, tokens: Tokens) -> Tokens:
+        """Tokens of the blocks that so many fill or begin."""
+        return tokens + -tokens % self.block
+
+    def saved(self, context: Tokens, answer: Tokens) -> Tokens:
+        """Tokens that are kept of a context, the last ones of which are the answer."""
+        return self.whole(context if self.saves_answers else context - answer)
+
+
+def connect(connector: Connector, gpus: int) -> Connection:
+    """Of a replica of so many GPUs of one server."""
+    return Connection(
+        name=connector.name,
+        bytes_per_s=min(gpus * _number(connector.per_gpu, math.inf), _number(connector.per_server, math.inf)),
+        request_s=_number(connector.request, 0.0),
+        layerwise=connector.layerwise.value,
+        block=int(_number(connector.block, 1)),
+        replicated=_said(connector.replicated, False),
+        saves_answers=_said(connector.saves, "all") == "all",
+    )
+
+
+def _number(row: Quantity | Unknown, otherwise: float) -> float:
+    return otherwise if isinstance(row, Unknown) else row.value
+
+
+def _said(row: Fact | Unknown, otherwise):
+    return otherwise if isinstance(row, Unknown) else row.value
