@@ -102,6 +102,32 @@ class LinkUse(TypedDict):
     busy_share: float
 
 
+class LinksAlone(TypedDict):
+    """What the links would do."""
+
+    read_bytes_per_s: dict[str, float]
+    """Towards the GPUs, by tier, copies of ranks included."""
+    request_s: float
+    """Of a load, beside its bytes."""
+
+
+class ByConnector(LinksAlone):
+    """What the connector does."""
+
+    name: str
+    layerwise: bool
+    block_tokens: int
+    replicated: bool
+    saves_answers: bool
+
+
+class Moving(TypedDict):
+    """KV between HBM and the tiers below."""
+
+    links: LinksAlone
+    connector: ByConnector
+
+
 class Cost(TypedDict):
     """US dollars of the whole run, all replicas together."""
 
@@ -174,8 +200,8 @@ class Summary(TypedDict):
     gpu: GpuUse
     tiers: dict[str, TierUse]
     links: dict[str, LinkUse]
-    moving: NotRequired[dict[str, dict[str, object]] | None]
-    """What the `links` alone would do, and what the `connector` does, of one replica; None where no KV moves."""
+    moving: NotRequired[Moving]
+    """How the KV of one replica moves; not where none does."""
     overflow_turns: int
     """Turns whose history was cut to fit into the window."""
     skipped_saves: int

@@ -81,7 +81,7 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
             }
             for link in output.links
         },
-        "moving": moving(deployment),
+        **({"moving": moved} if (moved := moving(deployment)) else {}),
         "overflow_turns": int(col["overflow"].sum()),
         "skipped_saves": int(sums.get("skipped_saves", 0)),
         "cost_usd": run_cost_usd(
