@@ -97,7 +97,7 @@ class HfConfig(BaseModel):
     num_key_value_heads: _Number = _written("num_key_value_heads", "num_kv_heads", "n_head_kv", default=0)
     multi_query: bool = False
     new_decoder_architecture: bool = False
-    head_dim: _Number = 0
+    head_dim: _Number = _written("head_dim", "attention_head_dim", default=0)
     intermediate_size: _Number = _written("intermediate_size", "ffn_hidden_size", default=0)
     vocab_size: Annotated[int, Field(gt=0, le=100_000_000)]
     model_type: str = ""
@@ -134,6 +134,8 @@ class HfConfig(BaseModel):
     expert_layers: list[int] = _written("moe_layers", default=[])
     layer_types: list[str] = _written("layer_types", "layers_block_type", default=[])
     indexer_types: list[Literal["full", "shared"]] = []
+    index_topk_freq: _Width = 1
+    index_skip_topk_offset: _Number = 2
     use_sliding_window: bool = True
     sliding_window: _Number | None = None
     sliding_window_pattern: _Width | str = _written("sliding_window_pattern", "_sliding_window_pattern", "layer_switch", default=0)
@@ -237,9 +239,8 @@ class HfConfig(BaseModel):
         if name in (hflayers.CROSS, hflayers.SHARED, hflayers.NOTHING):
             return Layer(hflayers.TITLES[name])
         if self.kv_lora_rank is not None and name in (hflayers.FULL, hflayers.INDEXED):
-            return Latent(
-                rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=self.index_head_dim if name == hflayers.FULL else 0
-            )
+            index = self.index_head_dim if name == hflayers.FULL else 0
+            return Latent(rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=index, chosen=bool(self.index_head_dim))
         return Attention(hflayers.TITLES[name], hflayers.window(self, name), self.kv_heads, self.width, self.width)
 
     @property

@@ -20,7 +20,8 @@ _HARMLESS: dict[str, str] = {
         final_logit_softcapping
         floor_scale hidden_act hidden_activation logits_scaling mlp_alpha_factor mlp_beta_factor query_pre_attn_scalar
         attention_out_bias scale_attn_weights scale_attn_by_inverse_layer_idx attn_implementation _attn_implementation
-        _attn_implementation_autoset attn_pdrop hidden_dropout hidden_dropout_prob hidden_dropout_rate attention_dropout
+        _attn_implementation_autoset indexer_rope_interleave attn_pdrop hidden_dropout hidden_dropout_prob hidden_dropout_rate
+        attention_dropout
         attention_softmax_in_fp32 attention_probs_dropout_prob use_bidirectional_attention scale_depth scale_emb dim_model_base
         mup_width_multiplier attention_scale mlp_multiplier block_dropout qk_layernorm use_qk_norm qk_norm use_qk_layernorm
         partial_rotary_factor rotary_dim rotary_pct rope_local_base_freq rope_interleave mrope_interleaved
@@ -46,9 +47,11 @@ _HARMLESS: dict[str, str] = {
         num_nextn_predict_layers num_mtp_layers num_mtp_modules mtp_transformer_layers use_mtp mtp_loss_scaling_factor
         multi_token_prediction_lambda multi_token_prediction_depth mtp_num_layers mtp_layers_block_type""",
     "another writing of what is read": """
-        qk_head_dim order_of_interleaved_layers use_embedding_sharing use_parallel_block use_parallel_embedding use_gated_activation""",
+        qk_head_dim order_of_interleaved_layers use_embedding_sharing use_parallel_block use_parallel_embedding use_gated_activation
+        index_share_for_mtp_iteration""",
     "of states and of weights that are not counted, with no bytes of a session": """
-        mamba_hidden_act mlp_hidden_act chunk_size mamba_chunk_size time_step_limit time_step_min time_step_max time_step_floor
+        mamba_hidden_act mlp_hidden_act time_step_rank chunk_size mamba_chunk_size time_step_limit time_step_min time_step_max
+        time_step_floor
         mamba_expand mamba_inner_layernorms mamba_rms_norm mamba_norm_before_gate conv_dim conv_dim_out
         conv_use_xavier_init block_auto_adjust_ff_dim block_ffn_dim_multiplier block_mlp_init_scale block_multiple_of block_out_init_scale
         block_use_swiglu block_use_xavier_init block_dim block_ff_dim block_size
@@ -61,7 +64,8 @@ _HARMLESS: dict[str, str] = {
     "pictures and sound, which are left out": """
         vision_config audio_config mm_tokens_per_image vision_feature_layer vision_output_dim projector_hidden_act
         multimodal_projector_bias vision_feature_select_strategy mm_hidden_size
-        image_grid_pinpoints deepstack_visual_indexes spatial_merge_size vision_attention projector_input_dim projector_output_dim""",
+        ignore_index use_unified_vision_chunk vision_soft_tokens_per_image image_grid_pinpoints deepstack_visual_indexes
+        spatial_merge_size vision_attention projector_input_dim projector_output_dim""",
 }
 """Keys that look telling and are not, by the reason."""
 _HARMLESS_KEYS = {key for keys in _HARMLESS.values() for key in keys.split()}

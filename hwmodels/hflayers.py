@@ -26,7 +26,7 @@ OWN_KEYS = {
     "letters": {"hybrid_override_pattern"},
     "pattern": {"sliding_window_pattern", "_sliding_window_pattern", "layer_switch"},
     "period": {"attn_layer_period", "attn_layer_offset"},
-    "index_head_dim": {"index_head_dim", "index_topk", "index_n_heads", "indexer_types"},
+    "index_head_dim": {"index_head_dim", "index_topk", "index_n_heads", "indexer_types", "index_topk_freq", "index_skip_topk_offset"},
     "expert_layer_period": {"expert_layer_period", "expert_layer_offset"},
     "num_kv_shared_layers": {"num_kv_shared_layers"},
 }
@@ -39,11 +39,16 @@ def names(config: HfConfig, family: Family) -> list[str]:
     found = [_SAME.get(name, name) for name in config.indexer_types or config.layer_types or _derived(config, family)]
     if len(found) != config.num_hidden_layers:
         raise ValueError(f"the kinds of {len(found)} layers are given, but num_hidden_layers is {config.num_hidden_layers}")
-    known = {*_ATTENTION, *([STATE] if family.state else []), *([NOTHING] if family.windowed == "letters" else [])}
-    if config.layer_types and (unknown := sorted(set(found) - known)):
-        raise ValueError(f"layer_types: what layers of {', '.join(unknown)} keep is not modelled")
+    if unknown := sorted(set(found) - _known(family)):
+        raise ValueError(f"what layers of {', '.join(unknown)} keep is not modelled")
     shared = config.num_kv_shared_layers
     return found[: len(found) - shared] + [SHARED] * min(shared, len(found))
+
+
+def _known(family: Family) -> set[str]:
+    """Kinds that such a family may have."""
+    own = {"letters": NOTHING, "cross": CROSS}
+    return {*_ATTENTION, INDEXED, *([STATE] if family.state else []), *([own[family.windowed]] if family.windowed in own else [])}
 
 
 def counted(family: Family, data: dict[str, Any]) -> dict[str, int]:
@@ -60,6 +65,8 @@ def foreign(family: Family) -> set[str]:
 
 def _derived(config: HfConfig, family: Family) -> list[str]:
     """For a file without `layer_types`, as its family's class does it."""
+    if config.index_head_dim:
+        return _indexed(config)
     if family.windowed in _RULES:
         return _RULES[family.windowed](config)
     if config.attention_chunk_size is not None:
@@ -97,8 +104,16 @@ def _indices(config: HfConfig) -> list[str]:
     return [FULL if layer in config.attn_layer_indices else STATE for layer in layers]
 
 
+def _indexed(config: HfConfig) -> list[str]:
+    """GLM-5.2: each layer chooses, or from some layer on each nth, for those after it."""
+    after = [max(layer - config.index_skip_topk_offset + 1, 0) for layer in range(config.num_hidden_layers)]
+    return [FULL if number % config.index_topk_freq == 0 else INDEXED for number in after]
+
+
 def _flags(config: HfConfig) -> list[str]:
-    """MiniMax-M1: 1 has KV, 0 has a state."""
+    """MiniMax-M1: 1 has KV, 0 has a state. M2 has no list, or one of 1."""
+    if not config.attn_type_list:
+        return [FULL] * config.num_hidden_layers
     if not set(config.attn_type_list) <= {0, 1}:
         raise ValueError("attn_type_list is not of 0 and 1")
     return [FULL if kept else STATE for kept in config.attn_type_list]

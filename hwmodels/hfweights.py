@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 def weights(config: HfConfig) -> Weights:
     """Of the whole model."""
     layers = by_layer(config)
-    mixed = len(hflayers.with_experts(config))
+    mixed, embedding = len(hflayers.with_experts(config)), config.vocab_size * config.hidden_size
     return Weights(
         attention=sum(layers["attention"]),
         dense=sum(layers["dense"]),
         expert=mixed * _expert(config),
         router=mixed * _router(config),
         shared=sum(layers["shared"]),
-        embeddings=_embeddings(config),
+        embedding=embedding,
+        head=0 if config.tie_word_embeddings else embedding,
     )
 
 
@@ -106,8 +107,3 @@ def _shared(config: HfConfig) -> int:
     """Experts that every token passes; some have a gate."""
     gate = config.hidden_size if config.family.gated_shared else 0
     return _matrices(config) * config.hidden_size * config.shared_width + gate if config.shared_width else 0
-
-
-def _embeddings(config: HfConfig) -> int:
-    """Input, and output where it is not the same."""
-    return config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)

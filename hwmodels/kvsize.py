@@ -105,7 +105,7 @@ def active_decoder_parameters(model: Model) -> int:
 
 def embedding_parameters(model: Model) -> int:
     """Weights of the input embedding and, when it is not tied to it, of the output head."""
-    return model.weights.embeddings
+    return model.weights.embedding + model.weights.head
 
 
 def parameters(model: Model) -> int:
@@ -124,5 +124,6 @@ def decoder_bytes(model: Model) -> int:
 
 
 def weight_bytes(model: Model) -> int:
-    """Bytes of all weights together; embeddings keep the model's dtype."""
-    return decoder_bytes(model) + embedding_parameters(model) * DTYPE_BYTES[model.torch_dtype]
+    """Bytes of all weights together; the input embedding keeps the model's dtype."""
+    head = math.ceil(model.weights.head * model.bits.head / 8)
+    return decoder_bytes(model) + model.weights.embedding * DTYPE_BYTES[model.torch_dtype] + head

@@ -68,10 +68,12 @@ class Latent(Layer):
     rope: int = 0
     index_width: int = 0
     """Of the indexer's key; 0 without one."""
+    chosen: bool = False
+    """Whether it attends to few tokens that an indexer chooses, its own or another layer's."""
 
     def token_bytes(self, bits: Fraction) -> int:
-        """In 8 bits with an indexer, vLLM's layout: positions stay in 16 bits, and each 128 elements have a scale of 4 bytes."""
-        if bits == 8 and self.index_width:
+        """In 8 bits with chosen tokens, vLLM's layout: positions stay in 16 bits, and each 128 elements have a scale of 4 bytes."""
+        if bits == 8 and self.chosen:
             scales = 4 * (-(-self.rank // 128) + -(-self.index_width // 128))
             return self.rank + 2 * self.rope + self.index_width + scales
         return (self.rank + self.rope + self.index_width) * bits // 8

@@ -4,12 +4,12 @@
 |---|---|---|
 | `fp8`, `fbgemm_fp8` | 8 | 32 bits a block (`weight_block_size`), or a row, which sizes leave out |
 | `compressed-tensors` | `num_bits` of its groups, which must agree | 16 bits a `group_size`, 8 for NVFP4 |
-| `modelopt`, also as `hf_quant_config.json` beside the file | by `quant_algo` | NVFP4: 8 bits each 16; W4A16, W4A8: 16 bits a group |
+| `modelopt`, also `hf_quant_config.json` beside | by `quant_algo`, or each module | NVFP4: 8 bits each 16; W4A16, W4A8: 16 a group |
 | `awq`, `gptq`, `auto-round` | `bits` | 16 bits and a zero point of `bits` a `group_size` |
 | `bitsandbytes` | 8, or 4 with 32 bits each 64, with double quantisation 8 bits each 64 and 32 each 16,384 | |
 | `mxfp4` | 4, experts only | 8 bits each 32 |
 
-Embeddings and head keep the model's type; routers are counted like their experts' layer.
+Embeddings keep the model's type, and so does the head where it is not listed by itself; routers are counted like their experts' layer.
 
 Source: OCP Microscaling formats 1.0 (MXFP4), NVIDIA's ModelOpt (`hf_quant_config.json`), vLLM's compressed-tensors, AWQ and GPTQ readers,
 QLoRA (arXiv 2305.14314) section 3 for double quantisation; `transformers` src/transformers/quantizers.
@@ -20,33 +20,53 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from fractions import Fraction
-from typing import Annotated, Any
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _Bits = Annotated[int, Field(ge=1, le=32)]
 _Size = Annotated[int, Field(ge=-1, le=1_000_000)]
 PARTS = {
-    "attention": ("self_attn.q_proj", "self_attn.q_b_proj", "self_attn.qkv_proj", "self_attention.query_key_value"),
-    "dense": ("mlp.up_proj", "mlp.gate_up_proj", "feed_forward.up_proj", "mlp.dense_h_to_4h", "mlp.c_fc"),
+    "attention": (
+        "self_attn.q_proj",
+        "self_attn.q_b_proj",
+        "self_attn.qkv_proj",
+        "self_attention.query_key_value",
+        "linear_attn.in_proj_qkv",
+        "linear_attn.in_proj_qkvz",
+        "mamba.in_proj",
+        "mixer.in_proj",
+        "mixer.q_proj",
+        "conv.in_proj",
+    ),
+    "dense": ("mlp.up_proj", "mlp.gate_up_proj", "feed_forward.up_proj", "mlp.dense_h_to_4h", "mlp.c_fc", "mixer.up_proj"),
     "experts": (
         "mlp.experts.0.up_proj",
         "mlp.experts.gate_up_proj",
         "feed_forward.experts.0.up_proj",
         "feed_forward.experts.gate_up_proj",
         "block_sparse_moe.experts.0.w1",
+        "mixer.experts.0.up_proj",
     ),
-    "shared": ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj", "feed_forward.shared_expert.up_proj", "shared_mlp.up_proj"),
+    "shared": (
+        "mixer.shared_experts.up_proj",
+        "mlp.shared_experts.up_proj",
+        "mlp.shared_expert.up_proj",
+        "feed_forward.shared_expert.up_proj",
+        "shared_mlp.up_proj",
+    ),
 }
 """Parts of a decoder layer -> what a module of it may be called."""
 _ALGORITHMS = {"FP8": (8, 0, 0), "FP8_PB_WO": (8, 128 * 128, 32), "NVFP4": (4, 16, 8), "W4A16_AWQ": (4, 128, 16), "W4A8_AWQ": (4, 128, 16)}
+_ALGORITHMS["W4A16_NVFP4"] = _ALGORITHMS["NVFP4"]
 """ModelOpt's `quant_algo` -> bits of a weight, weights a scale, bits of a scale."""
 _KV_ALGORITHMS = {"FP8": Fraction(8), "NVFP4": Fraction(9, 2)}
 
 
 @dataclass(frozen=True)
 class WeightBits:
-    """Mean bits of a weight of each part of the decoder layers, scales included."""
+    """Mean bits of a weight of each part, scales included."""
 
     attention: Fraction
     dense: Fraction
@@ -55,11 +75,13 @@ class WeightBits:
     """Routed ones, and their router."""
     shared: Fraction
     """Experts that every token passes."""
+    head: Fraction
+    """The output head; the input embedding has the model's type."""
 
     @classmethod
     def alike(cls, bits: int) -> "WeightBits":
         """All of them the same."""
-        return cls(*[Fraction(bits)] * 4)
+        return cls(*[Fraction(bits)] * 5)
 
 
 class _Lenient(BaseModel):
@@ -74,6 +96,16 @@ class _Weights(_Lenient):
 
 class _Group(_Lenient):
     weights: _Weights
+
+
+class _Algorithm(_Lenient):
+    quant_algo: Literal["FP8", "FP8_PB_WO", "NVFP4", "W4A16_AWQ", "W4A8_AWQ", "W4A16_NVFP4"]
+
+    @property
+    def weight(self) -> Fraction:
+        """Bits of a weight, with its share of the scales."""
+        bits, each, scale = _ALGORITHMS[self.quant_algo]
+        return Fraction(bits) + (Fraction(scale) / each if each else 0)
 
 
 class _KvScheme(_Lenient):
@@ -131,6 +163,7 @@ class Quantization(_Lenient):
     weight_block_size: list[Annotated[int, Field(gt=0, le=100_000)]] | None = None
     config_groups: dict[str, _Group] = {}
     quant_algo: str | None = None
+    quantized_layers: dict[str, _Algorithm] = {}
     kv_cache_scheme: _KvScheme | None = None
     kv_cache_quant_algo: str | None = None
     load_in_4bit: bool = False
@@ -153,6 +186,11 @@ class Quantization(_Lenient):
         unknown = sorted(key for key, value in data.items() if value and key not in known and _TELLING.search(key))
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: may say how many bits something has, and is not modelled")
+        producer = data.get("producer")
+        if isinstance(producer, dict) and producer.get("name") == "modelopt":
+            data = {"quant_method": "modelopt", **data}
+        if isinstance(data.get("kv_cache_scheme"), str):
+            data = {**data, "kv_cache_scheme": None, "kv_cache_quant_algo": data["kv_cache_scheme"]}
         return {key: value for key, value in data.items() if value is not None}
 
     @property
@@ -177,17 +215,31 @@ class Quantization(_Lenient):
     def parts(self, layers: Mapping[str, Sequence[int]], plain: int) -> WeightBits:
         """Bits by part. `layers`: weights that each layer has of it; `plain`: the bits of what is not quantised."""
         only = {"experts"} if self.quant_method == "mxfp4" else set(PARTS)
-        return WeightBits(**{part: self._mean(part, layers[part], plain) if part in only else Fraction(plain) for part in PARTS})
+        means = {part: self._mean(part, layers[part], plain) if part in only else Fraction(plain) for part in PARTS}
+        return WeightBits(**means, head=self.head(plain))
 
     def _mean(self, part: str, weights: Sequence[int], plain: int) -> Fraction:
         if not any(weights):
             return Fraction(plain)
-        kept = sum(count for layer, count in enumerate(weights) if count and self._is_kept(part, layer))
-        return (kept * plain + (sum(weights) - kept) * self.weight) / sum(weights)
+        bits = sum((count * self._bits(part, layer, plain) for layer, count in enumerate(weights) if count), Fraction())
+        return bits / sum(weights)
 
-    def _is_kept(self, part: str, layer: int) -> bool:
-        """Whether a layer's part keeps the model's type."""
-        return any(_names(name, f"layers.{layer}.{module}") for name in self.kept for module in PARTS[part])
+    def _bits(self, part: str, layer: int, plain: int) -> Fraction:
+        """Of a layer's part."""
+        if self.quantized_layers:
+            around = (name for module in PARTS[part] for name in _around(f"layers.{layer}.{module}"))
+            return next((self._listed[name].weight for name in around if name in self._listed), Fraction(plain))
+        kept = any(_names(name, f"layers.{layer}.{module}") for name in self.kept for module in PARTS[part])
+        return Fraction(plain) if kept else self.weight
+
+    @cached_property
+    def _listed(self) -> dict[str, _Algorithm]:
+        """Module of a layer -> how it is quantised, where each is listed."""
+        return {name[name.index("layers.") :]: said for name, said in self.quantized_layers.items() if "layers." in name}
+
+    def head(self, plain: int) -> Fraction:
+        """Of the output head, which is quantised only where it is listed."""
+        return self.quantized_layers["lm_head"].weight if "lm_head" in self.quantized_layers else Fraction(plain)
 
     def kv(self, plain: int) -> Fraction:
         """Bits of an element of KV."""
@@ -198,6 +250,16 @@ class Quantization(_Lenient):
         if self.kv_cache_quant_algo not in _KV_ALGORITHMS:
             raise ValueError(f"kv_cache_quant_algo {self.kv_cache_quant_algo!r} is not one of {', '.join(_KV_ALGORITHMS)}")
         return _KV_ALGORITHMS[self.kv_cache_quant_algo]
+
+
+def _around(module: str) -> list[str]:
+    """A module, and those that it is in.
+
+    >>> _around("layers.0.mlp.up_proj")
+    ['layers.0.mlp.up_proj', 'layers.0.mlp', 'layers.0', 'layers']
+    """
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def _names(name: str, module: str) -> bool:
@@ -231,6 +293,9 @@ def _groups(of: Quantization) -> tuple[int, int, int]:
 
 
 def _modelopt(of: Quantization) -> tuple[int, int, int]:
+    """Where modules differ, that of the fewest bits."""
+    if of.quantized_layers:
+        return min(_ALGORITHMS[said.quant_algo] for said in of.quantized_layers.values())
     if of.quant_algo not in _ALGORITHMS:
         raise ValueError(f"quant_algo {of.quant_algo!r} is not one of {', '.join(_ALGORITHMS)}")
     bits, each, scale = _ALGORITHMS[of.quant_algo]

@@ -17,5 +17,7 @@ class Weights:
     """What chooses experts, and the way to and from latent ones."""
     shared: int
     """Experts that every token passes."""
-    embeddings: int
-    """Input, and output where it is not tied to it."""
+    embedding: int
+    """Of the input."""
+    head: int
+    """Of the output; 0 where it is the input's."""

@@ -1,6 +1,8 @@
 """Real writings of `config.json`, shortened to the keys that count: read rightly, or refused for the true reason; never misread."""
 
+import dataclasses
 import json
+from fractions import Fraction
 
 import pytest
 from conftest import SHARED
@@ -306,6 +308,17 @@ GEMMA_3N = {
     "vocab_size": 262_400,
     "max_position_embeddings": 32_768,
 }
+MINIMAX_M2 = {
+    **_SMALL,
+    "model_type": "minimax_m2",
+    "hidden_size": 3072,
+    "intermediate_size": 1536,
+    "num_attention_heads": 48,
+    "head_dim": 128,
+    "num_hidden_layers": 62,
+    "num_local_experts": 256,
+    "num_experts_per_tok": 8,
+}
 HYBRIDS = {
     "qwen3-next": QWEN_3_NEXT,
     "qwen3.5-35b": QWEN_3_5,
@@ -319,6 +332,7 @@ HYBRIDS = {
 ALL = {
     **HYBRIDS,
     "mllama": MLLAMA,
+    "minimax-m2": MINIMAX_M2,
     "gpt-oss-120b": GPT_OSS,
     "gemma-3-27b": GEMMA_3,
     "gemma-3-4b": GEMMA_3_4B,
@@ -374,6 +388,8 @@ def test_kv_of_a_session_to_the_byte(config, per_token, window_bytes):
 def test_layers_that_share_an_index_keep_no_key_for_it():
     every, shared = _read(DEEPSEEK_V3_2), _read({**DEEPSEEK_V3_2, "indexer_types": ["full"] * 30 + ["shared"] * 31})
     assert kvsize.kv_bytes_per_token(every) - kvsize.kv_bytes_per_token(shared) == 31 * 128 * 2
+    fp8 = [dataclasses.replace(model, kv_bits=Fraction(8)) for model in (every, shared)]
+    assert [kvsize.kv_bytes_per_token(model) for model in fp8] == [61 * (656 + 132), 61 * 656 + 30 * 132], "vLLM's layout"
     assert kvsize.parameters(every) - kvsize.parameters(shared) == 31 * (64 * 128 * 1536 + 7168 * (128 + 64))
 
 
@@ -583,3 +599,24 @@ FIELD = SHARED.parent / "field"
 def test_files_from_the_field(name, per_token, window_bytes):
     model = hwmodels.load("model", str(FIELD / f"{name}.config.json"))
     assert kvsize.kv_bytes(model, 50_000) == 50_000 * per_token + window_bytes
+
+
+def test_modules_of_several_bits_are_counted_each():
+    """ModelOpt's list of what each module has; what is not listed keeps 16 bits."""
+    listed = {
+        **{f"model.layers.{layer}.mlp.up_proj": {"quant_algo": "NVFP4", "group_size": 16} for layer in range(80)},
+        **{f"model.layers.{layer}.self_attn.q_proj": {"quant_algo": "FP8"} for layer in range(40)},
+    }
+    model = _read(
+        {**LLAMA, "quantization_config": {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": listed}}
+    )
+    assert (model.bits.dense, model.bits.attention, model.bits.head, model.weight_bits) == (Fraction(9, 2), 12, 16, 4)
+    listed = {"model.layers.0.mlp": {"quant_algo": "FP8"}, "lm_head": {"quant_algo": "FP8"}}
+    model = _read({**LLAMA, "quantization_config": {"quant_method": "modelopt", "quantized_layers": listed}})
+    assert (model.bits.dense, model.bits.attention, model.bits.head) == (16 - Fraction(8, 80), 16, 8)
+
+
+def test_a_flag_of_zero_is_a_state_that_is_not_known():
+    with pytest.raises(ValueError, match="linear_attention keep is not modelled"):
+        _read({**ALL["minimax-m2"], "attn_type_list": [1] * 61 + [0]})
+    assert _read({**ALL["minimax-m2"], "attn_type_list": [1] * 62}) == _read(ALL["minimax-m2"])
