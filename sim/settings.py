@@ -1,8 +1,11 @@
 """What each setting means, what it can be, and which ones a run does not use: read off the schema, so that nothing is said twice."""
 
+import ast
 import copy
+import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -34,8 +37,8 @@ def settings() -> list[Setting]:
     """Every setting, with the default preset's value."""
     defaults = configuration.load("default").resolved()
     return [
-        Setting(path, _shown(_default(defaults, path, info)), _choices(path, info), _sentence(info.description or ""))
-        for path, info in _fields(Config)
+        Setting(path, _shown(_default(defaults, path, info)), _choices(path, info), _sentence(meaning))
+        for path, info, meaning in _fields(Config)
     ]
 
 
@@ -95,13 +98,26 @@ def _unused_by_store(config: Config) -> Iterator[str]:
         yield from ("store.ssd_write", "store.prefetch")
 
 
-def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:
+    meanings = _meanings(section)
     for name, info in section.model_fields.items():
         inner = configuration.section_of(info.annotation)
         if inner is None:
-            yield prefix + name, info
+            yield prefix + name, info, meanings.get(name, "")
         else:
             yield from _fields(inner, f"{prefix}{name}.")
+
+
+def _meanings(section: type[BaseModel]) -> dict[str, str]:
+    """The docstring below each field. Pydantic can collect them as well, but does it at every start."""
+    (written,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(written, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(written.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
 
 
 def _default(defaults: dict, path: str, info: FieldInfo) -> Any:

@@ -10,10 +10,10 @@ from kvplan.sim.files.ours import Kind, says
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.planner.plan import Plan
 from kvplan.sim.planner.question import Question
-from kvplan.sim.report.page import folder as pages
+from kvplan.sim.report.page import names
 from kvplan.sim.sweep.kept_runs import are_in
 
-PLAN, ROWS, CONFIG = pages.PLAN, "plan.csv", pages.CONFIG
+PLAN, ROWS, CONFIG = names.PLAN, "plan.csv", names.CONFIG
 
 
 def _is_ours(folder: Path) -> bool:
@@ -31,6 +31,8 @@ def write_plan(plan: Plan, found: dict, out: Path) -> None:
     write_text(out / PLAN, dumps(found))
     write_file(out / ROWS, lambda path: table.to_csv(path, index=False, encoding="utf-8"))
     write_text(out / CONFIG, f"# In this folder: {again(plan.question)}\n{strictyaml.dumps(plan.question.config().resolved())}")
+    from kvplan.sim.report.page import folder as pages
+
     pages.write_report(out, PLAN)
 
 

@@ -6,13 +6,13 @@ from kvplan.hwmodels import strictyaml
 from kvplan.sim.files.atomic import replacing
 from kvplan.sim.files.ours import Kind, says
 from kvplan.sim.files.strictjson import dumps
-from kvplan.sim.report.page import folder as pages
+from kvplan.sim.report.page import names
 from kvplan.sim.simulation import Result
 
-SUMMARY, CONFIG, TURNS, TIERS = pages.RUN, pages.CONFIG, "turns.parquet", pages.TIERS
+SUMMARY, CONFIG, TURNS, TIERS = names.RUN, names.CONFIG, "turns.parquet", names.TIERS
 TIMELINE = "timeline.json"
 """Where `simulate --timeline` may put its file, so that the folder stays a run directory."""
-_FILES = SUMMARY, CONFIG, TURNS, TIERS, TIMELINE, pages.HTML, pages.MARKDOWN
+_FILES = SUMMARY, CONFIG, TURNS, TIERS, TIMELINE, names.HTML, names.MARKDOWN
 _BEFORE = "latency.png", "timeline.png"
 """What earlier versions wrote as well."""
 KIND = Kind("run directory", lambda folder: says(folder / SUMMARY, lambda found: found["provenance"]["kvplan"]), (*_FILES, *_BEFORE))
@@ -21,6 +21,8 @@ KIND = Kind("run directory", lambda folder: says(folder / SUMMARY, lambda found:
 def write_run(result: Result, summary: dict, out: Path) -> None:
     """config.resolved.yaml, summary.json, turns.parquet, tiers.parquet, report.html and report.md. Raises WriteError."""
     import pandas as pd
+
+    from kvplan.sim.report.page import folder as pages
 
     with replacing(out, KIND) as folder:
         (folder / SUMMARY).write_text(dumps(summary), encoding="utf-8")

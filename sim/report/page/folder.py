@@ -13,12 +13,9 @@ from kvplan.sim.files import told
 from kvplan.sim.files.atomic import write_text
 from kvplan.sim.report.page import of_compare, of_curve, of_plan, of_run, render
 from kvplan.sim.report.page.content import Page
+from kvplan.sim.report.page.names import COMPARISON, CONFIG, CURVE, HTML, MARKDOWN, PLAN, RUN, TIERS
 from kvplan.sim.report.page.place import Place
 from kvplan.sim.settings import without
-
-RUN, PLAN, COMPARISON, CURVE = "summary.json", "plan.json", "compare.json", "curve.json"
-CONFIG, TIERS = "config.resolved.yaml", "tiers.parquet"
-HTML, MARKDOWN = "report.html", "report.md"
 
 
 class NoReportError(ValueError):
