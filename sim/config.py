@@ -94,6 +94,11 @@ class DeploymentConfig(_Section):
     """GPUs of one replica, tensor parallel; null takes all of the node's."""
     max_batch: Annotated[int, Field(ge=1, le=100_000)] = 24
     """Most jobs that run at once on one replica."""
+    step_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Most tokens of a step, for a `batching` that packs them: vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size; null takes the
+    engine's default for the GPU."""
+    prefill_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Tokens of the prompts that share a step, for `batching: prefill-first`: SGLang's max_prefill_tokens; null takes its default."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     """Independent replicas, each on its own node with its own store; `router` says which turn goes where."""
     hbm_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9

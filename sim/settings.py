@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 
 from kvplan.sim import config as configuration
 from kvplan.sim.config import SHORTHANDS, Config
-from kvplan.sim.policies.registry import KINDS
+from kvplan.sim.policies.base import LIMITS
+from kvplan.sim.policies.registry import KINDS, is_users_own, policies
 from kvplan.traces import Workload
 
 _ELSEWHERE = {"scheduling": "scheduler", "batching": "batching", "routing": "router"}
@@ -43,8 +44,9 @@ def settings() -> list[Setting]:
 
 
 def unused(config: Config, workload: Workload) -> list[str]:
-    """Paths of settings that this run does not read: what belongs to another kind of workload, or to a store that is switched off."""
-    return sorted(set(_unused_by_workload(config, workload)) | set(_unused_by_store(config)))
+    """Paths of settings that this run does not read: what belongs to another kind of workload, to a store that is switched off, or
+    to another policy."""
+    return sorted(set(_unused_by_workload(config, workload)) | set(_unused_by_store(config)) | set(_unused_by_batching(config)))
 
 
 def used(config: Config, workload: Workload) -> dict[str, Any]:
@@ -96,6 +98,11 @@ def _unused_by_store(config: Config) -> Iterator[str]:
         yield from (f"store.{name}" for name in type(store).model_fields if name not in (*SHORTHANDS, "tiers"))
     elif set(on) <= set(SHORTHANDS[:2]):
         yield from ("store.ssd_write", "store.prefetch")
+
+
+def _unused_by_batching(config: Config) -> Iterator[str]:
+    if not is_users_own(config.batching):
+        yield from (f"deployment.{name}" for name in LIMITS if name not in policies("batching")[config.batching].NEEDS)
 
 
 def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:

@@ -23,7 +23,7 @@ from kvplan.sim.engine.waiting import WaitingRoom
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.observers import Observers
-from kvplan.sim.policies.base import Prefetch, Scheduler
+from kvplan.sim.policies.base import Limits, Prefetch, Scheduler
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.rng import stream
 from kvplan.sim.store.nothing import Nothing
@@ -122,4 +122,7 @@ def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
     mover = Mover(run.clock, store, paths)
     kv = Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, observer)
     waiting = WaitingRoom(run.clock, queue, store, prefetch, run.recorder, run.knowledge.session_of, deployment.tokens_in)
-    return Replica(run, index, kv, waiting, fitting, find("batching", config.batching)(), prefetch)
+    gpu, served = deployment.gpu, config.deployment
+    limits = Limits(gpu.name, int(gpu.hbm.value), served.step_tokens, served.prefill_tokens)
+    batching = find("batching", config.batching)(limits)
+    return Replica(run, index, kv, waiting, fitting, batching, prefetch)

@@ -9,14 +9,16 @@ needs is not worked out:
 - `queue`: places in the job queue, and word of their changes;
 - `costs`: seconds to recompute and to load a session's KV;
 - `future`: when a session's next turn will come, which no real server knows: for bounds;
-- `tenant`: whose session it is.
+- `tenant`: whose session it is;
+- `step_tokens`, `prefill_tokens`: the settings of that name, for batching.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
-NEEDS = ("queue", "costs", "future", "tenant")
+LIMITS = ("step_tokens", "prefill_tokens")
+NEEDS = ("queue", "costs", "future", "tenant", *LIMITS)
 
 
 class View(ABC):
@@ -310,10 +312,27 @@ class Step(NamedTuple):
     """Whether every decoding job gets its next token. Steps of nothing else go on until a job ends, or one could enter."""
 
 
+class Limits(NamedTuple):
+    """What a batching policy may know of the server. Of what is None the policy has a default of its own."""
+
+    gpu: str
+    """Name of the GPUs."""
+    gpu_bytes: int
+    """Memory of one of them."""
+    step_tokens: int | None = None
+    """Tokens of a step."""
+    prefill_tokens: int | None = None
+    """Tokens up to which prompts share a step."""
+
+
 class Batching(ABC):
     """What the next step of a replica holds. Both questions are asked between steps, and change nothing."""
 
     NAME: ClassVar[str]
+    NEEDS: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
 
     @abstractmethod
     def admits(self, batch: BatchView) -> bool:

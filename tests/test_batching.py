@@ -1,0 +1,184 @@
+"""Batching policies against arithmetic: what a step holds decides who waits for whom, and for how long."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvplan.sim import config
+from kvplan.sim.deployment import resolve
+from kvplan.sim.policies import registry
+from kvplan.sim.policies.base import Limits
+from kvplan.sim.simulation import simulate
+from kvplan.traces.workload import untimed
+
+NO_STORE = ("store.dram=0GB", "store.ssd=0GB")
+PACKED = ("chunked", "prefill-first")
+TOKENS = 256
+
+
+def served(batching, sessions, arrival_s=None, *overrides, **given):
+    """Sessions of one turn, (prompt, answer) each: the step times and the columns of the run."""
+    loaded = config.load(None, [f"batching={batching}", f"deployment.step_tokens={TOKENS}", *NO_STORE, *overrides])
+    table = untimed(list(range(len(sessions))), *map(list, zip(*sessions, strict=True)))
+    workload = table.with_times(np.array(arrival_s or [0.0] * len(sessions)), np.zeros(len(sessions)))
+    return resolve(loaded, workload).steps, simulate(loaded, workload, **given).columns
+
+
+def served_together(batching, sessions, *overrides):
+    """The same of sessions whose turns all wait when a step begins, at time 0 of what is returned."""
+    steps, columns = served(batching, [(1, 1), *sessions], [0.0, *[1e-6] * len(sessions)], *overrides)
+    return steps, {name: columns[name][1:] - steps.prefill(1) for name in ("admitted_s", "first_token_s", "done_s")}
+
+
+def in_chunks(steps, new, size=TOKENS, batch=0, context=0):
+    """Seconds of a prompt that goes in chunks of one size, beside so many decodes."""
+    starts = range(0, new, size)
+    return sum(steps.step([(min(size, new - start), start)], batch, context + batch * place) for place, start in enumerate(starts))
+
+
+@pytest.mark.parametrize("batching", PACKED)
+@pytest.mark.parametrize("new", [1, 255, 256, 257, 1000, 1024])
+def test_a_request_alone_takes_its_steps(batching, new):
+    """As many steps as the budget goes into its prompt, and the time to its first token is their sum."""
+    steps, columns = served(batching, [(new, 5)])
+    assert columns["first_token_s"][0] == pytest.approx(in_chunks(steps, new), rel=1e-12)
+    assert columns["done_s"][0] - columns["first_token_s"][0] == pytest.approx(steps.decode(1, new + 1, 4), rel=1e-9)
+
+
+@pytest.mark.parametrize("batching", PACKED)
+def test_decodes_alone_take_the_time_of_their_batch(batching):
+    """B equal jobs that came at once share their steps: of prefill, and then of decoding."""
+    steps, columns = served_together(batching, [(50, 40)] * 5)
+    first = columns["first_token_s"]
+    assert first.tolist() == pytest.approx([steps.step([(50, 0)] * 5)] * 5, rel=1e-12)
+    assert columns["done_s"] - first == pytest.approx([steps.decode(5, 5 * 51, 39)] * 5, rel=1e-9)
+
+
+def test_decodes_come_first_and_each_chunk_delays_them():
+    """Beside R decodes a prompt of P tokens takes ceil(P / (T − R)) steps."""
+    decoding, new = 6, 1000
+    steps, columns = served("chunked", [(20, 400)] * decoding + [(new, 1)], [0.0] + [1e-6] * (decoding - 1) + [0.5])
+    both = columns["first_token_s"][1]  # the first job had a step of its own, and is a token ahead
+    before = steps.steps_until(decoding, decoding * 21 + 1, 0.5 - both)
+    context = decoding * (21 + before) + 1
+    took = columns["first_token_s"][-1] - columns["admitted_s"][-1]
+    assert took == pytest.approx(in_chunks(steps, new, TOKENS - decoding, decoding, context), rel=1e-9)
+    chunks = -(-new // (TOKENS - decoding))
+    after = steps.decode(decoding, context + decoding * chunks, 398 - before - chunks)
+    assert columns["done_s"][0] == pytest.approx(columns["first_token_s"][-1] + after, rel=1e-9)
+
+
+def test_prefill_first_holds_up_the_decodes_for_a_whole_prompt():
+    """The job that decodes waits for all chunks of the other's prompt, and both decode after that."""
+    steps, columns = served("prefill-first", [(20, 400), (1000, 1)], [0.0, 0.5])
+    before = steps.steps_until(1, 21, 0.5 - columns["first_token_s"][0])
+    spike = columns["first_token_s"][1] - columns["admitted_s"][1]
+    assert spike == pytest.approx(in_chunks(steps, 1000), rel=1e-9)
+    alone = columns["done_s"][0] - columns["first_token_s"][0] - spike
+    assert alone == pytest.approx(steps.decode(1, 21, before) + steps.decode(1, 21 + before, 399 - before), rel=1e-9)
+
+
+def test_one_prompt_at_a_time_is_in_parts():
+    """What does not fit beside others goes on in the next step before those that came later."""
+    steps, columns = served_together("prefill-first", [(100, 1), (300, 1), (100, 1)])
+    first = steps.step([(100, 0), (156, 0)])
+    assert columns["first_token_s"].tolist() == pytest.approx([first, *[first + steps.step([(144, 156), (100, 0)])] * 2], rel=1e-12)
+
+
+def test_a_prompt_too_long_to_share_a_step_waits_for_its_own():
+    """With 256 tokens for prompts together 200 are not begun beside 100, though the step of 512 has room for a part of them."""
+    shared = ("deployment.step_tokens=512", "deployment.prefill_tokens=256")
+    steps, columns = served_together("prefill-first", [(100, 1), (200, 1), (40, 1)], *shared)
+    first, second = steps.prefill(100), steps.step([(200, 0), (40, 0)])
+    assert columns["first_token_s"].tolist() == pytest.approx([first, first + second, first + second], rel=1e-12)
+    steps, columns = served("prefill-first", [(300, 1)], None, *shared)
+    assert columns["first_token_s"][0] == pytest.approx(steps.prefill(300)), "alone it goes whole"
+
+
+@pytest.mark.parametrize("batching", PACKED)
+def test_no_more_jobs_run_than_have_a_place(batching):
+    """Two places: the third prompt waits for the first answer, however much room the step has."""
+    _, columns = served_together(batching, [(10, 30)] * 3, "deployment.max_batch=2")
+    assert columns["admitted_s"].tolist() == pytest.approx([0.0, 0.0, columns["done_s"][0]], abs=1e-12)
+
+
+@pytest.mark.parametrize("batching", PACKED)
+def test_a_hit_lowers_what_is_computed_and_not_what_attention_reads(batching, workload):
+    """A cached history costs its reads in every chunk, and no arithmetic of its own."""
+    loaded = config.load(None, [f"batching={batching}", f"deployment.step_tokens={TOKENS}", *NO_STORE, "store.hbm=6GB"])
+    table = workload([[(3000, 10), (600, 2)]], gap_s=60)
+    steps, columns = resolve(loaded, table).steps, simulate(loaded, table).columns
+    took = columns["first_token_s"][1] - columns["admitted_s"][1]
+    parts = [steps.step([(tokens, 3010 + 256 * place)]) for place, tokens in enumerate((256, 256, 88))]
+    assert columns["cached_tokens"][1] == 3010 and took == pytest.approx(sum(parts), rel=1e-9)
+    assert sum(parts) == pytest.approx(in_chunks(steps, 600) + 3010 * (3 * steps.per_history + 600 * steps.per_pair), rel=1e-9)
+
+
+class Waiting(NamedTuple):
+    """A job in its prefill."""
+
+    turn: int
+    left: int
+
+
+class Running(NamedTuple):
+    """A batch."""
+
+    prefilling: list[Waiting]
+    decoding: int
+    context: int = 0
+
+
+@pytest.mark.parametrize("name", registry.policies("batching"))
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=6), st.integers(0, 50), st.integers(1, 500), st.integers(1, 500))
+def test_batching_contract(name, left, decoding, tokens, shared):
+    """A batch that a policy has let grow is never without a step, asking changes nothing, and no budget is passed."""
+    policy = registry.policies("batching")[name](Limits("h100-80g", 80 * 2**30, tokens, shared))
+    batch = Running([], min(decoding, tokens))
+    for turn, each in enumerate(left):
+        if policy.admits(batch):
+            batch.prefilling.append(Waiting(turn, each))
+    assert batch.decoding or batch.prefilling, "who comes to an empty batch enters"
+    chunks, decodes = policy.step(batch)
+    assert policy.step(batch) == (chunks, decodes) and isinstance(decodes, bool)
+    assert chunks or (decodes and batch.decoding)
+    assert all(1 <= size <= job.left for job, size in chunks) and [job for job, _ in chunks] == batch.prefilling[: len(chunks)]
+    if "step_tokens" in policy.NEEDS:
+        assert sum(size for _, size in chunks) + decodes * batch.decoding <= tokens
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(PACKED), st.integers(0, 10**6), st.integers(1, 8), st.sampled_from([40, 300, 5000]), st.floats(0.05, 3), st.booleans()
+)
+def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, keeps):
+    """A run of equal steps is one event, and stepping one by one gives the same."""
+    overrides = [f"batching={batching}", f"seed={seed}", f"deployment.max_batch={batch}", f"deployment.step_tokens={tokens}"]
+    overrides += ["workload.sessions=6", "workload.max_tokens=1500", "workload.think_time.median_s=2"]
+    overrides += [f"workload.arrival.rate_per_s={rate}", *(() if keeps else NO_STORE)]
+    loaded = config.load(None, overrides)
+    fast, slow = (simulate(loaded, longest_run=longest) for longest in (None, 1))
+    for name in ("admitted_s", "first_token_s", "done_s"):
+        np.testing.assert_allclose(fast.columns[name], slow.columns[name], rtol=1e-9)
+    assert fast.columns["cached_tokens"].tolist() == slow.columns["cached_tokens"].tolist()
+    for name, value in fast.summary["gpu"].items():
+        assert value == pytest.approx(slow.summary["gpu"][name], rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gib", "chunked", "prefill_first"),
+    [
+        ("l4", 24, 2048, 2048),
+        ("a100-40g", 40, 2048, 4096),
+        ("a100-80g", 80, 2048, 8192),
+        ("h100-80g", 80, 8192, 8192),
+        ("b200", 180, 16_384, 16_384),
+    ],
+)
+def test_the_budget_is_the_engines_default_for_the_gpu(gpu, gib, chunked, prefill_first):
+    limits = Limits(gpu, gib * 2**30)
+    assert [registry.policies("batching")[name](limits).tokens for name in PACKED] == [chunked, prefill_first]
+    assert registry.policies("batching")["chunked"](limits._replace(step_tokens=77)).tokens == 77
