@@ -203,6 +203,10 @@ class Store(_Section):
     """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
     block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Tokens of a block; null takes those of the trace's block hashes, or the mode's own."""
+    chunk_blocks: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Blocks of HBM that are one chunk in DRAM (mode vllm)."""
+    threshold: Annotated[int, Field(ge=1, le=1000)] = 1
+    """A chunk is stored in DRAM when it is offered for this many-th time, as by vLLM's store_threshold (mode vllm)."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which KV that nobody used is dropped; null keeps it."""
     kv_dtype: Annotated[KvDtype | dict[str, KvDtype] | None, BeforeValidator(_dtypes)] = None

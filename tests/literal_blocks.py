@@ -179,3 +179,36 @@ class Fifo:
             if key not in self.order:
                 self.order = [*self.order, key][-self.usable :]
         return min(hit * self.size, tokens)
+
+
+class Offloading:
+    """A pool, and below it chunks by last use that are written through: those of this request do not go, and are renewed at its end."""
+
+    def __init__(self, pool, usable, chunk_tokens):
+        self.pool, self.usable, self.size, self.order = pool, usable, chunk_tokens, OrderedDict()
+        self.below = self.stored = self.dropped = 0
+
+    def request(self, path, chunk_path, tokens):
+        if -(-tokens // self.pool.size) > len(self.pool.free):
+            return 0
+        hit, keys = self.pool.request(path, tokens), list(chunk_path)
+        held = hit // self.size
+        while held < (tokens - 1) // self.size and keys[held] in self.order:
+            held += 1
+        more = held * self.size - hit
+        more = more if more >= self.size else 0
+        missing = [key for key in keys if key not in self.order]
+        going = [key for key in self.order if key not in keys]
+        excess = max(0, len(self.order) + len(missing) - self.usable)
+        if excess > len(going):
+            self.dropped += len(missing)
+        else:
+            for key in going[:excess]:
+                del self.order[key]
+            self.order.update(dict.fromkeys(missing))
+            self.stored += len(missing)
+        for key in reversed(keys):
+            if key in self.order:
+                self.order.move_to_end(key)
+        self.below += more
+        return hit + more

@@ -19,8 +19,10 @@ from kvplan.sim.replay.blockcurve import block_curve
 from kvplan.sim.replay.blocks import BlockReplay
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.modes import MODES
+from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder
 from kvplan.sim.store.blocks.optimal import OptimalTrie
 from kvplan.sim.store.blocks.sglang import RadixCache
+from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.trie import FifoTrie, LruTrie
 from kvplan.sim.store.blocks.vllm import VllmPool
 from kvplan.traces import TraceError, read_trace
@@ -129,6 +131,60 @@ def test_sglang_gives_up_whole_nodes():
     assert hits("sglang", 4, long, other, "abcdefghi") == [0, 0, 0]
 
 
+OFFLOADS = {"by run": LruOffload, "by chunk": lambda *size: FilteredOffload(*size, LruOrder(), 1)}
+
+
+@pytest.mark.parametrize("offload", OFFLOADS.values(), ids=OFFLOADS)
+def test_a_tier_below_is_that_of_a_literal_one(offload):
+    @settings(max_examples=150)
+    @given(sizes, sizes, st.integers(1, 3), texts)
+    def compare(usable, chunks, chunk_blocks, requests):
+        fast = Tiered(VllmPool(usable, 2), offload(chunks, 2 * chunk_blocks), chunk_blocks)
+        slow = literal.Offloading(literal.Vllm(usable, 2), chunks, 2 * chunk_blocks)
+        for text in requests:
+            assert fast.request(full(text, 2), len(text)) == slow.request(full(text, 2), full(text, 2 * chunk_blocks), len(text))
+            assert (fast.below, fast.tier.stored, fast.tier.dropped) == (slow.below, slow.stored, slow.dropped)
+            assert fast.held <= chunks
+
+    compare()
+
+
+@settings(max_examples=100)
+@given(st.integers(7, 12), sizes, texts)
+def test_tiers_that_are_written_through_hit_what_the_better_of_them_would_alone(hbm, dram, requests):
+    together = Tiered(VllmPool(hbm, 2), LruOffload(dram, 2), 1)
+    alone = VllmPool(hbm, 2), Tiered(None, LruOffload(dram, 2), 1)
+    for text in requests:
+        assert together.request(full(text, 2), len(text)) == max(each.request(full(text, 2), len(text)) for each in alone)
+
+
+def test_a_tier_is_written_what_it_lacks_and_drops_what_has_no_room():
+    cache = Tiered(VllmPool(9, 4), LruOffload(2, 4), 1)
+    for text in ("abcdefgh", "abcdefghijkl", "abcdefgh_"):
+        cache.request(full(text, 4), len(text))
+    assert (cache.tier.stored, cache.tier.dropped, cache.tier.held) == (2, 1, 2)
+
+
+def test_a_chunk_is_stored_when_it_is_offered_for_the_second_time():
+    cache = Tiered(VllmPool(2, 4), FilteredOffload(9, 4, LruOrder(), 2), 1)
+    texts = ["abcd_", "efgh_", "abcd_", "efgh_", "abcd_"]
+    assert [cache.request(full(text, 4), len(text)) for text in texts] == [0, 0, 0, 0, 4]
+    assert cache.below == 4 and cache.tier.stored == 2
+
+
+def test_a_chunk_of_blocks_rounds_what_the_tier_hits_down():
+    for chunk_blocks, hit in ((1, 12), (2, 8), (4, 0)):
+        cache = Tiered(None, LruOffload(9, 4 * chunk_blocks), chunk_blocks)
+        texts = ["abcdefghijkl_", "abcdefghijkl_"]
+        assert [cache.request(full(text, 4), len(text)) for text in texts] == [0, hit]
+
+
+def test_a_request_larger_than_the_pool_is_not_served_from_below():
+    cache = Tiered(VllmPool(1, 4), LruOffload(9, 4), 1)
+    assert [cache.request(full(text, 4), len(text)) for text in ("abcdefgh", "abcdefgh")] == [0, 0]
+    assert cache.tier.stored == 0
+
+
 def test_a_chunk_of_several_blocks_rounds_hits_down(workload):
     requests = workload([[(100, 0), (60, 0)]])
     for size, hit in ((10, 100), (30, 90), (120, 0)):
@@ -165,9 +221,17 @@ def test_without_hashes_a_session_shares_its_own_history_up_to_an_edit(workload)
 def test_a_curve_has_hit_rates_over_all_prompt_tokens(small):
     config = small("store.unit=block", "store.block_tokens=16")
     curve = block_curve(config, None, ["0GB", "1TB"], [])
-    none, most = (point.served["lru"] for point in curve.points)
+    none, most = (point.found["lru"].served for point in curve.points)
     assert none.hit_tokens == 0 and none.prompt_tokens == most.prompt_tokens == sum(curve.contexts.tokens)
     assert most == curve.endless and most.hit_tokens % 16 == 0
+
+
+def test_a_curve_of_dram_below_hbm(small):
+    config = small("store.unit=block", "store.hbm=20GB")
+    above = block_curve(config, "hbm", ["20GB"], []).points[0].found["lru"]
+    none, most = (point.found["lru"] for point in block_curve(config, "dram", ["0GB", "1TB"], []).points)
+    assert none.served == above.served and none.below.hit_tokens == none.below.stored_chunks == 0 and none.below.dropped_chunks > 0
+    assert most.served.hit_tokens == above.served.hit_tokens + most.below.hit_tokens and above.below is None
 
 
 @pytest.mark.parametrize(
@@ -196,6 +260,8 @@ def test_the_command_prints_a_curve(tmp_path):
     assert shown.exit_code == 0 and "token hit rate, of all prompt tokens, by size of DRAM" in shown.stdout and "–" in shown.stdout
     found = json.loads(CliRunner().invoke(app, ["curve", *options, "--json"]).stdout)
     assert found["unit"] == "block" and [line["policy"] for line in found["lines"]] == ["lru", "fifo", "optimal"]
+    below = ["--mode", "vllm", "--tier", "dram", "--set", "store.hbm=20GB"]
+    assert "below 20GB of HBM" in CliRunner().invoke(app, ["curve", *options, *below]).stdout
     assert CliRunner().invoke(app, ["curve", *options, "--out", str(tmp_path)]).exit_code == 2
     assert CliRunner().invoke(app, ["curve", "--tier", "hbm"]).exit_code == 2
 
@@ -235,13 +301,31 @@ def _some(table, *few):
 @needs_mooncake
 @pytest.mark.parametrize(("usable", "hit"), _some(VLLM, 8_192))
 def test_vllm_to_the_token(mooncake, usable, hit):
-    served = BlockReplay(MODES["vllm"], mooncake).served("lru", usable + 1)
+    replay = BlockReplay(MODES["vllm"], mooncake)
+    served = replay.served(replay.cache("lru", usable + 1))
     assert (served.hit_tokens, served.prompt_tokens) == (hit, 144_793_823)
+
+
+OFFLOADING = {
+    (2_048, 2_048, 1): (0, 260_480), (2_048, 4_096, 1): (5_352_960, 250_025), (2_048, 16_384, 1): (31_803_392, 198_364),
+    (2_048, 65_536, 1): (44_940_800, 172_705), (2_048, 16_384, 2): (23_673_344, 42_835), (8_192, 4_096, 1): (0, 250_025),
+}  # fmt: skip
+"""Usable blocks in HBM, chunks in DRAM, threshold -> tokens hit in DRAM alone, chunks stored: of vLLM 0.33's KVCacheManager and
+CPUOffloadingManager, over the same trace, with transfers that take no time."""
+
+
+@needs_mooncake
+@pytest.mark.parametrize(("case", "found"), _some(OFFLOADING, (2_048, 16_384, 1)))
+def test_vllm_offloading_to_the_token(mooncake, case, found):
+    hbm, chunks, threshold = case
+    cache = Tiered(VllmPool(hbm, 512), MODES["vllm"].offload["lru"](chunks, 512, threshold), 1)
+    BlockReplay(MODES["vllm"], mooncake).served(cache)
+    assert (cache.below, cache.tier.stored) == found
 
 
 @needs_mooncake
 @pytest.mark.parametrize(("case", "rate"), _some(KVCACHE_SIMULATOR, ("lru", 8_192)))
 def test_kvcache_simulator(mooncake, case, rate):
     replay = BlockReplay(MODES["kvcache-simulator"], mooncake)
-    assert round(replay.served(*case).hit_rate, 6) == rate
+    assert round(replay.served(replay.cache(*case)).hit_rate, 6) == rate
     assert round(replay.endless()[0].hit_rate, 6) == 0.398113

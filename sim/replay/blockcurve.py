@@ -1,19 +1,45 @@
-"""Hit rate over all prompt tokens against the size of a cache of blocks, by the rules of a mode, without a server."""
+"""Hit rate over all prompt tokens against the size of a cache of blocks, by the rules of a mode, without a server.
+
+What varies is the mode's own memory, or DRAM below vLLM's pool of blocks in HBM, whose size is `store.hbm` then.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.build_workload import build_workload
-from kvplan.sim.config import ON_DEVICE, Config, ConfigError, without_clients
+from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError, without_clients
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.replay.blocks import BlockReplay, Served
+from kvplan.sim.store.blocks.base import BlockCache
 from kvplan.sim.store.blocks.modes import MODES, Mode
+from kvplan.sim.store.blocks.tiered import Tiered
+from kvplan.sim.store.blocks.vllm import VllmPool
 from kvplan.traces import Workload
 from kvplan.traces.blockpaths import BlockContexts, block_contexts
 
 _SIZES = 10
+
+
+@dataclass(frozen=True)
+class Below:
+    """What a tier below the pool did."""
+
+    hit_tokens: int
+    """Of what was served, those that the pool had not."""
+    stored_chunks: int
+    dropped_chunks: int
+    """Offered, and without room."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one policy and size."""
+
+    served: Served
+    below: Below | None
+    """None where the mode's own memory varies."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +49,8 @@ class Point:
     text: str
     bytes: int
     blocks: int
-    """Whole ones, with those that the mode keeps for itself."""
-    served: dict[str, Served] | None
+    """Whole ones, with those that the mode keeps for itself; chunks in DRAM below a pool."""
+    found: dict[str, Found] | None
     """By policy; None where the mode's rules do not judge so much memory."""
 
 
@@ -39,6 +65,7 @@ class BlockCurve:
     policies: Sequence[str]
     contexts: BlockContexts
     block_bytes: int
+    """Of a chunk in DRAM below a pool."""
     distinct_blocks: int
     """What an endless memory holds in the end."""
     endless: Served
@@ -50,29 +77,19 @@ class BlockCurve:
 def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], read=build_workload) -> BlockCurve:
     """The configuration's requests through every policy of its mode (or those named), at every size; powers of two when no sizes are given.
     Raises ConfigError and TraceError."""
-    mode = MODES[config.store.mode]
-    tier, names = _in(config.store.mode, "--tier", tier, mode.tiers), policies or list(mode.policies)
-    for name in names:
-        _in(config.store.mode, "--policies", name, list(mode.policies))
-    server = _of_sessions(config)
+    mode, server = MODES[config.store.mode], _of_sessions(config)
+    tier = _known(config, "--tier", tier, [*mode.tiers, *([ON_HOST] if mode.offload else [])])
+    known = list(mode.policies if tier in mode.tiers else mode.offload)
+    names = [_known(config, "--policies", name, known) for name in policies or known]
     deployment, workload = resolve(server), read(server)
     contexts = block_contexts(workload, config.store.block_tokens or _block_tokens(workload, mode))
     replay = BlockReplay(mode, contexts)
-    block_bytes, (endless, distinct) = _bytes_in(tier, deployment, contexts.block_tokens), replay.endless()
-    most = replay.most_judged()
-    return BlockCurve(
-        config=config,
-        workload=workload,
-        mode=mode,
-        tier=tier,
-        policies=names,
-        contexts=contexts,
-        block_bytes=block_bytes,
-        distinct_blocks=distinct,
-        endless=endless,
-        past_window=sum(tokens > deployment.window for tokens in contexts.tokens),
-        points=[_point(replay, names, size, block_bytes, most) for size in sizes or _default_sizes(contexts, block_bytes, distinct)],
-    )
+    endless, distinct = replay.endless()
+    memory = _own(replay, tier, deployment) if tier in mode.tiers else _below(config, mode, deployment, contexts.block_tokens)
+    texts = sizes or _default_sizes(contexts, memory.block_bytes, distinct)
+    points = [_point(replay, memory, names, text) for text in texts]
+    past_window = sum(tokens > deployment.window for tokens in contexts.tokens)
+    return BlockCurve(config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points)
 
 
 def _of_sessions(config: Config) -> Config:
@@ -85,9 +102,9 @@ def _of_sessions(config: Config) -> Config:
     return config.model_copy(update={"store": config.store.model_copy(update={"unit": "session"})})
 
 
-def _in(mode: str, option: str, name: str | None, known: Sequence[str]) -> str:
+def _known(config: Config, option: str, name: str | None, known: Sequence[str]) -> str:
     if name is not None and name not in known:
-        raise ConfigError(f"{option} {name}: store.mode={mode} has {', '.join(known)}")
+        raise ConfigError(f"{option} {name}: store.mode={config.store.mode} has {', '.join(known)}")
     return name or known[0]
 
 
@@ -95,8 +112,33 @@ def _block_tokens(workload: Workload, mode: Mode) -> int:
     return mode.block_tokens if workload.blocks is None else workload.blocks.block_tokens
 
 
-def _bytes_in(tier: str, deployment: Deployment, tokens: int) -> int:
-    return deployment.in_hbm(tokens) if tier == ON_DEVICE else deployment.stored(tokens)
+@dataclass(frozen=True)
+class _Memory:
+    """What varies."""
+
+    block_bytes: int
+    make: Callable[[str, int], BlockCache]
+    """(policy, blocks of it) -> an empty cache."""
+    most_judged: float = math.inf
+    """Blocks."""
+
+
+def _own(replay: BlockReplay, tier: str, deployment: Deployment) -> _Memory:
+    """That of the mode."""
+    tokens = replay.contexts.block_tokens
+    return _Memory(deployment.in_hbm(tokens) if tier == ON_DEVICE else deployment.stored(tokens), replay.cache, replay.most_judged())
+
+
+def _below(config: Config, mode: Mode, deployment: Deployment, block_tokens: int) -> _Memory:
+    """DRAM below a pool of `store.hbm`."""
+    store, chunk_tokens = config.store, block_tokens * config.store.chunk_blocks
+    usable = parse_bytes(store.hbm) // deployment.in_hbm(block_tokens) - mode.reserved
+
+    def make(policy: str, chunks: int) -> BlockCache:
+        tier = mode.offload[policy](chunks, chunk_tokens, store.threshold)
+        return Tiered(VllmPool(usable, block_tokens) if usable > 0 else None, tier, store.chunk_blocks)
+
+    return _Memory(deployment.stored(chunk_tokens), make)
 
 
 def _default_sizes(contexts: BlockContexts, block_bytes: int, distinct: int) -> list[str]:
@@ -112,11 +154,20 @@ def _size(power: int) -> str:
     return f"{2 ** (power - 10 * place)}{('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[place]}"
 
 
-def _point(replay: BlockReplay, policies: Sequence[str], size: str, block_bytes: int, most_judged: float) -> Point:
+def _exact(size: str) -> int:
     try:
-        exact = parse_bytes(size)
+        return parse_bytes(size)
     except ValueError as error:
         raise ConfigError(f"--sizes: {error}") from None
-    blocks = exact // block_bytes
-    judged = blocks <= most_judged
-    return Point(size, exact, blocks, {policy: replay.served(policy, blocks) for policy in policies} if judged else None)
+
+
+def _point(replay: BlockReplay, memory: _Memory, policies: Sequence[str], text: str) -> Point:
+    size = _exact(text)
+    blocks = size // memory.block_bytes
+    judged = blocks <= memory.most_judged
+    return Point(text, size, blocks, {name: _found(replay, memory.make(name, blocks)) for name in policies} if judged else None)
+
+
+def _found(replay: BlockReplay, cache: BlockCache) -> Found:
+    served = replay.served(cache)
+    return Found(served, Below(cache.below, cache.tier.stored, cache.tier.dropped) if isinstance(cache, Tiered) else None)

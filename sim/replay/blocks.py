@@ -36,27 +36,29 @@ class BlockReplay:
         self._requests = list(zip(contexts.paths, contexts.tokens, strict=True))
         self._first = int(len(self._requests) * mode.warmup_share)
 
-    def served(self, policy: str, blocks: int) -> Served:
-        """With so many blocks of memory, the reserved ones included."""
-        return self._served(self._cache(policy, max(0, blocks - self.mode.reserved)))
+    def cache(self, policy: str, blocks: int) -> BlockCache:
+        """The mode's own, with so many blocks of memory, the reserved ones included."""
+        usable = max(0, blocks - self.mode.reserved)
+        return self.mode.policies[policy](usable, self.contexts.block_tokens, self.contexts.paths, self.contexts.tokens)
+
+    def served(self, cache: BlockCache) -> Served:
+        """By a cache that is empty yet."""
+        self._run(cache, 0, self._first)
+        return Served(self._run(cache, self._first, len(self._requests)), sum(self.contexts.tokens[self._first :]))
 
     def endless(self) -> tuple[Served, int]:
         """With memory for everything; and the blocks that are held in the end."""
-        cache = self._cache(next(iter(self.mode.policies)), _ENDLESS)
-        return self._served(cache), cache.held
+        cache = self._endless()
+        return self.served(cache), cache.held
 
     def most_judged(self) -> float:
         """Blocks of the largest memory that the rules judge: one that has filled before they count."""
-        cache = self._cache(next(iter(self.mode.policies)), _ENDLESS)
+        cache = self._endless()
         self._run(cache, 0, self._first)
         return cache.held if self._first else math.inf
 
-    def _cache(self, policy: str, usable: int) -> BlockCache:
-        return self.mode.policies[policy](usable, self.contexts.block_tokens, self.contexts.paths, self.contexts.tokens)
-
-    def _served(self, cache: BlockCache) -> Served:
-        self._run(cache, 0, self._first)
-        return Served(self._run(cache, self._first, len(self._requests)), sum(self.contexts.tokens[self._first :]))
+    def _endless(self) -> BlockCache:
+        return self.cache(next(iter(self.mode.policies)), _ENDLESS)
 
     def _run(self, cache: BlockCache, start: int, stop: int) -> int:
         """Tokens that the requests from `start` to `stop` hit."""

@@ -21,8 +21,9 @@ def print_block_curve(found: BlockCurve) -> None:
 
 def title(found: BlockCurve) -> str:
     """One line: what the table shows."""
+    below = "" if found.tier in found.mode.tiers else f" below {found.config.store.hbm} of HBM"
     return (
-        f"token hit rate, of all prompt tokens, by size of {found.tier.upper()}: {found.config.store.mode},"
+        f"token hit rate, of all prompt tokens, by size of {found.tier.upper()}{below}: {found.config.store.mode},"
         f" blocks of {found.contexts.block_tokens:,} tokens"
     )
 
@@ -36,7 +37,7 @@ def sentences(found: BlockCurve) -> list[str]:
         f"{len(found.contexts.tokens):,} requests, one at a time in order of their starts, without a server; answers are there when they"
         " come back in a prompt.",
     ]
-    if any(point.served is None for point in found.points):
+    if any(point.found is None for point in found.points):
         lines.append("–: not full before the requests that are counted, which this tool does not judge.")
     return lines + [f"! {line}" for line in _doubts(found)]
 
@@ -58,16 +59,26 @@ def _doubts(found: BlockCurve) -> list[str]:
 
 
 def _table(found: BlockCurve) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for head in (found.tier.upper(), "blocks", *(f"{policy}, %" for policy in found.policies)):
+    table, below = Table(box=None, pad_edge=False), found.tier not in found.mode.tiers
+    heads = [f"{policy}{what}" for policy in found.policies for what in (", %", *(f" {each}" for each in _BELOW[: 2 * below]))]
+    for head in (found.tier.upper(), "chunks" if below else "blocks", *heads):
         table.add_column(shown_cell(head), justify="right", no_wrap=True)
     for point in found.points:
-        table.add_row(*map(shown_cell, (point.text, f"{point.blocks:,}", *(_percent(point, policy) for policy in found.policies))))
+        cells = [cell for policy in found.policies for cell in _cells(point, policy)]
+        table.add_row(*map(shown_cell, (point.text, f"{point.blocks:,}", *cells)))
     return table
 
 
-def _percent(point: Point, policy: str) -> str:
-    return "–" if point.served is None else f"{100 * point.served[policy].hit_rate:.1f}"
+_BELOW = ("in DRAM, %", "stored")
+"""What a tier below a pool served, and was written."""
+
+
+def _cells(point: Point, policy: str) -> list[str]:
+    if point.found is None:
+        return ["–"]
+    served, below = point.found[policy].served, point.found[policy].below
+    shares = [served.hit_tokens, *([] if below is None else [below.hit_tokens])]
+    return [*(f"{100 * hit / served.prompt_tokens:.1f}" for hit in shares), *([] if below is None else [f"{below.stored_chunks:,}"])]
 
 
 def block_curve_account(found: BlockCurve) -> dict:
@@ -83,7 +94,7 @@ def block_curve_account(found: BlockCurve) -> dict:
         "endless": _served(found.endless),
         "sizes": [{"text": point.text, "bytes": point.bytes, "blocks": point.blocks} for point in found.points],
         "lines": [
-            {"policy": policy, "points": [_account(point, policy) for point in found.points if point.served is not None]}
+            {"policy": policy, "points": [_account(point, policy) for point in found.points if point.found is not None]}
             for policy in found.policies
         ],
         "notes": sentences(found),
@@ -92,8 +103,9 @@ def block_curve_account(found: BlockCurve) -> dict:
 
 
 def _account(point: Point, policy: str) -> dict:
-    served = {} if point.served is None else _served(point.served[policy])
-    return {"size": point.text, "bytes": point.bytes, "blocks": point.blocks, **served}
+    found = (point.found or {})[policy]
+    below = {} if found.below is None else {"below": asdict(found.below)}
+    return {"size": point.text, "bytes": point.bytes, "blocks": point.blocks, **_served(found.served), **below}
 
 
 def _served(served: Served) -> dict:

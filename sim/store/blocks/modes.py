@@ -1,10 +1,11 @@
 """Whose rules a cache of blocks goes by: an engine's or a tool's, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvplan.sim.store.blocks.base import BlockCache, Path
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
+from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder, Offload
 from kvplan.sim.store.blocks.optimal import OptimalTrie
 from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.trie import FifoTrie, LruTrie
@@ -14,6 +15,9 @@ Simple = Callable[[int, int], BlockCache]
 """(usable blocks, tokens of a block) -> an empty cache."""
 Make = Callable[[int, int, Sequence[Path], Sequence[int]], BlockCache]
 """The same, with the contexts and tokens of all requests to come."""
+
+MakeOffload = Callable[[int, int, int], Offload]
+"""(usable chunks, tokens of a chunk, offers until one is stored) -> an empty tier."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,16 @@ class Mode:
     """What goes first, by name; the first is its own."""
     tiers: Sequence[str]
     """Where its memory can be; the first where nothing else is said."""
+    offload: Mapping[str, MakeOffload] = field(default_factory=dict)
+    """What goes first in DRAM below its memory, by name, where it has such a tier."""
     reserved: int = 0
     """Blocks of the memory that it keeps for itself."""
     warmup_share: float = 0.0
     """Requests, the first of all, whose hits are not counted; memory that has not filled by then is not judged."""
+
+
+def _lru_offload(usable: int, chunk_tokens: int, threshold: int) -> Offload:
+    return LruOffload(usable, chunk_tokens) if threshold == 1 else FilteredOffload(usable, chunk_tokens, LruOrder(), threshold)
 
 
 def _simple(cache: Simple) -> Make:
@@ -43,6 +53,7 @@ MODES: Mapping[str, Mode] = {
         16,
         {"lru": _simple(VllmPool)},
         ("hbm",),
+        {"lru": _lru_offload},
         reserved=1,
     ),
     "sglang": Mode(

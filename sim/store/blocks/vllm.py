@@ -25,11 +25,15 @@ class VllmPool:
         """See `BlockCache`."""
         return self._named.blocks
 
+    def fits(self, tokens: int) -> bool:
+        """Whether a prompt can be served."""
+        return -(-tokens // self._block_tokens) <= self._usable
+
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
-        full, blocks = tokens // self._block_tokens, -(-tokens // self._block_tokens)
-        if blocks > self._usable:
+        if not self.fits(tokens):
             return 0
+        full, blocks = tokens // self._block_tokens, -(-tokens // self._block_tokens)
         *_, hit = self._named.take(path, (tokens - 1) // self._block_tokens)
         self._allocate(blocks - hit)
         self._end(path, hit, full)
