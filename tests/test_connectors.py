@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,12 @@ from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.deployment import resolve
 from kvplan.sim.planner import flags
+from kvplan.sim.policies.base import Load
+from kvplan.sim.policies.supervise import PolicyError, supervised
+from kvplan.sim.replay.bound import best_possible
 from kvplan.sim.report import moving as report
 from kvplan.sim.simulation import simulate
+from kvplan.sim.sweep.measures import measure
 from kvplan.traces.workload import untimed
 
 H100 = ("model=llama-3.1-8b", "hardware=h100-80g-x1", "prices=rent-2026", "deployment.max_batch=1")
@@ -240,6 +245,35 @@ def test_flags_do_not_count_copies_that_the_plan_has_counted(own):
     base = ("model=deepseek-v3", "hardware=h200-x8", "deployment.gpus=8")
     once, each = (flags.Sizes.of(deployment(*base, *more)) for more in ([], own(replicated=True)))
     assert (once.copies, each.copies) == (8, 1) and once.dram == each.dram
+
+
+class Half(Load):
+    """Loads half of what it may."""
+
+    NAME = "half"
+
+    def loads(self, job):
+        rest = job.prefill_s(job.new, job.cached)
+        return job.cached // 2, rest, rest + job.load_s(job.cached)
+
+
+def test_a_users_load_policy_is_told_of_blocks_and_held_to_them(own, workload):
+    policy = supervised("load", Load, "mine:Half", Half)()
+    job = SimpleNamespace(cached=48, new=5, block=16, prefill_s=lambda new, history: 1.0, load_s=lambda tokens: 1.0)
+    with pytest.raises(PolicyError, match="blocks of 16 tokens up to 48"):
+        policy.loads(job)
+    job.cached = 32
+    assert policy.loads(job)[0] == 16
+
+
+@pytest.mark.parametrize("connector", ["vllm-native", "lmcache"])
+def test_no_run_hits_more_than_the_bound_on_all_policies(connector):
+    """Prompts alone need less room, so that more sessions fit, and less is found of each."""
+    options = (f"store.connector={connector}", "store.dram=3GB", "workload.sessions=60", "store.host_buffer=0")
+    result = simulate(config.load("default", [*H100, *PLAIN, *options, "deployment.max_batch=24"]))
+    found = measure(result)
+    found["bound.whole"] = best_possible(result.columns, 3 * 10**9, TOKEN)["tokens"]
+    assert 0.3 < found["hit_rate.tokens"] <= found["bound.tokens"] < found["bound.whole"]
 
 
 # --- what is said of it -------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvplan.sim.replay.clockless import realised
+from kvplan.sim.replay.clockless import Saved, realised
 from kvplan.traces.reuse import Accesses, previous
 
 _ROUNDS = 200
@@ -108,20 +108,28 @@ def bound(seen: Accesses, capacity: int, counted: np.ndarray | None = None) -> d
     return {"resumed": turns / max(1, int(again.sum())), "history": units / max(1, int(seen.history[counted].sum()))}
 
 
-def best_possible(columns: Mapping[str, np.ndarray], capacity_bytes: int, kv_bytes: int, warmup_turns: int = 0) -> dict[str, float]:
+def best_possible(
+    columns: Mapping[str, np.ndarray],
+    capacity_bytes: int,
+    kv_bytes: int,
+    warmup_turns: int = 0,
+    saved: Saved = lambda context, _: context,
+) -> dict[str, float]:
     """Upper bounds on a simulated run's hit rates, over its own order of starts and ends: `resumed` and `tokens`, as in `hit_rate` of
     summary.json (shares of resumed turns and of context tokens, turns of the warm-up left out).
 
     `columns` are `Result.columns`; `capacity_bytes` is that of all tiers of one replica together, since KV in any of them can be reused;
-    `kv_bytes` is that of a token. A turn that found only a part of its history counts by that part in `resumed`; summary.json counts it
-    whole. Copies of a session in several tiers, moves, reserves and pins are taken to need no room: they can only lower what a run hits.
+    `kv_bytes` is that of a token, `saved` what is kept of a context. A turn that found only a part of its history counts by that part in
+    `resumed`; summary.json counts it whole. Copies of a session in several tiers, moves, reserves and pins are taken to need no room: they
+    can only lower what a run hits.
     """
     measured = columns["order"] >= warmup_turns
     turns = tokens = 0.0
     for replica in np.unique(columns["replica"]):
         here = columns["replica"] == replica
-        seen, order = realised({name: values[here] for name, values in columns.items()}, kv_bytes)
-        found = _gained(seen, capacity_bytes, measured[here][order], columns["history_tokens"][here][order])
+        seen, order = realised({name: values[here] for name, values in columns.items()}, kv_bytes, saved)
+        kept = np.minimum(seen.history, seen.size[previous(seen.session)]) // kv_bytes
+        found = _gained(seen, capacity_bytes, measured[here][order], kept)
         turns, tokens = turns + found[0], tokens + found[1]
     resumed = measured & (columns["turn"] > 0)
     context = (columns["prompt_tokens"] + columns["history_tokens"])[measured].sum()

@@ -75,13 +75,17 @@ def replay(
     return Replayed(seen, _Tier(policy, view).run(seen))
 
 
-def realised(columns: Mapping[str, np.ndarray], kv_bytes: int) -> tuple[Accesses, np.ndarray]:
+Saved = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(tokens of contexts, of the answers at their ends) -> tokens that are kept."""
+
+
+def realised(columns: Mapping[str, np.ndarray], kv_bytes: int, saved: Saved = lambda context, _: context) -> tuple[Accesses, np.ndarray]:
     """(accesses, row of each in the workload) of a simulated run: its turns from admission to the end of the answer, in bytes.
 
     `columns` are `Result.columns`; rows of one replica, if there are several. `kv_bytes` is that of a token.
     """
     start, history = columns["admitted_s"], columns["history_tokens"]
-    size = history + columns["prompt_tokens"] + columns["output_tokens"]
+    size = saved(history + columns["prompt_tokens"] + columns["output_tokens"], columns["output_tokens"])
     gap = np.where(columns["turn"] > 0, np.diff(start, prepend=np.nan), np.nan)
     order = np.argsort(start, kind="stable")
     rows = (columns["session"], start, gap, history * kv_bytes, size * kv_bytes, columns["done_s"])
