@@ -125,10 +125,11 @@ def _serve(config: Config, deployment: Deployment, turns: Turns, rooms: list[flo
 
 
 def _kept(deployment: Deployment, turns: Turns) -> np.ndarray:
-    """Tokens of each turn's history that were saved after the turn before."""
-    before = np.append(0, turns.output[:-1])
-    answer = np.where(turns.is_first, 0, np.minimum(before, turns.history))
-    return deployment.connection.saved(turns.history, answer)
+    """Tokens of each turn's history that were saved after the turn before, without the blocks that truncation cuts into."""
+    connection = deployment.connection
+    before, answer = (np.append(0, column[:-1]) for column in (turns.context, turns.output))
+    lost = np.where(turns.cut, connection.begun(np.maximum(before - turns.history, 0)), 0)
+    return np.clip(connection.saved(before, answer) - lost, 0, connection.whole(turns.history))
 
 
 def served_tokens(deployment: Deployment, turns: Turns, served: Served) -> list[float]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kvplan.hwmodels import catalogue
 from kvplan.sim import config
 from kvplan.sim.analytic.explain import explain
 from kvplan.sim.analytic.limits import GPU, LINKS, SERVED, Limit
@@ -120,10 +121,11 @@ def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
         f"store.write={rng.choice(['back', 'back', 'through', 'second-hit'])}",
         f"store.ssd_write={rng.choice(['delta', 'delta', 'whole'])}",
         f"store.save={rng.choice(['async', 'async', 'sync'])}",
-        f"store.preload={rng.choice(['layerwise', 'layerwise', 'none'])}",
+        f"store.preload={rng.choice(['null', 'null', 'none'])}",
         f"store.positions={rng.choice(['decoupled', 'decoupled', 'embedded'])}",
         f"store.load={rng.choice(['always', 'always', 'faster'])}",
         f"store.ttl_s={rng.choice(['null', 'null', '20', '100'])}",
+        f"store.connector={rng.choice(['cachedattention', rng.choice(catalogue.names('connector'))])}",
     ]
 
 
