@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kvplan.foreign import files
-from kvplan.hwmodels import hfconfig, quantization, strictyaml
+from kvplan.hwmodels import hfconfig, hfstates, quantization, strictyaml
 from kvplan.hwmodels.calibration import Calibration
 from kvplan.hwmodels.schema import Connector, Gpu, Link, Node, Prices, Ssd
 
@@ -127,7 +127,7 @@ def _read(kind: str, path: Path):
         raise CatalogueError(f"{path}: a {kind} file is a mapping of fields, this is not")
     if kind == "model" and path.suffix == ".json":
         data |= _provenance(path) | _quantised(path, data)
-    elif kind == "model" and (unknown := set(data) - hfconfig.KEYS):
+    elif kind == "model" and (unknown := set(data) - hfconfig.KEYS - hfstates.KEYS):
         raise CatalogueError(f"{path}: unknown key {min(unknown)!r}")
     try:
         return KINDS[kind][0](data)

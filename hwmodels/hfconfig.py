@@ -329,7 +329,7 @@ _NAMES = {
     for name, field in HfConfig.model_fields.items()
 }
 KEYS = {name for names in _NAMES.values() for name in names}
-"""Every key that a model file of the catalogue may have."""
+"""Every key that is read, but those of states."""
 
 
 def read_model(data: dict[str, Any]) -> Model:

@@ -158,3 +158,7 @@ def keys(kind: str) -> set[str]:
         alias = field.validation_alias
         found |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else {name}
     return found - {"kind"}
+
+
+KEYS = set().union(*(keys(kind) for kind in _CLASSES))
+"""What files may write of states of any kind."""

@@ -320,6 +320,24 @@ def test_list_is_a_table_of_every_entry(kind):
     assert {line.split()[0] for line in lines if not line.startswith(" ")} >= set(catalogue.names(entries))
 
 
+def _listed(kind):
+    from typer.testing import CliRunner
+
+    from kvplan.sim.cli.app import app
+
+    return CliRunner().invoke(app, ["list", kind]).stdout
+
+
+def test_hardware_fits_a_line_of_120():
+    assert max(len(line.rstrip()) for line in _listed("hardware").splitlines()) <= 120
+    assert "4 x GB200 and two Grace CPUs" in _listed("nodes")
+
+
+def test_list_says_which_layers_keep_something_else():
+    shown = _listed("models")
+    assert "18 of window 128" in shown and "36 of state, 77.3 MB" in shown
+
+
 def test_list_shows_a_users_entries(own):
     from typer.testing import CliRunner
 
@@ -680,6 +698,22 @@ def test_a_latent_is_copied_to_every_rank(gpus):
 
 
 PUBLISHED_BILLIONS = {
+    "deepseek-v3.2": 671,
+    "gemma-3-12b": 11.77,
+    "gemma-3-27b": 27.0,
+    "gemma-3-4b": 3.88,
+    "glm-5": 744,
+    "gpt-oss-120b": 117,
+    "gpt-oss-20b": 20.9,
+    "llama-4-maverick": 401,
+    "llama-4-scout": 109,
+    "nemotron-3-nano-30b-a3b": 31.6,
+    "nemotron-3-super-120b-a12b": 120,
+    "qwen3-next-80b-a3b": 80,
+    "qwen3.5-122b-a10b": 122,
+    "qwen3.5-27b": 27,
+    "qwen3.5-35b-a3b": 35,
+    "qwen3.5-397b-a17b": 397,
     "llama-3.2-1b": 1.23,
     "llama-3.2-3b": 3.21,
     "llama-3.3-70b": 70.6,
@@ -733,6 +767,25 @@ PUBLISHED_BILLIONS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_parameter_counts(name):
     assert kvsize.parameters(hwmodels.load("model", name)) / 1e9 == pytest.approx(PUBLISHED_BILLIONS[name], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "matrices"),
+    [
+        ("deepseek-v3.2", 671_876_907_008),
+        ("glm-5", 743_910_014_976),
+        ("gpt-oss-120b", 116_788_838_400),
+        ("llama-4-maverick", 400_711_352_320),
+        ("nemotron-3-nano-30b-a3b", 31_577_554_944),
+        ("nemotron-3-super-120b-a12b", 120_667_570_176),
+        ("qwen3-next-80b-a3b", 79_674_179_584),
+        ("qwen3.5-27b", 26_895_319_040),
+        ("qwen3.5-397b-a17b", 396_345_835_520),
+    ],
+)
+def test_parameters_to_the_weight(name, matrices):
+    """As `transformers` 5.24 builds them (`kvplan validate models`); the language model, without norms and biases."""
+    assert kvsize.parameters(hwmodels.load("model", name)) == matrices
 
 
 @pytest.mark.parametrize(

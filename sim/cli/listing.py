@@ -1,12 +1,14 @@
 """`kvplan list`: one table per kind of thing that a configuration can name."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from kvplan.hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth
+from kvplan.hwmodels.schema import Model
+from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config as configuration
 from kvplan.sim.policies.registry import KINDS, policies
@@ -44,11 +46,12 @@ def _entries(kind: str, folder: str | None) -> list:
 
 
 def _models(folder: str | None):
-    return ("model", "parameters", "active", "KV per token", "positions", "date", "source"), [
+    return ("model", "parameters", "active", "KV per token", "other layers", "positions", "date", "source"), [
         (
             m.name,
             *("not counted" if m.unweighed else f"{count(m) / 1e9:.1f} B" for count in (kvsize.parameters, kvsize.active_parameters)),
             f"{kvsize.kv_bytes_per_token(m):,} B",
+            "; ".join(_other_layers(m)) or "–",
             f"{m.max_position_embeddings:,}",
             m.date,
             m.source,
@@ -57,31 +60,47 @@ def _models(folder: str | None):
     ]
 
 
+def _other_layers(model: Model) -> Iterator[str]:
+    """Those that do not keep the KV of every token: in `KV per token` layers with a window count as others, states not at all."""
+    yield from (f"{layers} of window {tokens:,}" for layers, tokens in kvsize.windows(model))
+    if kvsize.state_layers(model):
+        yield f"{kvsize.state_layers(model)} of state, {format_bytes(kvsize.kv_bytes(model, 0))}"
+    if unsupported(model):
+        yield "sized, not simulated"
+
+
 def _hardware(folder: str | None):
-    """What a whole node has; its rows and their sources are under `nodes`."""
-    columns = ("node", "GPUs", "HBM", "all-reduce", "host links", "to device", "DRAM at most", "SSDs", "read", "write", "what it is")
+    """What a whole node has; `nodes` says what it is, and where each number is from."""
+    columns = ("node", "GPUs", "HBM", "all-reduce", "to device", "max DRAM", "SSDs", "read, write")
     rows = []
     for node in _entries("node", folder):
         gpu, link, ssd = (catalogue.load(*each, folder) for each in (("gpu", node.gpu), ("link", node.host_link), ("ssd", node.ssd)))
         gpus = int(node.max_gpus.value)
         to_device, _ = host_bandwidth(node, link, gpus)
-        read, write = ssd_bandwidth(ssd, int(node.ssd_drives.value))
+        speeds = ssd_bandwidth(ssd, int(node.ssd_drives.value))
         rows.append(
             (
                 node.name,
                 f"{gpus} x {gpu.name}",
                 format_bytes(gpus * gpu.hbm.value),
                 node.interconnect_bandwidth.text,
-                f"{node.host_links.text} x {link.name}",
                 format_bytes(to_device) + "/s",
                 node.max_dram.text if node.max_dram is not None else "–",
                 f"{node.ssd_drives.text} x {ssd.name}",
-                format_bytes(read) + "/s",
-                format_bytes(write) + "/s",
-                node.description,
+                ", ".join(f"{speed / 1e9:.3g}" for speed in speeds) + " GB/s",
             )
         )
     return columns, rows
+
+
+def _nodes(folder: str | None):
+    """A row that says what a node is made of, before those of its numbers."""
+    columns, rows = _rows_of("node")(folder)
+    first = {
+        node.name: (node.name, "is", f"{node.max_gpus.text} x {node.gpu}, {node.host_links.text} x {node.host_link}", "", node.description)
+        for node in _entries("node", folder)
+    }
+    return columns, sorted([*first.values(), *rows], key=lambda row: row[0])
 
 
 def _rows_of(kind: str):
@@ -129,7 +148,7 @@ def _settings(_folder: str | None):
 _TABLES: dict[str, Callable] = {
     "models": _models,
     "hardware": _hardware,
-    "nodes": _rows_of("node"),
+    "nodes": _nodes,
     "gpus": _rows_of("gpu"),
     "links": _rows_of("link"),
     "connectors": _rows_of("connector"),
