@@ -37,6 +37,7 @@ from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.measures import measure
 from kvplan.sim.sweep.pool import Failed, attempt, pool
 from kvplan.sim.sweep.runs import Outcome, in_order, replicated
+from kvplan.traces.context import contexts
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("workload.sessions=40", "store.dram=8GB", "store.ssd=30GB", "warmup_turns=0")
@@ -662,12 +663,13 @@ def test_a_curve_is_a_comparison_of_policies_and_sizes(tmp_path):
     result = kvplan("curve", *OPTIONS, "--tier", "ssd", "--sizes", "10GB,40GB", "--policies", "lookahead,lru", "--replications", "2",
                     "--jobs", "1", "--out", str(tmp_path / "c"), "--figure", str(figure))  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert "LRU, clockless" in result.stdout and "40GB" in result.stdout
+    assert "LRU, clockless" in result.stdout and "40GB" in result.stdout and "tokens, %" in result.stdout
     found = json.loads((tmp_path / "c" / "curve.json").read_text())
     assert [line["policy"] for line in found["lines"]] == ["lookahead", "lru"]
     variant = found["comparison"]["variants"][1]
     assert variant["settings"] == {"store.eviction": "lookahead", "store.prefetch": "lookahead", "store.ssd": "40GB"}
-    assert found["lines"][0]["points"][1]["hit_rate.resumed"]["mean"] == variant["mean"]["hit_rate.resumed"]
+    for key in ("hit_rate.resumed", "hit_rate.tokens"):
+        assert found["lines"][0]["points"][1][key]["mean"] == variant["mean"][key]
     assert found["sizes"][1]["rcc_to_ccput"] == pytest.approx(48e9 / found["need"]["ccput_bytes"])
     assert found["sizes"][1]["rcc_to_held"] == pytest.approx(48e9 / found["need"]["held_bytes"])
     assert figure.read_bytes()[:4] == (tmp_path / "c" / "curve.png").read_bytes()[:4] == b"\x89PNG"
@@ -687,6 +689,10 @@ def test_the_clockless_line_is_an_lru_list(tmp_path):
     for at, capacity in ((0, 10 * 10**9), (-1, 40 * 10**9)):
         assert found[at]["bytes"] == capacity
         assert found[at]["hit_rate.resumed"] == pytest.approx(_walked(deployment, workload, capacity, 2))
+    history, prompt, _ = contexts(workload, deployment.window)
+    everything = curves.lru(sweep, "ssd", 10**15, ["40GB"], 0.0)[-1]["hit_rate.tokens"]
+    assert 0 < found[0]["hit_rate.tokens"] < found[-1]["hit_rate.tokens"] <= everything
+    assert everything == pytest.approx(history.sum() / (history + prompt).sum())
 
 
 def test_the_clockless_line_of_a_tier_begins_below_all_that_are_above_it():

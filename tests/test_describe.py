@@ -14,6 +14,7 @@ from kvplan.sim import config
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.report.trace import description, words
+from kvplan.traces.context import contexts
 from kvplan.traces.describe import describe
 from kvplan.traces.reuse import Accesses, accesses, active, stack_distances
 
@@ -81,6 +82,9 @@ def test_the_description_adds_up(generated):
     assert all(a["capacity_bytes"] <= b["capacity_bytes"] for a, b in pairwise(curve))
     assert found["ttl"]["ccput_bytes"] == found["ttl"]["dsput"] * 4096 * 819_200
     assert found["ttl"]["held_bytes"] <= found["kv"]["all_bytes"]
+    shares, prompts = found["reuse"]["token_hit_rate"], sum(contexts(generated, 4096)[:2])
+    assert shares["max"] == pytest.approx(contexts(generated, 4096)[0].sum() / prompts.sum())
+    assert 0 < shares["p10"] < shares["p50"] < shares["p90"] < shares["max"] < 1
     json.dumps(found, allow_nan=False)
 
 

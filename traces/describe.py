@@ -11,7 +11,7 @@ import numpy as np
 
 from kvplan.traces.blockreuse import block_reuse
 from kvplan.traces.context import contexts
-from kvplan.traces.reuse import accesses, active, stack_distances, starts
+from kvplan.traces.reuse import accesses, active, hit_curve, stack_distances, starts
 from kvplan.traces.workload import Workload
 
 _PERCENTILES = (10, 25, 50, 75, 90, 95, 99)
@@ -33,7 +33,8 @@ def describe(
     turns = np.diff(workload.first_turn)
     history, prompt = workload.history_tokens, workload.prompt_tokens.astype(np.int64)
     context = history + prompt + workload.output_tokens
-    kept = sum(contexts(workload, window, ratio), start=np.zeros(workload.turns, np.int64))
+    read, added, answered = contexts(workload, window, ratio)
+    kept = read + added + answered
     resumed = ~workload.is_first
     seen = accesses(workload, kv_bytes, window, ratio=ratio)
     distances = stack_distances(seen, report)
@@ -69,6 +70,7 @@ def describe(
         },
         "reuse": {
             "distance_bytes": _statistics(distances[again]),
+            "token_hit_rate": _token_hit_rates(distances, seen.history, kv_bytes * int((read + added).sum())),
             "kept_for": [_kept_for(seen, seconds) for before, seconds in pairwise((0, *_SPANS_S)) if before < span_s],
         },
         "sessions_per_hour": _per_hour(seen),
@@ -129,6 +131,15 @@ def _per_hour(seen) -> dict[str, float]:
     pairs = np.unique(hours * sessions + seen.session)
     _, counts = np.unique(pairs[pairs < whole * sessions] // sessions, return_counts=True)
     return {"mean": float(counts.sum() / whole), "max": float(counts.max()), "hours": whole}
+
+
+def _token_hit_rates(distances: np.ndarray, history: np.ndarray, prompts: int) -> dict[str, float] | None:
+    """Of LRU stores as large as the percentiles of the reuse distance: what is found of all prompts, history included. In bytes."""
+    sizes = _statistics(distances[distances >= 0])
+    if sizes is None:
+        return None
+    rates = hit_curve(distances, history, np.array(list(sizes.values()))) * (history.sum() / prompts)
+    return dict(zip(sizes, rates.tolist(), strict=True))
 
 
 def _curve(seen, distances: np.ndarray) -> list[dict[str, float]]:

@@ -125,20 +125,23 @@ class _Memory:
 
 def _own(replay: BlockReplay, tier: str, deployment: Deployment) -> _Memory:
     """That of the mode."""
-    tokens = replay.contexts.block_tokens
-    return _Memory(deployment.in_hbm(tokens) if tier == ON_DEVICE else deployment.stored(tokens), replay.cache, replay.most_judged())
+    return _Memory(_bytes_in(tier, deployment, replay.contexts.block_tokens), replay.cache, replay.most_judged())
+
+
+def _bytes_in(tier: str, deployment: Deployment, tokens: int) -> int:
+    return round(deployment.stored(tokens) * deployment.copies.get(tier, 1.0))
 
 
 def _below(config: Config, mode: Mode, deployment: Deployment, block_tokens: int) -> _Memory:
     """DRAM below a pool of `store.hbm`."""
     store, chunk_tokens = config.store, block_tokens * config.store.chunk_blocks
-    usable = parse_bytes(store.hbm) // deployment.in_hbm(block_tokens) - mode.reserved
+    usable = parse_bytes(store.hbm) // _bytes_in(ON_DEVICE, deployment, block_tokens) - mode.reserved
 
     def make(policy: str, chunks: int) -> BlockCache:
         tier = mode.offload[policy](chunks, chunk_tokens, store.threshold)
         return Tiered(VllmPool(usable, block_tokens) if usable > 0 else None, tier, store.chunk_blocks)
 
-    return _Memory(deployment.stored(chunk_tokens), make)
+    return _Memory(_bytes_in(ON_HOST, deployment, chunk_tokens), make)
 
 
 def _default_sizes(contexts: BlockContexts, block_bytes: int, distinct: int) -> list[str]:

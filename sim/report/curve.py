@@ -32,7 +32,7 @@ def html(found: dict) -> str:
 
 def title(found: dict) -> str:
     """One line: what the table shows."""
-    return f"hit rate of resumed turns and mean TTFT by size of {found['tier'].upper()}"
+    return f"hit rates of resumed turns and of all prompt tokens, and mean TTFT, by size of {found['tier'].upper()}"
 
 
 def sentences(found: dict) -> list[str]:
@@ -56,18 +56,23 @@ def _table(found: dict) -> Table:
     tier = found["tier"].upper()
     table = Table(box=None, pad_edge=False)
     lines = [line for line in found["lines"] if line["points"]]
-    heads = [tier, "of need", *(f"{name}{what}" for line in lines for name, what in ((line["policy"], ", %"), ("", "TTFT")))]
-    for head in [*heads, *(f"{line['name']}, %" for line in found["clockless"])]:
+    heads = [tier, "of need", *(head for line in lines for head in (f"{line['policy']}, %", "tokens, %", "TTFT"))]
+    for head in [*heads, *(head for line in found["clockless"] for head in (f"{line['name']}, %", "tokens, %"))]:
         table.add_column(shown_cell(head), justify="right", no_wrap=True)
     for size in found["sizes"]:
         cells = [size["text"], f"{size['rcc_to_held']:.0%}"]
         for line in lines:
             point = next((point for point in line["points"] if point["size"] == size["text"]), None)
-            cells += ["–", "–"] if point is None else [_hit(point), format_seconds(point["ttft_s.mean"]["mean"])]
+            cells += ["–"] * 3 if point is None else [_hit(point), _tokens(point), format_seconds(point["ttft_s.mean"]["mean"])]
         for line in found["clockless"]:
-            cells.append(f"{100 * next(point for point in line['points'] if point['bytes'] == size['bytes'])['hit_rate.resumed']:.1f}")
+            point = next(point for point in line["points"] if point["bytes"] == size["bytes"])
+            cells += [f"{100 * point[key]:.1f}" for key in ("hit_rate.resumed", "hit_rate.tokens")]
         table.add_row(*map(shown_cell, cells))
     return table
+
+
+def _tokens(point: dict) -> str:
+    return f"{100 * point['hit_rate.tokens']['mean']:.1f}"
 
 
 def _hit(point: dict) -> str:

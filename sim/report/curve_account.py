@@ -8,7 +8,7 @@ from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.deployment import resolve
 from kvplan.sim.sweep.curve import RECOMPUTE, Capacity, Curves, lru
 
-KEYS = ("hit_rate.resumed", "hit_rate.dram", "hit_rate.ssd", "ttft_s.mean", "ttft_s.p95")
+KEYS = ("hit_rate.resumed", "hit_rate.tokens", "hit_rate.dram", "hit_rate.ssd", "ttft_s.mean", "ttft_s.p95")
 """What a point of a line has."""
 _UNTIMED = (
     "no clockless LRU: in which order a client's turns come (workload.clients) is known from a run alone; shares count all its sessions"

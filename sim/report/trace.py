@@ -59,6 +59,7 @@ def words(found: dict, model: str) -> list[str]:
     distance = found["reuse"]["distance_bytes"]
     if distance is None:
         return [*lines, "No turn resumes a session: no store of sessions can hit."]
+    share = found["reuse"]["token_hit_rate"]
     hour = next((row for row in found["reuse"]["kept_for"] if row["seconds"] == 3600), found["reuse"]["kept_for"][-1])
     lines += [
         f"Half of the reuse comes within {format_seconds(found['gap_s']['p50'])}, 90 % within"
@@ -66,7 +67,8 @@ def words(found: dict, model: str) -> list[str]:
         f" ({hour['reuse_share']:.0%} of the reuse).",
         f"An LRU store hits half of the resumed turns with {format_bytes(distance['p50'])}, 90 % with {format_bytes(distance['p90'])},"
         f" all with {format_bytes(distance['max'])}; first turns never hit, so the ceiling is"
-        f" {found['resumed_turns'] / found['turns']:.0%} of all turns.",
+        f" {found['resumed_turns'] / found['turns']:.0%} of all turns. Of all prompt tokens that is {share['p50']:.1%}, {share['p90']:.1%}"
+        f" and {share['max']:.1%}: other tools' token hit rate.",
         f"With a TTL of {_span(ttl['ttl_s'])}: {ttl['dsput']:,} distinct sessions (DSpUT) hold {format_bytes(ttl['held_bytes'])} at their"
         f" real sizes; {ttl['reuse_share']:.0%} of the reuse comes in time. CCpUT, each at a full window of {kv['window_tokens']:,} tokens,"
         f" would be {format_bytes(ttl['ccput_bytes'])}.",

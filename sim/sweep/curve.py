@@ -27,7 +27,8 @@ from kvplan.sim.sweep.compare import Question, Sweep, prepare
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.variants import Variant
 from kvplan.traces import Workload
-from kvplan.traces.reuse import accesses, active, stack_distances
+from kvplan.traces.context import contexts
+from kvplan.traces.reuse import accesses, active, stack_distances, starts
 
 TTL_S = 3600.0
 """The unit of time of CCpUT when no TTL is set."""
@@ -130,18 +131,18 @@ def _with_recomputation(sweep: Sweep) -> Sweep:
 
 
 def lru(sweep: Sweep, tier: str, elsewhere: int, sizes: Sequence[str], tpot_s: float) -> list[dict[str, float]]:
-    """Hit rates of resumed turns, means over the replications' workloads, of one LRU list of whole sessions per replica, as large as all
-    tiers together, and the varied tier's part: what lies within its size, beyond all tiers above it."""
+    """Hit rates of resumed turns and of all prompt tokens, means over the replications' workloads, of one LRU list of whole sessions per
+    replica, as large as all tiers together, and the varied tier's part: what lies within its size, beyond all tiers above it."""
     first = [run.config for run in sweep.runs if run.variant == sweep.runs[0].variant]
     above, copies = _above(first[0], tier), resolve(first[0]).copies.get(tier, 1.0)
     reuse = [_reuse(config, resolve(config), build_workload(config), tpot_s) for config in first]
-    seen = [(distance, hits & (distance > above)) for distance, hits in reuse]
     exact = [parse_bytes(size) for size in sizes]
     return [
         {
             "bytes": float(size),
-            "hit_rate.resumed": float(np.mean([_share(hits & (distance <= size / copies + elsewhere)) for distance, hits in reuse])),
-            f"hit_rate.{tier}": float(np.mean([_share(hits & (distance <= above + size / copies)) for distance, hits in seen])),
+            "hit_rate.resumed": float(np.mean([each.turns(0, size / copies + elsewhere) for each in reuse])),
+            "hit_rate.tokens": float(np.mean([each.tokens(size / copies + elsewhere) for each in reuse])),
+            f"hit_rate.{tier}": float(np.mean([each.turns(above, above + size / copies) for each in reuse])),
         }
         for size in np.union1d(_between(exact), exact)
     ]
@@ -159,20 +160,43 @@ def _between(exact: Sequence[int]) -> np.ndarray:
     return np.rint(np.geomspace(min(positive), max(positive), _POINTS)) if positive else np.array([])
 
 
-def _share(which: np.ndarray) -> float:
-    return float(which.mean()) if len(which) else 0.0
+@dataclass(frozen=True)
+class _Reuse:
+    """Resumed turns after the warm-up, in columns of equal length; bytes."""
+
+    distance: np.ndarray
+    """To the end of the session's KV in an LRU list, from the most recent on."""
+    history: np.ndarray
+    """Of the turn, where it outlived no TTL; else 0."""
+    prompts: int
+    """What all turns after the warm-up read, histories included."""
+
+    def turns(self, above: float, capacity: float) -> float:
+        """Share of the resumed turns that find their history beyond the one and within the other."""
+        found = (self.history > 0) & (self.distance > above) & (self.distance <= capacity)
+        return float(found.mean()) if len(found) else 0.0
+
+    def tokens(self, capacity: float) -> float:
+        """Share of all prompt tokens that is found within the capacity."""
+        return float(self.history[self.distance <= capacity].sum() / max(1, self.prompts))
 
 
-def _reuse(config: Config, deployment: Deployment, workload: Workload, tpot_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Per resumed turn after the warm-up: its LRU distance in bytes, and whether it has history that outlived no TTL."""
-    distances, hits = [], []
-    place = replica_of(config, workload.sessions, _BY_REPLICA)
-    seen = accesses(workload, deployment.kv_bytes, deployment.window, workload.output_tokens * tpot_s, config.deployment.truncation_ratio)
+def _reuse(config: Config, deployment: Deployment, workload: Workload, tpot_s: float) -> _Reuse:
+    distances, found, prompts = [], [], 0
+    place, answer_s, ratio = (
+        replica_of(config, workload.sessions, _BY_REPLICA),
+        workload.output_tokens * tpot_s,
+        config.deployment.truncation_ratio,
+    )
+    seen = accesses(workload, deployment.kv_bytes, deployment.window, answer_s, ratio)
+    history, prompt, _ = contexts(workload, deployment.window, ratio)
+    read = deployment.stored(history + prompt)[np.argsort(starts(workload, answer_s), kind="stable")]
     for replica in np.unique(place):
         mine = place[seen.session] == replica
         part = seen.those(mine)
-        distance = stack_distances(part)
-        measured = (distance >= 0) & (np.flatnonzero(mine) >= config.warmup_turns)
-        distances.append(distance[measured])
-        hits.append(((part.history > 0) & (part.gap_s <= (config.store.ttl_s or math.inf)))[measured])
-    return np.concatenate(distances), np.concatenate(hits)
+        distance, counted = stack_distances(part), np.flatnonzero(mine) >= config.warmup_turns
+        resumed = (distance >= 0) & counted
+        distances.append(distance[resumed])
+        found.append(np.where(part.gap_s <= (config.store.ttl_s or math.inf), part.history, 0)[resumed])
+        prompts += int(read[mine][counted].sum())
+    return _Reuse(np.concatenate(distances), np.concatenate(found), prompts)
