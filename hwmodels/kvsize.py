@@ -8,10 +8,14 @@ section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: nor
 """
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
+from kvplan.hwmodels.footprint import Footprint
+from kvplan.hwmodels.layers import Layer, LayerGroup
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
 KvDtype = Literal["bf16", "fp8", "nvfp4"]
@@ -55,21 +59,45 @@ def kv_bytes_per_token(model: Model) -> int:
 
 
 def hbm_kv_bytes_per_token(model: Model, gpus: int) -> int:
-    """Bytes that one token's KV takes in the HBM of all ranks together, under tensor parallelism."""
-    total = 0
+    """Bytes that one token's KV takes in the HBM of all ranks together, under tensor parallelism, where every layer keeps every token."""
+    return sum(_hbm_bytes(model, group, gpus) for group in model.layers)
+
+
+def _hbm_bytes(model: Model, group: LayerGroup, gpus: int) -> int:
+    """Of one token, in all layers of the group and in all ranks together."""
+    copies, of = group.kind.copies(gpus)
+    return group.count * group.kind.token_bytes(model.kv_bits) // of * copies
+
+
+def footprint(model: Model, keeps: Keeps) -> Footprint:
+    """Of a session in a store, stored once."""
+    sizes = [(group.kind, group.count * group.kind.token_bytes(model.kv_bits)) for group in model.layers]
+    return _footprint(sizes, model.max_position_embeddings if keeps == "windowed" else 0)
+
+
+def hbm_footprint(model: Model, gpus: int) -> Footprint:
+    """Of a running job in the HBM of all ranks together, which keeps windows alone."""
+    return _footprint([(group.kind, _hbm_bytes(model, group, gpus)) for group in model.layers], model.max_position_embeddings)
+
+
+def _footprint(sizes: Iterable[tuple[Layer, int]], longest: int) -> Footprint:
+    """Of layers with so many bytes a token, in contexts of `longest` tokens at most."""
+    per_token, apart = 0, Counter[int]()
+    for kind, size in sizes:
+        if kind.window is not None and kind.window < longest:
+            apart[kind.window] += size
+        else:
+            per_token += size
+    return Footprint(per_token, tuple((window, size) for window, size in sorted(apart.items()) if size))
+
+
+def windows(model: Model) -> dict[int, int]:
+    """Layers by their window in tokens, of those whose window is shorter than the model's; the shortest first."""
+    found = Counter[int]()
     for group in model.layers:
-        copies, of = group.kind.copies(gpus)
-        total += group.count * group.kind.token_bytes(model.kv_bits) // of * copies
-    return total
-
-
-def windows(model: Model) -> list[tuple[int, int]]:
-    """(layers, tokens) of those layers whose window is shorter than the model's."""
-    return [
-        (group.count, group.kind.window)
-        for group in model.layers
-        if group.kind.window is not None and group.kind.window < model.max_position_embeddings
-    ]
+        if group.kind.window is not None and group.kind.window < model.max_position_embeddings:
+            found[group.kind.window] += group.count
+    return dict(sorted(found.items()))
 
 
 def state_layers(model: Model) -> int:

@@ -27,17 +27,17 @@ def unsupported(model: Model) -> str:
 
 
 def simplified(model: Model) -> list[str]:
-    """One sentence a simplification; nothing for a model whose every layer keeps and reads all tokens in 16 bits."""
-    return [*_windows(model), *_indexer(model), *_float32(model), *_pictures(model)]
+    """One sentence a simplification; nothing for a model whose layers keep and read all tokens, or their windows, in 16 bits."""
+    return [*_indexer(model), *_float32(model), *_pictures(model)]
 
 
-def _windows(model: Model) -> Iterator[str]:
-    for layers, tokens in kvsize.windows(model):
+def every_token(model: Model, is_so: str) -> Iterator[str]:
+    """A sentence for each window, of whoever counts what lies before it too; `is_so`: what happens to it, in words."""
+    for tokens, layers in kvsize.windows(model).items():
         longest = model.max_position_embeddings
         kept, every = kvsize.kv_bytes(model, longest), kvsize.kv_bytes(model, longest, "every-token")
         yield (
-            f"{model.name}: {layers} of {model.num_hidden_layers} layers attend to {tokens:,} tokens at most; here store and HBM keep every"
-            f" token of them, and steps read it, as engines do that keep no windows apart: bytes and times are upper bounds, at"
+            f"{model.name}: {layers} of {model.num_hidden_layers} layers attend to {tokens:,} tokens at most; {is_so}: at"
             f" {longest:,} tokens {every / kept:.1f}x the bytes of windows"
         )
 

@@ -5,6 +5,9 @@ One functional form, linear in its coefficients, so that a roofline and a fit to
     prefill(n, h)  = fixed + per_token·n + per_pair·n·(h + (n+1)/2) + per_history·h        n new tokens on h history tokens
     decode(B, C)   = fixed + per_token·B + per_context·C                                   one step, batch B, context sum C
 
+**Windows.** Layers that attend to the last w tokens only have pairs Σ min(position, w) and read min(h, w) tokens of history. Each
+decode step of a job reads, of its windows, what its steps read in the mean: exact over the answer, and constant within a run.
+
 **Efficiency curve.** `fixed` holds one read of all weights and `per_token` the arithmetic of one token, so a step of n tokens
 runs its matrix products at `gemm_efficiency · n / (n + n_half)` of peak with n_half = read time / arithmetic per token (about
 130 tokens on an A100): memory-bound when small, compute-bound when large, no kink. A roofline with perfect overlap,
@@ -26,9 +29,10 @@ Source of the roofline: Williams et al., CACM 52(4), 2009; transformer arithmeti
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvplan.hwmodels import kvsize
+from kvplan.hwmodels.footprint import attended, least
 from kvplan.hwmodels.schema import DTYPE_BYTES, Gpu, Model, Node
 
 COEFFICIENTS = ("fixed", "per_token", "per_pair", "per_history", "per_context")
@@ -52,6 +56,20 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Window:
+    """What layers cost whose tokens attend to the last `tokens` at most, in seconds, beside what a StepTime says of all layers."""
+
+    tokens: int
+    per_pair: float
+    per_history: float
+
+    def prefill(self, new: int, history: int) -> float:
+        """As StepTime's."""
+        pairs = attended(history + new, self.tokens) - attended(history, self.tokens)
+        return self.per_pair * pairs + self.per_history * least(history, self.tokens)
+
+
+@dataclass(frozen=True)
 class StepTime:
     """Coefficients of the form above, in seconds. `layers` is what the layer pipeline divides a prefill into."""
 
@@ -64,26 +82,40 @@ class StepTime:
     source: str = ""
     measured: Measured | None = None
     """None for a roofline, which holds everywhere alike."""
+    windows: tuple[Window, ...] = ()
+    """Layers that attend to windows, in none of the pairs, histories and contexts above."""
+    per_window_byte: float = 0.0
+    """Of KV in windows that a decode step reads."""
+
+    def times(self, factor: float) -> "StepTime":
+        """All of it so many times as long."""
+        windows = tuple(replace(one, per_pair=factor * one.per_pair, per_history=factor * one.per_history) for one in self.windows)
+        scaled = {name: factor * getattr(self, name) for name in (*COEFFICIENTS, "per_window_byte")}
+        return replace(self, windows=windows, **scaled)
 
     def prefill(self, new: int, history: int = 0) -> float:
         """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
-        return self.fixed + self.per_token * new + self.per_pair * new * (history + 0.5 * (new + 1)) + self.per_history * history
+        seconds = self.fixed + self.per_token * new + self.per_pair * new * (history + 0.5 * (new + 1)) + self.per_history * history
+        return seconds + sum([window.prefill(new, history) for window in self.windows]) if self.windows else seconds
 
-    def decode(self, batch: int, context: int, steps: int = 1) -> float:
-        """Seconds of `steps` decode steps of a constant batch whose contexts sum to `context` tokens before the first.
+    def decode(self, batch: int, context: int, steps: int = 1, window_bytes: int = 0) -> float:
+        """Seconds of `steps` decode steps of a constant batch whose contexts sum to `context` tokens before the first, and which reads
+        `window_bytes` of windows a step.
 
         Each step adds one token per job, so the steps form an arithmetic series.
         """
-        step = self.fixed + self.per_token * batch + self.per_context * context
+        step = self.fixed + self.per_token * batch + self.per_context * context + self.per_window_byte * window_bytes
         return steps * step + self.per_context * batch * (0.5 * steps * (steps - 1))
 
-    def step(self, chunks: Sequence[tuple[int, int]], batch: int = 0, context: int = 0) -> float:
+    def step(self, chunks: Sequence[tuple[int, int]], batch: int = 0, context: int = 0, window_bytes: int = 0) -> float:
         """Seconds of one step that prefills chunks of (new tokens, tokens before them in HBM), and gives each of `batch` jobs, whose
         contexts sum to `context` tokens, one more. Weights are read once. With one chunk alone this is `prefill`, without chunks one
         step of `decode`, to the last bit."""
         new = sum([tokens for tokens, _ in chunks])
         history = sum([before for _, before in chunks])
         pairs = sum([self.per_pair * tokens * (before + 0.5 * (tokens + 1)) for tokens, before in chunks])
+        if self.windows:
+            pairs += sum([window.prefill(*chunk) for chunk in chunks for window in self.windows]) + self.per_window_byte * window_bytes
         return self.fixed + self.per_token * (new + batch) + pairs + self.per_history * history + self.per_context * context
 
     def outside(self, **asked: int) -> list[str]:
@@ -100,17 +132,17 @@ class StepTime:
             f"{name} {asked[name]} (measured: {low} to {high})" for name, (low, high) in spans.items() if not low <= asked[name] <= high
         ]
 
-    def steps_until(self, batch: int, context: int, seconds: float) -> int:
+    def steps_until(self, batch: int, context: int, seconds: float, window_bytes: int = 0) -> int:
         """Fewest decode steps that take at least `seconds`: the inverse of `decode`."""
         if seconds <= 0:
             return 0
         half_growth = 0.5 * self.per_context * batch
-        linear = self.fixed + self.per_token * batch + self.per_context * context - half_growth
+        linear = self.fixed + self.per_token * batch + self.per_context * context - half_growth + self.per_window_byte * window_bytes
         root = math.sqrt(linear * linear + 4 * half_growth * seconds)
         steps = max(1, math.ceil(2 * seconds / (linear + root)))
-        while steps > 1 and self.decode(batch, context, steps - 1) >= seconds:
+        while steps > 1 and self.decode(batch, context, steps - 1, window_bytes) >= seconds:
             steps -= 1
-        while self.decode(batch, context, steps) < seconds:
+        while self.decode(batch, context, steps, window_bytes) < seconds:
             steps += 1
         return steps
 
@@ -128,7 +160,12 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
     gemm = gpus * gpu.peak_flops.value * gpu.gemm_efficiency.value
     attention = gpus * gpu.peak_flops.value * gpu.attention_efficiency.value
     memory = gpus * gpu.hbm_bandwidth.value * gpu.hbm_efficiency.value
-    kv_read = kvsize.hbm_kv_bytes_per_token(model, gpus) / memory
+    kv, windows = kvsize.hbm_footprint(model, gpus), kvsize.windows(model)
+
+    def per_pair(layers: int) -> float:
+        return 2 * layers * model.num_attention_heads * (model.head_dim + model.v_head_dim) / attention
+
+    kv_read = kv.per_token / memory
     overhead = layers * gpu.layer_overhead.value
     reduce_per_token = 0.0
     if gpus > 1:
@@ -139,9 +176,11 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
         layers=layers,
         fixed=(kvsize.decoder_bytes(model) + output_head) / memory + overhead,
         per_token=2 * kvsize.active_decoder_parameters(model) / gemm + reduce_per_token,
-        per_pair=2 * layers * model.num_attention_heads * (model.head_dim + model.v_head_dim) / attention,
+        per_pair=per_pair(layers - sum(windows.values())),
         per_history=2 * kv_read + 2 * layers * kvsize.expansion_parameters(model) / gemm,
         per_context=kv_read,
+        windows=tuple(Window(tokens, per_pair(count), 2 * dict(kv.windows).get(tokens, 0) / memory) for tokens, count in windows.items()),
+        per_window_byte=1 / memory if kv.windows else 0.0,
         source=f"roofline: {model.name} on {gpus} x {gpu.name}",
     )
 

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from kvplan.hwmodels import strictyaml, units
 from kvplan.hwmodels.catalogue import explain, nearest
 from kvplan.hwmodels.cost import Paid
-from kvplan.hwmodels.kvsize import KvDtype
+from kvplan.hwmodels.kvsize import Keeps, KvDtype
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.registry import PolicyError
 from kvplan.traces.columns import checked
@@ -209,6 +209,9 @@ class Store(_Section):
     """A chunk is stored in DRAM when it is offered for this many-th time, as by vLLM's store_threshold (mode vllm)."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which KV that nobody used is dropped; null keeps it."""
+    windows: Keeps | None = None
+    """What is kept of layers that attend to a window of tokens: `windowed` keeps those in it, as vLLM does since May 2026 and SGLang, and
+    `every-token` all, as before; null: `windowed`, unless every layer has a window."""
     kv_dtype: Annotated[KvDtype | dict[str, KvDtype] | None, BeforeValidator(_dtypes)] = None
     """KV below HBM, in all tiers (`fp8`) or by tier (`{dram: fp8, ssd: nvfp4}`): bf16, fp8 or nvfp4. null keeps it as HBM has it; a tier
     not named keeps what the tier above has."""

@@ -1,10 +1,9 @@
 """What a configuration means in seconds and bytes for one replica: catalogue entries looked up, budgets worked out, sizes checked."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TypeVar
 
 import numpy as np
 
@@ -25,16 +24,13 @@ from kvplan.hwmodels import (
     step_time,
 )
 from kvplan.hwmodels.cost import usd_per_s
+from kvplan.hwmodels.footprint import Footprint, Tokens
 from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.simplified import unsupported
-from kvplan.hwmodels.steptime import COEFFICIENTS
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
 from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST, Config, ConfigError, Store, TierSetting
 from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
-
-Tokens = TypeVar("Tokens", int, float, np.ndarray)
-"""A count, a mean, or one per turn; bytes of it are of the same kind."""
 
 LONGEST_S = 1e8
 """Latest arrival: 3 years, where a double still tells 15 ns."""
@@ -54,10 +50,10 @@ class Deployment:
     steps: StepTime
     gpus: int
     """Of one replica."""
-    kv_bytes: int
-    """Per token, stored once and as HBM has it; what a tier makes of it says `TierSpec.taken`."""
-    hbm_kv_bytes: int
-    """Per token, in the HBM of all ranks together."""
+    kv: Footprint
+    """Of a session in the store, stored once and as HBM has it; what a tier makes of it says `TierSpec.taken`."""
+    hbm_kv: Footprint
+    """Of a running job, in the HBM of all ranks together."""
     window: int
     """Tokens of context at most."""
     hbm_budget: int
@@ -97,21 +93,38 @@ class Deployment:
         """Bytes of KV that all tiers hold together."""
         return sum(tier.capacity for tier in self.tiers)
 
-    def stored(self, tokens: Tokens) -> Tokens:
-        """Bytes of the KV of so many tokens, stored once."""
-        return tokens * self.kv_bytes
+    @property
+    def stored(self) -> Callable[[Tokens], Tokens]:
+        """Bytes of the KV of a session of so many tokens, stored once."""
+        return self.kv.of
 
-    def tokens_in(self, size: int) -> int:
-        """Whole tokens of which so many stored bytes are the KV."""
-        return size // self.kv_bytes
+    @property
+    def tokens_in(self) -> Callable[[int], int]:
+        """Whole tokens of a session of which so many stored bytes are the KV."""
+        return self.kv.tokens_in
 
-    def in_hbm(self, tokens: Tokens) -> Tokens:
-        """Bytes that the KV of so many tokens takes in the HBM of all ranks together."""
-        return tokens * self.hbm_kv_bytes
+    @property
+    def in_hbm(self) -> Callable[[Tokens], Tokens]:
+        """Bytes that the KV of a job of so many tokens takes in the HBM of all ranks together."""
+        return self.hbm_kv.of
 
-    def tokens_in_hbm(self, size: int) -> int:
-        """Whole tokens of which the KV takes so many bytes there."""
-        return size // self.hbm_kv_bytes
+    def tokens_in_hbm(self, size: int, each: float) -> int:
+        """Whole tokens of jobs of `each` of which the KV takes so many bytes there."""
+        return self.hbm_kv.among(size, each)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Of a session's first token, stored once."""
+        return self.kv.of(1)
+
+    @property
+    def hbm_kv_bytes(self) -> int:
+        """Of a job's first token, in the HBM of all ranks together."""
+        return self.hbm_kv.of(1)
+
+    def window_bytes(self, before: np.ndarray, steps: np.ndarray) -> float:
+        """That a decode step reads of a job's windows in the mean, of jobs with so many steps each, after so many tokens."""
+        return float(np.sum(self.hbm_kv.window_reads(before, steps))) / max(float(steps.sum()), 1.0)
 
     @property
     def rents(self) -> dict[str, float]:
@@ -165,7 +178,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     if window > model.max_position_embeddings:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
     connection = _connection(config, connect(connector, gpus))
-    kv_bytes, hbm_kv_bytes = kvsize.kv_bytes_per_token(model), kvsize.hbm_kv_bytes_per_token(model, gpus)
+    kv, hbm_kv = _kept(config, model), kvsize.hbm_footprint(model, gpus)
     drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
     wires, drive_links = (
         Wires(read, write, entry.latency.value)
@@ -173,16 +186,16 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     )
     host = wires.at_most(connection.bytes_per_s).times(reached)
     wires, drive_links = wires.times(reached), drive_links.times(reached)
-    listed = list(_tiers(config, model, Fraction(hbm_kv_bytes, kv_bytes), connection, drive_links))
+    listed = list(_tiers(config, model, _copies(config, connection, kv, hbm_kv), connection, drive_links))
     tiers = tuple(tier for tier in listed if tier.capacity)
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
     layers = min(store.read_buffer_layers, model.num_hidden_layers)
     reads_ahead = tiers and connection.layerwise
     longest = 0 if workload is None else min(int(workload.session_tokens.max()), window)
-    read_buffer = longest * hbm_kv_bytes * layers // model.num_hidden_layers if reads_ahead else 0
+    read_buffer = hbm_kv.of(longest) * layers // model.num_hidden_layers if reads_ahead else 0
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
     budget = int(total - kvsize.weight_bytes(model) - parse_bytes(store.hbm))
-    if budget < hbm_kv_bytes:
+    if budget < hbm_kv.of(1):
         raise ConfigError(
             f"{model.name} does not fit: {gpus} x {gpu.name} give {format_bytes(total)} of HBM"
             f" (hbm_utilization {config.deployment.hbm_utilization:g}); weights take {format_bytes(kvsize.weight_bytes(model))},"
@@ -197,8 +210,8 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         terms=_terms(config, prices, gpu),
         steps=steps,
         gpus=gpus,
-        kv_bytes=kv_bytes,
-        hbm_kv_bytes=hbm_kv_bytes,
+        kv=kv,
+        hbm_kv=hbm_kv,
         window=window,
         hbm_budget=budget,
         tiers=tiers,
@@ -226,6 +239,31 @@ def _connection(config: Config, connection: Connection) -> Connection:
             " store.preload out (null), or take a connector that is layerwise (kvplan list connectors)"
         )
     return replace(connection, layerwise=connection.layerwise and preload != "none")
+
+
+def _kept(config: Config, model: Model) -> Footprint:
+    """Of a session in the store. Raises ConfigError where windows cannot be kept alone."""
+    asked, windowed = config.store.windows, kvsize.footprint(model, "windowed")
+    if windowed.per_token and asked != "every-token":
+        return windowed
+    if asked == "windowed":
+        raise ConfigError(
+            f"store.windows is windowed, but every layer of {model.name} has a window: the bytes of a long session do not say how many"
+            " tokens it has; set store.windows=every-token"
+        )
+    return kvsize.footprint(model, "every-token")
+
+
+def _copies(config: Config, connection: Connection, kv: Footprint, hbm_kv: Footprint) -> Fraction:
+    """Bytes in HBM of a byte of KV. Raises ConfigError where that depends on the tokens and a tier keeps so many."""
+    of_one, of_more = (Fraction(hbm_kv.of(tokens), kv.of(tokens)) for tokens in (1, 10**9))
+    if kv.windows and of_one != of_more and (connection.replicated or parse_bytes(config.store.hbm)):
+        what = f"store.connector {connection.name} keeps what all ranks hold" if connection.replicated else "store.hbm"
+        raise ConfigError(
+            f"{what}: these are more copies in some layers than in others, and of windows only a part, so that no fixed share of bytes is"
+            " kept: set store.windows=every-token"
+        )
+    return of_one
 
 
 def _tiers(config: Config, model: Model, in_hbm: Fraction, connection: Connection, drives: Wires) -> Iterator[TierSpec]:
@@ -272,7 +310,7 @@ def _own(tier: TierSetting, reached: float) -> Wires | None:
 
 def _steps(config: Config, steps: StepTime) -> StepTime:
     """What the configuration makes of step times."""
-    return replace(steps, **{name: getattr(steps, name) * config.deployment.step_time_factor for name in COEFFICIENTS})
+    return steps.times(config.deployment.step_time_factor)
 
 
 def rated_writes(deployment: Deployment) -> float:

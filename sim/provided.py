@@ -1,16 +1,16 @@
 """What a run has beyond what comes with its node, and with its rent, and what of its model it does not follow, in words."""
 
 from kvplan.hwmodels.cost import included_bytes
-from kvplan.hwmodels.simplified import simplified
+from kvplan.hwmodels.simplified import every_token, simplified
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import ON_DRIVES, ON_HOST
 from kvplan.sim.deployment import Deployment
 
 
 def extras(deployment: Deployment) -> list[str]:
-    """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring; KV that is kept in a narrower dtype;
-    layers that are simplified."""
-    return _drives(deployment) + _beyond_rent(deployment) + _narrower(deployment) + _of_model(deployment)
+    """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring; KV that is kept in a narrower dtype,
+    or of tokens that no layer attends to any more; layers that are simplified."""
+    return _drives(deployment) + _beyond_rent(deployment) + _narrower(deployment) + _every_token(deployment) + _of_model(deployment)
 
 
 def _drives(deployment: Deployment) -> list[str]:
@@ -34,7 +34,7 @@ def _beyond_rent(deployment: Deployment) -> list[str]:
 
 
 def _narrower(deployment: Deployment) -> list[str]:
-    token = deployment.stored(1)
+    token = deployment.kv.per_token
     said = [f"{tier.name.upper()} {tier.kv_dtype} ({tier.taken(token):,} B)" for tier in deployment.tiers if tier.kv_dtype]
     if not said:
         return []
@@ -42,6 +42,12 @@ def _narrower(deployment: Deployment) -> list[str]:
         f"KV takes {token:,} B a token in HBM, stored once, and is kept in a narrower dtype below: {', '.join(said)}; what converting it"
         " costs GPUs, and what it does to answers, is left out"
     ]
+
+
+def _every_token(deployment: Deployment) -> list[str]:
+    if deployment.kv.windows or not deployment.tiers:
+        return []
+    return list(every_token(deployment.model, "the store keeps and moves every token of them (store.windows)"))
 
 
 def _of_model(deployment: Deployment) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim import config
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.deployment import resolve
@@ -144,7 +145,8 @@ def test_a_replay_of_a_runs_own_starts_and_ends_finds_what_the_run_found(name, t
          "store.dram=60GB", "store.ssd=0GB", "store.prefetch=none", f"store.eviction={name}"],
     )  # fmt: skip
     deployment, result = resolve(settings_), simulate(settings_)
-    seen, order = realised(result.columns, deployment.kv_bytes)
+    tokens, order = realised(result.columns)
+    seen = tokens.sized(deployment.stored)
     costs = Costs(
         lambda size: deployment.steps.prefill(max(1, size // deployment.kv_bytes), 0),
         lambda size: size / deployment.host.read_bytes_per_s,
@@ -413,7 +415,7 @@ def test_the_bound_of_a_schedule_holds_for_every_choice_on_it(turns, capacity, w
     columns["replica"] = columns["session"] % replicas
     best = sum(_best_on_one_replica(columns, columns["replica"] == replica, capacity, warmup) for replica in range(replicas))
     again = max(1, ((columns["turn"] > 0) & (columns["order"] >= warmup)).sum())
-    assert best <= best_possible(columns, capacity * 7, 7, warmup)["resumed"] * again + 1e-6
+    assert best <= best_possible(columns, capacity * 7, Footprint(7).of, warmup)["resumed"] * again + 1e-6
 
 
 def _full(columns, warmup: int):
@@ -456,7 +458,7 @@ def test_no_simulated_run_beats_its_bound(seed, eviction, write, room, ssd, batc
     overrides += [f"store.dram={sizes[0]}B", f"store.ssd={sizes[1]}B", f"warmup_turns={min(warmup, table.turns - 1)}"]
     settings_ = config.load(None, overrides)
     columns = simulate(settings_, table).columns
-    best = best_possible(columns, sum(sizes), deployment.kv_bytes, settings_.warmup_turns)
+    best = best_possible(columns, sum(sizes), deployment.stored, settings_.warmup_turns)
     full, share, tokens = _full(columns, settings_.warmup_turns)
     assert full <= best["resumed"] + 1e-9
     assert share <= best["resumed"] + 1e-9
@@ -471,7 +473,7 @@ def test_the_bound_of_a_run_says_something():
             "paper-13b", ["workload.sessions=500", "store.dram=120GB", "store.ssd=0GB", f"store.eviction={eviction}", "warmup_turns=500"]
         )
         columns = simulate(settings_).columns
-        found[eviction] = _full(columns, 500)[0] / best_possible(columns, 120 * 10**9, 819_200, 500)["resumed"]
-        assert best_possible(columns, 120 * 10**9, 819_200, 500)["resumed"] < 0.95
-        assert best_possible(columns, 10**13, 819_200, 500)["resumed"] > 0.98
+        found[eviction] = _full(columns, 500)[0] / best_possible(columns, 120 * 10**9, Footprint(819_200).of, 500)["resumed"]
+        assert best_possible(columns, 120 * 10**9, Footprint(819_200).of, 500)["resumed"] < 0.95
+        assert best_possible(columns, 10**13, Footprint(819_200).of, 500)["resumed"] > 0.98
     assert found["lru"] + 0.2 < found["lookahead"] < 1

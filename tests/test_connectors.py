@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from kvplan.hwmodels import CatalogueError, catalogue, connect
+from kvplan.hwmodels.footprint import Footprint
 from kvplan.hwmodels.schema import Unknown
 from kvplan.sim import config
 from kvplan.sim.analytic.explain import explain
@@ -272,7 +273,7 @@ def test_no_run_hits_more_than_the_bound_on_all_policies(connector):
     options = (f"store.connector={connector}", "store.dram=3GB", "workload.sessions=60", "store.host_buffer=0")
     result = simulate(config.load("default", [*H100, *PLAIN, *options, "deployment.max_batch=24"]))
     found = measure(result)
-    found["bound.whole"] = best_possible(result.columns, 3 * 10**9, TOKEN)["tokens"]
+    found["bound.whole"] = best_possible(result.columns, 3 * 10**9, Footprint(TOKEN).of)["tokens"]
     assert 0.3 < found["hit_rate.tokens"] <= found["bound.tokens"] < found["bound.whole"]
 
 

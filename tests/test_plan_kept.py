@@ -43,7 +43,7 @@ SETTINGS = {
 }
 SMALL = [part for path, value in SETTINGS.items() for part in ("--set", f"{path}={json.dumps(value)}")]
 ASKED = ["--ttft-p95", "250ms", "--sessions-per-s", "3"]
-SHORT = (32, 200, 200, 2)
+SHORT = (32, 400, 400, 2)
 """Most replicas, measured turns, sessions and replications."""
 MAIN = f"""
 from kvplan.sim.planner.question import Question

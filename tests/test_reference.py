@@ -100,6 +100,7 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
         imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     theirs = {module for module in imported if module.split(".")[0] in ("kvplan", "simpy", "heapq") and "checks.reference" not in module}
     assert theirs == {
+        "kvplan.hwmodels",
         "kvplan.sim.config",
         "kvplan.sim.deployment",
         "kvplan.sim.metrics.output",

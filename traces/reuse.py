@@ -6,7 +6,7 @@ think time. Unless it is said how long answers take, they take no time here, whi
 
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,10 @@ class Accesses:
         columns = {column.name: getattr(self, column.name) for column in fields(self)}
         taken: dict[str, Any] = {name: None if values is None else values[chosen] for name, values in columns.items()}
         return Accesses(**taken)
+
+    def sized(self, of: Callable[[np.ndarray], np.ndarray]) -> "Accesses":
+        """The same in other units, `of` so many of these."""
+        return replace(self, history=of(self.history), size=of(self.size))
 
     def events(self) -> np.ndarray:
         """int64, twice as long: the starts (place of the access) and the ends (~place) of all accesses in order of time.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvplan.sim.analytic.queueing import Server
-from kvplan.sim.analytic.turns import Turns, serve, served_tokens, turns_of
+from kvplan.sim.analytic.turns import Turns, serve, served_bytes, turns_of
 from kvplan.sim.analytic.work import Work, recomputing_s, server, work
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
@@ -57,7 +57,7 @@ def expected(config: Config, deployment: Deployment, workload: Workload, most: i
         busy={"GPU": float(found.busy(rates).mean())} | {name: seconds * mean for name, seconds in done.links_s.items()},
         jobs=jobs,
         load=float(rates.max()) / found.most_per_s,
-        pinned=[deployment.stored(jobs * tokens) for tokens in served_tokens(deployment, turns, done.served)],
+        pinned=[jobs * size for size in served_bytes(deployment, turns, done.served)],
     )
 
 

@@ -15,8 +15,11 @@ def model_of(config: Config, deployment: Deployment) -> dict:
         "gpus": deployment.gpus,
         "replicas": config.deployment.replicas,
         "window_tokens": deployment.window,
-        "kv_bytes_per_token": deployment.kv_bytes,
-        "hbm_kv_bytes_per_token": deployment.hbm_kv_bytes,
+        "kv_bytes_per_token": deployment.kv.per_token,
+        "hbm_kv_bytes_per_token": deployment.hbm_kv.per_token,
+        "kv_bytes_of_windows": deployment.kv.windows_bytes,
+        "hbm_kv_bytes_of_windows": deployment.hbm_kv.windows_bytes,
+        "kv_bytes_at_full_window": deployment.stored(deployment.window),
         "weight_bytes": kvsize.weight_bytes(deployment.model),
         "step_times": deployment.steps.source,
     }
@@ -36,14 +39,14 @@ def mean_turn(deployment: Deployment, workload: Workload, ratio: float) -> dict:
         "output_tokens": float(output.mean()),
         "context_tokens": float(context.mean()),
         "session_tokens": float(context[last].mean()),
-        "session_bytes": deployment.stored(float(context[last].mean())),
-        "all_bytes": float(deployment.stored(int(context[last].sum()))),
+        "session_bytes": float(deployment.stored(context[last]).mean()),
+        "all_bytes": float(deployment.stored(context[last]).sum()),
         "turns_per_session": workload.turns / workload.sessions,
     }
 
 
 def hbm_of(config: Config, deployment: Deployment, turn: dict) -> dict:
-    tokens = deployment.tokens_in_hbm(deployment.hbm_budget)
+    tokens, at_most = (deployment.tokens_in_hbm(deployment.hbm_budget, each) for each in (turn["context_tokens"], deployment.window))
     return {
         "installed_bytes": int(deployment.gpus * deployment.gpu.hbm.value),
         "kv_bytes": deployment.hbm_budget,
@@ -51,7 +54,7 @@ def hbm_of(config: Config, deployment: Deployment, turn: dict) -> dict:
         "read_buffer_bytes": deployment.read_buffer,
         "write_buffer_bytes": deployment.write_buffer,
         "jobs": float(min(config.deployment.max_batch, max(tokens / turn["context_tokens"], 1))),
-        "jobs_at_full_window": float(min(config.deployment.max_batch, tokens / deployment.window)),
+        "jobs_at_full_window": float(min(config.deployment.max_batch, at_most / deployment.window)),
     }
 
 
@@ -60,7 +63,7 @@ def tiers_of(deployment: Deployment, turn: dict) -> dict:
         tier.name: {
             "capacity_bytes": tier.size,
             "kept_free_bytes": tier.taken(tier.reserve),
-            "kv_bytes_per_token": tier.taken(deployment.stored(1)),
+            "kv_bytes_per_token": tier.taken(deployment.kv.per_token),
             "kv_dtype": tier.kv_dtype,
             "sessions": tier.capacity / turn["session_bytes"],
             "sessions_at_full_window": tier.capacity / deployment.stored(deployment.window),

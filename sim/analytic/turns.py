@@ -59,7 +59,7 @@ def turns_of(
 def _part(config: Config, deployment: Deployment, workload: Workload, replica: int, token_s: float, distances) -> tuple[np.ndarray, ...]:
     """The columns of `Turns` for one replica."""
     answer_s, ratio = workload.output_tokens * token_s, config.deployment.truncation_ratio
-    seen = accesses(workload, deployment.kv_bytes, deployment.window, answer_s, ratio)
+    seen = accesses(workload, 1, deployment.window, answer_s, ratio).sized(deployment.stored)
     rows = np.argsort(seen.session, kind="stable")
     idle_s = np.maximum(seen.gap_s[rows] - np.append(0.0, answer_s[:-1]), 0.0)
     history, prompt, output = contexts(workload, deployment.window, ratio)
@@ -87,7 +87,7 @@ class Below:
     """What an LRU store writes into a tier below others, and has there."""
 
     written: int
-    """Tokens."""
+    """Bytes of KV."""
     held: np.ndarray
     """int64 per turn: tokens of its history that lie below when it starts, if it has left the tiers above or was copied."""
     copied_share: float
@@ -102,7 +102,7 @@ def serve(config: Config, deployment: Deployment, turns: Turns, jobs: float) -> 
     found = _serve(config, deployment, turns, rooms)
     if target is None:
         return found
-    rooms[target] -= deployment.stored(jobs * sum(served_tokens(deployment, turns, found)[target + 1 :]))
+    rooms[target] -= jobs * sum(served_bytes(deployment, turns, found)[target + 1 :])
     return _serve(config, deployment, turns, rooms)
 
 
@@ -132,9 +132,10 @@ def _kept(deployment: Deployment, turns: Turns) -> np.ndarray:
     return np.clip(connection.saved(before, answer) - lost, 0, connection.whole(turns.history))
 
 
-def served_tokens(deployment: Deployment, turns: Turns, served: Served) -> list[float]:
+def served_bytes(deployment: Deployment, turns: Turns, served: Served) -> list[float]:
     """Per tier: what the mean turn is served from it."""
-    return [float(served.cached[served.tier == index].sum()) / len(turns.history) for index in range(len(deployment.tiers))]
+    sizes = deployment.stored(served.cached)
+    return [float(sizes[served.tier == index].sum()) / len(turns.history) for index in range(len(deployment.tiers))]
 
 
 def _left_at_the_end(deployment: Deployment, turns: Turns, last: np.ndarray) -> np.ndarray:
@@ -180,6 +181,6 @@ def written_below(config: Config, deployment: Deployment, turns: Turns, tier: in
         copies = tier == 1 and write.copies(session, uses)  # copies of copies are not made
         copied += kept if copies else below
         if copies or (goes and write.demotes(session, uses, deployment.stored(kept - below), 0.0)):
-            written += kept - below
+            written += deployment.stored(kept - below)
             below = kept
     return Below(written, np.array(held, np.int64), copied / max(int(turns.context.sum()), 1))

@@ -105,7 +105,7 @@ def _short_runs(config: Config, found: dict) -> Iterator[str]:
 
 
 def _pins(deployment: Deployment, found: dict) -> Iterator[str]:
-    pinned = deployment.stored(found["hbm"]["jobs"] * found["turn"]["history_tokens"])
+    pinned = found["hbm"]["jobs"] * deployment.stored(found["turn"]["history_tokens"])
     for tier in [tier for tier in deployment.tiers if tier.over_host_link_alone and pinned > 0.5 * tier.capacity]:
         yield (
             f"running jobs alone pin {format_bytes(tier.copies * pinned)} of {tier.name.upper()} ({format_bytes(tier.size)}) for their"

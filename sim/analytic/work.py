@@ -10,7 +10,7 @@ import numpy as np
 
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim.analytic.queueing import Server
-from kvplan.sim.analytic.turns import Served, Turns
+from kvplan.sim.analytic.turns import Served, Turns, served_bytes
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.tiers import TierSpec
@@ -53,6 +53,7 @@ def server(deployment: Deployment, turns: Turns, alone_s: float, most: int) -> S
         deployment.steps.decode(1, 0)
         - deployment.steps.decode(0, 0)
         + (deployment.steps.decode(0, 1) - deployment.steps.decode(0, 0)) * context
+        + deployment.steps.per_window_byte * deployment.window_bytes(turns.history + turns.prompt, decoded)
     )
     return Server(alone_s, steps, deployment.steps.decode(0, 0), per_job, most)
 
@@ -105,10 +106,10 @@ def _links(config: Config, deployment: Deployment, turns: Turns, served: Served)
     count = len(turns.history)
 
     def loaded(indices: list[int]) -> float:
-        return sum(tiers[index].copies * deployment.stored(float(served.cached[served.tier == index].sum()) / count) for index in indices)
+        return sum(tiers[index].copies * size for index, size in enumerate(served_bytes(deployment, turns, served)) if index in indices)
 
     saved = _saved_s(deployment, turns, served)
-    down = {tier.name: tier.copies * deployment.stored(below.written) / count for tier, below in zip(tiers[1:], served.below, strict=True)}
+    down = {tier.name: tier.copies * below.written / count for tier, below in zip(tiers[1:], served.below, strict=True)}
     to_host = down.get(names[1], 0.0) if down and tiers[0].on_device else 0.0
     found = {
         "host to GPU": loaded([index for index, tier in enumerate(tiers) if not tier.on_device]) / host.read_bytes_per_s,
@@ -126,7 +127,7 @@ def _saved_s(deployment: Deployment, turns: Turns, served: Served) -> dict[str, 
     if not deployment.tiers or deployment.tiers[0].on_device:
         return {}
     first, kept = deployment.tiers[0], deployment.connection.saved(turns.context, turns.output)
-    size = first.copies * deployment.stored(float(np.maximum(kept - served.cached, 0).mean()))
+    size = first.copies * float(deployment.stored(np.maximum(kept - served.cached, 0)).mean())
     found = {"GPU to host": size / deployment.host.write_bytes_per_s}
     if first.own is not None:
         found[write_of(first.name)] = size / first.own.write_bytes_per_s

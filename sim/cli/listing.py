@@ -62,7 +62,7 @@ def _models(folder: str | None):
 
 def _other_layers(model: Model) -> Iterator[str]:
     """Those that do not keep the KV of every token: in `KV per token` layers with a window count as others, states not at all."""
-    yield from (f"{layers} of window {tokens:,}" for layers, tokens in kvsize.windows(model))
+    yield from (f"{layers} of window {tokens:,}" for tokens, layers in kvsize.windows(model).items())
     if kvsize.state_layers(model):
         yield f"{kvsize.state_layers(model)} of state, {format_bytes(kvsize.kv_bytes(model, 0))}"
     if unsupported(model):

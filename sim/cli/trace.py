@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from kvplan.hwmodels import catalogue, kvsize, strictyaml
-from kvplan.hwmodels.simplified import simplified, unsupported
+from kvplan.hwmodels.simplified import every_token, simplified, unsupported
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
@@ -42,7 +42,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
         for tier, (dtype, share) in zip(loaded.store.listed, narrowed(loaded.store, model), strict=True)
         if share != 1
     }
-    if left_out := [*filter(None, [unsupported(model)]), *simplified(model)]:
+    if left_out := [*filter(None, [unsupported(model)]), *every_token(model, "every token of them is counted here"), *simplified(model)]:
         found["kv"]["left_out"] = left_out
 
     def show() -> None:

@@ -28,6 +28,8 @@ class Job:
     """Of those, still to be computed."""
     compute_s: float = 0.0
     """GPU seconds of its prefill, when it is prefilled alone and whole."""
+    window_bytes: int = 0
+    """Of KV in windows that each of its decode steps reads, in the mean."""
     prefill_s: float = 0.0
     """Seconds from its start to its first token then: what must be loaded may hold it up."""
 
@@ -52,6 +54,8 @@ class Batch:
         self.decoding = 0
         self.context = 0
         """Tokens, summed over the jobs that decode."""
+        self.window_bytes = 0
+        """Read by each step, summed over them."""
         self.most = most
         self.steps = 0
         """Of decoding, so far."""
@@ -76,6 +80,7 @@ class Batch:
             heappush(self._ends, (self.steps + job.output - 1, job.turn))
             self.first_end = self._ends[0][0]
             self.context += job.history + job.prompt + 1
+            self.window_bytes += job.window_bytes
             self.decoding += 1
         return True
 
@@ -97,3 +102,4 @@ class Batch:
         if job.output > 1:
             self.decoding -= 1
             self.context -= job.context
+            self.window_bytes -= job.window_bytes

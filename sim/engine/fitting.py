@@ -20,6 +20,8 @@ class Fitting:
         self._tokens_in, self._hbm_bytes = deployment.tokens_in, deployment.in_hbm
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
+        self._taken, self._stored = store.tiers[0].spec.taken if store.tiers else int, deployment.stored
+        self._windows = deployment.hbm_kv.window_reads if deployment.hbm_kv.windows else None
 
     def __call__(self, turn: int) -> Job:
         """The job that a waiting turn would be now: room is kept for its answer."""
@@ -30,13 +32,16 @@ class Fitting:
         if context > self._window:
             history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
             context = history + prompt + output
-        needed = context
+        needed = self._hbm_bytes(context)
         if self._in_hbm is not None:
-            needed -= self._resident(session, history)
-        return Job(turn, session, history, prompt, output, self._hbm_bytes(needed), context)
+            needed = max(0, needed - self._resident(session, history))
+        job = Job(turn, session, history, prompt, output, needed, context)
+        if self._windows and output > 1:
+            job.window_bytes = self._windows(history + prompt, output - 1) // (output - 1)
+        return job
 
     def _resident(self, session: int, history: int) -> int:
-        """Tokens of its history that HBM's own tier holds, and will until the turn has ended."""
+        """Bytes of its history that HBM's own tier holds, and will until the turn has ended."""
         assert self._in_hbm is not None
         held, cut = self._tokens_in(self._in_hbm[session]), self._context[session] - history
-        return 0 if cut and self._embedded else max(0, held - cut)
+        return 0 if cut and self._embedded else self._taken(self._stored(max(0, held - cut)))

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Clients
 from kvplan.sim.engine.link import Link
 from kvplan.sim.metrics.steadiness import outstanding
@@ -101,8 +102,16 @@ class Guards:
 
     def kept_only(self, session: int, kept: int) -> None:
         """Only `kept` tokens of the session's history are of use from now on."""
-        for saved in self._saved_tokens.values():
-            saved[session] = min(saved.get(session, 0), self._connection.whole(kept))
+        kept = self._connection.whole(kept)
+        for store, saved in self._saved_tokens.items():
+            known = saved.get(session, 0)
+            saved[session] = self._usable(store, session, kept) if self._deployment.kv.windows and known > kept else min(known, kept)
+
+    def _usable(self, store, session: int, kept: int) -> int:
+        """Of a session that goes on from its first `kept` tokens: a copy that ends there or before, or one whose windows all lie there."""
+        held = [self._deployment.tokens_in(tier.held[session]) for tier in store.tiers]
+        _demand(all(tokens <= kept for tokens in held), 6, f"session {session} keeps {held} tokens, of which {kept} are of use")
+        return max(held, default=0)
 
     def saved(self, replica, job, tier: int) -> None:
         """What is kept of a turn's KV was offered to the store, of which a tier took it, or none (−1)."""
@@ -131,19 +140,23 @@ class Guards:
 
     def stepped(self, replica, start: float, end: float) -> None:
         """The GPU was busy from start to end."""
-        _demand(start >= self._step_end.get(replica, 0.0), 8, "a step starts before the last one ended, at", start)
+        _demand(start >= self._step_end.get(replica, 0.0), 8, f"a step starts at {start}, before the last one ended")
         self._step_end[replica] = end
         self._busy_s[replica] = self._busy_s.get(replica, 0.0) + end - start
 
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
-        _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, "HBM holds", replica.batch.hbm_used, "bytes")
-        needed = self._deployment.in_hbm(sum(job.context for job in replica.batch.jobs.values())) - self._in_hbm(replica)
-        _demand(needed <= replica.batch.hbm_used, 2, "running jobs need", needed, "bytes of HBM, counted are", replica.batch.hbm_used)
+        _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, f"HBM holds {format_bytes(replica.batch.hbm_used)}")
+        needed = sum(self._deployment.in_hbm(job.context) for job in replica.batch.jobs.values()) - self._in_hbm(replica)
+        _demand(
+            needed <= replica.batch.hbm_used,
+            2,
+            f"running jobs need {format_bytes(max(0, needed))} of HBM, {replica.batch.hbm_used} are counted",
+        )
         for tier in replica.kv.store.tiers:
-            _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, tier.name, "holds", tier.peak, "of", tier.capacity, "bytes")
+            _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
             if tier.spec.on_device:
-                taken = self._deployment.in_hbm(self._deployment.tokens_in(tier.peak))
+                taken = tier.spec.taken(tier.peak)
                 _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
         for session in replica.waiting.held():
             _demand(bool(replica.kv.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
@@ -154,7 +167,7 @@ class Guards:
     def _in_hbm(self, replica) -> int:
         """Bytes that HBM's own tier takes."""
         tiers = [tier for tier in replica.kv.store.tiers if tier.spec.on_device]
-        return sum(self._deployment.in_hbm(self._deployment.tokens_in(tier.used)) for tier in tiers)
+        return sum(tier.spec.taken(tier.used) for tier in tiers)
 
     def _conserved(self, replica) -> None:
         for tier in replica.kv.store.tiers:
@@ -281,7 +294,7 @@ class _AuditedLink(Link):
     def _transfer(self, start: float, end: float, size: int) -> None:
         least = size / self.bandwidth
         slack = 1e-9 * max(1.0, abs(end))
-        _demand(size >= 0 and end - start >= least - slack, 5, self.name, "takes", size, "bytes in", end - start, "s")
+        _demand(size >= 0 and end - start >= least - slack, 5, f"{self.name}: {size} bytes in {end - start} s")
         self._counted += size
         self._least_s += least
         self._last_end = max(self._last_end, end)
@@ -323,7 +336,6 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-6)
 
 
-def _demand(holds: bool | np.bool_, invariant: int, *message: object) -> None:
-    """What stands in the message is put into words only when it is needed: a demand of every step is met a million times."""
+def _demand(holds: bool | np.bool_, invariant: int, message: str) -> None:
     if not holds:
-        raise GuardError(f"invariant {invariant}: {' '.join(map(str, message))}")
+        raise GuardError(f"invariant {invariant}: {message}")

@@ -38,6 +38,8 @@ class Kv:
         self._loads_late = prefetch.LOADS_LATE
         self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
         self._connection = deployment.connection
+        self._unit = None if deployment.kv.windows else deployment.stored(deployment.connection.block)
+        """Bytes of KV that are of use alone."""
         self._embedded = config.store.positions == "embedded"
         self._observer = observer
         self._complete_s: defaultdict[int, float] = defaultdict(float)
@@ -70,7 +72,7 @@ class Kv:
         store, mover = self.store, self.mover
         self.changed = True
         if not self._loads_late:
-            mover.break_off(session, self._stored(self._connection.block), now)
+            mover.break_off(session, self._unit, now)
         useful = self._useful(cut) if cut else ALL
         store.claim(session, now, useful)
         if useful is not ALL:

@@ -129,12 +129,12 @@ class Mover:
         if fetch is not None and fetch.move is not None and fetch.move.session == session:
             fetch.move = fetch.move._replace(session=-1)
 
-    def break_off(self, session: int, unit: int, now: float) -> None:
-        """Ends a fetch of the session with what has come of it, in whole units of bytes of KV."""
+    def break_off(self, session: int, unit: int | None, now: float) -> None:
+        """Ends a fetch of the session with what has come of it, in whole units of bytes of KV; None: only the whole is of use."""
         fetch = self._fetch
         if fetch is not None and fetch.move is not None and fetch.move.session == session:
             move, fetch.move = fetch.move, None
-            taken = self._narrow(move).taken
+            taken, unit = self._narrow(move).taken, unit or move.size
             units = fetch.link.end_background(now, taken(move.size)) // taken(unit)
             self.store.end_move(move, now, units * unit)
 

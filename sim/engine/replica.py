@@ -178,16 +178,17 @@ class Replica:
         steps, longest = batch.first_end - batch.steps, self.run.given.longest_run
         if longest is not None and steps > longest:
             steps = longest
-        self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps))
+        self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes))
 
     def _mixed(self, chunks: Sequence[tuple[Job, int]], decodes: bool, now: float) -> None:
         """A step that prefills several jobs or parts of jobs, or decodes besides. What is prefilled whole and alone takes what its load
         policy has worked out."""
         new = sum([tokens for _, tokens in chunks])
-        decoding, context = (self.batch.decoding, self.batch.context) if decodes else (0, 0)
-        compute_s = self._steps.step([(tokens, job.in_hbm) for job, tokens in chunks], decoding, context)
+        batch = self.batch
+        decoding, context, window_bytes = (batch.decoding, batch.context, batch.window_bytes) if decodes else (0, 0, 0)
+        compute_s = self._steps.step([(tokens, job.in_hbm) for job, tokens in chunks], decoding, context, window_bytes)
         stall_s = max([job.prefill_s - job.compute_s for job, _ in chunks if job.left == job.new], default=0.0)
-        decode_s = self._steps.decode(decoding, context) if decodes else 0.0
+        decode_s = self._steps.decode(decoding, context, 1, window_bytes) if decodes else 0.0
         self.gpu.prefill(now, chunks, new, compute_s, compute_s + stall_s, int(decodes), decode_s)
 
     def _rest(self, now: float) -> None:
@@ -204,10 +205,10 @@ class Replica:
     def _cut_run(self, now: float) -> None:
         """Ends the run at the next step boundary, at or after `now`."""
         batch, gpu = self.batch, self.gpu
-        steps = self._steps.steps_until(batch.decoding, batch.context, now - gpu.began)
+        steps = self._steps.steps_until(batch.decoding, batch.context, now - gpu.began, batch.window_bytes)
         if steps < gpu.steps:
             batch.hbm_in_step = batch.hbm_used
-            gpu.shorten(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps), now))
+            gpu.shorten(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes), now))
 
     def _end_step(self, timer: Timer) -> None:
         gpu = self.gpu

@@ -25,7 +25,7 @@ class Saver:
         self._prefill = deployment.steps.prefill
         self._stored, self._tokens_in, self._whole = deployment.stored, deployment.tokens_in, deployment.connection.whole
         self._links, self._flows, self._taken = paths.saves, paths.saved, paths.taken
-        self._token = deployment.stored(1)
+        self._grown, self._token = deployment.kv.grown, deployment.stored(1)
         self._early: dict[int, int] = {}
         """Bytes per running turn that were saved after its prefill."""
 
@@ -62,7 +62,7 @@ class Saver:
         """Synchronous: of `size` bytes the links to the first tier have had `early` ones since the prefill."""
         links = self._links[tier]
         for link in links:
-            self._save_now([link], self._taken[tier](max(0, size - early) if link in self._links[0] else size), now)
+            self._save_now([link], self._taken[tier](max(0, self._grown(early, size)) if link in self._links[0] else size), now)
         self._flows[tier].add(now, now, max(link.free_at for link in links), size)
 
     def _save_now(self, links: list[Link], size: int, now: float) -> None:

@@ -65,6 +65,7 @@ def session_store(run: Run, queue: Scheduler, prefetch: Prefetch) -> Store:
         run.knowledge,
         settings.ttl_s,
         settings.ssd_write == "whole",
+        deployment.kv,
     )
     store.watch = run.observer
     return store

@@ -248,7 +248,12 @@ def _unmeasured(deployment: Deployment, output: RunOutput) -> list[str]:
     history = columns["cached_tokens"]
     new = columns["prompt_tokens"] + columns["history_tokens"] - history
     running, hbm_bytes = (int(output.series[name].max()) for name in ("running", "hbm_running_bytes"))
-    largest = {"new": int(new.max()), "history": int(history.max()), "batch": running, "context": deployment.tokens_in_hbm(hbm_bytes)}
+    largest = {
+        "new": int(new.max()),
+        "history": int(history.max()),
+        "batch": running,
+        "context": deployment.tokens_in_hbm(hbm_bytes, 1),
+    }
     return deployment.steps.outside(new=int(new.min())) + deployment.steps.outside(**largest)
 
 

@@ -47,7 +47,7 @@ def _jobs(answer: Answer) -> dict[str, float]:
     running = turns / _known(answer, "makespan_s") * (_known(answer, "e2e_s.mean") - _known(answer, "queue_s.mean"))
     tokens = (_known(answer, "context_tokens") + _known(answer, "output_tokens")) / turns
     return {
-        "HBM": answer.deployment.in_hbm(running * tokens) / answer.deployment.hbm_budget,
+        "HBM": running * answer.deployment.in_hbm(tokens) / answer.deployment.hbm_budget,
         "batch": running / answer.config.deployment.max_batch,
     }
 

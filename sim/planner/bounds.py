@@ -34,10 +34,11 @@ def _decode_s(config: Config, deployment: Deployment, workload: Workload) -> flo
     steps = float(output.sum())
     if not steps:
         return 0.0
-    room = deployment.in_hbm(float((output * (history + prompt + output)).sum()) / steps)
+    room = float((output * deployment.in_hbm(history + prompt + output)).sum()) / steps
     read = float((output * (history + prompt + output / 2)).sum()) / steps
     batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / room)))
-    return steps / batch * deployment.steps.decode(batch, round(batch * read))
+    windows = deployment.window_bytes(history + prompt, output)
+    return steps / batch * deployment.steps.decode(batch, round(batch * read), 1, round(batch * windows))
 
 
 def unloaded(config: Config, deployment: Deployment, workload: Workload, objective: Objective) -> float:

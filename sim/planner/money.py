@@ -123,10 +123,12 @@ def wear_usd_per_s(deployment: Deployment, worn: Wear | None) -> float:
 
 
 def keeping(deployment: Deployment, asked: Demand) -> dict[str, float | None]:
-    """Dollars to keep a million tokens of KV for an hour in DRAM and on SSD at the list's price (inside a rented shape it costs nothing
-    more), to compute them again, and the hours after which keeping has cost as much as computing: the break-even TTL."""
+    """Dollars to keep a million tokens of KV, in sessions of a full window, for an hour in DRAM and on SSD at the list's price (inside a
+    rented shape it costs nothing more), to compute them again, and the hours after which keeping has cost as much as computing: the
+    break-even TTL."""
+    mtok = 1e6 * deployment.stored(deployment.window) / deployment.window
     hour = {
-        name: 3600 * deployment.copies.get(name, 1.0) * deployment.stored(1e6) * capital_usd_per_s(price, deployment.terms)
+        name: 3600 * deployment.copies.get(name, 1.0) * mtok * capital_usd_per_s(price, deployment.terms)
         for name, price in (("dram", deployment.prices.dram), ("ssd", deployment.prices.ssd))
     }
     gpu = deployment.gpus * gpu_usd_per_s(deployment.prices.gpus[deployment.gpu.name], deployment.terms)

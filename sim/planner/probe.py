@@ -171,4 +171,4 @@ def mean_session(config: Config, workload: Workload) -> tuple[float, float]:
     """Bytes of KV that a session holds at its end, and its turns, in the mean."""
     deployment = resolve(config)
     tokens = np.minimum(workload.session_tokens, deployment.window)
-    return deployment.stored(float(tokens.mean())), workload.turns / workload.sessions
+    return float(deployment.stored(tokens).mean()), workload.turns / workload.sessions

@@ -22,7 +22,7 @@ Sources: Berger, Beckmann and Harchol-Balter, Practical Bounds on Optimal Cachin
 FOO's linear program, PFOO-L); the prices per slot are that program's dual, lowered by an exponentiated subgradient.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,7 @@ def bound(seen: Accesses, capacity: int, counted: np.ndarray | None = None) -> d
 def best_possible(
     columns: Mapping[str, np.ndarray],
     capacity_bytes: int,
-    kv_bytes: int,
+    stored: Callable[[np.ndarray], np.ndarray],
     warmup_turns: int = 0,
     saved: Saved = lambda context, _: context,
 ) -> dict[str, float]:
@@ -119,17 +119,17 @@ def best_possible(
     summary.json (shares of resumed turns and of context tokens, turns of the warm-up left out).
 
     `columns` are `Result.columns`; `capacity_bytes` is that of all tiers of one replica together, since KV in any of them can be reused;
-    `kv_bytes` is that of a token, `saved` what is kept of a context. A turn that found only a part of its history counts by that part in
-    `resumed`; summary.json counts it whole. Copies of a session in several tiers, moves, reserves and pins are taken to need no room: they
-    can only lower what a run hits.
+    `stored`: bytes of sessions of so many tokens; `saved`: what is kept of a context. A turn that found only a part of its history counts
+    by that part in `resumed`; summary.json counts it whole. Copies of a session in several tiers, moves, reserves and pins are taken to
+    need no room: they can only lower what a run hits.
     """
     measured = columns["order"] >= warmup_turns
     turns = tokens = 0.0
     for replica in np.unique(columns["replica"]):
         here = columns["replica"] == replica
-        seen, order = realised({name: values[here] for name, values in columns.items()}, kv_bytes, saved)
-        kept = np.minimum(seen.history, seen.size[previous(seen.session)]) // kv_bytes
-        found = _gained(seen, capacity_bytes, measured[here][order], kept)
+        seen, order = realised({name: values[here] for name, values in columns.items()}, saved)
+        kept = np.minimum(seen.history, seen.size[previous(seen.session)])
+        found = _gained(seen.sized(stored), capacity_bytes, measured[here][order], kept)
         turns, tokens = turns + found[0], tokens + found[1]
     resumed = measured & (columns["turn"] > 0)
     context = (columns["prompt_tokens"] + columns["history_tokens"])[measured].sum()

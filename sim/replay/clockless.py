@@ -79,16 +79,16 @@ Saved = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(tokens of contexts, of the answers at their ends) -> tokens that are kept."""
 
 
-def realised(columns: Mapping[str, np.ndarray], kv_bytes: int, saved: Saved = lambda context, _: context) -> tuple[Accesses, np.ndarray]:
-    """(accesses, row of each in the workload) of a simulated run: its turns from admission to the end of the answer, in bytes.
+def realised(columns: Mapping[str, np.ndarray], saved: Saved = lambda context, _: context) -> tuple[Accesses, np.ndarray]:
+    """(accesses, row of each in the workload) of a simulated run: its turns from admission to the end of the answer, in tokens.
 
-    `columns` are `Result.columns`; rows of one replica, if there are several. `kv_bytes` is that of a token.
+    `columns` are `Result.columns`; rows of one replica, if there are several.
     """
     start, history = columns["admitted_s"], columns["history_tokens"]
     size = saved(history + columns["prompt_tokens"] + columns["output_tokens"], columns["output_tokens"])
     gap = np.where(columns["turn"] > 0, np.diff(start, prepend=np.nan), np.nan)
     order = np.argsort(start, kind="stable")
-    rows = (columns["session"], start, gap, history * kv_bytes, size * kv_bytes, columns["done_s"])
+    rows = (columns["session"], start, gap, history, size, columns["done_s"])
     return Accesses(*(row[order] for row in rows)), order
 
 

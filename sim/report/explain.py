@@ -42,8 +42,8 @@ def _sizes(found: dict) -> list[str]:
     model, hbm, turn = found["model"], found["hbm"], found["turn"]
     return [
         f"{model['name']} on {model['gpus']} GPUs of {model['hardware']}" + (f", {model['replicas']} replicas" * (model["replicas"] > 1)),
-        f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM), window"
-        f" {model['window_tokens']:,} tokens: {format_bytes(model['kv_bytes_per_token'] * model['window_tokens'])}",
+        f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM){_windows(model)}, window"
+        f" {model['window_tokens']:,} tokens: {format_bytes(model['kv_bytes_at_full_window'])}",
         *_narrower(found["tiers"]),
         f"  HBM {format_bytes(hbm['installed_bytes'])}: weights {format_bytes(model['weight_bytes'])}, left for KV"
         f" {format_bytes(hbm['kv_bytes'])} = {hbm['kv_tokens']:,} tokens: {hbm['jobs']:.1f} mean jobs at once,"
@@ -53,6 +53,12 @@ def _sizes(found: dict) -> list[str]:
         f" {turn['output_tokens']:,.0f}; mean session: {turn['turns_per_session']:.1f} turns, {turn['session_tokens']:,.0f} tokens,"
         f" {format_bytes(turn['session_bytes'])} of KV",
     ]
+
+
+def _windows(model: dict) -> str:
+    """Of layers that keep windows only."""
+    store, hbm = model["kv_bytes_of_windows"], model["hbm_kv_bytes_of_windows"]
+    return f" and windows of {format_bytes(store)} ({format_bytes(hbm)} in HBM)" if hbm else ""
 
 
 def _narrower(tiers: dict) -> list[str]:

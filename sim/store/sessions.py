@@ -30,6 +30,7 @@ from typing import Any
 
 from kvplan.sim.policies.base import Eviction, Prefetch, Queue, View, Write
 from kvplan.sim.store.expiry import Expiry
+from kvplan.sim.store.kept import PROPORTIONAL, Kept
 from kvplan.sim.store.protocol import ALL, Move, Spills, Useful, always
 from kvplan.sim.store.record import Record, Records
 from kvplan.sim.store.staging import Staging
@@ -54,17 +55,17 @@ class SessionStore:
         knowledge: Knowledge,
         ttl_s: float | None = None,
         rewrite_whole: bool = False,
+        kept: Kept = PROPORTIONAL,
     ) -> None:
         self._prefetch, self._queue, self._write, self._rewrite_whole = prefetch, queue, write, rewrite_whole
-        self._records = records = Records()
+        self._kept, self._records = kept, (records := Records())
         self._expiry = None if ttl_s is None else Expiry(ttl_s, records)
         self._pinned: set[int] = set()
         self.tiers = _tiers(tiers, eviction, records, knowledge)
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self.fetch_target = fetch_target(tiers)
         self._staging = None if self.fetch_target is None else Staging(self.tiers[self.fetch_target])
-        self._last = len(tiers) - 1
-        self._most = _largest_sessions(tiers)
+        self._last, self._most = len(tiers) - 1, _largest_sessions(tiers)
         self._wanted_position: float | None = -math.inf
         self._saved_bytes = self._saves = self.skipped_saves = 0
         self.moved: list[int] = []
@@ -136,15 +137,14 @@ class SessionStore:
 
     def keep_only(self, session: int, now: float, useful: Useful) -> None:
         """Drops what any tier holds of a session that is of no use. What remains keeps its place, and stays valid."""
-        start, stop = useful
         for tier in self.tiers:
             held = tier.held[session]
-            excess = held - max(0, (held if stop is None else min(held, stop)) - start)
+            excess = held - self._kept.rest(held, *useful) if held else 0
             if excess:
                 self._cut(tier, session, excess, now)
         record = self._records[session]
         if record.home >= 0 and not self.tiers[record.home].held[session]:
-            record.home = -1
+            record.home = next((below.index for below in self.tiers[record.home + 1 :] if below.held[session]), -1)
 
     def load(self, session: int, size: int, now: float) -> int | None:
         """`size` bytes of a claimed session's KV are read to serve its turn; returns the tier that they come into on their way, if any.
@@ -179,12 +179,15 @@ class SessionStore:
         for tier, most in zip(self.tiers, self._most, strict=True):
             if size > most:
                 continue
-            missing = size - tier.held[session]
-            if had_no_room and not spills(tier.index, missing):
+            held = tier.held[session]
+            missing, sent = size - held, self._kept.grown(held, size)
+            if had_no_room and not spills(tier.index, sent):
                 break
             if self._room(tier, missing, now):
                 self._keep(tier, session, missing, now)
-                return tier.index, missing
+                if sent != missing:
+                    tier.rewrite(sent - missing)
+                return tier.index, sent
             had_no_room = True
             self._raise_reserve(tier, min(missing, tier.capacity // 2))
         self.skipped_saves += 1
@@ -250,10 +253,13 @@ class SessionStore:
         if self._rewrite_whole and below.held[session]:
             self._cut(below, session, below.held[session], now)
             missing = tier.held[session]
+        sent = self._kept.grown(tier.held[session] - missing, tier.held[session])
         self._add(below, session, missing, now, for_turn=False)
-        self._write.wrote(below.spec.taken(missing), now)
-        tier.read += missing
-        return Move(session, tier.index, below.index, missing)
+        if sent != missing:
+            below.rewrite(sent - missing)
+        self._write.wrote(below.spec.taken(sent), now)
+        tier.read += sent
+        return Move(session, tier.index, below.index, sent)
 
     def end_move(self, move: Move, now: float, sent: int | None = None) -> None:
         """The bytes have arrived: all, or the first `sent` of them, because the session's job has started."""
@@ -374,8 +380,10 @@ class SessionStore:
         if tier.index == self._last:
             return True
         below = self.tiers[tier.index + 1]
-        missing = tier.held[victim] - below.held[victim]
-        return missing <= 0 or not self._write.demotes(victim, self._records[victim].uses, below.spec.taken(missing), now)
+        held, lower = tier.held[victim], below.held[victim]
+        if held <= lower:
+            return True
+        return not self._write.demotes(victim, self._records[victim].uses, below.spec.taken(self._kept.grown(lower, held)), now)
 
     def _is_sooner(self, victim: int) -> bool:
         """Whether the victim's job comes before the job that a fetch wants room for."""

@@ -79,6 +79,11 @@ class Tier:
         else:
             self.dropped += size
 
+    def rewrite(self, size: int) -> None:
+        """So many bytes came in the place of others of the same session: windows that have moved on."""
+        self.written += size
+        self.dropped += size
+
     def forgo(self, size: int) -> None:
         """`size` bytes that were to come in will not, and have left again as lost."""
         self.written -= size

@@ -55,9 +55,9 @@ class Capacity:
 def capacity(config: Config, deployment: Deployment, workload: Workload) -> Capacity:
     """Of a workload with times; answers take no time, so a real server has more active sessions in a closed loop."""
     ttl_s = config.store.ttl_s or TTL_S
-    seen = accesses(workload, deployment.kv_bytes, deployment.window, ratio=config.deployment.truncation_ratio)
+    seen = accesses(workload, 1, deployment.window, ratio=config.deployment.truncation_ratio).sized(deployment.stored)
     dsput, held = active(seen, ttl_s)
-    return Capacity(ttl_s, dsput, deployment.stored(dsput * deployment.window), held, int(seen.size.max()))
+    return Capacity(ttl_s, dsput, dsput * deployment.stored(deployment.window), held, int(seen.size.max()))
 
 
 def default_sizes(tier: str, deployment: Deployment, needed: Capacity) -> list[str]:
@@ -162,10 +162,10 @@ def _between(exact: Sequence[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Reuse:
-    """Resumed turns after the warm-up, in columns of equal length; bytes."""
+    """Resumed turns after the warm-up, in columns of equal length; tokens."""
 
     distance: np.ndarray
-    """To the end of the session's KV in an LRU list, from the most recent on."""
+    """Bytes to the end of the session's KV in an LRU list, from the most recent on."""
     history: np.ndarray
     """Of the turn, where it outlived no TTL; else 0."""
     prompts: int
@@ -188,13 +188,13 @@ def _reuse(config: Config, deployment: Deployment, workload: Workload, tpot_s: f
         workload.output_tokens * tpot_s,
         config.deployment.truncation_ratio,
     )
-    seen = accesses(workload, deployment.kv_bytes, deployment.window, answer_s, ratio)
+    seen = accesses(workload, 1, deployment.window, answer_s, ratio)
     history, prompt, _ = contexts(workload, deployment.window, ratio)
-    read = deployment.stored(history + prompt)[np.argsort(starts(workload, answer_s), kind="stable")]
+    read = (history + prompt)[np.argsort(starts(workload, answer_s), kind="stable")]
     for replica in np.unique(place):
         mine = place[seen.session] == replica
         part = seen.those(mine)
-        distance, counted = stack_distances(part), np.flatnonzero(mine) >= config.warmup_turns
+        distance, counted = stack_distances(part.sized(deployment.stored)), np.flatnonzero(mine) >= config.warmup_turns
         resumed = (distance >= 0) & counted
         distances.append(distance[resumed])
         found.append(np.where(part.gap_s <= (config.store.ttl_s or math.inf), part.history, 0)[resumed])

@@ -15,7 +15,7 @@ def measure(result: Result) -> dict[str, float]:
     found = numbers(result.summary)
     deployment, config = resolve(result.config), result.config
     if deployment.tiers:
-        bound = best_possible(result.columns, deployment.room, deployment.kv_bytes, config.warmup_turns, deployment.connection.saved)
+        bound = best_possible(result.columns, deployment.room, deployment.stored, config.warmup_turns, deployment.connection.saved)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
 

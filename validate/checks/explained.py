@@ -104,7 +104,7 @@ def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
     """Tiers that hold from a few per cent to all of what the sessions leave, the lower ones more; and how they are used."""
     loaded = config.load(None, chosen)
     deployment, table = resolve(loaded), build_workload(loaded)
-    everything = deployment.stored(float(np.minimum(table.session_tokens, deployment.window).sum())) / loaded.deployment.replicas
+    everything = float(deployment.stored(np.minimum(table.session_tokens, deployment.window)).sum()) / loaded.deployment.replicas
     tiers = _TIERS[rng.integers(len(_TIERS))]
     sizes = dict.fromkeys(("hbm", "dram", "ssd"), 0.0)
     least: float = deployment.stored(deployment.window)

@@ -5,14 +5,15 @@ from collections import Counter
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
+from kvplan.validate.checks.reference.sizes import Sizes
 from kvplan.validate.checks.reference.turns import Turn
 
 
 class Jobs:
     """Those of one replica."""
 
-    def __init__(self, config: Config, deployment: Deployment) -> None:
-        self.ratio, self.deployment = config.deployment.truncation_ratio, deployment
+    def __init__(self, config: Config, deployment: Deployment, sizes: Sizes) -> None:
+        self.ratio, self.deployment, self.sizes = config.deployment.truncation_ratio, deployment, sizes
         self.queue: list[Turn] = []
         self.batch: list[Turn] = []  # the last one may be in its prefill
         self.context: Counter[int] = Counter()  # per session: tokens of history
@@ -42,8 +43,8 @@ class Jobs:
 
     def hbm_used(self) -> int:
         """Bytes of the KV that those that run will have in the end."""
-        return sum(turn.context + turn.left for turn in self.batch) * self.deployment.hbm_kv_bytes
+        return sum(self.sizes.in_hbm[turn.context + turn.left] for turn in self.batch)
 
     def left(self, turn: Turn) -> int:
         """Bytes of HBM that are free beside this turn and those that run; negative when it does not fit."""
-        return self.deployment.hbm_budget - self.hbm_used() - sum(self.trimmed(turn)) * self.deployment.hbm_kv_bytes
+        return self.deployment.hbm_budget - self.hbm_used() - self.sizes.in_hbm[sum(self.trimmed(turn))]

@@ -45,8 +45,8 @@ class Loading:
         """Layers that are in HBM when the job starts: as many as there was time for, and room."""
         buffer = self.store.settings.read_buffer_layers if self._reads_ahead() else 0
         most = min(buffer, self.layers, max(0.0, now - start) / each)
-        jobs, tokens = self.store.jobs, size // self.deployment.kv_bytes
-        free = (self.deployment.hbm_budget - jobs.hbm_in_step) * self.layers / (tokens * self.deployment.hbm_kv_bytes)
+        jobs, sizes = self.store.jobs, self.store.sizes
+        free = (self.deployment.hbm_budget - jobs.hbm_in_step) * self.layers / sizes.in_hbm[sizes.tokens(size)]
         self.store.seen["preloads that full HBM cuts short"] += free < most
         self.store.seen["partial preloads"] += 0 < min(most, free) < self.layers
         return min(most, free)

@@ -68,10 +68,11 @@ class Moves:
         if store.settings.ssd_write == "whole":
             ssd.cut(session, ssd.held[session], now)
             missing = dram.held[session]
+        new = store.sizes.written(ssd.held[session], dram.held[session])
         if not ssd.held[session]:
             store.use(session, [ssd])
         ssd.put(session, missing, now)
-        self._move(dram, ssd, self.writes.send_slowly(now, ssd.sent(missing)), missing)
+        self._move(dram, ssd, self.writes.send_slowly(now, ssd.sent(new)), new)
         store.seen["demotions"] += 1
         return True
 

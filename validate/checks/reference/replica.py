@@ -39,7 +39,8 @@ class Replica:
         self.service, self.max_batch, self.deployment = service, config.deployment.max_batch, deployment
         self.seen: Counter[str] = Counter()
         self.links = Links(deployment)
-        self.jobs = Jobs(config, deployment)
+        self.sizes = service.sizes
+        self.jobs = Jobs(config, deployment, self.sizes)
         self.store = Store(config.store, deployment, self.jobs, self.seen)
         self.moves = Moves(self.store, self.links)
         self.saving = Saving(deployment, self.store, self.links)
@@ -70,7 +71,8 @@ class Replica:
             self.do("prefill", now, now + self.admit(now))
         elif jobs.batch:
             contexts = sum(turn.context for turn in jobs.batch)
-            self.do("decode", now, now + self.deployment.steps.decode(len(jobs.batch), contexts))
+            windows = sum(turn.window_bytes for turn in jobs.batch)
+            self.do("decode", now, now + self.deployment.steps.decode(len(jobs.batch), contexts, 1, windows))
         else:
             self.doing, self.step_end_s = "nothing", math.inf
         jobs.hbm_in_step = jobs.hbm_used()
@@ -115,10 +117,11 @@ class Replica:
         compute = seconds = self.deployment.steps.prefill(prompt + history - cached, cached)
         if cached:
             turn.tier = self.store.tiers.index(self.store.home[turn.session])
-            seconds = self.loading.load(turn.session, cached * self.deployment.kv_bytes, compute, since, now)
+            seconds = self.loading.load(turn.session, self.sizes.stored[cached], compute, since, now)
         turn.admitted_s, turn.stall_s, turn.overflow = now, seconds - compute, cut > 0
         turn.prompt_tokens, turn.output_tokens, turn.history_tokens, turn.cached_tokens = prompt, output, history, cached
         turn.context, turn.left = history + prompt, output
+        turn.window_bytes = self.sizes.window_bytes(history, prompt, output)
         self.count(now, now + seconds, prefill_s=compute, load_stall_s=turn.stall_s, prefilled_tokens=prompt + history - cached)
         return seconds
 

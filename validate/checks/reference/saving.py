@@ -12,6 +12,7 @@ class Saving:
 
     def __init__(self, deployment: Deployment, store: Store, links: Links) -> None:
         self.deployment, self.store, self.links = deployment, store, links
+        self.sizes = store.sizes
         self.early: dict[int, int] = {}  # per session: bytes that synchronous saving copied after its prefill
         self.stall_until_s = 0.0
         self.skipped = 0
@@ -23,13 +24,13 @@ class Saving:
             return
         store.offered.append(size)
         for tier in store.tiers:
-            missing = size - tier.held[turn.session]
+            missing, new = size - tier.held[turn.session], self.sizes.written(tier.held[turn.session], size)
             if size > tier.capacity:
                 continue
-            if self._below(tier, size) and self._wait_s(turn, tier.sent(missing), now) > self._again_s(missing):
+            if self._below(tier, size) and self._wait_s(turn, tier.sent(new), now) > self._again_s(new):
                 break
             if store.make_room(tier, missing, now):
-                self._keep(turn, tier, missing, now)
+                self._keep(turn, tier, missing, new, now)
                 store.seen["saves into SSD below DRAM"] += tier is not store.tiers[0]
                 return
             tier.reserve = max(tier.reserve, min(missing, tier.capacity // 2))
@@ -40,14 +41,15 @@ class Saving:
         """Bytes that are saved of all that there is: whole blocks, and of the answer nothing where that is the connector's way."""
         connection = self.deployment.connection
         tokens = turn.context if connection.saves_answers else turn.context - turn.output_tokens
-        return tokens // connection.block * connection.block * self.deployment.kv_bytes
+        return self.sizes.stored[tokens // connection.block * connection.block]
 
     def _below(self, tier: Tier, size: int) -> bool:
         """Whether an asynchronous save has come to this tier for want of room above."""
         first = self.store.tiers[0]
         return size <= first.capacity and tier is not first and self.store.settings.save == "async"
 
-    def _keep(self, turn: Turn, tier: Tier, missing: int, now: float) -> None:
+    def _keep(self, turn: Turn, tier: Tier, missing: int, new: int, now: float) -> None:
+        """`new` bytes come, `missing` more than go."""
         session, store = turn.session, self.store
         tier.put(session, missing, now)
         store.home[session] = tier
@@ -59,15 +61,15 @@ class Saving:
         if not missing:
             return
         if store.settings.save == "sync":
-            self._save_rest(session, tier, links, missing, now)
-            tier.came.append((Span(now, max(link.free_s for link in links), tier.sent(missing)), missing))
+            self._save_rest(session, tier, links, new, now)
+            tier.came.append((Span(now, max(link.free_s for link in links), tier.sent(new)), new))
         else:
-            tier.came.append((self._save_behind(turn, tier, links, missing, now), missing))
+            tier.came.append((self._save_behind(turn, tier, links, new, now), new))
 
     def _save_behind(self, turn: Turn, tier: Tier, links: list[Wire], missing: int, now: float) -> Span:
         """Asynchronous: since the job was admitted; returns the transfer that ends last."""
         transfers = [link.send(turn.admitted_s, tier.sent(missing)) for link in links]
-        token = tier.sent(self.deployment.kv_bytes)
+        token = tier.sent(self.sizes.stored[1])
         self.store.ready_s[turn.session] = max(
             *(transfer.end_s for transfer in transfers), *(now + token / link.bandwidth for link in links)
         )
@@ -79,7 +81,7 @@ class Saving:
         """Synchronous saving, after a prefill: the GPU waits until the first tier has what is new."""
         if self.store.tiers and self.store.settings.save == "sync":
             first, block = self.store.tiers[0], self.deployment.connection.block
-            self.early[turn.session] = (turn.context // block * block - turn.cached_tokens) * self.deployment.kv_bytes
+            self.early[turn.session] = self.sizes.stored[turn.context // block * block - turn.cached_tokens]
             if self.early[turn.session]:
                 self._wait_for(self.links.down_to(first.name), first.sent(self.early[turn.session]), now)
 
@@ -87,7 +89,7 @@ class Saving:
         """Synchronous saving, after the answer: links that have had the prompt's KV take the answer's, others take all."""
         for link in links:
             had = self.early[session] if link in self.links.down_to(self.store.tiers[0].name) else 0
-            self._wait_for([link], tier.sent(max(0, missing - had)), now)
+            self._wait_for([link], tier.sent(self.sizes.written(had, missing)), now)
 
     def _wait_for(self, links: list[Wire], size: int, now: float) -> None:
         self.stall_until_s = max(self.stall_until_s, *(link.send(now, size).end_s for link in links))
@@ -110,4 +112,4 @@ class Saving:
 
     def _again_s(self, size: int) -> float:
         """How long the GPU would compute KV of so many bytes."""
-        return self.deployment.steps.prefill(size // self.deployment.kv_bytes, 0)
+        return self.deployment.steps.prefill(self.sizes.tokens(size), 0)

@@ -11,6 +11,7 @@ from kvplan.sim.rng import stream
 from kvplan.sim.routing import replica_of
 from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
+from kvplan.validate.checks.reference.sizes import Sizes
 from kvplan.validate.checks.reference.turns import Turn, columns_of, turns_of
 
 
@@ -21,6 +22,7 @@ class Service:
         self.given, clients = given, given.config.workload.clients
         self.turns = turns_of(given.workload)
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
+        self.sizes = Sizes(given.deployment)
         self.replicas = [Replica(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
         self.place = replica_of(given.config, given.workload.sessions, "the reference has sessions that stay")
         self.answered: list[Turn] = []

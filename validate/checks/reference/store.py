@@ -62,7 +62,7 @@ class Store:
     """That of one replica. `seen` counts what happened, so that it can be shown that it did."""
 
     def __init__(self, settings: Settings, deployment: Deployment, jobs: Jobs, seen: Counter[str]) -> None:
-        self.settings, self.kv, self.jobs, self.seen = settings, deployment.kv_bytes, jobs, seen
+        self.settings, self.sizes, self.jobs, self.seen = settings, jobs.sizes, jobs, seen
         self.block = deployment.connection.block
         self.tiers = [
             Tier(tier.name, tier.capacity, tier.reserve, Fraction(tier.taken(deployment.kv_bytes), deployment.kv_bytes))
@@ -86,7 +86,7 @@ class Store:
         self.idle_since.pop(turn.session, None)
         if turn.dropped:
             self.jobs.context[turn.session] = max(0, self.jobs.context[turn.session] - turn.dropped)
-            self.keep_first(turn.session, self.jobs.context[turn.session] // self.block * self.block * self.kv, now)
+            self.keep_first(turn.session, self.jobs.context[turn.session] // self.block * self.block, now)
             self.seen["turns that drop history"] += 1
 
     def claim(self, session: int, cut: int, now: float) -> int:
@@ -96,12 +96,12 @@ class Store:
         voids = cut and self.settings.positions == "embedded"
         blocks = -(-cut // self.block)
         for tier in self.tiers:
-            tier.cut(session, tier.held[session] if voids else blocks * self.block * self.kv, now)
+            self.keep(tier, session, 0 if voids else self.sizes.without(tier.held[session], blocks * self.block), now)
         if session in self.home and not self.home[session].held[session]:
             del self.home[session]
         if session not in self.home and self.fetching == session:
             self.fetching = NOBODY
-        return self.home[session].held[session] // self.kv if session in self.home else 0
+        return self.sizes.tokens(self.home[session].held[session]) if session in self.home else 0
 
     def ended(self, session: int, now: float) -> None:
         self.idle_since[session] = now
@@ -124,12 +124,19 @@ class Store:
                 del self.idle_since[session]
                 self.keep_first(session, 0, now)
 
-    def keep_first(self, session: int, size: int, now: float) -> None:
-        """What any tier holds of a session beyond its first bytes is dropped."""
+    def keep_first(self, session: int, tokens: int, now: float) -> None:
+        """What any tier holds of a session beyond its first tokens is dropped, and all whose windows are."""
         for tier in self.tiers:
-            tier.cut(session, max(0, tier.held[session] - size), now)
-        if not size:
-            self.home.pop(session, None)
+            self.keep(tier, session, self.sizes.first(tier.held[session], tokens), now)
+        if session in self.home and not self.home[session].held[session]:
+            self.seen["older copies that outlive a newer one"] += bool(self.tiers[-1].held[session])
+            del self.home[session]
+            if self.tiers[-1].held[session]:
+                self.home[session] = self.tiers[-1]
+
+    def keep(self, tier: Tier, session: int, size: int, now: float) -> None:
+        if tier.held[session]:
+            tier.cut(session, tier.held[session] - size, now)
 
     def arrived(self, session: int, now: float) -> None:
         """All that there is of a session is in DRAM now."""

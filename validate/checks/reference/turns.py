@@ -39,6 +39,8 @@ class Turn:
     cached_tokens: int = 0
     tier: int = -1
     overflow: bool = False
+    window_bytes: int = 0
+    """That a decode step reads of its windows."""
     context: int = 0
     """Tokens so far, `left` those of the answer to come."""
     left: int = 0

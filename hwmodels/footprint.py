@@ -1,0 +1,95 @@
+"""Bytes that the KV of a session takes, by its tokens: of layers that keep all of them, and of layers that keep a window.
+
+    bytes(T) = per_token · T + Σ bytes · min(T, window)
+
+Tokens may be a number or an array of them, bytes are of the same kind. A session that is kept with its windows is usable as a whole only:
+the windows are those of its last token.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+Tokens = TypeVar("Tokens", int, float, np.ndarray)
+"""A count, a mean, or one per turn."""
+
+
+def least(tokens: Tokens, most: int) -> Tokens:
+    """The smaller of the two, of each."""
+    return tokens - (tokens > most) * (tokens - most)
+
+
+def attended(tokens: Tokens, window: int) -> Tokens:
+    """Pairs of a session's first tokens with those that they attend to, themselves included, at most `window` of each.
+
+    >>> [attended(tokens, 3) for tokens in (1, 2, 3, 4, 5)]
+    [1, 3, 6, 9, 12]
+    """
+    inside = least(tokens, window)
+    return inside * (inside + 1) // 2 + (tokens - inside) * window
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """See the module.
+
+    >>> gpt_oss = Footprint(36_864, ((128, 36_864),))
+    >>> [gpt_oss.of(tokens) for tokens in (1, 128, 1000)]
+    [73728, 9437184, 41582592]
+    >>> gpt_oss.tokens_in(41_582_592)
+    1000
+    """
+
+    per_token: int
+    """Of layers that keep all tokens."""
+    windows: tuple[tuple[int, int], ...] = ()
+    """(tokens, bytes a token), the shortest first."""
+
+    @property
+    def windows_bytes(self) -> int:
+        """Of all windows, when they are full."""
+        return sum(window * each for window, each in self.windows)
+
+    def of(self, tokens: Tokens) -> Tokens:
+        """Bytes of a session of so many tokens."""
+        size = tokens * self.per_token
+        if self.windows:
+            size += sum(least(tokens, window) * each for window, each in self.windows)
+        return size
+
+    def tokens_in(self, size: int) -> int:
+        """The whole tokens of a session of so many bytes."""
+        if not self.windows:
+            return size // self.per_token
+        before, rate = 0, self.per_token + sum(each for _, each in self.windows)
+        for window, each in self.windows:
+            if size <= rate * (window - before):
+                return before + size // rate
+            size -= rate * (window - before)
+            before, rate = window, rate - each
+        return before + size // rate
+
+    def among(self, size: int, each: float) -> int:
+        """The whole tokens of sessions of `each` tokens that take so many bytes together."""
+        return int(size * each / self.of(each)) if self.windows else size // self.per_token
+
+    def grown(self, before: int, after: int) -> int:
+        """Bytes that are written when a session of `before` bytes becomes one of `after`: those of the tokens between them, with windows
+        of their own, which come in the place of others."""
+        return self.of(self.tokens_in(after) - self.tokens_in(before)) if self.windows else after - before
+
+    def rest(self, size: int, start: int, stop: int | None) -> int:
+        """Bytes that remain of use, of a session of `size` bytes, when its history loses the oldest tokens, those of `start` bytes, and all
+        beyond those of `stop` bytes (None: none). What ends before its end has no window there: all of it is of no use, unless the whole
+        session lies within the shortest window."""
+        if not self.windows:
+            return max(0, (size if stop is None else min(size, stop)) - start)
+        tokens = self.tokens_in(size)
+        if stop is not None and stop < size:
+            tokens = self.tokens_in(stop) if tokens <= self.windows[0][0] else 0
+        return self.of(max(0, tokens - self.tokens_in(start)))
+
+    def window_reads(self, before: Tokens, steps: Tokens) -> Tokens:
+        """Bytes of windows that so many tokens, one after the other behind `before` of them, attend to in all."""
+        return sum((attended(before + steps, window) - attended(before, window)) * each for window, each in self.windows)
