@@ -20,7 +20,7 @@ def _rows(config: Config) -> Iterator[tuple[str, str, Row]]:
     deployment = resolve(config)
     link = catalogue.load("link", deployment.node.host_link, config.catalogue)
     connector = catalogue.load("connector", config.store.connector, config.catalogue)
-    entries: list[Entry] = [deployment.gpu, deployment.node, link, *[connector] * bool(deployment.tiers)]
+    entries: list[Entry] = [deployment.gpu, deployment.node, link, *[connector] * any(not tier.on_device for tier in deployment.tiers)]
     entries += [deployment.ssd] * deployment.keeps_on_drives
     yield from ((entry.name, path, row) for entry in entries for path, row in entry.rows())
     yield from ((deployment.prices.name, path, row) for path, row in deployment.prices.rows() if _is_of(path, deployment.gpu.name))

@@ -231,13 +231,16 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
 
 
 def _connection(config: Config, connection: Connection) -> Connection:
-    """The connector's, loading as `store.preload` says. Raises ConfigError where it cannot."""
-    preload = config.store.preload
+    """The connector's, loading as `store.preload` says; of tokens where HBM alone keeps KV, which none moves. Raises ConfigError where it
+    cannot."""
+    store, preload = config.store, config.store.preload
     if preload == "layerwise" and not connection.layerwise:
         raise ConfigError(
             f"store.preload is layerwise, but store.connector {connection.name} loads all of a history before its prefill: leave"
             " store.preload out (null), or take a connector that is layerwise (kvplan list connectors)"
         )
+    if not any(store.size_of(tier) for tier in store.listed if tier.name != ON_DEVICE):
+        connection = replace(connection, block=1, replicated=False, saves_answers=True)
     return replace(connection, layerwise=connection.layerwise and preload != "none")
 
 

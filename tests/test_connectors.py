@@ -227,6 +227,15 @@ def test_loads_that_meet_in_the_middle_are_of_whole_blocks(own, workload):
     assert 0 < cached[1] < 8960 and cached[1] % 64 == 0
 
 
+def test_what_hbm_keeps_no_connector_touches(workload):
+    table, hbm = workload([[(100, 10), (50, 5), (20, 1)]], gap_s=5.0), ("store.hbm=1GB", "store.dram=0GB")
+    runs = [
+        simulate(config.load("default", [*H100, *PLAIN, *hbm, f"store.connector={name}"]), table) for name in catalogue.names("connector")
+    ]
+    assert all(run.columns["cached_tokens"].tolist() == [0, 110, 165] for run in runs)
+    assert len({float(run.columns["done_s"][-1]) for run in runs}) == 1
+
+
 @pytest.mark.parametrize(("model", "copies"), [("deepseek-v3", 8), ("llama-3.1-70b", 1), ("qwen2.5-0.5b", 4)])
 def test_copies_of_ranks_fill_the_tiers_and_the_links(own, model, copies):
     base = (f"model={model}", "hardware=h200-x8", "deployment.gpus=8")

@@ -11,6 +11,7 @@ import pytest
 
 from kvplan.hwmodels import catalogue
 from kvplan.sim import config
+from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import replica as engine
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.simulation import simulate
@@ -62,6 +63,17 @@ def test_engine_and_reference_agree_under_every_connector(family):
     used = {agreement.random_case(family, seed)[0].store.connector for seed in SEEDS}
     assert used == set(catalogue.names("connector"))
     agreed(family)
+
+
+def test_engine_and_reference_agree_on_copies_of_ranks():
+    """Two heads of KV on four GPUs, in tiers of a few sessions."""
+    for seed in (2, 5):
+        loaded, table = agreement.random_case("DRAM and SSD; more", seed)
+        sizes = [f"store.{tier.name}={tier.size // 16}B" for tier in resolve(loaded).tiers]
+        options = ["model=qwen2.5-0.5b", "deployment.gpus=4", "store.connector=vllm-native", "store.kv_dtype=null", *sizes]
+        copied = config.load(loaded, options)
+        assert [tier.copies for tier in resolve(copied).tiers] == [2, 2]
+        assert not agreement.compare(copied, table)[0], f"seed {seed}"
 
 
 def test_engine_and_reference_agree_with_prefetching():

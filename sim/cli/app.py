@@ -230,7 +230,7 @@ def plan(
     vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_STORES_HELP)] = None,
     flags: Annotated[bool, typer.Option("--flags", help="Also print what vLLM, SGLang, LMCache and TensorRT-LLM are told.")] = False,
     sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Also plan again with ten inputs lower and higher, and with other loads and GPUs.")
+        bool, typer.Option("--sensitivity", help="Also plan again with eleven inputs lower and higher, and with other loads and GPUs.")
     ] = False,
     horizon: Annotated[str | None, typer.Option(metavar="YEARS", help="Time to count cost and the wear of drives over: 3y, 18mo.")] = None,
     trace: Annotated[str | None, typer.Option(help="Plan for this file instead of generated sessions.")] = None,
