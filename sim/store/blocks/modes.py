@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kvplan.sim.store.blocks.arc import ArcOrder
 from kvplan.sim.store.blocks.base import BlockCache, Path
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder, Offload
@@ -43,6 +44,10 @@ def _lru_offload(usable: int, chunk_tokens: int, threshold: int) -> Offload:
     return LruOffload(usable, chunk_tokens) if threshold == 1 else FilteredOffload(usable, chunk_tokens, LruOrder(), threshold)
 
 
+def _arc_offload(usable: int, chunk_tokens: int, threshold: int) -> Offload:
+    return FilteredOffload(usable, chunk_tokens, ArcOrder(usable), threshold)
+
+
 def _simple(cache: Simple) -> Make:
     return lambda usable, block_tokens, paths, tokens: cache(usable, block_tokens)
 
@@ -53,7 +58,7 @@ MODES: Mapping[str, Mode] = {
         16,
         {"lru": _simple(VllmPool)},
         ("hbm",),
-        {"lru": _lru_offload},
+        {"lru": _lru_offload, "arc": _arc_offload},
         reserved=1,
     ),
     "sglang": Mode(

@@ -74,6 +74,9 @@ class Order(Protocol):
 
     def __contains__(self, key: Hashable, /) -> bool: ...
 
+    def miss(self, keys: Sequence[Hashable]) -> None:
+        """They are offered, and not there."""
+
     def make_room(self, count: int, spared: Iterable[Hashable]) -> bool:
         """So many go, none that is spared; or none at all, when there are not so many."""
 
@@ -120,6 +123,7 @@ class FilteredOffload:
         return self._offers[key] >= self._threshold
 
     def _store(self, keys: Sequence[Hashable], spared: Sequence[Hashable]) -> None:
+        self._order.miss(keys)
         if self._order.make_room(max(0, len(self._order) + len(keys) - self._usable), spared):
             self._order.add(keys)
             self.stored += len(keys)
@@ -138,6 +142,9 @@ class LruOrder:
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._order
+
+    def miss(self, keys: Sequence[Hashable]) -> None:
+        """See `Order`: no matter."""
 
     def make_room(self, count: int, spared: Iterable[Hashable]) -> bool:
         """See `Order`."""
