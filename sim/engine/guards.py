@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import Clients
 from kvplan.sim.engine.link import Link
 from kvplan.sim.metrics.steadiness import outstanding
@@ -140,21 +139,17 @@ class Guards:
 
     def stepped(self, replica, start: float, end: float) -> None:
         """The GPU was busy from start to end."""
-        _demand(start >= self._step_end.get(replica, 0.0), 8, f"a step starts at {start}, before the last one ended")
+        _demand(start >= self._step_end.get(replica, 0.0), 8, "a step starts before the last one ended, at", start)
         self._step_end[replica] = end
         self._busy_s[replica] = self._busy_s.get(replica, 0.0) + end - start
 
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
-        _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, f"HBM holds {format_bytes(replica.batch.hbm_used)}")
-        needed = sum(self._deployment.in_hbm(job.context) for job in replica.batch.jobs.values()) - self._in_hbm(replica)
-        _demand(
-            needed <= replica.batch.hbm_used,
-            2,
-            f"running jobs need {format_bytes(max(0, needed))} of HBM, {replica.batch.hbm_used} are counted",
-        )
+        _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, "HBM holds", replica.batch.hbm_used, "bytes")
+        needed = sum([self._deployment.in_hbm(job.context) for job in replica.batch.jobs.values()]) - self._in_hbm(replica)
+        _demand(needed <= replica.batch.hbm_used, 2, "running jobs need", needed, "bytes of HBM, counted are", replica.batch.hbm_used)
         for tier in replica.kv.store.tiers:
-            _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, f"{tier.name} holds {tier.peak} of {tier.capacity} bytes")
+            _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, tier.name, "holds", tier.peak, "of", tier.capacity, "bytes")
             if tier.spec.on_device:
                 taken = tier.spec.taken(tier.peak)
                 _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
@@ -294,7 +289,7 @@ class _AuditedLink(Link):
     def _transfer(self, start: float, end: float, size: int) -> None:
         least = size / self.bandwidth
         slack = 1e-9 * max(1.0, abs(end))
-        _demand(size >= 0 and end - start >= least - slack, 5, f"{self.name}: {size} bytes in {end - start} s")
+        _demand(size >= 0 and end - start >= least - slack, 5, self.name, "takes", size, "bytes in", end - start, "s")
         self._counted += size
         self._least_s += least
         self._last_end = max(self._last_end, end)
@@ -336,6 +331,7 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-6)
 
 
-def _demand(holds: bool | np.bool_, invariant: int, message: str) -> None:
+def _demand(holds: bool | np.bool_, invariant: int, *message: object) -> None:
+    """What stands in the message is put into words only when it is needed: a demand of every step is met a million times."""
     if not holds:
-        raise GuardError(f"invariant {invariant}: {message}")
+        raise GuardError(f"invariant {invariant}: {' '.join(map(str, message))}")
