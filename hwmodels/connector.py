@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kvplan.hwmodels.schema import Connector, Fact, Quantity, Unknown
+from kvplan.hwmodels.schema import Connector, Fact, Loads, Quantity, Unknown
 
 Tokens = TypeVar("Tokens", int, np.ndarray)
 
@@ -25,13 +25,22 @@ class Connection:
     """Each way, of all its GPUs together; infinite where the links decide."""
     request_s: float
     """Of each load, before its first byte moves."""
-    layerwise: bool
-    """Whether a layer's KV is loaded while those before it are computed."""
+    loads: Loads
     block: int
     """Tokens that are kept and loaded together or not at all."""
     replicated: bool
     """Whether each rank keeps what it holds, copies too."""
     saves_answers: bool
+
+    @property
+    def layerwise(self) -> bool:
+        """Whether a layer's KV is loaded while those before it are computed."""
+        return self.loads == "layerwise"
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the GPUs go on with other jobs meanwhile."""
+        return self.loads == "asynchronous"
 
     def whole(self, tokens: Tokens) -> Tokens:
         """Tokens in the whole blocks of so many."""
@@ -52,7 +61,7 @@ def connect(connector: Connector, gpus: int) -> Connection:
         name=connector.name,
         bytes_per_s=min(gpus * _number(connector.per_gpu, math.inf), _number(connector.per_server, math.inf)),
         request_s=_number(connector.request, 0.0),
-        layerwise=connector.layerwise.value,
+        loads=connector.loads.value,
         block=int(_number(connector.block, 1)),
         replicated=_said(connector.replicated, False),
         saves_answers=_said(connector.saves, "all") == "all",

@@ -268,6 +268,10 @@ OrUnknown = Annotated[Annotated[Kind, Tag("known")] | Annotated[Unknown, Tag("un
 """A row of that kind, or one without a value."""
 
 
+Loads = Literal["layerwise", "blocking", "asynchronous"]
+"""How KV is loaded, and who waits for it."""
+
+
 class Connector(Entry):
     """What moves KV between HBM and where it is kept: how fast in effect, in which pieces, and which KV.
     `kvplan.hwmodels.connector` has what a replica makes of it."""
@@ -278,8 +282,9 @@ class Connector(Entry):
     """The same of all GPUs of a server together."""
     request: OrUnknown[Seconds]
     """Of each load, before its first byte moves."""
-    layerwise: Fact[bool]
-    """Whether a layer's KV is loaded while those before it are computed; if not, all of it is loaded first."""
+    loads: Fact[Loads]
+    """`layerwise`: a layer's KV while those before it are computed; `blocking`: all of it first, and the GPUs wait; `asynchronous`: all of
+    it first, and the GPUs go on with other jobs."""
     block: OrUnknown[Count]
     """Tokens of which it keeps and loads KV together or not at all."""
     replicated: OrUnknown[Fact[bool]]

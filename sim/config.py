@@ -19,6 +19,7 @@ from kvplan.hwmodels import strictyaml, units
 from kvplan.hwmodels.catalogue import explain, nearest
 from kvplan.hwmodels.cost import Paid
 from kvplan.hwmodels.kvsize import Keeps, KvDtype
+from kvplan.hwmodels.schema import Loads
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.registry import PolicyError
 from kvplan.traces.columns import checked
@@ -189,8 +190,9 @@ class Store(_Section):
     """`delta` keeps the SSD copy of a fetched session and writes only what it lacks; `whole` moves sessions."""
     save: Literal["async", "sync"] = "async"
     """`async` saves layer by layer while the GPU computes; `sync` when the turn has ended, and the GPU waits."""
-    preload: Literal["layerwise", "none"] | None = None
-    """`layerwise` loads a layer's KV while those before it are computed; `none` loads all of it first; null does what `connector` does."""
+    load_mode: Loads | None = None
+    """`layerwise` loads a layer's KV while those before it are computed; `blocking` loads all of it first, and the GPUs wait;
+    `asynchronous` too, and the GPUs go on with other jobs, while the job waits with its HBM reserved; null does what `connector` does."""
     read_buffer_layers: Annotated[int, Field(ge=0, le=10_000)] = 15
     """Layers of KV that are loaded into HBM before a job starts."""
     write_buffer: Size = "1GB"
@@ -497,6 +499,8 @@ def without_clients(config: Config, why: str) -> Config:
 
 
 _CUTOFF = 0.5
+_OLDER = {"store.preload": ("store.load_mode", {"none": "blocking"})}
+"""Paths that are still taken -> what they are called now, and values that have another name."""
 _PRESETS = Path(__file__).parent / "presets"
 
 
@@ -543,6 +547,7 @@ def _read(source: str | PathLike[str] | None) -> tuple[dict[str, Any], str]:
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of settings, this is not")
+    _rename(data)
     return data, f"preset {name}" if preset else str(path)
 
 
@@ -622,7 +627,17 @@ def plain(value: Any) -> Any:
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
 
+def _rename(data: dict[str, Any]) -> None:
+    """Older paths of a file."""
+    for older in _OLDER:
+        section, leaf = older.split(".")
+        if isinstance(data.get(section), dict) and leaf in data[section]:
+            _override(data, older, older, data[section].pop(leaf))
+
+
 def _override(data: dict[str, Any], text: str, path: str, value: Any) -> None:
+    path, values = _OLDER.get(path, (path, dict[str, str]()))
+    value = values.get(value, value) if isinstance(value, str) else value
     if path not in paths() and not path.startswith(tuple(f"{name}." for name in FREE_FORM)):
         raise ConfigError(f"{text}: unknown path {path!r}: {nearest(path, paths(), _CUTOFF)}`kvplan list settings` shows all")
     if isinstance(value, str):

@@ -231,17 +231,17 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
 
 
 def _connection(config: Config, connection: Connection) -> Connection:
-    """The connector's, loading as `store.preload` says; of tokens where HBM alone keeps KV, which none moves. Raises ConfigError where it
+    """The connector's, loading as `store.load_mode` says; of tokens where HBM alone keeps KV, which none moves. Raises ConfigError where it
     cannot."""
-    store, preload = config.store, config.store.preload
-    if preload == "layerwise" and not connection.layerwise:
+    store, loads = config.store, config.store.load_mode
+    if loads == "layerwise" and not connection.layerwise:
         raise ConfigError(
-            f"store.preload is layerwise, but store.connector {connection.name} loads all of a history before its prefill: leave"
-            " store.preload out (null), or take a connector that is layerwise (kvplan list connectors)"
+            f"store.load_mode is layerwise, but store.connector {connection.name} loads all of a history before its prefill: leave"
+            " store.load_mode out (null), or take a connector that is layerwise (kvplan list connectors)"
         )
     if not any(store.size_of(tier) for tier in store.listed if tier.name != ON_DEVICE):
         connection = replace(connection, block=1, replicated=False, saves_answers=True)
-    return replace(connection, layerwise=connection.layerwise and preload != "none")
+    return replace(connection, loads=loads or connection.loads)
 
 
 def _kept(config: Config, model: Model) -> Footprint:

@@ -19,6 +19,7 @@ def moving(deployment: Deployment) -> dict[str, Any] | None:
             "read_bytes_per_s": connector,
             "request_s": connection.request_s,
             "layerwise": connection.layerwise,
+            "loads": connection.loads,
             "block_tokens": connection.block,
             "replicated": connection.replicated,
             "saves_answers": connection.saves_answers,

@@ -16,6 +16,7 @@ from kvplan.traces.workload import untimed
 
 NO_STORE = ("store.dram=0GB", "store.ssd=0GB")
 PACKED = ("chunked", "prefill-first")
+ASYNCHRONOUS = ("store.load_mode=asynchronous", "store.load=always")
 TOKENS = 256
 
 
@@ -152,13 +153,18 @@ def test_batching_contract(name, left, decoding, tokens, shared):
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.sampled_from(PACKED), st.integers(0, 10**6), st.integers(1, 8), st.sampled_from([40, 300, 5000]), st.floats(0.05, 3), st.booleans()
+    st.sampled_from(sorted(registry.policies("batching"))),
+    st.integers(0, 10**6),
+    st.integers(1, 8),
+    st.sampled_from([40, 300, 5000]),
+    st.floats(0.05, 3),
+    st.sampled_from([NO_STORE, ("store.load_mode=layerwise",), ASYNCHRONOUS]),
 )
-def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, keeps):
+def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, loads):
     """A run of equal steps is one event, and stepping one by one gives the same."""
     overrides = [f"batching={batching}", f"seed={seed}", f"deployment.max_batch={batch}", f"deployment.step_tokens={tokens}"]
     overrides += ["workload.sessions=6", "workload.max_tokens=1500", "workload.think_time.median_s=2"]
-    overrides += [f"workload.arrival.rate_per_s={rate}", *(() if keeps else NO_STORE)]
+    overrides += [f"workload.arrival.rate_per_s={rate}", *loads]
     loaded = config.load(None, overrides)
     fast, slow = (simulate(loaded, longest_run=longest) for longest in (None, 1))
     for name in ("admitted_s", "first_token_s", "done_s"):

@@ -64,9 +64,9 @@ def own(tmp_path):
 @pytest.mark.parametrize("name", catalogue.names("connector"))
 def test_every_figure_has_a_source_and_one_that_is_not_known_says_so(name):
     rows = dict(catalogue.load("connector", name).rows())
-    assert list(rows) == ["per_gpu", "per_server", "request", "layerwise", "block", "replicated", "saves", "when"]
+    assert list(rows) == ["per_gpu", "per_server", "request", "loads", "block", "replicated", "saves", "when"]
     assert all(row.source and row.date and row.text for row in rows.values())
-    assert not isinstance(rows["layerwise"], Unknown)
+    assert not isinstance(rows["loads"], Unknown)
 
 
 def test_what_is_not_known_bounds_nothing_and_takes_no_time():
@@ -80,7 +80,7 @@ def test_what_is_not_known_bounds_nothing_and_takes_no_time():
         ({"per_gpu": (-1, "GB/s")}, "per_gpu.*out of range"),
         ({"block": (1.5, "1")}, "block.*not a whole number"),
         ({"saves": "some"}, "saves.*'all' or 'prompt'"),
-        ({"layerwise": None}, "layerwise"),
+        ({"loads": None}, "loads"),
         ({"speed": (1, "GB/s")}, "speed: unknown key"),
     ],
 )
@@ -124,11 +124,11 @@ def test_the_narrowest_of_links_gpus_and_server_decides(connector, gpus, gb_per_
 
 
 def test_loading_layer_by_layer_is_refused_where_the_connector_cannot(own):
-    assert deployment("store.preload=layerwise").connection.layerwise and deployment().connection.layerwise
-    assert not deployment("store.preload=none").connection.layerwise
-    assert not deployment("store.preload=none", "store.connector=vllm-native").connection.layerwise
-    with pytest.raises(config.ConfigError, match=r"store\.preload is layerwise, but store\.connector vllm-native loads all"):
-        deployment("store.preload=layerwise", "store.connector=vllm-native")
+    assert deployment("store.load_mode=layerwise").connection.layerwise and deployment().connection.layerwise
+    assert not deployment("store.load_mode=blocking").connection.layerwise
+    assert not deployment("store.load_mode=blocking", "store.connector=vllm-native").connection.layerwise
+    with pytest.raises(config.ConfigError, match=r"store\.load_mode is layerwise, but store\.connector vllm-native loads all"):
+        deployment("store.load_mode=layerwise", "store.connector=vllm-native")
 
 
 def loaded_prompt(tokens: int, *overrides):
@@ -297,7 +297,10 @@ def test_explain_and_a_run_say_what_links_could_do_and_what_the_connector_does()
     links, connector = report.rows(found["moving"])
     assert links[:4] == ["by the links alone", "53 GB/s", "20.4 GB/s", "–"]
     assert connector[:4] == ["by vllm-native", "43.7 GB/s", "20.4 GB/s", "5 ms"]
-    assert connector[-1] == "all of it before the prefill, blocks of 16 tokens, each rank its copy, answers are not saved"
+    assert (
+        connector[-1]
+        == "all of it before the prefill, the GPUs go on meanwhile, blocks of 16 tokens, each rank its copy, answers are not saved"
+    )
     assert "moving" not in simulate(loaded.recompute(), table).summary
 
 

@@ -34,7 +34,7 @@ BASELINES = {
     "LRU": ("store.eviction=lru", "store.prefetch=none"),
     "FIFO": ("store.eviction=fifo", "store.prefetch=none"),
     "LRU with prefetch": ("store.eviction=lru",),
-    "NO-PL": ("store.preload=none",),
+    "NO-PL": ("store.load_mode=blocking",),
     "PL-B0": ("store.read_buffer_layers=0",),
     "synchronous saving": ("store.save=sync",),
     "HBM only": ("store.hbm=10GB", "store.dram=0GB", "store.ssd=0GB"),

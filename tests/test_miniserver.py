@@ -161,7 +161,7 @@ ON_SSD = (
         (),
         ("store.eviction=lru", "store.prefetch=none", "store.ssd_write=whole"),
         ("store.eviction=fifo", "store.prefetch=none", "store.write=through", "store.save=sync"),
-        ("store.ssd=0GB", "store.preload=none"),
+        ("store.ssd=0GB", "store.load_mode=blocking"),
         ("store.dram=10MB", "scheduler=hit-first"),
         ("deployment.window_tokens=64",),
         ("deployment.window_tokens=64", "store.positions=embedded", "store.ttl_s=0.05"),

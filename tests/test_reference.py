@@ -70,7 +70,14 @@ def test_engine_and_reference_agree_on_copies_of_ranks():
     for seed in (2, 5):
         loaded, table = agreement.random_case("DRAM and SSD; more", seed)
         sizes = [f"store.{tier.name}={tier.size // 16}B" for tier in resolve(loaded).tiers]
-        options = ["model=qwen2.5-0.5b", "deployment.gpus=4", "store.connector=vllm-native", "store.kv_dtype=null", *sizes]
+        options = [
+            "model=qwen2.5-0.5b",
+            "deployment.gpus=4",
+            "store.connector=vllm-native",
+            "store.load_mode=blocking",
+            "store.kv_dtype=null",
+            *sizes,
+        ]
         copied = config.load(loaded, options)
         assert [tier.copies for tier in resolve(copied).tiers] == [2, 2]
         assert not agreement.compare(copied, table)[0], f"seed {seed}"
@@ -165,6 +172,8 @@ def test_the_reference_is_an_engine():
         ("store.hbm=1GB", "an HBM tier"),
         ("scheduler=shortest-prefill", "schedulers"),
         ("batching=mine.py:Whole", "batching"),
+        ("batching=chunked", "batching"),
+        ("store.load_mode=asynchronous", "asynchronous loads"),
         ("router=least-loaded", "routers"),
         ("store.eviction=belady", "evictions"),
         ("store.prefetch=hint", "prefetching"),

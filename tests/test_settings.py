@@ -75,7 +75,7 @@ CHANGED = {
     "store.piece": "1MiB",
     "store.ttl_s": "5",
     "store.save": "sync",
-    "store.preload": "none",
+    "store.load_mode": "blocking",
     "store.connector": "vllm-native",
     "store.positions": "embedded",
     "store.load": "cake",

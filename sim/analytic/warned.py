@@ -63,7 +63,7 @@ def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[s
         yield (
             f"loading the mean history of {mean['history_tokens']:,} tokens takes {format_seconds(stall)}, and only then"
             f" {format_seconds(mean['prefill_new_s'])} of prefill begin: {deployment.connection.name} loads all of it first"
-            " (store.connector, store.preload)"
+            " (store.connector, store.load_mode)"
         )
     else:
         yield (

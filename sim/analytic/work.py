@@ -61,7 +61,8 @@ def server(deployment: Deployment, turns: Turns, alone_s: float, most: int) -> S
 def _prefills(
     config: Config, deployment: Deployment, turns: Turns, served: Served, waits_s: float
 ) -> tuple[Served, np.ndarray, np.ndarray]:
-    """What is served in the end, and the seconds of each prefill and of waiting for its KV: some load policies recompute what is slow."""
+    """What is served in the end, and the seconds of each prefill and of GPUs that wait for its KV: some load policies recompute what is
+    slow."""
     new = turns.history + turns.prompt - served.cached
     compute, stall = deployment.steps.prefill(new, served.cached), np.zeros(len(new))
     loaded = [index for index, tier in enumerate(deployment.tiers) if not tier.on_device]
@@ -73,7 +74,7 @@ def _prefills(
         slow = (served.cached > 0) & (recompute < compute + stall)
         compute, stall = np.where(slow, recompute, compute), np.where(slow, 0.0, stall)
         served = replace(served, tier=np.where(slow, -1, served.tier), cached=np.where(slow, 0, served.cached))
-    return served, compute, stall
+    return served, compute, np.zeros(len(new)) if deployment.connection.asynchronous else stall
 
 
 def load_s(config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float) -> float:

@@ -3,6 +3,7 @@
 It has no clock: it is told what a step did.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -32,6 +33,8 @@ class Job:
     """Of KV in windows that each of its decode steps reads, in the mean."""
     prefill_s: float = 0.0
     """Seconds from its start to its first token then: what must be loaded may hold it up."""
+    loaded_s: float = 0.0
+    """When its KV is in HBM, if the GPUs go on without it until then."""
 
     @property
     def in_hbm(self) -> int:
@@ -57,6 +60,11 @@ class Batch:
         self.window_bytes = 0
         """Read by each step, summed over them."""
         self.most = most
+        """Places: for jobs that are prefilled or decode."""
+        self.apart = 0
+        """Jobs without a place, whose KV is on its way to their HBM, or has come."""
+        self.loaded: deque[Job] = deque()
+        """Of those, the ones whose KV has come, in that order."""
         self.steps = 0
         """Of decoding, so far."""
         self.first_end = 0
@@ -64,11 +72,24 @@ class Batch:
         self._ends: list[tuple[int, int]] = []
         """A heap of (step, turn)."""
 
+    @property
+    def running(self) -> int:
+        """Jobs that have a place."""
+        return len(self.jobs) - self.apart
+
     def enter(self, job: Job) -> None:
-        """A job is admitted; what is to be prefilled is not known yet."""
+        """A job is admitted, and has its HBM; what is to be prefilled is not known yet."""
         self.jobs[job.turn] = job
-        self.prefilling.append(job)
         self.hbm_used += job.hbm_bytes
+
+    def begin(self, job: Job) -> None:
+        """It has a place, and is to be prefilled."""
+        self.prefilling.append(job)
+
+    def resume(self) -> None:
+        """The first of those whose KV has come has a place now."""
+        self.apart -= 1
+        self.begin(self.loaded.popleft())
 
     def prefilled(self, job: Job, tokens: int) -> bool:
         """A step has prefilled so many tokens of a job; returns whether its first token is out. With more to come it decodes now."""

@@ -110,12 +110,14 @@ class Kv:
         loader.begin(tier, cached, new, now, self._complete_s[session], head_since, fetched_at, free)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
-            self._take(session, tier, job.cached, now)
+            end = self._take(session, tier, job.cached, now)
+            if self._connection.asynchronous:
+                job.loaded_s, job.prefill_s = end, job.compute_s
         if self._observer is not None:
             self._observer.served(self.store, session, job.cached)
 
-    def _take(self, session: int, tier: int, tokens: int, now: float) -> None:
-        """Books the load of so many tokens."""
+    def _take(self, session: int, tier: int, tokens: int, now: float) -> float:
+        """Books the load of so many tokens; returns when it ends."""
         size = self._stored(tokens)
         start, end = self._loader.take(tokens)
         self.paths.loaded[tier].add(now, start, end, size)
@@ -123,6 +125,7 @@ class Kv:
         if into is not None:
             self.paths.saved[into].add(now, start, end, size)
             self.mover.heed()
+        return end
 
     def save(self, job: Job, since: float, now: float) -> int:
         """A job that started at `since` has ended: what is kept of its KV is saved. Returns the tier that takes it, −1 for none."""

@@ -10,8 +10,11 @@ loading follows the layer pipeline of `kvplan.hwmodels.steptime.pipeline_s`: the
 the queue and the link is free, and KV on SSD starts to move when the job starts. Background moves (prefetch, write-back) go on meanwhile,
 one at a time per link.
 
-Left out: preemption; the KV of the last generated token counts as saved. A job that is prefilled with others, or in several steps, loads
-its history as if it were prefilled whole and alone; its first step waits for what that leaves over, and for the longest of several jobs.
+Where KV is loaded asynchronously, a job that has entered waits apart with its HBM until its KV has come, and the GPU goes on with others;
+then it has the next place that is free, before the queue. Elsewhere its first step waits for its KV: a job that is prefilled with others,
+or in several steps, loads its history as if it were prefilled whole and alone, and the step waits for the longest of several jobs.
+
+Left out: preemption; the KV of the last generated token counts as saved.
 """
 
 import math
@@ -89,11 +92,14 @@ class Replica:
         batch, doing = self.batch, self.gpu.doing
         if doing == IDLE:
             self._dispatch(now)
-        elif doing == DECODE and len(batch.jobs) < batch.most and self._batching.admits(batch) and self._next_to_enter(now) is not None:
+        elif doing == DECODE and batch.running < batch.most and self._batching.admits(batch) and self._somebody_enters(now):
             self._cut_run(now)
 
+    def _somebody_enters(self, now: float) -> bool:
+        return bool(self.batch.loaded) or self._next_to_enter(now) is not None
+
     def _wake(self, now: float) -> None:
-        """A held job has become ready."""
+        """A held job has become ready, or one that was apart."""
         if self.gpu.doing != BOUNDARY:
             self._welcome(now)
 
@@ -127,6 +133,8 @@ class Replica:
         """At a step boundary: what the GPU does next."""
         batch, saver = self.batch, self.kv.saver
         head = None
+        if batch.loaded:
+            self._resume()
         while self._batching.admits(batch) and (head := self._next_to_enter(now)) is not None:
             left = batch.hbm_bytes - batch.hbm_used - head.hbm_bytes
             if left < saver.write_buffer:
@@ -134,10 +142,10 @@ class Replica:
             if saver.stall_until > now:
                 break
             self._enter(head, now)
-        if saver.stall_until > now and (batch.jobs or head is not None):
+        if saver.stall_until > now and (batch.running or head is not None):
             batch.hbm_in_step = batch.hbm_used
             self.gpu.stall(now, saver.stall_until)
-        elif batch.jobs:
+        elif batch.running:
             self._step(now)
         else:
             self._rest(now)
@@ -146,7 +154,7 @@ class Replica:
         """The head of the queue, if it has a place in the batch and room in HBM."""
         batch = self.batch
         turn = self.waiting.head(now) if self._holds else self.waiting.queue.head()
-        if turn is None or len(batch.jobs) >= batch.most:
+        if turn is None or batch.running >= batch.most:
             return None
         job = self.fitting(turn)
         return job if job.hbm_bytes <= batch.hbm_bytes - batch.hbm_used else None
@@ -161,6 +169,22 @@ class Replica:
         self.batch.enter(job)
         tier = self.kv.start(job, cut, head_since, self.batch.hbm_bytes - self.batch.hbm_in_step, now)
         rec.entered(job, tier, cut > 0, now)
+        if job.loaded_s > now:
+            self.batch.apart += 1
+            self.clock.at(job.loaded_s, ARRIVAL, self._loaded, job)
+        else:
+            self.batch.begin(job)
+
+    def _loaded(self, timer: Timer) -> None:
+        """The KV of a job that the GPUs do without has come."""
+        self.batch.loaded.append(timer.payload)
+        self._wake(self.clock.now)
+
+    def _resume(self) -> None:
+        """Jobs whose KV has come take places before the queue does."""
+        batch = self.batch
+        while batch.loaded and batch.running < batch.most and self._batching.admits(batch):
+            batch.resume()
 
     def _step(self, now: float) -> None:
         """One step that prefills, or a run of steps that only decode, up to the first completion."""
@@ -193,11 +217,12 @@ class Replica:
 
     def _rest(self, now: float) -> None:
         """Nobody can enter, and nobody runs. Where jobs are held for their KV, something must be on its way, or the first goes as it is."""
+        batch = self.batch
         self.gpu.doing = IDLE
-        self.batch.hbm_in_step = 0
+        batch.hbm_in_step = batch.hbm_used
         if not self.waiting.holds_jobs:
             return
-        if not self.kv.fetch_next(now) and self.waiting.release_first():
+        if not self.kv.fetch_next(now) and not batch.jobs and self.waiting.release_first():
             self._dispatch(now)
         else:
             self._watch_fetch()
@@ -259,7 +284,8 @@ class Replica:
         if self._foresees:
             next_s = run.source.next_arrival(job.turn, now)
             run.knowledge.next_turn(session, next_s)
-        tier = self.kv.save(job, self.recorder.admitted_s[job.turn], now)
+        since = max(self.recorder.admitted_s[job.turn], job.loaded_s)
+        tier = self.kv.save(job, since, now)
         if self._observer is not None:
             self._observer.saved(self, job, tier)
         self.kv.store.release(session, now)

@@ -116,6 +116,7 @@ class ByConnector(LinksAlone):
 
     name: str
     layerwise: bool
+    loads: str
     block_tokens: int
     replicated: bool
     saves_answers: bool

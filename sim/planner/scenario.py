@@ -102,7 +102,7 @@ def _connectors(config: Config) -> Ends:
 
 def _connected(name: str) -> Scenario:
     words = "links alone" if name == _LINKS_ALONE else name
-    return Scenario("connector", words, (f"store.connector={name}", "store.preload=null"))
+    return Scenario("connector", words, (f"store.connector={name}", "store.load_mode=null"))
 
 
 def _loaded(factor: float) -> Scenario:

@@ -7,6 +7,11 @@ from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.report.tiers import name_of
 
 _GB = 1e9
+_LOADS = {
+    "layerwise": "layer by layer under the prefill",
+    "blocking": "all of it before the prefill",
+    "asynchronous": "all of it before the prefill, the GPUs go on meanwhile",
+}
 
 
 def heads(found: Mapping[str, Any]) -> list[str]:
@@ -27,7 +32,7 @@ def _figures(one: Mapping[str, Any]) -> list[str]:
 
 def _how(connector: Mapping[str, Any]) -> str:
     block = connector["block_tokens"]
-    said = ["layer by layer under the prefill" if connector["layerwise"] else "all of it before the prefill"]
+    said = [_LOADS[connector["loads"]]]
     said += [f"blocks of {block} tokens"] * (block > 1)
     said += ["each rank its copy"] * connector["replicated"]
     said += ["answers are not saved"] * (not connector["saves_answers"])

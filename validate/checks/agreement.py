@@ -109,8 +109,10 @@ def _clients(loaded: Config, rng: np.random.Generator) -> Config:
 
 def _connectors(loaded: Config, rng: np.random.Generator) -> Config:
     """The case with a connector of the catalogue, or with loads that end before the prefill over the links as they are."""
-    connector, preload = rng.choice(catalogue.names("connector")), rng.choice(["null", "none"])
-    return config.load(loaded, [f"store.connector={connector}", f"store.preload={preload}"])
+    connector, mode = rng.choice(catalogue.names("connector")), rng.choice(["null", "blocking"])
+    if catalogue.load("connector", connector).loads.value == "asynchronous":
+        mode = "blocking"
+    return config.load(loaded, [f"store.connector={connector}", f"store.load_mode={mode}"])
 
 
 def _workload(rng: np.random.Generator, window: int) -> Workload:

@@ -121,7 +121,7 @@ def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
         f"store.write={rng.choice(['back', 'back', 'through', 'second-hit'])}",
         f"store.ssd_write={rng.choice(['delta', 'delta', 'whole'])}",
         f"store.save={rng.choice(['async', 'async', 'sync'])}",
-        f"store.preload={rng.choice(['null', 'null', 'none'])}",
+        f"store.load_mode={rng.choice(['null', 'null', 'blocking'])}",
         f"store.positions={rng.choice(['decoupled', 'decoupled', 'embedded'])}",
         f"store.load={rng.choice(['always', 'always', 'faster'])}",
         f"store.ttl_s={rng.choice(['null', 'null', '20', '100'])}",

@@ -39,6 +39,8 @@ def _findings(config: Config, workload: Workload, deployment: Deployment) -> Ite
         yield f"store.prefetch {store.prefetch} holds jobs back, leaves KV behind or is told of turns to come: take lookahead or none"
     if store.connector != "cachedattention":
         yield f"store.connector {store.connector} is not what it does: KV goes layer by layer, as cachedattention's"
+    if deployment.connection.asynchronous:
+        yield "store.load_mode must be layerwise or blocking"
     if deployment.connection.layerwise and store.read_buffer_layers:
         yield "store.read_buffer_layers must be 0: a job's KV is sent for when it starts"
     if store.load != "always":

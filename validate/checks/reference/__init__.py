@@ -68,6 +68,7 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",
     "load policies other than always": lambda given: given.config.store.load != "always",
+    "asynchronous loads": lambda given: bool(given.deployment.tiers) and given.deployment.connection.asynchronous,
     "watchers and observers": lambda given: given.watch is not None or given.observer is not None,
 }
 """What the engine does and the reference does not, and whether a run asks for it."""

@@ -1,0 +1,126 @@
+"""Loads that do not hold the GPUs: a job waits apart for its KV, with its HBM, and others go on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kvplan.sim import config
+from kvplan.sim.deployment import resolve
+from kvplan.sim.simulation import simulate
+from kvplan.traces.workload import untimed
+
+PLAIN = (
+    "store.ssd=0GB",
+    "store.load=always",
+    "store.eviction=lru",
+    "store.prefetch=none",
+    "batching=chunked",
+    "deployment.step_tokens=8192",
+)
+CAME = 100.0
+"""When second turns come; the first ones are long done."""
+
+
+def served(sessions, *overrides, mode="asynchronous"):
+    """Sessions of turns (arrival in seconds, prompt, answer), in an open loop: the deployment and the run."""
+    rows = [(index, *turn) for index, turns in enumerate(sessions) for turn in turns]
+    session, arrival_s, prompt, output = zip(*rows, strict=True)
+    table = replace(untimed(session, prompt, output), arrival_s=np.array(arrival_s), open_loop=True)
+    loaded = config.load(None, [*PLAIN, f"store.load_mode={mode}", *overrides])
+    return resolve(loaded, table), simulate(loaded, table)
+
+
+def load_s(deployment, tokens):
+    host = deployment.host
+    return deployment.stored(tokens) / host.read_bytes_per_s + deployment.steps.layers * host.latency_s
+
+
+def test_a_job_alone_starts_when_its_kv_is_there():
+    """The first token comes after the load and the prefill, as if the GPUs had waited, and they have not."""
+    deployment, run = served([[(0, 3000, 10), (CAME, 200, 5)]])
+    waited = run.columns["first_token_s"][1] - CAME
+    assert waited == pytest.approx(load_s(deployment, 3010) + deployment.steps.prefill(200, 3010), rel=1e-9)
+    blocking = served([[(0, 3000, 10), (CAME, 200, 5)]], mode="blocking")[1]
+    assert blocking.columns["first_token_s"][1] == pytest.approx(run.columns["first_token_s"][1], rel=1e-12)
+    assert run.summary["gpu"]["load_stall_s"] == 0 < blocking.summary["gpu"]["load_stall_s"]
+
+
+def test_who_decodes_goes_on_during_a_load():
+    """Another job's decodes take their own time until the KV has come; at the end of that step the prefill shares one with them."""
+    deployment, run = served([[(0, 3000, 10), (CAME, 200, 1)], [(CAME - 1, 50, 400)]])
+    steps, columns = deployment.steps, run.columns
+    first, admitted, ends = columns["first_token_s"][2], columns["admitted_s"][1], load_s(deployment, 3010)
+    until = steps.steps_until(1, 51, admitted + ends - first)
+    mixed = steps.step([(200, 3010)], 1, 51 + until)
+    assert CAME <= admitted <= CAME + steps.decode(1, 400)
+    assert columns["first_token_s"][1] == pytest.approx(first + steps.decode(1, 51, until) + mixed, rel=1e-9)
+    assert columns["done_s"][2] == pytest.approx(columns["first_token_s"][1] + steps.decode(1, 52 + until, 398 - until), rel=1e-9)
+
+
+def test_others_pass_a_job_that_loads_and_loads_queue_on_the_link():
+    """What came later and is in HBM goes first; of two loads the second begins when the first has ended."""
+    sessions = [[(0, 3000, 1), (CAME, 20, 1)], [(5, 2000, 1), (CAME + 1e-3, 20, 1)], [(CAME + 2e-3, 10, 1)]]
+    deployment, run = served(sessions)
+    first, steps = run.columns["first_token_s"], deployment.steps
+    assert first[4] == pytest.approx(CAME + 2e-3 + steps.prefill(10), rel=1e-12)
+    one, both = load_s(deployment, 3001), load_s(deployment, 3001) + load_s(deployment, 2001)
+    assert first[1] == pytest.approx(CAME + one + steps.prefill(20, 3001), rel=1e-9)
+    assert first[3] == pytest.approx(CAME + both + steps.prefill(20, 2001), rel=1e-9)
+
+
+def test_a_load_takes_no_place_and_comes_before_the_queue():
+    """One place: a job that loads leaves it to another, and when both want it, it goes before what waits."""
+    sessions = [[(0, 3000, 1), (CAME, 20, 1)], [(CAME - 0.5, 10, 60)], [(CAME + 1e-3, 10, 1)]]
+    deployment, run = served(sessions, "deployment.max_batch=1")
+    admitted, first, done = (run.columns[name] for name in ("admitted_s", "first_token_s", "done_s"))
+    assert done[2] > CAME + 2e-3, "the place is taken until then"
+    assert admitted[1] == pytest.approx(done[2]), "a load begins when a place is free"
+    assert first[3] == pytest.approx(admitted[1] + deployment.steps.prefill(10), rel=1e-9), "which others take meanwhile"
+    assert first[1] == pytest.approx(admitted[1] + load_s(deployment, 3001) + deployment.steps.prefill(20, 3001), rel=1e-9)
+    sessions[2:] = [[(CAME + 1e-3, 10, 40)], [(CAME + 2e-3, 10, 1)]]
+    _, run = served(sessions, "deployment.max_batch=1")
+    admitted, first, done = (run.columns[name] for name in ("admitted_s", "first_token_s", "done_s"))
+    assert done[3] < first[1] < first[4] and admitted[4] >= done[1]
+
+
+def test_what_loads_has_its_hbm():
+    """HBM for one of the two at once: the second waits until the first has ended, though the GPUs have nothing to do."""
+    sessions = [[(0, 3000, 1), (CAME, 20, 1)], [(CAME + 1e-3, 3000, 1)]]
+    full = "deployment.hbm_utilization=0.171"
+    deployment, run = served(sessions, full)
+    assert deployment.in_hbm(3021) <= deployment.hbm_budget < deployment.in_hbm(6022)
+    assert run.columns["admitted_s"][2] == pytest.approx(run.columns["done_s"][1], rel=1e-12)
+
+
+def test_what_is_saved_was_computed_first(monkeypatch):
+    """The KV of a job that waited for its load is sent from when that had come."""
+    from kvplan.sim.engine.saver import Saver
+
+    begins = []
+    save = Saver.save
+
+    def seen(self, job, tier, size, since, now):
+        begins.append(since)
+        return save(self, job, tier, size, since, now)
+
+    monkeypatch.setattr(Saver, "save", seen)
+    deployment, _ = served([[(0, 3000, 10), (CAME, 200, 5)]])
+    assert begins == pytest.approx([0.0, CAME + load_s(deployment, 3010)])
+
+
+def test_the_connector_says_how_it_loads():
+    modes = {
+        name: resolve(config.load(None, [f"store.connector={name}"])).connection.loads
+        for name in ("cachedattention", "lmcache", "vllm-native")
+    }
+    assert modes == {"cachedattention": "layerwise", "lmcache": "blocking", "vllm-native": "asynchronous"}
+
+
+def test_the_older_name_of_the_setting_is_taken(tmp_path):
+    (tmp_path / "old.yaml").write_text("store: {preload: none}")
+    assert config.load(tmp_path / "old.yaml").store.load_mode == "blocking"
+    assert config.load(tmp_path / "old.yaml", ["store.preload=layerwise"]).store.load_mode == "layerwise"
+    assert config.load(tmp_path / "old.yaml", ["store.load_mode=null"]).store.load_mode is None
+    with pytest.raises(config.ConfigError, match="load_mode"):
+        config.load(None, ["store.preload=[1]"])
