@@ -6,7 +6,7 @@ Source: the configuration classes of `transformers` 5.24 (https://github.com/hug
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _TIED = {"tie_word_embeddings": True}
@@ -27,7 +27,7 @@ class Family:
     windowed: str = ""
     """Which layers have the window: `all`, `upper` (from `max_window_layers` on), `pattern` (all but each nth),
     `chunks` (those with rotary positions, in chunks). Empty: none may. Also which layers have KV: `interval`, `period`, `indices`,
-    `letters`, `flags`, and `cross`, by the keys that hflayers names."""
+    `letters`, `flags`, `hybrid`, `kda`, `both`, and `cross`, by the keys that hflayers names."""
     pattern: int = 0
     """The n of that, where the file does not say."""
     state: str = ""
@@ -36,6 +36,8 @@ class Family:
     """Whether attention has a gate as wide as its queries."""
     gated_shared: bool = False
     """Whether the shared expert has a gate of one number."""
+    others: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Kind of layer -> what of its heads has a key of its own: `heads`, `kv_heads`, `width`, `value_width`."""
     unweighed: str = ""
     """Weights that are not counted, so that sizes of HBM cannot be told."""
 
@@ -51,10 +53,25 @@ _MLA = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 _LATENT = ("q_lora_rank", "n_shared_experts")
 _DEEPSEEK = (*_MLA, *_EXPERTS, "moe_intermediate_size")
 
+_GEMMA_3N = (
+    "num_kv_shared_layers",
+    "laurel_rank",
+    "altup_num_inputs",
+    "hidden_size_per_layer_input",
+    "vocab_size_per_layer_input",
+)
 _QWEN_MIXED = (*_KV, *_EXPERTS, "moe_intermediate_size", "shared_expert_intermediate_size")
 _QWEN_HYBRID = ({"head_dim": 256}, {"full_attention_interval": 4})
 
 FAMILIES: dict[str, Family] = {
+    "afmoe": Family(
+        (),
+        (*_KV, *_EXPERTS, "head_dim", "moe_intermediate_size", "sliding_window"),
+        ("num_dense_layers", "num_shared_experts"),
+        "pattern",
+        4,
+        gated_output=True,
+    ),
     "apertus": Family((_UNGATED,), _KV),
     "arcee": Family((_UNGATED,), _KV),
     "baichuan": Family(),
@@ -71,6 +88,7 @@ FAMILIES: dict[str, Family] = {
     "exaone4": Family((), _KV, ("sliding_window",), "pattern", 4),
     "exaone_moe": Family(({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size", "sliding_window"), (), "pattern", 4),
     "falcon": Family((_TIED, _UNGATED, {"max_position_embeddings": 2048})),
+    "falcon_h1": Family((), (*_KV, "head_dim", "mamba_d_ssm"), (), "both", 0, "mamba2"),
     "gemma": Family((_TIED, {"head_dim": 256}), _KV),
     "gemma2": Family((_TIED, {"head_dim": 256}), (*_KV, "sliding_window"), (), "pattern", 2),
     "gemma3_text": Family(
@@ -88,11 +106,16 @@ FAMILIES: dict[str, Family] = {
     ),
     "gemma3n_text": Family(
         (_TIED, {"num_attention_heads": 8, "num_key_value_heads": 2}, {"head_dim": 256}, {"max_position_embeddings": 32_768}),
-        (*_KV, "sliding_window", "num_kv_shared_layers"),
+        (*_KV, "sliding_window", *_GEMMA_3N),
         (),
         "pattern",
         5,
-        unweighed="embeddings of each layer",
+    ),
+    "gemma4_text": Family(
+        (_TIED,),
+        (*_KV, "head_dim", "intermediate_size", "sliding_window", "layer_types", "global_head_dim"),
+        ("num_kv_shared_layers", "hidden_size_per_layer_input", "attention_k_eq_v", "enable_moe_block", "num_global_key_value_heads"),
+        others={"full_attention": {"kv_heads": "global_kv_heads", "width": "global_head_dim", "value_width": "global_head_dim"}},
     ),
     "glm": Family(({"head_dim": 128},), _KV),
     "glm4": Family(({"head_dim": 128},), _KV),
@@ -110,6 +133,9 @@ FAMILIES: dict[str, Family] = {
     "internlm3": Family(({"head_dim": 128},), _KV),
     "jamba": Family((), (*_KV, *_EXPERTS, "expert_layer_period"), ("expert_layer_offset",), "period", 0, "mamba1"),
     "kimi_k2": Family((), (*_DEEPSEEK, "first_k_dense_replace"), _LATENT),
+    "kimi_linear": Family(
+        (), (*_DEEPSEEK, "linear_attn_config"), ("q_lora_rank", "num_shared_experts", "first_k_dense_replace"), "kda", 0, "kda"
+    ),
     "lfm2": Family((_TIED,), _KV, (), "indices", 0, "conv"),
     "lfm2_moe": Family((_TIED,), (*_KV, "layer_types", *_EXPERTS, "moe_intermediate_size"), ("num_dense_layers",), "", 0, "conv"),
     "llama": Family(),
@@ -119,7 +145,31 @@ FAMILIES: dict[str, Family] = {
         (),
         "chunks",
     ),
+    "mimo_v2_flash": Family(
+        (),
+        (
+            *_KV,
+            *_EXPERTS,
+            "head_dim",
+            "v_head_dim",
+            "moe_intermediate_size",
+            "sliding_window",
+            "swa_num_key_value_heads",
+            "hybrid_layer_pattern",
+        ),
+        ("n_shared_experts", "sliding_window_size", "moe_layer_freq"),
+        "hybrid",
+        others={
+            "sliding_attention": {
+                "heads": "swa_num_attention_heads",
+                "kv_heads": "swa_num_key_value_heads",
+                "width": "swa_head_dim",
+                "value_width": "swa_v_head_dim",
+            }
+        },
+    ),
     "minicpm": Family((_TIED,), _KV),
+    "minicpm3": Family((_TIED,), _MLA, ("q_lora_rank",)),
     "minimax": Family((), (*_KV, *_EXPERTS, "head_dim", "layer_types"), (), "", 0, "lightning"),
     "minimax_m1": Family((), (*_KV, *_EXPERTS, "head_dim", "attn_type_list"), (), "flags", 0, "lightning"),
     "minimax_m2": Family(({"head_dim": 128},), (*_KV, *_EXPERTS), (), "flags"),
@@ -156,6 +206,7 @@ OTHER_NAMES = {
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
     "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
     "gemma3n": "gemma3n_text",
     "Yi": "llama",
     "aquila": "llama",

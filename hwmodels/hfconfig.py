@@ -23,7 +23,7 @@ from kvplan.hwmodels.families import FAMILIES, NESTED, OTHER_NAMES, Family
 from kvplan.hwmodels.hfkeys import telling
 from kvplan.hwmodels.hfstates import States
 from kvplan.hwmodels.hfwidths import widths
-from kvplan.hwmodels.layers import Attention, Latent, Layer, LayerGroup
+from kvplan.hwmodels.layers import Attention, Both, Latent, Layer, LayerGroup
 from kvplan.hwmodels.quantization import Quantization, WeightBits
 from kvplan.hwmodels.schema import DTYPE_BYTES, Date, Model
 
@@ -136,9 +136,25 @@ class HfConfig(BaseModel):
     indexer_types: list[Literal["full", "shared"]] = []
     index_topk_freq: _Width = 1
     index_skip_topk_offset: _Number = 2
+    enable_moe_block: bool = True
+    use_double_wide_mlp: bool = False
+    attention_k_eq_v: bool = False
+    global_head_dim: _Number = 0
+    num_global_key_value_heads: _Number = 0
+    sliding_window_size: _Number = 0
+    swa_num_attention_heads: _Number = 0
+    swa_num_key_value_heads: _Number = 0
+    swa_head_dim: _Number = 0
+    swa_v_head_dim: _Number = 0
+    hidden_size_per_layer_input: _Number = 0
+    vocab_size_per_layer_input: _Number = 0
+    laurel_rank: _Number = 0
+    altup_num_inputs: _Number = 0
     use_sliding_window: bool = True
     sliding_window: _Number | None = None
-    sliding_window_pattern: _Width | str = _written("sliding_window_pattern", "_sliding_window_pattern", "layer_switch", default=0)
+    sliding_window_pattern: _Width | str = _written(
+        "sliding_window_pattern", "_sliding_window_pattern", "layer_switch", "global_attn_every_n_layers", default=0
+    )
     max_window_layers: _Number | None = None
     attention_chunk_size: _Width | None = None
     no_rope_layers: list[int] = []
@@ -149,6 +165,9 @@ class HfConfig(BaseModel):
     attn_layer_indices: list[int] = _written("attn_layer_indices", "full_attn_idxs", default=[])
     attn_type_list: list[int] = []
     hybrid_override_pattern: str = ""
+    hybrid_layer_pattern: list[int] = []
+    mamba_d_ssm: _Number = 0
+    linear_attn_config: dict[str, Any] = {}
     cross_attention_layers: list[int] = []
     num_kv_shared_layers: _Number = 0
     state: States | None = _written(_STATE, default=None)
@@ -215,11 +234,13 @@ class HfConfig(BaseModel):
         return self
 
     def _check_experts(self) -> None:
+        if self.num_experts and "enable_moe_block" in self.family.written and self.enable_moe_block and not self.moe_intermediate_size:
+            raise ValueError("moe_intermediate_size is missing or 0, and experts stand beside a feed-forward part of another width")
         if not self.intermediate_size and (self.moe_layers < self.num_hidden_layers or not self.moe_intermediate_size):
             raise ValueError("intermediate_size is missing or 0")
         if self.num_experts and not 0 < self.num_experts_per_tok <= self.num_experts:
             raise ValueError(f"num_experts_per_tok is {self.num_experts_per_tok}, but there are {self.num_experts} experts")
-        if not self.num_experts and (self.moe_intermediate_size or self.n_shared_experts):
+        if not self.num_experts and (self.moe_intermediate_size or self.n_shared_experts) and self.enable_moe_block:
             raise ValueError("moe_intermediate_size or n_shared_experts without a number of experts")
 
     @property
@@ -241,7 +262,10 @@ class HfConfig(BaseModel):
         if self.kv_lora_rank is not None and name in (hflayers.FULL, hflayers.INDEXED):
             index = self.index_head_dim if name == hflayers.FULL else 0
             return Latent(rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=index, chosen=bool(self.index_head_dim))
-        return Attention(hflayers.TITLES[name], hflayers.window(self, name), self.kv_heads, self.width, self.width)
+        of = hflayers.heads(self, name)
+        if name == hflayers.BOTH and self.state is not None:
+            return Both(kv_heads=of.kv_heads, head_dim=of.width, v_head_dim=of.value_width, beside=self.state.state())
+        return Attention(hflayers.TITLES[name], hflayers.window(self, name), of.kv_heads, of.width, of.value_width)
 
     @property
     def positions(self) -> int:
@@ -263,6 +287,11 @@ class HfConfig(BaseModel):
     def width(self) -> int:
         """Of a head's query and key, but with MLA."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def global_kv_heads(self) -> int:
+        """Gemma-4's own number of KV heads without a window, which counts only where values are keys; 0: as the others."""
+        return self.num_global_key_value_heads if self.attention_k_eq_v else 0
 
     @property
     def expert_width(self) -> int:
@@ -299,7 +328,7 @@ class HfConfig(BaseModel):
             num_attention_heads=self.num_attention_heads,
             num_key_value_heads=self.kv_heads,
             head_dim=head_dim,
-            v_head_dim=self.v_head_dim if latent else head_dim,
+            v_head_dim=self.v_head_dim or head_dim,
             intermediate_size=self.dense_width,
             vocab_size=self.vocab_size,
             model_type=self.model_type,

@@ -16,6 +16,9 @@ _TELLING = re.compile(
 """Parts of names of which sizes may hang."""
 _HARMLESS: dict[str, str] = {
     "what arithmetic is done, with no weights or KV of its own": """
+        add_swa_attention_sink_bias add_full_attention_sink_bias swa_rope_theta use_bidirectional_attention mla_use_nope
+        key_multiplier attention_in_multiplier attention_out_multiplier mlp_multipliers ssm_multipliers ssm_in_multiplier ssm_out_multiplier
+        embedding_multiplier lm_head_multiplier mup_enabled
         attention_multiplier attn_logit_softcapping attn_scale attn_temperature_tuning attention_value_scale clip_qkv
         final_logit_softcapping
         floor_scale hidden_act hidden_activation logits_scaling mlp_alpha_factor mlp_beta_factor query_pre_attn_scalar
@@ -47,6 +50,7 @@ _HARMLESS: dict[str, str] = {
         num_nextn_predict_layers num_mtp_layers num_mtp_modules mtp_transformer_layers use_mtp mtp_loss_scaling_factor
         multi_token_prediction_lambda multi_token_prediction_depth mtp_num_layers mtp_layers_block_type""",
     "another writing of what is read": """
+        num_expert_group moe_renormalize moe_router_activation_func
         qk_head_dim order_of_interleaved_layers use_embedding_sharing use_parallel_block use_parallel_embedding use_gated_activation
         index_share_for_mtp_iteration""",
     "of states and of weights that are not counted, with no bytes of a session": """
@@ -60,7 +64,7 @@ _HARMLESS: dict[str, str] = {
         layernorm_mlp_alpha layernorm_mlp_beta shared_moe_mode attn_output_gate mamba_ssm_dtype mtp_num_hidden_layers
         mtp_use_dedicated_embeddings output_gate_type mtp_hybrid_override_pattern
         moe_shared_expert_overlap use_associative_scan use_mambapy use_conv_bias
-        vocab_size_per_layer_input hidden_size_per_layer_input laurel_rank activation_sparsity_pattern altup_active_idx""",
+        activation_sparsity_pattern altup_active_idx""",
     "pictures and sound, which are left out": """
         vision_config audio_config mm_tokens_per_image vision_feature_layer vision_output_dim projector_hidden_act
         multimodal_projector_bias vision_feature_select_strategy mm_hidden_size

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from kvplan.hwmodels.hfstates import KimiDelta
 
 if TYPE_CHECKING:
     from kvplan.hwmodels.families import Family
     from kvplan.hwmodels.hfconfig import HfConfig
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
-STATE, CROSS, SHARED, NOTHING, INDEXED = "linear_attention", "cross_attention", "shared", "mlp", "attention by another layer's index"
+STATE, CROSS, SHARED, NOTHING, BOTH = "linear_attention", "cross_attention", "shared", "mlp", "full attention and a state"
+INDEXED = "attention by another layer's index"
 _ATTENTION = {FULL: "full attention", SLIDING: "sliding window", CHUNKED: "chunks"}
 _SAME = {"full": FULL, "shared": INDEXED, "indexed_attention": FULL, "attention": FULL, "mamba": STATE, "conv": STATE, "moe": NOTHING}
 TITLES = _ATTENTION | {CROSS: "attention to a picture", SHARED: "attention to another layer's KV", NOTHING: "no attention"}
@@ -24,9 +28,25 @@ OWN_KEYS = {
     "indices": {"attn_layer_indices", "full_attn_idxs"},
     "interval": {"full_attention_interval"},
     "letters": {"hybrid_override_pattern"},
-    "pattern": {"sliding_window_pattern", "_sliding_window_pattern", "layer_switch"},
+    "hybrid": {
+        "attention_chunk_size",
+        "hybrid_layer_pattern",
+        "sliding_window_size",
+        "swa_num_attention_heads",
+        "swa_num_key_value_heads",
+        "swa_head_dim",
+        "swa_v_head_dim",
+    },
+    "pattern": {"sliding_window_pattern", "_sliding_window_pattern", "layer_switch", "global_attn_every_n_layers"},
     "period": {"attn_layer_period", "attn_layer_offset"},
     "index_head_dim": {"index_head_dim", "index_topk", "index_n_heads", "indexer_types", "index_topk_freq", "index_skip_topk_offset"},
+    "global_head_dim": {"global_head_dim", "num_global_key_value_heads", "attention_k_eq_v", "use_double_wide_mlp", "enable_moe_block"},
+    "hidden_size_per_layer_input": {"hidden_size_per_layer_input", "vocab_size_per_layer_input"},
+    "kda": {"linear_attn_config"},
+    "both": {"mamba_d_ssm"},
+    "altup_num_inputs": {"altup_num_inputs", "laurel_rank"},
+    "kv_lora_rank": {"kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim"},
+    "v_head_dim": {"v_head_dim"},
     "expert_layer_period": {"expert_layer_period", "expert_layer_offset"},
     "num_kv_shared_layers": {"num_kv_shared_layers"},
 }
@@ -35,19 +55,24 @@ _EXPERT_LAYERS = {"sparse": True, "moe": True, "dense": False}
 
 
 def names(config: HfConfig, family: Family) -> list[str]:
+    """What each layer keeps: the last `num_kv_shared_layers` nothing of their own. Raises ValueError."""
+    found, shared = written(config, family), config.num_kv_shared_layers
+    return found[: len(found) - shared] + [SHARED] * min(shared, len(found))
+
+
+def written(config: HfConfig, family: Family) -> list[str]:
     """What `layer_types` says of each layer, or would say. Raises ValueError."""
     found = [_SAME.get(name, name) for name in config.indexer_types or config.layer_types or _derived(config, family)]
     if len(found) != config.num_hidden_layers:
         raise ValueError(f"the kinds of {len(found)} layers are given, but num_hidden_layers is {config.num_hidden_layers}")
     if unknown := sorted(set(found) - _known(family)):
         raise ValueError(f"what layers of {', '.join(unknown)} keep is not modelled")
-    shared = config.num_kv_shared_layers
-    return found[: len(found) - shared] + [SHARED] * min(shared, len(found))
+    return found
 
 
 def _known(family: Family) -> set[str]:
     """Kinds that such a family may have."""
-    own = {"letters": NOTHING, "cross": CROSS}
+    own = {"letters": NOTHING, "cross": CROSS, "both": BOTH}
     return {*_ATTENTION, INDEXED, *([STATE] if family.state else []), *([own[family.windowed]] if family.windowed in own else [])}
 
 
@@ -59,8 +84,8 @@ def counted(family: Family, data: dict[str, Any]) -> dict[str, int]:
 
 def foreign(family: Family) -> set[str]:
     """Keys that are read of other families, and not of this one."""
-    own = {family.windowed, *family.needs}
-    return {key for of, keys in OWN_KEYS.items() if of not in own for key in keys}
+    own = {family.windowed, *family.needs, *family.written}
+    return set().union(*OWN_KEYS.values()) - {key for of, keys in OWN_KEYS.items() if of in own for key in keys}
 
 
 def _derived(config: HfConfig, family: Family) -> list[str]:
@@ -134,8 +159,32 @@ def _cross(config: HfConfig) -> list[str]:
     return [CROSS if layer in config.cross_attention_layers else FULL for layer in layers]
 
 
+def _hybrid(config: HfConfig) -> list[str]:
+    """MiMo-V2: 1 has a window."""
+    if not set(config.hybrid_layer_pattern) <= {0, 1}:
+        raise ValueError("hybrid_layer_pattern is not of 0 and 1")
+    return [SLIDING if window else FULL for window in config.hybrid_layer_pattern]
+
+
+def _kda(config: HfConfig) -> list[str]:
+    """Kimi Linear: each layer is in one of two lists, which count from 1."""
+    listed = config.state.linear_attn_config if isinstance(config.state, KimiDelta) else None
+    layers = range(1, config.num_hidden_layers + 1)
+    if listed is None or sorted([*listed.kda_layers, *listed.full_attn_layers]) != list(layers):
+        raise ValueError("kda_layers and full_attn_layers do not say of each layer which it is")
+    return [FULL if layer in listed.full_attn_layers else STATE for layer in layers]
+
+
+def _both(config: HfConfig) -> list[str]:
+    """Falcon-H1: each has both."""
+    return [BOTH] * config.num_hidden_layers
+
+
 _RULES: dict[str, Callable[[HfConfig], list[str]]] = {
+    "both": _both,
     "chunks": _chunks,
+    "hybrid": _hybrid,
+    "kda": _kda,
     "cross": _cross,
     "flags": _flags,
     "indices": _indices,
@@ -165,6 +214,25 @@ def _pattern(config: HfConfig, family: Family) -> int:
     return said
 
 
+@dataclass(frozen=True)
+class Heads:
+    """Of one layer's attention."""
+
+    heads: int
+    kv_heads: int
+    width: int
+    value_width: int
+
+
+def heads(config: HfConfig, name: str) -> Heads:
+    """Those of a layer of that kind: of the model, but for what has a key of its own."""
+    own = config.family.others.get(name, {})
+    value_width = config.width if config.kv_lora_rank is not None else config.v_head_dim or config.width
+    whole = Heads(config.num_attention_heads, config.kv_heads, config.width, value_width)
+    said = {what: getattr(config, key) for what, key in own.items()}
+    return replace(whole, **{what: number for what, number in said.items() if number})
+
+
 def window(config: HfConfig, name: str) -> int | None:
     """Tokens that such a layer attends to at most. Raises ValueError."""
     if name not in (SLIDING, CHUNKED):
@@ -180,7 +248,7 @@ def with_experts(config: HfConfig) -> list[int]:
     """Decoder layers with experts: those that are named, or all but the first `first_k_dense_replace`, those skipped by a step, and
     `mlp_only_layers`. Raises ValueError."""
     layers = range(config.num_hidden_layers)
-    if not config.num_experts:
+    if not config.num_experts or not config.enable_moe_block:
         return []
     if config.family.windowed == "letters":
         return [layer for layer in layers if _blocks(config)[layer] == "moe"]
@@ -214,6 +282,8 @@ def dense(config: HfConfig) -> list[int]:
     layers, mixed = range(config.num_hidden_layers), set(with_experts(config))
     if config.family.windowed == "letters":
         return [layer for layer in layers if _blocks(config)[layer] == "mlp"]
+    if "enable_moe_block" in config.family.written:  # experts stand beside it
+        return list(layers)
     return [layer for layer in layers if layer not in mixed]
 
 

@@ -141,9 +141,41 @@ class Lightning(_Keys):
         return 5 * self.hidden_size * self.num_attention_heads * self.head_dim
 
 
-States = Annotated[GatedDelta | Mamba2 | Mamba1 | Convolution | Lightning, Field(discriminator="kind")]
+class _Kda(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    num_heads: _Size
+    head_dim: _Size
+    short_conv_kernel_size: _Size
+    kda_layers: list[_Size]
+    full_attn_layers: list[_Size]
+    """From 1 on."""
+
+
+class KimiDelta(_Keys):
+    """Kimi Delta Attention: conv 3·(k − 1)·h·d, recurrence h·d·d in float32."""
+
+    kind: Literal["kda"]
+    linear_attn_config: _Kda
+
+    def state(self) -> State:
+        """What one layer keeps."""
+        of = self.linear_attn_config
+        inner = of.num_heads * of.head_dim
+        return State(convolution=2 * 3 * (of.short_conv_kernel_size - 1) * inner, recurrent=4 * inner * of.head_dim)
+
+    def weights(self) -> int:
+        """Queries, keys, values, their convolution, output; decay and output gate through a head's width; rate and decay of each head."""
+        of = self.linear_attn_config
+        inner = of.num_heads * of.head_dim
+        narrow = 2 * of.head_dim * (self.hidden_size + inner)
+        return 4 * self.hidden_size * inner + 3 * inner * of.short_conv_kernel_size + narrow + (self.hidden_size + 1) * of.num_heads
+
+
+States = Annotated[GatedDelta | KimiDelta | Mamba2 | Mamba1 | Convolution | Lightning, Field(discriminator="kind")]
 _CLASSES: dict[str, type[BaseModel]] = {
     "delta": GatedDelta,
+    "kda": KimiDelta,
     "mamba2": Mamba2,
     "mamba1": Mamba1,
     "conv": Convolution,

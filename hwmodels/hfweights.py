@@ -25,46 +25,49 @@ def weights(config: HfConfig) -> Weights:
         expert=mixed * _expert(config),
         router=mixed * _router(config),
         shared=sum(layers["shared"]),
-        embedding=embedding,
+        embedding=embedding + _inputs(config),
         head=0 if config.tie_word_embeddings else embedding,
     )
 
 
 def by_layer(config: HfConfig) -> dict[str, list[int]]:
     """Part -> weights that each layer has of it; 0 where it has none."""
-    mixed, dense = hflayers.with_experts(config), hflayers.dense(config)
+    mixed, dense, names = hflayers.with_experts(config), hflayers.dense(config), hflayers.names(config, config.family)
     layers = range(config.num_hidden_layers)
     experts, shared = config.num_experts * _expert(config) + _router(config), _shared(config)
     return {
         "attention": _mixers(config),
-        "dense": [_dense(config) if layer in dense else 0 for layer in layers],
+        "dense": [_dense(config, names[layer]) if layer in dense else 0 for layer in layers],
         "experts": [experts if layer in mixed else 0 for layer in layers],
         "shared": [shared if layer in mixed else 0 for layer in layers],
     }
 
 
 def _mixers(config: HfConfig) -> list[int]:
-    """Attention of each layer, or what stands in its place."""
-    names = hflayers.names(config, config.family)
-    each = {name: _mixer(config, name) for name in set(names)}
-    indexer = _indexer(config)
-    return [each[name] + (indexer if name == hflayers.FULL else 0) for name in names]
+    """Attention of each layer, or what stands in its place. Layers that share KV have no projections for it."""
+    kinds, names = hflayers.written(config, config.family), hflayers.names(config, config.family)
+    each = {pair: _mixer(config, *pair) for pair in set(zip(kinds, names, strict=True))}
+    return [each[pair] for pair in zip(kinds, names, strict=True)]
 
 
-def _mixer(config: HfConfig, name: str) -> int:
-    if name == hflayers.NOTHING:
+def _mixer(config: HfConfig, kind: str, name: str) -> int:
+    if kind == hflayers.NOTHING:
         return 0
-    if name == hflayers.STATE and config.state is not None:
-        return config.state.weights()
-    return _latent(config) if config.kv_lora_rank is not None else _attention(config, name)
+    state = config.state.weights() if config.state is not None else 0
+    if kind == hflayers.STATE:
+        return state
+    if config.kv_lora_rank is not None:
+        return _latent(config) + (_indexer(config) if name == hflayers.FULL else 0)
+    return _attention(config, kind, name == hflayers.SHARED) + (state if kind == hflayers.BOTH else 0)
 
 
-def _attention(config: HfConfig, name: str) -> int:
-    """Projections of queries, keys, values and output. A gate of the output is as wide as the queries; layers that share KV have none."""
-    hidden, heads, width = config.hidden_size, config.num_attention_heads, config.width
-    queries = heads * width * (2 if config.family.gated_output else 1)
-    kept = 0 if name == hflayers.SHARED else 2 * config.kv_heads * width
-    return hidden * (queries + kept + heads * width)
+def _attention(config: HfConfig, kind: str, shares: bool) -> int:
+    """Projections of queries, keys, values and output. A gate of the output is as wide as the queries; values may be the keys."""
+    of = hflayers.heads(config, kind)
+    queries = of.heads * of.width * (2 if config.family.gated_output else 1)
+    values = 0 if config.attention_k_eq_v and kind == hflayers.FULL else of.value_width
+    kept = 0 if shares else of.kv_heads * (of.width + values)
+    return config.hidden_size * (queries + kept + of.heads * of.value_width)
 
 
 def _latent(config: HfConfig) -> int:
@@ -89,8 +92,12 @@ def _matrices(config: HfConfig) -> int:
     return 3 if config.gated_mlp else 2
 
 
-def _dense(config: HfConfig) -> int:
-    return _matrices(config) * config.hidden_size * config.dense_width
+def _dense(config: HfConfig, name: str) -> int:
+    """Feed-forward part, with what adds a layer's own input (Gemma-3n, 4) and low-rank residuals and mixing of streams (3n)."""
+    wide = 2 if config.use_double_wide_mlp and name == hflayers.SHARED else 1
+    hidden, streams = config.hidden_size, config.altup_num_inputs
+    beside = 2 * hidden * (config.hidden_size_per_layer_input + config.laurel_rank) + hidden * streams + streams**2 + streams**3
+    return wide * _matrices(config) * hidden * config.dense_width + beside
 
 
 def _expert(config: HfConfig) -> int:
@@ -107,3 +114,9 @@ def _shared(config: HfConfig) -> int:
     """Experts that every token passes; some have a gate."""
     gate = config.hidden_size if config.family.gated_shared else 0
     return _matrices(config) * config.hidden_size * config.shared_width + gate if config.shared_width else 0
+
+
+def _inputs(config: HfConfig) -> int:
+    """Embeddings of each layer's own input, the way to them, and to and from further streams."""
+    own = config.num_hidden_layers * config.hidden_size_per_layer_input
+    return own * (config.vocab_size_per_layer_input + config.hidden_size) + 2 * max(config.altup_num_inputs - 1, 0) * config.hidden_size**2

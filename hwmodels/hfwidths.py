@@ -1,11 +1,12 @@
-"""Widths of feed-forward parts that a `config.json` does not write as such, but by a rule of its family's class."""
+"""Widths of feed-forward parts, and a window, that a `config.json` does not write as such, but by a rule of its family's class."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def widths(family: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """`intermediate_size` of a family with such a rule; nothing of others, or where the rule's keys are missing. Raises ValueError."""
+    """`intermediate_size` or `sliding_window` of a family with such a rule; nothing of others, or where its keys are missing.
+    Raises ValueError."""
     return _RULES[family](data) if family in _RULES else {}
 
 
@@ -33,4 +34,15 @@ def _lfm2(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"intermediate_size": multiple * -(-int(factor * int(2 * written / 3)) // multiple)}
 
 
-_RULES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"falcon": _falcon, "granitemoehybrid": _granite, "lfm2": _lfm2}
+def _mimo(data: Mapping[str, Any]) -> dict[str, Any]:
+    """So many tokens before the one that attends."""
+    before = data.get("sliding_window_size")
+    return {"sliding_window": before + 1} if type(before) is int else {}
+
+
+_RULES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "falcon": _falcon,
+    "granitemoehybrid": _granite,
+    "lfm2": _lfm2,
+    "mimo_v2_flash": _mimo,
+}

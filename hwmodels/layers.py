@@ -100,6 +100,19 @@ class State(Layer):
 
 
 @dataclass(frozen=True)
+class Both(Attention):
+    """Attention and a state side by side in one layer."""
+
+    name: str = "full attention and a state"
+    beside: State = State()
+
+    @property
+    def state_bytes(self) -> int:
+        """Of one checkpoint."""
+        return self.beside.state_bytes
+
+
+@dataclass(frozen=True)
 class LayerGroup:
     """So many layers of one kind."""
 

@@ -504,7 +504,7 @@ def test_families_of_config_json(config, billions, active, kv_bytes):
         ({"num_key_value_heads": 5}, "multiple"),
         ({"num_attention_heads": 24, "num_key_value_heads": 24}, "no head_dim"),
         ({"torch_dtype": "int3"}, "torch_dtype"),
-        ({"kv_lora_rank": 512}, "qk_rope_head_dim"),
+        ({"kv_lora_rank": 512}, "kv_lora_rank: may say"),
         ({"num_experts": 4}, "num_experts_per_tok"),
         ({"num_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "bits of a weight"),
@@ -662,14 +662,14 @@ def _model(**changes) -> Model:
     return _read({**base, **changes})
 
 
-LATENT = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
+LATENT = {"q_lora_rank": None, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
 
 
 def test_kv_bytes_of_mha_gqa_mqa_and_mla():
     assert kvsize.kv_bytes_per_token(_model()) == 2 * 2 * 8 * 64 * 2
     assert kvsize.kv_bytes_per_token(_model(num_key_value_heads=2)) == 2 * 2 * 2 * 64 * 2
     assert kvsize.kv_bytes_per_token(_model(multi_query=True)) == 2 * 2 * 1 * 64 * 2
-    assert kvsize.kv_bytes_per_token(_model(num_hidden_layers=61, **LATENT)) == 70_272
+    assert kvsize.kv_bytes_per_token(_model(model_type="minicpm3", num_hidden_layers=61, **LATENT)) == 70_272
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ Both counts are of the model in 16 bits."""
 
 _UNLIKE = {
     "falcon": "its cache there repeats each KV head for all its query heads",
-    **dict.fromkeys(("bamba", "granitemoehybrid", "jamba"), "its cache there keeps states in 32 bits, engines in the model's 16"),
+    **dict.fromkeys(
+        ("bamba", "falcon_h1", "granitemoehybrid", "jamba"), "its cache there keeps states in 32 bits, engines in the model's 16"
+    ),
 }
 """Families whose cache in `transformers` is another than that of engines."""
 
