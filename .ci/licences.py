@@ -17,6 +17,15 @@ development are not in it.
 |---|---|---|
 """
 
+TAIL = """
+## Data
+
+| from | licence | what of it is here |
+|---|---|---|
+| AISimulate 0.13 (NVIDIA), kernel tables | Apache-2.0 | rates fitted to them in `hwmodels/hardware/`, each row with its source; `NOTICE` names it; the tables are fetched by who fits anew |
+| AISimulate 0.13, `silicon_sample.csv` | none said | nothing: `kvplan validate steptimes` reads it from a wheel that the user fetched |
+"""
+
 
 def required(name: str, found: dict) -> dict:
     """Distribution by normalised name, of a package's requirements and theirs, extras left out."""
@@ -44,7 +53,7 @@ def main() -> None:
     """Writes the page anew."""
     rows = [f"| {name} | {package.version} | {licence(package)} |\n" for name, package in sorted(required("kvplan", {}).items())]
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(HEAD + "".join(rows), encoding="utf-8")
+    PAGE.write_text(HEAD + "".join(rows) + TAIL, encoding="utf-8")
 
 
 if __name__ == "__main__":

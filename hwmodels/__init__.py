@@ -22,7 +22,7 @@ _HOMES = {
     "load": "catalogue",
     "names": "catalogue",
     "pipeline_s": "steptime",
-    "roofline": "steptime",
+    "roofline": "datasheet",
     "ssd_bandwidth": "node",
     "step_time": "steps",
 }

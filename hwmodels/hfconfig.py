@@ -337,6 +337,7 @@ class HfConfig(BaseModel):
             weight_bits=quantised.nominal if quantised else plain,
             bits=quantised.parts(hfweights.by_layer(self), plain) if quantised else WeightBits.alike(plain),
             kv_bits=quantised.kv(plain) if quantised else Fraction(plain),
+            arithmetic=quantised.arithmetic if quantised else "fp8" if plain == 8 else "16-bit",
             tie_word_embeddings=self.tie_word_embeddings,
             gated_mlp=self.gated_mlp,
             moe_layers=self.moe_layers,

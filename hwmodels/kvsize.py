@@ -112,7 +112,7 @@ def expansion_parameters(model: Model) -> int:
     return model.kv_lora_rank * model.num_attention_heads * (model.head_dim - model.qk_rope_head_dim + model.v_head_dim)
 
 
-def _parts(model: Model, experts: int) -> dict[str, int]:
+def decoder_parts(model: Model, experts: int) -> dict[str, int]:
     """Weights of all decoder layers by part, when `experts` routed experts of each layer that has them count.
     Raises ValueError."""
     if model.unweighed:
@@ -123,12 +123,12 @@ def _parts(model: Model, experts: int) -> dict[str, int]:
 
 def decoder_parameters(model: Model) -> int:
     """Weights of all decoder layers: what HBM holds."""
-    return sum(_parts(model, model.num_experts).values())
+    return sum(decoder_parts(model, model.num_experts).values())
 
 
 def active_decoder_parameters(model: Model) -> int:
     """Weights of the decoder layers that one token is multiplied with: of the routed experts only `num_experts_per_tok`."""
-    return sum(_parts(model, model.num_experts_per_tok).values())
+    return sum(decoder_parts(model, model.num_experts_per_tok).values())
 
 
 def embedding_parameters(model: Model) -> int:
@@ -146,9 +146,14 @@ def active_parameters(model: Model) -> int:
     return active_decoder_parameters(model) + embedding_parameters(model)
 
 
+def part_bytes(model: Model) -> dict[str, Fraction]:
+    """Bytes of all decoder layers by part, at the bits of each, scales included."""
+    return {part: count * getattr(model.bits, part) / 8 for part, count in decoder_parts(model, model.num_experts).items()}
+
+
 def decoder_bytes(model: Model) -> int:
-    """Bytes of the decoder layers, at the bits of each part, scales included."""
-    return math.ceil(sum(count * getattr(model.bits, part) for part, count in _parts(model, model.num_experts).items()) / 8)
+    """Bytes of the decoder layers."""
+    return math.ceil(sum(part_bytes(model).values()))
 
 
 def weight_bytes(model: Model) -> int:

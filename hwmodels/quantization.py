@@ -25,6 +25,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+Arithmetic = Literal["16-bit", "fp8", "int8", "fp4", "w4a8", "w4a16"]
+"""How quantised weights are multiplied: with activations of their own type, or 4-bit weights (w4) with those of 8 or 16 bits (a8, a16)."""
 _Bits = Annotated[int, Field(ge=1, le=32)]
 _Size = Annotated[int, Field(ge=-1, le=1_000_000)]
 PARTS = {
@@ -61,6 +63,10 @@ PARTS = {
 _ALGORITHMS = {"FP8": (8, 0, 0), "FP8_PB_WO": (8, 128 * 128, 32), "NVFP4": (4, 16, 8), "W4A16_AWQ": (4, 128, 16), "W4A8_AWQ": (4, 128, 16)}
 _ALGORITHMS["W4A16_NVFP4"] = _ALGORITHMS["NVFP4"]
 """ModelOpt's `quant_algo` -> bits of a weight, weights a scale, bits of a scale."""
+_BY_ALGORITHM: dict[str, Arithmetic] = {"FP8": "fp8", "FP8_PB_WO": "fp8", "NVFP4": "fp4", "W4A8_AWQ": "w4a8"}
+_BY_METHOD: dict[str, Arithmetic] = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "w4a8"}
+_BY_ACTIVATION: dict[tuple[int | None, str | None], Arithmetic] = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "fp4"}
+"""Bits and type of an activation -> arithmetic."""
 _KV_ALGORITHMS = {"FP8": Fraction(8), "NVFP4": Fraction(9, 2)}
 
 
@@ -94,8 +100,14 @@ class _Weights(_Lenient):
     type: str = "int"
 
 
+class _Activations(_Lenient):
+    num_bits: _Bits | None = None
+    type: str | None = None
+
+
 class _Group(_Lenient):
     weights: _Weights
+    input_activations: _Activations | None = None
 
 
 class _Algorithm(_Lenient):
@@ -206,6 +218,15 @@ class Quantization(_Lenient):
             raise ValueError(f"quant_method {self.quant_method!r} is not one of {', '.join(_READERS)}")
         bits, each, scale = reader(self)
         return Fraction(bits) + (Fraction(scale) / each if each > 0 else 0)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How the quantised weights are multiplied."""
+        said = {(each.num_bits, each.type) for group in self.config_groups.values() if (each := group.input_activations)}
+        if len(said) == 1:
+            return _BY_ACTIVATION.get(said.pop(), "16-bit")
+        by_name = _BY_ALGORITHM.get(self.quant_algo or "") or _BY_METHOD.get(self.quant_method)
+        return by_name or ("w4a16" if self.nominal == 4 else "16-bit")
 
     @property
     def nominal(self) -> int:

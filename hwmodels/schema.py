@@ -26,7 +26,7 @@ from pydantic import (
 
 from kvplan.hwmodels import units
 from kvplan.hwmodels.layers import LayerGroup
-from kvplan.hwmodels.quantization import WeightBits
+from kvplan.hwmodels.quantization import Arithmetic, WeightBits
 from kvplan.hwmodels.weights import Weights
 
 YEAR_S = 365 * 86400.0
@@ -189,7 +189,8 @@ class Entry(BaseModel):
         """(path, row) of every row, those of mappings included: `("gpus.a100-80g", row)`."""
         for field in type(self).model_fields:
             value = getattr(self, field)
-            found = {f"{field}.{key}": row for key, row in value.items()} if isinstance(value, dict) else {field: value}
+            inside = value if isinstance(value, dict) else dict(value) if isinstance(value, Products) else None
+            found = {field: value} if inside is None else {f"{field}.{key}": row for key, row in inside.items()}
             yield from ((path, row) for path, row in found.items() if isinstance(row, Row))
 
 
@@ -201,21 +202,51 @@ def _dated(value: Any, date: Any) -> Any:
     return {"date": date, **filled} if "value" in value else filled
 
 
-class Gpu(Entry):
-    """One accelerator."""
+class Products(BaseModel):
+    """How a GPU multiplies activations with weights of one kind. What is not said of products with experts is as of the others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     peak_flops: FlopPerSecond
-    """Dense 16-bit matrix peak."""
+    """Dense matrix peak."""
+    gemm_efficiency: Share
+    """Share of that peak which a large matrix product reaches."""
+    hbm_efficiency: Share
+    """Share of HBM bandwidth at which it reads weights."""
+    gemm_overhead: Seconds | None = None
+    """Of one product beside its reading and arithmetic; 0 where `layer_overhead` holds it."""
+    expert_efficiency: Share | None = None
+    """As `gemm_efficiency`, of the products of a layer with its routed experts."""
+    expert_hbm_efficiency: Share | None = None
+    expert_overhead: Seconds | None = None
+    """As `gemm_overhead`, of all of a layer's together, with choosing and sorting."""
+
+
+class Gpu(Entry, Products):
+    """One accelerator. The rows of Products are those of 16-bit weights; other weights are multiplied in 16 bits where their own are not
+    said."""
+
     hbm: Bytes
     hbm_bandwidth: BytesPerSecond
-    gemm_efficiency: Share
-    """Share of peak that a large matrix product reaches."""
     attention_efficiency: Share
-    """Share of peak that the attention kernel reaches."""
-    hbm_efficiency: Share
-    """Share of HBM bandwidth that streaming reads reach."""
+    """Share of the 16-bit peak that attention of long prompts reaches."""
+    attention_half: Count | None = None
+    """Tokens of a prompt whose attention reaches half of that; 0 where it is not said."""
+    kv_efficiency: Share | None = None
+    """Share of HBM bandwidth at which attention reads KV; `hbm_efficiency` where it is not said."""
     layer_overhead: Seconds
-    """Launch and synchronisation time per decoder layer, whatever the batch."""
+    """Launch and synchronisation time per decoder layer, whatever the batch; of the attention kernel and the small ones where
+    `gemm_overhead` is said."""
+    fp8: Products | None = None
+    """8-bit floating-point weights and activations."""
+    int8: Products | None = None
+    """8-bit integers."""
+    fp4: Products | None = None
+    """4-bit floating-point weights and activations."""
+    w4a8: Products | None = None
+    """4-bit weights, 8-bit activations."""
+    w4a16: Products | None = None
+    """4-bit weights, 16-bit activations."""
     power: Watts | None = None
     """Of one board at most."""
 
@@ -358,6 +389,8 @@ class Model:
     """Of a weight of the decoder layers, by part, with scales."""
     kv_bits: Fraction
     """Of an element of KV."""
+    arithmetic: Arithmetic
+    """How quantised weights are multiplied, where a GPU can."""
     tie_word_embeddings: bool
     gated_mlp: bool
     """Gate, up and down projections (LLaMA); False: up and down only (Falcon)."""

@@ -1,8 +1,9 @@
 """Which step times a simulation uses: measured ones where a calibration has them, the roofline elsewhere."""
 
 from kvplan.hwmodels import catalogue
+from kvplan.hwmodels.datasheet import roofline
 from kvplan.hwmodels.schema import Gpu, Model, Node
-from kvplan.hwmodels.steptime import StepTime, roofline
+from kvplan.hwmodels.steptime import StepTime
 
 
 def step_time(model: Model, gpu: Gpu, node: Node, gpus: int, folder: str | None = None) -> StepTime:

@@ -246,9 +246,9 @@ def test_tiers_that_hold_the_same_share_room(small):
 
 
 def test_how_busy_the_gpus_are_where_the_answer_is_plain():
-    one_at_a_time = Server(alone_s=0.3, steps=10, fixed_s=0.02, per_job_s=0.0, most=1)
+    one_at_a_time = Server(alone_s=0.3, steps=10, step_s=lambda jobs: 0.02 + 0 * jobs, most=1)
     assert one_at_a_time.most_per_s == pytest.approx(2) and one_at_a_time.busy(np.array([0.0, 1.0])) == pytest.approx([0, 0.5])
-    nobody_waits = Server(alone_s=0.0, steps=10, fixed_s=0.1, per_job_s=0.0, most=1000)
+    nobody_waits = Server(alone_s=0.0, steps=10, step_s=lambda jobs: 0.1 + 0 * jobs, most=1000)
     assert nobody_waits.busy(np.array([2.0])) == pytest.approx(1 - np.exp(-2)) and nobody_waits.jobs(2.0) == pytest.approx(2)
     assert nobody_waits.running(2.0) == pytest.approx(2 / (1 - np.exp(-2)))
 

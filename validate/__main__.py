@@ -31,6 +31,8 @@ COMMANDS = {
     "serve": "kvplan.validate.miniserver.command",
     "fidelity": "kvplan.validate.miniserver.fidelity.command",
     "tokens": "kvplan.validate.calibration.tokens.command",
+    "kerneltables": "kvplan.validate.calibration.tables.command",
+    "steptimes": "kvplan.validate.checks.steptimes.command",
 }
 """Name -> module with a `main(arguments)` that gives the exit code."""
 

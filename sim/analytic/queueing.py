@@ -5,7 +5,9 @@ of those that join. With turns that come at random, n is a birth-death chain, wh
 (processor sharing with state-dependent rates: Cohen, Acta Informatica 12, 1979). Beyond the largest batch jobs wait and the rate stays.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +23,8 @@ class Server:
     """Seconds of a job in which the GPUs work for it alone: prefill, and waiting for its KV."""
     steps: float
     """Decode steps of a job."""
-    fixed_s: float
-    """A decode step without any job."""
-    per_job_s: float
-    """What each job adds to it."""
+    step_s: Callable[[Any], Any]
+    """Seconds of a decode step of so many jobs, a number or an array of them."""
     most: int
     """Jobs in a batch at most."""
 
@@ -32,10 +32,6 @@ class Server:
     def most_per_s(self) -> float:
         """Turns/s of full batches."""
         return float(self._ends_per_s(np.array([self.most]))[0])
-
-    def step_s(self, jobs: float) -> float:
-        """Seconds of a decode step of so many jobs."""
-        return self.fixed_s + jobs * self.per_job_s
 
     def busy(self, turns_per_s: np.ndarray) -> np.ndarray:
         """Shares of the time in which any job is there, per rate."""

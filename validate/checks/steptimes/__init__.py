@@ -1,0 +1,1 @@
+"""Step times of the catalogue's GPUs against end-to-end rows that others measured and published."""

