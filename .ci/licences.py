@@ -22,7 +22,7 @@ TAIL = """
 
 | from | licence | what of it is here |
 |---|---|---|
-| AISimulate 0.13 (NVIDIA), kernel tables | Apache-2.0 | rates fitted to them in `hwmodels/hardware/`, each row with its source; `NOTICE` names it; the tables are fetched by who fits anew |
+| AISimulate 0.13 (NVIDIA), kernel tables | Apache-2.0 | rates in `hwmodels/hardware/` are fitted to them (`NOTICE`) |
 | AISimulate 0.13, `silicon_sample.csv` | none said | nothing: `kvplan validate steptimes` reads it from a wheel that the user fetched |
 """
 

@@ -15,7 +15,8 @@ its keys and values are made of the latent again (DeepSeek-V2, arXiv 2405.04434,
 and write whole activations on every GPU, and two all-reduces a layer move 2(g−1)/g · hidden · bytes a token (ring; Megatron-LM), each
 after a floor: so small messages see little of the bandwidth, and large ones all of it.
 
-**Left out:** wave quantisation, unevenly chosen experts, the output head in prefill (one token only, counted in decode), pipeline and expert parallelism, replicated projections of MLA.
+**Left out:** wave quantisation, unevenly chosen experts, the output head in prefill (one token only, counted in decode), pipeline
+and expert parallelism, replicated projections of MLA.
 
 Source of the form: Williams et al., CACM 52(4), 2009; transformer arithmetic as in Kaplan et al. (arXiv 2001.08361) table 1. Source of
 the rates: the catalogue; `kvplan validate kerneltables` fits them to public tables, `kvplan validate steptimes` holds them to end-to-end

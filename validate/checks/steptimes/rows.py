@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from kvplan import hwmodels
 from kvplan.hwmodels import Gpu, Model, Node, kvsize
 from kvplan.hwmodels.hfconfig import read_model
-from kvplan.hwmodels.quantization import Arithmetic, WeightBits, beside
+from kvplan.hwmodels.quantization import Arithmetic, beside
 from kvplan.hwmodels.simplified import unsupported
 
 FETCH = "pip download --no-deps --pre --only-binary :all: aisimulate"
@@ -141,7 +141,7 @@ class Rows:
             return f"{path}: not simulated, it keeps states", None
         if "quantization_config" not in data and mode in _BITS:
             bits, arithmetic = _BITS[str(mode)]
-            model = replace(model, bits=WeightBits(*[bits] * 4), arithmetic=arithmetic)
+            model = replace(model, bits=replace(model.bits, attention=bits, dense=bits, experts=bits, shared=bits), arithmetic=arithmetic)
         return "", replace(model, kv_bits=Fraction(8))
 
     def _config(self, name: str) -> dict:
