@@ -312,7 +312,7 @@ def test_what_an_empty_server_cannot_do_is_not_simulated():
 
 @pytest.fixture(scope="module")
 def small_plan():
-    question = Question("default", SMALL, 6.0, (Axis.parse("store.dram+store.ssd=16GB+0GB,128GB+0GB"),), 48, 500, 500, 2)
+    question = Question("default", SMALL, 4.0, (Axis.parse("store.dram+store.ssd=16GB+0GB,128GB+0GB"),), 48, 400, 300, 2)
     return plan(question)
 
 

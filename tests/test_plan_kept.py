@@ -42,8 +42,8 @@ SETTINGS = {
     "workload.think_time.median_s": 20,
 }
 SMALL = [part for path, value in SETTINGS.items() for part in ("--set", f"{path}={json.dumps(value)}")]
-ASKED = ["--ttft-p95", "250ms", "--sessions-per-s", "3"]
-SHORT = (32, 400, 400, 2)
+ASKED = ["--ttft-p95", "250ms", "--sessions-per-s", "1.5"]
+SHORT = (32, 200, 200, 2)
 """Most replicas, measured turns, sessions and replications."""
 MAIN = f"""
 from kvplan.sim.planner.question import Question
@@ -110,7 +110,7 @@ def test_what_is_done_is_not_simulated_again(short, tmp_path, monkeypatch):
 
 def planned(vary=None, **more):
     vary = vary or {"store.dram+store.ssd": [("32GB", "0GB"), ("64GB", "0GB")]}
-    return kvplan.plan("default", vary, overrides=SETTINGS, sessions_per_s=3.0, ttft_p95_s=0.25, jobs=1, **more)
+    return kvplan.plan("default", vary, overrides=SETTINGS, sessions_per_s=1.5, ttft_p95_s=0.25, jobs=1, **more)
 
 
 def test_a_plan_is_what_the_command_gives(short):
