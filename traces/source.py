@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -94,6 +94,8 @@ class Source:
         """The file that is being read."""
         self.starts: list[tuple[str, int]] = []
         """Of every file begun: its name, and how many records come before it."""
+        self._head = cache(_head)
+        """Of a file, read once."""
         self._sizes = [os.path.getsize(file) for file in self.files]
         self._done = 0
 
@@ -105,7 +107,7 @@ class Source:
         """Every file that is not empty, with its head. Raises TraceError when there is none, or one cannot be read."""
         some = False
         for file in self.files:
-            head = _head(file)
+            head = self._head(file)
             if head.container != "empty":
                 some = True
                 yield file, head
@@ -127,12 +129,12 @@ class Source:
         TraceError."""
         rows, records = (self._parsed_by(parse) for parse in (partial(_csv_rows, columns=columns), partial(_json_records, lists=False)))
         readers: dict[str, Callable[[Path], Iterable[object]]] = {"csv": rows, "parquet": partial(parquet.rows, columns=columns)}
-        self.each(lambda file: readers.get(_head(file).container, records)(file), take)
+        self.each(lambda file: readers.get(self._head(file).container, records)(file), take)
 
     def _records(self, parse: "Callable[[io.BufferedReader[_Stream]], Iterator[object]]") -> Callable[[Path], Iterable[object]]:
         """A function from a file to its records, by one from its bytes; but those of Parquet are its rows."""
         records = self._parsed_by(parse)
-        return lambda file: parquet.rows(file) if _head(file).container == "parquet" else records(file)
+        return lambda file: parquet.rows(file) if self._head(file).container == "parquet" else records(file)
 
     def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises
