@@ -538,7 +538,7 @@ def test_azure_is_one_turn_a_row(real):
 
 # --- fuzzing ----------------------------------------------------------------------------------------------------------------------
 
-INPUTS = 10_000
+INPUTS = int(os.environ.get("KVPLAN_INPUTS", "10000"))
 """For each format."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan import traces
@@ -82,6 +82,7 @@ def columns(table):
     return [getattr(same, name).tolist() for name in ("session", "prompt_tokens", "output_tokens", "history_tokens", "arrival_s")]
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_one_population_written_in_any_way_is_one_workload(tmp_path_factory, seed):
     rows, tmp_path = list(population(seed)), tmp_path_factory.mktemp("population")

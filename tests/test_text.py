@@ -182,7 +182,7 @@ def unmarked(tree):
             yield from unmarked(each)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(ENVELOPES)
 def test_every_string_of_a_record_is_counted_or_left_out_by_name(tmp_path_factory, record):
     """But labels and the bytes of media, which hold no marked word here; below keys that nobody knows, each counts for one."""
