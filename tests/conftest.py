@@ -1,4 +1,4 @@
-"""Every test runs with the guards on, with warnings as errors, and with the same examples however busy the machine is."""
+"""Tests run with the guards on, with warnings as errors, and with the same examples however busy the machine is."""
 
 import os
 from pathlib import Path
@@ -34,6 +34,12 @@ def small():
         return config.load(preset, ["workload.sessions=60", "warmup_turns=0", *overrides])
 
     return make
+
+
+@pytest.fixture
+def as_users_run(monkeypatch):
+    """Guards off, as at a user's: for long runs of which the README prints what comes out."""
+    monkeypatch.setenv("KVPLAN_GUARDS", "0")
 
 
 @pytest.fixture

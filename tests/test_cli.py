@@ -96,7 +96,7 @@ def test_a_users_policy_is_taken_by_name(tmp_path, monkeypatch):
     assert kvplan("simulate", *SMALL, "--set", "store.eviction=mine:MostRecent").exit_code == 0
 
 
-def test_the_readme_shows_what_the_demo_prints():
+def test_the_readme_shows_what_the_demo_prints(as_users_run):
     printed = [line.rstrip() for line in kvplan("simulate").stdout.strip().splitlines()]
     assert "\n".join(printed) in (ROOT / "README.md").read_text(encoding="utf-8")
 

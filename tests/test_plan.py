@@ -349,7 +349,7 @@ def test_a_pool_of_one_does_what_it_is_told():
 def test_the_command_prints_a_plan_and_says_when_there_is_none(monkeypatch):
     options = ["default", *(part for each in SMALL for part in ("--set", each)), "--jobs", "1"]
     short = Question.__init__.__defaults__
-    monkeypatch.setattr(Question.__init__, "__defaults__", (*short[:5], 800, 800, 2))
+    monkeypatch.setattr(Question.__init__, "__defaults__", (*short[:5], 300, 200, 2))
     done = CliRunner().invoke(app, ["plan", *options, "--vary", "store.dram+store.ssd=64GB+0GB", "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

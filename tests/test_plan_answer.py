@@ -43,7 +43,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def found():
-    return plan(Question("default", SMALL, 8.0, (Axis.parse("store.dram+store.ssd=16GB+0GB,64GB+0GB"),), 48, 800, 1500, 2))
+    return plan(Question("default", SMALL, 4.0, (Axis.parse("store.dram+store.ssd=16GB+0GB,64GB+0GB"),), 48, 400, 300, 2))
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_a_rented_plan_by_hand_to_the_cent(found):
     month = best["gpus"] * 3.5 * 730
     assert round(best["usd"]["per_month"], 2) == round(month, 2)
     assert round(best["usd"]["over_horizon"], 2) == round(month * 36, 2)
-    assert best["usd"]["per_session"] == pytest.approx(month / (730 * 3600) / 8.0)
-    per_million = month / (730 * 3600) / (8.0 * found.demand.input_tokens_per_session) * 1e6
+    assert best["usd"]["per_session"] == pytest.approx(month / (730 * 3600) / 4.0)
+    per_million = month / (730 * 3600) / (4.0 * found.demand.input_tokens_per_session) * 1e6
     assert best["usd"]["per_million_input_tokens"] == pytest.approx(per_million)
 
 
@@ -227,7 +227,7 @@ def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
 
 
 def test_paid_by_the_busy_hour_on_request():
-    asked = Question("default", (*SMALL, "cost.gpu_hours=busy"), 8.0, (Axis.parse("store.dram+store.ssd=64GB+0GB"),), 48, 800, 1500, 2)
+    asked = Question("default", (*SMALL, "cost.gpu_hours=busy"), 2.0, (Axis.parse("store.dram+store.ssd=64GB+0GB"),), 48, 300, 200, 2)
     best = plan(asked).answers[-1]
     assert best.usd_per_month["gpu"] == pytest.approx(best.figure("gpu.utilization") * 3.5 * 730)
 

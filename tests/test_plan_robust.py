@@ -124,7 +124,7 @@ LARGE = Scenario("model", "too large", ("model=llama-3.1-405b",))
 
 @pytest.fixture(scope="module")
 def found():
-    return plan(Question("default", SMALL, 8.0, (Axis.parse("store.dram+store.ssd=64GB+0GB"),), 48, 800, 1500, 2))
+    return plan(Question("default", SMALL, 4.0, (Axis.parse("store.dram+store.ssd=64GB+0GB"),), 48, 400, 300, 2))
 
 
 @pytest.fixture
