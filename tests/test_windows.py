@@ -193,7 +193,7 @@ def test_a_fetch_that_is_broken_off_brings_nothing(half):
     assert found["every-token"] > found["windowed"]
 
 
-@pytest.mark.parametrize("family", ["DRAM and SSD; more", "DRAM and SSD, prefetching; clients"])
+@pytest.mark.parametrize("family", ["DRAM and SSD; more", "DRAM and SSD, prefetching; clients", "DRAM and SSD; connectors"])
 def test_engine_and_reference_agree_on_windows(half, family):
     happened = 0
     for seed in range(6):
