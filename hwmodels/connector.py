@@ -42,6 +42,10 @@ class Connection:
         """Whether the GPUs go on with other jobs meanwhile."""
         return self.loads == "asynchronous"
 
+    def transfers(self, layers: int) -> int:
+        """Into how many a load is cut, each with the link's latency: one goes on without the GPUs, who take layers as they come."""
+        return 1 if self.asynchronous else layers
+
     def whole(self, tokens: Tokens) -> Tokens:
         """Tokens in the whole blocks of so many."""
         return tokens - tokens % self.block

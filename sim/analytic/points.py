@@ -22,10 +22,11 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
     layers, size, host = deployment.steps.layers, deployment.stored(history), deployment.host
     in_dram = size * deployment.copies.get(ON_HOST, 1.0)
     recompute, compute = deployment.steps.prefill(new + history), deployment.steps.prefill(new, history)
-    load = in_dram / host.read_bytes_per_s + layers * host.latency_s
+    latency_s = deployment.connection.transfers(layers) * host.latency_s
+    load = in_dram / host.read_bytes_per_s + latency_s
     sizes = {name: size * deployment.copies.get(name, 1.0) for name in deployment.links}
     own = {name: sizes[name] / links.read_bytes_per_s + links.latency_s for name, links in deployment.links.items()}
-    over_host = {name: each / host.read_bytes_per_s + layers * host.latency_s for name, each in sizes.items()}
+    over_host = {name: each / host.read_bytes_per_s + latency_s for name, each in sizes.items()}
     request_s, layerwise = deployment.connection.request_s, deployment.connection.layerwise
     buffered = min(config.store.read_buffer_layers, layers) if layerwise else 0
 

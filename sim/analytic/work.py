@@ -75,7 +75,7 @@ def _prefills(
 def load_s(config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float) -> float:
     """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier."""
     store, layers, size = config.store, deployment.steps.layers, tier.taken(deployment.stored(tokens))
-    load = size / deployment.host.read_bytes_per_s + layers * deployment.host.latency_s
+    load = size / deployment.host.read_bytes_per_s + deployment.connection.transfers(layers) * deployment.host.latency_s
     request_s, early = deployment.connection.request_s, 0.0
     if tier.own is not None:
         load = max(load, size / tier.own.read_bytes_per_s + tier.own.latency_s)

@@ -28,6 +28,7 @@ class Loader(LoadView):
         self._in_hbm = deployment.in_hbm
         self._request_s, self.block = deployment.connection.request_s, deployment.connection.block
         self._layerwise = deployment.connection.layerwise
+        self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._link, self._paths = paths.to_device, paths
         self._own: Link | None = None
@@ -65,7 +66,7 @@ class Loader(LoadView):
     def _pace(self, tokens: int) -> tuple[float, float, float]:
         """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
         size, layers, link, now = self._taken(self._stored(tokens)), self._layers, self._link, self._now
-        load = size / layers / link.bandwidth + link.latency_s
+        load = size / layers / link.bandwidth + self._latency_s
         ready = self._ready
         asked = now + self._request_s
         if self._own is None:
