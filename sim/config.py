@@ -207,6 +207,8 @@ class Store(_Section):
     """Tokens of a block; null takes those of the trace's block hashes, or the mode's own."""
     chunk_blocks: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Blocks of HBM that are one chunk in DRAM (mode vllm)."""
+    retention: Literal["boundary", "dense"] = "boundary"
+    """Which blocks of layers with a window a pool of blocks keeps for others: those before the end of a prompt, or all (mode vllm)."""
     threshold: Annotated[int, Field(ge=1, le=1000)] = 1
     """A chunk is stored in DRAM when it is offered for this many-th time, as by vLLM's store_threshold (mode vllm)."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None

@@ -212,3 +212,43 @@ class Offloading:
                 self.order.move_to_end(key)
         self.below += more
         return hit + more
+
+
+class Windowed:
+    """vLLM's pool with one group of full attention and some with a window, each block by its group and name."""
+
+    def __init__(self, usable, block_tokens, window, windowed, dense):
+        self.free, self.size, self.dense = OrderedDict.fromkeys(range(usable)), block_tokens, dense
+        self.groups, self.reach = [None] + [window] * windowed, -(-(window - 1) // block_tokens)
+        self.name, self.copies = {}, {}
+
+    def request(self, path, tokens):
+        full, most, total = list(path)[: tokens // self.size], (tokens - 1) // self.size, -(-tokens // self.size)
+        hit = max(length for length in range(most + 1) if all(self.copies.get(name) for name in self.names(full, length)))
+        got = {name: next(iter(self.copies[name])) for name in self.names(full, hit)}
+        if len(got) + (total - hit) * len(self.groups) > len(self.free):
+            return 0
+        for block in got.values():
+            del self.free[block]
+        new = {(group, at): self.take() for group in range(len(self.groups)) for at in range(hit, total)}
+        for (group, at), block in new.items():
+            if at < len(full) and (self.groups[group] is None or self.dense or most - self.reach <= at < most):
+                self.name[block] = (group, full[at])
+                self.copies.setdefault((group, full[at]), OrderedDict())[block] = None
+        for group in range(len(self.groups)):
+            mine = [block for (of, _), block in [*got.items(), *new.items()] if of == group]
+            for block in reversed(mine):
+                self.free[block] = None
+                self.free.move_to_end(block, last=block in self.name)
+        return hit * self.size
+
+    def names(self, full, length):
+        """What must be there for a hit of so many blocks."""
+        starts = [0 if window is None else max(0, length - self.reach) for window in self.groups]
+        return [(group, name) for group, start in enumerate(starts) for name in full[start:length]]
+
+    def take(self):
+        block = self.free.popitem(last=False)[0]
+        if block in self.name:
+            del self.copies[self.name.pop(block)][block]
+        return block

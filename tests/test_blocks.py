@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from kvplan.sim.cli.app import app
-from kvplan.sim.config import ConfigError, Store
+from kvplan.sim.config import ConfigError, Store, load
 from kvplan.sim.deployment import resolve
 from kvplan.sim.replay.blockcurve import block_curve
-from kvplan.sim.replay.blocks import BlockReplay
+from kvplan.sim.replay.blocks import ENDLESS, BlockReplay
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder
@@ -25,6 +25,7 @@ from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.trie import FifoTrie, LruTrie
 from kvplan.sim.store.blocks.vllm import VllmPool
+from kvplan.sim.store.blocks.windows import Groups, WindowedPool
 from kvplan.traces import TraceError, read_trace
 from kvplan.traces.blockpaths import block_contexts
 from kvplan.traces.workload import Blocks, untimed
@@ -129,6 +130,40 @@ def test_sglang_gives_up_whole_nodes():
     long, other = "abcdefghijkl_", "mnop_"
     assert hits("vllm", 4, long, other, "abcdefghi") == [0, 0, 8]
     assert hits("sglang", 4, long, other, "abcdefghi") == [0, 0, 0]
+
+
+OF_A_MODEL = ["workload.sessions=5", "hardware=h100-80g-x8", "prices=rent-2026", "store.unit=block"]
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_pool_of_groups_is_that_of_a_literal_one(dense):
+    @settings(max_examples=150)
+    @given(st.integers(0, 24), blocks_of, st.integers(2, 6), st.integers(1, 2), texts)
+    def compare(usable, size, window, windowed, requests):
+        fast = WindowedPool(usable, size, Groups(1, windowed, window, dense))
+        slow = literal.Windowed(usable, size, window, windowed, dense)
+        for text in requests:
+            assert fast.request(full(text, size), len(text)) == slow.request(full(text, size), len(text))
+            assert fast.held <= usable
+
+    compare()
+
+
+def test_of_windows_only_the_end_of_a_prompt_is_kept():
+    for dense, hit in ((False, 0), (True, 8)):
+        pool = WindowedPool(99, 4, Groups(1, 1, 5, dense))
+        assert [pool.request(full(text, 4), len(text)) for text in ("abcdefghijkl_", "abcdefgh_")] == [0, hit]
+
+
+@pytest.mark.parametrize(
+    ("model", "groups"),
+    [("gpt-oss-20b", Groups(1, 1, 128)), ("gemma-3-27b", Groups(1, 6, 1024)), ("llama-3.1-8b", None), ("mistral-7b", None)],
+)
+def test_groups_of_a_models_layers(model, groups):
+    curve = block_curve(load(None, [*OF_A_MODEL, f"model={model}"]), None, ["64GB"], [])
+    assert curve.groups == groups and bool(curve.windows) == (model == "mistral-7b")
+    every = block_curve(load(None, [*OF_A_MODEL, f"model={model}", "store.windows=every-token"]), None, ["64GB"], [])
+    assert every.groups is None and bool(every.windows) == (model != "llama-3.1-8b")
 
 
 OFFLOADS = {"by run": LruOffload, "by chunk": lambda *size: FilteredOffload(*size, LruOrder(), 1)}
@@ -358,9 +393,24 @@ def test_a_roomy_pool_above_changes_little(mooncake):
     assert abs(cache.below - 12_162_560) <= 9 * 512 and abs(cache.tier.stored - 198_355) <= 9
 
 
+WINDOWS = {
+    (4_096, True): 0.056694, (16_384, True): 0.196570, (65_536, True): 0.352347,
+    (4_096, False): 0.078925, (16_384, False): 0.247514, (65_536, False): 0.342347,
+}  # fmt: skip
+"""Usable blocks, whether all of a window are kept -> hit rate of vLLM 0.33, with one group of full attention and one with 1,024 tokens."""
+
+
+@needs_mooncake
+@pytest.mark.parametrize(("case", "rate"), _some(WINDOWS, (4_096, False)))
+def test_vllm_with_windows(mooncake, case, rate):
+    usable, dense = case
+    served = BlockReplay(MODES["vllm"], mooncake).served(WindowedPool(usable, 512, Groups(1, 1, 1_024, dense)))
+    assert round(served.hit_rate, 6) == rate
+
+
 @needs_mooncake
 @pytest.mark.parametrize(("case", "rate"), _some(KVCACHE_SIMULATOR, ("lru", 8_192)))
 def test_kvcache_simulator(mooncake, case, rate):
     replay = BlockReplay(MODES["kvcache-simulator"], mooncake)
     assert round(replay.served(replay.cache(*case)).hit_rate, 6) == rate
-    assert round(replay.endless()[0].hit_rate, 6) == 0.398113
+    assert round(replay.endless(replay.cache("lru", ENDLESS))[0].hit_rate, 6) == 0.398113

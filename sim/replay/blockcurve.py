@@ -7,15 +7,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kvplan.hwmodels import kvsize
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError, without_clients
 from kvplan.sim.deployment import Deployment, resolve
-from kvplan.sim.replay.blocks import BlockReplay, Served
+from kvplan.sim.replay.blocks import ENDLESS, BlockReplay, Served
+from kvplan.sim.replay.layergroups import Layout, layout
 from kvplan.sim.store.blocks.base import BlockCache
 from kvplan.sim.store.blocks.modes import MODES, Mode
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.vllm import VllmPool
+from kvplan.sim.store.blocks.windows import Groups, WindowedPool
 from kvplan.traces import Workload
 from kvplan.traces.blockpaths import BlockContexts, block_contexts
 
@@ -72,6 +75,13 @@ class BlockCurve:
     past_window: int
     """Prompts that are longer than the model's window."""
     points: Sequence[Point]
+    groups: Groups | None = None
+    """Of the layers, where those with a window have blocks of their own."""
+
+    @property
+    def windows(self) -> dict[int, int]:
+        """Layers by window that are taken to keep every token."""
+        return {} if self.groups else kvsize.windows(resolve(_of_sessions(self.config)).model)
 
 
 def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], read=build_workload) -> BlockCurve:
@@ -84,12 +94,14 @@ def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies
     deployment, workload = resolve(server), read(server)
     contexts = block_contexts(workload, config.store.block_tokens or _block_tokens(workload, mode))
     replay = BlockReplay(mode, contexts)
-    endless, distinct = replay.endless()
-    memory = _own(replay, tier, deployment) if tier in mode.tiers else _below(config, mode, deployment, contexts.block_tokens)
+    memory = _own(config, replay, tier, deployment) if tier in mode.tiers else _below(config, mode, deployment, contexts.block_tokens)
+    endless, distinct = replay.endless(memory.make(names[0], ENDLESS))
     texts = sizes or _default_sizes(contexts, memory.block_bytes, distinct)
     points = [_point(replay, memory, names, text) for text in texts]
     past_window = sum(tokens > deployment.window for tokens in contexts.tokens)
-    return BlockCurve(config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points)
+    return BlockCurve(
+        config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points, memory.groups
+    )
 
 
 def _of_sessions(config: Config) -> Config:
@@ -121,15 +133,36 @@ class _Memory:
     """(policy, blocks of it) -> an empty cache."""
     most_judged: float = math.inf
     """Blocks."""
+    groups: Groups | None = None
+    """Of layers, where each has blocks of its own."""
 
 
-def _own(replay: BlockReplay, tier: str, deployment: Deployment) -> _Memory:
+def _own(config: Config, replay: BlockReplay, tier: str, deployment: Deployment) -> _Memory:
     """That of the mode."""
-    return _Memory(_bytes_in(tier, deployment, replay.contexts.block_tokens), replay.cache, replay.most_judged())
+    tokens, found = replay.contexts.block_tokens, _layout(config, deployment)
+    if found is not None:
+        return _grouped(found, replay.mode, tokens)
+    return _Memory(_bytes_in(tier, deployment, tokens), replay.cache, replay.most_judged())
 
 
 def _bytes_in(tier: str, deployment: Deployment, tokens: int) -> int:
-    return round(deployment.stored(tokens) * deployment.copies.get(tier, 1.0))
+    return tokens * deployment.in_hbm(1) if tier == ON_DEVICE else round(tokens * deployment.stored(1) * deployment.copies.get(tier, 1.0))
+
+
+def _layout(config: Config, deployment: Deployment) -> Layout | None:
+    """Of vLLM's pool, where windows are kept as windows."""
+    if config.store.mode != "vllm" or config.store.windows == "every-token":
+        return None
+    return layout(deployment, config.store.retention == "dense")
+
+
+def _grouped(found: Layout, mode: Mode, block_tokens: int) -> _Memory:
+    """vLLM's pool for a model with windows."""
+
+    def make(policy: str, blocks: int) -> BlockCache:
+        return WindowedPool(max(0, blocks - mode.reserved), block_tokens, found.groups)
+
+    return _Memory(found.token_bytes * block_tokens, make, groups=found.groups)
 
 
 def _below(config: Config, mode: Mode, deployment: Deployment, block_tokens: int) -> _Memory:

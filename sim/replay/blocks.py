@@ -11,7 +11,8 @@ from kvplan.sim.store.blocks.base import BlockCache
 from kvplan.sim.store.blocks.modes import Mode
 from kvplan.traces.blockpaths import BlockContexts
 
-_ENDLESS = 1 << 60
+ENDLESS = 1 << 60
+"""Blocks of a memory for everything."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,15 @@ class BlockReplay:
         self._run(cache, 0, self._first)
         return Served(self._run(cache, self._first, len(self._requests)), sum(self.contexts.tokens[self._first :]))
 
-    def endless(self) -> tuple[Served, int]:
+    def endless(self, cache: BlockCache) -> tuple[Served, int]:
         """With memory for everything; and the blocks that are held in the end."""
-        cache = self._endless()
         return self.served(cache), cache.held
 
     def most_judged(self) -> float:
         """Blocks of the largest memory that the rules judge: one that has filled before they count."""
-        cache = self._endless()
+        cache = self.cache(next(iter(self.mode.policies)), ENDLESS)
         self._run(cache, 0, self._first)
         return cache.held if self._first else math.inf
-
-    def _endless(self) -> BlockCache:
-        return self.cache(next(iter(self.mode.policies)), _ENDLESS)
 
     def _run(self, cache: BlockCache, start: int, stop: int) -> int:
         """Tokens that the requests from `start` to `stop` hit."""

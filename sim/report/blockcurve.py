@@ -34,12 +34,23 @@ def sentences(found: BlockCurve) -> list[str]:
         f"{found.config.store.mode}: {found.mode.meaning}.",
         f"An endless cache hits {found.endless.hit_rate:.1%} and holds {format_bytes(found.distinct_blocks * found.block_bytes)} in the"
         f" end: {found.distinct_blocks:,} blocks of {format_bytes(found.block_bytes)} ({found.config.model}).",
+        *_grouped(found),
         f"{len(found.contexts.tokens):,} requests, one at a time in order of their starts, without a server; answers are there when they"
         " come back in a prompt.",
     ]
     if any(point.found is None for point in found.points):
         lines.append("–: not full before the requests that are counted, which this tool does not judge.")
     return lines + [f"! {line}" for line in _doubts(found)]
+
+
+def _grouped(found: BlockCurve) -> list[str]:
+    if found.groups is None:
+        return []
+    groups, kept = found.groups, "every block" if found.groups.dense else "the blocks before a prompt's end"
+    return [
+        f"A block is of one group of layers: of full attention there are {groups.full}, with a window of {groups.window_tokens:,} tokens"
+        f" {groups.windowed}, of which {kept} are kept for others (store.retention={found.config.store.retention})."
+    ]
 
 
 def _doubts(found: BlockCurve) -> list[str]:
@@ -49,6 +60,10 @@ def _doubts(found: BlockCurve) -> list[str]:
             "the workload has no block hashes: what a session's turns share with those before them is known by construction; what sessions"
             " share with one another (system prompts, tools, forks) is not, and no such hit is counted"
         )
+    doubts += [
+        f"{layers} layers of {found.config.model} attend to {tokens:,} tokens only: here they keep every token, in bytes and in what hits"
+        for tokens, layers in found.windows.items()
+    ]
     if found.past_window:
         doubts.append(
             f"{found.past_window:,} prompts are longer than the window of {found.config.model}: a server would refuse or cut them, here"
