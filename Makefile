@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
-.PHONY: demo test readme lint bench mutants paper calibrate-gpu wheel clean
+.PHONY: demo ready test readme lint bench mutants paper calibrate-gpu wheel clean
 
 demo: $(VENV)/.ready
 	$(BIN)/kvplan plan
@@ -64,6 +64,12 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 $(VENV)/.test-ready: pyproject.toml $(VENV)/.ready
 	$(INSTALL) -e '.[test]'
 	touch $@
+
+# All that lint and tests need, in one go of pip.
+ready:
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[lint,test]'
+	touch $(VENV)/.ready $(VENV)/.lint-ready $(VENV)/.test-ready
 
 $(VENV)/.lint-ready: pyproject.toml $(VENV)/.ready
 	$(INSTALL) -e '.[lint]'
