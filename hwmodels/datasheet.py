@@ -60,10 +60,10 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
     plain = _plain(gpu, gpus)
     reduce_floor, reduce_token = _all_reduces(model, node, gpus)
     kv, windows, byte_s = kvsize.hbm_footprint(model, gpus), kvsize.windows(model), _kv_byte_s(gpu, gpus)
-    layers, kv_read = model.num_hidden_layers, kv.per_token * byte_s
+    layers, kv_read = kvsize.attention_layers(model), kv.per_token * byte_s
     pair = _pair(model, gpu, gpus)
     return StepTime(
-        layers=layers,
+        layers=model.num_hidden_layers,
         fixed=sum(read.values()) + _head_bytes(model) * plain.byte_s + _calls(model, gpu, rates) + reduce_floor + HOST_STEP_S,
         per_token=multiply + _passed(model) * plain.byte_s * gpus + reduce_token + layers * pair * _or(gpu.attention_half, 0.0) / 2,
         per_pair=(layers - sum(windows.values())) * pair,
@@ -71,7 +71,7 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
         per_context=kv_read + _latent(model, gpu, gpus),
         source=f"roofline: {model.name} on {gpus} x {gpu.name}",
         windows=tuple(Window(tokens, count * pair, 2 * dict(kv.windows).get(tokens, 0) * byte_s) for tokens, count in windows.items()),
-        per_window_byte=byte_s if kv.windows else 0.0,
+        per_window_byte=byte_s if kv.is_checkpoint else 0.0,
         experts=experts,
         spared=1 - model.num_experts_per_tok / model.num_experts if model.num_experts else 0.0,
         per_request=HOST_REQUEST_S,
@@ -131,7 +131,7 @@ def _latent(model: Model, gpu: Gpu, gpus: int) -> float:
     if model.kv_lora_rank is None:
         return 0.0
     width = 2 * model.kv_lora_rank + model.qk_rope_head_dim
-    return 2 * model.num_hidden_layers * model.num_attention_heads * width * _attention_flop_s(gpu, gpus)
+    return 2 * kvsize.attention_layers(model) * model.num_attention_heads * width * _attention_flop_s(gpu, gpus)
 
 
 def _attention_flop_s(gpu: Gpu, gpus: int) -> float:

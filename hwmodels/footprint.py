@@ -1,9 +1,9 @@
-"""Bytes that the KV of a session takes, by its tokens: of layers that keep all of them, and of layers that keep a window.
+"""Bytes that a session takes, by its tokens: of layers that keep KV of all of them or of a window, and of layers that keep a state.
 
-    bytes(T) = per_token · T + Σ bytes · min(T, window)
+    bytes(T) = per_token · T + Σ bytes · min(T, window) + state
 
-Tokens may be a number or an array of them, bytes are of the same kind. A session that is kept with its windows is usable as a whole only:
-the windows are those of its last token.
+Tokens may be a number or an array of them, bytes are of the same kind; no tokens take none. A session that is kept with windows or states
+is a checkpoint of its last token, and usable as a whole only.
 """
 
 from dataclasses import dataclass
@@ -45,6 +45,13 @@ class Footprint:
     """Of layers that keep all tokens."""
     windows: tuple[tuple[int, int], ...] = ()
     """(tokens, bytes a token), the shortest first."""
+    state: int = 0
+    """Whatever the tokens."""
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether a session is of use as a whole only."""
+        return bool(self.windows or self.state)
 
     @property
     def windows_bytes(self) -> int:
@@ -54,14 +61,15 @@ class Footprint:
     def of(self, tokens: Tokens) -> Tokens:
         """Bytes of a session of so many tokens."""
         size = tokens * self.per_token
-        if self.windows:
-            size += sum(least(tokens, window) * each for window, each in self.windows)
+        if self.windows or self.state:
+            size += sum(least(tokens, window) * each for window, each in self.windows) + (tokens > 0) * self.state
         return size
 
     def tokens_in(self, size: int) -> int:
         """The whole tokens of a session of so many bytes."""
-        if not self.windows:
+        if not (self.windows or self.state):
             return size // self.per_token
+        size = max(0, size - self.state)
         before, rate = 0, self.per_token + sum(each for _, each in self.windows)
         for window, each in self.windows:
             if size <= rate * (window - before):
@@ -72,24 +80,28 @@ class Footprint:
 
     def among(self, size: int, each: float) -> int:
         """The whole tokens of sessions of `each` tokens that take so many bytes together."""
-        return int(size * each / self.of(each)) if self.windows else size // self.per_token
+        return int(size * each / self.of(each)) if self.is_checkpoint else size // self.per_token
 
     def grown(self, before: int, after: int) -> int:
         """Bytes that are written when a session of `before` bytes becomes one of `after`: those of the tokens between them, with windows
-        of their own, which come in the place of others."""
-        return self.of(self.tokens_in(after) - self.tokens_in(before)) if self.windows else after - before
+        and a state of their own, which come in the place of others."""
+        return self.of(self.tokens_in(after) - self.tokens_in(before)) if self.is_checkpoint else after - before
 
     def rest(self, size: int, start: int, stop: int | None) -> int:
         """Bytes that remain of use, of a session of `size` bytes, when its history loses the oldest tokens, those of `start` bytes, and all
-        beyond those of `stop` bytes (None: none). What ends before its end has no window there: all of it is of no use, unless the whole
-        session lies within the shortest window."""
-        if not self.windows:
+        beyond those of `stop` bytes (None: none). What ends before its end has no window and no state there: all of it is of no use,
+        unless the whole session lies within the shortest window. A state holds the oldest tokens too, and is of no use without them."""
+        if not self.is_checkpoint:
             return max(0, (size if stop is None else min(size, stop)) - start)
+        if self.state and (start or (stop is not None and stop < size)):
+            return 0
         tokens = self.tokens_in(size)
         if stop is not None and stop < size:
             tokens = self.tokens_in(stop) if tokens <= self.windows[0][0] else 0
         return self.of(max(0, tokens - self.tokens_in(start)))
 
     def window_reads(self, before: Tokens, steps: Tokens) -> Tokens:
-        """Bytes of windows that so many tokens, one after the other behind `before` of them, attend to in all."""
-        return sum((attended(before + steps, window) - attended(before, window)) * each for window, each in self.windows)
+        """Bytes of windows that so many tokens, one after the other behind `before` of them, attend to in all, and of states, which each
+        reads and writes."""
+        windows = sum((attended(before + steps, window) - attended(before, window)) * each for window, each in self.windows)
+        return windows + 2 * steps * self.state

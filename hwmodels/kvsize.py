@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Literal
 
 from kvplan.hwmodels.footprint import Footprint
+from kvplan.hwmodels.hflayers import SHARED, TITLES
 from kvplan.hwmodels.layers import Layer, LayerGroup
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
@@ -70,17 +71,23 @@ def _hbm_bytes(model: Model, group: LayerGroup, gpus: int) -> int:
 
 
 def footprint(model: Model, keeps: Keeps) -> Footprint:
-    """Of a session in a store, stored once."""
+    """Of a session in a store, stored once, with one checkpoint of states."""
     sizes = [(group.kind, group.count * group.kind.token_bytes(model.kv_bits)) for group in model.layers]
-    return _footprint(sizes, model.max_position_embeddings if keeps == "windowed" else 0)
+    return _footprint(sizes, model.max_position_embeddings if keeps == "windowed" else 0, _states(model))
 
 
 def hbm_footprint(model: Model, gpus: int) -> Footprint:
     """Of a running job in the HBM of all ranks together, which keeps windows alone."""
-    return _footprint([(group.kind, _hbm_bytes(model, group, gpus)) for group in model.layers], model.max_position_embeddings)
+    sizes = [(group.kind, _hbm_bytes(model, group, gpus)) for group in model.layers]
+    return _footprint(sizes, model.max_position_embeddings, _states(model))
 
 
-def _footprint(sizes: Iterable[tuple[Layer, int]], longest: int) -> Footprint:
+def _states(model: Model) -> int:
+    """Bytes of all states, which ranks split."""
+    return sum(group.count * group.kind.state_bytes for group in model.layers)
+
+
+def _footprint(sizes: Iterable[tuple[Layer, int]], longest: int, state: int) -> Footprint:
     """Of layers with so many bytes a token, in contexts of `longest` tokens at most."""
     per_token, apart = 0, Counter[int]()
     for kind, size in sizes:
@@ -88,7 +95,7 @@ def _footprint(sizes: Iterable[tuple[Layer, int]], longest: int) -> Footprint:
             apart[kind.window] += size
         else:
             per_token += size
-    return Footprint(per_token, tuple((window, size) for window, size in sorted(apart.items()) if size))
+    return Footprint(per_token, tuple((window, size) for window, size in sorted(apart.items()) if size), state)
 
 
 def windows(model: Model) -> dict[int, int]:
@@ -98,6 +105,12 @@ def windows(model: Model) -> dict[int, int]:
         if group.kind.window is not None and group.kind.window < model.max_position_embeddings:
             found[group.kind.window] += group.count
     return dict(sorted(found.items()))
+
+
+def attention_layers(model: Model) -> int:
+    """Layers that attend to tokens, whose KV they keep or another layer does."""
+    shared = TITLES[SHARED]
+    return sum(group.count for group in model.layers if group.kind.token_bytes(model.kv_bits) or group.kind.name == shared)
 
 
 def state_layers(model: Model) -> int:

@@ -15,12 +15,8 @@ def unsupported(model: Model) -> str:
     >>> unsupported(catalogue.load("model", "llama-2-13b"))
     ''
     """
-    state = kvsize.kv_bytes(model, 0)
-    if state:
-        return (
-            f"{model.name}: {kvsize.state_layers(model)} of {model.num_hidden_layers} layers keep a state, {state:,} bytes a checkpoint"
-            " whatever its tokens: a simulation counts KV by the token, and would leave it out. Take a model whose layers all keep KV"
-        )
+    if not kvsize.kv_bytes_per_token(model):
+        return f"{model.name}: no layer keeps KV of tokens, so that the bytes of a session do not say how many tokens it has"
     if model.unweighed:
         return f"{model.name}: weights of {model.unweighed} are not counted, so that what HBM leaves for KV is not known"
     return ""
@@ -28,7 +24,16 @@ def unsupported(model: Model) -> str:
 
 def simplified(model: Model) -> list[str]:
     """One sentence a simplification; nothing for a model whose layers keep and read all tokens, or their windows, in 16 bits."""
-    return [*_indexer(model), *_float32(model), *_pictures(model)]
+    return [*_states(model), *_indexer(model), *_float32(model), *_pictures(model)]
+
+
+def _states(model: Model) -> Iterator[str]:
+    if layers := kvsize.state_layers(model):
+        yield (
+            f"{model.name}: {layers} of {model.num_hidden_layers} layers keep states, {kvsize.kv_bytes(model, 0):,} B in all; stores keep"
+            " that of a session's end alone: a history that is edited, or loses its oldest tokens, is computed again. Steps read and write"
+            " states; their own arithmetic is left out"
+        )
 
 
 def every_token(model: Model, is_so: str) -> Iterator[str]:

@@ -79,7 +79,7 @@ class StepTime:
     windows: tuple[Window, ...] = ()
     """Layers that attend to windows, in none of the pairs, histories and contexts above."""
     per_window_byte: float = 0.0
-    """Of KV in windows that a decode step reads."""
+    """Of KV in windows that a decode step reads, and of states, which it reads and writes."""
     experts: float = 0.0
     spared: float = 0.0
     """Share of the routed experts that one token leaves alone: 1 − k/E."""
@@ -118,7 +118,8 @@ class StepTime:
         history = sum([before for _, before in chunks])
         pairs = sum([self.per_pair * tokens * (before + 0.5 * (tokens + 1)) for tokens, before in chunks])
         if self.windows:
-            pairs += sum([window.prefill(*chunk) for chunk in chunks for window in self.windows]) + self.per_window_byte * window_bytes
+            pairs += sum([window.prefill(*chunk) for chunk in chunks for window in self.windows])
+        pairs += self.per_window_byte * window_bytes
         return self._base(new + batch, len(chunks) + batch) + pairs + self.per_history * history + self.per_context * context
 
     def outside(self, **asked: int) -> list[str]:

@@ -186,7 +186,8 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     )
     host = wires.at_most(connection.bytes_per_s).times(reached)
     wires, drive_links = wires.times(reached), drive_links.times(reached)
-    listed = list(_tiers(config, model, _copies(config, connection, kv, hbm_kv), connection, drive_links))
+    kv, in_hbm = _counted(config, connection, kv, hbm_kv)
+    listed = list(_tiers(config, model, in_hbm, connection, drive_links))
     tiers = tuple(tier for tier in listed if tier.capacity)
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
     layers = min(store.read_buffer_layers, model.num_hidden_layers)
@@ -257,16 +258,19 @@ def _kept(config: Config, model: Model) -> Footprint:
     return kvsize.footprint(model, "every-token")
 
 
-def _copies(config: Config, connection: Connection, kv: Footprint, hbm_kv: Footprint) -> Fraction:
-    """Bytes in HBM of a byte of KV. Raises ConfigError where that depends on the tokens and a tier keeps so many."""
+def _counted(config: Config, connection: Connection, kv: Footprint, hbm_kv: Footprint) -> tuple[Footprint, Fraction]:
+    """What the store counts of a session, and the bytes in HBM of each byte of it. Where that depends on the tokens and all tiers keep what
+    all ranks hold, it counts just that. Raises ConfigError where only the tier in HBM does."""
     of_one, of_more = (Fraction(hbm_kv.of(tokens), kv.of(tokens)) for tokens in (1, 10**9))
-    if kv.windows and of_one != of_more and (connection.replicated or parse_bytes(config.store.hbm)):
-        what = f"store.connector {connection.name} keeps what all ranks hold" if connection.replicated else "store.hbm"
-        raise ConfigError(
-            f"{what}: these are more copies in some layers than in others, and of windows only a part, so that no fixed share of bytes is"
-            " kept: set store.windows=every-token"
-        )
-    return of_one
+    on = [tier.name for tier in config.store.listed if config.store.size_of(tier)]
+    if not kv.is_checkpoint or of_one == of_more or not (connection.replicated or ON_DEVICE in on):
+        return kv, of_one
+    if connection.replicated or on == [ON_DEVICE]:
+        return hbm_kv, Fraction(1)
+    raise ConfigError(
+        "store.hbm: ranks hold more copies in some layers than in others, and of states one, so that the same session takes no fixed share"
+        f" of bytes here of those that it takes in {' and '.join(on[1:])}: set store.hbm=0GB, or leave the other tiers out"
+    )
 
 
 def _tiers(config: Config, model: Model, in_hbm: Fraction, connection: Connection, drives: Wires) -> Iterator[TierSpec]:
@@ -291,6 +295,8 @@ def narrowed(store: Store, model: Model) -> Iterator[tuple[str, Fraction]]:
     """The dtype of KV in each tier, empty for that of HBM, and its bytes there as a share of those in HBM. Raises ConfigError where they
     would be more than above."""
     plain, dtype, least, above = kvsize.kv_bytes_per_token(model), "", Fraction(1), "HBM"
+    if store.kv_dtype is not None and kvsize.state_layers(model):
+        raise ConfigError(f"store.kv_dtype: {model.name} keeps states, which have a precision of their own: set deployment.kv_dtype alone")
     for each in store.listed:
         named = store.dtype_of(each)
         if named is not None and store.size_of(each):

@@ -1,4 +1,4 @@
-"""Layers that attend to a window: bytes of sessions and jobs, what a store keeps of them, what steps take, and when a hit is none."""
+"""Layers that keep a window or a state: bytes of sessions and jobs, what a store keeps of them, what steps take, and when a hit is none."""
 
 import json
 
@@ -37,6 +37,29 @@ HALF = {
     "torch_dtype": "float16",
 }
 """LLaMA-2-13B with a window in every second layer."""
+HYBRID = {
+    "model_type": "qwen3_next",
+    "num_hidden_layers": 40,
+    "hidden_size": 5120,
+    "intermediate_size": 5120,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 40,
+    "head_dim": 128,
+    "vocab_size": 32_000,
+    "max_position_embeddings": 4096,
+    "full_attention_interval": 2,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "num_experts": 16,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+}
+"""20 layers that keep all tokens, and 20 of gated delta networks."""
+STATE = 20 * (3 * (2 * 16 * 128 + 32 * 128) * 2 + 32 * 128 * 128 * 4)
 PLAIN = ("store.load=always", "store.eviction=lru", "store.prefetch=none", "warmup_turns=0", "store.ssd=0GB")
 
 
@@ -44,6 +67,12 @@ PLAIN = ("store.load=always", "store.eviction=lru", "store.prefetch=none", "warm
 def half(tmp_path):
     """The setting that names the model."""
     (tmp_path / "config.json").write_text(json.dumps(HALF))
+    return f"model={tmp_path / 'config.json'}"
+
+
+@pytest.fixture
+def hybrid(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(HYBRID))
     return f"model={tmp_path / 'config.json'}"
 
 
@@ -57,6 +86,7 @@ FOOTPRINTS = st.builds(
     Footprint,
     st.integers(1, 10**6),
     st.dictionaries(st.integers(1, 5000), st.integers(1, 10**6), max_size=3).map(lambda found: tuple(sorted(found.items()))),
+    st.sampled_from([0, 0, 10**7]),
 )
 TOKENS = st.integers(0, 200_000)
 
@@ -74,9 +104,10 @@ def test_tokens_and_bytes_are_each_others_inverse(footprint, one, other):
 @given(FOOTPRINTS, TOKENS, TOKENS, TOKENS)
 def test_what_remains_of_a_session(footprint, tokens, cut, stop):
     whole = footprint.of(tokens)
-    assert footprint.rest(whole, footprint.of(cut), None) == footprint.of(max(0, tokens - cut)), "the oldest went, the windows stay"
+    left = max(0, tokens - cut) if not (cut and footprint.state) else 0
+    assert footprint.rest(whole, footprint.of(cut), None) == footprint.of(left), "the oldest went, the windows stay"
     ends_sooner = footprint.rest(whole, 0, footprint.of(stop))
-    lies_in_windows = not footprint.windows or tokens <= footprint.windows[0][0]
+    lies_in_windows = not footprint.state and (not footprint.windows or tokens <= footprint.windows[0][0])
     assert ends_sooner == (whole if stop >= tokens else footprint.of(stop) if lies_in_windows else 0)
 
 
@@ -204,6 +235,55 @@ def test_engine_and_reference_agree_on_windows(half, family):
     assert happened
 
 
+# --- states -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "per_token", "state"),
+    [("qwen3-next-80b-a3b", 24_576, 77_266_944), ("qwen3.5-35b-a3b", 20_480, 64_389_120), ("nemotron-3-nano-30b-a3b", 6_144, None)],
+)
+def test_a_hybrid_is_simulated(model, per_token, state):
+    entry = catalogue.load("model", model)
+    found = kvsize.footprint(entry, "windowed")
+    assert found.per_token == per_token and found.state == kvsize.kv_bytes(entry, 0) == (state or found.state) > 0
+    assert found.of(0) == 0 and [found.of(tokens) for tokens in (1, 9000)] == [kvsize.kv_bytes(entry, tokens) for tokens in (1, 9000)]
+
+
+def test_two_turns_with_a_state(hybrid, workload):
+    """Each save writes the state anew, in the place of the one before; a load brings one; each step of a job reads and writes its own."""
+    result = simulate(config.load(None, [hybrid, *PLAIN, "store.read_buffer_layers=0"]), workload(TWO_TURNS, arrivals=[0, 99], gap_s=10.0))
+    links = result.summary["links"]
+    assert links["host_to_device"]["bytes"] == TOKEN * 1050 + STATE
+    least = TOKEN * 1180 + 2 * STATE
+    assert least <= links["device_to_host"]["bytes"] == result.summary["tiers"]["dram"]["written_bytes"] <= least + 2 * TOKEN + STATE
+    deployment = resolve(config.load(None, [hybrid]))
+    assert deployment.window_bytes(np.array([1050]), np.array([30])) == 2 * STATE
+    assert deployment.in_hbm(1050) == TOKEN * 1050 + STATE
+
+
+@pytest.mark.parametrize("setting", ["deployment.window_tokens=1100", "seed=2"])
+def test_a_state_is_lost_with_its_history(hybrid, setting):
+    """When the oldest tokens are cut off, and when the newest are edited away; else it is found."""
+    table = untimed([0, 0], [1000, 100], [50, 30]).with_times(np.zeros(1), np.full(2, 10.0))
+    for dropped, lost in ((0, setting != "seed=2"), (1, True)):
+        one = table.__class__(**{**vars(table), "dropped_tokens": np.array([0, dropped])})
+        result = simulate(config.load(None, [hybrid, *PLAIN, setting]), one)
+        assert (result.columns["cached_tokens"][1] == 0) == lost
+
+
+def test_engine_and_reference_agree_on_states(hybrid):
+    for seed in range(6):
+        loaded, table = agreement.random_case("DRAM and SSD, prefetching; more", seed)
+        assert agreement.compare(config.load(loaded, [hybrid, "store.kv_dtype=null"]), table)[0] == [], seed
+
+
+def test_states_have_a_precision_of_their_own(hybrid):
+    with pytest.raises(ConfigError, match="keeps states"):
+        resolve(config.load(None, [hybrid, "store.kv_dtype=fp8"]))
+    narrow = resolve(config.load(None, [hybrid, "deployment.kv_dtype=fp8"]))
+    assert narrow.stored(1000) == TOKEN // 2 * 1000 + STATE
+
+
 # --- what is said, and what is refused --------------------------------------------------------------------------------------------
 
 
@@ -214,12 +294,23 @@ def test_a_model_of_windows_alone_keeps_every_token():
         resolve(config.load(None, ["model=mistral-7b", "store.windows=windowed"]))
 
 
-def test_hbm_of_uneven_copies_is_refused(tmp_path):
-    """Eight ranks: layers of 4 KV heads are held twice, were all alike; a model whose kinds differ has none in the catalogue."""
-    deployment = resolve(config.load(None, ["model=gemma-2-9b", "hardware=h100-80g-x8", "prices=rent-2026", "store.hbm=1GB"]))
+H100 = ("hardware=h100-80g-x8", "prices=rent-2026")
+
+
+def test_hbm_of_even_copies_takes_so_many():
+    deployment = resolve(config.load(None, ["model=gemma-2-9b", *H100, "store.hbm=1GB"]))
     assert deployment.tiers[0].copies == deployment.in_hbm(8000) / deployment.stored(8000)
-    mixed = resolve(config.load(None, ["model=gemma-2-9b", "store.windows=every-token", "store.hbm=1GB"]))
-    assert mixed.tiers[0].on_device
+
+
+def test_hbm_of_uneven_copies_counts_itself_or_is_refused():
+    """Two KV heads over eight ranks are held four times, states once: HBM takes no fixed share of what DRAM takes."""
+    hybrid = ["model=qwen3-next-80b-a3b", *H100]
+    alone = resolve(config.load(None, [*hybrid, "store.hbm=1GB", "store.dram=0GB", "store.ssd=0GB"]))
+    assert alone.kv == alone.hbm_kv and (alone.tiers[0].copies, alone.tiers[0].size) == (1.0, 10**9)
+    assert alone.kv.per_token == 4 * 24_576 and alone.kv.state == 77_266_944
+    with pytest.raises(ConfigError, match="ranks hold more copies"):
+        resolve(config.load(None, [*hybrid, "store.hbm=1GB"]))
+    assert resolve(config.load(None, hybrid)).kv.per_token == 24_576
 
 
 def test_results_say_what_a_store_keeps_for_nothing(half):

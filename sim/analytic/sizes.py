@@ -19,6 +19,7 @@ def model_of(config: Config, deployment: Deployment) -> dict:
         "hbm_kv_bytes_per_token": deployment.hbm_kv.per_token,
         "kv_bytes_of_windows": deployment.kv.windows_bytes,
         "hbm_kv_bytes_of_windows": deployment.hbm_kv.windows_bytes,
+        "state_bytes": deployment.kv.state,
         "kv_bytes_at_full_window": deployment.stored(deployment.window),
         "weight_bytes": kvsize.weight_bytes(deployment.model),
         "step_times": deployment.steps.source,

@@ -32,6 +32,8 @@ class Turns:
     output: np.ndarray
     cut: np.ndarray
     """bool: truncation took some of the history away."""
+    void: np.ndarray
+    """bool: what is kept of the history is of no use: positions, windows or states are others now."""
     replica: np.ndarray
     time_s: np.ndarray
     idle_s: np.ndarray
@@ -66,8 +68,10 @@ def _part(config: Config, deployment: Deployment, workload: Workload, replica: i
     dropped = 0 if workload.dropped_tokens is None else workload.dropped_tokens
     before = np.append(0, (history + prompt + output)[:-1]) - dropped
     cut = ~workload.is_first & (history < before)
+    edited = np.zeros(workload.turns, bool) if workload.dropped_tokens is None else dropped > 0
+    void = cut & (config.store.positions == "embedded" or deployment.kv.state > 0) | edited & deployment.kv.is_checkpoint
     here = np.full(workload.turns, replica)
-    return workload.is_first, history, prompt, output, cut, here, seen.time_s[rows], idle_s, distances(seen)[rows]
+    return workload.is_first, history, prompt, output, cut, void, here, seen.time_s[rows], idle_s, distances(seen)[rows]
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,7 @@ def serve(config: Config, deployment: Deployment, turns: Turns, jobs: float) -> 
 
 def _serve(config: Config, deployment: Deployment, turns: Turns, rooms: list[float]) -> Served:
     ttl = math.inf if config.store.ttl_s is None else config.store.ttl_s
-    found = ~turns.is_first & (turns.idle_s <= ttl)
-    if config.store.positions == "embedded":
-        found &= ~turns.cut
+    found = ~turns.is_first & ~turns.void & (turns.idle_s <= ttl)
     kept = _kept(deployment, turns)
     tier, cached, above, below = np.full(len(found), -1), np.zeros(len(found), np.int64), 0.0, []
     for index, room in enumerate(rooms):
@@ -167,13 +169,13 @@ def written_below(config: Config, deployment: Deployment, turns: Turns, tier: in
     leaves[last] = _left_at_the_end(deployment, turns, last) > room
     if config.store.ttl_s is not None and config.store.ttl_s < _leaves_s(turns, room):
         leaves[last | (np.append(turns.idle_s[1:], 0.0) > config.store.ttl_s)] = False  # it expires before it must make room
-    moves_back, voids = config.store.ssd_write == "whole", config.store.positions == "embedded"
+    moves_back = config.store.ssd_write == "whole"
     connection = deployment.connection
     session, uses, context, kept, below, written, copied, held = -1, 0, 0, 0, 0, 0, 0, []
-    columns = (turns.is_first, turns.history, turns.prompt, turns.output, turns.cut, leaves)
-    for first, history, prompt, output, cut, goes in zip(*(column.tolist() for column in columns), strict=True):
+    columns = (turns.is_first, turns.history, turns.prompt, turns.output, turns.void, leaves)
+    for first, history, prompt, output, void, goes in zip(*(column.tolist() for column in columns), strict=True):
         session, uses = session + first, 1 if first else uses + 1
-        below = 0 if first or (voids and cut) else max(0, below - connection.begun(context - history))
+        below = 0 if first or void else max(0, below - connection.begun(context - history))
         held.append(below)
         below = 0 if moves_back else below
         context = history + prompt + output

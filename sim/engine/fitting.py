@@ -20,8 +20,9 @@ class Fitting:
         self._tokens_in, self._hbm_bytes = deployment.tokens_in, deployment.in_hbm
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
+        self._rest = deployment.kv.rest
         self._taken, self._stored = store.tiers[0].spec.taken if store.tiers else int, deployment.stored
-        self._windows = deployment.hbm_kv.window_reads if deployment.hbm_kv.windows else None
+        self._windows = deployment.hbm_kv.window_reads if deployment.hbm_kv.is_checkpoint else None
 
     def __call__(self, turn: int) -> Job:
         """The job that a waiting turn would be now: room is kept for its answer."""
@@ -43,5 +44,5 @@ class Fitting:
     def _resident(self, session: int, history: int) -> int:
         """Bytes of its history that HBM's own tier holds, and will until the turn has ended."""
         assert self._in_hbm is not None
-        held, cut = self._tokens_in(self._in_hbm[session]), self._context[session] - history
-        return 0 if cut and self._embedded else self._taken(self._stored(max(0, held - cut)))
+        cut = self._context[session] - history
+        return 0 if cut and self._embedded else self._taken(self._rest(self._in_hbm[session], self._stored(cut), None))

@@ -89,7 +89,7 @@ class Guards:
         """A turn found `cached` tokens in the store, after `cut` tokens were truncated."""
         for saved in self._saved_tokens.values() if cut else ():
             if session in saved:
-                saved[session] = 0 if embedded else max(0, saved[session] - self._connection.begun(cut))
+                saved[session] = 0 if embedded or self._deployment.kv.state else max(0, saved[session] - self._connection.begun(cut))
         known = self._saved_tokens[store].get(session, 0)
         _demand(cached == known, 6, f"session {session} finds {cached} tokens, {known} were saved and not lost since")
 
@@ -104,7 +104,7 @@ class Guards:
         kept = self._connection.whole(kept)
         for store, saved in self._saved_tokens.items():
             known = saved.get(session, 0)
-            saved[session] = self._usable(store, session, kept) if self._deployment.kv.windows and known > kept else min(known, kept)
+            saved[session] = self._usable(store, session, kept) if self._deployment.kv.is_checkpoint and known > kept else min(known, kept)
 
     def _usable(self, store, session: int, kept: int) -> int:
         """Of a session that goes on from its first `kept` tokens: a copy that ends there or before, or one whose windows all lie there."""

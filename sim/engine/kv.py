@@ -38,7 +38,7 @@ class Kv:
         self._loads_late = prefetch.LOADS_LATE
         self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
         self._connection = deployment.connection
-        self._unit = None if deployment.kv.windows else deployment.stored(deployment.connection.block)
+        self._unit = None if deployment.kv.is_checkpoint else deployment.stored(deployment.connection.block)
         """Bytes of KV that are of use alone."""
         self._embedded = config.store.positions == "embedded"
         self._observer = observer

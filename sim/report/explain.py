@@ -56,9 +56,10 @@ def _sizes(found: dict) -> list[str]:
 
 
 def _windows(model: dict) -> str:
-    """Of layers that keep windows only."""
+    """Of layers that keep windows or states."""
     store, hbm = model["kv_bytes_of_windows"], model["hbm_kv_bytes_of_windows"]
-    return f" and windows of {format_bytes(store)} ({format_bytes(hbm)} in HBM)" if hbm else ""
+    windows = f", windows of {format_bytes(store)} ({format_bytes(hbm)} in HBM)" if hbm else ""
+    return windows + (f", states of {format_bytes(model['state_bytes'])}" if model["state_bytes"] else "")
 
 
 def _narrower(tiers: dict) -> list[str]:

@@ -27,8 +27,8 @@ def _findings(config: Config, workload: Workload, deployment: Deployment) -> Ite
         yield "store.tiers must be dram and ssd"
     if parse_bytes(store.ssd) and not parse_bytes(store.dram):
         yield "store.ssd needs store.dram"
-    if deployment.hbm_kv.windows:
-        yield "the model has layers with windows: here each keeps every token"
+    if deployment.hbm_kv.is_checkpoint:
+        yield "the model has layers with windows or states: here each keeps the KV of every token"
     if deployment.model.kv_bits != 8 * DTYPE_BYTES[deployment.model.torch_dtype] or any(tier.kv_dtype for tier in deployment.tiers):
         yield "deployment.kv_dtype and store.kv_dtype must be null, and the model's KV as wide as its activations: here it is so everywhere"
     longest = deployment.stored(min(int(workload.session_tokens.max()), deployment.window))
