@@ -499,6 +499,71 @@ def test_kv_of_a_session_to_the_byte(config, per_token, window_bytes):
     assert sum(group.count for group in model.layers) == model.num_hidden_layers
 
 
+@pytest.mark.parametrize(
+    ("name", "per_token", "window_bytes", "tokens_a_checkpoint"),
+    [
+        ("deepseek-v3", 70_272, 0, 0),
+        ("deepseek-v3.2", 85_888, 0, 0),
+        ("glm-5", 109_824, 0, 0),
+        ("gpt-oss-120b", 36_864, 4_718_592, 0),
+        ("gpt-oss-20b", 24_576, 3_145_728, 0),
+        ("gemma-2-9b", 172_032, 172_032 * 4096, 0),
+        ("gemma-3-27b", 81_920, 436_207_616, 0),
+        ("llama-4-scout", 49_152, 147_456 * 8192, 0),
+        ("mistral-7b", 0, 512 * 2**20, 0),
+        ("mistral-7b-v0.3", 131_072, 0, 0),
+        ("qwen3-next-80b-a3b", 24_576, 77_266_944, 3144),
+        ("qwen3.5-27b", 65_536, 153_944_064, 2349),
+        ("qwen3.5-35b-a3b", 20_480, 64_389_120, 3144),
+        ("qwen3.5-397b-a17b", 30_720, 192_061_440, 6252),
+        ("nemotron-3-nano-30b-a3b", 6144, 49_082_368, 7988),
+        ("nemotron-3-super-120b-a12b", 8192, 170_229_760, 20_780),
+    ],
+)
+def test_the_catalogue_to_the_byte(name, per_token, window_bytes, tokens_a_checkpoint):
+    """A session longer than every window; a checkpoint of states weighs as much as so many tokens of KV."""
+    model = hwmodels.load("model", name)
+    assert kvsize.kv_bytes(model, 100_000) == 100_000 * per_token + window_bytes
+    if tokens_a_checkpoint:
+        assert window_bytes // per_token == tokens_a_checkpoint
+
+
+OLMO_3 = {
+    **_SMALL,
+    "model_type": "olmo3",
+    "hidden_size": 5120,
+    "intermediate_size": 27_648,
+    "num_attention_heads": 40,
+    "num_hidden_layers": 64,
+    "sliding_window": 4096,
+}
+STARCODER_2 = {
+    **_SMALL,
+    "model_type": "starcoder2",
+    "hidden_size": 6144,
+    "intermediate_size": 24_576,
+    "num_attention_heads": 48,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 40,
+    "sliding_window": 4096,
+}
+
+
+@pytest.mark.parametrize(("config", "times"), [(OLMO_3, 3.657), (STARCODER_2, 32.0), (COMMAND_A, 3.657), (EXAONE_4, 3.657)])
+def test_windows_keep_so_many_times_less_at_128k(config, times):
+    model = _read(config)
+    kept, every = (kvsize.kv_bytes(model, 131_072, keeps) for keeps in ("windowed", "every-token"))
+    assert every / kept == pytest.approx(times, rel=0.001)
+
+
+def test_deepseek_v3_1_in_nvfp4():
+    """671 G weights at 4.5 bits but attention, which is left out: 397 GB, where a bare file had said 1,342."""
+    plain = {**DEEPSEEK_V3_2, "model_type": "deepseek_v3", "index_head_dim": None, "index_n_heads": None, "index_topk": None}
+    said = {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16, "exclude_modules": ["*self_attn*", "lm_head"]}
+    assert kvsize.weight_bytes(_read({**plain, "quantization_config": said})) / 1e9 == pytest.approx(396.5, rel=0.001)
+    assert kvsize.weight_bytes(_read({**plain, "quantization_config": None})) / 1e9 == pytest.approx(1342, rel=0.001)
+
+
 def test_layers_that_share_an_index_keep_no_key_for_it():
     every, shared = _read(DEEPSEEK_V3_2), _read({**DEEPSEEK_V3_2, "indexer_types": ["full"] * 30 + ["shared"] * 31})
     assert kvsize.kv_bytes_per_token(every) - kvsize.kv_bytes_per_token(shared) == 31 * 128 * 2

@@ -41,8 +41,12 @@ def test_what_is_not_compared_says_why(monkeypatch, capsys):
 
 def test_refused_files_are_listed(monkeypatch, capsys, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "mamba3"}')
+    (tmp_path / "torn_config.json").write_text("{")
+    (tmp_path / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
     assert command.main(["--only", "config.json", "--configs", str(tmp_path)]) == 0
-    assert "config.json: refused: model_type 'mamba3' is not known" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "config.json: refused: model_type 'mamba3' is not known" in shown and "torn_config.json: refused" in shown
+    assert "0 models read, 0 of them with a difference, 2 refused" in shown
     assert command.main(["--configs", str(tmp_path / "none")]) == 2
 
 

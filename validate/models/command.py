@@ -30,7 +30,8 @@ def main(argv: list[str]) -> int:
     if arguments.configs is not None and not arguments.configs.is_dir():
         print(f"kvplan validate models: there is no folder {arguments.configs}", file=sys.stderr)
         return 2
-    found = [_Model.of(name, data) for name, data in _files(arguments.configs) if arguments.only in name]
+    each = (_Model.of(name, path) for name, path in _files(arguments.configs) if arguments.only in name)
+    found = [model for model in each if model is not None]
     show("parameters, and KV in 16 bits", _COLUMNS, [row for model in found for row in model.rows])
     for model in found:
         for remark in model.remarks:
@@ -50,10 +51,13 @@ class _Model:
     refused: str = ""
 
     @classmethod
-    def of(cls, name: str, data: dict[str, Any]) -> "_Model":
-        """Compared now."""
+    def of(cls, name: str, path: Path) -> "_Model | None":
+        """Compared now; None for a file that is of no model."""
         try:
-            return cls(name, tuple(compared(data)))
+            data = _read(path)
+            return None if data is None else cls(name, tuple(compared(data)))
+        except strictyaml.YamlError as error:
+            return cls(name, refused=str(error).removeprefix(f"{path}: "))
         except ValidationError as error:
             return cls(name, refused=catalogue.explain(error))
 
@@ -74,13 +78,16 @@ class _Model:
         return [f"refused: {self.refused}"] if self.refused else [f"not compared: {why}" for why in reasons]
 
 
-def _files(folder: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, content) of every model."""
-    for path in sorted(KINDS["model"][1].glob("*.yaml")):
-        yield path.stem, strictyaml.load(path)
-    if folder is None:
-        return
-    for path in sorted(folder.rglob("*config.json")):
-        content = strictyaml.load(path)
-        if isinstance(content, dict) and "quantization" not in content:
-            yield str(path.relative_to(folder)), content | {"name": path.stem, "source": str(path), "date": "2026"}
+def _files(folder: Path | None) -> Iterator[tuple[str, Path]]:
+    """(name, file) of every model."""
+    yield from ((path.stem, path) for path in sorted(KINDS["model"][1].glob("*.yaml")))
+    if folder is not None:
+        yield from ((str(path.relative_to(folder)), path) for path in sorted(folder.rglob("*config.json")))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What it says of a model; None for a file beside one, which says how it is quantised. Raises YamlError."""
+    content = strictyaml.load(path)
+    if not isinstance(content, dict) or "quantization" in content:
+        return None
+    return content if path.suffix == ".yaml" else content | {"name": path.stem, "source": str(path), "date": "2026"}
