@@ -151,7 +151,7 @@ def test_the_published_prompts_loaded_by_vllm(tokens, published_ms):
     stall_s = 5e-3 + cached * TOKEN / 43.7e9 + LATENCY_S
     ttft_s = stall_s + found.steps.prefill(tokens + 1 - cached, cached)
     assert result.columns["first_token_s"][1] - result.columns["arrival_s"][1] == pytest.approx(ttft_s)
-    assert 1e3 * ttft_s == pytest.approx(published_ms, rel=0.1, abs=2)
+    assert 1e3 * ttft_s == pytest.approx(published_ms, rel=0.1, abs=2.5)
 
 
 MOONCAKE_MS = {20e6: 0.54, 38e6: 0.61, 74e6: 0.92, 146e6: 1.5, 290e6: 2.51, 578e6: 4.75, 1.13e9: 8.84, 2.25e9: 16.43, 4.5e9: 31.65}
