@@ -274,6 +274,7 @@ def test_without_hashes_a_session_shares_its_own_history_up_to_an_edit(workload)
 def test_a_curve_has_hit_rates_over_all_prompt_tokens(small):
     config = small("store.unit=block", "store.block_tokens=16")
     curve = block_curve(config, None, ["0GB", "1TB"], [])
+    assert block_curve(config, None, ["21blocks"], []).points[0].blocks == 21
     none, most = (point.found["lru"].served for point in curve.points)
     assert none.hit_tokens == 0 and none.prompt_tokens == most.prompt_tokens == sum(curve.contexts.tokens)
     assert most == curve.endless and most.hit_tokens % 16 == 0
@@ -315,6 +316,8 @@ def test_the_command_prints_a_curve(tmp_path):
     assert found["unit"] == "block" and [line["policy"] for line in found["lines"]] == ["lru", "fifo", "optimal"]
     below = ["--mode", "vllm", "--tier", "dram", "--set", "store.hbm=20GB"]
     assert "below 20GB of HBM" in CliRunner().invoke(app, ["curve", *options, *below]).stdout
+    drawn = tmp_path / "blocks.svg"
+    assert CliRunner().invoke(app, ["curve", *options, "--figure", str(drawn)]).exit_code == 0 and "<svg" in drawn.read_text()
     assert CliRunner().invoke(app, ["curve", *options, "--out", str(tmp_path)]).exit_code == 2
     assert CliRunner().invoke(app, ["curve", "--tier", "hbm"]).exit_code == 2
 

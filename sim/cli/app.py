@@ -55,6 +55,7 @@ _EXPORTS_HELP = (
 _STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
 _TIER_HELP = "The tier whose size varies: dram when not given; with blocks the one that the mode's cache is in."
+_SIZES_HELP = "Sizes, of blocks also 2048blocks; powers of two when not given."
 _POLICIES_HELP = "Eviction policies: lookahead, lru and fifo when not given; with blocks all that the mode has."
 _UNIT_HELP = "session, simulated; or block: prefixes that all requests share, by the rules of --mode, without a server."
 _MODE_HELP = "Whose rules blocks go by: vllm, sglang, lmcache or kvcache-simulator. It goes with --unit block."
@@ -190,7 +191,7 @@ def compare(
 def curve(
     config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
     tier: Annotated[Tier | None, typer.Option(help=_TIER_HELP)] = None,
-    sizes: Annotated[str | None, typer.Option(metavar="S1,S2,...", help="Sizes; powers of two when not given.")] = None,
+    sizes: Annotated[str | None, typer.Option(metavar="S1,S2,...", help=_SIZES_HELP)] = None,
     policies: Annotated[str | None, typer.Option(metavar="P1,P2,...", help=_POLICIES_HELP)] = None,
     unit: Annotated[Unit | None, typer.Option(help=_UNIT_HELP)] = None,
     mode: Annotated[str | None, typer.Option(help=_MODE_HELP)] = None,

@@ -16,7 +16,7 @@ from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.replay.blockcurve import block_curve
 from kvplan.sim.report import curve as report
-from kvplan.sim.report.blockcurve import block_curve_account, print_block_curve
+from kvplan.sim.report.blockcurve import block_curve_account, draw_block_curve, print_block_curve
 from kvplan.sim.report.curve_account import account
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.curve import prepare_curves
@@ -43,7 +43,10 @@ def run(
     """Simulates every policy at every size, or replays blocks; prints, draws and writes the curves. Exit code 1 when a run failed."""
     loaded = configuration.load(config, overrides)
     if loaded.store.unit == "block":
-        _replay(loaded, tier, _names(sizes), _names(policies), out or figure, json)
+        if out is not None:
+            raise ConfigError("--out goes with --unit session: a curve of blocks takes seconds, and --json has all of it")
+        check_places(None, figure, inputs(config, loaded, runs=False))
+        _replay(loaded, tier, _names(sizes), _names(policies), figure, json)
         return
     question, tier = Question(config, tuple(overrides), replications=replications, resample=resample), tier or ON_HOST
     if tier == ON_DEVICE:
@@ -64,15 +67,17 @@ def _names(text: str | None) -> list[str]:
     return [part.strip() for part in text.split(",")] if text else []
 
 
-def _replay(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], place: Path | None, json: bool) -> None:
+def _replay(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], figure: Path | None, json: bool) -> None:
     """A curve of blocks, which needs no runs."""
-    if place is not None:
-        raise ConfigError("--out and --figure go with --unit session; a curve of blocks takes seconds: --json has all of it")
     found = block_curve(config, tier, sizes, policies, turns_of)
-    if json:
-        sys.stdout.write(dumps(block_curve_account(found)))
-    else:
-        print_block_curve(found)
+
+    def show() -> None:
+        if json:
+            sys.stdout.write(dumps(block_curve_account(found)))
+        else:
+            print_block_curve(found)
+
+    deliver(show, (figure, partial(write_file, write=partial(draw_block_curve, found))))
 
 
 def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> None:

@@ -190,15 +190,19 @@ def _size(power: int) -> str:
     return f"{2 ** (power - 10 * place)}{('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[place]}"
 
 
-def _exact(size: str) -> int:
+def _exact(size: str, block_bytes: int) -> int:
+    """Bytes of a size, or of so many blocks."""
+    count = size.strip().removesuffix("blocks")
+    if count.isdecimal() and count != size.strip():
+        return int(count) * block_bytes
     try:
         return parse_bytes(size)
     except ValueError as error:
-        raise ConfigError(f"--sizes: {error}") from None
+        raise ConfigError(f"--sizes: {error}, or 2048blocks") from None
 
 
 def _point(replay: BlockReplay, memory: _Memory, policies: Sequence[str], text: str) -> Point:
-    size = _exact(text)
+    size = _exact(text, memory.block_bytes)
     blocks = size // memory.block_bytes
     judged = blocks <= memory.most_judged
     return Point(text, size, blocks, {name: _found(replay, memory.make(name, blocks)) for name in policies} if judged else None)

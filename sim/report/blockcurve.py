@@ -1,6 +1,7 @@
 """Hit rates of caches of blocks over their size, as text and as plain data."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.table import Table
 
@@ -8,6 +9,7 @@ from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.replay.blockcurve import BlockCurve, Point
 from kvplan.sim.replay.blocks import Served
 from kvplan.sim.report.console import print_table, shown_cell
+from kvplan.sim.report.picture import label, picture
 from kvplan.traces import origin
 
 _OF_SESSIONS = ("links", "shared_by_sessions")
@@ -94,6 +96,22 @@ def _cells(point: Point, policy: str) -> list[str]:
     served, below = point.found[policy].served, point.found[policy].below
     shares = [served.hit_tokens, *([] if below is None else [below.hit_tokens])]
     return [*(f"{100 * hit / served.prompt_tokens:.1f}" for hit in shares), *([] if below is None else [f"{below.stored_chunks:,}"])]
+
+
+def draw_block_curve(found: BlockCurve, path: Path) -> None:
+    """Writes the picture: a line per policy, and what an endless cache hits. Raises OSError."""
+    with picture(path, 1, 1, (7, 4.4)) as (_, axes):
+        for policy in found.policies:
+            points = [point for point in found.points if point.found is not None and point.bytes]
+            rates = [100 * (point.found or {})[policy].served.hit_rate for point in points]
+            axes.plot([point.bytes / 1e9 for point in points], rates, marker="o", label=label(policy))
+        axes.axhline(100 * found.endless.hit_rate, color="#222222", dashes=(8, 3), linewidth=1.3, label="endless")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"{found.tier.upper()}, GB")
+        axes.set_ylabel("% of all prompt tokens")
+        axes.set_title(label(f"{found.config.store.mode}, blocks of {found.contexts.block_tokens:,} tokens"), loc="left")
+        axes.legend(frameon=False)
 
 
 def block_curve_account(found: BlockCurve) -> dict:
