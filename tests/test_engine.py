@@ -154,6 +154,14 @@ def test_decode_runs_equal_single_steps(seed, baseline, batch, rate, replicas, w
         assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
+def test_a_fetch_that_a_demotion_made_room_for_wakes_the_job_that_is_held_for_it():
+    """Nothing else happens when it ends: the run of decode steps is cut there all the same, as single steps would be."""
+    small = ("store.dram=8GB", "store.ssd=40GB", "store.eviction=lru", "deployment.hbm_utilization=0.25", "deployment.max_batch=3")
+    held = ("store.prefetch=wait-complete", "workload.sessions=8", "workload.arrival.rate_per_s=0.3", "workload.think_time.median_s=1")
+    fast, slow = (run(*small, *held, "seed=3", longest_run=longest) for longest in (None, 1))
+    np.testing.assert_allclose(fast.columns["admitted_s"], slow.columns["admitted_s"], rtol=1e-9)
+
+
 def _sums(summary) -> list[dict]:
     return [summary["gpu"], *summary["tiers"].values(), *summary["links"].values()]
 

@@ -52,6 +52,11 @@ class Mover:
         """When the fetch under way ends, or the last one ended."""
         return math.inf if self._fetch is None else self._fetch.link.background_end
 
+    @property
+    def demotions_end_s(self) -> float:
+        """When the first of those under way ends; infinite when there is none."""
+        return min((way.link.background_end for _, way in self._demotions if way.move is not None), default=math.inf)
+
     def start(self, now: float) -> None:
         """Starts what fetches and demotions are due and can start."""
         store, fetch = self.store, self._fetch

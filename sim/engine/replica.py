@@ -104,11 +104,12 @@ class Replica:
             self._welcome(now)
 
     def _watch_fetch(self) -> None:
-        """The end of a fetch needs an event of its own while jobs are held: the next may be long after it."""
+        """The end of a fetch needs an event of its own while jobs are held: the next may be long after it. So does the end of a demotion
+        that makes room for one."""
         mover = self.kv.mover
-        if self.waiting.holds_jobs and mover.fetching is not None:
-            end = mover.fetches_end_s
-            if end != self._wakes_at:
+        if self.waiting.holds_jobs:
+            end = mover.fetches_end_s if mover.fetching is not None else mover.demotions_end_s
+            if self._wakes_at != end < math.inf:
                 self._wakes_at = end
                 self.clock.at(max(end, self.clock.now), ARRIVAL, self._fetch_may_end)
 
