@@ -15,6 +15,9 @@ its keys and values are made of the latent again (DeepSeek-V2, arXiv 2405.04434,
 and write whole activations on every GPU, and two all-reduces a layer move 2(g−1)/g · hidden · bytes a token (ring; Megatron-LM), each
 after a floor: so small messages see little of the bandwidth, and large ones all of it.
 
+**Rates of whole steps.** An entry that says no `gemm_overhead` (one that `kvplan validate fit` made of measured steps, or an assumption)
+has what lies between kernels, and the host's work, in its rates: nothing of that is added.
+
 **Left out:** wave quantisation, unevenly chosen experts, the output head in prefill (one token only, counted in decode), pipeline
 and expert parallelism, replicated projections of MLA.
 
@@ -61,11 +64,12 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
     reduce_floor, reduce_token = _all_reduces(model, node, gpus)
     kv, windows, byte_s = kvsize.hbm_footprint(model, gpus), kvsize.windows(model), _kv_byte_s(gpu, gpus)
     layers, kv_read = kvsize.attention_layers(model), kv.per_token * byte_s
-    pair = _pair(model, gpu, gpus)
+    pair, beside = _pair(model, gpu, gpus), gpu.gemm_overhead is not None
+    passed = _passed(model) * plain.byte_s * gpus * beside
     return StepTime(
         layers=model.num_hidden_layers,
-        fixed=sum(read.values()) + _head_bytes(model) * plain.byte_s + _calls(model, gpu, rates) + reduce_floor + HOST_STEP_S,
-        per_token=multiply + _passed(model) * plain.byte_s * gpus + reduce_token + layers * pair * _or(gpu.attention_half, 0.0) / 2,
+        fixed=sum(read.values()) + _head_bytes(model) * plain.byte_s + _calls(model, gpu, rates) + reduce_floor + HOST_STEP_S * beside,
+        per_token=multiply + passed + reduce_token + layers * pair * _or(gpu.attention_half, 0.0) / 2,
         per_pair=(layers - sum(windows.values())) * pair,
         per_history=2 * kv_read + 2 * layers * kvsize.expansion_parameters(model) * rates["attention"].flop_s,
         per_context=kv_read + _latent(model, gpu, gpus),
@@ -74,7 +78,7 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
         per_window_byte=byte_s if kv.is_checkpoint else 0.0,
         experts=experts,
         spared=1 - model.num_experts_per_tok / model.num_experts if model.num_experts else 0.0,
-        per_request=HOST_REQUEST_S,
+        per_request=HOST_REQUEST_S * beside,
     )
 
 
