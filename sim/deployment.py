@@ -178,7 +178,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     if window > model.max_position_embeddings:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
     connection = _connection(config, connect(connector, gpus))
-    kv, hbm_kv = _kept(config, model), kvsize.hbm_footprint(model, gpus)
+    kv, hbm_kv = kept(config, model), kvsize.hbm_footprint(model, gpus)
     drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
     wires, drive_links = (
         Wires(read, write, entry.latency.value)
@@ -245,7 +245,7 @@ def _connection(config: Config, connection: Connection) -> Connection:
     return replace(connection, loads=loads or connection.loads)
 
 
-def _kept(config: Config, model: Model) -> Footprint:
+def kept(config: Config, model: Model) -> Footprint:
     """Of a session in the store. Raises ConfigError where windows cannot be kept alone."""
     asked, windowed = config.store.windows, kvsize.footprint(model, "windowed")
     if windowed.per_token and asked != "every-token":

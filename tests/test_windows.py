@@ -13,6 +13,7 @@ from kvplan.hwmodels.steptime import StepTime, Window
 from kvplan.sim import config
 from kvplan.sim.analytic.explain import explain
 from kvplan.sim.build_workload import build_workload
+from kvplan.sim.cli.trace import describe
 from kvplan.sim.config import ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.simulation import simulate
@@ -331,3 +332,15 @@ def test_explain_counts_windows(half):
     context = np.minimum(table.history_tokens + table.prompt_tokens + table.output_tokens, 4096)[last]
     assert found["turn"]["session_bytes"] <= TOKEN * (context + np.minimum(context, WINDOW)).mean()
     assert found["hbm"]["jobs_at_full_window"] == pytest.approx(min(24, found["hbm"]["kv_bytes"] / bytes_of(4096)), rel=1e-3)
+
+
+def test_describe_counts_what_a_store_keeps(half, capsys):
+    said = {}
+    for keeps in ("windowed", "every-token"):
+        describe([half, "workload.sessions=30", f"store.windows={keeps}"], 3600.0, True, None)
+        said[keeps] = json.loads(capsys.readouterr().out)
+    kv = said["windowed"]["kv"]
+    assert (kv["bytes_per_token"], kv["bytes_of_windows"]) == (TOKEN, TOKEN * WINDOW) and "left_out" not in kv
+    assert said["windowed"]["ttl"]["ccps_bytes"] == bytes_of(4096) and said["every-token"]["ttl"]["ccps_bytes"] == 2 * TOKEN * 4096
+    assert "20 of 40 layers attend to 100 tokens" in said["every-token"]["kv"]["left_out"][0]
+    assert said["windowed"]["reuse"]["distance_bytes"]["max"] < said["every-token"]["reuse"]["distance_bytes"]["max"]

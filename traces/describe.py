@@ -1,7 +1,7 @@
 """What a workload means to somebody who sizes a KV cache for it: plain data, from the turns alone.
 
-Bytes need a model: `kv_bytes` is its KV per token, `window` its longest context. Nothing is simulated; see `kvplan.traces.reuse` for what
-that leaves out.
+Bytes need a model: `kv_bytes` is its KV per token, `sized` the bytes of sessions, `window` its longest context. Nothing is simulated; see
+`kvplan.traces.reuse` for what that leaves out.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,16 +27,19 @@ def describe(
     ttl_s: float = 3600.0,
     report: Callable[[int, int], None] = lambda done, total: None,
     ratio: float = 0.5,
+    sized: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict:
     """Statistics of a workload with times: seconds, tokens, bytes; strict JSON. `ttl_s` is the time that KV shall be kept, `ratio`
-    the share of the history that truncation cuts off at a time."""
+    the share of the history that truncation cuts off at a time. `sized`: bytes of sessions of so many tokens; None: in proportion."""
+    sized = sized or (lambda tokens: tokens * kv_bytes)
     turns = np.diff(workload.first_turn)
     history, prompt = workload.history_tokens, workload.prompt_tokens.astype(np.int64)
     context = history + prompt + workload.output_tokens
     read, added, answered = contexts(workload, window, ratio)
     kept = read + added + answered
     resumed = ~workload.is_first
-    seen = accesses(workload, kv_bytes, window, ratio=ratio)
+    tokens = accesses(workload, 1, window, ratio=ratio)
+    seen, size = tokens.sized(sized), sized(kept)
     distances = stack_distances(seen, report)
     again = distances >= 0
     dsput, held = active(seen, ttl_s)
@@ -64,25 +67,25 @@ def describe(
             "bytes_per_token": kv_bytes,
             "window_tokens": window,
             "turns_past_window_share": float((context > window).mean()),
-            "session_mean_bytes": float(kept[ends].mean() * kv_bytes),
-            "session_max_bytes": int(kept.max() * kv_bytes),
-            "all_bytes": int(kept[ends].sum() * kv_bytes),
+            "session_mean_bytes": float(size[ends].mean()),
+            "session_max_bytes": int(size.max()),
+            "all_bytes": int(size[ends].sum()),
         },
         "reuse": {
             "distance_bytes": _statistics(distances[again]),
-            "token_hit_rate": _token_hit_rates(distances, seen.history, kv_bytes * int((read + added).sum())),
+            "token_hit_rate": _token_hit_rates(distances, tokens.history, int((read + added).sum())),
             "kept_for": [_kept_for(seen, seconds) for before, seconds in pairwise((0, *_SPANS_S)) if before < span_s],
         },
         "sessions_per_hour": _per_hour(seen),
         "ttl": {
             "ttl_s": ttl_s,
             "dsput": dsput,
-            "ccps_bytes": window * kv_bytes,
-            "ccput_bytes": dsput * window * kv_bytes,
+            "ccps_bytes": int(sized(np.array(window))),
+            "ccput_bytes": dsput * int(sized(np.array(window))),
             "held_bytes": held,
             "reuse_share": _share(seen.gap_s[again] <= ttl_s),
         },
-        "lru_curve": _curve(seen, distances),
+        "lru_curve": _curve(tokens, distances),
         "blocks": _blocks(workload, kv_bytes),
         "origin": dict(workload.origin),
     }
@@ -134,7 +137,7 @@ def _per_hour(seen) -> dict[str, float]:
 
 
 def _token_hit_rates(distances: np.ndarray, history: np.ndarray, prompts: int) -> dict[str, float] | None:
-    """Of LRU stores as large as the percentiles of the reuse distance: what is found of all prompts, history included. In bytes."""
+    """Of LRU stores as large as the percentiles of the reuse distance: what is found of all prompts, history included."""
     sizes = _statistics(distances[distances >= 0])
     if sizes is None:
         return None

@@ -2,18 +2,19 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from kvplan.hwmodels import catalogue, kvsize, strictyaml
+from kvplan.hwmodels import Model, catalogue, kvsize, strictyaml
+from kvplan.hwmodels.footprint import Footprint
 from kvplan.hwmodels.simplified import every_token, simplified, unsupported
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError, without_clients
-from kvplan.sim.deployment import narrowed, resolve
+from kvplan.sim.deployment import kept, narrowed, resolve
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.ours import check_file
 from kvplan.sim.files.strictjson import dumps
@@ -36,13 +37,15 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     workload = turns_of(loaded, any_length=True)
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
-        found = described(workload, kvsize.kv_bytes_per_token(model), window, ttl_s, report, loaded.deployment.truncation_ratio)
+        ratio, footprint = loaded.deployment.truncation_ratio, kept(loaded, model)
+        found = described(workload, footprint.per_token, window, ttl_s, report, ratio, footprint.of)
+    found["kv"] |= {"bytes_of_windows": footprint.windows_bytes, "state_bytes": footprint.state}
     found["kv"]["kept"] = {
         tier.name: {"dtype": dtype, "bytes_per_token": int(share * found["kv"]["bytes_per_token"])}
         for tier, (dtype, share) in zip(loaded.store.listed, narrowed(loaded.store, model), strict=True)
         if share != 1
     }
-    if left_out := [*filter(None, [unsupported(model)]), *every_token(model, "every token of them is counted here"), *simplified(model)]:
+    if left_out := [*filter(None, [unsupported(model)]), *_uncut(model, footprint), *simplified(model)]:
         found["kv"]["left_out"] = left_out
 
     def show() -> None:
@@ -52,6 +55,11 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
             trace.print_description(found, model.name)
 
     deliver(show, (figure, partial(write_file, write=partial(trace.draw, workload, found))))
+
+
+def _uncut(model: Model, footprint: Footprint) -> Iterator[str]:
+    """Windows that are counted as if all before them were kept."""
+    return iter(()) if footprint.windows else every_token(model, "every token of them is counted here (store.windows)")
 
 
 def convert(overrides: list[str], out: Path) -> None:

@@ -40,6 +40,12 @@ def description(found: dict, model: str) -> Group:
     return Group(table, Text(""), *_histogram(found), *_kept(found), *notes)
 
 
+def _beside(kv: dict) -> str:
+    """What a long session holds whatever its tokens."""
+    parts = {"windows": kv.get("bytes_of_windows", 0), "states": kv.get("state_bytes", 0)}
+    return "".join(f", {name} of {format_bytes(size)}" for name, size in parts.items() if size)
+
+
 def _kept_as(kv: dict) -> str:
     """What tiers make of it that have a dtype of their own."""
     return "".join(f", {each['bytes_per_token']:,} B as {each['dtype']} in {tier.upper()}" for tier, each in kv.get("kept", {}).items())
@@ -54,7 +60,8 @@ def words(found: dict, model: str) -> list[str]:
         f"In a mean hour {found['sessions_per_hour']['mean']:,.0f} distinct sessions have a turn, at most"
         f" {found['sessions_per_hour']['max']:,.0f}.",
         f"A session holds {format_bytes(kv['session_mean_bytes'])} of KV at its end in the mean"
-        f" ({kv['bytes_per_token']:,} B per token of {model}{_kept_as(kv)}), all sessions together {format_bytes(kv['all_bytes'])}.",
+        f" ({kv['bytes_per_token']:,} B per token of {model}{_beside(kv)}{_kept_as(kv)}), all sessions together"
+        f" {format_bytes(kv['all_bytes'])}.",
     ]
     distance = found["reuse"]["distance_bytes"]
     if distance is None:
