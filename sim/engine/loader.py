@@ -7,12 +7,9 @@ byte moves when the connector has dealt with that request, and the link is free.
 as they are and books nothing; `take` books.
 """
 
-from collections.abc import Callable
-
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim.config import Store
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.policies.base import LoadView
 
@@ -31,21 +28,22 @@ class Loader(LoadView):
         self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._link, self._paths = paths.to_device, paths
-        self._own: Link | None = None
-        self._taken: Callable[[int], int]
+        self._tier = 0
         self._now = self._ready = self._since = self._fetched_at = 0.0
         self._free = 0
+        self._worked_out: tuple[int, int, tuple[float, float, float]]
+        """Of so many tokens their bytes, and what `_pace` answers."""
 
     def begin(self, tier: int, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int) -> None:
         """A job starts: `cached` tokens of its history lie in a tier, complete there from `ready` on, and it has headed the queue since
         `head_since`. `fetched_at`: when a fetch that is under way ends; infinity when there is none. `free`: HBM bytes that running jobs
         left while it waited."""
-        self._own, self._taken = self._paths.reads[tier], self._paths.taken[tier]
-        self.cached, self.new, self._now = cached, new, now
+        self._tier, self.cached, self.new, self._now = tier, cached, new, now
         self._ready = max(self._link.free_at, ready)
         self._since = head_since
         self._fetched_at = fetched_at
         self._free = free
+        self._worked_out = -1, 0, (0.0, 0.0, 0.0)
 
     def prefill_s(self, new: int, history: int) -> float:
         return self._prefill(new, history)
@@ -65,27 +63,33 @@ class Loader(LoadView):
 
     def _pace(self, tokens: int) -> tuple[float, float, float]:
         """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
-        size, layers, link, now = self._taken(self._stored(tokens)), self._layers, self._link, self._now
+        if tokens != self._worked_out[0]:
+            size = self._paths.taken[self._tier](self._stored(tokens))
+            self._worked_out = tokens, size, self._paced(tokens, size)
+        return self._worked_out[2]
+
+    def _paced(self, tokens: int, size: int) -> tuple[float, float, float]:
+        layers, link, now, own = self._layers, self._link, self._now, self._paths.reads[self._tier]
         load = size / layers / link.bandwidth + self._latency_s
         ready = self._ready
         asked = now + self._request_s
-        if self._own is None:
+        if own is None:
             start = max(ready, self._since + self._request_s if self._read_buffer else asked)
             if start < now:
                 return 0.0, load, min(self._read_buffer, self._free * layers / self._in_hbm(tokens), (now - start) / load)
             return start - now, load, 0.0
         if self._fetched_at < float("inf"):
             return max(asked, ready) - now, max(load, (self._fetched_at - now) / layers), 0.0
-        start, end = self._own.preview(asked, size)
+        start, end = own.preview(asked, size)
         from_tier = (end - start) / layers
         return max(start, ready) - now + min(load, from_tier), max(load, from_tier), 0.0
 
     def take(self, tokens: int) -> tuple[float, float]:
         """Books the transfer of so many tokens; returns its start and end."""
         delay, load, preloaded = self._pace(tokens)
-        size, now = self._taken(self._stored(tokens)), self._now
-        if self._own is not None and self._fetched_at == float("inf"):
-            self._own.book(now + self._request_s, size)
+        size, now, own = self._worked_out[1], self._now, self._paths.reads[self._tier]
+        if own is not None and self._fetched_at == float("inf"):
+            own.book(now + self._request_s, size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
         self._link.occupy(start, end, size)
         return start, end

@@ -25,7 +25,10 @@ class Saver:
         self._prefill = deployment.steps.prefill
         self._stored, self._tokens_in, self._whole = deployment.stored, deployment.tokens_in, deployment.connection.whole
         self._links, self._flows, self._taken = paths.saves, paths.saved, paths.taken
-        self._grown, self._token = deployment.kv.grown, deployment.stored(1)
+        self._grown, token = deployment.kv.grown, deployment.stored(1)
+        last = zip(self._taken, self._links, strict=True)
+        self._last_token_s = [max([taken(token) / link.bandwidth for link in links], default=0.0) for taken, links in last]
+        """By tier, of an idle link."""
         self._early: dict[int, int] = {}
         """Bytes per running turn that were saved after its prefill."""
 
@@ -72,13 +75,11 @@ class Saver:
 
     def _save_behind(self, tier: int, size: int, since: float, now: float) -> float:
         """Asynchronous: what is left when the job ends waits in the write buffer."""
-        start, end, last_token_s = 0.0, -math.inf, 0.0
-        sent, token = self._taken[tier](size), self._taken[tier](self._token)
+        start, end, sent = 0.0, -math.inf, self._taken[tier](size)
         for link in self._links[tier]:
             booked = link.book(since, sent)
             if booked[1] > end:
                 start, end = booked
-            last_token_s = max(last_token_s, token / link.bandwidth)
         self._flows[tier].add(since, start, end, size)
         self.make_room(self.write_buffer)
-        return max(end, now + last_token_s)
+        return max(end, now + self._last_token_s[tier])
