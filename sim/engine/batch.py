@@ -61,21 +61,16 @@ class Batch:
         """Read by each step, summed over them."""
         self.most = most
         """Places: for jobs that are prefilled or decode."""
-        self.apart = 0
-        """Jobs without a place, whose KV is on its way to their HBM, or has come."""
+        self.running = 0
+        """Jobs that have one; the others' KV is on its way to their HBM, or has come."""
         self.loaded: deque[Job] = deque()
-        """Of those, the ones whose KV has come, in that order."""
+        """Those without a place whose KV has come, in that order."""
         self.steps = 0
         """Of decoding, so far."""
         self.first_end = 0
         """After which of them the first job ends, of those that decode."""
         self._ends: list[tuple[int, int]] = []
         """A heap of (step, turn)."""
-
-    @property
-    def running(self) -> int:
-        """Jobs that have a place."""
-        return len(self.jobs) - self.apart
 
     def enter(self, job: Job) -> None:
         """A job is admitted, and has its HBM; what is to be prefilled is not known yet."""
@@ -85,10 +80,10 @@ class Batch:
     def begin(self, job: Job) -> None:
         """It has a place, and is to be prefilled."""
         self.prefilling.append(job)
+        self.running += 1
 
     def resume(self) -> None:
         """The first of those whose KV has come has a place now."""
-        self.apart -= 1
         self.begin(self.loaded.popleft())
 
     def prefilled(self, job: Job, tokens: int) -> bool:
@@ -120,6 +115,7 @@ class Batch:
         """It has ended, and gives back its HBM."""
         del self.jobs[job.turn]
         self.hbm_used -= job.hbm_bytes
+        self.running -= 1
         if job.output > 1:
             self.decoding -= 1
             self.context -= job.context

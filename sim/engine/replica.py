@@ -171,7 +171,6 @@ class Replica:
         tier = self.kv.start(job, cut, head_since, self.batch.hbm_bytes - self.batch.hbm_in_step, now)
         rec.entered(job, tier, cut > 0, now)
         if job.loaded_s > now:
-            self.batch.apart += 1
             self.clock.at(job.loaded_s, ARRIVAL, self._loaded, job)
         else:
             self.batch.begin(job)
