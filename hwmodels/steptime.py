@@ -87,7 +87,7 @@ class StepTime:
 
     def _base(self, tokens: int, requests: int) -> float:
         """What a step of so many tokens of so many requests takes beside attention."""
-        experts = self.experts * (1 - self.spared**tokens)
+        experts = self.experts * (1 - self.spared**tokens) if self.experts else 0.0
         return self.fixed + experts + self.per_request * requests + self.per_token * tokens
 
     def times(self, factor: float) -> "StepTime":

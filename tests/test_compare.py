@@ -624,7 +624,7 @@ def test_a_folder_of_the_users_is_left_alone(tmp_path):
 
 def test_any_number_of_the_summary_can_rank(tmp_path):
     found = compared(tmp_path, "deployment.max_batch=2,8", metric="ttft_s.p95")
-    assert found["words"][0].startswith("max_batch 8 ") or found["words"][0].startswith("max_batch 8 and")
+    assert found["words"][0].startswith(("max_batch 8: TTFT (p95)", "max_batch 8 and"))
     assert compared(tmp_path, "deployment.max_batch=2,8", metric="tiers.dram.peak_bytes")["metric"] == "tiers.dram.peak_bytes"
 
 

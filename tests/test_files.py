@@ -379,9 +379,9 @@ WRITING = [
     (["simulate", *SMALL, "--out", "{}"], "total cost"),
     (["simulate", *SMALL, "--json", "--out", "{}"], '"turns"'),
     (["compare", *SWEEP, "--vary", "store.eviction=lru,fifo", "--out", "{}"], "variants of"),
-    (["curve", *SWEEP, "--sizes", "64GB", "--policies", "lru", "--out", "{}"], "hit rate of resumed turns"),
+    (["curve", *SWEEP, "--sizes", "64GB", "--policies", "lru", "--out", "{}"], "hit rates of resumed turns"),
     (["compare", *SWEEP, "--vary", "store.eviction=lru,fifo", "--figure", "{}.svg"], "variants of"),
-    (["curve", *SWEEP, "--sizes", "64GB", "--policies", "lru", "--figure", "{}.png"], "hit rate of resumed turns"),
+    (["curve", *SWEEP, "--sizes", "64GB", "--policies", "lru", "--figure", "{}.png"], "hit rates of resumed turns"),
     (["trace", "describe", *SMALL, "--figure", "{}.png"], "sessions"),
     (["trace", "generate", "{}.csv", *SMALL], ""),
 ]
