@@ -2,9 +2,9 @@
 to and with it.
 
 Keys are numbers of prefixes where the source has block hashes. Without them only what is shared by construction is known: a session's turns
-go on from one another, and no two sessions share anything; then the turn that wrote a block's last token, and the block's place, say all
-that came before it. Blocks of another size than that of the hashes are parts of theirs, or several together. Keys are worked out when asked
-for, so a context costs as many as a cache looks at.
+go on from one another, and no two sessions share more than a generated system prompt; then the turn that wrote a block's last token, and
+the block's place, say all that came before it. Blocks of another size than that of the hashes are parts of theirs, or several together.
+Keys are worked out when asked for, so a context costs as many as a cache looks at.
 """
 
 from bisect import bisect_left, bisect_right
@@ -18,6 +18,13 @@ import numpy as np
 from kvplan.traces.prefixes import prefixes
 from kvplan.traces.reuse import starts
 from kvplan.traces.workload import Blocks, TraceError, Workload
+
+_EVERYBODY = -1
+"""Who wrote a system prompt: no turn."""
+_NOTHING = (
+    "no prompt is known to share anything with another: the workload has neither block hashes nor sessions of several turns; a cache of"
+    " blocks needs one of them (hash_ids of requests, a session_id, or chats)"
+)
 
 
 class Keys(Protocol):
@@ -42,14 +49,22 @@ class BlockContexts:
 
 
 def block_contexts(workload: Workload, block_tokens: int) -> BlockContexts:
-    """The contexts of a workload with times, whole, in blocks of so many tokens. Raises TraceError when hashes cannot say it."""
+    """The contexts of a workload with times, whole, in blocks of so many tokens. Raises TraceError when nobody knows what they share."""
     read = np.arange(workload.turns) if workload.record is None else workload.record
     order = np.lexsort((read, starts(workload)))
     tokens = (workload.history_tokens + workload.prompt_tokens)[order]
     if workload.blocks is None:
+        if workload.turns == workload.sessions and not _system_prompt(workload):
+            raise TraceError(_NOTHING)
         written = _written(workload, block_tokens)
         return BlockContexts(block_tokens, tokens.tolist(), [written[turn] for turn in order.tolist()], False)
     return BlockContexts(block_tokens, tokens.tolist(), _hashed(workload.blocks, tokens, order, block_tokens), True)
+
+
+def _system_prompt(workload: Workload) -> int:
+    """Tokens that every session begins with, rescaled as all contexts are."""
+    rescaled = workload.origin.get("rescaled", {})
+    return int(workload.origin.get("system_prompt_tokens", 0) * rescaled.get("context", 1))
 
 
 def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens: int) -> Sequence[Keys]:
@@ -109,10 +124,13 @@ def _written(workload: Workload, block_tokens: int) -> list[_Written]:
     found: list[_Written] = []
     ends: list[int] = []
     turns: list[int] = []
+    shared = _system_prompt(workload)
     columns = workload.is_first, workload.history_tokens, workload.prompt_tokens, workload.output_tokens
     for turn, (first, history, prompt, output) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        if first or not ends or ends[-1] > history:
-            kept = 0 if first else bisect_left(ends, history)
+        if first:
+            ends, turns = ([shared], [_EVERYBODY]) if shared else ([], [])
+        elif ends[-1] > history:
+            kept = bisect_left(ends, history)
             ends, turns = [*ends[:kept], *[history] * (history > 0)], turns[: kept + (history > 0)]
         ends.append(history + prompt + output)
         turns.append(turn)

@@ -59,8 +59,8 @@ def _doubts(found: BlockCurve) -> list[str]:
     doubts = []
     if not found.contexts.hashed:
         doubts.append(
-            "the workload has no block hashes: what a session's turns share with those before them is known by construction; what sessions"
-            " share with one another (system prompts, tools, forks) is not, and no such hit is counted"
+            "the workload has no block hashes: what a session's turns share with those before them, and a generated system prompt, is known"
+            " by construction; what else sessions share (tools, documents, forks) is not, and no such hit is counted"
         )
     doubts += [
         f"{layers} layers of {found.config.model} attend to {tokens:,} tokens only: here they keep every token, in bytes and in what hits"
