@@ -38,6 +38,8 @@ class Family:
     """Whether the shared expert has a gate of one number."""
     others: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Kind of layer -> what of its heads has a key of its own: `heads`, `kv_heads`, `width`, `value_width`."""
+    mixed: tuple[str, ...] = ()
+    """Keys that must be there, if only as null, where there are experts."""
     unweighed: str = ""
     """Weights that are not counted, so that sizes of HBM cannot be told."""
 
@@ -81,13 +83,15 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v2": Family((), _DEEPSEEK, ("q_lora_rank", "n_shared_experts", "first_k_dense_replace")),
     "deepseek_v3": Family(({"first_k_dense_replace": 3},), _DEEPSEEK, _LATENT),
     "deepseek_v32": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_n_heads", "index_topk"), _LATENT),
-    "dots1": Family(({"first_k_dense_replace": 0},), (*_KV, *_EXPERTS, "moe_intermediate_size"), (), "upper"),
+    "dots1": Family(({"first_k_dense_replace": 0},), (*_KV, *_EXPERTS, "moe_intermediate_size"), ("n_shared_experts",), "upper"),
     "ernie4_5": Family((_TIED, {"head_dim": 128}), _KV),
-    "ernie4_5_moe": Family((_TIED,), (*_KV, *_EXPERTS, "moe_intermediate_size"), ("moe_layer_start_index",)),
+    "ernie4_5_moe": Family((_TIED,), (*_KV, *_EXPERTS, "moe_intermediate_size"), ("moe_layer_start_index", "moe_num_shared_experts")),
     "exaone": Family(needs=_KV),
     "exaone4": Family((), _KV, ("sliding_window",), "pattern", 4),
-    "exaone_moe": Family(({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size", "sliding_window"), (), "pattern", 4),
-    "falcon": Family((_TIED, _UNGATED, {"max_position_embeddings": 2048})),
+    "exaone_moe": Family(
+        ({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size", "sliding_window"), ("num_shared_experts",), "pattern", 4
+    ),
+    "falcon": Family((_TIED, _UNGATED, {"multi_query": True}, {"max_position_embeddings": 2048})),
     "falcon_h1": Family((), (*_KV, "head_dim", "mamba_d_ssm"), (), "both", 0, "mamba2"),
     "gemma": Family((_TIED, {"head_dim": 256}), _KV),
     "gemma2": Family((_TIED, {"head_dim": 256}), (*_KV, "sliding_window"), (), "pattern", 2),
@@ -112,14 +116,15 @@ FAMILIES: dict[str, Family] = {
         5,
     ),
     "gemma4_text": Family(
-        (_TIED,),
+        (_TIED, {"vocab_size_per_layer_input": 262_144}),
         (*_KV, "head_dim", "intermediate_size", "sliding_window", "layer_types", "global_head_dim"),
         ("num_kv_shared_layers", "hidden_size_per_layer_input", "attention_k_eq_v", "enable_moe_block", "num_global_key_value_heads"),
+        mixed=("moe_intermediate_size",),
         others={"full_attention": {"kv_heads": "global_kv_heads", "width": "global_head_dim", "value_width": "global_head_dim"}},
     ),
     "glm": Family(({"head_dim": 128},), _KV),
     "glm4": Family(({"head_dim": 128},), _KV),
-    "glm4_moe": Family(({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size")),
+    "glm4_moe": Family(({"first_k_dense_replace": 1},), (*_KV, *_EXPERTS, "moe_intermediate_size"), ("n_shared_experts",)),
     "glm_moe_dsa": Family(({"first_k_dense_replace": 3},), (*_DEEPSEEK, "index_head_dim", "index_n_heads", "index_topk"), _LATENT),
     "gpt_neox": Family((_UNGATED,)),
     "gpt_oss": Family(({"head_dim": 64},), (*_KV, *_EXPERTS, "sliding_window"), (), "pattern", 2),
@@ -178,7 +183,15 @@ FAMILIES: dict[str, Family] = {
     "mistral": Family((), _KV, ("sliding_window",), "all"),
     "mixtral": Family((), (*_KV, *_EXPERTS), (), "all"),
     "mllama_text_model": Family((), _KV, ("cross_attention_layers",), "cross"),
-    "nemotron_h": Family((_UNGATED, {"mamba_ssm_cache_dtype": "float32"}), _KV, (), "letters", 0, "mamba2"),
+    "nemotron_h": Family(
+        (_UNGATED, {"mamba_ssm_cache_dtype": "float32"}),
+        _KV,
+        (),
+        "letters",
+        0,
+        "mamba2",
+        mixed=("moe_intermediate_size", "moe_shared_expert_intermediate_size"),
+    ),
     "nemotron": Family((_UNGATED,), _KV),
     "olmo": Family(),
     "olmo2": Family(),

@@ -190,7 +190,7 @@ class HfConfig(BaseModel):
         if data.get("is_encoder_decoder"):
             raise ValueError("is_encoder_decoder: only decoder-only models are modelled")
         family = family_of(data)
-        for key in family.written:
+        for key in (*family.written, *(family.mixed if any(data.get(name) for name in _NAMES["num_experts"]) else ())):
             if key not in data:
                 raise ValueError(f"{key} is missing: for model_type {data['model_type']} nobody can know it; null says that there is none")
         data = {key: value for key, value in data.items() if value is not None}
@@ -234,8 +234,6 @@ class HfConfig(BaseModel):
         return self
 
     def _check_experts(self) -> None:
-        if self.num_experts and "enable_moe_block" in self.family.written and self.enable_moe_block and not self.moe_intermediate_size:
-            raise ValueError("moe_intermediate_size is missing or 0, and experts stand beside a feed-forward part of another width")
         if not self.intermediate_size and (self.moe_layers < self.num_hidden_layers or not self.moe_intermediate_size):
             raise ValueError("intermediate_size is missing or 0")
         if self.num_experts and not 0 < self.num_experts_per_tok <= self.num_experts:

@@ -156,6 +156,7 @@ ERNIE = {
     "moe_k": 8,
     "moe_layer_start_index": 3,
     "moe_layer_interval": 1,
+    "moe_num_shared_experts": 0,
     "tie_word_embeddings": False,
     "vocab_size": 103_424,
     "max_position_embeddings": 131_072,
@@ -742,7 +743,7 @@ def _changed(config):
         yield from ((key, {**rest, name: value}) for name in (f"{key}_x", f"our_{key}"))
         yield key, rest
         yield from ((key, {**config, key: other}) for other in OTHER if type(other) is not type(value))
-        if key in ("text_config", "quantization_config"):
+        if key in ("text_config", "quantization_config", "linear_attn_config"):
             yield from ((inner, {**config, key: changed}) for inner, changed in _changed(value))
 
 

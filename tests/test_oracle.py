@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import pytest
 from conftest import SHARED
 
+from kvplan.hwmodels import hfconfig, kvsize
 from kvplan.hwmodels.families import FAMILIES
 from kvplan.validate.models import command, figures, reference
 
@@ -58,7 +59,7 @@ def test_windows_of_the_independent_count():
 _EXPERTS = {"num_experts_per_tok": 4}
 _LISTED = {"full_attn_layers": [4, 8, 12, 16, 20, 24, 27], "kda_layers": [n for n in range(1, 28) if n % 4 and n != 27]}
 WRITTEN = {
-    "falcon_h1": {"mamba_d_ssm": 4096, "mamba_d_head": 32, "mamba_n_heads": 128},
+    "falcon_h1": {"head_dim": 128, "mamba_d_ssm": 4096, "mamba_d_head": 32, "mamba_n_heads": 128},
     "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": 2, "attention_k_eq_v": True},
     "kimi_linear": {
         "linear_attn_config": {**_LISTED, "num_heads": 32, "head_dim": 128, "short_conv_kernel_size": 4},
@@ -87,19 +88,43 @@ WRITTEN = {
 """What no file leaves out of those whose classes do, so that kvplan does not read their defaults."""
 
 
-@needs_transformers
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_a_family_by_its_class(family):
-    """Every family, with the values of its class, and again with others in their place."""
+def _by_class(family):
+    """A file with all values of a family's class."""
     from transformers import AutoConfig
 
     try:
         data = AutoConfig.for_model(family, **WRITTEN.get(family, {})).to_dict()
     except ValueError:
         pytest.skip("its code comes with its weights")
-    own = {"per_layer_config", *OWN.get(family, ())}
-    written = {key: value for key, value in data.items() if value is not None and key not in own} | WRITTEN.get(family, {})
-    tied = not data.get("tie_word_embeddings") and family not in NEVER_TIED
+    own = {"per_layer_config", "dtype", *OWN.get(family, ())}
+    return {key: value for key, value in data.items() if value is not None and key not in own} | WRITTEN.get(family, {})
+
+
+def _sizes(config):
+    model = hfconfig.read_model({**config, "name": "m", "source": "test", "date": "2026"})
+    return kvsize.kv_bytes(model, 100_000), kvsize.kv_bytes_per_token(model), kvsize.parameters(model), kvsize.active_parameters(model)
+
+
+@needs_transformers
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_missing_key_means_what_its_class_says(family):
+    """Without any one key a file is refused, or read as its class reads it."""
+    written = _by_class(family)
+    right = _sizes(written)
+    for key in set(written) - {"moe_latent_size"}:  # which WRITTEN adds: the class has none
+        try:
+            found = _sizes({name: value for name, value in written.items() if name != key})
+        except ValueError:
+            continue
+        assert found == right, key
+
+
+@needs_transformers
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_by_its_class(family):
+    """Every family, with the values of its class, and again with others in their place."""
+    written = _by_class(family)
+    tied = not written.get("tie_word_embeddings") and family not in NEVER_TIED
     for changes in ({}, {"vocab_size": 300_000, "tie_word_embeddings": tied}):
         found = figures.compared({**written, **changes, "name": "m", "source": "test", "date": "2026"})
         assert not [figure for figure in found if figure.differs]
