@@ -51,7 +51,7 @@ def other_systems() -> list[tuple[str, float, float, str]]:
     """(quantity, published, simulated, source) of single requests on servers and engines other than the paper's.
 
     Not held to a tolerance: the engines differ. gpt-fast ran at 330 of 400 W per GPU; vLLM of 2023 spent more time on the CPU than
-    `layer_overhead` holds, most visibly in decode; with one request a mixture of experts reads fewer experts than the model says.
+    the roofline holds, most visibly in decode.
     """
     gpt_fast, splitwise = "gpt-fast README", "Splitwise table IV"
     return [
