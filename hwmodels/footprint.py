@@ -7,6 +7,7 @@ is a checkpoint of its last token, and usable as a whole only.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -48,7 +49,7 @@ class Footprint:
     state: int = 0
     """Whatever the tokens."""
 
-    @property
+    @cached_property
     def is_checkpoint(self) -> bool:
         """Whether a session is of use as a whole only."""
         return bool(self.windows or self.state)
@@ -61,13 +62,13 @@ class Footprint:
     def of(self, tokens: Tokens) -> Tokens:
         """Bytes of a session of so many tokens."""
         size = tokens * self.per_token
-        if self.windows or self.state:
+        if self.is_checkpoint:
             size += sum(least(tokens, window) * each for window, each in self.windows) + (tokens > 0) * self.state
         return size
 
     def tokens_in(self, size: int) -> int:
         """The whole tokens of a session of so many bytes."""
-        if not (self.windows or self.state):
+        if not self.is_checkpoint:
             return size // self.per_token
         size = max(0, size - self.state)
         before, rate = 0, self.per_token + sum(each for _, each in self.windows)

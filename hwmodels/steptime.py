@@ -85,10 +85,9 @@ class StepTime:
     """Share of the routed experts that one token leaves alone: 1 − k/E."""
     per_request: float = 0.0
 
-    def _base(self, tokens: int, requests: int) -> float:
-        """What a step of so many tokens of so many requests takes beside attention."""
-        experts = self.experts * (1 - self.spared**tokens) if self.experts else 0.0
-        return self.fixed + experts + self.per_request * requests + self.per_token * tokens
+    def _with_experts(self, tokens: int) -> float:
+        """The part of a step of so many tokens that one token does not add to, but by the experts that it touches."""
+        return self.fixed + self.experts * (1 - self.spared**tokens)
 
     def times(self, factor: float) -> "StepTime":
         """All of it so many times as long."""
@@ -98,7 +97,9 @@ class StepTime:
 
     def prefill(self, new: int, history: int = 0) -> float:
         """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
-        seconds = self._base(new, 1) + self.per_pair * new * (history + 0.5 * (new + 1)) + self.per_history * history
+        fixed = self._with_experts(new) if self.experts else self.fixed
+        base = fixed + self.per_request + self.per_token * new
+        seconds = base + self.per_pair * new * (history + 0.5 * (new + 1)) + self.per_history * history
         return seconds + sum([window.prefill(new, history) for window in self.windows]) if self.windows else seconds
 
     def decode(self, batch: int, context: int, steps: int = 1, window_bytes: int = 0) -> float:
@@ -107,7 +108,9 @@ class StepTime:
 
         Each step adds one token per job, so the steps form an arithmetic series.
         """
-        step = self._base(batch, batch) + self.per_context * context + self.per_window_byte * window_bytes
+        fixed = self._with_experts(batch) if self.experts else self.fixed
+        base = fixed + self.per_request * batch + self.per_token * batch
+        step = base + self.per_context * context + self.per_window_byte * window_bytes
         return steps * step + self.per_context * batch * (0.5 * steps * (steps - 1))
 
     def step(self, chunks: Sequence[tuple[int, int]], batch: int = 0, context: int = 0, window_bytes: int = 0) -> float:
@@ -120,7 +123,9 @@ class StepTime:
         if self.windows:
             pairs += sum([window.prefill(*chunk) for chunk in chunks for window in self.windows])
         pairs += self.per_window_byte * window_bytes
-        return self._base(new + batch, len(chunks) + batch) + pairs + self.per_history * history + self.per_context * context
+        fixed = self._with_experts(new + batch) if self.experts else self.fixed
+        base = fixed + self.per_request * (len(chunks) + batch) + self.per_token * (new + batch)
+        return base + pairs + self.per_history * history + self.per_context * context
 
     def outside(self, **asked: int) -> list[str]:
         """What of `new`, `history`, `batch` and `context` lies outside what was measured, in words; nothing for a roofline.
@@ -141,7 +146,7 @@ class StepTime:
         if seconds <= 0:
             return 0
         half_growth = 0.5 * self.per_context * batch
-        linear = self._base(batch, batch) + self.per_context * context - half_growth + self.per_window_byte * window_bytes
+        linear = self.decode(batch, context, 1, window_bytes) - half_growth
         root = math.sqrt(linear * linear + 4 * half_growth * seconds)
         steps = max(1, math.ceil(2 * seconds / (linear + root)))
         while steps > 1 and self.decode(batch, context, steps - 1, window_bytes) >= seconds:

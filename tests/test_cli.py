@@ -1,6 +1,7 @@
 """The command line: contracts, exit codes, errors, and what is left behind."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -138,12 +139,18 @@ def test_the_readme_shows_what_the_demo_prints(as_users_run):
         (["--trace", "/proc/self/task"], "no trace files"),
         (["--format", "sharegpt"], "go with --trace"),
         (["--out", "/proc/nothing/here"], "cannot write"),
-        (["--out", "/dev/null"], "will not replace"),
     ],
 )
 def test_bad_input_gets_one_clear_message(arguments, words):
     message = failure("simulate", *arguments)
     assert words in message and len(message) < 1500
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_not_replaced(tmp_path):
+    """A pipe of our own: what a fault did to /dev/null, it would do to the machine."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert "will not replace" in failure("simulate", "--out", str(pipe))
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`kvplan trace`: reuse distances against brute force, the description, and the commands."""
 
 import json
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -203,9 +204,14 @@ def test_sessions_per_hour_of_a_trace_of_ages():
         (["convert", "/nothing", "/tmp/x.csv"], "cannot read"),
         (["generate", "/tmp/x.json", "--set", "workload.sessions=5"], "writes .parquet and .csv"),
         (["generate", "/tmp/x.csv", "papr-13b"], "did you mean"),
-        (["generate", "/dev/null"], "not a plain file"),
     ],
 )
 def test_bad_usage_gets_one_message(arguments, words_):
     result = run("trace", *arguments)
     assert result.exit_code == 2 and words_ in result.stderr and "Traceback" not in result.stderr and not result.stdout
+
+
+def test_a_table_is_not_written_over_what_is_no_file(tmp_path):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    result = run("trace", "generate", str(pipe))
+    assert result.exit_code == 2 and "not a plain file" in result.stderr and pipe.is_fifo()
