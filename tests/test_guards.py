@@ -12,6 +12,7 @@ from kvplan.sim.build_workload import build_workload
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals
+from kvplan.sim.engine.batch import Batch
 from kvplan.sim.engine.clients import Client, _Fifo, _Rounds
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.gpu import Gpu
@@ -254,6 +255,24 @@ def test_8_busy_time_that_is_not_counted(monkeypatch):
     wrap(monkeypatch, Gpu, "decode", forget)
     with expect(8):
         run()
+
+
+def test_8_a_token_that_is_prefilled_twice(monkeypatch):
+    wrap(monkeypatch, Batch, "prefilled", lambda original, self, job, tokens: original(self, job, max(1, tokens - 1)))
+    with expect(8):
+        run()
+
+
+def test_2_more_jobs_than_places(monkeypatch):
+    def crowd(original, self, now):
+        self.batch.most += 1
+        job = original(self, now)
+        self.batch.most -= 1
+        return job
+
+    wrap(monkeypatch, Replica, "_next_to_enter", crowd)
+    with expect(2):
+        simulate(config.load(RUN, ["deployment.max_batch=2"]))
 
 
 def test_off_for_users(monkeypatch):

@@ -7,7 +7,7 @@
 5. No transfer is faster than its link; no resource is busy for longer than has elapsed, nor for longer than the measured span.
 6. A hit serves exactly what was saved, after truncation; and what was saved is there, unless room was needed or its time was over.
 7. Little's law holds on every queue: the integral of its length is the sum of the waits.
-8. GPU busy time equals the sum over the steps, and steps do not overlap.
+8. GPU busy time equals the sum over the steps, and steps do not overlap; they prefill each token that was not loaded once.
 9. Shares of a summary are within 0 and 1, and no sum over its span is negative.
 10. A client sends a turn when it is ready, in its order and at its pace, with no more outstanding than may be, and none waits for nothing.
 
@@ -148,6 +148,7 @@ class Guards:
         _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, "HBM holds", replica.batch.hbm_used, "bytes")
         needed = sum([self._deployment.in_hbm(job.context) for job in replica.batch.jobs.values()]) - self._in_hbm(replica)
         _demand(needed <= replica.batch.hbm_used, 2, "running jobs need", needed, "bytes of HBM, counted are", replica.batch.hbm_used)
+        _demand(replica.batch.running <= replica.batch.most, 2, "more jobs run than there are places:", replica.batch.running)
         for tier in replica.kv.store.tiers:
             _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, tier.name, "holds", tier.peak, "of", tier.capacity, "bytes")
             if tier.spec.on_device:
@@ -186,6 +187,7 @@ class Guards:
             recorded = replica.gpu.busy_s
             _demand(_close(recorded, self._busy_s.get(replica, 0.0)), 8, f"busy {recorded} s, steps {self._busy_s.get(replica)} s")
             _demand(recorded <= now * (1 + 1e-9), 5, f"the GPUs were busy for {recorded} s of {now} s")
+        _check_prefills(replicas, columns)
         mine = [replica for replica in replicas if replica in self._waiting]
         waited = sum(self._waiting[replica].area for replica in mine)
         _demand(_close(waited, _queue_wait(replicas, recorder)), 7, "the integral of the queue length is not the sum of the waits")
@@ -195,6 +197,12 @@ class Guards:
             link.finish(now)
         if self._clients is not None:
             check_client(self._clients, np.array(session_of), columns)
+
+
+def _check_prefills(replicas, columns: Mapping[str, np.ndarray]) -> None:
+    new = int((columns["prompt_tokens"] + columns["history_tokens"] - columns["cached_tokens"]).sum())
+    prefilled = sum(replica.gpu.prefilled_tokens for replica in replicas)
+    _demand(prefilled == new, 8, f"{prefilled} tokens were prefilled, {new} were not loaded")
 
 
 def check_client(clients: Clients, session: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
