@@ -3,7 +3,7 @@
 import math
 from collections import deque
 
-_KEPT = 64
+_MOST = 64
 """Transfers that are kept though they have ended, before any is dropped."""
 
 
@@ -14,24 +14,17 @@ class Flow:
         self._ahead: deque[tuple[float, float, int]] = deque()
         self._begin = -math.inf
         self._earlier = 0.0, 0.0
-        self._most = _KEPT
 
     def add(self, ready: float, start: float, end: float, size: int) -> None:
         """A transfer from `start` to `end`, either of which may be past. Nobody will ask about a time before `ready`."""
         ahead = self._ahead
         ahead.append((start, end, size))
-        if len(ahead) > self._most:
-            self._forget(ready)
+        if len(ahead) > _MOST:
+            while ahead and ahead[0][1] <= ready:
+                ahead.popleft()
         if start < self._begin:
             share = min(1.0, (self._begin - start) / (end - start))
             self._earlier = self._earlier[0] + share * size, self._earlier[1] + share
-
-    def _forget(self, ready: float) -> None:
-        """Those that have ended by then."""
-        ahead = self._ahead
-        while ahead and ahead[0][1] <= ready:
-            ahead.popleft()
-        self._most = len(ahead) + _KEPT
 
     def begin(self, now: float) -> None:
         """The measured span begins."""
