@@ -67,10 +67,10 @@ class Worked:
 WORKED = {
     "chat": Worked(
         None,
-        answer=("DRAM 550GB + SSD 7.7TB", 9),
+        answer=("DRAM 550GB + SSD 7.7TB", 10),
         drams=("550GB", "1.1TB", "2.2TB"),
         ssds=("0GB", "3.8TB", "7.7TB"),
-        replicas=(7, 8, 9, 10, 11, 13, 24),
+        replicas=(9, 10, 11),
     ),
     "agents": Worked(
         "agents-2026",
