@@ -318,7 +318,9 @@ def test_the_command_prints_a_curve(tmp_path):
     assert "below 20GB of HBM" in CliRunner().invoke(app, ["curve", *options, *below]).stdout
     drawn = tmp_path / "blocks.svg"
     assert CliRunner().invoke(app, ["curve", *options, "--figure", str(drawn)]).exit_code == 0 and "<svg" in drawn.read_text()
-    assert CliRunner().invoke(app, ["curve", *options, "--out", str(tmp_path)]).exit_code == 2
+    for extra in (["--out", str(tmp_path)], ["--replications", "2"], ["--jobs", "2"]):
+        refused = CliRunner().invoke(app, ["curve", *options, *extra])
+        assert refused.exit_code == 2 and f"{extra[0]} goes with --unit session" in refused.stderr
     assert CliRunner().invoke(app, ["curve", "--tier", "hbm"]).exit_code == 2
 
 

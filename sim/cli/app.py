@@ -53,6 +53,7 @@ _EXPORTS_HELP = (
     " or a server's /metrics. Files, or folders of them."
 )
 _STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
+_CURVE_REPLICATIONS_HELP = "Runs of each point, each with a seed of its own; 5 when not given."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
 _TIER_HELP = "The tier whose size varies: dram when not given; with blocks the one that the mode's cache is in."
 _SIZES_HELP = "Sizes, of blocks also 2048blocks; powers of two when not given."
@@ -195,7 +196,7 @@ def curve(
     policies: Annotated[str | None, typer.Option(metavar="P1,P2,...", help=_POLICIES_HELP)] = None,
     unit: Annotated[Unit | None, typer.Option(help=_UNIT_HELP)] = None,
     mode: Annotated[str | None, typer.Option(help=_MODE_HELP)] = None,
-    replications: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each point, each with a seed of its own.")] = 5,
+    replications: Annotated[int | None, typer.Option(min=1, max=1000, help=_CURVE_REPLICATIONS_HELP)] = None,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
     cluster: Annotated[Cluster | None, typer.Option(help=_CLUSTER_HELP)] = None,
     trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,

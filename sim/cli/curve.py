@@ -24,6 +24,7 @@ from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.runs import Outcome
 
 _POLICIES = ("lookahead", "lru", "fifo")
+_REPLICATIONS = 5
 
 
 def run(
@@ -32,7 +33,7 @@ def run(
     tier: str | None,
     sizes: str | None,
     policies: str | None,
-    replications: int,
+    replications: int | None,
     jobs: int | None,
     cluster: str | None,
     out: Path | None,
@@ -43,12 +44,11 @@ def run(
     """Simulates every policy at every size, or replays blocks; prints, draws and writes the curves. Exit code 1 when a run failed."""
     loaded = configuration.load(config, overrides)
     if loaded.store.unit == "block":
-        if out is not None:
-            raise ConfigError("--out goes with --unit session: a curve of blocks takes seconds, and --json has all of it")
+        _refuse_with_blocks(out=out, replications=replications, jobs=jobs, cluster=cluster)
         check_places(None, figure, inputs(config, loaded, runs=False))
         _replay(loaded, tier, _names(sizes), _names(policies), figure, json)
         return
-    question, tier = Question(config, tuple(overrides), replications=replications, resample=resample), tier or ON_HOST
+    question, tier = Question(config, tuple(overrides), replications=replications or _REPLICATIONS, resample=resample), tier or ON_HOST
     if tier == ON_DEVICE:
         raise ConfigError("--tier hbm: its size varies with --unit block")
     load_policies(loaded)
@@ -61,6 +61,15 @@ def run(
     if compared["variants"]:
         _deliver(found, out, figure, json)
     report_failures(found, records)
+
+
+def _refuse_with_blocks(**given: object) -> None:
+    """What only simulations need. Raises ConfigError."""
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"--{name} goes with --unit session: a curve of blocks is one replay, takes seconds, and --json has all of it"
+            )
 
 
 def _names(text: str | None) -> list[str]:
