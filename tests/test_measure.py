@@ -412,7 +412,8 @@ def test_a_calibration_is_of_one_model_only(measured, config):
     model = hwmodels.load("model", config)
     (fitted,) = catalogue.load("calibration", "lab", str(measured)).steps
     assert fitted.is_for(model, 1) and not fitted.is_for(model, 2)
-    for change in ({"torch_dtype": "float16"}, {"intermediate_size": 128}, {"num_hidden_layers": 9}, {"name": "other"}):
+    narrower = dataclasses.replace(model.weights, dense=model.weights.dense // 2)
+    for change in ({"torch_dtype": "float16"}, {"weights": narrower}, {"num_hidden_layers": 9}, {"name": "other"}):
         assert not fitted.is_for(dataclasses.replace(model, **change), 1)
 
 
