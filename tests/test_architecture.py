@@ -39,6 +39,7 @@ FORBIDDEN = {
     "validate/checks": {"kvplan.validate.calibration", "kvplan.validate.miniserver", "kvplan.validate.benchmarks", "torch"},
     "validate/benchmarks": {"kvplan.validate.calibration", "kvplan.validate.miniserver", "kvplan.validate.checks", "torch"},
     "validate/show.py": {"kvplan"},
+    "validate/aisimulate.py": {"kvplan"},
     "validate/verdict.py": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks")},
 }
 """What a room may not import. The wheel has checks and benchmarks of validate/, but neither calibration nor mini server, nor PyTorch."""

@@ -9,11 +9,12 @@ import pytest
 
 from kvplan import hwmodels
 from kvplan.validate.__main__ import main
+from kvplan.validate.aisimulate import NotAWheel, Wheel
 from kvplan.validate.calibration.tables import fits
-from kvplan.validate.calibration.tables.wheel import NotAWheel, Wheel
+from kvplan.validate.calibration.tables.engines import ANY, tables
 from kvplan.validate.checks.steptimes import command
 from kvplan.validate.checks.steptimes.predict import tpot_s
-from kvplan.validate.checks.steptimes.rows import NoRows, Row, Rows
+from kvplan.validate.checks.steptimes.rows import Row, Rows
 
 DATA = "aisimulate_core/systems/data/h100_sxm"
 PEAK, BANDWIDTH = 989e12, 3.35e12
@@ -77,12 +78,12 @@ def test_attention_and_all_reduce_are_fitted_by_their_forms():
 
 
 def test_a_wheel_gives_one_table_an_engine_the_fullest_and_of_equals_the_newest(tmp_path):
-    tables = {"vllm/0.9.0": 40, "vllm/0.24.0": 40, "vllm/0.30.0": 10, "sglang/0.5.10": 5, "sglang/dev-1": 99}
-    files = {f"{DATA}/gemm/{name}/gemm_perf.parquet": pd.DataFrame({"latency": [float(n)] * n}) for name, n in tables.items()}
-    wheel = Wheel(_wheel(tmp_path / "x.whl", files))
-    found = wheel.tables("h100_sxm", "gemm", "gemm_perf.parquet")
+    versions = {"vllm/0.9.0": 40, "vllm/0.24.0": 40, "vllm/0.30.0": 10, "sglang/0.5.10": 5, "sglang/dev-1": 99}
+    files = {f"{DATA}/gemm/{name}/gemm_perf.parquet": pd.DataFrame({"latency": [float(n)] * n}) for name, n in versions.items()}
+    wheel = Wheel(_wheel(tmp_path / "x.whl", files), ANY)
+    found = tables(wheel, "h100_sxm", "gemm", "gemm_perf.parquet")
     assert sorted(len(table) for table in found) == [5, 40]
-    assert wheel.tables("h100_sxm", "moe", "moe_perf.parquet") == []
+    assert tables(wheel, "h100_sxm", "moe", "moe_perf.parquet") == []
 
 
 def test_what_is_no_wheel_is_refused_with_where_to_get_one(tmp_path, capsys):
@@ -90,11 +91,19 @@ def test_what_is_no_wheel_is_refused_with_where_to_get_one(tmp_path, capsys):
     empty = _wheel(tmp_path / "empty.whl", {})
     for path in (tmp_path / "no.whl", tmp_path / "absent.whl", empty):
         with pytest.raises(NotAWheel, match="pip download"):
-            Wheel(path)
-        with pytest.raises(NoRows, match="pip download"):
+            Wheel(path, ANY)
+        with pytest.raises(NotAWheel, match="pip download"):
             Rows(path)
         assert main(["steptimes", "--rows", str(path)]) == main(["kerneltables", str(path)]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_damaged_wheel_is_refused_when_it_is_read(tmp_path, capsys):
+    files = {"aisimulate_core/systems/silicon_sample.csv": "one of 1569", f"{DATA}/gemm/vllm/0.24.0/gemm_perf.parquet": "one of 1569"}
+    torn = _wheel(tmp_path / "torn.whl", files)
+    torn.write_bytes(torn.read_bytes().replace(b"one of", b"two of"))
+    assert main(["steptimes", "--rows", str(torn)]) == main(["kerneltables", str(torn), "--gpu", "h100-80g"]) == 2
+    assert capsys.readouterr().err.count("cannot be read as a wheel (Bad CRC-32") == 2
 
 
 def _row(model="llama-3.1-8b", clients=8, prompt=1024, answer=1024) -> Row:

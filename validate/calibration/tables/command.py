@@ -11,8 +11,9 @@ from pathlib import Path
 from kvplan import hwmodels
 from kvplan.hwmodels import Gpu
 from kvplan.hwmodels.units import from_si
+from kvplan.validate.aisimulate import FETCH, NotAWheel, Wheel
 from kvplan.validate.calibration.tables import fits
-from kvplan.validate.calibration.tables.wheel import FETCH, NotAWheel, Wheel
+from kvplan.validate.calibration.tables.engines import ANY, tables
 
 SYSTEMS = {
     "a100-80g": "a100_sxm",
@@ -52,12 +53,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--gpu", choices=sorted(SYSTEMS), action="append", help="one of the catalogue's; all of them by default")
     asked = parser.parse_args(arguments)
     try:
-        wheel = Wheel(asked.wheel)
+        wheel = Wheel(asked.wheel, ANY)
+        lines = [line for name in asked.gpu or SYSTEMS for line in rows(wheel, name)]
     except NotAWheel as error:
         print(f"validate kerneltables: {error}", file=sys.stderr)
         return 2
-    for name in asked.gpu or SYSTEMS:
-        print("\n".join(rows(wheel, name)))
+    print("\n".join(lines))
     return 0
 
 
@@ -72,7 +73,7 @@ def rows(wheel: Wheel, name: str) -> Iterator[str]:
         yield from _lines(found, wheel, "  " if arithmetic else "")
     yield from _lines(attention(wheel, gpu, system), wheel)
     yield f"# a node of {NODES[name]} {name}"
-    yield from _lines(fits.all_reduce(wheel.tables(system, "comm", "custom_allreduce_perf.parquet"), NODES[name]), wheel)
+    yield from _lines(fits.all_reduce(tables(wheel, system, "comm", "custom_allreduce_perf.parquet"), NODES[name]), wheel)
 
 
 def _lines(found: dict[str, fits.Rate], wheel: Wheel, indent: str = "") -> list[str]:
@@ -86,15 +87,15 @@ def products(wheel: Wheel, gpu: Gpu, system: str, arithmetic: str, types: tuple[
     if own is None:
         return {}
     peak, bandwidth = own.peak_flops.value, gpu.hbm_bandwidth.value
-    dense = fits.gemm(wheel.tables(system, "gemm", "gemm_perf.parquet"), types, peak, bandwidth)
-    return dense | fits.experts(wheel.tables(system, "moe", "moe_perf.parquet"), types, peak, bandwidth)
+    dense = fits.gemm(tables(wheel, system, "gemm", "gemm_perf.parquet"), types, peak, bandwidth)
+    return dense | fits.experts(tables(wheel, system, "moe", "moe_perf.parquet"), types, peak, bandwidth)
 
 
 def attention(wheel: Wheel, gpu: Gpu, system: str) -> dict[str, fits.Rate]:
     """Of prompts and of decoding; a layer's overhead is that of the decoding kernel and of the small ones."""
-    prompts = wheel.tables(system, "attention", "context_attention_perf.parquet")
+    prompts = tables(wheel, system, "attention", "context_attention_perf.parquet")
     found = fits.attention(prompts, gpu.peak_flops.value)
-    found |= fits.kv(wheel.tables(system, "attention", "generation_attention_perf.parquet"), gpu.hbm_bandwidth.value)
+    found |= fits.kv(tables(wheel, system, "attention", "generation_attention_perf.parquet"), gpu.hbm_bandwidth.value)
     kernel = found.pop("attention_overhead")
     return {**found, "layer_overhead": fits.Rate(kernel.value + SMALL_KERNELS_S, kernel.tables, kernel.error)}
 

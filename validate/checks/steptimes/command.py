@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from kvplan.validate.aisimulate import FETCH, NotAWheel
 from kvplan.validate.checks.steptimes.predict import tpot_s
-from kvplan.validate.checks.steptimes.rows import FETCH, NoRows, Rows
+from kvplan.validate.checks.steptimes.rows import Rows
 from kvplan.validate.show import show
 
 _COLUMNS = ["case", "rows", "median", "typical error", "p90", "worst"]
@@ -28,11 +29,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--largest", type=int, default=10, help="rows that are furthest off, to print")
     asked = parser.parse_args(arguments)
     try:
-        rows = Rows(asked.rows)
-    except NoRows as error:
+        table = ratios(rows := Rows(asked.rows))
+    except NotAWheel as error:
         print(f"validate steptimes: {error}", file=sys.stderr)
         return 2
-    table = ratios(rows)
     if table.empty:
         print(f"validate steptimes: {asked.rows} has no row that can be predicted", file=sys.stderr)
         return 2

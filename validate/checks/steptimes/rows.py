@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
+from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 import pandas as pd
 from pydantic import ValidationError
@@ -20,10 +20,9 @@ from kvplan.hwmodels import Gpu, Model, Node, kvsize
 from kvplan.hwmodels.hfconfig import read_model
 from kvplan.hwmodels.quantization import Arithmetic, beside
 from kvplan.hwmodels.simplified import unsupported
+from kvplan.validate.aisimulate import CORE, Wheel
 
-FETCH = "pip download --no-deps --pre --only-binary :all: aisimulate"
-_CORE = "aisimulate_core"
-_ROWS = f"{_CORE}/systems/silicon_sample.csv"
+_ROWS = f"{CORE}/systems/silicon_sample.csv"
 _MEASURED_BY = r"source_file=20\d\d-|db-dump/"
 """InferenceX, by how its rows name their source."""
 NODES = {
@@ -54,10 +53,6 @@ _KEY = ["system", "model_path", "backend", "gemm_quant_mode", "isl", "osl", "tp_
 """Of one measurement; repeated ones count once, by their median."""
 
 
-class NoRows(ValueError):
-    """What was given has no such rows; the message says how to get them."""
-
-
 @dataclass(frozen=True)
 class Row:
     """One server and its load. Seconds."""
@@ -77,15 +72,10 @@ class Rows:
     """Those of a wheel. Iterating gives what kvplan can predict; `left_out` counts the others by reason, once it has ended."""
 
     def __init__(self, wheel: Path):
-        """Raises NoRows."""
-        try:
-            self._zip = ZipFile(wheel)
-            table = pd.read_csv(self._zip.open(_ROWS))
-        except (OSError, KeyError, BadZipFile) as error:
-            raise NoRows(f"{wheel}: is no wheel with {_ROWS} ({error}); fetch one with: {FETCH}") from None
-        self._names = set(self._zip.namelist())
+        """Raises NotAWheel."""
+        self._wheel = Wheel(wheel, _ROWS)
         self.left_out: dict[str, int] = {}
-        self._table = self._chosen(table)
+        self._table = self._chosen(pd.read_csv(BytesIO(self._wheel.read(_ROWS))))
         self._model = cache(self._read)
 
     def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +136,9 @@ class Rows:
 
     def _config(self, name: str) -> dict:
         """A config.json of the wheel, with what stands beside it. Raises KeyError."""
-        stem = f"{_CORE}/model_configs/{name.replace('/', '--')}"
-        data = json.loads(self._zip.read(f"{stem}_config.json"))
+        stem = f"{CORE}/model_configs/{name.replace('/', '--')}"
+        data = json.loads(self._wheel.read(f"{stem}_config.json"))
         quantised = f"{stem}_hf_quant_config.json"
-        return {**data, "quantization_config": beside(json.loads(self._zip.read(quantised)))} if quantised in self._names else data
+        if quantised not in self._wheel.names:
+            return data
+        return {**data, "quantization_config": beside(json.loads(self._wheel.read(quantised)))}
