@@ -255,8 +255,8 @@ class HfConfig(BaseModel):
         """The layer that a file calls `sliding_attention`."""
         if name == hflayers.STATE and self.state is not None:
             return self.state.state()
-        if name in (hflayers.CROSS, hflayers.SHARED, hflayers.NOTHING):
-            return Layer(hflayers.TITLES[name])
+        if name in hflayers.WITHOUT_KV:
+            return hflayers.WITHOUT_KV[name]
         if self.kv_lora_rank is not None and name in (hflayers.FULL, hflayers.INDEXED):
             index = self.index_head_dim if name == hflayers.FULL else 0
             return Latent(rank=self.kv_lora_rank, rope=self.qk_rope_head_dim, index_width=index, chosen=bool(self.index_head_dim))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kvplan.hwmodels.hfstates import KimiDelta
+from kvplan.hwmodels.layers import Borrowed, Layer, Pictures
 
 if TYPE_CHECKING:
     from kvplan.hwmodels.families import Family
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 STATE, CROSS, SHARED, NOTHING, BOTH = "linear_attention", "cross_attention", "shared", "mlp", "full attention and a state"
 INDEXED = "attention by another layer's index"
-_ATTENTION = {FULL: "full attention", SLIDING: "sliding window", CHUNKED: "chunks"}
+TITLES = {FULL: "full attention", SLIDING: "sliding window", CHUNKED: "chunks"}
+"""What a layer with KV of its own is called by `layer_types` -> by kvplan."""
+WITHOUT_KV = {CROSS: Pictures(), SHARED: Borrowed(), NOTHING: Layer()}
 _SAME = {"full": FULL, "shared": INDEXED, "indexed_attention": FULL, "attention": FULL, "mamba": STATE, "conv": STATE, "moe": NOTHING}
-TITLES = _ATTENTION | {CROSS: "attention to a picture", SHARED: "attention to another layer's KV", NOTHING: "no attention"}
-"""What a layer is called by `layer_types` -> by kvplan."""
 _LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 """Nemotron-H's `hybrid_override_pattern`: Mamba-2, attention, feed-forward, experts."""
 OWN_KEYS = {
@@ -73,7 +74,7 @@ def written(config: HfConfig, family: Family) -> list[str]:
 def _known(family: Family) -> set[str]:
     """Kinds that such a family may have."""
     own = {"letters": NOTHING, "cross": CROSS, "both": BOTH}
-    return {*_ATTENTION, INDEXED, *([STATE] if family.state else []), *([own[family.windowed]] if family.windowed in own else [])}
+    return {*TITLES, INDEXED, *([STATE] if family.state else []), *([own[family.windowed]] if family.windowed in own else [])}
 
 
 def counted(family: Family, data: dict[str, Any]) -> dict[str, int]:

@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Literal
 
 from kvplan.hwmodels.footprint import Footprint
-from kvplan.hwmodels.hflayers import SHARED, TITLES
 from kvplan.hwmodels.layers import Layer, LayerGroup
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
@@ -109,8 +108,7 @@ def windows(model: Model) -> dict[int, int]:
 
 def attention_layers(model: Model) -> int:
     """Layers that attend to tokens, whose KV they keep or another layer does."""
-    shared = TITLES[SHARED]
-    return sum(group.count for group in model.layers if group.kind.token_bytes(model.kv_bits) or group.kind.name == shared)
+    return sum(group.count for group in model.layers if group.kind.attends)
 
 
 def state_layers(model: Model) -> int:

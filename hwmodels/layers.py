@@ -11,16 +11,19 @@ vLLM's `fp8_ds_mla` layout for both in 8 bits; Gated DeltaNet (arXiv 2412.06464)
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One that keeps nothing of its own: feed-forward only, or attention over what an earlier layer keeps, or over a picture."""
+    """One that keeps nothing of its own: feed-forward only, and what the next ones add to it."""
 
-    name: str = "no KV of its own"
+    name: str = "no attention"
 
     window: int | None = None
     """Tokens that it attends to at most; None for all."""
+    attends: ClassVar[bool] = False
+    """Whether it attends to tokens of the session."""
 
     @property
     def state_bytes(self) -> int:
@@ -41,10 +44,26 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Borrowed(Layer):
+    """Attention over what an earlier layer keeps."""
+
+    name: str = "attention to another layer's KV"
+    attends: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Pictures(Layer):
+    """Attention to pictures alone, whose KV is left out."""
+
+    name: str = "attention to a picture"
+
+
+@dataclass(frozen=True)
 class Attention(Layer):
     """Keys and values of every head: MHA, GQA, MQA, over all tokens, a sliding window or chunks of `window`."""
 
     name: str = "full attention"
+    attends: ClassVar[bool] = True
     kv_heads: int = 1
     head_dim: int = 1
     v_head_dim: int = 1
@@ -64,6 +83,7 @@ class Latent(Layer):
     """MLA: a latent and the positions' part of the key, and with an indexer its key, for all heads at once."""
 
     name: str = "latent attention"
+    attends: ClassVar[bool] = True
     rank: int = 1
     rope: int = 0
     index_width: int = 0

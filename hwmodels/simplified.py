@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from kvplan.hwmodels import kvsize
-from kvplan.hwmodels.hflayers import CROSS, TITLES
-from kvplan.hwmodels.layers import Latent
+from kvplan.hwmodels.layers import Latent, Pictures
 from kvplan.hwmodels.schema import Model
 
 
@@ -61,5 +60,5 @@ def _float32(model: Model) -> Iterator[str]:
 
 
 def _pictures(model: Model) -> Iterator[str]:
-    if any(group.kind.name == TITLES[CROSS] for group in model.layers):
+    if any(isinstance(group.kind, Pictures) for group in model.layers):
         yield f"{model.name}: the KV that its layers of cross attention keep of pictures is left out"
