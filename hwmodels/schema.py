@@ -391,7 +391,6 @@ class Model:
     """Of an element of KV."""
     arithmetic: Arithmetic
     """How quantised weights are multiplied, where a GPU can."""
-    tie_word_embeddings: bool
     gated_mlp: bool
     """Gate, up and down projections (LLaMA); False: up and down only (Falcon)."""
     moe_layers: int
@@ -399,16 +398,12 @@ class Model:
     num_experts: int
     """Routed experts of such a layer."""
     num_experts_per_tok: int
-    moe_intermediate_size: int
-    """Width of one routed expert."""
     shared_intermediate_size: int
     """Width of all experts together that every token passes."""
     kv_lora_rank: int | None
     """Width of the latent that MLA caches instead of K and V; None for every other attention."""
     qk_rope_head_dim: int
     """Part of `head_dim` that MLA caches beside the latent; 0 without MLA."""
-    q_lora_rank: int | None
-    """Width through which MLA projects queries; None where it projects them at once."""
     layers: tuple[LayerGroup, ...]
     """What each keeps of a session, `num_hidden_layers` in all."""
     weights: Weights
