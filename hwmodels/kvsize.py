@@ -9,13 +9,13 @@ section 2 and DeepSeek-V2 section 2.2 for mixtures of experts. Not modelled: nor
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
 from kvplan.hwmodels.footprint import Footprint
-from kvplan.hwmodels.layers import Layer, LayerGroup
+from kvplan.hwmodels.layers import LayerGroup
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
 KvDtype = Literal["bf16", "fp8", "nvfp4"]
@@ -55,12 +55,18 @@ def in_dtype(model: Model, dtype: KvDtype | None) -> Model:
 
 def kv_bytes_per_token(model: Model) -> int:
     """Bytes that one more token's K and V take, stored once, where every layer keeps every token."""
-    return kv_bytes(model, 1, "every-token") - kv_bytes(model, 0, "every-token")
+    return footprint(model, "every-token").per_token
 
 
-def hbm_kv_bytes_per_token(model: Model, gpus: int) -> int:
-    """Bytes that one token's KV takes in the HBM of all ranks together, under tensor parallelism, where every layer keeps every token."""
-    return sum(_hbm_bytes(model, group, gpus) for group in model.layers)
+def footprint(model: Model, keeps: Keeps) -> Footprint:
+    """Of a session in a store, stored once, with one checkpoint of states."""
+    sizes = [group.count * group.kind.token_bytes(model.kv_bits) for group in model.layers]
+    return _footprint(model, sizes) if keeps == "windowed" else Footprint(sum(sizes), (), state_bytes(model))
+
+
+def hbm_footprint(model: Model, gpus: int) -> Footprint:
+    """Of a running job in the HBM of all ranks together, under tensor parallelism, which keeps windows alone."""
+    return _footprint(model, [_hbm_bytes(model, group, gpus) for group in model.layers])
 
 
 def _hbm_bytes(model: Model, group: LayerGroup, gpus: int) -> int:
@@ -69,41 +75,29 @@ def _hbm_bytes(model: Model, group: LayerGroup, gpus: int) -> int:
     return group.count * group.kind.token_bytes(model.kv_bits) // of * copies
 
 
-def footprint(model: Model, keeps: Keeps) -> Footprint:
-    """Of a session in a store, stored once, with one checkpoint of states."""
-    sizes = [(group.kind, group.count * group.kind.token_bytes(model.kv_bits)) for group in model.layers]
-    return _footprint(sizes, model.max_position_embeddings if keeps == "windowed" else 0, _states(model))
-
-
-def hbm_footprint(model: Model, gpus: int) -> Footprint:
-    """Of a running job in the HBM of all ranks together, which keeps windows alone."""
-    sizes = [(group.kind, _hbm_bytes(model, group, gpus)) for group in model.layers]
-    return _footprint(sizes, model.max_position_embeddings, _states(model))
-
-
-def _states(model: Model) -> int:
-    """Bytes of all states, which ranks split."""
-    return sum(group.count * group.kind.state_bytes for group in model.layers)
-
-
-def _footprint(sizes: Iterable[tuple[Layer, int]], longest: int, state: int) -> Footprint:
-    """Of layers with so many bytes a token, in contexts of `longest` tokens at most."""
-    per_token, apart = 0, Counter[int]()
-    for kind, size in sizes:
-        if kind.window is not None and kind.window < longest:
-            apart[kind.window] += size
-        else:
-            per_token += size
-    return Footprint(per_token, tuple((window, size) for window, size in sorted(apart.items()) if size), state)
+def _footprint(model: Model, sizes: Sequence[int]) -> Footprint:
+    """Of so many bytes a token in each group of layers, those with windows apart."""
+    apart = _by_window(model, sizes)
+    return Footprint(sum(sizes) - sum(apart.values()), tuple((window, size) for window, size in apart.items() if size), state_bytes(model))
 
 
 def windows(model: Model) -> dict[int, int]:
     """Layers by their window in tokens, of those whose window is shorter than the model's; the shortest first."""
+    return _by_window(model, [group.count for group in model.layers])
+
+
+def _by_window(model: Model, numbers: Sequence[int]) -> dict[int, int]:
+    """Sums of a number of each group of layers, of those with such a window."""
     found = Counter[int]()
-    for group in model.layers:
+    for group, number in zip(model.layers, numbers, strict=True):
         if group.kind.window is not None and group.kind.window < model.max_position_embeddings:
-            found[group.kind.window] += group.count
+            found[group.kind.window] += number
     return dict(sorted(found.items()))
+
+
+def state_bytes(model: Model) -> int:
+    """Bytes of one checkpoint of all states, which ranks split."""
+    return sum(group.count * group.kind.state_bytes for group in model.layers)
 
 
 def attention_layers(model: Model) -> int:

@@ -182,6 +182,12 @@ def test_the_rent_of_a_shape_contains_all_that_it_has(name):
     assert cost.usd_per_s(prices, node.gpu, gpus, node.max_dram.value, 0)["dram"] == 0
 
 
+def _hbm_token_bytes(model, gpus):
+    """Of one token, in every layer that keeps it."""
+    found = kvsize.hbm_footprint(model, gpus)
+    return found.of(1) - found.state
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_fits_somewhere(name):
     """Weights and the KV of one context of 8K tokens (or the model's window) in 90 % of some node's HBM."""
@@ -191,7 +197,7 @@ def test_every_model_fits_somewhere(name):
     def fits(node):
         gpus = int(node.max_gpus.value)
         room = 0.9 * gpus * hwmodels.load("gpu", node.gpu).hbm.value - kvsize.weight_bytes(model)
-        return room > tokens * kvsize.hbm_kv_bytes_per_token(model, gpus)
+        return room > tokens * _hbm_token_bytes(model, gpus)
 
     assert any(fits(hwmodels.load("node", node)) for node in catalogue.names("node"))
 
@@ -562,7 +568,7 @@ def test_a_mutated_config_json_is_a_model_or_a_clear_error(config, changes, gpus
         return
     steps = hwmodels.roofline(model, GPU, NODE, gpus)
     sizes = [size(model) for size in (kvsize.kv_bytes_per_token, kvsize.active_parameters, kvsize.parameters, kvsize.weight_bytes)]
-    sizes.append(kvsize.hbm_kv_bytes_per_token(model, gpus))
+    sizes.append(_hbm_token_bytes(model, gpus))
     times = [steps.prefill(1000, 1000), steps.decode(8, 8000)]
     assert all(isinstance(size, int) and size > 0 for size in sizes)
     assert all(math.isfinite(seconds) and seconds > 0 for seconds in times)
@@ -679,12 +685,12 @@ def test_kv_heads_over_the_ranks(heads, stored):
     """Heads that all ranks together hold: copied where there are fewer than ranks, padded where they do not divide."""
     model = _model(num_attention_heads=heads, num_key_value_heads=heads, head_dim=64)
     for gpus, count in stored.items():
-        assert kvsize.hbm_kv_bytes_per_token(model, gpus) == count * 2 * 2 * 64 * 2
+        assert _hbm_token_bytes(model, gpus) == count * 2 * 2 * 64 * 2
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 4, 8])
 def test_a_latent_is_copied_to_every_rank(gpus):
-    assert kvsize.hbm_kv_bytes_per_token(hwmodels.load("model", "deepseek-v3"), gpus) == gpus * 70_272
+    assert _hbm_token_bytes(hwmodels.load("model", "deepseek-v3"), gpus) == gpus * 70_272
 
 
 PUBLISHED_BILLIONS = {

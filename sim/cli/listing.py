@@ -64,7 +64,7 @@ def _other_layers(model: Model) -> Iterator[str]:
     """Those that do not keep the KV of every token: in `KV per token` layers with a window count as others, states not at all."""
     yield from (f"{layers} of window {tokens:,}" for tokens, layers in kvsize.windows(model).items())
     if kvsize.state_layers(model):
-        yield f"{kvsize.state_layers(model)} of state, {format_bytes(kvsize.kv_bytes(model, 0))}"
+        yield f"{kvsize.state_layers(model)} of state, {format_bytes(kvsize.state_bytes(model))}"
     if unsupported(model):
         yield "sized, not simulated"
 
