@@ -38,11 +38,14 @@ FORBIDDEN = {
     "validate/miniserver": {"kvplan.validate.checks", "kvplan.validate.benchmarks"},
     "validate/checks": {"kvplan.validate.calibration", "kvplan.validate.miniserver", "kvplan.validate.benchmarks", "torch"},
     "validate/benchmarks": {"kvplan.validate.calibration", "kvplan.validate.miniserver", "kvplan.validate.checks", "torch"},
+    "validate/models": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks")},
+    "validate/models/reference.py": {"kvplan"},
     "validate/show.py": {"kvplan"},
     "validate/aisimulate.py": {"kvplan"},
     "validate/verdict.py": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks")},
 }
-"""What a room may not import. The wheel has checks and benchmarks of validate/, but neither calibration nor mini server, nor PyTorch."""
+"""What a room may not import. The wheel has checks, benchmarks and models of validate/, but neither calibration nor mini server, nor
+PyTorch. What `transformers` counts is independent of kvplan."""
 
 
 def imported(path: Path) -> set[str]:
