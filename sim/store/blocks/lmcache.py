@@ -12,28 +12,18 @@ from collections.abc import Hashable, Sequence
 from itertools import takewhile
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import Runs
+from kvplan.sim.store.blocks.runs import OfRuns
 
 
-class LruChunks:
+class LruChunks(OfRuns):
     """`usable` chunks, the least recently used goes."""
-
-    def __init__(self, usable: int, block_tokens: int) -> None:
-        self._usable = usable
-        self._block_tokens = block_tokens
-        self._chunks = Runs()
-
-    @property
-    def held(self) -> int:
-        """See `BlockCache`."""
-        return self._chunks.blocks
 
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         full = min(tokens // self._block_tokens, self._usable)
-        *_, hit = self._chunks.take(path, full)
-        self._chunks.evict(max(0, self._chunks.blocks + full - self._usable))
-        self._chunks.put(path, full)
+        *_, hit = self._runs.take(path, full)
+        self._runs.evict(max(0, self._runs.blocks + full - self._usable))
+        self._runs.put(path, full)
         return min(hit * self._block_tokens, tokens - 1)
 
 

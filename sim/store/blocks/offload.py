@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Protocol
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import Runs
+from kvplan.sim.store.blocks.runs import OfRuns
 
 _TRACKED = 64_000
 """Keys whose offers are counted, those offered last."""
@@ -36,29 +36,22 @@ class Offload(Protocol):
         """A prompt of which the pool has `hit` tokens. Returns the tokens beyond them that this tier has. `path` has the keys of chunks."""
 
 
-class LruOffload:
+class LruOffload(OfRuns):
     """Room for `usable` chunks, all of which are stored at once; costs by the request."""
 
     def __init__(self, usable: int, chunk_tokens: int) -> None:
+        super().__init__(usable, chunk_tokens)
         self.stored = self.dropped = 0
-        self._usable = usable
-        self._chunk_tokens = chunk_tokens
-        self._chunks = Runs()
-
-    @property
-    def held(self) -> int:
-        """See `Offload`."""
-        return self._chunks.blocks
 
     def request(self, path: Path, tokens: int, hit: int) -> int:
         """See `Offload`."""
-        full = tokens // self._chunk_tokens
-        *_, held = self._chunks.take(path, full)
+        full = tokens // self._block_tokens
+        *_, held = self._runs.take(path, full)
         kept = full if full <= self._usable else held
         self.stored, self.dropped = self.stored + kept - held, self.dropped + full - kept
-        self._chunks.evict(max(0, self._chunks.blocks + kept - self._usable))
-        self._chunks.put(path, kept)
-        return _beyond(held, tokens, hit, self._chunk_tokens)
+        self._runs.evict(max(0, self._runs.blocks + kept - self._usable))
+        self._runs.put(path, kept)
+        return _beyond(held, tokens, hit, self._block_tokens)
 
 
 def _beyond(held: int, tokens: int, hit: int, chunk_tokens: int) -> int:

@@ -110,3 +110,17 @@ class Runs:
         found.remove(run)
         if not found:
             del self._heads[head]
+
+
+class OfRuns:
+    """A cache of `usable` blocks, which are in runs while nobody uses them. What is done with them is the subclass's."""
+
+    def __init__(self, usable: int, block_tokens: int) -> None:
+        self._usable = usable
+        self._block_tokens = block_tokens
+        self._runs = Runs()
+
+    @property
+    def held(self) -> int:
+        """See `BlockCache`."""
+        return self._runs.blocks

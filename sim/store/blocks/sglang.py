@@ -11,36 +11,26 @@ Source: SGLang, srt/mem_cache/radix_cache.py.
 from itertools import pairwise
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import Runs
+from kvplan.sim.store.blocks.runs import OfRuns
 
 
-class RadixCache:
+class RadixCache(OfRuns):
     """`usable` pages."""
-
-    def __init__(self, usable: int, block_tokens: int) -> None:
-        self._usable = usable
-        self._block_tokens = block_tokens
-        self._nodes = Runs()
-
-    @property
-    def held(self) -> int:
-        """See `BlockCache`."""
-        return self._nodes.blocks
 
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         full, pages = tokens // self._block_tokens, -(-tokens // self._block_tokens)
         if pages > self._usable:
             return 0
-        stops = self._nodes.take(path, (tokens - 1) // self._block_tokens)
+        stops = self._runs.take(path, (tokens - 1) // self._block_tokens)
         hit = stops[-1]
-        while self._nodes.blocks + pages > self._usable:
-            self._nodes.evict_run()
-        stops += self._nodes.take(path, full, hit)[1:]
+        while self._runs.blocks + pages > self._usable:
+            self._runs.evict_run()
+        stops += self._runs.take(path, full, hit)[1:]
         self._end(path, [*stops, full])
         return hit * self._block_tokens
 
     def _end(self, path: Path, stops: list[int]) -> None:
         """Its nodes are the last to go, the deepest first."""
         for start, stop in reversed(list(pairwise(stops))):
-            self._nodes.put(path, stop, start)
+            self._runs.put(path, stop, start)

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from itertools import takewhile
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import Runs
+from kvplan.sim.store.blocks.runs import OfRuns
 
 
 def hashed_blocks(path: Path, tokens: int, block_tokens: int) -> int:
@@ -19,28 +19,18 @@ def hashed_blocks(path: Path, tokens: int, block_tokens: int) -> int:
     return min(len(path), -(-tokens // block_tokens))
 
 
-class LruTrie:
+class LruTrie(OfRuns):
     """The leaf that was used least recently goes."""
-
-    def __init__(self, usable: int, block_tokens: int) -> None:
-        self._usable = usable
-        self._block_tokens = block_tokens
-        self._blocks = Runs()
-
-    @property
-    def held(self) -> int:
-        """See `BlockCache`."""
-        return self._blocks.blocks
 
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         blocks = hashed_blocks(path, tokens, self._block_tokens)
-        *_, hit = self._blocks.take(path, blocks)
-        missing = self._blocks.blocks + blocks - self._usable
-        if missing > self._blocks.blocks:
-            missing, blocks = self._blocks.blocks, max(hit, self._usable - 1)
-        self._blocks.evict(max(0, missing))
-        self._blocks.put(path, blocks)
+        *_, hit = self._runs.take(path, blocks)
+        missing = self._runs.blocks + blocks - self._usable
+        if missing > self._runs.blocks:
+            missing, blocks = self._runs.blocks, max(hit, self._usable - 1)
+        self._runs.evict(max(0, missing))
+        self._runs.put(path, blocks)
         return min(hit * self._block_tokens, tokens)
 
 

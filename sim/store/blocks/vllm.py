@@ -8,22 +8,15 @@ Left out: answers, which are hashed as they fill; several requests at once. Sour
 """
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import Runs
+from kvplan.sim.store.blocks.runs import OfRuns
 
 
-class VllmPool:
+class VllmPool(OfRuns):
     """`usable` blocks: vLLM keeps one of its pool for itself, which is not in them."""
 
     def __init__(self, usable: int, block_tokens: int) -> None:
-        self._usable = usable
-        self._block_tokens = block_tokens
+        super().__init__(usable, block_tokens)
         self._unnamed = usable
-        self._named = Runs()
-
-    @property
-    def held(self) -> int:
-        """See `BlockCache`."""
-        return self._named.blocks
 
     def fits(self, tokens: int) -> bool:
         """Whether a prompt can be served."""
@@ -34,7 +27,7 @@ class VllmPool:
         if not self.fits(tokens):
             return 0
         full, blocks = tokens // self._block_tokens, -(-tokens // self._block_tokens)
-        *_, hit = self._named.take(path, (tokens - 1) // self._block_tokens)
+        *_, hit = self._runs.take(path, (tokens - 1) // self._block_tokens)
         self._allocate(blocks - hit)
         self._end(path, hit, full)
         self._unnamed += blocks - full
@@ -44,10 +37,10 @@ class VllmPool:
         """From the front of the queue, where those without a name are."""
         unnamed = min(blocks, self._unnamed)
         self._unnamed -= unnamed
-        self._named.evict(blocks - unnamed)
+        self._runs.evict(blocks - unnamed)
 
     def _end(self, path: Path, hit: int, full: int) -> None:
-        computed_twice = hit < full and self._named.has(path, full - 1)
+        computed_twice = hit < full and self._runs.has(path, full - 1)
         if computed_twice:
-            self._named.put_copy(path, full - 1)
-        self._named.put(path, full - computed_twice)
+            self._runs.put_copy(path, full - 1)
+        self._runs.put(path, full - computed_twice)
