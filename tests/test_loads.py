@@ -110,6 +110,17 @@ def test_what_is_saved_was_computed_first(monkeypatch):
     assert begins == pytest.approx([0.0, CAME + load_s(deployment, 3010)])
 
 
+@pytest.mark.parametrize("seed", [21, 28])
+def test_loads_apart_with_a_ttl_and_held_jobs_where_sessions_do_not_stay(seed):
+    """Under guards. DRAM's reserve grows here while jobs are held: whose KV has no room any more is held no longer."""
+    few = [f"seed={seed}", "workload.sessions=30", "workload.arrival.rate_per_s=5", "workload.think_time.median_s=1", "warmup_turns=0"]
+    tight = ["store.dram=2GB", "store.ssd=1TB", "store.ttl_s=30", "deployment.max_batch=4", "deployment.window_tokens=2048"]
+    both = ["store.load_mode=asynchronous", "store.prefetch=wait-complete", "deployment.replicas=2", "router=least-loaded"]
+    run = simulate(config.load(None, [*few, *tight, *both, "batching=chunked", "store.eviction=fifo"]))
+    assert len(np.unique(run.columns["replica"])) == 2 and run.summary["hit_rate"]["dram"] > 0
+    assert run.summary["gpu"]["load_stall_s"] == 0
+
+
 def test_throughput_of_hits_is_that_of_the_link_and_of_misses_that_of_full_steps():
     """Requests of 512 tokens, all at once: loaded ones come as fast as the link, computed ones a budget at a time. vLLM's own figures for
     10,000 of them (vLLM blog, January 2026): 389 and 43 thousand tokens a second."""

@@ -392,8 +392,19 @@ class SessionStore:
 
     def _raise_reserve(self, tier: Tier, size: int) -> None:
         """A tier had no room for `size` bytes: from now on it keeps that much free, up to half of it."""
-        tier.reserve = max(tier.reserve, min(size, tier.capacity // 2))
+        before, tier.reserve = tier.reserve, max(tier.reserve, min(size, tier.capacity // 2))
         tier.low_water = max(tier.low_water, size)
+        if tier.index == self.fetch_target and tier.reserve > before:
+            self._give_up_large(tier, tier.capacity - before)
+
+    def _give_up_large(self, target: Tier, could: int) -> None:
+        """The target takes less than the `could` bytes that it took: what waits to be fetched and is larger cannot come any more."""
+        most = target.capacity - target.reserve
+        for session, record in self._records.items():
+            waits = record.position is not None and record.fetched is None and record.home > target.index
+            if waits and most < self.tiers[record.home].held[session] <= could:
+                self._prefetch.drop(session)
+                self._has_moved(session, record)
 
     def _evict(self, tier: Tier, victim: int, wanted: int, now: float) -> None:
         """A victim leaves a tier in which `wanted` bytes are to be free. What the tiers below hold of it stays."""
