@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from kvplan.traces.prefixes import prefixes
-from kvplan.traces.reuse import starts
+from kvplan.traces.reuse import in_order
 from kvplan.traces.workload import Blocks, TraceError, Workload
 
 _EVERYBODY = -1
@@ -50,8 +50,7 @@ class BlockContexts:
 
 def block_contexts(workload: Workload, block_tokens: int) -> BlockContexts:
     """The contexts of a workload with times, whole, in blocks of so many tokens. Raises TraceError when nobody knows what they share."""
-    read = np.arange(workload.turns) if workload.record is None else workload.record
-    order = np.lexsort((read, starts(workload)))
+    order = in_order(workload)
     tokens = (workload.history_tokens + workload.prompt_tokens)[order]
     if workload.blocks is None:
         if workload.turns == workload.sessions and not _system_prompt(workload):

@@ -11,7 +11,7 @@ import numpy as np
 
 from kvplan.traces.blockreuse import block_reuse
 from kvplan.traces.context import contexts
-from kvplan.traces.reuse import accesses, active, hit_curve, stack_distances, starts
+from kvplan.traces.reuse import accesses, active, hit_curve, in_order, stack_distances
 from kvplan.traces.workload import Workload
 
 _PERCENTILES = (10, 25, 50, 75, 90, 95, 99)
@@ -39,9 +39,10 @@ def describe(
     kept = read + added + answered
     resumed = ~workload.is_first
     tokens = accesses(workload, 1, window, ratio=ratio)
-    seen, size = tokens.sized(sized), sized(kept)
+    seen, size, longest = tokens.sized(sized), sized(kept), int(sized(np.array(window)))
     distances = stack_distances(seen, report)
     again = distances >= 0
+    reached = _statistics(distances[again])
     dsput, held = active(seen, ttl_s)
     ends = np.append(workload.first_turn[1:], workload.turns)[:-1] - 1
     span_s = float(seen.time_s[-1] - seen.time_s[0])
@@ -72,16 +73,16 @@ def describe(
             "all_bytes": int(size[ends].sum()),
         },
         "reuse": {
-            "distance_bytes": _statistics(distances[again]),
-            "token_hit_rate": _token_hit_rates(distances, tokens.history, int((read + added).sum())),
+            "distance_bytes": reached,
+            "token_hit_rate": reached and _token_hit_rates(reached, distances, tokens.history, int((read + added).sum())),
             "kept_for": [_kept_for(seen, seconds) for before, seconds in pairwise((0, *_SPANS_S)) if before < span_s],
         },
         "sessions_per_hour": _per_hour(seen),
         "ttl": {
             "ttl_s": ttl_s,
             "dsput": dsput,
-            "ccps_bytes": int(sized(np.array(window))),
-            "ccput_bytes": dsput * int(sized(np.array(window))),
+            "ccps_bytes": longest,
+            "ccput_bytes": dsput * longest,
             "held_bytes": held,
             "reuse_share": _share(seen.gap_s[again] <= ttl_s),
         },
@@ -136,11 +137,8 @@ def _per_hour(seen) -> dict[str, float]:
     return {"mean": float(counts.sum() / whole), "max": float(counts.max()), "hours": whole}
 
 
-def _token_hit_rates(distances: np.ndarray, history: np.ndarray, prompts: int) -> dict[str, float] | None:
+def _token_hit_rates(sizes: dict[str, float], distances: np.ndarray, history: np.ndarray, prompts: int) -> dict[str, float]:
     """Of LRU stores as large as the percentiles of the reuse distance: what is found of all prompts, history included."""
-    sizes = _statistics(distances[distances >= 0])
-    if sizes is None:
-        return None
     rates = hit_curve(distances, history, np.array(list(sizes.values()))) * (history.sum() / prompts)
     return dict(zip(sizes, rates.tolist(), strict=True))
 
@@ -165,8 +163,7 @@ def _blocks(workload: Workload, kv_bytes: int) -> dict | None:
     if workload.blocks is None:
         return None
     context, tokens = workload.history_tokens + workload.prompt_tokens, workload.blocks.block_tokens
-    read = np.arange(workload.turns) if workload.record is None else workload.record
-    reuse = block_reuse(workload.blocks, context, np.lexsort((read, starts(workload))))
+    reuse = block_reuse(workload.blocks, context, in_order(workload))
     total = int(context.sum())
     capacities = np.unique(np.geomspace(max(reuse.smallest, 1), max(reuse.enough, 1), _CURVE_POINTS).round().astype(np.int64))
     size = tokens * kv_bytes

@@ -87,6 +87,12 @@ def starts(workload: Workload, answer_s: np.ndarray | float = 0.0) -> np.ndarray
     return workload.arrival_s[first] + since - since[first]
 
 
+def in_order(workload: Workload) -> np.ndarray:
+    """int64: the turns of a workload with times in order of their starts; of those that start together, as they were read."""
+    read = np.arange(workload.turns) if workload.record is None else workload.record
+    return np.lexsort((read, starts(workload)))
+
+
 def previous(session: np.ndarray) -> np.ndarray:
     """int64 per access: the place of the session's access before, −1 for first turns. `session`: whose turn, per access."""
     order = np.argsort(session, kind="stable")
