@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kvplan.hwmodels.schema import Connector, Fact, Loads, Quantity, Unknown
+from kvplan.hwmodels.schema import Connector, Loads, Row, Unknown
 
 Tokens = TypeVar("Tokens", int, np.ndarray)
 
@@ -63,18 +63,14 @@ def connect(connector: Connector, gpus: int) -> Connection:
     """Of a replica of so many GPUs of one server."""
     return Connection(
         name=connector.name,
-        bytes_per_s=min(gpus * _number(connector.per_gpu, math.inf), _number(connector.per_server, math.inf)),
-        request_s=_number(connector.request, 0.0),
+        bytes_per_s=min(gpus * _said(connector.per_gpu, math.inf), _said(connector.per_server, math.inf)),
+        request_s=_said(connector.request, 0.0),
         loads=connector.loads.value,
-        block=int(_number(connector.block, 1)),
+        block=int(_said(connector.block, 1)),
         replicated=_said(connector.replicated, False),
         saves_answers=_said(connector.saves, "all") == "all",
     )
 
 
-def _number(row: Quantity | Unknown, otherwise: float) -> float:
-    return otherwise if isinstance(row, Unknown) else row.value
-
-
-def _said(row: Fact | Unknown, otherwise):
+def _said(row: Row, otherwise):
     return otherwise if isinstance(row, Unknown) else row.value
