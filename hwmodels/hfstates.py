@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from kvplan.hwmodels.layers import State
+from kvplan.hwmodels.schema import DTYPE_BYTES
 
 _Size = Annotated[int, Field(gt=0, le=10_000_000)]
-_DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -54,15 +54,22 @@ class GatedDelta(_Keys):
         >>> GatedDelta(kind="delta", hidden_size=2048, linear_num_value_heads=32, **keys).state().state_bytes
         2146304
         """
-        values = self.linear_num_value_heads * self.linear_value_head_dim
-        channels = 2 * self.linear_num_key_heads * self.linear_key_head_dim + values
-        return State(convolution=2 * (self.linear_conv_kernel_dim - 1) * channels, recurrent=4 * values * self.linear_key_head_dim)
+        recurrent = 4 * self._values * self.linear_key_head_dim
+        return State(convolution=2 * (self.linear_conv_kernel_dim - 1) * self._channels, recurrent=recurrent)
 
     def weights(self) -> int:
         """Queries, keys, values, their convolution, output gate, decay and rate of each head, output."""
-        values = self.linear_num_value_heads * self.linear_value_head_dim
-        channels = 2 * self.linear_num_key_heads * self.linear_key_head_dim + values
-        return self.hidden_size * (channels + 2 * values + 2 * self.linear_num_value_heads) + channels * self.linear_conv_kernel_dim
+        rows = self._channels + 2 * self._values + 2 * self.linear_num_value_heads
+        return self.hidden_size * rows + self._channels * self.linear_conv_kernel_dim
+
+    @property
+    def _values(self) -> int:
+        return self.linear_num_value_heads * self.linear_value_head_dim
+
+    @property
+    def _channels(self) -> int:
+        """Of the convolution: queries, keys and values."""
+        return 2 * self.linear_num_key_heads * self.linear_key_head_dim + self._values
 
 
 class Mamba2(_Keys):
@@ -78,15 +85,21 @@ class Mamba2(_Keys):
 
     def state(self) -> State:
         """In the model's 16 bits, where `mamba_ssm_cache_dtype` does not say more."""
-        inner = self.heads * self.width
-        channels = inner + 2 * self.groups * self.size
-        return State(convolution=2 * (self.kernel - 1) * channels, recurrent=_DTYPES[self.mamba_ssm_cache_dtype] * inner * self.size)
+        recurrent = DTYPE_BYTES[self.mamba_ssm_cache_dtype] * self._inner * self.size
+        return State(convolution=2 * (self.kernel - 1) * self._channels, recurrent=recurrent)
 
     def weights(self) -> int:
         """Gate, inputs of the convolution and time steps; convolution; output."""
-        inner = self.heads * self.width
-        channels = inner + 2 * self.groups * self.size
-        return self.hidden_size * (2 * inner + channels + self.heads) + channels * self.kernel
+        return self.hidden_size * (2 * self._inner + self._channels + self.heads) + self._channels * self.kernel
+
+    @property
+    def _inner(self) -> int:
+        return self.heads * self.width
+
+    @property
+    def _channels(self) -> int:
+        """Of the convolution."""
+        return self._inner + 2 * self.groups * self.size
 
 
 class Mamba1(_Keys):
@@ -100,14 +113,16 @@ class Mamba1(_Keys):
 
     def state(self) -> State:
         """What one layer keeps."""
-        inner = self.mamba_expand * self.hidden_size
-        return State(convolution=2 * (self.mamba_d_conv - 1) * inner, recurrent=2 * inner * self.mamba_d_state)
+        return State(convolution=2 * (self.mamba_d_conv - 1) * self._inner, recurrent=2 * self._inner * self.mamba_d_state)
 
     def weights(self) -> int:
         """Gate and inputs, output, convolution, decay; time steps through a narrow state, with what chooses inputs and outputs."""
-        inner = self.mamba_expand * self.hidden_size
         rank = -(-self.hidden_size // 16) if self.mamba_dt_rank == "auto" else self.mamba_dt_rank
-        return inner * (3 * self.hidden_size + self.mamba_d_conv + self.mamba_d_state + 2 * rank + 2 * self.mamba_d_state)
+        return self._inner * (3 * self.hidden_size + self.mamba_d_conv + self.mamba_d_state + 2 * rank + 2 * self.mamba_d_state)
+
+    @property
+    def _inner(self) -> int:
+        return self.mamba_expand * self.hidden_size
 
 
 class Convolution(_Keys):
@@ -151,6 +166,11 @@ class _Kda(BaseModel):
     full_attn_layers: list[_Size]
     """From 1 on."""
 
+    @property
+    def inner(self) -> int:
+        """Width of all heads together."""
+        return self.num_heads * self.head_dim
+
 
 class KimiDelta(_Keys):
     """Kimi Delta Attention: conv 3·(k − 1)·h·d, recurrence h·d·d in float32."""
@@ -161,15 +181,13 @@ class KimiDelta(_Keys):
     def state(self) -> State:
         """What one layer keeps."""
         of = self.linear_attn_config
-        inner = of.num_heads * of.head_dim
-        return State(convolution=2 * 3 * (of.short_conv_kernel_size - 1) * inner, recurrent=4 * inner * of.head_dim)
+        return State(convolution=2 * 3 * (of.short_conv_kernel_size - 1) * of.inner, recurrent=4 * of.inner * of.head_dim)
 
     def weights(self) -> int:
         """Queries, keys, values, their convolution, output; decay and output gate through a head's width; rate and decay of each head."""
         of = self.linear_attn_config
-        inner = of.num_heads * of.head_dim
-        narrow = 2 * of.head_dim * (self.hidden_size + inner)
-        return 4 * self.hidden_size * inner + 3 * inner * of.short_conv_kernel_size + narrow + (self.hidden_size + 1) * of.num_heads
+        narrow = 2 * of.head_dim * (self.hidden_size + of.inner)
+        return of.inner * (4 * self.hidden_size + 3 * of.short_conv_kernel_size) + narrow + (self.hidden_size + 1) * of.num_heads
 
 
 States = Annotated[GatedDelta | KimiDelta | Mamba2 | Mamba1 | Convolution | Lightning, Field(discriminator="kind")]
