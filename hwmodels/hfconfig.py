@@ -13,14 +13,14 @@ Source: the configuration classes of `transformers` (https://github.com/huggingf
 """
 
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kvplan.hwmodels import hflayers, hfstates, hfweights
 from kvplan.hwmodels.families import FAMILIES, NESTED, OTHER_NAMES, Family
-from kvplan.hwmodels.hfkeys import telling
+from kvplan.hwmodels.hfkeys import keys_of, telling, under
 from kvplan.hwmodels.hfstates import States
 from kvplan.hwmodels.hfwidths import widths
 from kvplan.hwmodels.layers import Attention, Both, Latent, Layer, LayerGroup
@@ -37,10 +37,6 @@ _STATE = "states of layers"
 _LARGEST_FACTOR = 10_000
 _Width = Annotated[int, Field(gt=0, le=10_000_000)]
 _Number = Annotated[int, Field(ge=0, le=10_000_000)]
-
-
-def _written(*names: str, **more: Any) -> Any:
-    return Field(validation_alias=AliasChoices(*names), **more)
 
 
 def _flat(data: dict[str, Any]) -> dict[str, Any]:
@@ -76,8 +72,8 @@ def family_of(data: dict[str, Any]) -> Family:
 
 def _check_names(data: dict[str, Any]) -> None:
     """That two names of one field say the same."""
-    for names in _NAMES.values():
-        said = [(name, data[name]) for name in names if name in data]
+    for keys in _NAMES.values():
+        said = [(key, data[key]) for key in keys if key in data]
         for (first, one), (second, other) in pairwise(said):
             if one != other:
                 raise ValueError(f"{first} is {one!r}, but {second}, which is the same, is {other!r}")
@@ -91,48 +87,46 @@ class HfConfig(BaseModel):
     name: str
     source: str
     date: Date
-    num_hidden_layers: Annotated[int, Field(gt=0, le=10_000)] = _written("num_hidden_layers", "n_layer")
+    num_hidden_layers: Annotated[int, Field(gt=0, le=10_000)] = under("num_hidden_layers", "n_layer")
     hidden_size: _Width
-    num_attention_heads: Annotated[int, Field(gt=0, le=100_000)] = _written("num_attention_heads", "n_head")
-    num_key_value_heads: _Number = _written("num_key_value_heads", "num_kv_heads", "n_head_kv", default=0)
+    num_attention_heads: Annotated[int, Field(gt=0, le=100_000)] = under("num_attention_heads", "n_head")
+    num_key_value_heads: _Number = under("num_key_value_heads", "num_kv_heads", "n_head_kv", default=0)
     multi_query: bool = False
     new_decoder_architecture: bool = False
-    head_dim: _Number = _written("head_dim", "attention_head_dim", default=0)
-    intermediate_size: _Number = _written("intermediate_size", "ffn_hidden_size", default=0)
+    head_dim: _Number = under("head_dim", "attention_head_dim", default=0)
+    intermediate_size: _Number = under("intermediate_size", "ffn_hidden_size", default=0)
     vocab_size: Annotated[int, Field(gt=0, le=100_000_000)]
     model_type: str = ""
     max_position_embeddings: Annotated[int, Field(gt=0, le=1_000_000_000)]
     rope_scaling: dict[str, Any] = {}
     rope_parameters: dict[str, Any] = {}
-    torch_dtype: str = _written("torch_dtype", "dtype", default="bfloat16")
+    torch_dtype: str = under("torch_dtype", "dtype", default="bfloat16")
     quantization_config: Quantization | None = None
     tie_word_embeddings: bool = False
     gated_mlp: bool = True
-    num_experts: _Number = _written(
-        "n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts", "num_routed_experts", default=0
-    )
-    num_experts_per_tok: _Number = _written(
+    num_experts: _Number = under("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts", "num_routed_experts", default=0)
+    num_experts_per_tok: _Number = under(
         "num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts", default=0
     )
-    n_shared_experts: _Number = _written("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", default=0)
-    shared_expert_intermediate_size: _Number = _written(
+    n_shared_experts: _Number = under("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", default=0)
+    shared_expert_intermediate_size: _Number = under(
         "shared_expert_intermediate_size", "shared_intermediate_size", "moe_shared_expert_intermediate_size", default=0
     )
     moe_intermediate_size: _Number = 0
     intermediate_size_mlp: _Number = 0
     """Llama 4: width of its dense layers, while `intermediate_size` is that of an expert, and of one shared expert."""
     moe_latent_size: _Number = 0
-    first_k_dense_replace: _Number = _written("first_k_dense_replace", "num_dense_layers", default=0)
+    first_k_dense_replace: _Number = under("first_k_dense_replace", "num_dense_layers", default=0)
     expert_layer_period: _Width | None = None
     expert_layer_offset: _Number = 0
     moe_layer_freq: _Width | list[_Number] = 1
-    decoder_sparse_step: _Width = _written("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", default=1)
+    decoder_sparse_step: _Width = under("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", default=1)
     moe_layer_start_index: _Number = 0
     moe_layer_end_index: Annotated[int, Field(ge=-1, le=1_000_000)] = -1
     mlp_only_layers: list[int] = []
     mlp_layer_types: list[str] = []
-    expert_layers: list[int] = _written("moe_layers", default=[])
-    layer_types: list[str] = _written("layer_types", "layers_block_type", default=[])
+    expert_layers: list[int] = under("moe_layers", default=[])
+    layer_types: list[str] = under("layer_types", "layers_block_type", default=[])
     indexer_types: list[Literal["full", "shared"]] = []
     index_topk_freq: _Width = 1
     index_skip_topk_offset: _Number = 2
@@ -152,7 +146,7 @@ class HfConfig(BaseModel):
     altup_num_inputs: _Number = 0
     use_sliding_window: bool = True
     sliding_window: _Number | None = None
-    sliding_window_pattern: _Width | str = _written(
+    sliding_window_pattern: _Width | str = under(
         "sliding_window_pattern", "_sliding_window_pattern", "layer_switch", "global_attn_every_n_layers", default=0
     )
     max_window_layers: _Number | None = None
@@ -162,7 +156,7 @@ class HfConfig(BaseModel):
     full_attention_interval: _Width = 1
     attn_layer_period: _Width | None = None
     attn_layer_offset: _Number | None = None
-    attn_layer_indices: list[int] = _written("attn_layer_indices", "full_attn_idxs", default=[])
+    attn_layer_indices: list[int] = under("attn_layer_indices", "full_attn_idxs", default=[])
     attn_type_list: list[int] = []
     hybrid_override_pattern: str = ""
     hybrid_layer_pattern: list[int] = []
@@ -170,7 +164,7 @@ class HfConfig(BaseModel):
     linear_attn_config: dict[str, Any] = {}
     cross_attention_layers: list[int] = []
     num_kv_shared_layers: _Number = 0
-    state: States | None = _written(_STATE, default=None)
+    state: States | None = under(_STATE, default=None)
     index_head_dim: _Number = 0
     index_topk: _Number = 0
     index_n_heads: _Number = 0
@@ -349,11 +343,8 @@ class HfConfig(BaseModel):
         )
 
 
-_NAMES = {
-    name: [str(key) for key in field.validation_alias.choices] if isinstance(field.validation_alias, AliasChoices) else [name]
-    for name, field in HfConfig.model_fields.items()
-}
-KEYS = {name for names in _NAMES.values() for name in names}
+_NAMES = keys_of(HfConfig)
+KEYS = set(chain(*_NAMES.values()))
 """Every key that is read, but those of states."""
 
 

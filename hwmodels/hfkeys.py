@@ -1,4 +1,4 @@
-"""Keys of a `config.json` that kvplan does not read: which of them may be left out without a word, and which may not.
+"""Keys of a `config.json`: under which a field is written; and of those that kvplan does not read, which may be left out without a word.
 
 A key that looks as if it told of layers, experts, windows, states or bits, and is not known to be harmless, means that the model has
 something that its size may rest on and that nobody here understands: the file is refused.
@@ -7,6 +7,8 @@ something that its size may rest on and that nobody here understands: the file i
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from pydantic import AliasChoices, BaseModel, Field
 
 _TELLING = re.compile(
     "layer|decoder|architecture|dense|expert|moe|mlp|ffn|window|slid|chunk|state|ssm|mamba|conv|linear|hybrid|recurr|rwkv|delta|cross|shar|kv|key|value|latent"
@@ -76,6 +78,19 @@ _HARMLESS_KEYS = {key for keys in _HARMLESS.values() for key in keys.split()}
 _HARMLESS_ENDS = ("_token_id", "_token_index", "_loss_coef", "_dropout", "_init", "_init_std", "_bias", "_eps")
 _SPENT: tuple[object, ...] = (None, False, 0, "", [], {})
 """Values that switch a thing off, whatever it is."""
+
+
+def under(*keys: str, **more: Any) -> Any:
+    """A field of a pydantic class that files write under one of these keys."""
+    return Field(validation_alias=AliasChoices(*keys), **more)
+
+
+def keys_of(of: type[BaseModel]) -> dict[str, list[str]]:
+    """Field of such a class -> its keys."""
+    return {
+        name: [str(key) for key in field.validation_alias.choices] if isinstance(field.validation_alias, AliasChoices) else [name]
+        for name, field in of.model_fields.items()
+    }
 
 
 def telling(data: Mapping[str, Any], read: Iterable[str]) -> list[str]:

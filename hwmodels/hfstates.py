@@ -8,19 +8,17 @@ Mamba-2 (arXiv 2405.21060), MiniMax-01 (arXiv 2501.08313) section 2 for lightnin
 """
 
 from abc import ABC, abstractmethod
+from itertools import chain
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from kvplan.hwmodels.hfkeys import keys_of, under
 from kvplan.hwmodels.layers import State
 from kvplan.hwmodels.schema import DTYPE_BYTES
 
 _Size = Annotated[int, Field(gt=0, le=10_000_000)]
 _Dtype = Literal["float32", "bfloat16", "float16"]
-
-
-def _either(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
 
 
 class _Keys(BaseModel, ABC):
@@ -76,11 +74,11 @@ class Mamba2(_Keys):
     """Mamba-2 (Nemotron-H, Granite 4, Bamba): conv (k − 1)(h·d + 2·groups·N), recurrence h·d·N."""
 
     kind: Literal["mamba2"]
-    heads: _Size = Field(validation_alias=_either("mamba_num_heads", "mamba_n_heads"))
-    width: _Size = Field(validation_alias=_either("mamba_head_dim", "mamba_d_head"))
-    size: _Size = Field(validation_alias=_either("ssm_state_size", "mamba_d_state"))
-    groups: _Size = Field(validation_alias=_either("n_groups", "mamba_n_groups"))
-    kernel: _Size = Field(validation_alias=_either("conv_kernel", "mamba_d_conv"))
+    heads: _Size = under("mamba_num_heads", "mamba_n_heads")
+    width: _Size = under("mamba_head_dim", "mamba_d_head")
+    size: _Size = under("ssm_state_size", "mamba_d_state")
+    groups: _Size = under("n_groups", "mamba_n_groups")
+    kernel: _Size = under("conv_kernel", "mamba_d_conv")
     mamba_ssm_cache_dtype: _Dtype = "bfloat16"
 
     def state(self) -> State:
@@ -129,7 +127,7 @@ class Convolution(_Keys):
     """A short convolution alone (LFM2)."""
 
     kind: Literal["conv"]
-    inputs: _Size = Field(validation_alias=_either("conv_L_cache"))
+    inputs: _Size = under("conv_L_cache")
 
     def state(self) -> State:
         """What one layer keeps."""
@@ -203,11 +201,7 @@ _CLASSES: dict[str, type[BaseModel]] = {
 
 def keys(kind: str) -> set[str]:
     """What a file may write of states of this kind; nothing for none."""
-    found = {"kind"}
-    for name, field in (_CLASSES[kind].model_fields if kind else {}).items():
-        alias = field.validation_alias
-        found |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else {name}
-    return found - {"kind"}
+    return set(chain(*keys_of(_CLASSES[kind]).values())) - {"kind"} if kind else set()
 
 
 KEYS = set().union(*(keys(kind) for kind in _CLASSES))
