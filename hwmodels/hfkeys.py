@@ -27,7 +27,7 @@ _HARMLESS: dict[str, str] = {
         attention_out_bias scale_attn_weights scale_attn_by_inverse_layer_idx attn_implementation _attn_implementation
         _attn_implementation_autoset indexer_rope_interleave attn_pdrop hidden_dropout hidden_dropout_prob hidden_dropout_rate
         attention_dropout
-        attention_softmax_in_fp32 attention_probs_dropout_prob use_bidirectional_attention scale_depth scale_emb dim_model_base
+        attention_softmax_in_fp32 attention_probs_dropout_prob scale_depth scale_emb dim_model_base
         mup_width_multiplier attention_scale mlp_multiplier block_dropout qk_layernorm use_qk_norm qk_norm use_qk_layernorm
         partial_rotary_factor rotary_dim rotary_pct rope_local_base_freq rope_interleave mrope_interleaved
         interleaved_rope query_key_norm apply_residual_connection_post_layernorm parallel_attn num_ln_in_parallel_attn
@@ -55,12 +55,13 @@ _HARMLESS: dict[str, str] = {
         num_expert_group moe_renormalize moe_router_activation_func
         qk_head_dim order_of_interleaved_layers use_embedding_sharing use_parallel_block use_parallel_embedding use_gated_activation
         index_share_for_mtp_iteration""",
-    "of states and of weights that are not counted, with no bytes of a session": """
+    "of widths that hfwidths works out": """
+        block_auto_adjust_ff_dim block_ff_dim block_ffn_dim_multiplier block_multiple_of""",
+    "of states, their gates and feed-forward parts, with no bytes of their own": """
         mamba_hidden_act mlp_hidden_act time_step_rank chunk_size mamba_chunk_size time_step_limit time_step_min time_step_max
         time_step_floor
         mamba_expand mamba_inner_layernorms mamba_rms_norm mamba_norm_before_gate conv_dim conv_dim_out
-        conv_use_xavier_init block_auto_adjust_ff_dim block_ffn_dim_multiplier block_mlp_init_scale block_multiple_of block_out_init_scale
-        block_use_swiglu block_use_xavier_init block_dim block_ff_dim block_size
+        conv_use_xavier_init block_mlp_init_scale block_out_init_scale block_use_swiglu block_use_xavier_init block_dim block_size
         full_attn_alpha_factor full_attn_beta_factor linear_attn_alpha_factor linear_attn_beta_factor
         layernorm_full_attention_alpha layernorm_full_attention_beta layernorm_linear_attention_alpha layernorm_linear_attention_beta
         layernorm_mlp_alpha layernorm_mlp_beta shared_moe_mode attn_output_gate mamba_ssm_dtype mtp_num_hidden_layers
