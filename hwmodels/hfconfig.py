@@ -238,11 +238,11 @@ class HfConfig(BaseModel):
     @property
     def family(self) -> Family:
         """How it is read."""
-        return FAMILIES[OTHER_NAMES.get(self.model_type, self.model_type)]
+        return family_of({"model_type": self.model_type})
 
     def layers(self) -> tuple[LayerGroup, ...]:
         """Its layers by kind, in the order in which the kinds first come. Raises ValueError."""
-        kinds = [self._kind(name) for name in hflayers.names(self, self.family)]
+        kinds = [self._kind(name) for name in hflayers.names(self)]
         return tuple(LayerGroup(kind, kinds.count(kind)) for kind in dict.fromkeys(kinds))
 
     def _kind(self, name: str) -> Layer:
@@ -311,6 +311,7 @@ class HfConfig(BaseModel):
         latent = self.kv_lora_rank is not None
         head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim if latent else self.width
         quantised, plain = self.quantization_config, 8 * DTYPE_BYTES[self.torch_dtype]
+        by_layer = hfweights.by_layer(self)
         return Model(
             name=self.name,
             source=self.source,
@@ -327,7 +328,7 @@ class HfConfig(BaseModel):
             max_position_embeddings=self.positions,
             torch_dtype=self.torch_dtype,
             weight_bits=quantised.nominal if quantised else plain,
-            bits=quantised.parts(hfweights.by_layer(self), plain) if quantised else WeightBits.alike(plain),
+            bits=quantised.parts(by_layer, plain) if quantised else WeightBits.alike(plain),
             kv_bits=quantised.kv(plain) if quantised else Fraction(plain),
             arithmetic=quantised.arithmetic if quantised else "fp8" if plain == 8 else "16-bit",
             gated_mlp=self.gated_mlp,
@@ -338,7 +339,7 @@ class HfConfig(BaseModel):
             kv_lora_rank=self.kv_lora_rank,
             qk_rope_head_dim=self.qk_rope_head_dim if latent else 0,
             layers=self.layers(),
-            weights=hfweights.weights(self),
+            weights=hfweights.weights(self, by_layer),
             unweighed=self.family.unweighed,
         )
 

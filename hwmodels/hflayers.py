@@ -55,18 +55,18 @@ OWN_KEYS = {
 _EXPERT_LAYERS = {"sparse": True, "moe": True, "dense": False}
 
 
-def names(config: HfConfig, family: Family) -> list[str]:
+def names(config: HfConfig) -> list[str]:
     """What each layer keeps: the last `num_kv_shared_layers` nothing of their own. Raises ValueError."""
-    found, shared = written(config, family), config.num_kv_shared_layers
+    found, shared = written(config), config.num_kv_shared_layers
     return found[: len(found) - shared] + [SHARED] * min(shared, len(found))
 
 
-def written(config: HfConfig, family: Family) -> list[str]:
+def written(config: HfConfig) -> list[str]:
     """What `layer_types` says of each layer, or would say. Raises ValueError."""
-    found = [_SAME.get(name, name) for name in config.indexer_types or config.layer_types or _derived(config, family)]
+    found = [_SAME.get(name, name) for name in config.indexer_types or config.layer_types or _derived(config)]
     if len(found) != config.num_hidden_layers:
         raise ValueError(f"the kinds of {len(found)} layers are given, but num_hidden_layers is {config.num_hidden_layers}")
-    if unknown := sorted(set(found) - _known(family)):
+    if unknown := sorted(set(found) - _known(config.family)):
         raise ValueError(f"what layers of {', '.join(unknown)} keep is not modelled")
     return found
 
@@ -89,17 +89,17 @@ def foreign(family: Family) -> set[str]:
     return set().union(*OWN_KEYS.values()) - {key for of, keys in OWN_KEYS.items() if of in own for key in keys}
 
 
-def _derived(config: HfConfig, family: Family) -> list[str]:
+def _derived(config: HfConfig) -> list[str]:
     """For a file without `layer_types`, as its family's class does it."""
     if config.index_head_dim:
         return _indexed(config)
-    if family.windowed in _RULES:
-        return _RULES[family.windowed](config)
+    if config.family.windowed in _RULES:
+        return _RULES[config.family.windowed](config)
     if config.attention_chunk_size is not None:
         raise ValueError(f"attention_chunk_size, but which layers of model_type {config.model_type} have chunks is not said")
     if not config.sliding_window or not config.use_sliding_window:
         return [FULL for _ in range(config.num_hidden_layers)]
-    return [SLIDING if _has_window(config, family, layer) else FULL for layer in range(config.num_hidden_layers)]
+    return [SLIDING if _has_window(config, layer) else FULL for layer in range(config.num_hidden_layers)]
 
 
 def _chunks(config: HfConfig) -> list[str]:
@@ -195,19 +195,20 @@ _RULES: dict[str, Callable[[HfConfig], list[str]]] = {
 }
 
 
-def _has_window(config: HfConfig, family: Family, layer: int) -> bool:
-    if family.windowed == "all":
+def _has_window(config: HfConfig, layer: int) -> bool:
+    rule = config.family.windowed
+    if rule == "all":
         return True
-    if family.windowed == "upper" and config.max_window_layers is not None:
+    if rule == "upper" and config.max_window_layers is not None:
         return layer >= config.max_window_layers
-    if family.windowed == "pattern":
-        return (layer + 1) % _pattern(config, family) != 0
+    if rule == "pattern":
+        return (layer + 1) % _pattern(config) != 0
     raise ValueError(f"sliding_window, but which layers of model_type {config.model_type} have it is not said: give layer_types")
 
 
-def _pattern(config: HfConfig, family: Family) -> int:
+def _pattern(config: HfConfig) -> int:
     """Each how-manieth layer has no window. `LLLG` is another writing of 4."""
-    said = config.sliding_window_pattern or family.pattern
+    said = config.sliding_window_pattern or config.family.pattern
     if isinstance(said, str):
         if said != "L" * (len(said) - 1) + "G":
             raise ValueError(f"sliding_window_pattern {said!r} is no number and not of the form LLLG")
@@ -252,7 +253,7 @@ def with_experts(config: HfConfig) -> list[int]:
     if not config.num_experts or not config.enable_moe_block:
         return []
     if config.family.windowed == "letters":
-        return [layer for layer in layers if _blocks(config)[layer] == "moe"]
+        return [layer for layer, block in enumerate(_blocks(config)) if block == "moe"]
     if config.expert_layer_period:
         return [layer for layer in layers if config.num_experts > 1 and layer % config.expert_layer_period == config.expert_layer_offset]
     if config.mlp_layer_types:
@@ -282,7 +283,7 @@ def dense(config: HfConfig) -> list[int]:
     """Decoder layers whose feed-forward part is not one of experts."""
     layers, mixed = range(config.num_hidden_layers), set(with_experts(config))
     if config.family.windowed == "letters":
-        return [layer for layer in layers if _blocks(config)[layer] == "mlp"]
+        return [layer for layer, block in enumerate(_blocks(config)) if block == "mlp"]
     if "enable_moe_block" in config.family.written:  # experts stand beside it
         return list(layers)
     return [layer for layer in layers if layer not in mixed]

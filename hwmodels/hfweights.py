@@ -6,6 +6,7 @@ Source: the modeling files of `transformers` 5.24.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kvplan.hwmodels import hflayers
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
     from kvplan.hwmodels.hfconfig import HfConfig
 
 
-def weights(config: HfConfig) -> Weights:
-    """Of the whole model."""
-    layers = by_layer(config)
-    mixed, embedding = len(hflayers.with_experts(config)), config.vocab_size * config.hidden_size
+def weights(config: HfConfig, layers: Mapping[str, Sequence[int]]) -> Weights:
+    """Of the whole model; `layers` as `by_layer` has them."""
+    mixed, embedding = config.moe_layers, config.vocab_size * config.hidden_size
     return Weights(
         attention=sum(layers["attention"]),
         dense=sum(layers["dense"]),
@@ -32,22 +32,22 @@ def weights(config: HfConfig) -> Weights:
 
 def by_layer(config: HfConfig) -> dict[str, list[int]]:
     """Part -> weights that each layer has of it; 0 where it has none."""
-    mixed, dense, names = hflayers.with_experts(config), hflayers.dense(config), hflayers.names(config, config.family)
+    mixed, dense, names = hflayers.with_experts(config), hflayers.dense(config), hflayers.names(config)
     layers = range(config.num_hidden_layers)
     experts, shared = config.num_experts * _expert(config) + _router(config), _shared(config)
     return {
-        "attention": _mixers(config),
+        "attention": _mixers(config, names),
         "dense": [_dense(config, names[layer]) if layer in dense else 0 for layer in layers],
         "experts": [experts if layer in mixed else 0 for layer in layers],
         "shared": [shared if layer in mixed else 0 for layer in layers],
     }
 
 
-def _mixers(config: HfConfig) -> list[int]:
+def _mixers(config: HfConfig, names: Sequence[str]) -> list[int]:
     """Attention of each layer, or what stands in its place. Layers that share KV have no projections for it."""
-    kinds, names = hflayers.written(config, config.family), hflayers.names(config, config.family)
-    each = {pair: _mixer(config, *pair) for pair in set(zip(kinds, names, strict=True))}
-    return [each[pair] for pair in zip(kinds, names, strict=True)]
+    pairs = list(zip(hflayers.written(config), names, strict=True))
+    each = {pair: _mixer(config, *pair) for pair in set(pairs)}
+    return [each[pair] for pair in pairs]
 
 
 def _mixer(config: HfConfig, kind: str, name: str) -> int:
