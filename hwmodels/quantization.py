@@ -116,8 +116,7 @@ class _Algorithm(_Lenient):
     @property
     def weight(self) -> Fraction:
         """Bits of a weight, with its share of the scales."""
-        bits, each, scale = _ALGORITHMS[self.quant_algo]
-        return Fraction(bits) + (Fraction(scale) / each if each else 0)
+        return _with_scales(*_ALGORITHMS[self.quant_algo])
 
 
 class _KvScheme(_Lenient):
@@ -216,8 +215,7 @@ class Quantization(_Lenient):
         reader = _READERS.get(self.quant_method)
         if reader is None:
             raise ValueError(f"quant_method {self.quant_method!r} is not one of {', '.join(_READERS)}")
-        bits, each, scale = reader(self)
-        return Fraction(bits) + (Fraction(scale) / each if each > 0 else 0)
+        return _with_scales(*reader(self))
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -271,6 +269,11 @@ class Quantization(_Lenient):
         if self.kv_cache_quant_algo not in _KV_ALGORITHMS:
             raise ValueError(f"kv_cache_quant_algo {self.kv_cache_quant_algo!r} is not one of {', '.join(_KV_ALGORITHMS)}")
         return _KV_ALGORITHMS[self.kv_cache_quant_algo]
+
+
+def _with_scales(bits: int | Fraction, each: int, scale: int) -> Fraction:
+    """Of a weight, with its share of a scale of `scale` bits for `each` weights; 0 or less: one that sizes leave out."""
+    return Fraction(bits) + (Fraction(scale, each) if each > 0 else 0)
 
 
 def _around(module: str) -> list[str]:
