@@ -40,8 +40,6 @@ class Family:
     """Kind of layer -> what of its heads has a key of its own: `heads`, `kv_heads`, `width`, `value_width`."""
     mixed: tuple[str, ...] = ()
     """Keys that must be there, if only as null, where there are experts."""
-    unweighed: str = ""
-    """Weights that are not counted, so that sizes of HBM cannot be told."""
 
     def filled(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The values that stand for keys that `data` lacks."""

@@ -340,7 +340,6 @@ class HfConfig(BaseModel):
             qk_rope_head_dim=self.qk_rope_head_dim if latent else 0,
             layers=self.layers(),
             weights=hfweights.weights(self, by_layer),
-            unweighed=self.family.unweighed,
         )
 
 

@@ -118,10 +118,7 @@ def expansion_parameters(model: Model) -> int:
 
 
 def decoder_parts(model: Model, experts: int) -> dict[str, int]:
-    """Weights of all decoder layers by part, when `experts` routed experts of each layer that has them count.
-    Raises ValueError."""
-    if model.unweighed:
-        raise ValueError(f"{model.name}: weights of {model.unweighed} are not counted")
+    """Weights of all decoder layers by part, when `experts` routed experts of each layer that has them count."""
     of = model.weights
     return {"attention": of.attention, "dense": of.dense, "experts": experts * of.expert + of.router, "shared": of.shared}
 

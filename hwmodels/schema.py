@@ -407,8 +407,6 @@ class Model:
     layers: tuple[LayerGroup, ...]
     """What each keeps of a session, `num_hidden_layers` in all."""
     weights: Weights
-    unweighed: str
-    """Weights that are not counted; empty where all are."""
 
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}

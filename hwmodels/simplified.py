@@ -16,8 +16,6 @@ def unsupported(model: Model) -> str:
     """
     if not kvsize.kv_bytes_per_token(model):
         return f"{model.name}: no layer keeps KV of tokens, so that the bytes of a session do not say how many tokens it has"
-    if model.unweighed:
-        return f"{model.name}: weights of {model.unweighed} are not counted, so that what HBM leaves for KV is not known"
     return ""
 
 

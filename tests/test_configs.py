@@ -749,8 +749,6 @@ def _changed(config):
 
 def _sizes(config):
     model = _read(config)
-    if model.unweighed:
-        return kvsize.kv_bytes(model, 100_000)
     return kvsize.kv_bytes(model, 100_000), kvsize.parameters(model), kvsize.active_parameters(model), model.bits
 
 

@@ -49,7 +49,7 @@ def _models(folder: str | None):
     return ("model", "parameters", "active", "KV per token", "other layers", "positions", "date", "source"), [
         (
             m.name,
-            *("not counted" if m.unweighed else f"{count(m) / 1e9:.1f} B" for count in (kvsize.parameters, kvsize.active_parameters)),
+            *(f"{count(m) / 1e9:.1f} B" for count in (kvsize.parameters, kvsize.active_parameters)),
             f"{kvsize.kv_bytes_per_token(m):,} B",
             "; ".join(_other_layers(m)) or "–",
             f"{m.max_position_embeddings:,}",

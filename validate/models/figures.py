@@ -17,20 +17,20 @@ class Figure:
     """One number, twice. `theirs` is None where it could not be counted, for the reason that `why` gives."""
 
     what: str
-    ours: int | None
+    ours: int
     theirs: int | None
     why: str = ""
 
     @property
     def differs(self) -> bool:
         """Whether both are known and are not the same."""
-        return None not in (self.ours, self.theirs) and self.ours != self.theirs
+        return self.theirs not in (None, self.ours)
 
     @property
     def cells(self) -> list[str]:
         """As a row of the table."""
         ours, theirs = ("–" if number is None else f"{number:,}" for number in (self.ours, self.theirs))
-        if self.ours is None or self.theirs is None:
+        if self.theirs is None:
             return [self.what, ours, theirs, "not compared"]
         return [self.what, ours, theirs, f"{self.ours / self.theirs - 1:+.3%}" if self.differs and self.theirs else "none"]
 
@@ -47,8 +47,6 @@ def compared(data: dict[str, Any]) -> list[Figure]:
 
 def _weights(model: Model, counted: Counted | None, why: str) -> Figure:
     what, theirs = "parameters but norms and biases", counted.matrices if counted else None
-    if model.unweighed:
-        return Figure(what, None, theirs, f"not counted: weights of {model.unweighed}")
     return Figure(what, kvsize.parameters(model), theirs, why)
 
 
@@ -62,7 +60,7 @@ def _kv(model: Model, counted: Counted | None, why: str) -> Iterator[Figure]:
         return Figure(what, kvsize.kv_bytes(model, tokens, keeps), theirs, why)
 
     state, token = figure("", 0, "windowed"), figure("", 1, "every-token")
-    yield Figure("KV bytes a token", _less(token.ours, state.ours), _less(token.theirs, state.theirs), why)
+    yield Figure("KV bytes a token", token.ours - state.ours, _less(token.theirs, state.theirs), why)
     if state.ours or state.theirs:
         yield Figure("state bytes", state.ours, state.theirs, why)
     for tokens in sorted({SESSION, model.max_position_embeddings}):
