@@ -236,6 +236,13 @@ def test_engine_and_reference_agree_on_windows(half, family):
     assert happened
 
 
+def test_engine_and_reference_agree_on_older_copies_that_outlive_a_newer_one(half):
+    """In SSD, when an edit leaves the copy in DRAM without its windows."""
+    loaded, table = agreement.random_case("DRAM and SSD; more", 55)
+    found, seen = agreement.compare(config.load(loaded, [half]), table)
+    assert found == [] and seen["older copies that outlive a newer one"]
+
+
 # --- states -----------------------------------------------------------------------------------------------------------------------
 
 
