@@ -1,5 +1,7 @@
 """KV of fewer bits: in HBM, in a tier, and on the links between them."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from kvplan.sim.config import ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.planner.flags import Sizes, warnings
 from kvplan.sim.planner.scenario import inputs
+from kvplan.sim.policies.base import Write
 from kvplan.sim.simulation import simulate
 from kvplan.validate.checks import agreement
 
@@ -74,7 +77,15 @@ def test_a_fetch_and_a_load_come_in_the_dtype_of_their_tier(workload):
     assert summary["ssd_wear"]["bytes_per_day"] * summary["makespan_s"] / 86_400 == pytest.approx(summary["tiers"]["ssd"]["written_bytes"])
 
 
-@pytest.mark.parametrize("more", [(), ("store.save=sync", "store.ssd_write=whole"), ("store.prefetch=lookahead",)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("store.save=sync", "store.ssd_write=whole"),
+        ("store.prefetch=lookahead",),
+        ("store.write=second-hit",),
+    ],
+)
 def test_half_the_bytes_over_links_half_as_fast_is_the_same_run(more):
     """A theorem, to the last bit: all is halved that has bytes of KV in it, but in HBM."""
     few = ["workload.sessions=60", "workload.arrival.rate_per_s=1", "store.load=always", *more]
@@ -90,6 +101,33 @@ def test_half_the_bytes_over_links_half_as_fast_is_the_same_run(more):
     assert other.summary["cost_usd"]["dram"] == pytest.approx(one.summary["cost_usd"]["dram"] / 2)
     for tier, figures in one.summary["tiers"].items():
         assert {name: value / 2 for name, value in figures.items()} == pytest.approx(other.summary["tiers"][tier])
+
+
+class Counting(Write):
+    """Writes what it is asked about, and counts it."""
+
+    NAME = "counting"
+    asked: ClassVar[list[int]] = []
+    written: ClassVar[list[int]] = []
+
+    def copies(self, session, uses):
+        return False
+
+    def demotes(self, session, uses, size, now_s):
+        self.asked.append(size)
+        return True
+
+    def wrote(self, size, now_s):
+        self.written.append(size)
+
+
+def test_a_write_policy_is_told_of_bytes_in_the_dtype_of_the_tier_below(workload):
+    table = workload([[(1000, 50)], [(1000, 50)], [(1, 1)]], arrivals=[0, 20, 99])
+    narrow = ["store.kv_dtype={dram: fp8, ssd: nvfp4}", "store.dram=700MB", "store.ssd=1TB", "store.host_buffer=0.5"]
+    Counting.asked.clear()
+    Counting.written.clear()
+    run(table, *narrow, "store.write=test_kv_dtype:Counting")
+    assert Counting.written == [1050 * NVFP4] * 2 and set(Counting.asked) == {1050 * NVFP4}
 
 
 @pytest.mark.parametrize("seed", [1, 5])
