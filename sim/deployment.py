@@ -117,11 +117,6 @@ class Deployment:
         """Of a session's first token, stored once."""
         return self.kv.of(1)
 
-    @property
-    def hbm_kv_bytes(self) -> int:
-        """Of a job's first token, in the HBM of all ranks together."""
-        return self.hbm_kv.of(1)
-
     def window_bytes(self, before: np.ndarray, steps: np.ndarray) -> float:
         """That a decode step reads of a job's windows in the mean, of jobs with so many steps each, after so many tokens."""
         return float(np.sum(self.hbm_kv.window_reads(before, steps))) / max(float(steps.sum()), 1.0)

@@ -240,10 +240,10 @@ def test_what_hbm_keeps_no_connector_touches(workload):
 def test_copies_of_ranks_fill_the_tiers_and_the_links(own, model, copies):
     base = (f"model={model}", "hardware=h200-x8", "deployment.gpus=8")
     once, each = deployment(*base), deployment(*base, *own(replicated=True))
-    assert once.hbm_kv_bytes == copies * once.kv_bytes and each.kv_bytes == once.kv_bytes
+    assert once.in_hbm(1) == copies * once.kv_bytes and each.kv_bytes == once.kv_bytes
     for plain, copied in zip(once.tiers, each.tiers, strict=True):
         assert copied.taken(copied.capacity) == pytest.approx(plain.size) and copied.capacity == plain.capacity // copies
-        assert copied.taken(each.stored(1)) == once.hbm_kv_bytes and copied.read_bytes_per_s(1e9) == plain.read_bytes_per_s(1e9) / copies
+        assert copied.taken(each.stored(1)) == once.in_hbm(1) and copied.read_bytes_per_s(1e9) == plain.read_bytes_per_s(1e9) / copies
 
 
 def test_copies_of_ranks_are_of_the_dtype_that_a_tier_has():

@@ -338,7 +338,7 @@ def test_history_in_the_hbm_tier_is_charged_once(workload):
     table = workload([[(2900, 100), (20, 300)]] * 2, gap_s=5.0)
     alone = ("store.hbm=8GB", "store.dram=0GB", "store.ssd=0GB", "store.write_buffer=0GB", "store.host_buffer=0")
     deployment = resolve(config.load(None, alone), table)
-    tight = 0.9 - (deployment.hbm_budget - 3500 * deployment.hbm_kv_bytes) / (2 * deployment.gpu.hbm.value)
+    tight = 0.9 - (deployment.hbm_budget - 3500 * deployment.in_hbm(1)) / (2 * deployment.gpu.hbm.value)
     columns = run(*alone, f"deployment.hbm_utilization={tight}", workload=table).columns
     assert columns["tier"][[1, 3]].tolist() == [0, 0]
     assert columns["admitted_s"][3] < columns["done_s"][1] and columns["admitted_s"][1] < columns["done_s"][3]

@@ -139,7 +139,7 @@ def test_engine_and_reference_agree_on_two_dtypes(seed):
 
 def test_hbm_has_the_dtype_of_the_deployment():
     plain, narrow = (resolve(config.load("chat-2026", more)) for more in ([], ["deployment.kv_dtype=fp8"]))
-    assert (narrow.kv_bytes, narrow.hbm_kv_bytes) == (plain.kv_bytes // 2, plain.hbm_kv_bytes // 2)
+    assert (narrow.kv_bytes, narrow.in_hbm(1)) == (plain.kv_bytes // 2, plain.in_hbm(1) // 2)
     assert narrow.steps.per_context == pytest.approx(plain.steps.per_context / 2)
     assert narrow.tiers == tuple(plain.tiers), "which keep it as it comes"
     below = resolve(config.load("chat-2026", ["deployment.kv_dtype=fp8", "store.ssd=1TB", "store.kv_dtype={ssd: nvfp4}"]))

@@ -99,7 +99,7 @@ def test_the_factors_of_a_plant():
     assert changed.steps.per_context == pytest.approx(plain.steps.per_context) and changed.kv_bytes == plain.kv_bytes // 2
     assert changed.host.read_bytes_per_s == plain.host.read_bytes_per_s / 2
     assert changed.drive_links.write_bytes_per_s == plain.drive_links.write_bytes_per_s / 2
-    assert changed.hbm_kv_bytes == plain.hbm_kv_bytes // 2
+    assert changed.in_hbm(1) == plain.in_hbm(1) // 2
 
 
 def test_longer_answers_and_think_times():

@@ -17,7 +17,7 @@ class Fitting:
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
         self._session_of, self._context = session_of, context
         self._window, self._ratio = deployment.window, config.deployment.truncation_ratio
-        self._tokens_in, self._hbm_bytes = deployment.tokens_in, deployment.in_hbm
+        self._hbm_bytes = deployment.in_hbm
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
         self._rest = deployment.kv.rest

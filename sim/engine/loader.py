@@ -7,6 +7,8 @@ byte moves when the connector has dealt with that request, and the link is free.
 as they are and books nothing; `take` books.
 """
 
+import math
+
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim.config import Store
 from kvplan.sim.deployment import Deployment
@@ -78,7 +80,7 @@ class Loader(LoadView):
             if start < now:
                 return 0.0, load, min(self._read_buffer, self._free * layers / self._in_hbm(tokens), (now - start) / load)
             return start - now, load, 0.0
-        if self._fetched_at < float("inf"):
+        if self._fetched_at < math.inf:
             return max(asked, ready) - now, max(load, (self._fetched_at - now) / layers), 0.0
         start, end = own.preview(asked, size)
         from_tier = (end - start) / layers
@@ -88,7 +90,7 @@ class Loader(LoadView):
         """Books the transfer of so many tokens; returns its start and end."""
         delay, load, preloaded = self._pace(tokens)
         size, now, own = self._worked_out[1], self._now, self._paths.reads[self._tier]
-        if own is not None and self._fetched_at == float("inf"):
+        if own is not None and self._fetched_at == math.inf:
             own.book(now + self._request_s, size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
         self._link.occupy(start, end, size)
