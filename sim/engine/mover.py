@@ -17,8 +17,10 @@ from kvplan.sim.tiers import TierSpec
 class _Way:
     """From one tier to another, over links of which the first and slowest decides."""
 
-    def __init__(self, links: list[Link]) -> None:
+    def __init__(self, links: list[Link], lower: TierSpec) -> None:
         self.link, *self.others = links
+        self.lower = lower
+        """In whose dtype KV moves."""
         self.move: Move | None = None
         """Under way."""
 
@@ -35,9 +37,10 @@ class Mover:
         self._clock = clock
         self.store = store
         self._reads = paths.reads
-        below = None if store.fetch_target is None else paths.reads[store.fetch_target + 1]
-        self._fetch = None if below is None else _Way([below])
-        self._demotions = [(source, _Way(links)) for source, links in enumerate(paths.demotions)]
+        specs, target = [tier.spec for tier in store.tiers], store.fetch_target
+        below = None if target is None else paths.reads[target + 1]
+        self._fetch = None if target is None or below is None else _Way([below], specs[target + 1])
+        self._demotions = [(source, _Way(links, specs[source + 1])) for source, links in enumerate(paths.demotions)]
         self._ways = [way for way in (self._fetch, *(way for _, way in self._demotions)) if way is not None]
         self._listed = math.inf
         """When the clock will call."""
@@ -63,7 +66,7 @@ class Mover:
         if fetch is not None and fetch.move is None:
             move = store.next_fetch(now)
             if move is not None:
-                fetch.link = self._reads[move.source] or fetch.link
+                fetch.link, fetch.lower = self._reads[move.source] or fetch.link, store.tiers[move.source].spec
                 self._book(fetch, move, now)
         for source, way in self._demotions:
             tier = store.tiers[source]
@@ -83,14 +86,10 @@ class Mover:
                 self.moved(session)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
-        way.move, size = move, self._narrow(move).taken(move.size)
+        way.move, size = move, way.lower.taken(move.size)
         for link in way.others:
             link.book(now, size)
         self._list(way.link.book_background(now, size))
-
-    def _narrow(self, move: Move) -> TierSpec:
-        """The tier in whose dtype KV moves: the lower one."""
-        return self.store.tiers[max(move.source, move.target)].spec
 
     def _list(self, at_s: float) -> None:
         """The clock is to call then, or before. Demand traffic may push an end back meanwhile, never forward."""
@@ -139,11 +138,10 @@ class Mover:
         fetch = self._fetch
         if fetch is not None and fetch.move is not None and fetch.move.session == session:
             move, fetch.move = fetch.move, None
-            taken, unit = self._narrow(move).taken, unit or move.size
+            taken, unit = fetch.lower.taken, unit or move.size
             units = fetch.link.end_background(now, taken(move.size)) // taken(unit)
             self.store.end_move(move, now, units * unit)
 
     def to_come(self, now: float) -> list[tuple[Move, float]]:
         """Moves under way, and the bytes of KV of each that have not gone yet."""
-        under_way = [(way.move, way.link) for way in self._ways if way.move is not None]
-        return [(move, link.background_left(now) / self._narrow(move).copies) for move, link in under_way]
+        return [(way.move, way.link.background_left(now) / way.lower.copies) for way in self._ways if way.move is not None]
