@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", metavar="TEXT", default="", help="models whose name contains this")
     arguments = parser.parse_args(argv)
     if arguments.configs is not None and not arguments.configs.is_dir():
-        print(f"kvplan validate models: there is no folder {arguments.configs}", file=sys.stderr)
+        print(f"validate models: there is no folder {arguments.configs}", file=sys.stderr)
         return 2
     each = (_Model.of(name, path) for name, path in _files(arguments.configs) if arguments.only in name)
     found = [model for model in each if model is not None]
