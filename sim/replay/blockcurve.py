@@ -4,7 +4,7 @@ What varies is the mode's own memory, or DRAM below vLLM's pool of blocks in HBM
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvplan.hwmodels import kvsize
@@ -75,13 +75,10 @@ class BlockCurve:
     past_window: int
     """Prompts that are longer than the model's window."""
     points: Sequence[Point]
-    groups: Groups | None = None
+    groups: Groups | None
     """Of the layers, where those with a window have blocks of their own."""
-
-    @property
-    def windows(self) -> dict[int, int]:
-        """Layers by window that are taken to keep every token."""
-        return {} if self.groups else kvsize.windows(resolve(_of_sessions(self.config)).model)
+    windows: Mapping[int, int]
+    """Layers by window that are taken to keep every token."""
 
 
 def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], read=build_workload) -> BlockCurve:
@@ -98,10 +95,9 @@ def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies
     endless, distinct = replay.endless(memory.make(names[0], ENDLESS))
     texts = sizes or _default_sizes(contexts, memory.block_bytes, distinct)
     points = [_point(replay, memory, names, text) for text in texts]
-    past_window = sum(tokens > deployment.window for tokens in contexts.tokens)
-    return BlockCurve(
-        config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points, memory.groups
-    )
+    past_window, windows = sum(tokens > deployment.window for tokens in contexts.tokens), kvsize.windows(deployment.model)
+    found = (config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points)
+    return BlockCurve(*found, memory.groups, {} if memory.groups else windows)
 
 
 def _of_sessions(config: Config) -> Config:
