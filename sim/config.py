@@ -1,7 +1,7 @@
 """The configuration: strict, frozen, complete. Paths are stable (`store.dram`), unknown ones are errors that name the nearest.
 
-A configuration is a packaged preset (`sim/presets/*.yaml`) or a YAML file, on top of the defaults below, then `--set` on top of
-that. Sizes keep the unit that they were written with.
+A configuration is a packaged preset (`sim/presets/*.yaml`) or a YAML file, on top of what its engine has (`sim/enginesets.py`) and of the
+defaults below, then `--set` on top of that. Sizes keep the unit that they were written with.
 """
 
 import os
@@ -20,6 +20,7 @@ from kvplan.hwmodels.catalogue import explain, nearest
 from kvplan.hwmodels.cost import Paid
 from kvplan.hwmodels.kvsize import Keeps, KvDtype
 from kvplan.hwmodels.schema import Loads
+from kvplan.sim import enginesets
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.registry import PolicyError
 from kvplan.traces.columns import checked
@@ -190,6 +191,8 @@ class Store(_Section):
     """`delta` keeps the SSD copy of a fetched session and writes only what it lacks; `whole` moves sessions."""
     save: Literal["async", "sync"] = "async"
     """`async` saves layer by layer while the GPU computes; `sync` when the turn has ended, and the GPU waits."""
+    saved: Literal["all", "prompt"] | None = None
+    """What of a turn is saved: its prompt with `all` of its answer, or the `prompt` alone; null does what `connector` does."""
     load_mode: Loads | None = None
     """`layerwise` loads a layer's KV while those before it are computed; `blocking` loads all of it first, and the GPUs wait;
     `asynchronous` too, and the GPUs go on with other jobs, while the job waits with its HBM reserved; null does what `connector` does."""
@@ -204,7 +207,8 @@ class Store(_Section):
     mode: Literal["vllm", "sglang", "lmcache", "kvcache-simulator"] = "vllm"
     """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
     block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Tokens of a block; null takes those of the trace's block hashes, or the mode's own."""
+    """Tokens that are kept and found together or not at all; null takes, of whole sessions, the connector's, and of blocks those of the
+    trace's block hashes, or the mode's own."""
     chunk_blocks: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Blocks of HBM that are one chunk in DRAM (mode vllm)."""
     retention: Literal["boundary", "dense"] = "boundary"
@@ -457,6 +461,8 @@ class Slo(_Section):
 class Config(_Section):
     """Everything that a run depends on."""
 
+    engine: Annotated[str, AfterValidator(enginesets.check_name)] = enginesets.DEFAULT
+    """Whose server it is, see `kvplan list engines`: what that has for batching, memory and store, where nothing else is said."""
     model: str = "llama-2-13b"
     """A name of `kvplan list models`, or the path of a HuggingFace config.json."""
     hardware: str = "a100-80g-pcie4"
@@ -523,6 +529,8 @@ def load(source: "Config | str | PathLike[str] | None" = None, overrides: Overri
     data, where = (source.resolved(), "configuration") if isinstance(source, Config) else _read(source)
     if not isinstance(source, Config) and _name(source) in presets() and any(path == "hardware" for _, path, _ in settings):
         data.get("deployment", {}).pop("gpus", None)  # the preset's count is for the preset's node
+    given = data.get("engine", enginesets.DEFAULT)
+    enginesets.apply(data, given, next((value for _, path, value in reversed(settings) if path == "engine"), given))
     for text, path, value in settings:
         _override(data, text, path, value)
     _complete(data)

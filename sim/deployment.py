@@ -227,8 +227,8 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
 
 
 def _connection(config: Config, connection: Connection) -> Connection:
-    """The connector's, loading as `store.load_mode` says; of tokens where HBM alone keeps KV, which none moves. Raises ConfigError where it
-    cannot."""
+    """The connector's, but for what the store's settings say; of tokens where HBM alone keeps KV, which none moves. Raises ConfigError
+    where it cannot."""
     store, loads = config.store, config.store.load_mode
     if loads == "layerwise" and not connection.layerwise:
         raise ConfigError(
@@ -237,7 +237,12 @@ def _connection(config: Config, connection: Connection) -> Connection:
         )
     if not any(store.size_of(tier) for tier in store.listed if tier.name != ON_DEVICE):
         connection = replace(connection, block=1, replicated=False, saves_answers=True)
-    return replace(connection, loads=loads or connection.loads)
+    return replace(
+        connection,
+        loads=loads or connection.loads,
+        block=store.block_tokens or connection.block,
+        saves_answers=connection.saves_answers if store.saved is None else store.saved == "all",
+    )
 
 
 def kept(config: Config, model: Model) -> Footprint:

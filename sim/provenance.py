@@ -11,6 +11,7 @@ from typing import Any
 
 from kvplan import foreign, hwmodels, sim, traces
 from kvplan.foreign.files import UnreadableError
+from kvplan.sim import enginesets
 from kvplan.sim.config import Config
 from kvplan.sim.contents import array, content, text
 from kvplan.sim.deployment import resolve
@@ -67,6 +68,7 @@ def provenance(config: Config, workload: Workload) -> dict[str, Any]:
         "config_sha256": text(json.dumps(config.resolved(), sort_keys=True)),
         "turns_sha256": _turns(workload),
         "seed": config.seed,
+        "engine": enginesets.described(config.resolved()),
         "loop": _loop(config, workload),
         "workload": dict(workload.origin),
     }

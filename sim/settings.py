@@ -92,7 +92,7 @@ def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
 def _unused_by_store(config: Config) -> Iterator[str]:
     store = config.store
     if store.unit == "session":
-        yield from (f"store.{name}" for name in ("mode", "block_tokens", "chunk_blocks", "retention", "threshold"))
+        yield from (f"store.{name}" for name in ("mode", "chunk_blocks", "retention", "threshold"))
     on = [tier.name for tier in store.listed if store.size_of(tier)]
     if not on:
         yield from (f"store.{name}" for name in type(store).model_fields if name not in (*SHORTHANDS, "tiers"))

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from kvplan.hwmodels import strictyaml
 from kvplan.sim import config as configuration
+from kvplan.sim import enginesets
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.policies.registry import KINDS, policies
 from kvplan.sim.sweep.axes import Axis, points
@@ -43,7 +44,7 @@ TRICKY = (
     "1e+5",
 )
 TEXT = st.sampled_from(TRICKY) | st.text(max_size=20)
-WORDS = ["0GB", "1.5 TiB", "64MiB", "7e3kB", *(name for kind in KINDS for name in policies(kind)), *tables.known()]
+WORDS = ["0GB", "1.5 TiB", "64MiB", "7e3kB", *enginesets.names(), *(name for kind in KINDS for name in policies(kind)), *tables.known()]
 """Text that some validator takes."""
 POINTS = {
     "_quantile_points": [((0.0, 1.0), (1.0, 5e8)), ((0.0, 0.0), (0.5, 1e-7), (1.0, 2.5))],

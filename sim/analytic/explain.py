@@ -11,6 +11,7 @@ Sources: CachedAttention (USENIX ATC 2024) section 3 for S_buf and L_pw; the pip
 from collections.abc import Callable
 from typing import Any
 
+from kvplan.sim import enginesets
 from kvplan.sim.analytic.demand import cost_of, demand_of, rate_of, served_of
 from kvplan.sim.analytic.expected import expected
 from kvplan.sim.analytic.limits import limits
@@ -34,6 +35,7 @@ def explain(
     most = max(round(hbm["jobs"]), 1)
     seen = expected(config, deployment, workload, most, report)
     found: dict[str, Any] = {
+        "engine": enginesets.described(config.resolved()),
         "model": model_of(config, deployment),
         "hbm": hbm,
         "turn": turn,

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Column, Table
 
-from kvplan.hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth
+from kvplan.hwmodels import catalogue, host_bandwidth, kvsize, ssd_bandwidth, strictyaml
 from kvplan.hwmodels.schema import Model
 from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config as configuration
+from kvplan.sim import enginesets
 from kvplan.sim.policies.registry import KINDS, policies
 from kvplan.sim.report.console import shown
 from kvplan.sim.settings import settings
@@ -136,8 +137,19 @@ def _presets(_folder: str | None):
     for name in configuration.presets():
         loaded = configuration.load(name)
         store = loaded.store
-        rows.append((name, loaded.model, loaded.hardware, str(loaded.deployment.gpus or "all"), store.dram, store.ssd))
-    return ("preset", "model", "hardware", "GPUs", "DRAM", "SSD"), rows
+        gpus = str(loaded.deployment.gpus or "all")
+        rows.append((name, loaded.engine, loaded.model, loaded.hardware, gpus, store.dram, store.ssd))
+    return ("preset", "engine", "model", "hardware", "GPUs", "DRAM", "SSD"), rows
+
+
+def _engines(_folder: str | None):
+    """A row that says what an engine is, and those of what is left out of it, around those of its settings."""
+    rows = []
+    for found in map(enginesets.engine, enginesets.names()):
+        rows.append((found.name, "is", "", found.date, found.description))
+        rows += [(found.name, path, strictyaml.flow(choice.value), found.date, choice.source) for path, choice in found.settings.items()]
+        rows += [(found.name, "left out", "", found.date, words) for words in found.left_out]
+    return ("engine", "what", "value", "date", "source"), rows
 
 
 def _settings(_folder: str | None):
@@ -155,6 +167,7 @@ _TABLES: dict[str, Callable] = {
     "ssds": _rows_of("ssd"),
     "prices": _rows_of("prices"),
     "presets": _presets,
+    "engines": _engines,
     "settings": _settings,
     "formats": _formats,
     **{kind: _policies_of(kind) for kind in KINDS},

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
-from kvplan.sim.report import moving
+from kvplan.sim.report import engine, moving
 from kvplan.sim.report.console import shown
 from kvplan.sim.report.tiers import name_of
 from kvplan.traces import origin
@@ -21,7 +21,7 @@ def print_explanation(found: dict) -> None:
 
 def explanation(found: dict) -> Group:
     """Tables, words and warnings."""
-    parts: list[RenderableType] = [shown(line) for line in _sizes(found)]
+    parts: list[RenderableType] = [shown(line) for line in [*_sizes(found), *engine.words(found["engine"])]]
     parts += [Text(""), _tiers(found), Text("")]
     parts += [shown(f"Prefill of {found['points'][0]['prompt_tokens']:,} new tokens", "bold"), _points(found)]
     parts += [shown(line) for line in _break_even(found)]

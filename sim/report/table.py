@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report import engine
 from kvplan.sim.report.compare_words import change, compared
 from kvplan.sim.report.console import shown
 from kvplan.sim.report.page.place import NONE, Cell, Place, count, total
@@ -222,7 +223,7 @@ def words(summary: Mapping[str, Any], baseline: dict | None) -> list[str]:
         "saving KV": gpu["save_stall_s"],
     }
     parts = ", ".join(f"{name} {percent}%" for name, percent in whole_percents(shares, busy).items() if percent)
-    lines = [f"GPUs are busy {gpu['utilization']:.0%} of the time: {parts}."]
+    lines = [*engine.words(summary["provenance"]["engine"]), f"GPUs are busy {gpu['utilization']:.0%} of the time: {parts}."]
     ssd = summary["tiers"].get("ssd")
     if ssd:
         wear = summary["ssd_wear"]
