@@ -98,6 +98,14 @@ def test_what_is_no_wheel_is_refused_with_where_to_get_one(tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_what_a_wheel_has_no_tables_of_is_left_out(tmp_path, capsys):
+    wheel = _wheel(tmp_path / "x.whl", {f"{DATA}/gemm/vllm/0.24.0/gemm_perf.parquet": _gemm()})
+    assert main(["kerneltables", str(wheel), "--gpu", "h100-80g", "--gpu", "b200"]) == 0
+    printed = capsys.readouterr().out
+    assert "gemm_efficiency" in printed and "b200: this wheel has no kernel tables of it" in printed
+    assert "interconnect" not in printed and "layer_overhead" not in printed
+
+
 def test_a_damaged_wheel_is_refused_when_it_is_read(tmp_path, capsys):
     files = {"aisimulate_core/systems/silicon_sample.csv": "one of 1569", f"{DATA}/gemm/vllm/0.24.0/gemm_perf.parquet": "one of 1569"}
     torn = _wheel(tmp_path / "torn.whl", files)

@@ -25,7 +25,7 @@ class Wheel:
         except (OSError, BadZipFile) as error:
             raise self._unread(error) from None
         self.names = self._zip.namelist()
-        if not fnmatch.filter(self.names, needed):
+        if not self.has(needed):
             raise NotAWheel(f"{path}: has no {needed}; fetch one with: {FETCH}")
 
     @property
@@ -33,6 +33,10 @@ class Wheel:
         """Without what marks one that comes before its release."""
         found = (re.match(r"aisimulate-(\d+(?:\.\d+)*).*\.dist-info/", name) for name in self.names)
         return next((match[1] for match in found if match), "")
+
+    def has(self, pattern: str) -> bool:
+        """Whether any file's name is of the pattern."""
+        return bool(fnmatch.filter(self.names, pattern))
 
     def read(self, name: str) -> bytes:
         """A file's content. Raises KeyError where there is none, and NotAWheel where it is damaged."""

@@ -13,7 +13,7 @@ from kvplan.hwmodels import Gpu
 from kvplan.hwmodels.units import from_si
 from kvplan.validate.aisimulate import FETCH, NotAWheel, Wheel
 from kvplan.validate.calibration.tables import fits
-from kvplan.validate.calibration.tables.engines import ANY, tables
+from kvplan.validate.calibration.tables.engines import ANY, of_system, tables
 
 SYSTEMS = {
     "a100-80g": "a100_sxm",
@@ -63,8 +63,11 @@ def main(arguments: list[str]) -> int:
 
 
 def rows(wheel: Wheel, name: str) -> Iterator[str]:
-    """Lines of YAML for a GPU's file, and for that of its node."""
+    """Lines of YAML for a GPU's file, and for that of its node; what the wheel has no tables of is left out."""
     gpu, system = hwmodels.load("gpu", name), SYSTEMS[name]
+    if not wheel.has(of_system(system)):
+        yield f"# {name}: this wheel has no kernel tables of it"
+        return
     yield f"# {name}"
     for arithmetic, types in fits.TYPES.items():
         found = products(wheel, gpu, system, arithmetic, types)
@@ -92,12 +95,13 @@ def products(wheel: Wheel, gpu: Gpu, system: str, arithmetic: str, types: tuple[
 
 
 def attention(wheel: Wheel, gpu: Gpu, system: str) -> dict[str, fits.Rate]:
-    """Of prompts and of decoding; a layer's overhead is that of the decoding kernel and of the small ones."""
+    """Of prompts and of decoding, as far as there are tables; a layer's overhead is that of the decoding kernel and of the small ones."""
     prompts = tables(wheel, system, "attention", "context_attention_perf.parquet")
     found = fits.attention(prompts, gpu.peak_flops.value)
     found |= fits.kv(tables(wheel, system, "attention", "generation_attention_perf.parquet"), gpu.hbm_bandwidth.value)
-    kernel = found.pop("attention_overhead")
-    return {**found, "layer_overhead": fits.Rate(kernel.value + SMALL_KERNELS_S, kernel.tables, kernel.error)}
+    if kernel := found.pop("attention_overhead", None):
+        found["layer_overhead"] = fits.Rate(kernel.value + SMALL_KERNELS_S, kernel.tables, kernel.error)
+    return found
 
 
 def _row(field: str, rate: fits.Rate, wheel: Wheel) -> str:

@@ -13,6 +13,11 @@ ANY = f"{_DATA}/*.parquet"
 """What a wheel must have."""
 
 
+def of_system(system: str) -> str:
+    """A pattern for all tables of a GPU."""
+    return f"{_DATA}/{system}/*.parquet"
+
+
 def tables(wheel: Wheel, system: str, kind: str, file: str) -> list[pd.DataFrame]:
     """One of each engine that has it, of the version with most rows, the newest of equals; `seconds` is what a call took.
     Raises NotAWheel where a file is damaged."""

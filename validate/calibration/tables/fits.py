@@ -126,7 +126,9 @@ def kv(tables: list[pd.DataFrame], bandwidth: float) -> dict[str, Rate]:
 
 
 def all_reduce(tables: list[pd.DataFrame], gpus: int) -> dict[str, Rate]:
-    """Bus bandwidth of the fastest engine at 64 MB, and what messages of 8 KB to 1 MB take beside it in the median."""
+    """Bus bandwidth of the fastest engine at 64 MB, what messages of 8 KB to 1 MB take beside it at the median; none without tables."""
+    if not tables:
+        return {}
     rows = pd.concat([_replayed(table) for table in tables])
     rows = rows[rows.num_gpus == gpus]
     moved = 2 * rows.message_size * 2 * (gpus - 1) / gpus
