@@ -13,7 +13,7 @@ Source: "Trace Event Format", Google, 2016 (complete events X, counters C, metad
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kvplan.sim.engine.link import Link
@@ -47,6 +47,7 @@ class Timeline:
         self._spans: dict[object, list[dict]] = {}
         self._counts: dict[object, list[dict]] = {}
         self._last: dict[tuple[object, str], dict] = {}
+        self._tracks: dict[Link, _Track] = {}
         self.trace: dict[str, Any] = {"displayTimeUnit": "ms", "traceEvents": []}
 
     def keeps(self, start: float, end: float) -> bool:
@@ -61,9 +62,17 @@ class Timeline:
 
     # --- hooks ----------------------------------------------------------------------------------------------------------------
 
-    def make_link(self, *arguments, make=Link) -> "_WatchedLink":
-        """A link whose transfers are kept."""
-        return _WatchedLink(make(*arguments), self)
+    def booked(self, link: Link, ready: float, start: float, end: float, size: int) -> None:
+        """A link takes a demand transfer."""
+        self._track(link).book(start, end, size)
+
+    def booked_behind(self, link: Link, now: float, start: float, end: float, size: int) -> None:
+        """A link takes a background transfer."""
+        self._track(link).open(start, size)
+
+    def broken_off(self, link: Link, size: int, sent: int) -> None:
+        """A background transfer has ended before all of it was sent."""
+        self._track(link).close(sent)
 
     def stepped(self, replica, start: float, end: float) -> None:
         """The GPU was busy from start to end."""
@@ -95,11 +104,21 @@ class Timeline:
             self.trace["traceEvents"] += _named(number, _GPU, "thread_name", "GPU")
             self.trace["traceEvents"] += _placed(self._spans.get(replica, []), number, _GPU)
             self.trace["traceEvents"] += _placed(self._counts.get(replica, []), number, 0)
-            for place, (name, spans) in enumerate(_tracks(replica.kv.paths.links), _GPU + 1):
+            for place, (name, spans) in enumerate(self._of_links(replica.kv.paths.links), _GPU + 1):
                 self.trace["traceEvents"] += _named(number, place, "thread_name", name)
                 self.trace["traceEvents"] += _placed(spans, number, place)
 
     # --------------------------------------------------------------------------------------------------------------------------
+
+    def _track(self, link: Link) -> "_Track":
+        return self._tracks.setdefault(link, _Track(link, self))
+
+    def _of_links(self, links: Iterable[Link]) -> Iterator[tuple[str, list[dict]]]:
+        for link in links:
+            track = self._track(link)
+            track.close()
+            yield f"{link.name}, demand", track.demand
+            yield f"{link.name}, background", track.background
 
     def _span(self, replica, name: str, start: float, end: float, arguments: dict) -> None:
         if end > start and self.keeps(start, end):
@@ -115,10 +134,10 @@ class Timeline:
                 self._counts.setdefault(replica, []).append({"ph": "C", "name": name, "ts": _us(now), "args": values})
 
 
-class _WatchedLink:
-    """A link as it is, whose transfers a timeline keeps."""
+class _Track:
+    """A link's transfers, of which a timeline keeps those that belong to its window."""
 
-    def __init__(self, link: Link, timeline: Timeline) -> None:
+    def __init__(self, link: Link, timeline: "Timeline") -> None:
         self._link, self._timeline = link, timeline
         self.demand: list[dict] = []
         self.background: list[dict] = []
@@ -126,50 +145,25 @@ class _WatchedLink:
         self._open: tuple[float, int] | None = None
         """Start and bytes of the background transfer that has not been kept yet."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._link, name)
-
-    def book(self, ready: float, size: int) -> tuple[float, float]:
-        start, end = self._link.book(ready, size)
-        self._keep(start, end, size)
-        return start, end
-
-    def occupy(self, start: float, end: float, size: int) -> None:
-        self._link.occupy(start, end, size)
-        self._keep(start, end, size)
-
-    def book_background(self, now: float, size: int) -> float:
-        self.close()
-        self._open = max(now, self._link.free_at), size
-        return self._link.book_background(now, size)
-
-    def end_background(self, now: float, size: int) -> int:
-        sent = self._link.end_background(now, size)
-        if self._open is not None:
-            self._open = self._open[0], sent
-        self.close()
-        return sent
-
-    def close(self) -> None:
-        """The background transfer has ended: now it is known when."""
-        if self._open is not None:
-            (start, size), self._open = self._open, None
-            self._add(self.background, _BACKGROUND.get(self._link.name, "write back"), start, self._link.background_end, size)
-
-    def _keep(self, start: float, end: float, size: int) -> None:
+    def book(self, start: float, end: float, size: int) -> None:
         start, self._demand_end = max(start, self._demand_end), end
         self._add(self.demand, _DEMAND.get(self._link.name, "save"), start, end, size)
+
+    def open(self, start: float, size: int) -> None:
+        """A background transfer starts; the one before has ended."""
+        self.close()
+        self._open = start, size
+
+    def close(self, sent: int | None = None) -> None:
+        """The background transfer has ended, with `sent` of its bytes or all: now it is known when."""
+        if self._open is not None:
+            (start, size), self._open = self._open, None
+            size = size if sent is None else sent
+            self._add(self.background, _BACKGROUND.get(self._link.name, "write back"), start, self._link.background_end, size)
 
     def _add(self, spans: list[dict], name: str, start: float, end: float, size: int) -> None:
         if end > start and self._timeline.keeps(start, end):
             spans.append(_complete(name, start, end, {"bytes": size}))
-
-
-def _tracks(links) -> Iterator[tuple[str, list[dict]]]:
-    for link in links:
-        link.close()
-        yield f"{link.name}, demand", link.demand
-        yield f"{link.name}, background", link.background
 
 
 def _us(seconds: float) -> float:

@@ -49,7 +49,7 @@ class Guards:
         self._clients = clients
         self._idle_since: dict[tuple[object, int], float] = {}
         """When the last turn of each (store, session) that has none now ended."""
-        self._links: list[_AuditedLink] = []
+        self._wires: defaultdict[Link, _Wire] = defaultdict(_Wire)
         self._saved_tokens: defaultdict[object, dict[int, int]] = defaultdict(dict)
         """Per store and session."""
         self._waiting: dict[object, _Population] = {}
@@ -60,11 +60,21 @@ class Guards:
         self._completed: set[int] = set()
         self._checks = 0
 
-    def make_link(self, *arguments, make=Link) -> Link:
-        """A link whose bookings are checked."""
-        link = _AuditedLink(*arguments)
-        self._links.append(link)
-        return link
+    def booked(self, link: Link, ready: float, start: float, end: float, size: int) -> None:
+        """A link is about to take a demand transfer, that may start at `ready`."""
+        slack = 1e-9 * max(1.0, start)
+        _demand(start >= link.free_at - slack and start >= ready, 5, f"{link.name}: a transfer overtakes the one before")
+        self._wires[link].transfer(link, start, end, size)
+
+    def booked_behind(self, link: Link, now: float, start: float, end: float, size: int) -> None:
+        """A link is about to take a background transfer, that ends then if no demand comes between."""
+        _demand(link.background_end <= now, 5, f"{link.name}: two background transfers at once")
+        self._wires[link].transfer(link, start, end, size)
+
+    def broken_off(self, link: Link, size: int, sent: int) -> None:
+        """A background transfer of `size` bytes has ended with `sent` of them."""
+        _demand(0 <= sent <= size, 5, f"{link.name}: {sent} of {size} bytes were sent")
+        self._wires[link].take_back(link, size - sent)
 
     def queued(self, replica, turn: int, now: float) -> None:
         """A turn starts to wait."""
@@ -193,8 +203,8 @@ class Guards:
         _demand(_close(waited, _queue_wait(replicas, recorder)), 7, "the integral of the queue length is not the sum of the waits")
         present = sum(self._present[replica].area for replica in mine)
         _demand(_close(present, waited + float((done - admitted).sum())), 7, "the integral of jobs present is not the sum of stays")
-        for link in self._links:
-            link.finish(now)
+        for link in [link for replica in replicas for link in replica.kv.paths.links]:
+            self._wires[link].finish(link, now)
         if self._clients is not None:
             check_client(self._clients, np.array(session_of), columns)
 
@@ -285,54 +295,32 @@ class _Population:
         self.number -= 1
 
 
-class _AuditedLink(Link):
-    """A link that checks its own bookings."""
+class _Wire:
+    """What was booked on a link."""
 
-    def __init__(self, *arguments) -> None:
-        super().__init__(*arguments)
+    def __init__(self) -> None:
         self._counted = 0
         self._least_s = 0.0
         self._last_end = 0.0
 
-    def _transfer(self, start: float, end: float, size: int) -> None:
-        least = size / self.bandwidth
+    def transfer(self, link: Link, start: float, end: float, size: int) -> None:
+        least = size / link.bandwidth
         slack = 1e-9 * max(1.0, abs(end))
-        _demand(size >= 0 and end - start >= least - slack, 5, self.name, "takes", size, "bytes in", end - start, "s")
+        _demand(size >= 0 and end - start >= least - slack, 5, link.name, "takes", size, "bytes in", end - start, "s")
         self._counted += size
         self._least_s += least
         self._last_end = max(self._last_end, end)
 
-    def book(self, ready: float, size: int) -> tuple[float, float]:
-        before = self.free_at
-        start, end = super().book(ready, size)
-        _demand(start >= before and start >= ready, 5, f"{self.name}: a transfer overtakes the one before")
-        self._transfer(start, end, size)
-        return start, end
+    def take_back(self, link: Link, size: int) -> None:
+        self._counted -= size
+        self._least_s -= size / link.bandwidth
 
-    def book_background(self, now: float, size: int) -> float:
-        _demand(self.background_end <= now, 5, f"{self.name}: two background transfers at once")
-        end = super().book_background(now, size)
-        self._transfer(max(now, self.free_at), end, size)
-        return end
-
-    def end_background(self, now: float, size: int) -> int:
-        sent = super().end_background(now, size)
-        _demand(0 <= sent <= size, 5, f"{self.name}: {sent} of {size} bytes were sent")
-        self._counted -= size - sent
-        self._least_s -= (size - sent) / self.bandwidth
-        return sent
-
-    def occupy(self, start: float, end: float, size: int) -> None:
-        _demand(start >= self.free_at - 1e-9 * max(1.0, start), 5, f"{self.name}: a transfer overtakes the one before")
-        super().occupy(start, end, size)
-        self._transfer(start, end, size)
-
-    def finish(self, now: float) -> None:
+    def finish(self, link: Link, now: float) -> None:
         """The books against each other."""
-        _demand(self._counted == self.bytes, 1, f"{self.name}: bytes booked and bytes counted differ")
-        elapsed = max(now, self._last_end, self.background_end)
-        _demand(self._least_s <= self.busy_s + 1e-9 * elapsed, 5, f"{self.name}: busy for less than its bytes take")
-        _demand(self.busy_s <= elapsed * (1 + 1e-9) + 1e-9, 5, f"{self.name}: busy for {self.busy_s} s of {elapsed} s")
+        _demand(self._counted == link.bytes, 1, f"{link.name}: bytes booked and bytes counted differ")
+        elapsed = max(now, self._last_end, link.background_end)
+        _demand(self._least_s <= link.busy_s + 1e-9 * elapsed, 5, f"{link.name}: busy for less than its bytes take")
+        _demand(link.busy_s <= elapsed * (1 + 1e-9) + 1e-9, 5, f"{link.name}: busy for {link.busy_s} s of {elapsed} s")
 
 
 def _close(one: float, other: float) -> bool:

@@ -8,6 +8,7 @@ A link has bandwidth and latency, and no events of its own. Two kinds of traffic
 """
 
 import math
+from typing import Any
 
 from kvplan.sim.engine.flow import Flow
 
@@ -15,7 +16,7 @@ from kvplan.sim.engine.flow import Flow
 class Link:
     """Seconds and bytes of one direction of one wire. `bandwidth` in bytes/s, `latency_s` per transfer, `piece` in bytes."""
 
-    def __init__(self, name: str, bandwidth: float, latency_s: float, piece: int) -> None:
+    def __init__(self, name: str, bandwidth: float, latency_s: float, piece: int, watch: Any = None) -> None:
         self.name = name
         self.bandwidth = bandwidth
         self.latency_s = latency_s
@@ -31,10 +32,14 @@ class Link:
         self._background_size = 0
         self._piece_s = piece / bandwidth
         self._flow = Flow()
+        self._watch = watch
+        """Told of every transfer: who observes the run."""
 
     def book(self, ready: float, size: int) -> tuple[float, float]:
         """Books a demand transfer that may start at `ready`; returns its start and end."""
         start, end = self.preview(ready, size)
+        if self._watch is not None:
+            self._watch.booked(self, ready, start, end, size)
         duration = self.latency_s + size / self.bandwidth
         if start < self.background_end:
             delay = duration if start >= self._background_start else max(0.0, end - self._background_start)
@@ -60,6 +65,8 @@ class Link:
         """Starts a background transfer, when none is under way; returns its end if no demand comes between."""
         start = max(now, self.free_at)
         duration = self.latency_s + size / self.bandwidth
+        if self._watch is not None:
+            self._watch.booked_behind(self, now, start, start + duration, size)
         self._background_start = start
         self._background_size = size
         self.background_end = start + duration
@@ -78,10 +85,14 @@ class Link:
         self.background_end = now
         self.bytes -= size - sent
         self.busy_s -= left
+        if self._watch is not None:
+            self._watch.broken_off(self, size, sent)
         return sent
 
     def occupy(self, start: float, end: float, size: int) -> None:
         """Books a transfer whose times the caller has computed (the layer pipeline): it starts at or after `free_at`."""
+        if self._watch is not None:
+            self._watch.booked(self, start, start, end, size)
         self.free_at = end
         self.bytes += size
         self.busy_s += self.latency_s + size / self.bandwidth

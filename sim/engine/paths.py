@@ -1,7 +1,8 @@
 """The links of a replica, and which of them KV goes over between the GPU and each tier, and from tier to tier."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.flow import Flow
@@ -12,11 +13,11 @@ from kvplan.sim.tiers import TierSpec, Wires
 class Paths:
     """One replica's. `tiers`: those of its store, fastest first."""
 
-    def __init__(self, deployment: Deployment, tiers: Sequence[TierSpec], make_link: Callable[..., Link]) -> None:
+    def __init__(self, deployment: Deployment, tiers: Sequence[TierSpec], watch: Any = None) -> None:
         def both(read: str, write: str, wires: Wires) -> tuple[Link, Link]:
             return (
-                make_link(read, wires.read_bytes_per_s, wires.latency_s, deployment.piece),
-                make_link(write, wires.write_bytes_per_s, wires.latency_s, deployment.piece),
+                Link(read, wires.read_bytes_per_s, wires.latency_s, deployment.piece, watch),
+                Link(write, wires.write_bytes_per_s, wires.latency_s, deployment.piece, watch),
             )
 
         self.to_device, self.to_host = both("host_to_device", "device_to_host", deployment.host)

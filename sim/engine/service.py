@@ -13,7 +13,6 @@ from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.kv import Kv
-from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.engine.replica import Replica
@@ -119,7 +118,7 @@ def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
     queue = find("scheduling", config.scheduler)(jobs)
     jobs.store = store = make_store(run, queue, prefetch)
     jobs.fitting = fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
-    paths = Paths(deployment, [tier.spec for tier in store.tiers], Link if observer is None else observer.make_link)
+    paths = Paths(deployment, [tier.spec for tier in store.tiers], observer)
     mover = Mover(run.clock, store, paths)
     kv = Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, observer)
     waiting = WaitingRoom(run.clock, queue, store, prefetch, run.recorder, run.knowledge.session_of, deployment.tokens_in)

@@ -19,7 +19,8 @@ class Nothing:
     def lookup(self, session: int) -> tuple[int, int]:
         return -1, 0
 
-    arrived = lookup
+    def arrived(self, session: int) -> tuple[int, int]:
+        return -1, 0
 
     def bytes_to_come(self, session: int) -> int:
         return 0
