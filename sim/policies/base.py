@@ -17,10 +17,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
+from mypy_extensions import mypyc_attr
+
 LIMITS = ("step_tokens", "prefill_tokens")
 NEEDS = ("queue", "costs", "future", "tenant", *LIMITS)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class View(ABC):
     """What an eviction policy may look at. Sessions are those in its tier."""
 
@@ -61,6 +64,7 @@ class View(ABC):
         """Number of the session's tenant, 0 when there are none. Needs `tenant`."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Eviction(ABC):
     """The order in which a tier's sessions leave it. One instance per tier."""
 
@@ -100,6 +104,7 @@ class Eviction(ABC):
         self.insert(session)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Queue(ABC):
     """What a policy may see of the job queue."""
 
@@ -108,6 +113,7 @@ class Queue(ABC):
         """Position of the job that is `index` places behind the head, None when fewer wait."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Prefetch(ABC):
     """Which session to bring from SSD to DRAM next, ahead of its job, and how long the job waits for that."""
 
@@ -139,6 +145,7 @@ class Prefetch(ABC):
         return 0.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class JobView(ABC):
     """What a scheduler may look at."""
 
@@ -179,6 +186,7 @@ class JobView(ABC):
         """How many different weights are above its tenant's."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Scheduler(Queue):
     """The queue of waiting jobs (turns), and who is next."""
 
@@ -218,6 +226,7 @@ class Scheduler(Queue):
         """A turn has ended, with an answer of so many tokens. For those that set `LEARNS`."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Write(ABC):
     """What goes down a tier: at once, when it must make room, or never."""
 
@@ -239,6 +248,7 @@ class Write(ABC):
         """`size` bytes begin to be written to a tier below. By default nothing changes."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LoadView(ABC):
     """One job that is about to start, and what its ways to get its history take. Seconds count from now."""
 
@@ -262,6 +272,7 @@ class LoadView(ABC):
         """Seconds until the job is prefilled when its first `tokens` tokens are loaded under the prefill of the rest."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Load(ABC):
     """How much of the cached history a job loads; it recomputes the rest."""
 
@@ -325,6 +336,7 @@ class Limits(NamedTuple):
     """Tokens up to which prompts share a step."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Batching(ABC):
     """What the next step of a replica holds. Both questions are asked between steps, and change nothing."""
 
@@ -343,6 +355,7 @@ class Batching(ABC):
         """The next step, of a batch that is not empty: a `Step`, or its two parts."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RouterView(ABC):
     """What a router may look at. Replicas are numbered from 0."""
 
@@ -378,6 +391,7 @@ class RouterView(ABC):
         """Prompt tokens of the turn itself."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Router(ABC):
     """Which replica a turn goes to when it comes. One instance for all replicas."""
 

@@ -3,10 +3,13 @@
 from abc import abstractmethod
 from typing import Generic
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 from kvplan.sim.policies.lazyheap import Key, LazyHeap
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ranked(Eviction, Generic[Key]):
     """O(log n) per call, amortised. A session that is set aside keeps its rank."""
 

@@ -2,11 +2,13 @@
 
 from abc import abstractmethod
 
+from mypy_extensions import mypyc_attr
 from sortedcontainers import SortedList
 
 from kvplan.sim.policies.base import JobView, Scheduler
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RankedQueue(Scheduler):
     """O(log n) per call. A turn's rank is worked out when it comes, and again in `update`."""
 

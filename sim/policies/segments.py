@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 
 
@@ -56,6 +58,7 @@ class Segment:
         return session in self._order
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Segmented(Eviction):
     """Each session of the tier is in one segment, and stays there while it is set aside."""
 

@@ -28,6 +28,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, Prefetch, Queue, View, Write
 from kvplan.sim.store.expiry import Expiry
 from kvplan.sim.store.kept import PROPORTIONAL, Kept
@@ -39,6 +41,7 @@ from kvplan.sim.store.view import Knowledge, TierView
 from kvplan.sim.tiers import TierSpec, fetch_target
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SessionStore:
     """See the module. `tiers`: fastest first; at least one."""
 

@@ -2,11 +2,14 @@
 
 import math
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.store.record import Records
 from kvplan.sim.store.tier import Tier
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Knowledge:
     """What the store has no means to know. Whoever owns a store says what it knows; by this, time stands still and all costs the same."""
 

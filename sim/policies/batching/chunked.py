@@ -7,12 +7,15 @@ a job enters only when HBM has room for its answer too; time of the host that GP
 Source: vLLM 0.33, vllm/v1/core/sched/scheduler.py; defaults of its server, vllm/engine/arg_utils.py. Sarathi-Serve (OSDI 2024).
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Batching, BatchView, Chunks, Limits
 from kvplan.sim.policies.chunks import packed, unpacked
 
 _GIB = 2**30
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Chunked(Batching):
     """O(jobs in their prefill). Source: vLLM 0.33."""
 

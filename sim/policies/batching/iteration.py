@@ -3,11 +3,14 @@
 Source: Orca (OSDI 2022), and the engine of CachedAttention (USENIX ATC 2024) section 2.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Batching, BatchView, Chunks
 
 _DECODE: tuple[Chunks, bool] = (), True
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Iteration(Batching):
     """O(1). Source: Orca (OSDI 2022)."""
 

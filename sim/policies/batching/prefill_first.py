@@ -10,6 +10,8 @@ Source: SGLang 0.5, python/sglang/srt/managers/schedule_policy.py (PrefillAdder)
 
 from collections.abc import Iterator, Sequence
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Batching, BatchView, Chunks, Limits, Prefilling
 from kvplan.sim.policies.chunks import packed, unpacked
 
@@ -17,6 +19,7 @@ _GIB = 2**30
 _PREFILL_TOKENS = 16_384
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PrefillFirst(Batching):
     """O(jobs in their prefill). Source: SGLang 0.5."""
 

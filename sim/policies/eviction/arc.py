@@ -8,10 +8,13 @@ instead of before, and on the border itself the victim is always from the second
 know. All else is the textbook's.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.segments import Segment, Segmented
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Arc(Segmented):
     """O(1) per call, amortised."""
 

@@ -7,10 +7,13 @@ What it knows: when the next turn of a session will come. In a closed loop that 
 what the policy did: it is the clairvoyant order over the accesses as they come to be, and another policy might bring about better ones.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Belady(Ranked[Rank]):
     """O(log n) per call, amortised."""
 

@@ -10,6 +10,8 @@ leaves at once there, when room is needed here.
 
 import math
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
@@ -18,6 +20,7 @@ NEWEST = 0.5
 """Weight of a session's newest gap in its average."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Continuum(Ranked[Rank]):
     """O(log n) per call, amortised. Remembers the gaps of sessions that have left."""
 

@@ -1,9 +1,12 @@
 """First in, first out: the session that came into the tier first leaves first, however often it was used since."""
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 from kvplan.sim.policies.lazyheap import LazyHeap
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Fifo(Eviction):
     """O(log n) per call."""
 

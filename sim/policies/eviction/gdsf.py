@@ -7,10 +7,13 @@ miss is a constant or counts packets; here it is what the simulator will charge.
 
 from itertools import count
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.ranked import Ranked
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Gdsf(Ranked[tuple[float, int]]):
     """O(log n) per call, amortised."""
 

@@ -6,11 +6,14 @@ Source: Coffman, Denning: Operating Systems Theory, 1973, section 6.6; ties as i
 
 from itertools import count
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lfu(Ranked[Rank]):
     """O(log n) per call, amortised."""
 

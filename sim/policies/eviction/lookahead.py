@@ -11,9 +11,12 @@ paper's window would leave before any within it; by queue place it does so here 
 from collections import OrderedDict
 from heapq import heappop, heappush
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LookAhead(Eviction):
     """O(1) per call while positions grow, as they do under FCFS; O(log n), amortised, otherwise."""
 

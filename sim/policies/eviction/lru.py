@@ -2,9 +2,12 @@
 
 from collections import OrderedDict
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lru(Eviction):
     """O(1) per call."""
 

@@ -6,6 +6,8 @@ Source: Pan et al.: Marconi: Prefix Caching for the Era of Hybrid LLMs, MLSys 20
 candidates for every eviction, alpha is tuned by replaying the past, and nodes of a prefix tree leave; here whole sessions.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.lazyheap import Rank
 from kvplan.sim.policies.ranked import Ranked
@@ -14,6 +16,7 @@ ALPHA = 1.0
 """Mean gaps that a session of mean worth is ahead of a worthless one."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Marconi(Ranked[Rank]):
     """O(log n) per call, amortised."""
 

@@ -10,12 +10,15 @@ apart, each in order of last use, and the best of the first of each is taken: it
 import math
 from collections import OrderedDict
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 
 STEP = 2 ** (1 / 8)
 """Ratio of the bounds of a cost class: 9 %. Costs per byte that differ 256-fold make 64 classes."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pensieve(Eviction):
     """O(1) per call, but a look at every class, of which there are 8 for each doubling of cost, for a victim."""
 

@@ -11,6 +11,8 @@ asking for one moves nothing.
 
 from itertools import count
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.lazyheap import LazyHeap
 from kvplan.sim.policies.segments import Segment, Segmented
@@ -21,6 +23,7 @@ PROMOTED, MOST = 2, 3
 """Uses that lead from the small to the main queue, and the most that count."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class S3Fifo(Segmented):
     """O(log n) per call, amortised: every step of the walk takes back a use. What was set aside is first in its queue again."""
 

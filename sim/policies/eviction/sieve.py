@@ -11,10 +11,13 @@ is when it has gone.
 from collections import OrderedDict
 from itertools import count
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 from kvplan.sim.policies.lazyheap import LazyHeap
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sieve(Eviction):
     """O(log n) per call, amortised. A session that was set aside keeps its place."""
 

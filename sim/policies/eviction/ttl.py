@@ -7,12 +7,15 @@ Sessions past their TTL are not dropped at once but when room is needed; `store.
 from collections import OrderedDict
 from typing import ClassVar
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Eviction, View
 
 TTL_S = 300.0
 """Seconds after its last use for which a session is kept."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ttl(Eviction):
     """O(1) per call."""
 

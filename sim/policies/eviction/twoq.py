@@ -5,6 +5,8 @@ its bounds in bytes: a quarter of the tier for the queue, ghosts for half a tier
 tell sessions in one burst of use from those in long use.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.segments import Segment, Segmented
 
@@ -12,6 +14,7 @@ QUEUE, GHOSTS = 0.25, 0.5
 """Shares of the tier's bytes."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TwoQ(Segmented):
     """O(1) per call, amortised."""
 

@@ -6,6 +6,8 @@ oldest of the window and the next of the main part; the winner moves from the wi
 newcomer joins the window, not after. Left out: the adaptive window and the random admissions against attacks of later versions.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import View
 from kvplan.sim.policies.segments import Segment, Segmented
 from kvplan.sim.policies.sketch import Sketch
@@ -14,6 +16,7 @@ WINDOW, PROTECTED = 0.01, 0.8
 """Shares of the tier's bytes, and of the main part's."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WTinyLfu(Segmented):
     """O(1) per call, amortised."""
 

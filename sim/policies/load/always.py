@@ -3,9 +3,12 @@
 Source: CachedAttention (USENIX ATC 2024) section 3.2.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Load, LoadView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Always(Load):
     """O(1)."""
 

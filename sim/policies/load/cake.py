@@ -5,9 +5,12 @@ it as it runs, chunk by chunk. When loading under the prefill, layer by layer, i
 loaded so.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Load, LoadView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Cake(Load):
     """O(log history)."""
 

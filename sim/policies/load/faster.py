@@ -4,9 +4,12 @@ Source: FlashGen (ASPLOS 2025), which recomputes when a restore from SSD cannot 
 time alone; what the GPU could have done meanwhile counts nothing.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Load, LoadView
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Faster(Load):
     """O(1)."""
 

@@ -4,10 +4,13 @@ Source: SGLang HiCache, prefetch policy `best_effort`. In order of arrival whate
 of a scheduler that prefers small jobs, a large one could wait for its KV for ever.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Prefetch, Queue
 from kvplan.sim.policies.lazyheap import LazyHeap
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class BestEffort(Prefetch):
     """O(log n) per call, amortised."""
 

@@ -4,10 +4,13 @@ Source: SYMPHONY (arXiv 2412.16434), whose clients say that a user has begun to 
 KV stays on its node.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Prefetch, Queue
 from kvplan.sim.policies.lazyheap import LazyHeap
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Hint(Prefetch):
     """O(log n) per call, amortised. In the order in which word came."""
 

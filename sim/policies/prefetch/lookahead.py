@@ -6,10 +6,13 @@ Source: CachedAttention (USENIX ATC 2024) section 3.3.1.
 
 import math
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Prefetch, Queue
 from kvplan.sim.policies.lazyheap import LazyHeap
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LookAhead(Prefetch):
     """O(log n) per call, amortised."""
 

@@ -1,8 +1,11 @@
 """No prefetching: KV on SSD is loaded when its job starts, on the critical path."""
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Prefetch, Queue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NoPrefetch(Prefetch):
     """O(1) per call."""
 

@@ -3,12 +3,15 @@
 Source: SGLang HiCache, prefetch policy `timeout`, with its defaults (`prefetch_timeout_base`, `prefetch_timeout_per_ki_token`).
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.prefetch.best_effort import BestEffort
 
 _BASE_S = 1.0
 _PER_TOKEN_S = 0.25 / 1024
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Timeout(BestEffort):
     """O(log n) per call, amortised."""
 

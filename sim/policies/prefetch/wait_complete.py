@@ -6,9 +6,12 @@ wait.
 
 import math
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.prefetch.best_effort import BestEffort
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WaitComplete(BestEffort):
     """O(log n) per call, amortised."""
 

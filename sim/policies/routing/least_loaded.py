@@ -3,9 +3,12 @@
 It knows nothing of the KV: a session's turns go wherever there is room, and find what KV an earlier turn left there.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Router
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LeastLoaded(Router):
     """O(replicas)."""
 

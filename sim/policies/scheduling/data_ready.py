@@ -4,10 +4,13 @@ Source: Bidaw (FAST 2026), which keeps two queues. Simplified: a turn changes qu
 no part. Look-ahead fetching then sees the ready turns first, so it fetches for the others when DRAM has room for both.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import JobView
 from kvplan.sim.policies.rankedqueue import CLASS_APART, RankedQueue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DataReady(RankedQueue):
     """O(log n) per call."""
 

@@ -5,12 +5,15 @@ turns before it would be done, and the smallest stamp is served. What a turn cos
 OSDI 2024): prompt tokens that are not cached, and twice the answer's. Simplified: the answer's length is taken as the tenant's mean so far.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import JobView
 from kvplan.sim.policies.rankedqueue import RankedQueue
 
 _OUTPUT_WEIGHT = 2.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FairShare(RankedQueue):
     """O(log n) per call."""
 

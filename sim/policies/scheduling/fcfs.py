@@ -2,9 +2,12 @@
 
 from collections import deque
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import JobView, Scheduler
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Fcfs(Scheduler):
     """O(1) per call. Positions are arrival numbers."""
 

@@ -4,12 +4,15 @@ Cached history is served before it can be evicted, as in SGLang's longest-prefix
 so that nobody starves: a turn is overtaken only by those that come within 30 s after it.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import JobView
 from kvplan.sim.policies.rankedqueue import RankedQueue
 
 _HEAD_START_S = 30.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HitFirst(RankedQueue):
     """O(log n) per call."""
 

@@ -3,9 +3,12 @@
 Strict: a tenant waits for as long as one of more weight has turns waiting. Running jobs are not preempted.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.rankedqueue import CLASS_APART, RankedQueue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Priority(RankedQueue):
     """O(log n) per call."""
 

@@ -4,9 +4,12 @@ Source: shortest job first (Smith 1956), on the part of the job whose length is 
 prompts can starve under overload: nothing here ages.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.rankedqueue import RankedQueue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ShortestPrefill(RankedQueue):
     """O(log n) per call."""
 

@@ -4,11 +4,14 @@ Source: SGLang HiCache, `write_through_selective` (threshold 2), and Strata, whi
 the session, whether or not its KV was found.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Write
 
 _USES = 2
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SecondHit(Write):
     """O(1) per call."""
 

@@ -4,9 +4,12 @@ Source: SGLang HiCache, `write_through`. Copies give way to demotions that are d
 the session must make room.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Write
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Through(Write):
     """O(1) per call."""
 

@@ -5,11 +5,14 @@ Simplified: a token bucket that holds an hour of rated writes decides, instead o
 bucket is empty.
 """
 
+from mypy_extensions import mypyc_attr
+
 from kvplan.sim.policies.base import Write
 
 _BUCKET_S = 3600.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WithinRating(Write):
     """O(1) per call."""
 
