@@ -101,11 +101,17 @@ def _generated(config: Config) -> Workload:
 
 def _populated(workload: Workload, config: Config) -> Workload:
     settings = config.workload
+    for name, texts in (("documents", settings.documents), ("applications", settings.applications)):
+        if texts is not None:
+            rng = stream(config.seed, name)
+            workload = population.with_texts(workload, name, texts.count, texts.tokens, texts.zipf, rng)
     if settings.system_prompt_tokens:
         workload = population.with_system_prompt(workload, settings.system_prompt_tokens)
     if settings.tenants:
         workload = population.with_tenants(workload, settings.tenants, stream(config.seed, "tenants"))
-    return workload
+    if settings.forks:
+        workload = population.with_forks(workload, settings.forks, stream(config.seed, "forks"))
+    return population.with_tenants_apart(workload) if settings.tenants_apart else workload
 
 
 def _arrivals(config: Config, sessions: int) -> np.ndarray:

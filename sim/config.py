@@ -321,6 +321,17 @@ class Clients(_Section):
         return ("all at once" if self.most is None else f"closed population of {self.most:,}") + ", in rounds" * self.barrier
 
 
+class Texts(_Section):
+    """Texts that sessions begin with and share."""
+
+    count: Annotated[int, Field(ge=1, le=10_000_000)] = 20
+    """How many there are."""
+    tokens: laws.Length = laws.Constant(distribution="constant", value=3000)
+    """Tokens of each."""
+    zipf: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """How uneven they are used: the n-th as often as 1/n to this power; 0 is all alike."""
+
+
 class WorkloadConfig(_Section):
     """Sessions from a generator, or from a trace file."""
 
@@ -346,8 +357,16 @@ class WorkloadConfig(_Section):
     """Tokens of an answer (kind synthetic)."""
     system_prompt_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """A system prompt that begins every session; a store of sessions does not share it."""
+    applications: Texts | None = None
+    """Applications, each with instructions and tools of its own that its sessions begin with, after the system prompt; null: none."""
+    documents: Texts | None = None
+    """Documents that sessions ask about, each with one of them at its start, after its application's text; null: none."""
+    forks: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the sessions that go on from the history of an earlier one up to one of its answers, each in its own way."""
     tenants: dict[str, float] = {}
     """Shares of the sessions by tenant, `{free: 0.8, pro: 0.2}`; empty keeps what a trace says."""
+    tenants_apart: bool = False
+    """Whether tenants share no prefixes, as with a cache salt for each; false: they do where their texts are the same."""
     trace: Annotated[str, Field(min_length=1)] | None = None
     """A file, or a folder of files, to replay instead of generated sessions."""
     format: str | None = None
@@ -593,6 +612,8 @@ FREE_FORM = (
         f"workload.{name}"
         for name in ("arrival", "think_time", "turns", "prompt_tokens", "first_prompt_tokens", "output_tokens", "tenants", "columns")
     ),
+    "workload.applications.tokens",
+    "workload.documents.tokens",
     "tenant_weights",
     "store.kv_dtype",
 )

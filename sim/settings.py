@@ -141,6 +141,8 @@ def _value(tree: dict, path: str) -> Any:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return _shown(value.model_dump())
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_shown(each)}" for key, each in value.items() if each is not None) + "}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -324,19 +324,8 @@ def test_the_command_prints_a_curve(tmp_path):
     assert CliRunner().invoke(app, ["curve", "--tier", "hbm"]).exit_code == 2
 
 
-def test_a_generated_system_prompt_is_shared(workload):
-    requests = workload([[(10, 2), (5, 1)], [(9, 1)]], arrivals=[0, 100], gap_s=1.0)
-    shared = type(requests)(**{**vars(requests), "origin": {"system_prompt_tokens": 8}})
-    first, second, other = (list(path) for path in block_contexts(shared, 4).paths)
-    assert first == second[:2] == other and len(second) == 4
-    assert list(block_contexts(requests, 4).paths[2]) != first
-    halved = type(requests)(**{**vars(requests), "origin": {"system_prompt_tokens": 8, "rescaled": {"context": 0.5}}})
-    first, _, other = (list(path) for path in block_contexts(halved, 4).paths)
-    assert first[0] == other[0] and first[1] != other[1]
-
-
 def test_where_nothing_is_known_to_be_shared_a_curve_is_refused(workload):
-    with pytest.raises(TraceError, match="neither block hashes nor sessions of several turns"):
+    with pytest.raises(TraceError, match="neither block hashes, nor sessions"):
         block_contexts(workload([[(10, 2)], [(9, 1)]]), 4)
 
 

@@ -2,8 +2,9 @@
 to and with it.
 
 Keys are numbers of prefixes where the source has block hashes. Without them only what is shared by construction is known: a session's turns
-go on from one another, and no two sessions share more than a generated system prompt; then the turn that wrote a block's last token, and
-the block's place, say all that came before it. Blocks of another size than that of the hashes are parts of theirs, or several together.
+go on from one another, and sessions may have beginnings in common (`kvplan.traces.beginnings`); then who wrote a block's last token, a turn
+or a common part, and the block's place, say all that came before it. Blocks of another size than that of the hashes are parts of theirs, or
+several together.
 Keys are worked out when asked for, so a context costs as many as a cache looks at.
 """
 
@@ -19,11 +20,9 @@ from kvplan.traces.prefixes import prefixes
 from kvplan.traces.reuse import in_order
 from kvplan.traces.workload import Blocks, TraceError, Workload
 
-_EVERYBODY = -1
-"""Who wrote a system prompt: no turn."""
 _NOTHING = (
-    "no prompt is known to share anything with another: the workload has neither block hashes nor sessions of several turns; a cache of"
-    " blocks needs one of them (hash_ids of requests, a session_id, or chats)"
+    "no prompt is known to share anything with another: the workload has neither block hashes, nor sessions of several turns, nor"
+    " sessions that begin alike; a cache of blocks needs one of them (hash_ids of requests, a session_id, chats, or workload.applications)"
 )
 
 
@@ -53,17 +52,11 @@ def block_contexts(workload: Workload, block_tokens: int) -> BlockContexts:
     order = in_order(workload)
     tokens = (workload.history_tokens + workload.prompt_tokens)[order]
     if workload.blocks is None:
-        if workload.turns == workload.sessions and not _system_prompt(workload):
+        if workload.turns == workload.sessions and (workload.beginnings is None or not len(workload.beginnings.key)):
             raise TraceError(_NOTHING)
         written = _written(workload, block_tokens)
         return BlockContexts(block_tokens, tokens.tolist(), [written[turn] for turn in order.tolist()], False)
     return BlockContexts(block_tokens, tokens.tolist(), _hashed(workload.blocks, tokens, order, block_tokens), True)
-
-
-def _system_prompt(workload: Workload) -> int:
-    """Tokens that every session begins with, rescaled as all contexts are."""
-    rescaled = workload.origin.get("rescaled", {})
-    return int(workload.origin.get("system_prompt_tokens", 0) * rescaled.get("context", 1))
 
 
 def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens: int) -> Sequence[Keys]:
@@ -100,12 +93,12 @@ class _Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """Blocks of a session's context, by the turn that wrote their last token."""
+    """Blocks of a session's context, by who wrote their last token."""
 
     ends: Sequence[int]
-    """Tokens of the context up to the end of each turn in it."""
-    turns: Sequence[int]
-    """Rows of the workload."""
+    """Tokens of the context up to the end of each part of it."""
+    writers: Sequence[int]
+    """Of each part: a row of the workload, or a number below 0 for what sessions begin with."""
     blocks: int
     block_tokens: int
 
@@ -115,23 +108,26 @@ class _Written:
     def __getitem__(self, block: int) -> int:
         if block >= self.blocks:
             raise IndexError(block)
-        return self.turns[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block
+        return self.writers[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block
 
 
 def _written(workload: Workload, block_tokens: int) -> list[_Written]:
     """Per turn. Turns that keep all of the history share its list; an edit begins another."""
     found: list[_Written] = []
     ends: list[int] = []
-    turns: list[int] = []
-    shared = _system_prompt(workload)
-    columns = workload.is_first, workload.history_tokens, workload.prompt_tokens, workload.output_tokens
+    writers: list[int] = []
+    begun = iter([] if workload.beginnings is None else workload.beginnings.numbered().parts())
+    columns, context = (workload.is_first, workload.history_tokens, workload.prompt_tokens, workload.output_tokens), 0
     for turn, (first, history, prompt, output) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
         if first:
-            ends, turns = ([shared], [_EVERYBODY]) if shared else ([], [])
-        elif ends[-1] > history:
+            parts = next(begun, [])
+            ends, writers = [end for _, end in parts], [-1 - number for number, _ in parts]
+        elif context > history:
             kept = bisect_left(ends, history)
-            ends, turns = [*ends[:kept], *[history] * (history > 0)], turns[: kept + (history > 0)]
-        ends.append(history + prompt + output)
-        turns.append(turn)
-        found.append(_Written(ends, turns, (history + prompt) // block_tokens, block_tokens))
+            ends, writers = [*ends[:kept], *[history] * (history > 0)], writers[: kept + (history > 0)]
+        context = history + prompt + output
+        if not ends or context > ends[-1]:
+            ends.append(context)
+            writers.append(turn)
+        found.append(_Written(ends, writers, (history + prompt) // block_tokens, block_tokens))
     return found

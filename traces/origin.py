@@ -132,6 +132,12 @@ def _shared(share: object) -> str:
     return f"{share:.0%} of all prompt tokens begin a session like an earlier one of another: a store of sessions cannot reuse them"
 
 
+def _texts(said: Any, what: str) -> str:
+    if not isinstance(said, Mapping):  # of tables that differ in it
+        return f"sessions begin with texts of {what}: {said}"
+    return f"sessions begin with the text of one of {said['count']:,} {what}, {said['mean_tokens']:,.0f} tokens in the mean"
+
+
 def _pieces(counts: Any) -> str:
     names = ("records", "conversations", "joined", "beginnings_missing")
     if not isinstance(counts, Mapping) or not all(type(counts.get(name)) is int for name in names):  # of tables that differ in it
@@ -160,6 +166,10 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
         f"{count:,} sessions are started by others, as subagents; each begins as long after its root as was recorded"
     ),
     "unanswered": lambda count: f"{count:,} turns have an answer of 0 tokens: their prompts are prefilled, and nothing is decoded",
+    "applications": lambda said: _texts(said, "applications"),
+    "documents": lambda said: _texts(said, "documents"),
+    "forks": lambda count: f"{count:,} sessions go on from the history of an earlier one (workload.forks)",
+    "tenants_apart": lambda count: f"{count:,} tenants share no prefixes (workload.tenants_apart)",
     "requests": lambda what: f"requests are {what}",
     "columns": lambda what: f"columns are read as {what}",
     "time_units": lambda units: f"times are not in seconds: {_listed(units)}",

@@ -22,7 +22,8 @@ def scaled_context(workload: Workload, factor: float) -> Workload:
     message passes the largest size."""
 
     columns: dict[str, Any] = {name: _scaled(getattr(workload, name), factor, "context") for name in ("prompt_tokens", "output_tokens")}
-    changed = replace(workload, **columns, dropped_tokens=None, blocks=None)
+    begun = None if workload.beginnings is None else workload.beginnings.scaled(factor)
+    changed = replace(workload, **columns, dropped_tokens=None, blocks=None, beginnings=begun)
     if workload.dropped_tokens is None:
         return changed
     kept = np.floor(workload.history_tokens * factor).astype(np.int64)
@@ -31,9 +32,11 @@ def scaled_context(workload: Workload, factor: float) -> Workload:
 
 def scaled_output(workload: Workload, factor: float) -> Workload:
     """Answers times `factor`, rounded; history grows with them. Of an answer that a turn does not go on from, or not all, the same share is
-    dropped. Block hashes are left out. Raises TraceError."""
+    dropped. Block hashes are left out, and what sessions have in common beyond a first prompt. Raises TraceError."""
     longer = _scaled(workload.output_tokens, factor, "output")
-    changed = replace(workload, output_tokens=longer, blocks=None, dropped_tokens=None)
+    first_prompts = workload.prompt_tokens[workload.first_turn[:-1]]
+    begun = None if workload.beginnings is None else workload.beginnings.cut(first_prompts)
+    changed = replace(workload, output_tokens=longer, blocks=None, dropped_tokens=None, beginnings=begun)
     if workload.dropped_tokens is None:
         return changed
     dropped, answer = workload.dropped_tokens, np.append(1, workload.output_tokens[:-1])

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.traces.beginnings import Beginnings, mixed
 from kvplan.traces.hashes import spread
 
 MAX_TOKENS = 10**8
@@ -39,6 +40,11 @@ class Blocks:
     """int64 per turn and one more: where its hashes begin in `ids`."""
     ids: np.ndarray
     """int64: the hashes of all turns."""
+
+    def apart(self, names: np.ndarray) -> "Blocks":
+        """The same only between turns of one name."""
+        _, number = np.unique(names, return_inverse=True)
+        return Blocks(self.block_tokens, self.first, mixed(self.ids, np.repeat(number, np.diff(self.first))))
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Workload:
     """Optional: block hashes, where the source has them."""
     families: Families | None = None
     """Optional: which sessions come with which; None: all come by themselves."""
+    beginnings: Beginnings | None = None
+    """Optional: what sessions begin with that others have as well, where that is known without hashes."""
     record: np.ndarray | None = None
     """int32, optional: number of the record that a turn was read from, over all files, for messages."""
     files: Sequence[tuple[str, int]] = ()
@@ -107,6 +115,8 @@ class Workload:
             raise TraceError("block hashes do not match the turns")
         if self.families is not None and not _sound(self.families, self.sessions):
             raise TraceError("families: the root of a session is none, or is not one before it, or starts after it")
+        if self.beginnings is not None and (len(self.beginnings) != self.sessions or not self.beginnings.sound()):
+            raise TraceError("beginnings do not match the sessions, or their parts do not end one after the other")
         self._check_times()
 
     def _check_times(self) -> None:
@@ -236,8 +246,8 @@ class Workload:
 
     def select(self, sessions: np.ndarray) -> "Workload":
         """The sessions of these numbers, in this order; a session may come more than once. Then each time stands for another session like
-        it: blocks that it shared with others stay shared, those that it alone has become others. A session whose root does not come before
-        it comes by itself."""
+        it: blocks that it shared with others stay shared, and so do beginnings; blocks that it alone has become others. A
+        session whose root does not come before it comes by itself."""
         first = self.first_turn
         counts = np.diff(first)[sessions]
         ends = np.cumsum(counts)
@@ -251,6 +261,7 @@ class Workload:
             session=np.repeat(np.arange(len(sessions), dtype=np.int32), counts),
             tenant=None if self.tenant is None else self.tenant[sessions],
             families=None if self.families is None else _regrouped(self.families, sessions),
+            beginnings=None if self.beginnings is None else self.beginnings.those(sessions),
             blocks=None if self.blocks is None else _picked(self.blocks, self.session, rows, np.repeat(_copies(sessions), counts)),
             **pick,
         )

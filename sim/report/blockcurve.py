@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from kvplan.hwmodels.units import format_bytes
@@ -10,7 +11,7 @@ from kvplan.sim.replay.blockcurve import BlockCurve, Point
 from kvplan.sim.replay.blocks import Served
 from kvplan.sim.report.console import print_table, shown_cell
 from kvplan.sim.report.picture import label, picture
-from kvplan.traces import origin
+from kvplan.traces import Workload, origin
 
 _OF_SESSIONS = ("links", "shared_by_sessions")
 """What a workload's origin says of how requests were made sessions of, which blocks need not know."""
@@ -59,8 +60,8 @@ def _doubts(found: BlockCurve) -> list[str]:
     doubts = []
     if not found.contexts.hashed:
         doubts.append(
-            "the workload has no block hashes: what a session's turns share with those before them, and a generated system prompt, is known"
-            " by construction; what else sessions share (tools, documents, forks) is not, and no such hit is counted"
+            "the workload has no block hashes: what a session's turns share with those before them, and what sessions begin with in common"
+            f" ({_begun(found.workload)}), is known by construction; what else they share is not, and no such hit is counted"
         )
     doubts += [
         f"{layers} layers of {found.config.model} attend to {tokens:,} tokens only: here they keep every token, in bytes and in what hits"
@@ -73,6 +74,10 @@ def _doubts(found: BlockCurve) -> list[str]:
         )
     known = {key: what for key, what in found.workload.origin.items() if key not in _OF_SESSIONS}
     return doubts + origin.warnings(known)
+
+
+def _begun(workload: Workload) -> str:
+    return "nothing here" if workload.beginnings is None else f"{int((np.diff(workload.beginnings.first) > 0).sum()):,} sessions here"
 
 
 def _table(found: BlockCurve) -> Table:

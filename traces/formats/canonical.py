@@ -1,7 +1,7 @@
 """kvplan's own tables, Parquet or CSV: one row a turn, `session`, `prompt_tokens`, `output_tokens`, and what is known of `arrival_s`,
-`gap_s`, `dropped_tokens`, `tenant`, `root` and `after_s` (of a session that begins so long after another one); Parquet also `blocks` (a
-list of hashes). What is known of the turns' origin is in Parquet's metadata, and in the first row of a CSV file's column `origin` (a JSON
-object).
+`gap_s`, `dropped_tokens`, `tenant`, `root` and `after_s` (of a session that begins so long after another one), and `beginning` (of a
+session that begins as others do: `key:tokens` of each part, with spaces between, in its first row); Parquet also `blocks` (a list of hashes).
+What is known of the turns' origin is in Parquet's metadata, and in the first row of a CSV file's column `origin` (a JSON object).
 
 Columns as in `kvplan.traces.workload.Workload`. Arrivals of all turns without think times are an open loop. Rows of a session may be apart,
 but keep their order. A session's label holds within its file. `kvplan trace convert` and `generate` write these; in CSV, names that a
@@ -13,15 +13,17 @@ import io
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from kvplan.foreign.text import guarded, unguarded
 from kvplan.traces import fields, parquet, records
+from kvplan.traces.beginnings import Beginnings
 from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
 from kvplan.traces.source import BadRecord, Head, Source
@@ -37,6 +39,7 @@ a,30,40,,12.5,free
 """
 _COLUMNS = frozenset({"session", "prompt_tokens", "output_tokens"})
 _METADATA = b"kvplan"
+_KEYS = 1 << 63
 _SUMS = frozenset({"recorded_cache", "tokens_left_out"})
 """What origins count, beside `left_out`: the counts of several tables are added up."""
 
@@ -58,6 +61,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     tenants: list[str] = []
     roots: list[int] = []
     after_s: list[float] = []
+    begun: list[list[tuple[int, int]]] = []
     made = _Origins()
     unit_s = reading.unit_s(TIME_UNIT)
 
@@ -86,6 +90,7 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
             tenants.append(tenant)
             roots.append(sessions[root])
             after_s.append(after)
+            begun.append(_parts(as_named(str(row["beginning"]))) if _given(row, "beginning") else [])
             ends.append((-math.inf, 0))
         ends[session] = latest if math.isnan(arrival) else arrival, context - dropped + prompt + output
         table.add(session, prompt, output, number, arrival, gap, dropped, blocks)
@@ -97,7 +102,23 @@ def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -
     raw = table.workload(made.block_tokens(), tenants if any(tenants) else None, made.left_out, **made.merged())
     if roots != list(range(len(roots))):
         raw = replace(raw, families=Families(np.array(roots, np.int32), np.array(after_s)))
+    if any(begun):
+        raw = replace(raw, beginnings=Beginnings.of(begun))
     return records.told(raw, reading, records.INCREMENTS)
+
+
+def _parts(text: str) -> list[tuple[int, int]]:
+    """What a session begins with. Raises BadRecord."""
+    try:
+        parts = [(int(key), int(tokens)) for key, tokens in (part.split(":") for part in text.split())]
+    except ValueError:
+        raise BadRecord(
+            f"`beginning` is {text[:40]!r}: write key:tokens of each part, with spaces between, such as 17:3000 4:3500"
+        ) from None
+    ends = [0, *(end for _, end in parts)]
+    if any(later <= end for end, later in pairwise(ends)) or any(not -_KEYS <= key < _KEYS for key, _ in parts):
+        raise BadRecord(f"`beginning` is {text[:40]!r}: tokens are those up to the end of a part, and grow; keys are numbers of 64 bits")
+    return parts
 
 
 def check_name(path: Path) -> None:
@@ -188,7 +209,14 @@ def _columns(workload: Workload) -> dict[str, np.ndarray]:
         found["tenant"] = workload.tenant[workload.session]
     if workload.families is not None:
         found["root"], found["after_s"] = (column[workload.session] for column in (workload.families.root, workload.families.after_s))
+    if workload.beginnings is not None:
+        found["beginning"] = np.full(workload.turns, "", object)
+        found["beginning"][workload.first_turn[:-1]] = [_written(parts) for parts in workload.beginnings.parts()]
     return found
+
+
+def _written(parts: Iterable[tuple[int, int]]) -> str:
+    return " ".join(f"{key}:{end}" for key, end in parts)
 
 
 def _write_csv(workload: Workload, path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kvplan.traces.beginnings import Beginnings
 from kvplan.traces.context import contexts
 from kvplan.traces.rescale import dropped_within
 from kvplan.traces.workload import TraceError, Workload
@@ -70,6 +71,7 @@ def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: flo
         prompt_tokens=np.where(brought, (history + prompt)[rows], stream.prompt_tokens[rows]).astype(np.int32),
         arrival_s=np.where(opens, at[rows], np.nan),
         tenant=None if stream.tenant is None else stream.tenant[stream.session[rows][opens]],
+        beginnings=None if stream.beginnings is None else _begun(stream.beginnings, stream, rows[opens], (history + prompt)[rows[opens]]),
         record=None if stream.record is None else stream.record[rows],
         blocks=None,
         **pick,
@@ -77,3 +79,10 @@ def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: flo
     if stream.dropped_tokens is None:
         return kept
     return replace(kept, dropped_tokens=dropped_within(kept, stream.dropped_tokens[rows]))
+
+
+def _begun(beginnings: Beginnings, stream: Workload, rows: np.ndarray, left: np.ndarray) -> Beginnings:
+    """Of the sessions that these turns open, with what is `left` of their contexts: nothing where the start of it was cut off."""
+    whole = (stream.history_tokens + stream.prompt_tokens)[rows]
+    picked = stream.session[rows]
+    return beginnings.those(picked).cut(np.where(left < whole, 0, stream.session_tokens[picked]))

@@ -1,0 +1,189 @@
+"""What sessions have in common by construction: by hand, through what changes a workload, in tables, and in caches of blocks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvplan.sim.build_workload import build_workload
+from kvplan.sim.config import ConfigError
+from kvplan.sim.replay.blockcurve import block_curve
+from kvplan.traces import TraceError, read_trace, rescale
+from kvplan.traces.answers import prefilled_again
+from kvplan.traces.beginnings import Beginnings
+from kvplan.traces.blockpaths import block_contexts
+from kvplan.traces.formats.canonical import write_canonical
+from kvplan.traces.generate import population
+from kvplan.traces.generate.laws import Constant
+from kvplan.traces.generate.steady import cut_from_stream
+from kvplan.traces.workload import untimed
+
+SYNTHETIC = ["workload.kind=synthetic", "store.unit=block"]
+
+
+def constant(value):
+    return f"{{distribution: constant, value: {value}}}"
+
+
+def paths(workload, block_tokens=4):
+    return [list(path) for path in block_contexts(workload, block_tokens).paths]
+
+
+def alike(one, other):
+    """Leading blocks that two contexts share."""
+    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def begun(workload, *parts):
+    return replace(workload, beginnings=Beginnings.of(parts))
+
+
+def test_twenty_applications_hit_three_quarters_and_are_held_once(small):
+    """700 prompts of 3,000 + 800 tokens; all but the first of each of 20 applications find 3,000: 680 · 3,000 / (700 · 3,800) = 0.767."""
+    config = small(
+        *SYNTHETIC, f"workload.turns={constant(1)}", f"workload.prompt_tokens={constant(800)}", "workload.sessions=700",
+        "workload.applications.count=20", f"workload.applications.tokens={constant(3000)}", "store.block_tokens=200",
+    )  # fmt: skip
+    curve = block_curve(config, None, ["10000blocks"], [])
+    assert curve.endless.hit_tokens == 680 * 3_000 and curve.endless.prompt_tokens == 700 * 3_800
+    assert round(curve.endless.hit_rate, 3) == 0.767
+    assert curve.distinct_blocks == 20 * 3_000 / 200 + 700 * 800 / 200
+    assert curve.points[0].found["lru"].served == curve.endless
+
+
+def test_sessions_share_their_beginning_and_nothing_else(workload):
+    requests = begun(workload([[(10, 2), (5, 1)], [(9, 1)], [(9, 1)]], arrivals=[0, 100, 200], gap_s=1.0), [(7, 8)], [(7, 8)], [(9, 8)])
+    first, second, other, stranger = paths(requests)
+    assert first == second[:2] == other and len(second) == 4 and alike(first, stranger) == 0
+    halved = rescale.scaled_context(requests, 0.5)
+    assert [alike(paths(halved)[0], path) for path in paths(halved)[1:3]] == [1, 1] and halved.beginnings.end.tolist() == [4, 4, 4]
+
+
+def test_a_block_that_is_only_partly_of_a_beginning_is_not_shared(workload):
+    requests = begun(workload([[(20, 1)], [(20, 1)]], arrivals=[0, 9]), [(7, 10)], [(7, 10)])
+    assert alike(*paths(requests)) == 2
+
+
+def test_parts_are_shared_one_after_the_other(workload):
+    """A system prompt, then an application, then a document: the same document behind another application is another."""
+    requests = workload([[(4, 1)]] * 4, arrivals=range(4))
+    requests = population._behind(requests, np.array([1, 1, 1, 2]), np.full(4, 8))
+    requests = population._behind(requests, np.array([5, 5, 6, 5]), np.full(4, 4))
+    requests = population.with_system_prompt(requests, 4)
+    one, same, application, document = paths(requests)
+    assert requests.prompt_tokens.tolist() == [20] * 4 and [alike(one, each) for each in (same, application, document)] == [4, 1, 2]
+    assert len({tuple(path) for path in (one, same, application, document)}) == 4, "what each asks is its own"
+
+
+def test_forks_share_the_history_that_they_go_on_from(workload):
+    requests = workload([[(8, 4), (8, 4), (8, 4)], [(4, 4), (4, 4)], [(4, 4)]], arrivals=[0, 50, 99], gap_s=1.0)
+    forked = population.with_forks(requests, 0.5, np.random.default_rng(9))
+    assert forked.origin["forks"] == 1
+    (fork,) = np.flatnonzero(forked.prompt_tokens[forked.first_turn[:-1]] != requests.prompt_tokens[requests.first_turn[:-1]])
+    taken = forked.prompt_tokens[forked.first_turn[fork]] - requests.prompt_tokens[requests.first_turn[fork]]
+    found, rows = paths(forked), forked.first_turn
+    assert max(alike(found[rows[fork]], path) for path in found[: rows[fork]]) == taken // 4 > 0
+
+
+def test_a_fork_takes_over_application_and_tenant(small):
+    settings = ["workload.applications.count=9", "workload.tenants={a: 1, b: 1}", "workload.tenants_apart=true"]
+    settings += [*SYNTHETIC, f"workload.turns={constant(3)}"]
+    workload, plain = build_workload(small(*settings, "workload.forks=0.4")), build_workload(small(*settings))
+    grown = workload.prompt_tokens - plain.prompt_tokens
+    forks = np.flatnonzero(grown[workload.first_turn[:-1]] > 0)
+    assert len(forks) > 5 and np.all(grown[~workload.is_first] == 0)
+    parts = workload.beginnings.parts()
+    for fork in forks.tolist():
+        (parent,) = {number for number in range(fork) if number not in forks and parts[fork][-1] in parts[number]}
+        assert workload.tenant[fork] == workload.tenant[parent] and parts[parent][: len(parts[fork])] == parts[fork]
+
+
+def test_tenants_apart_share_nothing(workload):
+    requests = replace(begun(workload([[(9, 1)]] * 3, arrivals=range(3)), *[[(7, 8)]] * 3), tenant=np.array(["a", "b", "a"], object))
+    assert [alike(paths(requests)[0], path) for path in paths(requests)[1:]] == [2, 2]
+    apart = population.with_tenants_apart(requests)
+    assert [alike(paths(apart)[0], path) for path in paths(apart)[1:]] == [0, 2]
+    with pytest.raises(TraceError, match=r"set workload\.tenants"):
+        population.with_tenants_apart(workload([[(9, 1)]]))
+
+
+def test_popularity_is_a_power_of_the_rank():
+    requests = untimed(range(20_000), [1] * 20_000, [1] * 20_000)
+    found = population.with_texts(requests, "documents", 50, Constant(value=10), 1.0, np.random.default_rng(0))
+    counts = np.sort(np.unique(found.beginnings.key, return_counts=True)[1])[::-1]
+    harmonic = (1 / np.arange(1, 51)).sum()
+    assert counts[0] == pytest.approx(20_000 / harmonic, rel=0.05) and counts[9] == pytest.approx(2_000 / harmonic, rel=0.15)
+    assert found.origin["documents"] == {"count": 50, "mean_tokens": 10.0} and np.all(found.prompt_tokens == 11)
+
+
+def test_an_edit_ends_what_is_shared(workload):
+    requests = begun(workload([[(12, 4), (4, 4)], [(16, 4)]], arrivals=[0, 99]), [(1, 12), (2, 16)], [(1, 12), (2, 16)])
+    edited = replace(requests, dropped_tokens=np.array([0, 8, 0]))
+    first, second, other = paths(edited)
+    assert (alike(first, other), alike(second, other)) == (3, 2)
+    again = prefilled_again(requests, "test")
+    assert alike(paths(again)[1], paths(again)[2]) == 3, "an answer that is tokenised anew is another text"
+
+
+def test_longer_answers_leave_the_first_prompts_alike(workload):
+    requests = begun(workload([[(12, 4), (4, 4)], [(20, 4)]], arrivals=[0, 99]), [(1, 12), (2, 16)], [(1, 12), (2, 16)])
+    assert rescale.scaled_output(requests, 2.0).beginnings.parts() == [[(1, 12)], [(1, 12), (2, 16)]]
+
+
+def test_copies_of_sessions_share_what_they_begin_with(workload):
+    requests = begun(workload([[(8, 1)], [(8, 1)]], arrivals=[0, 1]), [(1, 4)], [])
+    copied = requests.select(np.array([1, 0, 0]))
+    assert copied.beginnings.parts() == [[], [(1, 4)], [(1, 4)]]
+
+
+def test_a_session_that_is_under_way_begins_as_it_did_unless_that_was_cut_off(workload):
+    requests = begun(workload([[(8, 4), (8, 4), (8, 4)]] * 40, arrivals=range(40), gap_s=30.0), *[[(1, 8)]] * 40)
+    whole = cut_from_stream(requests, 999, 0.5, 0.0, np.random.default_rng(1))
+    assert np.all(whole.beginnings.end == 8) and len(whole.beginnings.key) == whole.sessions
+    short = cut_from_stream(requests, 24, 0.5, 0.0, np.random.default_rng(1))
+    third = short.prompt_tokens[short.first_turn[:-1]] < whole.prompt_tokens[whole.first_turn[:-1]]
+    assert third.any() and np.array_equal(np.diff(short.beginnings.first) == 0, third)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_tables_keep_what_sessions_share(workload, tmp_path, suffix):
+    requests = begun(workload([[(8, 1), (3, 1)], [(8, 1)], [(8, 1)]], arrivals=[0, 1, 2]), [(-5, 4), (2**62, 8)], [], [(-5, 4)])
+    write_canonical(requests, path := tmp_path / f"table.{suffix}")
+    assert read_trace(path).beginnings.parts() == requests.beginnings.parts()
+
+
+@pytest.mark.parametrize("said", ["7", "7:x", "7:9 8:9", "7:0", f"{2**63}:4"])
+def test_tables_with_impossible_beginnings_are_refused(tmp_path, said):
+    (path := tmp_path / "table.csv").write_text(f"session,prompt_tokens,output_tokens,beginning\na,9,1,{said}\n")
+    with pytest.raises(TraceError, match=r"record 1.*`beginning`"):
+        read_trace(path)
+
+
+parts_of = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), max_size=3)
+
+
+@settings(max_examples=60)
+@given(st.lists(parts_of, min_size=1, max_size=5), st.integers(0, 9), st.integers(0, 20))
+def test_operations_keep_parts_in_order(steps, tokens, most):
+    grown = [[(key, sum(step for _, step in session[: place + 1])) for place, (key, _) in enumerate(session)] for session in steps]
+    known = Beginnings.of(grown)
+    longer = known.behind(np.zeros(len(known)), np.full(len(known), tokens))
+    for found in (
+        known,
+        longer,
+        longer.cut(np.full(len(known), most)),
+        longer.scaled(0.3),
+        longer.shared(),
+        known.apart(np.arange(len(known))),
+    ):
+        assert found.sound() and len(found) == len(known)
+    assert longer.end.sum() - known.end.sum() == tokens * (len(known.key) + len(known) * (tokens > 0))
+    assert known.cut(np.full(len(known), 99)).parts() == grown
+
+
+@pytest.mark.parametrize("setting", ["applications.zipf=-1", "documents.count=0", "forks=1", "documents.tokens=5"])
+def test_settings_that_cannot_be_are_refused(small, setting):
+    with pytest.raises(ConfigError, match=f"workload.{setting.partition('=')[0].partition('.')[0]}"):
+        small(f"workload.{setting}")
