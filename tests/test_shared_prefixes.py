@@ -84,7 +84,9 @@ def test_forks_share_the_history_that_they_go_on_from(workload):
     (fork,) = np.flatnonzero(forked.prompt_tokens[forked.first_turn[:-1]] != requests.prompt_tokens[requests.first_turn[:-1]])
     taken = forked.prompt_tokens[forked.first_turn[fork]] - requests.prompt_tokens[requests.first_turn[fork]]
     found, rows = paths(forked), forked.first_turn
-    assert max(alike(found[rows[fork]], path) for path in found[: rows[fork]]) == taken // 4 > 0
+    assert max(alike(found[rows[fork]], path) for path in found[: rows[fork]]) == min(taken, 32) // 4 > 0, (
+        "but for an answer that no prompt of the other holds"
+    )
 
 
 def test_a_fork_takes_over_application_and_tenant(small):

@@ -1,6 +1,6 @@
 """kvplan's own tables, Parquet or CSV: one row a turn, `session`, `prompt_tokens`, `output_tokens`, and what is known of `arrival_s`,
 `gap_s`, `dropped_tokens`, `tenant`, `root` and `after_s` (of a session that begins so long after another one), and `beginning` (of a
-session that begins as others do: `key:tokens` of each part, with spaces between, in its first row); Parquet also `blocks` (a list of hashes).
+session that begins as others do: `key:tokens` of each part, with spaces between, in its first row); Parquet also `blocks` (hashes).
 What is known of the turns' origin is in Parquet's metadata, and in the first row of a CSV file's column `origin` (a JSON object).
 
 Columns as in `kvplan.traces.workload.Workload`. Arrivals of all turns without think times are an open loop. Rows of a session may be apart,
