@@ -34,6 +34,52 @@ class Vllm:
         return len(got) * self.size
 
 
+class Shared:
+    """The same pool for requests that overlap: blocks count who uses them, and are free when nobody does."""
+
+    def __init__(self, usable, block_tokens):
+        self.free = OrderedDict.fromkeys(range(usable))
+        self.name, self.copies, self.users, self.size = {}, {}, [0] * usable, block_tokens
+
+    def hit(self, path, tokens):
+        found = []
+        for name in list(path)[: (tokens - 1) // self.size]:
+            if not self.copies.get(name):
+                break
+            found.append(next(iter(self.copies[name])))
+        return found
+
+    def taken(self, path, tokens, context):
+        return -(-context // self.size) - sum(self.users[block] > 0 for block in self.hit(path, tokens))
+
+    def begin(self, path, tokens, context):
+        mine = self.hit(path, tokens)
+        for block in mine:
+            self.free.pop(block, None)
+        for _ in range(-(-context // self.size) - len(mine)):
+            block = self.free.popitem(last=False)[0]
+            if block in self.name:
+                name = self.name.pop(block)
+                del self.copies[name][block]
+            mine.append(block)
+        for block in mine:
+            self.users[block] += 1
+        return mine
+
+    def computed(self, path, mine, hit, tokens):
+        for name, block in list(zip(path, mine, strict=False))[hit : tokens // self.size]:
+            if block not in self.name:
+                self.name[block] = name
+                self.copies.setdefault(name, OrderedDict())[block] = None
+
+    def end(self, mine):
+        for block in reversed(mine):
+            self.users[block] -= 1
+            if not self.users[block]:
+                self.free[block] = None
+                self.free.move_to_end(block, last=block in self.name)
+
+
 class _Node:
     def __init__(self, parent, key):
         self.parent, self.key, self.children, self.used = parent, key, [], 0

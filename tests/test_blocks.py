@@ -2,6 +2,7 @@
 
 import json
 import os
+from random import Random
 from typing import get_args
 
 import literal_blocks as literal
@@ -69,6 +70,53 @@ def test_hits_are_those_of_a_literal_cache(cache, plain, path):
             assert 0 <= fast.held <= usable
 
     compare()
+
+
+class _Both:
+    """A pool and a literal one, told the same: requests are (what both have of it, what is computed next)."""
+
+    def __init__(self, usable, size):
+        self.usable, self.size = usable, size
+        self.fast, self.slow, self.running = VllmPool(usable, size), literal.Shared(usable, size), []
+
+    def begin(self, text, answer):
+        tokens, path = len(text), full(text + answer, self.size)
+        context = tokens + len(answer)
+        taken = self.slow.taken(path, tokens, context)
+        assert self.fast.taken(path, tokens, context) == taken
+        if taken <= self.fast.free:
+            use, mine = self.fast.begin(path, tokens, context), self.slow.begin(path, tokens, context)
+            assert use.hit == len(self.slow.hit(path, tokens))
+            self.running.append((use, mine, [tokens, context]))
+
+    def go_on(self, number):
+        """One that runs has computed its prompt, then its answer; then it has ended."""
+        use, mine, due = self.running[number % len(self.running)]
+        if due:
+            tokens = due.pop(0)
+            self.fast.computed(use, tokens)
+            self.slow.computed(use.path, mine, use.hit, tokens)
+        else:
+            self.running.pop(number % len(self.running))
+            self.fast.end(use)
+            self.slow.end(mine)
+
+    def check(self):
+        in_use = {block for _, mine, _ in self.running for block in mine}
+        assert self.fast.free == len(self.slow.free) == self.usable - len(in_use)
+        assert self.fast.held == len(self.slow.name) and self.fast.filled == len(in_use | set(self.slow.name))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_requests_that_overlap_have_the_blocks_of_a_literal_pool(seed):
+    draw = Random(seed)
+    both = _Both(draw.randint(4, 24), draw.randint(1, 3))
+    for _ in range(500):
+        if both.running and draw.random() < 0.7:
+            both.go_on(draw.randrange(9))
+        else:
+            both.begin("".join(draw.choices("ab", (8, 1), k=draw.randint(1, 14))), draw.choice(["", "c", "cdcd"]))
+        both.check()
 
 
 def _capped(fifo):

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from itertools import takewhile
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns
+from kvplan.sim.store.blocks.runs import OfRuns, depth
 
 
 class LruChunks(OfRuns):
@@ -21,9 +21,10 @@ class LruChunks(OfRuns):
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         full = min(tokens // self._block_tokens, self._usable)
-        *_, hit = self._runs.take(path, full)
+        held = self._runs.take(path, full)
+        hit = depth(held)
         self._runs.evict(max(0, self._runs.blocks + full - self._usable))
-        self._runs.put(path, full)
+        self._runs.give_back(held + self._runs.name(path, hit, full))
         return min(hit * self._block_tokens, tokens - 1)
 
 

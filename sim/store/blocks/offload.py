@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Protocol
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns
+from kvplan.sim.store.blocks.runs import OfRuns, depth
 
 _TRACKED = 64_000
 """Keys whose offers are counted, those offered last."""
@@ -46,11 +46,12 @@ class LruOffload(OfRuns):
     def request(self, path: Path, tokens: int, hit: int) -> int:
         """See `Offload`."""
         full = tokens // self._block_tokens
-        *_, held = self._runs.take(path, full)
+        pieces = self._runs.take(path, full)
+        held = depth(pieces)
         kept = full if full <= self._usable else held
         self.stored, self.dropped = self.stored + kept - held, self.dropped + full - kept
         self._runs.evict(max(0, self._runs.blocks + kept - self._usable))
-        self._runs.put(path, kept)
+        self._runs.give_back(pieces + self._runs.name(path, held, kept))
         return _beyond(held, tokens, hit, self._block_tokens)
 
 

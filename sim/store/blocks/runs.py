@@ -1,12 +1,15 @@
-"""An order of blocks by last use, cut into runs: blocks of one context that were used last together are one entry.
+"""Blocks that have names, cut into runs: blocks of one context that were used together last are one entry, in use or in the order in which
+those go that nobody uses.
 
-Who uses a context uses it from its start, and in the order its tail comes before its head. So others can only have used a run's head since,
-a run is evicted from its tail, and no block is there whose parent is not. A request makes one run and uses up those that it covers: its
-cost is that of the runs, not of the blocks, and of a binary search where contexts part.
+Who uses a context uses it from its start, and when its use ends its tail goes before its head. So others can only have used a run's head
+since, a run is evicted from its tail, and no block is there whose parent is not. A request makes one run and uses up those that it covers:
+its cost is that of the runs, not of the blocks, and of a binary search where contexts part.
+
+Several may use a block at once. Who has computed what was there already has a copy of it: the one that had its name first is found, as
+long as it is there. Runs of which there are copies stay apart from others, so that each begins where one ends that came before it.
 """
 
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
 
 from kvplan.sim.store.blocks.base import Path
 
@@ -14,94 +17,201 @@ from kvplan.sim.store.blocks.base import Path
 class Run:
     """The blocks from `start` up to `stop` of a context."""
 
-    __slots__ = ("path", "start", "stop")
+    __slots__ = ("ahead", "behind", "copied", "number", "path", "ready", "rest", "start", "stop", "users")
+    ahead: "Run"
+    """In the order, the one that goes before it."""
+    behind: "Run"
 
-    def __init__(self, path: Path, start: int, stop: int) -> None:
+    def __init__(self, path: Path, start: int, stop: int, number: int = 0, users: int = 0, copied: bool = False) -> None:
         self.path = path
         self.start = start
         self.stop = stop
+        self.number = number
+        """Among all, in the order in which they had their names."""
+        self.users = users
+        self.copied = copied
+        """Whether there are copies of it, or were."""
+        self.ready = True
+        """Whether all of it is there, and nothing on its way."""
+        self.rest: Run = self
+        """What it went on with before it was cut."""
 
-    def shared(self, path: Path, most: int) -> int:
-        """Up to which block, at most, another context that has the run's first block has the run."""
+    @property
+    def blocks(self) -> int:
+        """How many."""
+        return self.stop - self.start
+
+    def shared(self, path: Path, most: int, start: int) -> int:
+        """Up to which block, at most, another context that has the run's block `start` has the run."""
         stop = min(self.stop, most)
         if path[stop - 1] == self.path[stop - 1]:
             return stop
-        same, other = self.start + 1, stop - 1
+        same, other = start + 1, stop - 1
         while same < other:
             middle = (same + other + 1) // 2
             same, other = (middle, other) if path[middle - 1] == self.path[middle - 1] else (same, middle - 1)
         return same
 
+    def follow(self, run: "Run") -> None:
+        """Goes after another, and before the one that did."""
+        self.ahead, self.behind = run, run.behind
+        self.behind.ahead = run.behind = self
+
+    def leave(self) -> None:
+        """Is in no order any more."""
+        self.ahead.behind, self.behind.ahead = self.behind, self.ahead
+
+
+class Piece(tuple[Run, int]):
+    """What somebody uses of a context: a run as it was, and where it stopped then."""
+
+    __slots__ = ()
+
+    def runs(self) -> Iterator[Run]:
+        """What the run has been cut into since."""
+        run, stop = self
+        yield run
+        while run.stop < stop:
+            run = run.rest
+            yield run
+
+
+Pieces = list[Piece]
+"""Of one context, from its start."""
+
+
+def depth(pieces: Pieces) -> int:
+    """Where they end."""
+    return pieces[-1][1] if pieces else 0
+
 
 class Runs:
-    """Blocks that nobody uses just now, the next to go first.
+    """`joins`: whether runs whose use ends together are one then."""
 
-    A block may be there more than once: the copies after the first are runs of one block each.
-    """
-
-    def __init__(self) -> None:
-        self.blocks = 0
-        self._order: OrderedDict[Run, None] = OrderedDict()
+    def __init__(self, joins: bool = True) -> None:
+        self.blocks = self.used = 0
+        """That nobody uses just now, and that somebody does."""
+        self._joins = joins
+        self._names = 0
         self._heads: dict[Hashable, list[Run]] = {}
+        self._order = Run((), 0, 0)
+        """Comes before the first to go, and after the last."""
+        self._order.ahead = self._order.behind = self._order
 
-    def has(self, path: Path, block: int) -> bool:
-        """Whether a run begins with this block of the context."""
-        return path[block] in self._heads
+    # --- what is there --------------------------------------------------------------------------------------------------------
 
-    def take(self, path: Path, most: int, depth: int = 0) -> list[int]:
-        """Takes a context's leading blocks out, from `depth` up to `most`: they are in use. Returns where each of their runs stopped,
-        and before these `depth`."""
-        stops = [depth]
-        while depth < most and (found := self._heads.get(path[depth])):
-            stop = found[0].shared(path, most)
-            self._behead(found[0], stop)
-            stops.append(stop)
-            self.blocks -= stop - depth
-            depth = stop
-        return stops
+    def reach(self, path: Path, most: int) -> tuple[int, int]:
+        """How many leading blocks of a context are there and ready, up to `most`; and how many of these are in use."""
+        stop = used = 0
+        for run, start, end in self._along(path, most):
+            if not run.ready:
+                break
+            stop, used = end, used + (end - start) * bool(run.users)
+        return stop, used
 
-    def put(self, path: Path, stop: int, start: int = 0) -> None:
-        """The use of these blocks of a context has ended: they are the last to go, and the last of them before the others."""
-        if start < stop:
-            self._list(Run(path, start, stop), 0)
+    def _along(self, path: Path, most: int, start: int = 0) -> Iterator[tuple[Run, int, int]]:
+        """Runs that together have a context's leading blocks from `start` on, and which blocks of each."""
+        heads, copies = self._heads, list[Run]()
+        while start < most:
+            found = heads.get(path[start], [])
+            if copies or len(found) > 1:
+                copies = [*found, *(run for run in copies if run.stop > start and run.path[start] == path[start])]
+                found = sorted(copies, key=lambda run: run.number)
+            if not found:
+                return
+            stop = found[0].shared(path, most, start)
+            yield found[0], start, stop
+            start = stop
 
-    def put_copy(self, path: Path, block: int) -> None:
-        """The same for one block that is there already: the copy is used when those before it have gone."""
-        self._list(Run(path, block, block + 1), len(self._heads[path[block]]))
+    # --- use ------------------------------------------------------------------------------------------------------------------
+
+    def take(self, path: Path, most: int, start: int = 0) -> Pieces:
+        """A context's leading blocks from `start` up to `most`, as far as there are, are in use by one more."""
+        pieces = []
+        for found, begin, stop in self._along(path, most, start):
+            run = found if begin == found.start else self._cut(found, begin)
+            if stop < run.stop:
+                self._cut(run, stop)
+            if not run.users:
+                run.leave()
+                self._count(run, 1)
+            run.users += 1
+            pieces.append(Piece((run, stop)))
+        return pieces
+
+    def name(self, path: Path, start: int, stop: int) -> Pieces:
+        """These blocks of a context are there from now on, and in use by one. What comes before them is there already."""
+        known = start
+        for run, _, end in self._along(path, stop):
+            if end > start:
+                run.copied, known = True, end
+        parts = (start, known, True), (known, stop, False)
+        return [Piece((self._list(path, begin, end, copied), end)) for begin, end, copied in parts if begin < end]
+
+    def give_back(self, pieces: Pieces) -> None:
+        """One use has ended: what nobody uses then is the last to go, and the last of it before the others."""
+        for run in reversed(self._joined([run for piece in pieces for run in piece.runs()])):
+            run.follow(self._order.ahead)
+
+    def _joined(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that nobody uses any more, as few as they can be."""
+        free: list[Run] = []
+        for run in runs:
+            run.users -= 1
+            if run.users:
+                continue
+            self._count(run, -1)
+            if self._joins and free and free[-1].stop == run.start and not (run.copied or free[-1].copied):
+                self._unlist(run)
+                free[-1].path, free[-1].stop, free[-1].number = run.path, run.stop, max(run.number, free[-1].number)
+            else:
+                free.append(run)
+        return free
+
+    # --- room -----------------------------------------------------------------------------------------------------------------
 
     def evict(self, count: int) -> None:
-        """So many blocks go; no more than there are."""
+        """So many blocks go; no more than there are that nobody uses."""
         self.blocks -= count
         while count:
-            run = next(iter(self._order))
-            gone = min(count, run.stop - run.start)
+            run = self._order.behind
+            gone = min(count, run.blocks)
             count -= gone
-            if gone == run.stop - run.start:
+            if gone == run.blocks:
                 self._forget(run)
             run.stop -= gone
 
     def evict_run(self) -> None:
         """The first run goes, all of it."""
-        run = next(iter(self._order))
-        self.blocks -= run.stop - run.start
+        run = self._order.behind
+        self.blocks -= run.blocks
         self._forget(run)
 
-    def _list(self, run: Run, place: int) -> None:
-        self._order[run] = None
-        self._heads.setdefault(run.path[run.start], []).insert(place, run)
-        self.blocks += run.stop - run.start
+    # --- runs -----------------------------------------------------------------------------------------------------------------
 
-    def _behead(self, run: Run, stop: int) -> None:
-        """The run begins at `stop` now; its blocks were there before any copy of them."""
-        if stop == run.stop:
-            self._forget(run)
-            return
-        self._unlist(run)
-        run.start = stop
-        self._heads.setdefault(run.path[stop], []).insert(0, run)
+    def _list(self, path: Path, start: int, stop: int, copied: bool) -> Run:
+        self._names = number = self._names + 1
+        run = Run(path, start, stop, number, 1, copied)
+        self._heads.setdefault(path[start], []).append(run)
+        self.used += run.blocks
+        return run
+
+    def _cut(self, run: Run, place: int) -> Run:
+        """What is behind a place is a run of its own; returns it."""
+        rest = Run(run.path, place, run.stop, run.number, run.users, run.copied)
+        rest.ready, run.stop = run.ready, place
+        rest.rest, run.rest = run.rest, rest
+        self._heads.setdefault(run.path[place], []).append(rest)
+        if not run.users:
+            rest.follow(run.ahead)
+        return rest
+
+    def _count(self, run: Run, uses: int) -> None:
+        self.used += uses * run.blocks
+        self.blocks -= uses * run.blocks
 
     def _forget(self, run: Run) -> None:
-        del self._order[run]
+        run.leave()
         self._unlist(run)
 
     def _unlist(self, run: Run) -> None:
@@ -113,14 +223,14 @@ class Runs:
 
 
 class OfRuns:
-    """A cache of `usable` blocks, which are in runs while nobody uses them. What is done with them is the subclass's."""
+    """A cache of `usable` blocks. What is done with them is the subclass's."""
 
-    def __init__(self, usable: int, block_tokens: int) -> None:
+    def __init__(self, usable: int, block_tokens: int, joins: bool = True) -> None:
         self._usable = usable
         self._block_tokens = block_tokens
-        self._runs = Runs()
+        self._runs = Runs(joins)
 
     @property
     def held(self) -> int:
         """See `BlockCache`."""
-        return self._runs.blocks
+        return self._runs.blocks + self._runs.used

@@ -8,29 +8,25 @@ Left out: answers, which join the tree; several requests at once; that a node's 
 Source: SGLang, srt/mem_cache/radix_cache.py.
 """
 
-from itertools import pairwise
-
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns
+from kvplan.sim.store.blocks.runs import OfRuns, depth
 
 
 class RadixCache(OfRuns):
-    """`usable` pages."""
+    """`usable` pages. Its nodes stay apart."""
+
+    def __init__(self, usable: int, block_tokens: int) -> None:
+        super().__init__(usable, block_tokens, joins=False)
 
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         full, pages = tokens // self._block_tokens, -(-tokens // self._block_tokens)
         if pages > self._usable:
             return 0
-        stops = self._runs.take(path, (tokens - 1) // self._block_tokens)
-        hit = stops[-1]
+        nodes = self._runs.take(path, (tokens - 1) // self._block_tokens)
+        hit = depth(nodes)
         while self._runs.blocks + pages > self._usable:
             self._runs.evict_run()
-        stops += self._runs.take(path, full, hit)[1:]
-        self._end(path, [*stops, full])
+        nodes += self._runs.take(path, full, hit)
+        self._runs.give_back(nodes + self._runs.name(path, depth(nodes), full))
         return hit * self._block_tokens
-
-    def _end(self, path: Path, stops: list[int]) -> None:
-        """Its nodes are the last to go, the deepest first."""
-        for start, stop in reversed(list(pairwise(stops))):
-            self._runs.put(path, stop, start)

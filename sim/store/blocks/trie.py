@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from itertools import takewhile
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns
+from kvplan.sim.store.blocks.runs import OfRuns, depth
 
 
 def hashed_blocks(path: Path, tokens: int, block_tokens: int) -> int:
@@ -25,12 +25,13 @@ class LruTrie(OfRuns):
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         blocks = hashed_blocks(path, tokens, self._block_tokens)
-        *_, hit = self._runs.take(path, blocks)
+        held = self._runs.take(path, blocks)
+        hit = depth(held)
         missing = self._runs.blocks + blocks - self._usable
         if missing > self._runs.blocks:
             missing, blocks = self._runs.blocks, max(hit, self._usable - 1)
         self._runs.evict(max(0, missing))
-        self._runs.put(path, blocks)
+        self._runs.give_back(held + self._runs.name(path, hit, blocks))
         return min(hit * self._block_tokens, tokens)
 
 

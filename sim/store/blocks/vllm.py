@@ -2,36 +2,102 @@
 
 A free block keeps its name until it is taken for something else; the front of the free queue is taken first. When a request ends its blocks
 go to the back, tail first, and those without a name (its unfull last one) to the front. A lookup covers at most all tokens but one, so a
-prompt that is all there computes its last block again, into a block of its own: it is there twice then. The whole prompt must fit.
+prompt that is all there computes its last block again, into a block of its own: it is there twice then, as are those that two requests
+compute at once. Blocks have names when they are computed, and are found from then on, also while they are in use. A request begins when
+all its blocks are free, those of its answer too; one larger than the pool is not served.
 
-Left out: answers, which are hashed as they fill; several requests at once. Source: vLLM 0.33, v1/core/kv_cache_manager.py, block_pool.py.
+Left out: that an answer's blocks are taken one by one as it grows, and that a prompt's have names from when their step begins.
+Source: vLLM 0.33, v1/core/kv_cache_manager.py, block_pool.py.
 """
 
+from dataclasses import dataclass
+
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns
+from kvplan.sim.store.blocks.runs import OfRuns, Pieces, depth
+
+
+@dataclass
+class Use:
+    """What one request has of a pool."""
+
+    path: Path
+    hit: int
+    """Blocks that were there."""
+    blocks: int
+    """All of its own, with those."""
+    pieces: Pieces
+    """Those with names."""
+    freed: int = 0
+    """Blocks that nobody has had since it ended."""
 
 
 class VllmPool(OfRuns):
     """`usable` blocks: vLLM keeps one of its pool for itself, which is not in them."""
 
-    def __init__(self, usable: int, block_tokens: int) -> None:
+    def __init__(self, usable: int, block_tokens: int, most_kept: int | None = None) -> None:
         super().__init__(usable, block_tokens)
         self._unnamed = usable
+        """Free blocks without a name."""
+        self._most_kept = usable if most_kept is None else most_kept
+        """Free blocks that may have one."""
+
+    @property
+    def free(self) -> int:
+        """Blocks that nobody uses."""
+        return self._unnamed + self._runs.blocks
+
+    @property
+    def filled(self) -> int:
+        """Blocks that are in use or have a name."""
+        return self._usable - self._unnamed
 
     def fits(self, tokens: int) -> bool:
         """Whether a prompt can be served."""
-        return -(-tokens // self._block_tokens) <= self._usable
+        return self._blocks(tokens) <= self._usable
 
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         if not self.fits(tokens):
             return 0
-        full, blocks = tokens // self._block_tokens, -(-tokens // self._block_tokens)
-        *_, hit = self._runs.take(path, (tokens - 1) // self._block_tokens)
-        self._allocate(blocks - hit)
-        self._end(path, hit, full)
-        self._unnamed += blocks - full
-        return hit * self._block_tokens
+        use = self.begin(path, tokens, tokens)
+        self.computed(use, tokens)
+        self.end(use)
+        return use.hit * self._block_tokens
+
+    # --- a request among others -----------------------------------------------------------------------------------------------
+
+    def reach(self, path: Path, tokens: int) -> tuple[int, int]:
+        """Blocks that a prompt of so many tokens would hit, and how many of these are in use."""
+        return self._runs.reach(path, self._most(tokens))
+
+    def taken(self, path: Path, tokens: int, context: int) -> int:
+        """Free blocks that a request takes, of `context` tokens at its end."""
+        return self._blocks(context) - self.reach(path, tokens)[1]
+
+    def begin(self, path: Path, tokens: int, context: int) -> Use:
+        """A request that has what it takes begins: a prompt of so many tokens, that become `context`."""
+        pieces = self._runs.take(path, self._most(tokens))
+        use = Use(path, depth(pieces), self._blocks(context), pieces)
+        self._allocate(use.blocks - use.hit)
+        return use
+
+    def computed(self, use: Use, tokens: int) -> None:
+        """So many tokens of a request are there now."""
+        use.pieces += self._runs.name(use.path, depth(use.pieces), tokens // self._block_tokens)
+
+    def end(self, use: Use) -> None:
+        """A request has ended."""
+        before = self.free
+        self._unnamed += use.blocks - depth(use.pieces)
+        self._runs.give_back(use.pieces)
+        use.freed = self.free - before
+        self._drop(self._runs.blocks - self._most_kept)
+
+    def _most(self, tokens: int) -> int:
+        return (tokens - 1) // self._block_tokens
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self._block_tokens)
 
     def _allocate(self, blocks: int) -> None:
         """From the front of the queue, where those without a name are."""
@@ -39,8 +105,8 @@ class VllmPool(OfRuns):
         self._unnamed -= unnamed
         self._runs.evict(blocks - unnamed)
 
-    def _end(self, path: Path, hit: int, full: int) -> None:
-        computed_twice = hit < full and self._runs.has(path, full - 1)
-        if computed_twice:
-            self._runs.put_copy(path, full - 1)
-        self._runs.put(path, full - computed_twice)
+    def _drop(self, blocks: int) -> None:
+        """So many lose their names."""
+        if blocks > 0:
+            self._runs.evict(blocks)
+            self._unnamed += blocks
