@@ -1,0 +1,1 @@
+"""Published results simulated: cases as YAML, one runner, one table, one page."""

@@ -1,0 +1,129 @@
+"""Cells: a quantity at a point, published and ours, and how far they are apart. Errors are summed up by kind."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from kvplan.validate.published.cases import Case, Number, Quantity, Settings
+from kvplan.validate.published.runs import Figures, Found, key
+
+HOLDS_POINTS, HOLDS_SHARE = 5.0, 0.10
+"""A cell holds within 5 points, where it is a percentage, and within 10 % elsewhere."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number beside the published one."""
+
+    figure: str
+    quantity: Quantity
+    point: str
+    ours: float | None
+    """None where a run failed."""
+
+    @property
+    def published(self) -> Number | None:
+        """None where nothing was."""
+        return self.quantity.published.get(self.point)
+
+    @property
+    def error(self) -> float | None:
+        """Ours less theirs, in points for a percentage, else as a share of theirs; from the nearer end of a range, 0 within it."""
+        if self.ours is None or self.published is None:
+            return None
+        low, high = ends(self.published)
+        nearest = min(max(self.ours, low), high)
+        off = self.ours - nearest
+        return off if self.quantity.in_points else off / abs(nearest)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is near enough."""
+        return self.error is not None and abs(self.error) <= (HOLDS_POINTS if self.quantity.in_points else HOLDS_SHARE)
+
+    @property
+    def kind(self) -> str:
+        """Its class, with the unit of its errors."""
+        return f"{self.quantity.kind}, {'points' if self.quantity.in_points else '%'}"
+
+
+def ends(published: Number) -> tuple[float, float]:
+    """Of a range; a number is both."""
+    low, high = published if isinstance(published, list) else (published, published)
+    return low, high
+
+
+def cells(figure: str, case: Case, figures: Figures) -> list[Cell]:
+    """All of a case, by quantity, then by point."""
+    return [
+        Cell(figure, quantity, point, valued(quantity, lambda run, at=point: figures[key(case.setup(at, run))]))
+        for quantity in case.quantities
+        for point in case.points
+    ]
+
+
+def valued(quantity: Quantity, of_run: Callable[[str], Any], take: Sequence[str] | None = None) -> float | None:
+    """A quantity of the runs that `of_run` gives by name; None where one failed. `take`: other keys than its own."""
+    ours, other = (_taken(of_run(run), take or quantity.take, quantity.per) for run in (quantity.run, quantity.against or quantity.run))
+    if ours is None or other is None:
+        return None
+    return quantity.scale * _SHOWN[quantity.shown](ours, other)
+
+
+_SHOWN: dict[str, Callable[[float, float], float]] = {
+    "value": lambda a, b: a,
+    "percent": lambda a, b: 100 * a,
+    "change": lambda a, b: 100 * (a / b - 1),
+    "saved": lambda a, b: 100 * (1 - a / b),
+    "points": lambda a, b: 100 * (a - b),
+    "times": lambda a, b: a / b,
+}
+
+
+def _taken(found: Found, take: Sequence[str], per: str | None) -> float | None:
+    if not isinstance(found, Mapping):
+        return None
+    return sum(_at(found, path) for path in take) / (_at(found, per) if per else 1.0)
+
+
+def _at(found: Any, path: str) -> float:
+    """`by_turn.1.ttft_s.mean`: keys, and places in lists. 0 for a tier that is switched off."""
+    for name in path.split("."):
+        found = found[int(name)] if isinstance(found, list) else found.get(name, 0.0)
+    return float(found)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of one kind of cells, in its unit."""
+
+    kind: str
+    count: int
+    hold: int
+    mean: float
+    """Of their sizes, like the next two."""
+    median: float
+    worst: float
+    worst_cell: Cell
+
+
+def by_kind(found: Iterable[Cell]) -> list[Errors]:
+    """Over the cells that have a published number, in the order in which kinds come, and over all that are in % and in points."""
+    kinds: dict[str, list[Cell]] = {}
+    for cell in found:
+        if cell.error is not None:
+            kinds.setdefault(cell.kind, []).append(cell)
+    return [_errors(kind, of_kind) for kind, of_kind in kinds.items()]
+
+
+def _errors(kind: str, found: list[Cell]) -> Errors:
+    scale = 1.0 if found[0].quantity.in_points else 100.0
+    sizes = [scale * abs(cell.error or 0.0) for cell in found]
+    worst = found[sizes.index(max(sizes))]
+    return Errors(kind, len(found), sum(cell.holds for cell in found), fmean(sizes), median(sizes), max(sizes), worst)
+
+
+def wanted(case: Case, points: Iterable[str] = (), more: Settings | None = None) -> list[Settings]:
+    """The settings of all runs of a case, point by point, so that runs that share a workload follow each other."""
+    return [case.setup(point, run, more) for point in points or case.points for run in case.runs]
