@@ -12,7 +12,6 @@ from kvplan.sim.cli import process
 
 CHECKS = {
     "micro": "kvplan.validate.checks.micro",
-    "paper": "kvplan.validate.checks.paper",
     "bench": "kvplan.validate.benchmarks.bench",
     "reading": "kvplan.validate.benchmarks.reading",
     "policycost": "kvplan.validate.benchmarks.policycost",
@@ -25,6 +24,8 @@ CHECKS = {
 }
 """Name -> module with a `run()`. Imported when asked for: a GPU box may have PyTorch and little else."""
 COMMANDS = {
+    "paper": "kvplan.validate.published.paper",
+    "published": "kvplan.validate.published.systems",
     "models": "kvplan.validate.models.command",
     "measure": "kvplan.validate.calibration.measure.command",
     "fit": "kvplan.validate.calibration.fit.command",

@@ -29,7 +29,7 @@ class Quantity(_Strict):
     """A number of each point: taken of one run, beside that of another where `against` names one."""
 
     name: str
-    kind: Literal["hits", "TTFT", "prefill", "throughput", "GPU time", "cost", "decode", "claims"]
+    kind: Literal["hits", "TTFT", "prefill", "throughput", "gain", "GPU time", "cost", "decode"]
     run: str
     take: list[str] = Field(min_length=1)
     """Keys of summary.json, which are added up."""
@@ -40,6 +40,8 @@ class Quantity(_Strict):
     """`change` is 100 (a / b - 1), `saved` 100 (1 - a / b), `points` 100 (a - b), `times` a / b, of the run's a and the other's b."""
     scale: float = 1.0
     published: dict[str, Number] = {}
+    fitted: list[str] = []
+    """Points whose published number the catalogue's own figures were derived from."""
     also: dict[str, str] = {}
     """Other definitions of the same: what they are, and the key that they take instead."""
     panel: str | None = None
@@ -69,8 +71,8 @@ class Case(_Strict):
     """Points at which they are."""
 
     def setup(self, point: str, run: str, more: Settings | None = None) -> Settings:
-        """The settings of a run, and more that are tried."""
-        return merged(self.base, self.points[point], self.runs[run], more or {})
+        """The settings of a run; what is tried changes those of the point, not what tells the runs apart."""
+        return merged(self.base, self.points[point], more or {}, self.runs[run])
 
     @property
     def published(self) -> list[tuple[Quantity, str]]:

@@ -44,8 +44,9 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """Its class, with the unit of its errors."""
-        return f"{self.quantity.kind}, {'points' if self.quantity.in_points else '%'}"
+        """Its class, with the unit of its errors; what was fitted to it says nothing of the rest."""
+        fitted = " (fitted to these)" if self.point in self.quantity.fitted else ""
+        return f"{self.quantity.kind}{fitted}, {'points' if self.quantity.in_points else '%'}"
 
 
 def ends(published: Number) -> tuple[float, float]:
@@ -109,7 +110,7 @@ class Errors:
 
 
 def by_kind(found: Iterable[Cell]) -> list[Errors]:
-    """Over the cells that have a published number, in the order in which kinds come, and over all that are in % and in points."""
+    """Over the cells that have a published number, in the order in which kinds come."""
     kinds: dict[str, list[Cell]] = {}
     for cell in found:
         if cell.error is not None:

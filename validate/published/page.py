@@ -1,0 +1,156 @@
+"""The page of a group of cases: errors by kind, every published number beside ours, each figure, and what would reconcile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvplan.sim.report.page.content import Page, Section, Table
+from kvplan.sim.report.page.place import NONE, Cell
+from kvplan.validate.published import drawn, measures
+from kvplan.validate.published.cases import Case
+from kvplan.validate.published.implied import Claim
+from kvplan.validate.published.reconcile import Miss, Trial
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a page is of."""
+
+    title: str
+    settings: str
+    """What was fixed before a run was looked at."""
+    command: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came of it."""
+
+    cases: dict[str, Case]
+    cells: list[measures.Cell]
+    misses: Sequence[Miss] = ()
+    claims: Sequence[Claim] = ()
+    failures: Sequence[str] = ()
+
+    @property
+    def judged(self) -> list[measures.Cell]:
+        """Those with a published number."""
+        return [cell for cell in self.cells if cell.published is not None]
+
+
+def page(group: Group, results: Results) -> Page:
+    """For HTML and Markdown."""
+    return Page(
+        title=group.title,
+        question=group.settings,
+        finding=finding(results),
+        warnings=list(results.failures),
+        sections=[
+            Section("Errors by kind", table=Table(ERRORS, error_rows(results))),
+            Section("What would bring a miss near, one assumption at a time", _TRIED if results.misses else (), Table(MISSES, miss_rows(results))),
+            Section("What the published numbers say of each other", table=Table(CLAIMS, claim_rows(results))),
+            *(_figure(results, name, case) for name, case in results.cases.items()),
+            Section("Every published number", table=Table(NUMBERS, number_rows(results))),
+            Section("Made by", [f"`{group.command}`"]),
+        ],
+    )
+
+
+def finding(results: Results) -> list[str]:
+    """How many hold."""
+    judged = results.judged
+    hold = sum(cell.holds for cell in judged)
+    lines = [f"{hold} of {len(judged)} published numbers hold: within 5 points where they are percentages, within 10% elsewhere."]
+    mended = [miss for miss in results.misses if miss.reconciled]
+    if results.misses:
+        lines.append(f"Of {len(results.misses)} misses that assumptions were tried on, one assumption alone brings {len(mended)} within that.")
+    return lines
+
+
+_TRIED = [
+    "Each row is the value of one assumption that comes nearest; others: how many of the other published numbers of that figure and model hold"
+    " then, and held before. A definition is not another run: the same run, counted otherwise."
+]
+ERRORS = ("kind", "numbers", "hold", "mean", "median", "worst", "which is the worst")
+NUMBERS = ("figure", "quantity", "at", "published", "kvplan", "error", "")
+MISSES = ("quantity", "at", "published", "kvplan", "nearest assumption", "then", "others", "next", "then ")
+CLAIMS = ("of", "follows from", "published", "computed", "so")
+
+
+def error_rows(results: Results) -> list[list[Cell]]:
+    """One for each kind."""
+    return [
+        [
+            Cell(errors.kind),
+            *(Cell(str(count), count) for count in (errors.count, errors.hold)),
+            *(Cell(f"{size:.1f}", size) for size in (errors.mean, errors.median, errors.worst)),
+            Cell(f"{errors.worst_cell.quantity.name}, {errors.worst_cell.point}"),
+        ]
+        for errors in measures.by_kind(results.cells)
+    ]
+
+
+def number_rows(results: Results, figure: str | None = None) -> list[list[Cell]]:
+    """One for each published number, of one figure or of all."""
+    return [
+        [
+            *map(Cell, (short(cell.figure), cell.quantity.name, cell.point)),
+            Cell(drawn.published(cell), measures.ends(cell.published or 0.0)[0]),
+            Cell(drawn.number(cell.ours, cell.quantity.unit), cell.ours),
+            Cell(error(cell), cell.error),
+            Cell("" if cell.holds else "miss"),
+        ]
+        for cell in results.judged
+        if figure in (None, cell.figure)
+    ]
+
+
+def short(figure: str) -> str:
+    """A case's name without the number that orders it."""
+    return figure.lstrip("0123456789-")
+
+
+def error(cell: measures.Cell) -> str:
+    """`+1.2 points`, `-15%`."""
+    if cell.error is None:
+        return NONE
+    return f"{cell.error:+.1f} points" if cell.quantity.in_points else f"{cell.error:+.1%}"
+
+
+def _figure(results: Results, name: str, case: Case) -> Section:
+    cells = [cell for cell in results.cells if cell.figure == name]
+    return Section(case.title, [*filter(None, [case.about]), f"Source: {case.source}."], _values(case, cells), drawn.figures(case, cells))
+
+
+def _values(case: Case, cells: Sequence[measures.Cell]) -> Table:
+    """Quantities by points, ours; published numbers in brackets."""
+    rows: dict[str, list[Cell]] = {}
+    for cell in cells:
+        shown = drawn.number(cell.ours, cell.quantity.unit)
+        told = "" if cell.published is None else f" ({drawn.published(cell)})"
+        rows.setdefault(cell.quantity.name, [Cell(cell.quantity.name)]).append(Cell(shown + told, cell.ours))
+    return Table([f"{case.axis} (published)", *case.points], list(rows.values()), sorts=False)
+
+
+def miss_rows(results: Results) -> list[list[Cell]]:
+    """The two nearest assumptions of each."""
+    return [_miss(miss) for miss in results.misses]
+
+
+def _miss(miss: Miss) -> list[Cell]:
+    cell = miss.cell
+    first, second = (*miss.trials, None, None)[:2]
+    row = [cell.quantity.name, cell.point, drawn.published(cell), drawn.number(cell.ours, cell.quantity.unit)]
+    beside = NONE if first is None or not first.beside else f"{first.others}, were {miss.others}"
+    return [Cell(text) for text in (*row, *_trial(first), beside, *_trial(second))]
+
+
+def _trial(trial: Trial | None) -> tuple[str, str]:
+    if trial is None:
+        return NONE, NONE
+    mark = "" if trial.cell.holds else ", a miss still"
+    return f"{trial.assumption}: {trial.value}", drawn.number(trial.cell.ours, trial.cell.quantity.unit) + mark
+
+
+def claim_rows(results: Results) -> list[list[Cell]]:
+    """As they are."""
+    return [[Cell(text) for text in (claim.of, claim.follows, claim.published, claim.computed, claim.verdict)] for claim in results.claims]
