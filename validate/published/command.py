@@ -36,8 +36,8 @@ GROUPS = {
     "paper": Group(
         "The paper's results, simulated",
         "Settings fixed before a run was looked at, the same for all figures: those of the presets paper-13b, paper-65b and paper-70b"
-        " (ShareGPT-90K lengths, 9,000 sessions at 1.0/s, no think time, 10K turns of warm-up, loads always, seed 1), and what a figure's own"
-        " file says.",
+        " (ShareGPT-90K lengths, 9,000 sessions at 1.0/s, no think time, 10K turns of warm-up, loads always, seed 1), and what a figure's"
+        " own file says.",
         "kvplan validate paper --reconcile --html docs/paper.html --markdown docs/paper.md",
     ),
     "published": Group(
@@ -53,7 +53,7 @@ def main(group: str, argv: Sequence[str]) -> int:
     arguments = _parser(group).parse_args(argv)
     try:
         known = {name: cases.load(group, name) for name in cases.names(group)}
-        wanted = {name: known[name] for name in map(lambda asked: _named(asked, known), arguments.figure or known)}
+        wanted = {name: known[name] for name in (_named(asked, known) for asked in arguments.figure or known)}
     except CaseError as error:
         print(f"validate {group}: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
 """Figures of a case: lines over a numeric axis, else two dots a point; published numbers are hollow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 from kvplan.sim.report.page import charts
@@ -21,7 +21,7 @@ def figures(case: Case, cells: Of) -> list[Figure]:
         found = list(members)
         several = len({cell.quantity.name for cell in found}) > 1
         if _is_numeric(case):
-            drawn.append(_lines(panel, case.axis, found, _by_quantity(found), lambda cell: float(cell.point)))
+            drawn.append(_lines(panel, Axis(case.axis, _bare), found, _by_quantity(found), lambda cell: float(cell.point)))
         elif several:
             drawn.append(_over_quantities(panel, found))
         else:
@@ -61,10 +61,10 @@ def _over_quantities(panel: str, cells: Of) -> Figure:
     """Quantities that follow each other, such as rounds; a line for each point."""
     places = {name: place for place, name in enumerate(_by_quantity(cells), start=1)}
     points = {point: [cell for cell in cells if cell.point == point] for point in dict.fromkeys(cell.point for cell in cells)}
-    return _lines(panel, "round", cells, points, lambda cell: float(places[cell.quantity.name]))
+    return _lines(panel, Axis("round", _bare, whole=True), cells, points, lambda cell: float(places[cell.quantity.name]))
 
 
-def _lines(panel: str, axis: str, cells: Of, lines: dict[str, Of], place) -> Figure:
+def _lines(panel: str, axis: Axis, cells: Of, lines: Mapping[str, Of], place: Callable[[measures.Cell], float]) -> Figure:
     unit = cells[0].quantity.unit
     series = []
     for style, (name, members) in enumerate(lines.items(), start=1):
@@ -72,7 +72,7 @@ def _lines(panel: str, axis: str, cells: Of, lines: dict[str, Of], place) -> Fig
         ours = [Mark(_x(place(cell)), _y(cell), said=f"{name}: kvplan {number(cell.ours, unit)}") for cell in members]
         theirs = [mark for cell in members for mark in _theirs(cell, place(cell), name)]
         series += [Series(name, ours, style, solid=True), *([Series(name, theirs, style, line=False)] if theirs else [])]
-    drawn = charts.plot(series, Axis(axis, _bare), Axis(unit, _bare), panel)
+    drawn = charts.plot(series, axis, Axis(unit, _bare), panel)
     keys = [Key(each.name, each.style, False) for each in series if each.line]
     return Figure(panel, drawn, _note(cells), keys if len(keys) > 1 else ())
 

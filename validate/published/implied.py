@@ -1,5 +1,5 @@
-"""Which of the paper's claims say the same, and which cannot all hold together: arithmetic on the published numbers alone, beside what a GPU
-can do. Nothing here is simulated but the mean turn of the workload."""
+"""Which of the paper's claims say the same, and which cannot all hold together: arithmetic on published numbers, beside what a GPU can do.
+Of simulations it takes the workload and how long recomputation prefills, which the paper's own 360 ms for 2K tokens bear out."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,9 @@ def _same(point: str, one: dict[str, float], gpus: int) -> list[Claim]:
         ("storage's share of the cost", f"{gpus} GPUs, the paper's prices, by the busy hour", share),
     )
     return [
-        Claim(f"{point}: {name}", follows, f"{one[name]:g}%", f"{value:.1f}%", "one claim" if abs(value - one[name]) < 1.5 else "two claims")
+        Claim(
+            f"{point}: {name}", follows, f"{one[name]:g}%", f"{value:.1f}%", "one claim" if abs(value - one[name]) < 1.5 else "two claims"
+        )
         for name, follows, value in rows
     ]
 

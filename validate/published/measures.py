@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from kvplan.sim.sweep.pool import Failed
 from kvplan.validate.published.cases import Case, Number, Quantity, Settings
 from kvplan.validate.published.runs import Figures, Found, key
 
@@ -57,16 +58,15 @@ def ends(published: Number) -> tuple[float, float]:
 
 def cells(figure: str, case: Case, figures: Figures) -> list[Cell]:
     """All of a case, by quantity, then by point."""
-    return [
-        Cell(figure, quantity, point, valued(quantity, lambda run, at=point: figures[key(case.setup(at, run))]))
-        for quantity in case.quantities
-        for point in case.points
-    ]
+    return [Cell(figure, quantity, point, valued(case, quantity, point, figures)) for quantity in case.quantities for point in case.points]
 
 
-def valued(quantity: Quantity, of_run: Callable[[str], Any], take: Sequence[str] | None = None) -> float | None:
-    """A quantity of the runs that `of_run` gives by name; None where one failed. `take`: other keys than its own."""
-    ours, other = (_taken(of_run(run), take or quantity.take, quantity.per) for run in (quantity.run, quantity.against or quantity.run))
+def valued(
+    case: Case, quantity: Quantity, point: str, figures: Figures, more: Settings | None = None, take: Sequence[str] | None = None
+) -> float | None:
+    """A quantity at a point, under more settings; None where a run failed. `take`: other keys than its own."""
+    runs = (figures[key(case.setup(point, run, more))] for run in (quantity.run, quantity.against or quantity.run))
+    ours, other = (_taken(run, take or quantity.take, quantity.per) for run in runs)
     if ours is None or other is None:
         return None
     return quantity.scale * _SHOWN[quantity.shown](ours, other)
@@ -82,16 +82,16 @@ _SHOWN: dict[str, Callable[[float, float], float]] = {
 }
 
 
-def _taken(found: Found, take: Sequence[str], per: str | None) -> float | None:
+def _taken(found: Found | Failed, take: Sequence[str], per: str | None) -> float | None:
     if not isinstance(found, Mapping):
         return None
     return sum(_at(found, path) for path in take) / (_at(found, per) if per else 1.0)
 
 
 def _at(found: Any, path: str) -> float:
-    """`by_turn.1.ttft_s.mean`: keys, and places in lists. 0 for a tier that is switched off."""
+    """`by_turn.1.ttft_s.mean`: keys, and places in lists."""
     for name in path.split("."):
-        found = found[int(name)] if isinstance(found, list) else found.get(name, 0.0)
+        found = found[int(name)] if isinstance(found, list) else found[name]
     return float(found)
 
 

@@ -46,7 +46,11 @@ def page(group: Group, results: Results) -> Page:
         warnings=list(results.failures),
         sections=[
             Section("Errors by kind", table=Table(ERRORS, error_rows(results))),
-            Section("What would bring a miss near, one assumption at a time", _TRIED if results.misses else (), Table(MISSES, miss_rows(results))),
+            Section(
+                "What would bring a miss near, one assumption at a time",
+                _TRIED if results.misses else (),
+                Table(MISSES, miss_rows(results)),
+            ),
             Section("What the published numbers say of each other", table=Table(CLAIMS, claim_rows(results))),
             *(_figure(results, name, case) for name, case in results.cases.items()),
             Section("Every published number", table=Table(NUMBERS, number_rows(results))),
@@ -62,13 +66,15 @@ def finding(results: Results) -> list[str]:
     lines = [f"{hold} of {len(judged)} published numbers hold: within 5 points where they are percentages, within 10% elsewhere."]
     mended = [miss for miss in results.misses if miss.reconciled]
     if results.misses:
-        lines.append(f"Of {len(results.misses)} misses that assumptions were tried on, one assumption alone brings {len(mended)} within that.")
+        lines.append(
+            f"Of {len(results.misses)} misses that assumptions were tried on, one assumption alone brings {len(mended)} within that."
+        )
     return lines
 
 
 _TRIED = [
-    "Each row is the value of one assumption that comes nearest; others: how many of the other published numbers of that figure and model hold"
-    " then, and held before. A definition is not another run: the same run, counted otherwise."
+    "Each row is the value of one assumption that comes nearest; others: how many of the other published numbers of that figure and point"
+    " hold then, and held before. A definition is not another run: the same run, counted otherwise."
 ]
 ERRORS = ("kind", "numbers", "hold", "mean", "median", "worst", "which is the worst")
 NUMBERS = ("figure", "quantity", "at", "published", "kvplan", "error", "")

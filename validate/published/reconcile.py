@@ -1,7 +1,7 @@
 """What would bring a cell that misses near the published number: each assumption tried by simulation, one at a time.
 
-A trial changes one assumption for all runs of a case at a point. What it does to the other cells of that point, and to what the paper says of
-one prompt, is told beside: an assumption that mends one cell and breaks another is none.
+A trial changes one assumption for all runs of a case at a point. What it does to the other cells of that point is told beside: an
+assumption that mends one cell and breaks another is none.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kvplan.validate.published.cases import Assumption, Case, Settings
 from kvplan.validate.published.measures import Cell, valued, wanted
-from kvplan.validate.published.runs import Figures, key
+from kvplan.validate.published.runs import Figures
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,7 @@ def misses(figure: str, case: Case, assumptions: dict[str, Assumption], figures:
 
 def _cells(figure: str, case: Case, point: str, more: Settings, figures: Figures) -> list[Cell]:
     """With a published number, under more settings."""
-    return [
-        Cell(figure, quantity, point, valued(quantity, lambda run: figures[key(case.setup(point, run, more))]))
-        for quantity, at in case.published
-        if at == point
-    ]
+    return [Cell(figure, quantity, point, valued(case, quantity, point, figures, more)) for quantity, at in case.published if at == point]
 
 
 def _but(cells: list[Cell], place: int) -> tuple[Cell, ...]:
@@ -90,7 +86,7 @@ def _but(cells: list[Cell], place: int) -> tuple[Cell, ...]:
 def _defined_otherwise(figure: str, case: Case, cell: Cell, figures: Figures) -> Iterator[Trial]:
     """The same runs, but what is counted is another thing."""
     for what, take in cell.quantity.also.items():
-        ours = valued(cell.quantity, lambda run: figures[key(case.setup(cell.point, run))], [take])
+        ours = valued(case, cell.quantity, cell.point, figures, take=[take])
         yield Trial("definition", what, Cell(figure, cell.quantity, cell.point, ours), ())
 
 

@@ -77,7 +77,9 @@ def _changed(deployment: Deployment, what_if: Mapping[str, float]) -> Deployment
     if unknown := set(what_if) - {"compute", "reads", "host_link", "ssd"}:
         raise ValueError(f"what_if knows no {', '.join(sorted(unknown))}")
     steps = _steps(deployment.steps, what_if.get("compute", 1.0), what_if.get("reads", 1.0))
-    host, drives = (links.times(what_if.get(name, 1.0)) for links, name in ((deployment.host, "host_link"), (deployment.drive_links, "ssd")))
+    host, drives = (
+        links.times(what_if.get(name, 1.0)) for links, name in ((deployment.host, "host_link"), (deployment.drive_links, "ssd"))
+    )
     return replace(deployment, steps=steps, host=host, drive_links=drives)
 
 
@@ -94,13 +96,13 @@ def _steps(steps: StepTime, compute: float, reads: float) -> StepTime:
 
 
 def _pipelined(deployment: Deployment, batch: int, history: int, new: int, preloaded: int | None) -> Found:
-    """Seconds of a prefill of `batch` jobs together; `preloaded`: layers of their history that are in HBM when it starts, None where all of it
-    is loaded first."""
+    """Seconds of a prefill of `batch` jobs together; `preloaded`: layers of their history that are in HBM when it starts, None where all is
+    loaded first."""
     layers, steps = deployment.steps.layers, deployment.steps
     compute = steps.step([(new, history)] * batch)
     load = batch * deployment.stored(history) / deployment.host.read_bytes_per_s
     piped = compute + load if preloaded is None else pipeline_s(layers, compute / layers, load / layers, preloaded)
-    return {"prefill_s": piped, "compute_s": compute, "load_s": load}
+    return {"batch_prefill_s": piped, "compute_s": compute, "load_s": load}
 
 
 def _key_of_workload(config: Config) -> str:
