@@ -45,8 +45,8 @@ FORBIDDEN = {
     "validate/aisimulate.py": {"kvplan"},
     "validate/verdict.py": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks")},
 }
-"""What a room may not import. The wheel has checks, benchmarks, models and published cases of validate/, but neither calibration nor mini server, nor
-PyTorch. What `transformers` counts is independent of kvplan."""
+"""What a room may not import. The wheel has checks, benchmarks, models and published cases of validate/, but neither calibration nor mini
+server, nor PyTorch. What `transformers` counts is independent of kvplan."""
 
 
 def imported(path: Path) -> set[str]:
