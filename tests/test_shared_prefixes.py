@@ -1,5 +1,6 @@
 """What sessions have in common by construction: by hand, through what changes a workload, in tables, and in caches of blocks."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ConfigError
 from kvplan.sim.replay.blockcurve import block_curve
-from kvplan.traces import TraceError, read_trace, rescale
+from kvplan.traces import TraceError, origin, read_trace, rescale
 from kvplan.traces.answers import prefilled_again
 from kvplan.traces.beginnings import Beginnings
 from kvplan.traces.blockpaths import block_contexts
@@ -189,3 +190,53 @@ def test_operations_keep_parts_in_order(steps, tokens, most):
 def test_settings_that_cannot_be_are_refused(small, setting):
     with pytest.raises(ConfigError, match=f"workload.{setting.partition('=')[0].partition('.')[0]}"):
         small(f"workload.{setting}")
+
+
+# --- text
+
+
+def chat(*texts):
+    roles = ("system", "user", "assistant", "user", "assistant")
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]}
+
+
+LONG = "You are an assistant that knows all about trains, and answers in short sentences."
+CHATS = [
+    chat(LONG, "Hi there", "Hello!", "When?", "At nine."),
+    chat(LONG, "Hi there", "Hello!", "From where?", "From here."),
+    chat(LONG, "When does it go, and from which platform?", "At nine."),
+    chat("Another.", "Hi there", "Hello!"),
+]
+
+
+@pytest.mark.parametrize("records", ["conversations", "requests"])
+def test_chats_share_the_messages_that_they_begin_with(tmp_path, records):
+    (path := tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, CHATS)))
+    workload = read_trace(path, records=records)
+    parts = workload.beginnings.parts()
+    assert parts[0] == parts[1] and parts[2] == parts[0][:1] and parts[3] == []
+    assert [key for key, _ in parts[0]] == [0, 1, 2], "numbers of appearance, for digests differ from process to process"
+    again, system, context = parts[0][2][1], parts[0][0][1], workload.history_tokens + workload.prompt_tokens
+    first = workload.prompt_tokens[workload.first_turn[1]]
+    assert workload.origin["shared_by_sessions"] == (min(again, first) + system) / context.sum()
+    assert any("3 sessions begin with messages that another has" in note for note in origin.notes(workload.origin))
+    one, other = (paths(workload, 1)[row] for row in workload.first_turn[:2])
+    assert alike(one, other) == min(again, first)
+
+
+def test_what_follows_on_reasoning_is_another_text(tmp_path):
+    thought = [chat(LONG, "Hi", "<think>Hm.</think>Hello!", "Bye", "See you.") for _ in range(2)]
+    (path := tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, thought)))
+    workload = read_trace(path, records="conversations")
+    assert workload.beginnings.end.tolist() == sorted({*workload.beginnings.end.tolist()}) * 2 and len(workload.beginnings.key) == 4
+    assert read_trace(path, records="conversations", reasoning="kept").beginnings.parts()[0][:2] == workload.beginnings.parts()[0]
+
+
+def test_recorded_lengths_set_how_long_a_beginning_is(tmp_path):
+    logged = [
+        {**each, "messages": each["messages"][:2], "response": "Yes.", "usage": {"prompt_tokens": 1000, "completion_tokens": 9}}
+        for each in (CHATS[0], CHATS[2])
+    ]
+    (path := tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, logged)))
+    short, long = read_trace(path).beginnings.end.tolist()
+    assert 500 < long < short < 1000

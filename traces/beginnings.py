@@ -78,6 +78,21 @@ class Beginnings:
         _, number, counts = np.unique(self.key, return_inverse=True, return_counts=True)
         return self._those_parts(counts[number] > 1)
 
+    def seen_before(self) -> "Beginnings":
+        """Of each session what one before it has as well."""
+        first = np.ones(len(self.key), bool)
+        first[np.unique(self.key, return_index=True)[1]] = False
+        return self._those_parts(first)
+
+    @property
+    def tokens(self) -> int:
+        """Of all sessions together."""
+        return int(self.end[self.first[1:][np.diff(self.first) > 0] - 1].sum())
+
+    def growing(self) -> "Beginnings":
+        """Without parts of no tokens."""
+        return self._with(self.end)
+
     def parts(self) -> list[list[tuple[int, int]]]:
         """Per session: (key, end) of each part."""
         bounds, parts = self.first.tolist(), list(zip(self.key.tolist(), self.end.tolist(), strict=True))

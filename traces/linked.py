@@ -97,6 +97,10 @@ class Linked:
         """Whether another request goes on from this one."""
         return bool(self._gone_on[request])
 
+    def heads(self) -> list[int]:
+        """The requests that begin sessions, in order of these."""
+        return [request for request, before in enumerate(self._before) if before == NONE]
+
     def workload(self, **origin) -> Workload:
         """The finished table. Raises TraceError when there are no requests."""
         before, arrival = np.array(self._before, np.int64), np.array(self._arrival)

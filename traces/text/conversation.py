@@ -23,6 +23,7 @@ from kvplan.traces.build import Turns
 from kvplan.traces.reading import Reading
 from kvplan.traces.text.parts import Message
 from kvplan.traces.text.rows import Counted, Row
+from kvplan.traces.text.starts import Starts, with_starts
 from kvplan.traces.workload import Workload
 
 _FIELDS = 1000
@@ -136,10 +137,11 @@ def _next(before: Turn | None, prompt: int, kept: int, reasoning: int) -> Turn:
 def conversations(runs: Iterable[Sequence[Row]], account: Account, timed: Callable[[np.ndarray], bool], **origin) -> Workload:
     """The workload of whole conversations, each of one record or of pieces. Times are those of messages, or else of records, when they are
     `timed`: the first turns' tell. Raises TraceError when there is no turn."""
-    table, session, starts = Turns(), 0, array("d")
+    table, session, starts, begun = Turns(), 0, array("d"), Starts()
     for rows in runs:
         found = turns(chain.from_iterable(map(_timed, rows)), account)
         account.left_out["conversations_without_answer"] += not found
+        begun.put(session, [message for row in rows for message in (*row.messages, *row.answer)])
         for turn in found:
             at_s = rows[0].recorded.sent_s if turn is found[0] and math.isnan(turn.arrival_s) else turn.arrival_s
             table.add(session, turn.prompt, turn.output, rows[0].number, at_s, dropped=turn.dropped)
@@ -149,7 +151,8 @@ def conversations(runs: Iterable[Sequence[Row]], account: Account, timed: Callab
     if not timed(np.array(starts)):
         account.leave_out_times(np.array(starts))
         table.forget_times()
-    return table.workload(left_out=account.left_out, **account.origin(), **origin)
+    workload = table.workload(left_out=account.left_out, **account.origin(), **origin)
+    return with_starts(workload, begun.beginnings(range(session)))
 
 
 def _timed(row: Row) -> Iterable[tuple[Counted, float]]:

@@ -18,6 +18,7 @@ from itertools import accumulate, takewhile
 from kvplan.traces.linked import NONE, Linked
 from kvplan.traces.text.conversation import Account
 from kvplan.traces.text.rows import Counted, Row
+from kvplan.traces.text.starts import Starts, with_starts
 from kvplan.traces.workload import Workload
 
 
@@ -31,6 +32,7 @@ class Requests:
         """Per request: its answer is not known."""
         self._without_prompt: list[int] = []
         """Tokens of records that hold no prompt."""
+        self._starts = Starts()
 
     def __len__(self) -> int:
         return len(self._linked)
@@ -45,7 +47,8 @@ class Requests:
         if unknown:
             origin["answers"] = f"not in the file for {len(unknown):,} of {len(self):,} requests, and taken as one token"
         self._linked.left_out += self._account.left_out
-        return self._linked.workload(**self._account.origin(), **origin)
+        found = self._linked.workload(**self._account.origin(), **origin)
+        return with_starts(found, self._starts.beginnings(self._linked.heads()))
 
     def _add(self, row: Row, prompt: int, output: int, before: int, kept: int) -> int:
         """A request of so many counted tokens, `output` NONE where the answer is not in the file."""
@@ -76,6 +79,8 @@ class WholeRequests(Requests):
         self._texts = bytearray()
         """Per request: 1 when the text of its answer is known, 2 when that has reasoning in it, else 0."""
         self._forks: set[int] = set()
+        self._heads = array("i")
+        """Per request: the one that begins its session, −1 after an edit."""
         self._contexts = _Contexts()
         self.linked = 0
         """Requests that begin with the messages of an earlier one."""
@@ -95,6 +100,9 @@ class WholeRequests(Requests):
         self.linked += before != NONE
         self._forks |= {request} if forks else set()
         self._note(request, marks[-1], answer)
+        self._heads.append(request if before == NONE else self._heads[before] if kept == NONE else NONE)
+        if self._heads[-1] != NONE:
+            self._starts.put(self._heads[-1], messages, self._linked.length(request))
         if row.session is not None:
             self._contexts.add(row.session, request, before, marks, sums)
 
@@ -168,7 +176,9 @@ class Increments(Requests):
             self._without_prompt.append(_tokens(answer))
             return
         prompt = sum(message.kept for message in messages) + (0 if before == NONE else self._linked.context(before))
-        self._tips[row.session] = self._add(row, max(prompt, 1), _tokens(answer) if answer else NONE, before, NONE)
+        request = self._tips[row.session] = self._add(row, max(prompt, 1), _tokens(answer) if answer else NONE, before, NONE)
+        if before == NONE:
+            self._starts.put(request, messages, self._linked.length(request))
 
 
 class _Contexts:
