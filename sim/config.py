@@ -22,6 +22,7 @@ from kvplan.hwmodels.kvsize import Keeps, KvDtype
 from kvplan.hwmodels.schema import Loads
 from kvplan.sim import enginesets
 from kvplan.sim.policies import registry
+from kvplan.sim.policies.base import Admission
 from kvplan.sim.policies.registry import PolicyError
 from kvplan.traces.columns import checked
 from kvplan.traces.generate import laws
@@ -101,6 +102,9 @@ class DeploymentConfig(_Section):
     engine's default for the GPU."""
     prefill_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Tokens of the prompts that share a step, for `batching: prefill-first`: SGLang's max_prefill_tokens; null takes its default."""
+    admission: Admission | None = None
+    """HBM that a job must find to enter: of its whole `answer`, or of its `prompt` alone; then the last one gives way when answers have
+    outgrown HBM, and is computed again. null: what `batching` does."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     """Independent replicas, each on its own node with its own store; `router` says which turn goes where."""
     hbm_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9

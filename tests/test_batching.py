@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvplan.hwmodels import kvsize, units
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.base import Limits
+from kvplan.sim.report import table as report
 from kvplan.sim.simulation import simulate
 from kvplan.traces.workload import untimed
 
@@ -31,7 +33,8 @@ def served(batching, sessions, arrival_s=None, *overrides, **given):
 def served_together(batching, sessions, *overrides):
     """The same of sessions whose turns all wait when a step begins, at time 0 of what is returned."""
     steps, columns = served(batching, [(1, 1), *sessions], [0.0, *[1e-6] * len(sessions)], *overrides)
-    return steps, {name: columns[name][1:] - steps.prefill(1) for name in ("admitted_s", "first_token_s", "done_s")}
+    times = {name: columns[name][1:] - steps.prefill(1) for name in ("admitted_s", "first_token_s", "done_s")}
+    return steps, times | {name: columns[name][1:] for name in columns if name == "preemptions"}
 
 
 def in_chunks(steps, new, size=TOKENS, batch=0, context=0):
@@ -118,6 +121,68 @@ def test_a_hit_lowers_what_is_computed_and_not_what_attention_reads(batching, wo
     assert sum(parts) == pytest.approx(in_chunks(steps, 600) + 3010 * (3 * steps.per_history + 600 * steps.per_pair), rel=1e-9)
 
 
+def tight(tokens, *overrides):
+    """The setting that leaves HBM for so many tokens of KV, beside what is set aside for a store."""
+    found = resolve(config.load(None, [*NO_STORE, *overrides]))
+    total = found.gpus * found.gpu.hbm.value
+    used = kvsize.weight_bytes(found.model) + found.hbm_kv.of(tokens) + units.parse_bytes(config.load(None, list(overrides)).store.hbm)
+    return f"deployment.hbm_utilization={(used + 0.5) / total!r}"
+
+
+def test_two_requests_that_outgrow_hbm_the_later_is_computed_once_more():
+    """Both enter, for their prompts fit; when HBM holds no token more of each, the later one gives way, and is computed again, with what is
+    out of its answer, when the first has ended."""
+    steps, columns = served_together("chunked", [(20, 400), (20, 400)], tight(500))
+    together = steps.step([(20, 0)] * 2) + steps.decode(2, 2 * 21, 229)
+    alone = together + steps.decode(1, 250, 170)
+    assert columns["first_token_s"].tolist() == pytest.approx([steps.step([(20, 0)] * 2)] * 2, rel=1e-12)
+    assert columns["done_s"].tolist() == pytest.approx([alone, alone + steps.prefill(250) + steps.decode(1, 251, 169)], rel=1e-9)
+    assert columns["admitted_s"].tolist() == pytest.approx([0.0, 0.0], abs=1e-12), "of the first time"
+    assert columns["preemptions"].tolist() == [0, 1]
+
+
+def test_nobody_gives_way_where_answers_are_reserved():
+    """The same with room for whole answers: the second waits until the first has ended."""
+    _, columns = served_together("chunked", [(20, 400), (20, 400)], tight(500), "deployment.admission=answer")
+    assert columns["admitted_s"][1] == pytest.approx(columns["done_s"][0], abs=1e-12) and "preemptions" not in columns
+
+
+def test_who_gives_way_goes_before_the_queue_and_keeps_it_waiting():
+    """A short turn that would fit comes after who gave way: it is computed when that has HBM again."""
+    steps, columns = served_together("chunked", [(20, 400), (20, 400), (10, 2)], tight(500), "deployment.max_batch=2")
+    assert columns["preemptions"].tolist() == [0, 1, 0]
+    both = columns["done_s"][0] + steps.step([(250, 0), (6, 0)])
+    assert columns["admitted_s"][2] == pytest.approx(columns["done_s"][0], abs=1e-12), "in the step that computes the other again"
+    assert columns["first_token_s"][2] == pytest.approx(both + steps.step([(4, 6)], 1, 251), rel=1e-9)
+
+
+def test_who_entered_first_goes_before_others_that_gave_way():
+    """The third gives way to two, and then the second to the first: which is computed again before the third."""
+    steps, columns = served_together("chunked", [(20, 400), (20, 400), (20, 230)], tight(600))
+    assert columns["preemptions"].tolist() == [0, 1, 1]
+    again = steps.step([(256, 0)]) + steps.step([(44, 256), (200, 0)]) + steps.decode(2, 301 + 201, 49)
+    assert columns["done_s"][2] - columns["done_s"][0] == pytest.approx(again, rel=1e-9)
+
+
+def test_a_prompt_that_is_being_computed_gives_way():
+    """The last of those that run is in its prefill: it begins anew, and its first token comes once."""
+    steps, columns = served("chunked", [(20, 400), (460, 2)], [0.0, 1e-6], tight(490), "deployment.step_tokens=21")
+    assert columns["preemptions"].tolist() == [0, 1] and columns["first_token_s"][1] > columns["done_s"][0]
+    again = in_chunks(steps, 460, 21)
+    assert columns["first_token_s"][1] - columns["done_s"][0] == pytest.approx(again, rel=1e-9)
+
+
+def test_the_summary_says_how_many_gave_way():
+    loaded = config.load(None, ["batching=chunked", *NO_STORE, tight(500), "deployment.window_tokens=500"])
+    table = untimed([0, 1], [20, 20], [400, 400]).with_times(np.zeros(2), np.zeros(2))
+    found = simulate(loaded, table).summary
+    assert (found["preempted_turns"], found["preemptions"]) == (1, 1)
+    assert found["gpu"]["prefilled_tokens"] == 20 + 20 + 249, "the second began a step later"
+    assert any(row[0].startswith("turns preempted") and row[1] == "1" for row in report.rows(found))
+    roomy = simulate(config.load(None, ["batching=chunked", *NO_STORE]), table).summary
+    assert "preemptions" not in roomy and not any(row[0].startswith("turns preempted") for row in report.rows(roomy))
+
+
 class Waiting(NamedTuple):
     """A job in its prefill."""
 
@@ -159,17 +224,25 @@ def test_batching_contract(name, left, decoding, tokens, shared):
     st.sampled_from([40, 300, 5000]),
     st.floats(0.05, 3),
     st.sampled_from([NO_STORE, ("store.load_mode=layerwise",), ASYNCHRONOUS]),
+    st.sampled_from([("answer", None), ("prompt", 1500), ("prompt", 2500)]),
 )
-def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, loads):
-    """A run of equal steps is one event, and stepping one by one gives the same."""
+def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, loads, admission):
+    """A run of equal steps is one event, and stepping one by one gives the same; also where HBM ends it, and jobs give way."""
+    reserved, room = admission
     overrides = [f"batching={batching}", f"seed={seed}", f"deployment.max_batch={batch}", f"deployment.step_tokens={tokens}"]
     overrides += ["workload.sessions=6", "workload.max_tokens=1500", "workload.think_time.median_s=2"]
-    overrides += [f"workload.arrival.rate_per_s={rate}", *loads]
+    overrides += [
+        f"workload.arrival.rate_per_s={rate}",
+        f"deployment.admission={reserved}",
+        *loads,
+        *([tight(room, *loads)] if room else []),
+    ]
     loaded = config.load(None, overrides)
     fast, slow = (simulate(loaded, longest_run=longest) for longest in (None, 1))
     for name in ("admitted_s", "first_token_s", "done_s"):
         np.testing.assert_allclose(fast.columns[name], slow.columns[name], rtol=1e-9)
-    assert fast.columns["cached_tokens"].tolist() == slow.columns["cached_tokens"].tolist()
+    for name in ("cached_tokens", *(["preemptions"] if "preemptions" in slow.columns else [])):
+        assert fast.columns[name].tolist() == slow.columns[name].tolist()
     for name, value in fast.summary["gpu"].items():
         assert value == pytest.approx(slow.summary["gpu"][name], rel=1e-6, abs=1e-6)
 

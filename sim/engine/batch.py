@@ -18,7 +18,7 @@ class Job:
     prompt: int
     output: int
     hbm_bytes: int
-    """Reserved for it, beside what its session has in HBM's own tier."""
+    """That it has at its end, beside what its session has in HBM's own tier."""
     context: int
     """At its end: history, prompt and answer."""
     cached: int = 0
@@ -35,15 +35,25 @@ class Job:
     """Seconds from its start to its first token then: what must be loaded may hold it up."""
     loaded_s: float = 0.0
     """When its KV is in HBM, if the GPUs go on without it until then."""
+    made: int = 0
+    """Tokens of its answer that were out when it had to give way: computed again, before the next one."""
+    end_step: int = 0
+    """Of the batch's decode steps, the one after which it ends, once it decodes."""
+
+    @property
+    def known(self) -> int:
+        """Tokens that it has before the next one is computed: history, prompt, and what is out of its answer."""
+        return self.history + self.prompt + self.made
 
     @property
     def in_hbm(self) -> int:
         """Loaded, or prefilled so far."""
-        return self.history + self.prompt - self.left
+        return self.history + self.prompt + self.made - self.left
 
 
 class Batch:
-    """One replica's. `hbm_bytes` are for the KV of all jobs, `most` jobs at once."""
+    """One replica's. `hbm_bytes` are for the KV of all jobs, `most` jobs at once. Each has the HBM of its whole answer from when it
+    enters; `kvplan.sim.engine.growing` has one where it has not."""
 
     def __init__(self, hbm_bytes: int, most: int) -> None:
         self.hbm_bytes = hbm_bytes
@@ -65,12 +75,35 @@ class Batch:
         """Jobs that have one; the others' KV is on its way to their HBM, or has come."""
         self.loaded: deque[Job] = deque()
         """Those without a place whose KV has come, in that order."""
+        self.preempted: deque[Job] = deque()
+        """Those that had to give way, who enter before the queue does, the one that entered first before others."""
         self.steps = 0
         """Of decoding, so far."""
         self.first_end = 0
         """After which of them the first job ends, of those that decode."""
         self._ends: list[tuple[int, int]] = []
         """A heap of (step, turn)."""
+
+    def left_beside(self, job: Job) -> int:
+        """Bytes of HBM that are free when a job has entered; below 0 it cannot."""
+        return self.hbm_bytes - self.hbm_used - job.hbm_bytes
+
+    def tokens(self, job: Job) -> int:
+        """That a job which has entered has HBM for."""
+        return job.context
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the next decode step needs more HBM than there is."""
+        return False
+
+    def at_most(self, steps: int) -> int:
+        """So many decode steps, or as many as there is HBM for."""
+        return steps
+
+    def preempt(self) -> Job:
+        """A job gives way, where the batch is short of HBM; returns it as it was."""
+        raise NotImplementedError
 
     def enter(self, job: Job) -> None:
         """A job is admitted, and has its HBM; what is to be prefilled is not known yet."""
@@ -87,15 +120,16 @@ class Batch:
         self.begin(self.loaded.popleft())
 
     def prefilled(self, job: Job, tokens: int) -> bool:
-        """A step has prefilled so many tokens of a job; returns whether its first token is out. With more to come it decodes now."""
+        """A step has prefilled so many tokens of a job; returns whether its next token is out. With more to come it decodes now."""
         job.left -= tokens
         if job.left:
             return False
         self.prefilling.remove(job)
-        if job.output > 1:
-            heappush(self._ends, (self.steps + job.output - 1, job.turn))
+        if job.output - job.made > 1:
+            job.end_step = self.steps + job.output - job.made - 1
+            heappush(self._ends, (job.end_step, job.turn))
             self.first_end = self._ends[0][0]
-            self.context += job.history + job.prompt + 1
+            self.context += job.history + job.prompt + job.made + 1
             self.window_bytes += job.window_bytes
             self.decoding += 1
         return True
@@ -116,7 +150,7 @@ class Batch:
         del self.jobs[job.turn]
         self.hbm_used -= job.hbm_bytes
         self.running -= 1
-        if job.output > 1:
+        if job.end_step:
             self.decoding -= 1
             self.context -= job.context
             self.window_bytes -= job.window_bytes

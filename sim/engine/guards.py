@@ -58,6 +58,8 @@ class Guards:
         self._step_end: dict[object, float] = {}
         self._queued: set[int] = set()
         self._completed: set[int] = set()
+        self._again = 0
+        """Tokens that jobs which gave way are to compute beyond those of their turns, or have."""
         self._checks = 0
 
     def booked(self, link: Link, ready: float, start: float, end: float, size: int) -> None:
@@ -87,6 +89,14 @@ class Guards:
     def admitted(self, replica, turn: int, now: float) -> None:
         """A turn stops waiting."""
         self._waiting[replica].leave(now)
+
+    def preempted(self, replica, job) -> None:
+        """A job has given way, with so many tokens left to compute."""
+        self._again -= job.left
+
+    def admitted_again(self, replica, job) -> None:
+        """A job that gave way starts again."""
+        self._again += job.new
 
     def completed(self, replica, turn: int, now: float) -> None:
         """A turn has ended."""
@@ -156,7 +166,8 @@ class Guards:
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
         _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, "HBM holds", replica.batch.hbm_used, "bytes")
-        needed = sum([self._deployment.in_hbm(job.context) for job in replica.batch.jobs.values()]) - self._in_hbm(replica)
+        batch = replica.batch
+        needed = sum([self._deployment.in_hbm(batch.tokens(job)) for job in batch.jobs.values()]) - self._in_hbm(replica)
         _demand(needed <= replica.batch.hbm_used, 2, "running jobs need", needed, "bytes of HBM, counted are", replica.batch.hbm_used)
         _demand(replica.batch.running <= replica.batch.most, 2, "more jobs run than there are places:", replica.batch.running)
         for tier in replica.kv.store.tiers:
@@ -197,7 +208,7 @@ class Guards:
             recorded = replica.gpu.busy_s
             _demand(_close(recorded, self._busy_s.get(replica, 0.0)), 8, f"busy {recorded} s, steps {self._busy_s.get(replica)} s")
             _demand(recorded <= now * (1 + 1e-9), 5, f"the GPUs were busy for {recorded} s of {now} s")
-        _check_prefills(replicas, columns)
+        _check_prefills(replicas, columns, self._again)
         mine = [replica for replica in replicas if replica in self._waiting]
         waited = sum(self._waiting[replica].area for replica in mine)
         _demand(_close(waited, _queue_wait(replicas, recorder)), 7, "the integral of the queue length is not the sum of the waits")
@@ -209,8 +220,8 @@ class Guards:
             check_client(self._clients, np.array(session_of), columns)
 
 
-def _check_prefills(replicas, columns: Mapping[str, np.ndarray]) -> None:
-    new = int((columns["prompt_tokens"] + columns["history_tokens"] - columns["cached_tokens"]).sum())
+def _check_prefills(replicas, columns: Mapping[str, np.ndarray], again: int) -> None:
+    new = int((columns["prompt_tokens"] + columns["history_tokens"] - columns["cached_tokens"]).sum()) + again
     prefilled = sum(replica.gpu.prefilled_tokens for replica in replicas)
     _demand(prefilled == new, 8, f"{prefilled} tokens were prefilled, {new} were not loaded")
 

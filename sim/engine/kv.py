@@ -60,12 +60,22 @@ class Kv:
         """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
         queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
         tier, cached = self._claim(job.session, cut, now) if self.store.tiers else (-1, 0)
+        self._begin(job, tier, cached, head_since, free, now)
+        return tier if job.cached else -1
+
+    def again(self, job: Job, free: int, now: float) -> None:
+        """A job that had to give way starts again. What the store keeps of its history is pinned still, and loaded as at first."""
+        store = self.store
+        tier, size = store.lookup(job.session) if self._loads_late else store.arrived(job.session)
+        self._begin(job, tier, self._tokens_in(size), now, free, now)
+
+    def _begin(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
+        """A job loads of the `cached` tokens in a tier, and is to compute the rest."""
         if cached:
             self._load(job, tier, cached, head_since, free, now)
         else:
-            job.compute_s = job.prefill_s = self._prefill(job.prompt + job.history, 0)
-        job.new = job.left = job.prompt + job.history - job.cached
-        return tier if job.cached else -1
+            job.compute_s = job.prefill_s = self._prefill(job.known, 0)
+        job.new = job.left = job.known - job.cached
 
     def _claim(self, session: int, cut: int, now: float) -> tuple[int, int]:
         """Pins the session in the store; returns the index of the tier that its history can be loaded from, and the tokens there."""
@@ -99,7 +109,7 @@ class Kv:
 
     def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of the `cached` tokens."""
-        store, session, new = self.store, job.session, job.prompt + job.history - cached
+        store, session, new = self.store, job.session, job.known - cached
         if store.tiers[tier].spec.on_device:
             store.load(session, self._stored(cached), now)
             job.cached = cached

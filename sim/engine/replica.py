@@ -5,7 +5,8 @@ policy says; of steps that only decode, all up to the first completion are one e
 An arrival that could enter ends it at the next step boundary. The GPU waits while KV is saved synchronously, or while the write buffer
 is too full for the next step.
 
-A job enters the batch when the policy takes one, a place is free and the HBM budget has room for all the KV it will have at its end. KV
+A job enters the batch when the policy takes one, a place is free and the HBM budget has room for all the KV it will have at its end; or,
+where `deployment.admission` says so, for its prompt's, and jobs give way when answers have outgrown HBM (`kvplan.sim.engine.growing`). KV
 loading follows the layer pipeline of `kvplan.hwmodels.steptime.pipeline_s`: the read buffer is filled from DRAM as soon as the job heads
 the queue and the link is free, and KV on SSD starts to move when the job starts. Background moves (prefetch, write-back) go on meanwhile,
 one at a time per link.
@@ -14,17 +15,18 @@ Where KV is loaded asynchronously, a job that has entered waits apart with its H
 then it has the next place that is free, before the queue. Elsewhere its first step waits for its KV: a job that is prefilled with others,
 or in several steps, loads its history as if it were prefilled whole and alone, and the step waits for the longest of several jobs.
 
-Left out: preemption; the KV of the last generated token counts as saved.
+Left out: the KV of the last generated token counts as saved.
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from kvplan.sim.engine.batch import Batch, Job
+from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.gpu import BOUNDARY, DECODE, IDLE, Gpu
+from kvplan.sim.engine.growing import batch_for
 from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import WaitingRoom
@@ -41,7 +43,7 @@ class Replica:
         deployment = run.given.deployment
         self.run, self.index = run, index
         self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
-        self.batch = Batch(deployment.hbm_budget, run.given.config.deployment.max_batch)
+        self.batch = batch_for(run.given.config.deployment, deployment, batching)
         self.gpu = Gpu(run.clock, self._end_step)
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps = deployment.steps
@@ -134,10 +136,10 @@ class Replica:
         """At a step boundary: what the GPU does next."""
         batch, saver = self.batch, self.kv.saver
         head = None
-        if batch.loaded:
+        if batch.loaded and not batch.is_short:
             self._resume()
         while self._batching.admits(batch) and (head := self._next_to_enter(now)) is not None:
-            left = batch.hbm_bytes - batch.hbm_used - head.hbm_bytes
+            left = batch.left_beside(head)
             if left < saver.write_buffer:
                 saver.make_room(left)
             if saver.stall_until > now:
@@ -152,16 +154,32 @@ class Replica:
             self._rest(now)
 
     def _next_to_enter(self, now: float) -> Job | None:
-        """The head of the queue, if it has a place in the batch and room in HBM."""
+        """Who had to give way, else the head of the queue, if it has a place in the batch and room in HBM."""
         batch = self.batch
         turn = self.waiting.head(now) if self._holds else self.waiting.queue.head()
-        if turn is None or batch.running >= batch.most:
+        if batch.running >= batch.most:
             return None
-        job = self.fitting(turn)
-        return job if job.hbm_bytes <= batch.hbm_bytes - batch.hbm_used else None
+        if batch.preempted:
+            job = batch.preempted[0]
+        elif turn is not None:
+            job = self.fitting(turn)
+        else:
+            return None
+        return job if batch.left_beside(job) >= 0 else None
 
     def _enter(self, job: Job, now: float) -> None:
-        """A turn leaves the queue and enters the batch, and what is kept of its history is loaded."""
+        """A job enters the batch, and what is kept of its history is loaded."""
+        if self.batch.preempted:
+            self._enter_again(job, now)
+        else:
+            self._enter_first(job, now)
+        if job.loaded_s > now:
+            self.clock.at(job.loaded_s, ARRIVAL, self._loaded, job)
+        else:
+            self.batch.begin(job)
+
+    def _enter_first(self, job: Job, now: float) -> None:
+        """A turn leaves the queue."""
         rec, run = self.recorder, self.run
         cut, head_since = run.context[job.session] - job.history, self.waiting.head_since
         self.waiting.take(now)
@@ -170,10 +188,14 @@ class Replica:
         self.batch.enter(job)
         tier = self.kv.start(job, cut, head_since, self.batch.hbm_bytes - self.batch.hbm_in_step, now)
         rec.entered(job, tier, cut > 0, now)
-        if job.loaded_s > now:
-            self.clock.at(job.loaded_s, ARRIVAL, self._loaded, job)
-        else:
-            self.batch.begin(job)
+
+    def _enter_again(self, job: Job, now: float) -> None:
+        """Who had to give way is computed again."""
+        batch = self.batch
+        batch.enter(batch.preempted.popleft())
+        self.kv.again(job, batch.hbm_bytes - batch.hbm_in_step, now)
+        if self._observer is not None:
+            self._observer.admitted_again(self, job)
 
     def _loaded(self, timer: Timer) -> None:
         """The KV of a job that the GPUs do without has come."""
@@ -191,6 +213,10 @@ class Replica:
         batch = self.batch
         chunks: Any  # of this batch's jobs
         chunks, decodes = self._batching.step(batch)
+        if batch.is_short and decodes:
+            self._preempt()
+            self._dispatch(now)
+            return
         batch.hbm_in_step = batch.hbm_used
         if chunks:
             job, tokens = chunks[0]
@@ -199,10 +225,19 @@ class Replica:
             else:
                 self._mixed(chunks, decodes and batch.decoding > 0, now)
             return
-        steps, longest = batch.first_end - batch.steps, self.run.given.longest_run
+        steps, longest = batch.at_most(batch.first_end - batch.steps), self.run.given.longest_run
         if longest is not None and steps > longest:
             steps = longest
         self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes))
+
+    def _preempt(self) -> None:
+        """HBM is too full for a step more of all that decode: jobs give way, from the last on."""
+        batch = self.batch
+        while batch.is_short:
+            job = batch.preempt()
+            self.recorder.preempted(job.turn)
+            if self._observer is not None:
+                self._observer.preempted(self, job)
 
     def _mixed(self, chunks: Sequence[tuple[Job, int]], decodes: bool, now: float) -> None:
         """A step that prefills several jobs or parts of jobs, or decodes besides. What is prefilled whole and alone takes what its load
@@ -258,11 +293,12 @@ class Replica:
             self._observer.check(self, now)
 
     def _end_prefill(self, job: Job, now: float) -> None:
-        """The first token is out, if there is one; the job decodes from now on, or is done."""
-        self.recorder.first_token_s[job.turn] = now
-        if self._saves_at_once:
-            self.kv.saver.prefilled(job, now)
-        if job.output <= 1:
+        """The first token is out, or the next one of a job that gave way; it decodes from now on, or is done."""
+        if not job.made:
+            self.recorder.first_token_s[job.turn] = now
+            if self._saves_at_once:
+                self.kv.saver.prefilled(job, now)
+        if job.output - job.made <= 1:
             self._complete(job, now)
 
     def _complete(self, job: Job, now: float) -> None:

@@ -32,6 +32,12 @@ class Rows:
         self.columns[name] = np.full(self.turns, np.nan)
         return self.columns[name].data
 
+    def preempted(self, turn: int) -> None:
+        """A turn has given way to others, and is to be computed again. Not every run has the column."""
+        if "preemptions" not in self.columns:
+            self.columns["preemptions"] = np.zeros(self.turns, np.int64)
+        self.columns["preemptions"][turn] += 1
+
     def _views(self, names):
         return [memoryview(self.columns[name]) for name in names]
 

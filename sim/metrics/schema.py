@@ -207,6 +207,10 @@ class Summary(TypedDict):
     """Turns whose history was cut to fit into the window."""
     skipped_saves: int
     """KV that found no room and was not kept."""
+    preempted_turns: NotRequired[int]
+    """Turns that gave way because answers had outgrown HBM, and were computed again; where any did."""
+    preemptions: NotRequired[int]
+    """How often they did."""
     cost_usd: Cost
     ssd_wear: SsdWear
     provenance: dict[str, object]

@@ -84,6 +84,7 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
         **({"moving": moved} if (moved := moving(deployment)) else {}),
         "overflow_turns": int(col["overflow"].sum()),
         "skipped_saves": int(sums.get("skipped_saves", 0)),
+        **_preempted(col),
         "cost_usd": run_cost_usd(
             deployment.prices,
             deployment.gpu.name,
@@ -111,6 +112,12 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
         *_warnings(config, deployment, workload, output, summary),
     ]
     return summary
+
+
+def _preempted(col: dict[str, np.ndarray]) -> dict[str, int]:
+    """Of a run in which turns gave way to others."""
+    times = col.get("preemptions")
+    return {} if times is None else {"preempted_turns": int((times > 0).sum()), "preemptions": int(times.sum())}
 
 
 def latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

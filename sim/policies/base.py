@@ -15,10 +15,13 @@ needs is not worked out:
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol, get_args
 
 from mypy_extensions import mypyc_attr
 
+Admission = Literal["answer", "prompt"]
+"""What of a job must have room in HBM when it enters."""
+ADMISSIONS = get_args(Admission)
 LIMITS = ("step_tokens", "prefill_tokens")
 NEEDS = ("queue", "costs", "future", "tenant", *LIMITS)
 
@@ -342,6 +345,9 @@ class Batching(ABC):
 
     NAME: ClassVar[str]
     NEEDS: ClassVar[frozenset[str]] = frozenset()
+    RESERVES: ClassVar[Admission] = "answer"
+    """The HBM that a job must find to enter: of its whole answer, or of its prompt alone, when jobs give way as answers outgrow HBM. What
+    `deployment.admission` is, where nobody says it."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits

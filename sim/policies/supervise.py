@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from kvplan.sim.policies.base import NEEDS, Batching, Eviction, Load, Prefetch, Router, Scheduler, View, Write
+from kvplan.sim.policies.base import ADMISSIONS, NEEDS, Batching, Eviction, Load, Prefetch, Router, Scheduler, View, Write
 
 
 class PolicyError(ValueError):
@@ -72,6 +72,8 @@ def _check_settings(kind: str, name: str, policy: type, settings: dict[str, Any]
         raise PolicyError(f"{kind} policy {name!r}: NEEDS is {needs!r}; it is a frozenset of {', '.join(NEEDS)}")
     if not _is_number(lead_s) or not 0 <= lead_s < math.inf:
         raise PolicyError(f"{kind} policy {name!r}: LEAD_S is {lead_s!r}; it is a number of seconds, 0 or more")
+    if settings.get("RESERVES", "answer") not in ADMISSIONS:
+        raise PolicyError(f"{kind} policy {name!r}: RESERVES is {settings['RESERVES']!r}; it is one of {', '.join(ADMISSIONS)}")
     if settings.get("FIXED") and not settings["STICKY"]:
         raise PolicyError(f"{kind} policy {name!r} sets FIXED and not STICKY: what follows from the session alone stays")
     for setting, (base, call) in _SWITCHES.items():

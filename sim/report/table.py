@@ -103,7 +103,7 @@ def cells(found: Place) -> list[list[Cell]]:
     baseline = found.at("recompute")
     *others, last = _paid_names(found.value)
     storage, rows = f"{', '.join(others)} and {last}", []
-    for label, path, show, compares in [*_hits(found.value), *_ROWS]:
+    for label, path, show, compares in [*_hits(found.value), *_ROWS, *_preempted(found.value)]:
         row = [Cell(label.format(storage=storage)), _get(found, path, show)]
         if baseline.value is not None:
             row += [_get(baseline, path, show), _change(baseline, path)] if compares else [Cell(NONE), Cell("")]
@@ -169,6 +169,11 @@ _ROWS = [
     ("total cost", "cost_usd.total", _dollars, True),
     ("$ per million output tokens", "cost_usd.per_million_output_tokens", _dollars, True),
 ]
+
+
+def _preempted(summary: Mapping[str, Any]) -> list[tuple]:
+    """The row of turns that gave way to others, where any did."""
+    return [("turns preempted, and computed again", "preempted_turns", "{:,}".format, False)] if summary.get("preempted_turns") else []
 
 
 def _paid_tiers(summary: Mapping[str, Any]) -> list[str]:

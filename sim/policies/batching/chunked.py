@@ -1,8 +1,8 @@
 """Chunked prefill as vLLM does it: every step has a budget of tokens, one for each job that decodes, the rest for prefills in order.
 
 A prompt that does not fit in what is left of a step goes on in the next one, and several share a step. Jobs enter while the step has room
-for a token more of them. `deployment.step_tokens` is max_num_batched_tokens, `deployment.max_batch` max_num_seqs. Left out: preemption, for
-a job enters only when HBM has room for its answer too; time of the host that GPU work does not hide.
+for a token more of them. `deployment.step_tokens` is max_num_batched_tokens, `deployment.max_batch` max_num_seqs. A job enters when HBM has
+room for its prompt, and the last one gives way when answers have outgrown HBM. Left out: time of the host that GPU work does not hide.
 
 Source: vLLM 0.33, vllm/v1/core/sched/scheduler.py; defaults of its server, vllm/engine/arg_utils.py. Sarathi-Serve (OSDI 2024).
 """
@@ -21,6 +21,7 @@ class Chunked(Batching):
 
     NAME = "chunked"
     NEEDS = frozenset({"step_tokens"})
+    RESERVES = "prompt"
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
