@@ -238,8 +238,8 @@ def test_a_winner_and_two_that_cannot_be_told_apart():
     noise = np.array([0.001, -0.002, 0.0015, -0.001, 0.0005])
     values = {"lru": 0.6 + noise, "lookahead": 0.87 + 8 * noise, "s3fifo": 0.599 - noise}
     assert said({label: items.tolist() for label, items in values.items()}) == [
-        "lookahead: 27.0 ± 1.3 points more hit rate (resumed) than lru.",
-        "lru and s3fifo cannot be told apart here in hit rate (resumed) (0.1 ± 0.4 points).",
+        "lookahead: 27.0 ± 1.3 points more hit rate (resumed turns) than lru.",
+        "lru and s3fifo cannot be told apart here in hit rate (resumed turns) (0.1 ± 0.4 points).",
     ]
 
 
@@ -259,7 +259,7 @@ def test_a_gain_in_hits_that_is_a_loss_in_service_or_money_is_called_that(tmp_pa
     assert len(found["words"]) == 1
     assert found["words"][0].startswith("ssd 2TB: ")
     assert (
-        " points more hit rate (resumed) than ssd 0GB, but its " in found["words"][0]
+        " points more hit rate (resumed turns) than ssd 0GB, but its " in found["words"][0]
         and "cost per million output tokens is" in found["words"][0]
     )
 
@@ -278,12 +278,12 @@ def test_warnings_of_the_runs_are_shown_once_with_their_variants(tmp_path):
 
 
 def test_identical_is_said_and_one_stands_for_both():
-    assert said({"a": [0.5, 0.6], "b": [0.5, 0.6]}) == ["a and b are identical here in hit rate (resumed)."]
+    assert said({"a": [0.5, 0.6], "b": [0.5, 0.6]}) == ["a and b are identical here in hit rate (resumed turns)."]
 
 
 def test_one_replication_has_no_intervals():
     assert said({"a": [0.5], "b": [0.7]}) == [
-        "b: 20 points more hit rate (resumed) than a in the one replication: no intervals, it may be chance."
+        "b: 20 points more hit rate (resumed turns) than a in the one replication: no intervals, it may be chance."
     ]
 
 
@@ -663,7 +663,7 @@ def test_a_curve_is_a_comparison_of_policies_and_sizes(tmp_path):
     result = kvplan("curve", *OPTIONS, "--tier", "ssd", "--sizes", "10GB,40GB", "--policies", "lookahead,lru", "--replications", "2",
                     "--jobs", "1", "--out", str(tmp_path / "c"), "--figure", str(figure))  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert "LRU, clockless" in result.stdout and "40GB" in result.stdout and "tokens, %" in result.stdout
+    assert "LRU, clockless" in result.stdout and "40GB" in result.stdout and "tokens %" in result.stdout
     found = json.loads((tmp_path / "c" / "curve.json").read_text())
     assert [line["policy"] for line in found["lines"]] == ["lookahead", "lru"]
     variant = found["comparison"]["variants"][1]

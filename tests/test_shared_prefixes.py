@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from kvplan.traces import TraceError, origin, read_trace, rescale
 from kvplan.traces.answers import prefilled_again
 from kvplan.traces.beginnings import Beginnings
 from kvplan.traces.blockpaths import block_contexts
+from kvplan.traces.describe import describe
 from kvplan.traces.formats.canonical import write_canonical
 from kvplan.traces.generate import population
 from kvplan.traces.generate.laws import Constant
 from kvplan.traces.generate.steady import cut_from_stream
-from kvplan.traces.workload import untimed
+from kvplan.traces.reuse import in_order
+from kvplan.traces.sharing import sharing
+from kvplan.traces.workload import Blocks, untimed
 
 SYNTHETIC = ["workload.kind=synthetic", "store.unit=block"]
 
@@ -240,3 +244,50 @@ def test_recorded_lengths_set_how_long_a_beginning_is(tmp_path):
     (path := tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, logged)))
     short, long = read_trace(path).beginnings.end.tolist()
     assert 500 < long < short < 1000
+
+
+# --- what an endless store would hit
+
+
+def literally(workload, block_tokens):
+    """(distinct, hits, own): sets of blocks."""
+    known, held, hits, own = [list(path) for path in block_contexts(workload, block_tokens).paths], set(), 0, 0
+    had = {session: set() for session in range(workload.sessions)}
+    for path, session in zip(known, workload.session[in_order(workload)].tolist(), strict=True):
+        hits += sum(block in held for block in path)
+        own += sum(block in had[session] for block in path)
+        held.update(path)
+        had[session].update(path)
+    return len(held), hits, own
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4), min_size=1, max_size=5),
+    st.lists(parts_of, min_size=5, max_size=5).filter(any), st.integers(1, 4), st.permutations(range(5)),
+)  # fmt: skip
+def test_sharing_is_that_of_a_literal_store(sessions, parts, block_tokens, order):
+    rows = [(number, *turn) for number, session in enumerate(sessions) for turn in session]
+    session, prompt, output, edited = map(np.array, zip(*rows, strict=True))
+    plain = untimed(session, prompt, output).with_times(np.array(order[: len(sessions)], float), np.full(len(rows), 1.5))
+    ends = [list(accumulate(step for _, step in row)) for row in parts[: len(sessions)]]
+    grown = [[(int("".join(map(str, row[: place + 1]))), end) for place, end in enumerate(row)] for row in ends]
+    shared = begun(replace(plain, dropped_tokens=rescale.dropped_within(plain, edited)), *grown)
+    found = sharing(shared, block_tokens)
+    if found is not None:
+        assert (found.distinct, found.hits, found.own) == literally(shared, block_tokens)
+
+
+def test_an_endless_store_is_described(workload):
+    requests = begun(workload([[(40, 8), (8, 1)], [(40, 1)]], arrivals=[0, 9], gap_s=1.0), [(7, 32)], [(7, 32)])
+    found = describe(requests, 100, 10**6, block_tokens=8)["shared"]
+    assert found["hit_rate"] == {"tokens": (40 + 32) / (40 + 56 + 40), "own": 40 / 136, "others": 32 / 136}
+    assert (found["distinct"], found["held_bytes"], found["known_by"]) == (5 + 2 + 1, 8 * 8 * 100, "construction")
+    assert describe(workload([[(9, 1)], [(9, 1)]]), 100, 10**6)["shared"] is None
+
+
+def test_own_and_other_sessions_hashes(workload):
+    requests = workload([[(16, 8), (8, 1)], [(24, 1)]], arrivals=[0, 9], gap_s=1.0)
+    ids = np.array([1, 2, 1, 2, 3, 4, 1, 2, 3])
+    found = sharing(replace(requests, blocks=Blocks(8, np.array([0, 2, 6, 9]), ids)), 16)
+    assert (found.block_tokens, found.distinct, found.hits, found.own) == (8, 4, 5, 2)

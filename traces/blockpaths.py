@@ -52,11 +52,17 @@ def block_contexts(workload: Workload, block_tokens: int) -> BlockContexts:
     order = in_order(workload)
     tokens = (workload.history_tokens + workload.prompt_tokens)[order]
     if workload.blocks is None:
-        if workload.turns == workload.sessions and (workload.beginnings is None or not len(workload.beginnings.key)):
+        if not known(workload):
             raise TraceError(_NOTHING)
-        written = _written(workload, block_tokens)
-        return BlockContexts(block_tokens, tokens.tolist(), [written[turn] for turn in order.tolist()], False)
+        paths = written(workload, block_tokens)
+        return BlockContexts(block_tokens, tokens.tolist(), [paths[turn] for turn in order.tolist()], False)
     return BlockContexts(block_tokens, tokens.tolist(), _hashed(workload.blocks, tokens, order, block_tokens), True)
+
+
+def known(workload: Workload) -> bool:
+    """Whether anybody knows what its requests share."""
+    begun = workload.beginnings is not None and len(workload.beginnings.key) > 0
+    return begun or workload.blocks is not None or workload.turns > workload.sessions
 
 
 def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens: int) -> Sequence[Keys]:
@@ -92,7 +98,7 @@ class _Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class Written:
     """Blocks of a session's context, by who wrote their last token."""
 
     ends: Sequence[int]
@@ -111,9 +117,9 @@ class _Written:
         return self.writers[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block
 
 
-def _written(workload: Workload, block_tokens: int) -> list[_Written]:
+def written(workload: Workload, block_tokens: int) -> list[Written]:
     """Per turn. Turns that keep all of the history share its list; an edit begins another."""
-    found: list[_Written] = []
+    found: list[Written] = []
     ends: list[int] = []
     writers: list[int] = []
     begun = iter([] if workload.beginnings is None else workload.beginnings.numbered().parts())
@@ -129,5 +135,5 @@ def _written(workload: Workload, block_tokens: int) -> list[_Written]:
         if not ends or context > ends[-1]:
             ends.append(context)
             writers.append(turn)
-        found.append(_Written(ends, writers, (history + prompt) // block_tokens, block_tokens))
+        found.append(Written(ends, writers, (history + prompt) // block_tokens, block_tokens))
     return found

@@ -12,6 +12,7 @@ import numpy as np
 from kvplan.traces.blockreuse import block_reuse
 from kvplan.traces.context import contexts
 from kvplan.traces.reuse import accesses, active, hit_curve, in_order, stack_distances
+from kvplan.traces.sharing import Sharing, sharing
 from kvplan.traces.workload import Workload
 
 _PERCENTILES = (10, 25, 50, 75, 90, 95, 99)
@@ -28,9 +29,11 @@ def describe(
     report: Callable[[int, int], None] = lambda done, total: None,
     ratio: float = 0.5,
     sized: Callable[[np.ndarray], np.ndarray] | None = None,
+    block_tokens: int = 16,
 ) -> dict:
     """Statistics of a workload with times: seconds, tokens, bytes; strict JSON. `ttl_s` is the time that KV shall be kept, `ratio`
-    the share of the history that truncation cuts off at a time. `sized`: bytes of sessions of so many tokens; None: in proportion."""
+    the share of the history that truncation cuts off at a time. `sized`: bytes of sessions of so many tokens; None: in proportion.
+    `block_tokens`: of a shared store's blocks, where no hashes say it."""
     sized = sized or (lambda tokens: tokens * kv_bytes)
     turns = np.diff(workload.first_turn)
     history, prompt = workload.history_tokens, workload.prompt_tokens.astype(np.int64)
@@ -88,6 +91,7 @@ def describe(
         },
         "lru_curve": _curve(tokens, distances),
         "blocks": _blocks(workload, kv_bytes),
+        "shared": _shared(sharing(workload, block_tokens), kv_bytes, "construction" if workload.blocks is None else "block hashes"),
         "origin": dict(workload.origin),
     }
 
@@ -156,6 +160,19 @@ def _curve(seen, distances: np.ndarray) -> list[dict[str, float]]:
         {"capacity_bytes": int(capacity[i]), "turn_hit_rate": float((i + 1) / len(distances)), "history_hit_rate": float(tokens[i])}
         for i in pick
     ]
+
+
+def _shared(found: Sharing | None, kv_bytes: int, known_by: str) -> dict | None:
+    """What a store that all requests share, and that forgets nothing, holds in the end and hits, as shares of all prompt tokens."""
+    if found is None:
+        return None
+    return {
+        "known_by": known_by,
+        "block_tokens": found.block_tokens,
+        "distinct": found.distinct,
+        "held_bytes": found.distinct * found.block_tokens * kv_bytes,
+        "hit_rate": {"tokens": found.rate(found.hits), "own": found.rate(found.own), "others": found.rate(found.hits - found.own)},
+    }
 
 
 def _blocks(workload: Workload, kv_bytes: int) -> dict | None:

@@ -166,7 +166,7 @@ _NOTES: Mapping[str, Callable[[Any], str]] = {
         f"{count:,} sessions are started by others, as subagents; each begins as long after its root as was recorded"
     ),
     "unanswered": lambda count: f"{count:,} turns have an answer of 0 tokens: their prompts are prefilled, and nothing is decoded",
-    "begin_alike": lambda count: f"{count:,} sessions begin with messages that another has too, which a store of sessions does not share",
+    "begin_alike": lambda count: f"{count:,} sessions begin with messages that another has too",
     "applications": lambda said: _texts(said, "applications"),
     "documents": lambda said: _texts(said, "documents"),
     "forks": lambda count: f"{count:,} sessions go on from the history of an earlier one (workload.forks)",

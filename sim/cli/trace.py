@@ -38,7 +38,7 @@ def describe(overrides: list[str], ttl_s: float, json: bool, figure: Path | None
     window = loaded.deployment.window_tokens or model.max_position_embeddings
     with progress("describing") as report:
         ratio, footprint = loaded.deployment.truncation_ratio, kept(loaded, model)
-        found = described(workload, footprint.per_token, window, ttl_s, report, ratio, footprint.of)
+        found = described(workload, footprint.per_token, window, ttl_s, report, ratio, footprint.of, loaded.store.block_tokens or 16)
     found["kv"] |= {"bytes_of_windows": footprint.windows_bytes, "state_bytes": footprint.state}
     found["kv"]["kept"] = {
         tier.name: {"dtype": dtype, "bytes_per_token": int(share * found["kv"]["bytes_per_token"])}

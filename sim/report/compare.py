@@ -33,7 +33,7 @@ def html(found: dict) -> str:
 def sentences(found: dict) -> list[str]:
     """What the table means, and what to know about it."""
     count = found["replications"]
-    lines = list(found["words"])
+    lines = [*found["words"], "Hits are shares of resumed turns, by tier too; tokens hit, of all prompt tokens, history included."]
     if count > 1:
         lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every variant.")
     return lines + found["notes"] + warnings(found)
@@ -65,7 +65,8 @@ class _Column:
 
 
 _COLUMNS = (
-    _Column("hit rate, %", HITS),
+    _Column("tokens hit, %", "hit_rate.tokens"),
+    _Column("resumed hit, %", HITS),
     _Column("to the bound", BOUND),
     _Column("HBM", "hit_rate.hbm"),
     _Column("DRAM", "hit_rate.dram"),

@@ -39,6 +39,7 @@ def sentences(found: dict) -> list[str]:
     """What to know about the table."""
     need, count = found["need"], found["replications"]
     lines = [
+        "turns: shares of resumed turns; tokens: of all prompt tokens, history included.",
         f"of need: all tiers together against {format_bytes(need['held_bytes'])}, what the {need['dsput']:,} distinct sessions of"
         f" {format_seconds(need['ttl_s'])} hold at their real sizes (CCpUT, each at a full window: {format_bytes(need['ccput_bytes'])}).",
         "LRU, clockless: one exact LRU list of whole sessions; no server, no room kept free, no queueing.",
@@ -56,8 +57,8 @@ def _table(found: dict) -> Table:
     tier = found["tier"].upper()
     table = Table(box=None, pad_edge=False)
     lines = [line for line in found["lines"] if line["points"]]
-    heads = [tier, "of need", *(head for line in lines for head in (f"{line['policy']}, %", "tokens, %", "TTFT"))]
-    for head in [*heads, *(head for line in found["clockless"] for head in (f"{line['name']}, %", "tokens, %"))]:
+    heads = [tier, "of need", *(head for line in lines for head in (f"{line['policy']}, turns %", "tokens %", "TTFT"))]
+    for head in [*heads, *(head for line in found["clockless"] for head in (f"{line['name']}, turns %", "tokens %"))]:
         table.add_column(shown_cell(head), justify="right", no_wrap=True)
     for size in found["sizes"]:
         cells = [size["text"], f"{size['rcc_to_held']:.0%}"]
@@ -109,14 +110,15 @@ def point_rows(found: dict) -> Iterator[dict]:
 
 
 def draw(found: dict, path: Path) -> None:
-    """Writes the picture: hit rate of all tiers, of the varied tier, and TTFT. Raises OSError."""
+    """Writes the picture: hits in all tiers, by turns and by tokens, hits in the varied tier, and TTFT. Raises OSError."""
     tier, (scale, unit) = found["tier"], _seconds(found)
     panels = (
-        ("hit_rate.resumed", 100, "Hit rate of all tiers", "% of resumed turns"),
-        (f"hit_rate.{tier}", 100, f"Hits served from {tier.upper()}", "% of resumed turns"),
+        ("hit_rate.resumed", 100, "Hits in all tiers", "% of resumed turns"),
+        ("hit_rate.tokens", 100, "Hits in all tiers", "% of all prompt tokens"),
+        (f"hit_rate.{tier}", 100, f"Hits in {tier.upper()}", "% of resumed turns"),
         ("ttft_s.mean", scale, "Mean TTFT", unit),
     )
-    with picture(path, 1, len(panels), (12.5, 4.4)) as (figure, axes):
+    with picture(path, 1, len(panels), (16, 4.4)) as (figure, axes):
         for axis, (key, scale, title, unit) in zip(axes, panels, strict=True):
             _lines(axis, found, key, scale)
             _sizes(axis, found)

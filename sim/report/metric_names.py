@@ -11,7 +11,7 @@ class Metric:
     """How to show a measure."""
 
     name: str
-    """As in "points of hit rate (resumed)"."""
+    """As in "points of hit rate (resumed turns)"."""
     unit: str = ""
     scale: float = 1.0
     """Shown number = measured · scale."""
@@ -36,7 +36,7 @@ def metric(key: str) -> Metric:
         return _METRICS[key]
     head, _, tail = key.partition(".")
     if head == "hit_rate":
-        return Metric(f"hit rate (from {tail.upper()})", "%", 100, 0, "points")
+        return Metric(f"hit rate (resumed turns, from {tail.upper()})", "%", 100, 0, "points")
     if head in _LATENCIES:
         return Metric(f"{_LATENCIES[head]} ({tail})", "ms", 1e3, -1)
     if key.endswith(("_bytes", ".bytes")):
@@ -55,10 +55,10 @@ _LATENCIES = {
 _METRICS = {
     **{
         f"hit_rate.{key}": Metric(f"hit rate ({name})", "%", 100, 1, "points")
-        for key, name in (("turns", "all turns"), ("resumed", "resumed"), ("tokens", "tokens"))
+        for key, name in (("turns", "all turns"), ("resumed", "resumed turns"), ("tokens", "prompt tokens"))
     },
-    "bound.resumed": Metric("bound of the hit rate (resumed)", "%", 100, 0, "points"),
-    "bound.tokens": Metric("bound of the hit rate (tokens)", "%", 100, 0, "points"),
+    "bound.resumed": Metric("bound of the hit rate (resumed turns)", "%", 100, 0, "points"),
+    "bound.tokens": Metric("bound of the hit rate (prompt tokens)", "%", 100, 0, "points"),
     "prefill_tokens_per_s": Metric("prefill throughput", "tok/s", 1, 1),
     "output_tokens_per_s": Metric("output throughput", "tok/s", 1, 1),
     "goodput_per_s": Metric("goodput", "turns/s", 1, 1),

@@ -54,7 +54,7 @@ def by_turn_heads(found: Place) -> list[str]:
         "TTFT mean",
         "p50",
         "p95",
-        "hits, tokens",
+        "hits, prompt tokens",
         *(["recompute, mean"] if found.at("recompute").value else []),
     ]
 
@@ -151,7 +151,7 @@ def _hits(summary: Mapping[str, Any]) -> list[tuple]:
         ("hit rate, all turns", "hit_rate.turns", _percent, False),
         ("hit rate, resumed turns", "hit_rate.resumed", _percent, False),
         *((f"  from {name_of(name)}", f"hit_rate.{name}", _percent, False) for name in summary["tiers"]),
-        ("hit rate, tokens", "hit_rate.tokens", _percent, False),
+        ("hit rate, prompt tokens", "hit_rate.tokens", _percent, False),
     ]
 
 

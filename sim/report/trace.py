@@ -56,6 +56,7 @@ def words(found: dict, model: str) -> list[str]:
     kv, ttl = found["kv"], found["ttl"]
     lines = [
         _verdict(found),
+        *_shared(found),
         *_block_words(found),
         f"In a mean hour {found['sessions_per_hour']['mean']:,.0f} distinct sessions have a turn, at most"
         f" {found['sessions_per_hour']['max']:,.0f}.",
@@ -87,14 +88,29 @@ def _verdict(found: dict) -> str:
     history, blocks = found["history_share"], _block_share(found)
     share = max(history, blocks)
     verdict = "caching can pay" if share >= 0.5 else "caching may pay" if share >= 0.2 else "there is little to cache"
-    shared = f", {blocks:.0%} are blocks that an earlier request had" if blocks > history else ""
+    shared = f", {blocks:.0%} are blocks that an earlier prompt had" if blocks > history else ""
     return (
         f"{found['multi_turn_share']:.0%} of sessions have more than one turn; {history:.0%} of prefill work is history{shared}: {verdict}."
     )
 
 
 def _block_share(found: dict) -> float:
-    return found["blocks"]["hit_rate"] if found["blocks"] else 0.0
+    return found["shared"]["hit_rate"]["tokens"] if found["shared"] else 0.0
+
+
+def _shared(found: dict) -> list[str]:
+    """What a store would hold that all requests share, and hit."""
+    shared = found["shared"]
+    if shared is None:
+        return ["Nobody knows what requests share: there are no block hashes, no sessions of several turns, and no known beginnings."]
+    rates, hashed = shared["hit_rate"], shared["known_by"] == "block hashes"
+    uncut = "; contexts are whole, past the window too" if found["kv"]["turns_past_window_share"] else ""
+    return [
+        f"A store that all requests share and that forgets nothing holds {shared['distinct']:,} blocks of {shared['block_tokens']:,} tokens"
+        f" in the end, {format_bytes(shared['held_bytes'])}, and hits {rates['tokens']:.1%} of all prompt tokens"
+        f" ({'by the block hashes' if hashed else 'as far as is known by construction'}): {rates['own']:.1%} what the same session had"
+        f" before, {rates['others']:.1%} what only others had. An answer hits from the second prompt on that holds it{uncut}."
+    ]
 
 
 def _block_words(found: dict) -> list[str]:
@@ -105,11 +121,9 @@ def _block_words(found: dict) -> list[str]:
     if blocks["distance_bytes"] is None:
         return ["No two requests begin with the same block: no cache of blocks can hit."]
     distance = blocks["distance_bytes"]
-    uncut = ", whole contexts, past the window too" if found["kv"]["turns_past_window_share"] else ""
     lines = [
-        f"By the block hashes, an endless cache that all requests share hits {blocks['hit_rate']:.1%} of all prompt tokens and holds"
-        f" {format_bytes(blocks['held_bytes'])} in the end; an LRU cache of blocks hits half as much with {format_bytes(distance['p50'])},"
-        f" 90 % of it with {format_bytes(distance['p90'])}, all of it with {format_bytes(distance['max'])}{uncut}."
+        f"An LRU cache of blocks hits half as much with {format_bytes(distance['p50'])}, 90 % of it with"
+        f" {format_bytes(distance['p90'])}, all of it with {format_bytes(distance['max'])}."
     ]
     if blocks["hit_rate"] > 2 * history:
         lines.append(

@@ -46,8 +46,13 @@ def _finding(data: dict) -> list[str]:
 def _figures(found: Place) -> list[Figure]:
     tier = found.value["tier"]
     panels = (
-        ("hit_rate.resumed", "Hit rate of all tiers", Axis("of resumed turns", common.whole_percent, low=0, high=1.02)),
-        (f"hit_rate.{tier}", f"Hits served from {tier.upper()}", Axis("of resumed turns", common.whole_percent, low=0, high=1.02)),
+        ("hit_rate.resumed", "Hits in all tiers, of resumed turns", Axis("of resumed turns", common.whole_percent, low=0, high=1.02)),
+        (
+            "hit_rate.tokens",
+            "Hits in all tiers, of all prompt tokens",
+            Axis("of all prompt tokens", common.whole_percent, low=0, high=1.02),
+        ),
+        (f"hit_rate.{tier}", f"Hits in {tier.upper()}", Axis("of resumed turns", common.whole_percent, low=0, high=1.02)),
         ("ttft_s.mean", "Mean TTFT", Axis("TTFT", seconds, low=0)),
         ("ttft_s.p95", "TTFT p95", Axis("TTFT", seconds, low=0)),
     )
@@ -98,13 +103,13 @@ def _bound(line: Place, key: str, axis: Axis) -> list[Mark]:
 def _table(found: Place) -> Table:
     lines = [line for line in found.at("lines").each() if line.value["points"]]
     heads = [found.value["tier"].upper(), "of need"]
-    heads += [f"{line.value['policy']}{what}" for line in lines for what in (", hit rate", ", TTFT")]
+    heads += [f"{line.value['policy']}{what}" for line in lines for what in (", turns hit", ", tokens hit", ", TTFT")]
     rows = []
     for place in found.at("sizes").each():
         cells = [Cell(place.value["text"], place.value["bytes"]), place.at("rcc_to_held").cell(common.whole_percent)]
         for line in lines:
             point = next((point for point in line.at("points").each() if point.value["size"] == place.value["text"]), None)
-            cells += _cells(point) if point else [Cell(NONE), Cell(NONE)]
+            cells += _cells(point) if point else [Cell(NONE)] * 3
         rows.append(cells)
     return Table(heads, rows)
 
@@ -113,4 +118,8 @@ def _cells(point: Place) -> list[Cell]:
     hit = point.at("hit_rate.resumed")
     half = hit.value["half_width"]
     text = percent(hit.value["mean"]) + ("" if half is None else f" ± {100 * half:.1f}")
-    return [Cell(text, hit.value["mean"], hit.at("mean").pointer), point.at("ttft_s.mean", "mean").cell(seconds)]
+    return [
+        Cell(text, hit.value["mean"], hit.at("mean").pointer),
+        point.at("hit_rate.tokens", "mean").cell(percent),
+        point.at("ttft_s.mean", "mean").cell(seconds),
+    ]

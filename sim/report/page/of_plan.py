@@ -74,7 +74,7 @@ def _tiles(found: Place, best: Place | None) -> list[Tile]:
         Tile("GPUs", best.at("gpus").cell(count), Cell(f"{best.value['replicas']} replicas of {best.value['gpus_of_a_replica']}")),
         Tile("a month", best.at("usd_per_month").cell(usd), Cell(best.value["option"])),
         Tile("TTFT p95", best.at("ttft_p95_s").cell(seconds)),
-        Tile("tokens from the cache", best.at("token_hit_rate").cell(percent)),
+        Tile("prompt tokens from the cache", best.at("token_hit_rate").cell(percent)),
     ]
     known = [label for label, saved in best.value["gpus_saved"].items() if saved]
     return tiles + [

@@ -75,6 +75,7 @@ def _tiles(found: Place) -> list[Tile]:
     cost = ("cost_usd", "per_million_output_tokens")
     return [
         Tile("hit rate of resumed turns", found.at("hit_rate", "resumed").cell(percent)),
+        Tile("hit rate of all prompt tokens", found.at("hit_rate", "tokens").cell(percent)),
         Tile("TTFT p95", found.at("ttft_s", "p95").cell(seconds), beside("ttft_s", "p95")),
         Tile("TTFT mean", found.at("ttft_s", "mean").cell(seconds), beside("ttft_s", "mean")),
         Tile("GPUs busy", found.at("gpu", "utilization").cell(percent), beside("gpu", "utilization", show=percent)),
