@@ -7,8 +7,7 @@ is a checkpoint of its last token, and usable as a whole only.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -33,13 +32,10 @@ def attended(tokens: Tokens, window: int) -> Tokens:
 
 @dataclass(frozen=True)
 class Footprint:
-    """See the module.
+    """Of layers that keep KV of all tokens, so that every byte stands for itself.
 
-    >>> gpt_oss = Footprint(36_864, ((128, 36_864),))
-    >>> [gpt_oss.of(tokens) for tokens in (1, 128, 1000)]
-    [73728, 9437184, 41582592]
-    >>> gpt_oss.tokens_in(41_582_592)
-    1000
+    >>> Footprint(36_864).of(1000)
+    36864000
     """
 
     per_token: int
@@ -48,11 +44,8 @@ class Footprint:
     """(tokens, bytes a token), the shortest first."""
     state: int = 0
     """Whatever the tokens."""
-
-    @cached_property
-    def is_checkpoint(self) -> bool:
-        """Whether a session is of use as a whole only."""
-        return bool(self.windows or self.state)
+    is_checkpoint: ClassVar[bool] = False
+    """Whether a session is of use as a whole only."""
 
     @property
     def windows_bytes(self) -> int:
@@ -61,15 +54,49 @@ class Footprint:
 
     def of(self, tokens: Tokens) -> Tokens:
         """Bytes of a session of so many tokens."""
-        size = tokens * self.per_token
-        if self.is_checkpoint:
-            size += sum(least(tokens, window) * each for window, each in self.windows) + (tokens > 0) * self.state
-        return size
+        return tokens * self.per_token
 
     def tokens_in(self, size: int) -> int:
         """The whole tokens of a session of so many bytes."""
-        if not self.is_checkpoint:
-            return size // self.per_token
+        return size // self.per_token
+
+    def among(self, size: int, each: float) -> int:
+        """The whole tokens of sessions of `each` tokens that take so many bytes together."""
+        return size // self.per_token
+
+    def grown(self, before: int, after: int) -> int:
+        """Bytes that are written when a session of `before` bytes becomes one of `after`."""
+        return after - before
+
+    def rest(self, size: int, start: int, stop: int | None) -> int:
+        """Bytes that remain of use, of a session of `size` bytes, when its history loses the oldest tokens, those of `start` bytes, and all
+        beyond those of `stop` bytes (None: none)."""
+        return max(0, (size if stop is None else min(size, stop)) - start)
+
+    def window_reads(self, before: Tokens, steps: Tokens) -> Tokens:
+        """Bytes of windows that so many tokens, one after the other behind `before` of them, attend to in all, and of states, which each
+        reads and writes."""
+        return 0 * steps
+
+
+@dataclass(frozen=True)
+class Checkpoint(Footprint):
+    """Of layers with windows or states beside them.
+
+    >>> gpt_oss = Checkpoint(36_864, ((128, 36_864),))
+    >>> [gpt_oss.of(tokens) for tokens in (1, 128, 1000)]
+    [73728, 9437184, 41582592]
+    >>> gpt_oss.tokens_in(41_582_592)
+    1000
+    """
+
+    is_checkpoint: ClassVar[bool] = True
+
+    def of(self, tokens: Tokens) -> Tokens:
+        size = tokens * self.per_token
+        return size + sum(least(tokens, window) * each for window, each in self.windows) + (tokens > 0) * self.state
+
+    def tokens_in(self, size: int) -> int:
         size = max(0, size - self.state)
         before, rate = 0, self.per_token + sum(each for _, each in self.windows)
         for window, each in self.windows:
@@ -80,20 +107,15 @@ class Footprint:
         return before + size // rate
 
     def among(self, size: int, each: float) -> int:
-        """The whole tokens of sessions of `each` tokens that take so many bytes together."""
-        return int(size * each / self.of(each)) if self.is_checkpoint else size // self.per_token
+        return int(size * each / self.of(each))
 
     def grown(self, before: int, after: int) -> int:
-        """Bytes that are written when a session of `before` bytes becomes one of `after`: those of the tokens between them, with windows
-        and a state of their own, which come in the place of others."""
-        return self.of(self.tokens_in(after) - self.tokens_in(before)) if self.is_checkpoint else after - before
+        """Those of the tokens between them, with windows and a state of their own, which come in the place of others."""
+        return self.of(self.tokens_in(after) - self.tokens_in(before))
 
     def rest(self, size: int, start: int, stop: int | None) -> int:
-        """Bytes that remain of use, of a session of `size` bytes, when its history loses the oldest tokens, those of `start` bytes, and all
-        beyond those of `stop` bytes (None: none). What ends before its end has no window and no state there: all of it is of no use,
-        unless the whole session lies within the shortest window. A state holds the oldest tokens too, and is of no use without them."""
-        if not self.is_checkpoint:
-            return max(0, (size if stop is None else min(size, stop)) - start)
+        """What ends before its end has no window and no state there: all of it is of no use, unless the whole session lies within the
+        shortest window. A state holds the oldest tokens too, and is of no use without them."""
         if self.state and (start or (stop is not None and stop < size)):
             return 0
         tokens = self.tokens_in(size)
@@ -102,7 +124,10 @@ class Footprint:
         return self.of(max(0, tokens - self.tokens_in(start)))
 
     def window_reads(self, before: Tokens, steps: Tokens) -> Tokens:
-        """Bytes of windows that so many tokens, one after the other behind `before` of them, attend to in all, and of states, which each
-        reads and writes."""
         windows = sum((attended(before + steps, window) - attended(before, window)) * each for window, each in self.windows)
         return windows + 2 * steps * self.state
+
+
+def kept_as(per_token: int, windows: tuple[tuple[int, int], ...], state: int) -> Footprint:
+    """A checkpoint only where there is something beside KV of all tokens."""
+    return Checkpoint(per_token, windows, state) if windows or state else Footprint(per_token)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
-from kvplan.hwmodels.footprint import Footprint
+from kvplan.hwmodels.footprint import Footprint, kept_as
 from kvplan.hwmodels.layers import LayerGroup
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
@@ -61,7 +61,7 @@ def kv_bytes_per_token(model: Model) -> int:
 def footprint(model: Model, keeps: Keeps) -> Footprint:
     """Of a session in a store, stored once, with one checkpoint of states."""
     sizes = [group.count * group.kind.token_bytes(model.kv_bits) for group in model.layers]
-    return _footprint(model, sizes) if keeps == "windowed" else Footprint(sum(sizes), (), state_bytes(model))
+    return _footprint(model, sizes) if keeps == "windowed" else kept_as(sum(sizes), (), state_bytes(model))
 
 
 def hbm_footprint(model: Model, gpus: int) -> Footprint:
@@ -78,7 +78,7 @@ def _hbm_bytes(model: Model, group: LayerGroup, gpus: int) -> int:
 def _footprint(model: Model, sizes: Sequence[int]) -> Footprint:
     """Of so many bytes a token in each group of layers, those with windows apart."""
     apart = _by_window(model, sizes)
-    return Footprint(sum(sizes) - sum(apart.values()), tuple((window, size) for window, size in apart.items() if size), state_bytes(model))
+    return kept_as(sum(sizes) - sum(apart.values()), tuple((window, size) for window, size in apart.items() if size), state_bytes(model))
 
 
 def windows(model: Model) -> dict[int, int]:

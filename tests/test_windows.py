@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan.hwmodels import catalogue, kvsize
-from kvplan.hwmodels.footprint import Footprint, attended
+from kvplan.hwmodels.footprint import Checkpoint, Footprint, attended, kept_as
 from kvplan.hwmodels.steptime import StepTime, Window
 from kvplan.sim import config
 from kvplan.sim.analytic.explain import explain
@@ -84,7 +84,7 @@ def bytes_of(tokens):
 # --- bytes ------------------------------------------------------------------------------------------------------------------------
 
 FOOTPRINTS = st.builds(
-    Footprint,
+    kept_as,
     st.integers(1, 10**6),
     st.dictionaries(st.integers(1, 5000), st.integers(1, 10**6), max_size=3).map(lambda found: tuple(sorted(found.items()))),
     st.sampled_from([0, 0, 10**7]),
@@ -130,7 +130,7 @@ def test_arrays_are_taken_alike(footprint, tokens):
 def test_pairs_of_a_window_are_their_sum(before, steps, window):
     found = attended(before + steps, window) - attended(before, window)
     assert found == sum(min(position, window) for position in range(before + 1, before + steps + 1))
-    footprint = Footprint(1, ((window, 3),))
+    footprint = Checkpoint(1, ((window, 3),))
     assert footprint.window_reads(before, steps) == 3 * found
 
 
