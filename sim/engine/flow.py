@@ -1,17 +1,17 @@
 """Bytes on their way: what has been booked is not yet done, and some of it was done before the measured span began."""
 
 import math
-from collections import deque
 
 _MOST = 64
-"""Transfers that are kept though they have ended, before any is dropped."""
+"""Transfers that are added before those are dropped that have ended."""
 
 
 class Flow:
-    """Transfers whose times are known when they are booked, each at an even pace. They are booked in order of their ends, or nearly so."""
+    """Transfers whose times are known when they are booked, each at an even pace."""
 
     def __init__(self) -> None:
-        self._ahead: deque[tuple[float, float, int]] = deque()
+        self._ahead: list[tuple[float, float, int]] = []
+        self._most = _MOST
         self._begin = -math.inf
         self._earlier = 0.0, 0.0
 
@@ -19,9 +19,9 @@ class Flow:
         """A transfer from `start` to `end`, either of which may be past. Nobody will ask about a time before `ready`."""
         ahead = self._ahead
         ahead.append((start, end, size))
-        if len(ahead) > _MOST:
-            while ahead and ahead[0][1] <= ready:
-                ahead.popleft()
+        if len(ahead) > self._most:
+            self._ahead = ahead = [each for each in ahead if each[1] > ready]
+            self._most = len(ahead) + _MOST
         if start < self._begin:
             share = min(1.0, (self._begin - start) / (end - start))
             self._earlier = self._earlier[0] + share * size, self._earlier[1] + share

@@ -68,7 +68,7 @@ class SessionStore:
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self.fetch_target = fetch_target(tiers)
         self._staging = None if self.fetch_target is None else Staging(self.tiers[self.fetch_target])
-        self._last, self._most = len(tiers) - 1, _largest_sessions(tiers)
+        self._last = len(tiers) - 1
         self._wanted_position: float | None = -math.inf
         self._saved_bytes = self._saves = self.skipped_saves = 0
         self.moved: list[int] = []
@@ -147,7 +147,7 @@ class SessionStore:
                 self._cut(tier, session, excess, now)
         record = self._records[session]
         if record.home >= 0 and not self.tiers[record.home].held[session]:
-            record.home = next((below.index for below in self.tiers[record.home + 1 :] if below.held[session]), -1)
+            record.home = self._below(record.home, session)
 
     def load(self, session: int, size: int, now: float) -> int | None:
         """`size` bytes of a claimed session's KV are read to serve its turn; returns the tier that they come into on their way, if any.
@@ -165,7 +165,7 @@ class SessionStore:
         home.read += size
         if size != home.held[session] or not self._room(target, size, now):
             return None
-        self._add(target, session, size, now)
+        self._add(target, session, self._records[session], size, now)
         self._arrived(session, target, now)
         return target.index
 
@@ -179,15 +179,15 @@ class SessionStore:
         self._saves += 1
         record.uses += 1
         had_no_room = False
-        for tier, most in zip(self.tiers, self._most, strict=True):
-            if size > most:
+        for tier in self.tiers:
+            if size > tier.largest:
                 continue
             held = tier.held[session]
             missing, sent = size - held, self._kept.grown(held, size)
             if had_no_room and not spills(tier.index, sent):
                 break
             if self._room(tier, missing, now):
-                self._keep(tier, session, missing, now)
+                self._keep(tier, session, record, missing, now)
                 if sent != missing:
                     tier.rewrite(sent - missing)
                 return tier.index, sent
@@ -257,7 +257,7 @@ class SessionStore:
             self._cut(below, session, below.held[session], now)
             missing = tier.held[session]
         sent = self._kept.grown(tier.held[session] - missing, tier.held[session])
-        self._add(below, session, missing, now, for_turn=False)
+        self._add(below, session, record, missing, now, for_turn=False)
         if sent != missing:
             below.rewrite(sent - missing)
         self._write.wrote(below.spec.taken(sent), now)
@@ -316,7 +316,7 @@ class SessionStore:
                 return None
         self._prefetch.drop(session)
         staging.fetch(record, size)
-        self._add(target, session, size, now)
+        self._add(target, session, record, size, now)
         source.read += size
         return Move(session, source.index, target.index, size)
 
@@ -432,22 +432,19 @@ class SessionStore:
                 if session in tier.out:
                     tier.restore(session)
 
-    def _add(self, tier: Tier, session: int, size: int, now: float, for_turn: bool = True) -> None:
+    def _add(self, tier: Tier, session: int, record: Record, size: int, now: float, for_turn: bool = True) -> None:
         """`size` more bytes of a session come into a tier, `for_turn` that runs or waits."""
         tier.add(session, size, now, for_turn)
-        if tier.index == self.fetch_target and self._staging is not None:
-            record = self._records[session]
-            if record.claimed is not None:
-                record.claimed += size
-                self._staging.claimed += size
+        staging = self._staging
+        if staging is not None and tier is staging.tier:
+            staging.gain(record, size)
 
     def _cut(self, tier: Tier, session: int, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of a session leave a tier."""
         tier.cut(session, size, now, moved)
-        if tier.index == self.fetch_target and self._staging is not None:
-            record = self._records[session]
-            if record.claimed is not None or record.fetched is not None:
-                self._staging.lose(record, size)
+        staging = self._staging
+        if staging is not None and tier is staging.tier:
+            staging.lose(self._records[session], size)
 
     def _cut_all(self, tiers: Sequence[Tier], session: int, now: float) -> None:
         """All that these tiers hold of a session is of no use."""
@@ -455,10 +452,10 @@ class SessionStore:
             if tier.held[session]:
                 self._cut(tier, session, tier.held[session], now)
 
-    def _keep(self, tier: Tier, session: int, missing: int, now: float) -> None:
+    def _keep(self, tier: Tier, session: int, record: Record, missing: int, now: float) -> None:
         """A tier takes the `missing` bytes of a session's newest KV. What tiers above hold of it is older, or what a fetch brought."""
-        self._add(tier, session, missing, now)
-        self._records[session].home = tier.index
+        self._add(tier, session, record, missing, now)
+        record.home = tier.index
         if tier.index:
             self._cut_all(self.tiers[: tier.index], session, now)
         if self._rewrite_whole:
@@ -466,21 +463,28 @@ class SessionStore:
 
     def _leave(self, tier: Tier, session: int, now: float) -> None:
         """A session leaves a tier; the next one below that holds some of it becomes its home."""
-        heir = next((below for below in self.tiers[tier.index + 1 :] if below.held[session]), None)
-        lost = tier.held[session] - (0 if heir is None else heir.held[session])
-        if lost > 0:
-            self._cut(tier, session, lost, now)
-        if tier.held[session]:
-            self._cut(tier, session, tier.held[session], now, moved=True)
+        heir, held = self._below(tier.index, session), tier.held[session]
+        kept = self.tiers[heir].held[session] if heir >= 0 else 0
+        if held > kept:
+            self._cut(tier, session, held - kept, now)
+        if kept and held:
+            self._cut(tier, session, min(held, kept), now, moved=True)
         record = self._records[session]
         if record.home != tier.index:
             return
-        record.home = -1 if heir is None else heir.index
-        if heir is None:
+        record.home = heir
+        if heir < 0:
             self._prefetch.drop(session)
         if record.position is not None:
             self._want(session, record)
         self._has_moved(session, record)
+
+    def _below(self, index: int, session: int) -> int:
+        """The next tier down that holds some of a session; −1 for none."""
+        for tier in self.tiers[index + 1 :]:
+            if tier.held[session]:
+                return tier.index
+        return -1
 
     def _has_moved(self, session: int, record: Record) -> None:
         """Whoever expects the session hears of it."""
@@ -504,7 +508,8 @@ class SessionStore:
 
 def _tiers(specs: Sequence[TierSpec], eviction: Callable[[View], Eviction], records: Records, knowledge: Knowledge) -> list[Tier]:
     """Each with an order of its own."""
-    tiers = [Tier(spec, index) for index, spec in enumerate(specs)]
+    largest = _largest_sessions(specs)
+    tiers = [Tier(spec, index, largest[index]) for index, spec in enumerate(specs)]
     for tier in tiers:
         tier.eviction = eviction(TierView(tier, tier is tiers[-1], records, knowledge))
     return tiers

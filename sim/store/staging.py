@@ -44,8 +44,14 @@ class Staging:
         self.claimed -= record.claimed
         record.claimed = None
 
+    def gain(self, record: Record, size: int) -> None:
+        """Bytes of a session have come into the tier: of its job, if that runs."""
+        if record.claimed is not None:
+            record.claimed += size
+            self.claimed += size
+
     def lose(self, record: Record, size: int) -> None:
-        """Bytes of a session that has a part in this have left the tier."""
+        """Bytes of a session have left the tier, whose job may have a part in this."""
         if record.claimed is not None:
             record.claimed -= size
             self.claimed -= size

@@ -22,10 +22,12 @@ class Tier:
     eviction: Eviction
     """The order in which sessions leave; set by the store, since it needs a view of the tier."""
 
-    def __init__(self, spec: TierSpec, index: int = 0) -> None:
+    def __init__(self, spec: TierSpec, index: int = 0, largest: int | None = None) -> None:
         self.spec, self.name, self.index = spec, spec.name, index
         self.capacity = self.free = self._least_free = spec.capacity
         """Bytes: all, and those not used."""
+        self.largest = spec.capacity if largest is None else largest
+        """Bytes of a session that may come in, at most."""
         self.held: defaultdict[int, int] = defaultdict(int)
         """Bytes per session: the KV of its oldest kept tokens."""
         self.reserve = self.low_water = spec.reserve
@@ -52,9 +54,9 @@ class Tier:
         held = self.held[session]
         self.held[session] = held + size
         self._moment += size * now
-        self.free -= size
-        if self.free < self._least_free:
-            self._least_free = self.free
+        self.free = free = self.free - size
+        if free < self._least_free:
+            self._least_free = free
         self.written += size
         if size and not held:
             if for_turn:

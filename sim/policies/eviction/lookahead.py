@@ -57,7 +57,8 @@ class LookAhead(Eviction):
             self._idle.move_to_end(session, last=False)
 
     def expect(self, session: int) -> None:
-        self.remove(session)
+        if self._awaited.pop(session, None) is None:
+            del self._idle[session]
         self.insert(session)
 
     def victim(self) -> int | None:
