@@ -42,6 +42,11 @@ class Connection:
         """Whether the GPUs go on with other jobs meanwhile."""
         return self.loads == "asynchronous"
 
+    @property
+    def saves_all(self) -> bool:
+        """Whether every token is kept."""
+        return self.block == 1 and self.saves_answers
+
     def transfers(self, layers: int) -> int:
         """Into how many a load is cut, each with the link's latency: one goes on without the GPUs, who take layers as they come."""
         return 1 if self.asynchronous else layers

@@ -226,9 +226,9 @@ def test_6_a_store_that_skips_saves_though_there_is_room(monkeypatch):
 
 
 def test_6_a_ttl_that_counts_from_the_turn_before(monkeypatch):
-    def come(original, self, session, now, useful):
+    def come(original, self, session, now, *useful):
         before = self._records[session].released_s
-        original(self, session, now, useful)
+        original(self, session, now, *useful)
         self._records[session].released_s = before
 
     wrap(monkeypatch, SessionStore, "come", come)

@@ -99,13 +99,13 @@ def test_what_is_saved_was_computed_first(monkeypatch):
     from kvplan.sim.engine.saver import Saver
 
     begins = []
-    save = Saver.save
+    begin = Saver.begin
 
-    def seen(self, job, tier, size, since, now):
+    def seen(self, since, now):
         begins.append(since)
-        return save(self, job, tier, size, since, now)
+        return begin(self, since, now)
 
-    monkeypatch.setattr(Saver, "save", seen)
+    monkeypatch.setattr(Saver, "begin", seen)
     deployment, _ = served([[(0, 3000, 10), (CAME, 200, 5)]])
     assert begins == pytest.approx([0.0, CAME + load_s(deployment, 3010)])
 

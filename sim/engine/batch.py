@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A turn as it runs, or would if it were admitted now. Tokens, after truncation to the window."""
 
@@ -138,11 +138,13 @@ class Batch:
         """Every job that decodes has so many more tokens; returns those whose answers are complete, which are to leave."""
         self.steps = step = self.steps + steps
         self.context += steps * self.decoding
-        ends, ended = self._ends, []
-        while ends and ends[0][0] == step:
-            ended.append(self.jobs[heappop(ends)[1]])
-        if ends:
-            self.first_end = ends[0][0]
+        ended: list[Job] = []
+        if self.first_end == step:
+            ends = self._ends
+            while ends and ends[0][0] == step:
+                ended.append(self.jobs[heappop(ends)[1]])
+            if ends:
+                self.first_end = ends[0][0]
         return ended
 
     def leave(self, job: Job) -> None:

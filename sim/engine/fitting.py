@@ -17,7 +17,7 @@ class Fitting:
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
         self._session_of, self._context = session_of, context
         self._window, self._ratio = deployment.window, config.deployment.truncation_ratio
-        self._hbm_bytes = deployment.in_hbm
+        self._hbm_kv = deployment.hbm_kv
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
         self._rest = deployment.kv.rest
@@ -33,7 +33,7 @@ class Fitting:
         if context > self._window:
             history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
             context = history + prompt + output
-        needed = self._hbm_bytes(context)
+        needed = self._hbm_kv.of(context)
         if self._in_hbm is not None:
             needed = max(0, needed - self._resident(session, history))
         job = Job(turn, session, history, prompt, output, needed, context)

@@ -9,8 +9,12 @@ IDLE, PREFILL, DECODE, STALL, BOUNDARY = range(5)
 """What they do; `BOUNDARY` is the instant between two steps."""
 
 
+def _too_late(timer: Timer) -> None:
+    """What it was to end has been shortened, and has ended."""
+
+
 class Gpu:
-    """One replica's. `ended(timer)` is called when what was started has ended, or would have, had it not been shortened (`is_due`)."""
+    """One replica's. `ended(timer)` is called when what was started ends."""
 
     def __init__(self, clock: Clock, ended: Callable[[Timer], None]) -> None:
         self.doing = IDLE
@@ -61,6 +65,7 @@ class Gpu:
     def shorten(self, steps: int, end: float) -> None:
         """The run of decode steps is to end sooner."""
         self.steps, self.ends = steps, end
+        self._timer.callback = _too_late
         self._timer = self._clock.at(end, STEP, self._ended)
 
     def stall(self, now: float, end: float) -> None:
@@ -70,14 +75,11 @@ class Gpu:
         self.save_stall_s += end - now
         self._clock.set(self._timer, end, STEP)
 
-    def is_due(self, timer: Timer) -> bool:
-        """Whether what is under way ends with this timer: then nothing follows yet."""
-        if timer is not self._timer:
-            return False
+    def end(self) -> None:
+        """What was under way has ended, and nothing follows yet."""
         if self.doing == DECODE:
             self.decode_s += self.ends - self.began
         self.doing = BOUNDARY
-        return True
 
     # --- what it did ----------------------------------------------------------------------------------------------------------
 

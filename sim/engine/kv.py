@@ -6,7 +6,6 @@ sessions that wait is passed on (`moved`) after each call that may have moved so
 
 import math
 from collections import defaultdict
-from functools import partial
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
@@ -34,11 +33,12 @@ class Kv:
         """Whether a job has started or ended since the mover looked."""
         self._loader = Loader(deployment, config.store, paths)
         self._load_policy = load
-        self._prefill = deployment.steps.prefill
+        self._keeps = bool(store.tiers)
+        self._steps, self._kv = deployment.steps, deployment.kv
         self._loads_late = prefetch.LOADS_LATE
-        self._stored, self._tokens_in = deployment.stored, deployment.tokens_in
-        self._connection = deployment.connection
-        self._unit = None if deployment.kv.is_checkpoint else deployment.stored(deployment.connection.block)
+        self._connection = connection = deployment.connection
+        self._saves_all, self._asynchronous = connection.saves_all, connection.asynchronous
+        self._unit = None if deployment.kv.is_checkpoint else deployment.stored(connection.block)
         """Bytes of KV that are of use alone."""
         self._embedded = config.store.positions == "embedded"
         self._observer = observer
@@ -47,19 +47,21 @@ class Kv:
 
     def come(self, session: int, kept: int | None, now: float) -> None:
         """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
-        useful = ALL if kept is None else Useful(stop=self._stored(self._connection.whole(kept)))
-        self.store.come(session, now, useful)
-        if useful is not ALL:
+        if kept is None:
+            self.store.come(session, now)
+        else:
+            useful = Useful(stop=self._kv.of(self._connection.whole(kept)))
+            self.store.come(session, now, useful)
             self._keep_elsewhere(session, now, useful)
-        if kept is not None and self._observer is not None:
-            self._observer.kept_only(session, kept)
+            if self._observer is not None:
+                self._observer.kept_only(session, kept)
         if self._moved:
             self.mover.heed()
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
         """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
         queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
-        tier, cached = self._claim(job.session, cut, now) if self.store.tiers else (-1, 0)
+        tier, cached = self._claim(job.session, cut, now) if self._keeps else (-1, 0)
         self._begin(job, tier, cached, head_since, free, now)
         return tier if job.cached else -1
 
@@ -67,14 +69,14 @@ class Kv:
         """A job that had to give way starts again. What the store keeps of its history is pinned still, and loaded as at first."""
         store = self.store
         tier, size = store.lookup(job.session) if self._loads_late else store.arrived(job.session)
-        self._begin(job, tier, self._tokens_in(size), now, free, now)
+        self._begin(job, tier, self._kv.tokens_in(size), now, free, now)
 
     def _begin(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads of the `cached` tokens in a tier, and is to compute the rest."""
         if cached:
             self._load(job, tier, cached, head_since, free, now)
         else:
-            job.compute_s = job.prefill_s = self._prefill(job.known, 0)
+            job.compute_s = job.prefill_s = self._steps.prefill(job.known, 0)
         job.new = job.left = job.known - job.cached
 
     def _claim(self, session: int, cut: int, now: float) -> tuple[int, int]:
@@ -93,10 +95,10 @@ class Kv:
         if not size:
             mover.abandon(session)
         if self._observer is not None:
-            self._observer.found(store, session, cut, self._embedded, self._tokens_in(size))
+            self._observer.found(store, session, cut, self._embedded, self._kv.tokens_in(size))
         if not self._loads_late:
             tier, size = store.arrived(session)
-        return tier, self._tokens_in(size)
+        return tier, self._kv.tokens_in(size)
 
     def _keep_elsewhere(self, session: int, now: float, useful: Useful) -> None:
         """What a history has lost is of no use anywhere."""
@@ -105,15 +107,15 @@ class Kv:
 
     def _useful(self, cut: int) -> Useful:
         """Of a history that has lost its oldest `cut` tokens: with positions in the keys, nothing."""
-        return Useful(stop=0) if self._embedded else Useful(start=self._stored(self._connection.begun(cut)))
+        return Useful(stop=0) if self._embedded else Useful(start=self._kv.of(self._connection.begun(cut)))
 
     def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of the `cached` tokens."""
         store, session, new = self.store, job.session, job.known - cached
         if store.tiers[tier].spec.on_device:
-            store.load(session, self._stored(cached), now)
+            store.load(session, self._kv.of(cached), now)
             job.cached = cached
-            job.compute_s = job.prefill_s = self._prefill(new, cached)
+            job.compute_s = job.prefill_s = self._steps.prefill(new, cached)
             return
         fetched_at = self.mover.fetches_end_s if self.mover.fetching == session else math.inf
         loader = self._loader
@@ -121,14 +123,14 @@ class Kv:
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
             end = self._take(session, tier, job.cached, now)
-            if self._connection.asynchronous:
+            if self._asynchronous:
                 job.loaded_s, job.prefill_s = end, job.compute_s
         if self._observer is not None:
             self._observer.served(self.store, session, job.cached)
 
     def _take(self, session: int, tier: int, tokens: int, now: float) -> float:
         """Books the load of so many tokens; returns when it ends."""
-        size = self._stored(tokens)
+        size = self._kv.of(tokens)
         start, end = self._loader.take(tokens)
         self.paths.loaded[tier].add(now, start, end, size)
         into = self.store.load(session, size, now)
@@ -140,13 +142,14 @@ class Kv:
     def save(self, job: Job, since: float, now: float) -> int:
         """A job that started at `since` has ended: what is kept of its KV is saved. Returns the tier that takes it, −1 for none."""
         self.changed = True
-        saver, tokens = self.saver, self._connection.saved(job.context, job.output)
+        saver, tokens = self.saver, job.context if self._saves_all else self._connection.saved(job.context, job.output)
         if not tokens:
             return -1
-        tier, missing = self.store.save(job.session, self._stored(tokens), now, partial(saver.spills, since=since, now=now))
+        saver.begin(since, now)
+        tier, missing = self.store.save(job.session, self._kv.of(tokens), now, saver.spills)
         if self._moved:
             self.mover.heed()
-        complete_s = saver.save(job, tier, missing, since, now)
+        complete_s = saver.save(job, tier, missing)
         if complete_s is not None:
             self._complete_s[job.session] = complete_s
         return tier

@@ -63,16 +63,16 @@ class Link:
 
     def book_background(self, now: float, size: int) -> float:
         """Starts a background transfer, when none is under way; returns its end if no demand comes between."""
-        start = max(now, self.free_at)
         duration = self.latency_s + size / self.bandwidth
+        start = self.free_at if self.free_at > now else now
         if self._watch is not None:
             self._watch.booked_behind(self, now, start, start + duration, size)
         self._background_start = start
         self._background_size = size
-        self.background_end = start + duration
+        self.background_end = end = start + duration
         self.bytes += size
         self.busy_s += duration
-        return self.background_end
+        return end
 
     def background_is_done(self) -> None:
         """The background transfer has ended: demand booked from now on, if for a time before, comes after it."""

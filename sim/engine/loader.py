@@ -21,10 +21,9 @@ class Loader(LoadView):
 
     def __init__(self, deployment: Deployment, settings: Store, paths: Paths) -> None:
         self.cached = self.new = 0
-        self._prefill = deployment.steps.prefill
+        self._steps = deployment.steps
         self._layers = deployment.steps.layers
-        self._stored = deployment.stored
-        self._in_hbm = deployment.in_hbm
+        self._kv, self._hbm_kv = deployment.kv, deployment.hbm_kv
         self._request_s, self.block = deployment.connection.request_s, deployment.connection.block
         self._layerwise = deployment.connection.layerwise
         self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
@@ -41,21 +40,21 @@ class Loader(LoadView):
         `head_since`. `fetched_at`: when a fetch that is under way ends; infinity when there is none. `free`: HBM bytes that running jobs
         left while it waited."""
         self._tier, self.cached, self.new, self._now = tier, cached, new, now
-        self._ready = max(self._link.free_at, ready)
+        self._ready = ready if ready > self._link.free_at else self._link.free_at
         self._since = head_since
         self._fetched_at = fetched_at
         self._free = free
         self._worked_out = -1, 0, (0.0, 0.0, 0.0)
 
     def prefill_s(self, new: int, history: int) -> float:
-        return self._prefill(new, history)
+        return self._steps.prefill(new, history)
 
     def load_s(self, tokens: int) -> float:
         delay, load, preloaded = self._pace(tokens)
         return delay + (self._layers - preloaded) * load
 
     def layerwise_s(self, tokens: int) -> float:
-        compute = self._prefill(self.new + self.cached - tokens, tokens)
+        compute = self._steps.prefill(self.new + self.cached - tokens, tokens)
         if not tokens:
             return compute
         delay, load, preloaded = self._pace(tokens)
@@ -66,7 +65,7 @@ class Loader(LoadView):
     def _pace(self, tokens: int) -> tuple[float, float, float]:
         """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
         if tokens != self._worked_out[0]:
-            size = self._paths.taken[self._tier](self._stored(tokens))
+            size = self._paths.taken[self._tier](self._kv.of(tokens))
             self._worked_out = tokens, size, self._paced(tokens, size)
         return self._worked_out[2]
 
@@ -78,13 +77,13 @@ class Loader(LoadView):
         if own is None:
             start = max(ready, self._since + self._request_s if self._read_buffer else asked)
             if start < now:
-                return 0.0, load, min(self._read_buffer, self._free * layers / self._in_hbm(tokens), (now - start) / load)
+                return 0.0, load, min(self._read_buffer, self._free * layers / self._hbm_kv.of(tokens), (now - start) / load)
             return start - now, load, 0.0
         if self._fetched_at < math.inf:
             return max(asked, ready) - now, max(load, (self._fetched_at - now) / layers), 0.0
         start, end = own.preview(asked, size)
-        from_tier = (end - start) / layers
-        return max(start, ready) - now + min(load, from_tier), max(load, from_tier), 0.0
+        faster, slower = sorted((load, (end - start) / layers))
+        return (start if start > ready else ready) - now + faster, slower, 0.0
 
     def take(self, tokens: int) -> tuple[float, float]:
         """Books the transfer of so many tokens; returns its start and end."""

@@ -11,15 +11,16 @@ from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.protocol import Move, Store
-from kvplan.sim.tiers import TierSpec
+from kvplan.sim.store.tier import Tier
 
 
 class _Way:
-    """From one tier to another, over links of which the first and slowest decides."""
+    """Between two tiers, over links of which the first and slowest decides."""
 
-    def __init__(self, links: list[Link], lower: TierSpec) -> None:
+    def __init__(self, links: list[Link], upper: Tier, lower: Tier) -> None:
         self.link, *self.others = links
-        self.lower = lower
+        self.upper = upper
+        self.lower = lower.spec
         """In whose dtype KV moves."""
         self.move: Move | None = None
         """Under way."""
@@ -37,11 +38,11 @@ class Mover:
         self._clock = clock
         self.store = store
         self._reads = paths.reads
-        specs, target = [tier.spec for tier in store.tiers], store.fetch_target
+        tiers, target = store.tiers, store.fetch_target
         below = None if target is None else paths.reads[target + 1]
-        self._fetch = None if target is None or below is None else _Way([below], specs[target + 1])
-        self._demotions = [(source, _Way(links, specs[source + 1])) for source, links in enumerate(paths.demotions)]
-        self._ways = [way for way in (self._fetch, *(way for _, way in self._demotions)) if way is not None]
+        self._fetch = None if target is None or below is None else _Way([below], tiers[target], tiers[target + 1])
+        self._demotions = [_Way(links, tiers[source], tiers[source + 1]) for source, links in enumerate(paths.demotions)]
+        self._ways = [way for way in (self._fetch, *self._demotions) if way is not None]
         self._listed = math.inf
         """When the clock will call."""
 
@@ -58,7 +59,7 @@ class Mover:
     @property
     def demotions_end_s(self) -> float:
         """When the first of those under way ends; infinite when there is none."""
-        return min((way.link.background_end for _, way in self._demotions if way.move is not None), default=math.inf)
+        return min((way.link.background_end for way in self._demotions if way.move is not None), default=math.inf)
 
     def start(self, now: float) -> None:
         """Starts what fetches and demotions are due and can start."""
@@ -68,10 +69,10 @@ class Mover:
             if move is not None:
                 fetch.link, fetch.lower = self._reads[move.source] or fetch.link, store.tiers[move.source].spec
                 self._book(fetch, move, now)
-        for source, way in self._demotions:
-            tier = store.tiers[source]
+        for way in self._demotions:
+            tier = way.upper
             if way.move is None and (tier.free < tier.low_water or tier.copies_due):
-                move = store.next_demotion(source, now)
+                move = store.next_demotion(tier.index, now)
                 if move is not None:
                     self._book(way, move, now)
         if store.moved:
@@ -79,11 +80,14 @@ class Mover:
 
     def heed(self) -> None:
         """Passes on what the store has moved."""
-        sessions = self.store.moved.copy()
-        self.store.moved.clear()
-        if self.moved is not None:
-            for session in sessions:
-                self.moved(session)
+        moved, tell = self.store.moved, self.moved
+        if tell is None:
+            moved.clear()
+            return
+        sessions = moved.copy()
+        moved.clear()
+        for session in sessions:
+            tell(session)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
         way.move, size = move, way.lower.taken(move.size)

@@ -65,8 +65,7 @@ class Replica:
 
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        run, now = self.run, self.clock.now
-        session = run.knowledge.session_of[turn]
+        session, now = self.run.knowledge.session_of[turn], self.clock.now
         kept = None if self._dropped is None else self._keep_only(session, int(self._dropped[turn]))
         if self._keeps:
             self.kv.come(session, kept, now)
@@ -271,10 +270,9 @@ class Replica:
             gpu.shorten(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes), now))
 
     def _end_step(self, timer: Timer) -> None:
-        gpu = self.gpu
-        if not gpu.is_due(timer):
-            return
+        gpu, kv = self.gpu, self.kv
         now = gpu.ends
+        gpu.end()
         if self._observer is not None:
             self._observer.stepped(self, gpu.began, now)
         if gpu.steps:
@@ -284,9 +282,9 @@ class Replica:
             if self.batch.prefilled(job, tokens):
                 self._end_prefill(job, now)
         self._dispatch(now)
-        if self.kv.changed:
-            self.kv.changed = False
-            self.kv.mover.start(now)
+        if kv.changed:
+            kv.changed = False
+            kv.mover.start(now)
         if self._holds:
             self._watch_fetch()
         if self._observer is not None:

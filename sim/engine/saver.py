@@ -24,7 +24,10 @@ class Saver:
         self.write_buffer = deployment.write_buffer
         self._prefill = deployment.steps.prefill
         self._stored, self._tokens_in, self._whole = deployment.stored, deployment.tokens_in, deployment.connection.whole
+        self._since = self._now = 0.0
         self._links, self._flows, self._taken = paths.saves, paths.saved, paths.taken
+        self._slowest = paths.saves[-1] if paths.saves else []
+        """Links to the last tier."""
         self._grown, token = deployment.kv.grown, deployment.stored(1)
         last = zip(self._taken, self._links, strict=True)
         self._last_token_s = [max([taken(token) / link.bandwidth for link in links], default=0.0) for taken, links in last]
@@ -38,25 +41,29 @@ class Saver:
             self._early[job.turn] = early = self._stored(self._whole(job.prompt + job.history) - job.cached)
             self._save_now(self._links[0] if early else [], self._taken[0](early), now)
 
-    def spills(self, tier: int, size: int, since: float, now: float) -> bool:
-        """Whether a tier below one that has no room takes a save of a job that started at `since`: unless the GPU would have to wait for
-        longer than to compute it again. Synchronous saving waits in any case."""
-        buffer, sent = self.write_buffer, self._taken[tier](size)
-        until = max(link.preview(since, sent)[1] - buffer / link.bandwidth for link in self._links[tier])
-        return self._sync or until - now <= self._prefill(self._tokens_in(size), 0)
+    def begin(self, since: float, now: float) -> None:
+        """A job that started at `since` has ended now, and its KV is to be saved."""
+        self._since, self._now = since, now
 
-    def save(self, job: Job, tier: int, size: int, since: float, now: float) -> float | None:
-        """Saves `size` bytes of an ended job, that started at `since`, to a tier; returns when they are there, where that is not now."""
+    def spills(self, tier: int, size: int) -> bool:
+        """Whether a tier below one that has no room takes a save of so much: unless the GPU would have to wait for longer than to compute
+        it again. Synchronous saving waits in any case."""
+        buffer, sent = self.write_buffer, self._taken[tier](size)
+        until = max(link.preview(self._since, sent)[1] - buffer / link.bandwidth for link in self._links[tier])
+        return self._sync or until - self._now <= self._prefill(self._tokens_in(size), 0)
+
+    def save(self, job: Job, tier: int, size: int) -> float | None:
+        """Saves `size` bytes of that job to a tier; returns when they are there, where that is not now."""
         if not size or not self._links[tier]:
             return None
         if self._sync:
-            self._save_rest(tier, size, self._early.pop(job.turn, 0), now)
+            self._save_rest(tier, size, self._early.pop(job.turn, 0), self._now)
             return None
-        return self._save_behind(tier, size, since, now)
+        return self._save_behind(tier, size, self._since, self._now)
 
     def make_room(self, left: int) -> None:
         """The GPU may not go on before so many bytes of HBM are enough for the KV of ended jobs that waits to be saved."""
-        for link in self._links[-1] if self._links else ():
+        for link in self._slowest:
             until = link.free_at - left / link.bandwidth
             if until > self.stall_until:
                 self.stall_until = until
@@ -82,4 +89,5 @@ class Saver:
                 start, end = booked
         self._flows[tier].add(since, start, end, size)
         self.make_room(self.write_buffer)
-        return max(end, now + self._last_token_s[tier])
+        last = now + self._last_token_s[tier]
+        return end if end > last else last

@@ -26,7 +26,9 @@ class Recorder(Rows):
         self._warm_s: float | None = None
         self._warm: tuple[Books, ...] = ()
         self._warmup_turns = warmup_turns
-        self._stride = self._next_row = max(1, turns // _SERIES_ROWS)
+        self._stride = max(1, turns // _SERIES_ROWS)
+        self._next = self._following(0)
+        """Turns completed when there is next something to be done beside."""
         self._progress = progress
 
     def done(self, turn: int, now: float, replica) -> None:
@@ -35,8 +37,18 @@ class Recorder(Rows):
         count = self.completed
         self.order[turn] = count
         self.completed = count = count + 1
-        if count == self._next_row or count == self.turns:
-            self._next_row = count + self._stride
+        if count == self._next:
+            self._look(count, now, replica)
+            self._next = self._following(count)
+
+    def _following(self, count: int) -> int:
+        """Turns at the next row of the series, or at the end of the warm-up or of the run, if that comes first."""
+        row, warm = min(count - count % self._stride + self._stride, self.turns), self._warmup_turns
+        return warm if count < warm < row else row
+
+    def _look(self, count: int, now: float, replica) -> None:
+        """So many turns have been completed, the last one on this replica."""
+        if count % self._stride == 0 or count == self.turns:
             self._series.append(replica.sample(now))
             if self._progress is not None:
                 self._progress(count, self.turns)
