@@ -41,7 +41,10 @@ def simulated(case: Case, of, more=()):
 @pytest.mark.parametrize(("group", "name"), ALL)
 def test_every_run_of_every_case_can_be_set_up(group, name):
     case, assumptions = cases.load(group, name), cases.assumptions(group)
-    for settings in [*measures.wanted(case), *reconcile.wanted_trials(case, assumptions)]:
+    for settings in [
+        *measures.wanted(case),
+        *reconcile.wanted_trials(case, assumptions, {name: cases.load(group, name) for name in cases.names(group)}),
+    ]:
         plain = {path: value for path, value in settings.items() if path not in runs._WORDS and path != "catalogue"}
         model = {"model": "falcon-40b"} if settings.get("model") == "falcon-40b-4k" else {}
         config.load(settings["preset"], plain | model)
@@ -176,7 +179,7 @@ def test_errors_by_kind_leave_out_what_has_no_number_and_what_failed():
 # --- what would reconcile ---------------------------------------------------------------------------------------------------------
 
 TRIED = {
-    "slower": Assumption(about="", tried={"2 times": {"x": 2}, "4 times": {"x": 4}}),
+    "slower": Assumption(about="", held_against="held", tried={"2 times": {"x": 2}, "4 times": {"x": 4}}),
     "larger": Assumption(about="", tried={"3 times": {"x": 3}}),
 }
 
@@ -190,17 +193,19 @@ def test_the_nearest_value_of_each_assumption_and_what_it_does_to_the_others():
     )
     figures = simulated(case, lambda settings: {"a": settings.get("x", 1) / 10, "b": 10 * settings.get("x", 1), "c": 0.2},
                         [{"x": 2}, {"x": 3}, {"x": 4}])  # fmt: skip
-    (miss,) = reconcile.misses("f", case, TRIED, figures)
+    held = made(quantity(name="anchor", kind="TTFT", take=["b"], published={"1": 10}), points={"1": {"z": 1}})
+    figures |= simulated(held, lambda settings: {"b": 10 + settings.get("x", 0)}, [{"x": 4}, {"x": 2}])
+    (miss,) = reconcile.misses("f", case, TRIED, {"held": held}, figures)
     assert [(trial.assumption, trial.value, trial.cell.ours) for trial in miss.trials] == [
         ("slower", "4 times", 40.0), ("larger", "3 times", 30.0), ("definition", "of others", 20.0)
     ]  # fmt: skip
-    assert miss.others == "1 of 1" and miss.trials[0].others == "0 of 1"
-    assert miss.reconciled is miss.trials[0]
+    assert [[cell.quantity.name for cell in trial.breaks] for trial in miss.trials] == [["time", "anchor"], ["time"], []]
+    assert miss.reconciled is miss.trials[0] and not miss.clean
 
 
 def test_a_miss_that_nothing_mends_is_not_reconciled():
     case = made(quantity(shown="percent", published={"1": 90}), reconcile=["larger"], tried_at=["1"])
-    (miss,) = reconcile.misses("f", case, TRIED, simulated(case, lambda settings: {"a": settings.get("x", 1) / 10}, [{"x": 3}]))
+    (miss,) = reconcile.misses("f", case, TRIED, {}, simulated(case, lambda settings: {"a": settings.get("x", 1) / 10}, [{"x": 3}]))
     assert miss.reconciled is None and miss.trials[0].cell.ours == 30.0
 
 

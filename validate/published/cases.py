@@ -84,6 +84,8 @@ class Assumption(_Strict):
     """What is tried: values in words, and the settings that each is."""
 
     about: str
+    held_against: str | None = None
+    """A case of the group that must hold under it as well."""
     tried: dict[str, Settings] = Field(min_length=1)
 
 

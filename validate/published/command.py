@@ -17,6 +17,7 @@ from kvplan.validate.published.page import (
     ERRORS,
     MISSES,
     NUMBERS,
+    SHOWN,
     Group,
     Results,
     claim_rows,
@@ -52,7 +53,7 @@ def main(group: str, argv: Sequence[str]) -> int:
     """0 when all ran, 1 when a run failed or a page cannot be written, 2 for a figure that is not known."""
     arguments = _parser(group).parse_args(argv)
     try:
-        known = {name: cases.load(group, name) for name in cases.names(group)}
+        known = _known(group)
         wanted = {name: known[name] for name in (_named(asked, known) for asked in arguments.figure or known)}
     except CaseError as error:
         print(f"validate {group}: {error}", file=sys.stderr)
@@ -82,6 +83,10 @@ def _named(asked: str, known: Mapping[str, Case]) -> str:
     return found[0]
 
 
+def _known(group: str) -> dict[str, Case]:
+    return {name: cases.load(group, name) for name in cases.names(group)}
+
+
 def _listed(name: str, case: Case) -> list[str]:
     return [f"{short(name)}: {case.title}", str(len(case.published)), str(len(measures.wanted(case)))]
 
@@ -102,11 +107,11 @@ def _made(group: str, wanted: Mapping[str, Case], arguments: argparse.Namespace)
 
 def simulated(group: str, wanted: Mapping[str, Case], reconciling: bool, jobs: int | None = None, found: Figures | None = None) -> Results:
     """All runs, and what comes of them; `found` has runs that are known already."""
-    assumptions = cases.assumptions(group) if reconciling else {}
+    assumptions, known = (cases.assumptions(group), _known(group)) if reconciling else ({}, {})
     runs = [settings for case in wanted.values() for settings in measures.wanted(case)]
-    runs += [settings for case in wanted.values() if reconciling for settings in reconcile.wanted_trials(case, assumptions)]
+    runs += [settings for case in wanted.values() if reconciling for settings in reconcile.wanted_trials(case, assumptions, known)]
     figures = run_all(runs, jobs, _progress, found)
-    misses = [miss for name, case in wanted.items() if reconciling for miss in reconcile.misses(name, case, assumptions, figures)]
+    misses = [miss for name, case in wanted.items() if reconciling for miss in reconcile.misses(name, case, assumptions, known, figures)]
     failures = sorted({f"a run failed: {each.reason}" for each in figures.values() if isinstance(each, Failed)})
     return Results(
         dict(wanted),
@@ -114,6 +119,7 @@ def simulated(group: str, wanted: Mapping[str, Case], reconciling: bool, jobs: i
         misses,
         claims(wanted[CLAIMED], figures) if CLAIMED in wanted and not failures else (),
         failures,
+        [f"{name}: {assumption.about}." for name, assumption in assumptions.items()],
     )
 
 
@@ -125,7 +131,7 @@ def _progress(done: int, total: int) -> None:
 def _print(results: Results) -> None:
     for name, case in results.cases.items():
         _show(case.title, NUMBERS[1:], [row[1:] for row in number_rows(results, name)])
-    _show("What would bring a miss near, one assumption at a time", MISSES, miss_rows(results))
+    _show("What would bring a miss near, one assumption at a time", MISSES, miss_rows(results, SHOWN))
     _show("What the published numbers say of each other", CLAIMS, claim_rows(results))
     _show("Errors by kind", ERRORS, error_rows(results))
     for line in (*finding(results), *results.failures):

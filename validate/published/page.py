@@ -30,6 +30,8 @@ class Results:
     misses: Sequence[Miss] = ()
     claims: Sequence[Claim] = ()
     failures: Sequence[str] = ()
+    tried: Sequence[str] = ()
+    """What each assumption is."""
 
     @property
     def judged(self) -> list[measures.Cell]:
@@ -49,10 +51,13 @@ def page(group: Group, results: Results) -> Page:
             Section(
                 "What would bring a miss near, one assumption at a time",
                 _TRIED if results.misses else (),
-                Table(MISSES, miss_rows(results)),
+                Table(MISSES, miss_rows(results, SHOWN), sorts=False),
             ),
             Section("What the published numbers say of each other", table=Table(CLAIMS, claim_rows(results))),
             *(_figure(results, name, case) for name, case in results.cases.items()),
+            Section(
+                "All assumptions, each at its nearest value", results.tried, Table(MISSES, miss_rows(results, 99), sorts=False), folded=True
+            ),
             Section("Every published number", table=Table(NUMBERS, number_rows(results))),
             Section("Made by", [f"`{group.command}`"]),
         ],
@@ -66,19 +71,22 @@ def finding(results: Results) -> list[str]:
     lines = [f"{hold} of {len(judged)} published numbers hold: within 5 points where they are percentages, within 10% elsewhere."]
     mended = [miss for miss in results.misses if miss.reconciled]
     if results.misses:
+        clean = sum(miss.clean for miss in mended)
         lines.append(
-            f"Of {len(results.misses)} misses that assumptions were tried on, one assumption alone brings {len(mended)} within that."
+            f"Of {len(results.misses)} misses one assumption alone mends {len(mended)}, and {clean} of these without breaking another."
         )
     return lines
 
 
+SHOWN = 2
+"""Assumptions of a miss that are told first."""
 _TRIED = [
-    "Each row is the value of one assumption that comes nearest; others: how many of the other published numbers of that figure and point"
-    " hold then, and held before. A definition is not another run: the same run, counted otherwise."
+    "The values that come nearest, each of one assumption alone, and what held before and holds no longer: other published numbers of"
+    " that figure and point, and of one prompt of LLaMA-65B. A definition is not another run, but the same run counted otherwise."
 ]
 ERRORS = ("kind", "numbers", "hold", "mean", "median", "worst", "which is the worst")
 NUMBERS = ("figure", "quantity", "at", "published", "kvplan", "error", "")
-MISSES = ("quantity", "at", "published", "kvplan", "nearest assumption", "then", "others", "next", "then ")
+MISSES = ("quantity", "at", "published", "kvplan", "assumption", "then", "and breaks")
 CLAIMS = ("of", "follows from", "published", "computed", "so")
 
 
@@ -89,7 +97,7 @@ def error_rows(results: Results) -> list[list[Cell]]:
             Cell(errors.kind),
             *(Cell(str(count), count) for count in (errors.count, errors.hold)),
             *(Cell(f"{size:.1f}", size) for size in (errors.mean, errors.median, errors.worst)),
-            Cell(f"{errors.worst_cell.quantity.name}, {errors.worst_cell.point}"),
+            Cell(f"{errors.worst_cell.quantity.name}, {place(results, errors.worst_cell)}"),
         ]
         for errors in measures.by_kind(results.cells)
     ]
@@ -108,6 +116,11 @@ def number_rows(results: Results, figure: str | None = None) -> list[list[Cell]]
         for cell in results.judged
         if figure in (None, cell.figure)
     ]
+
+
+def place(results: Results, cell: measures.Cell) -> str:
+    """Its point, with what it is of where that is a bare number."""
+    return f"{cell.point} {results.cases[cell.figure].axis}" if cell.point[0].isdigit() and cell.point[-1].isdigit() else cell.point
 
 
 def short(figure: str) -> str:
@@ -137,24 +150,25 @@ def _values(case: Case, cells: Sequence[measures.Cell]) -> Table:
     return Table([f"{case.axis} (published)", *case.points], list(rows.values()), sorts=False)
 
 
-def miss_rows(results: Results) -> list[list[Cell]]:
-    """The two nearest assumptions of each."""
-    return [_miss(miss) for miss in results.misses]
+def miss_rows(results: Results, most: int) -> list[list[Cell]]:
+    """The nearest assumptions of each miss, so many at most."""
+    return [row for miss in results.misses for row in _miss(miss, most)]
 
 
-def _miss(miss: Miss) -> list[Cell]:
-    cell = miss.cell
-    first, second = (*miss.trials, None, None)[:2]
-    row = [cell.quantity.name, cell.point, drawn.published(cell), drawn.number(cell.ours, cell.quantity.unit)]
-    beside = NONE if first is None or not first.beside else f"{first.others}, were {miss.others}"
-    return [Cell(text) for text in (*row, *_trial(first), beside, *_trial(second))]
+def _miss(miss: Miss, most: int) -> list[list[Cell]]:
+    """A row for each of its assumptions; the first names it."""
+    unit = miss.cell.quantity.unit
+    first = [miss.cell.quantity.name, miss.cell.point, drawn.published(miss.cell), drawn.number(miss.cell.ours, unit)]
+    rows: list[list[Cell]] = []
+    for trial in miss.trials[:most]:
+        mark = "" if trial.cell.holds else ", a miss still"
+        told = f"{trial.assumption}: {trial.value}", drawn.number(trial.cell.ours, unit) + mark, _breaks(trial)
+        rows.append([Cell(text) for text in (*(first if not rows else [""] * len(first)), *told)])
+    return rows
 
 
-def _trial(trial: Trial | None) -> tuple[str, str]:
-    if trial is None:
-        return NONE, NONE
-    mark = "" if trial.cell.holds else ", a miss still"
-    return f"{trial.assumption}: {trial.value}", drawn.number(trial.cell.ours, trial.cell.quantity.unit) + mark
+def _breaks(trial: Trial) -> str:
+    return ", ".join(f"{cell.quantity.name} {drawn.number(cell.ours, cell.quantity.unit)}" for cell in trial.breaks)
 
 
 def claim_rows(results: Results) -> list[list[Cell]]:

@@ -1,15 +1,19 @@
 """What would bring a cell that misses near the published number: each assumption tried by simulation, one at a time.
 
-A trial changes one assumption for all runs of a case at a point. What it does to the other cells of that point is told beside: an
-assumption that mends one cell and breaks another is none.
+A trial changes one assumption for all runs of a case at a point. What it breaks of the other cells of that point, and of the case that the
+assumption is held against, is told beside: an assumption that mends one cell and breaks another is none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from kvplan.validate.published.cases import Assumption, Case, Settings
 from kvplan.validate.published.measures import Cell, valued, wanted
 from kvplan.validate.published.runs import Figures
+
+Known = Mapping[str, Case]
+"""Cases by name; those that assumptions are held against are among them."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,8 @@ class Trial:
     assumption: str
     value: str
     cell: Cell
-    beside: tuple[Cell, ...]
-    """The other cells of the point that have a published number, under the same."""
-
-    @property
-    def others(self) -> str:
-        """How many of them hold."""
-        return f"{sum(cell.holds for cell in self.beside)} of {len(self.beside)}"
+    breaks: tuple[Cell, ...]
+    """Cells that hold as they are, and no longer under the assumption."""
 
     @property
     def off(self) -> float:
@@ -35,11 +34,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Miss:
-    """A cell that does not hold, and the best of each assumption, nearest first."""
+    """A cell that does not hold, and the best value of each assumption, nearest first."""
 
     cell: Cell
-    others: str
-    """How many of the other cells hold as it is."""
     trials: tuple[Trial, ...]
 
     @property
@@ -47,47 +44,63 @@ class Miss:
         """By the nearest one, where it holds then."""
         return self.trials[0] if self.trials and self.trials[0].cell.holds else None
 
-
-def tried(case: Case, assumptions: dict[str, Assumption]) -> Iterator[tuple[str, str, Settings]]:
-    """(assumption, value, its settings) of all that a case tries."""
-    for name in case.reconcile:
-        for value, settings in assumptions[name].tried.items():
-            yield name, value, settings
+    @property
+    def clean(self) -> bool:
+        """Whether that breaks nothing."""
+        return self.reconciled is not None and not self.reconciled.breaks
 
 
-def wanted_trials(case: Case, assumptions: dict[str, Assumption]) -> list[Settings]:
-    """The runs of all trials."""
-    return [run for _, _, more in tried(case, assumptions) for run in wanted(case, case.tried_at, more)]
+def wanted_trials(case: Case, assumptions: Mapping[str, Assumption], known: Known) -> list[Settings]:
+    """The runs of all trials, and of what they are held against."""
+    runs = []
+    for _, held, more in _tried(case, assumptions):
+        runs += wanted(case, case.tried_at, more)
+        runs += [run for also in ({}, more) if held for run in wanted(known[held], (), also)]
+    return runs
 
 
-def misses(figure: str, case: Case, assumptions: dict[str, Assumption], figures: Figures) -> list[Miss]:
+def misses(figure: str, case: Case, assumptions: Mapping[str, Assumption], known: Known, figures: Figures) -> list[Miss]:
     """Of the points that are tried."""
     found = []
     for point in case.tried_at:
-        as_is = _cells(figure, case, point, {}, figures)
-        trials = [(name, value, _cells(figure, case, point, more, figures)) for name, value, more in tried(case, assumptions)]
-        for place, cell in enumerate(as_is):
+        here = partial(_cells, figure, case, point, figures)
+        trials = [(name, here({}, held, known), here(more, held, known)) for name, held, more in _tried(case, assumptions)]
+        for place, cell in enumerate(_of_point(figure, case, point, {}, figures)):
             if cell.error is not None and not cell.holds:
-                each = [Trial(name, value, cells[place], _but(cells, place)) for name, value, cells in trials]
-                each += _defined_otherwise(figure, case, cell, figures)
-                found.append(Miss(cell, Trial("", "", cell, _but(as_is, place)).others, _best(each)))
+                each = [Trial(*name, after[place], _broken(before, after, place)) for name, before, after in trials]
+                found.append(Miss(cell, _best([*each, *_defined_otherwise(case, cell, figures)])))
     return found
 
 
-def _cells(figure: str, case: Case, point: str, more: Settings, figures: Figures) -> list[Cell]:
+def _tried(case: Case, assumptions: Mapping[str, Assumption]) -> Iterator[tuple[tuple[str, str], str | None, Settings]]:
+    """((assumption, value), what it is held against, its settings)."""
+    for name in case.reconcile:
+        for value, settings in assumptions[name].tried.items():
+            yield (name, value), assumptions[name].held_against, settings
+
+
+def _cells(figure: str, case: Case, point: str, figures: Figures, more: Settings, held: str | None, known: Known) -> list[Cell]:
+    """Of a point under more settings, then of what the assumption is held against."""
+    cells = _of_point(figure, case, point, more, figures)
+    return cells + [
+        cell for at in (known[held].points if held else ()) for cell in _of_point(str(held), known[str(held)], at, more, figures)
+    ]
+
+
+def _of_point(figure: str, case: Case, point: str, more: Settings, figures: Figures) -> list[Cell]:
     """With a published number, under more settings."""
     return [Cell(figure, quantity, point, valued(case, quantity, point, figures, more)) for quantity, at in case.published if at == point]
 
 
-def _but(cells: list[Cell], place: int) -> tuple[Cell, ...]:
-    return (*cells[:place], *cells[place + 1 :])
+def _broken(before: Sequence[Cell], after: Sequence[Cell], but: int) -> tuple[Cell, ...]:
+    return tuple(now for place, (was, now) in enumerate(zip(before, after, strict=True)) if place != but and was.holds and not now.holds)
 
 
-def _defined_otherwise(figure: str, case: Case, cell: Cell, figures: Figures) -> Iterator[Trial]:
+def _defined_otherwise(case: Case, cell: Cell, figures: Figures) -> Iterator[Trial]:
     """The same runs, but what is counted is another thing."""
     for what, take in cell.quantity.also.items():
         ours = valued(case, cell.quantity, cell.point, figures, take=[take])
-        yield Trial("definition", what, Cell(figure, cell.quantity, cell.point, ours), ())
+        yield Trial("definition", what, Cell(cell.figure, cell.quantity, cell.point, ours), ())
 
 
 def _best(trials: list[Trial]) -> tuple[Trial, ...]:
