@@ -1,14 +1,19 @@
 """`kvplan validate paper` and `published`: the cases, what is taken of runs and how far off it is, and what would reconcile it."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from kvplan.hwmodels import pipeline_s
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
 from kvplan.sim.sweep.pool import Failed
-from kvplan.validate.published import cases, command, implied, measures, reconcile, runs
+from kvplan.validate.published import cases, command, drawn, implied, measures, reconcile, runs
 from kvplan.validate.published.cases import Assumption, Case, CaseError, Quantity
+from kvplan.validate.published.page import short
 
+ROOT = Path(__file__).resolve().parents[1]
 GROUPS = tuple(command.GROUPS)
 ALL = [(group, name) for group in GROUPS for name in cases.names(group)]
 
@@ -288,3 +293,13 @@ def test_figures_are_listed_and_unknown_ones_refused(capsys):
     assert "mooncake-ssd: Mooncake's SSD benchmark" in capsys.readouterr().out
     assert command.main("paper", ["--figure", "nothing"]) == 2
     assert "there is no figure 'nothing', only anchors, read-buffer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_docs_have_every_published_number(group):
+    """Page and cases say the same; ours are those of the command at the page's end."""
+    page = (ROOT / "docs" / f"{group}.md").read_text(encoding="utf-8")
+    assert f"\n    {command.GROUPS[group].command}\n" in page
+    told = re.findall(r"^\| (\S+) \| (.+?) \| (.+?) \| (.+?) \|", page.partition("## Every published number")[2], re.MULTILINE)[2:]
+    cells = [measures.Cell(name, each, point, None) for name in cases.names(group) for each, point in cases.load(group, name).published]
+    assert told == [(short(cell.figure), cell.quantity.name, cell.point, drawn.published(cell)) for cell in cells]

@@ -59,7 +59,7 @@ def page(group: Group, results: Results) -> Page:
                 "All assumptions, each at its nearest value", results.tried, Table(MISSES, miss_rows(results, 99), sorts=False), folded=True
             ),
             Section("Every published number", table=Table(NUMBERS, number_rows(results))),
-            Section("Made by", [f"`{group.command}`"]),
+            Section("Made by", text=group.command),
         ],
     )
 
