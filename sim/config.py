@@ -103,8 +103,9 @@ class DeploymentConfig(_Section):
     prefill_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Tokens of the prompts that share a step, for `batching: prefill-first`: SGLang's max_prefill_tokens; null takes its default."""
     admission: Admission | None = None
-    """HBM that a job must find to enter: of its whole `answer`, or of its `prompt` alone; then the last one gives way when answers have
-    outgrown HBM, and is computed again. null: what `batching` does."""
+    """HBM that a job must find to enter: of its whole `answer`; of its `prompt` alone, as in vLLM; of its answer beside a `share` of what
+    those of others may still take, as in SGLang; with these two jobs give way, and are computed again, when answers have outgrown HBM.
+    null: what `batching` does."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     """Independent replicas, each on its own node with its own store; `router` says which turn goes where."""
     hbm_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9

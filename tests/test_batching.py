@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.hwmodels import kvsize, units
+from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
+from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.sharing import SharingBatch
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.base import Limits
 from kvplan.sim.report import table as report
@@ -164,6 +167,47 @@ def test_who_entered_first_goes_before_others_that_gave_way():
     assert columns["done_s"][2] - columns["done_s"][0] == pytest.approx(again, rel=1e-9)
 
 
+def share_after(steps):
+    """Of what running answers may still take, SGLang's: it falls from 0.7 to 0.098 within 600 decode steps."""
+    return 0.7 - min(steps, 600) * (0.7 - 0.098) / 600
+
+
+def test_a_job_enters_when_the_share_of_running_answers_leaves_room_for_its_own():
+    """Its prompt and answer fit beside what the other has, and a share of what that may still write: the run of steps ends there. When both
+    have outgrown HBM, that with the shorter answer so far gives way."""
+    room = 719
+    steps, columns = served_together("prefill-first", [(20, 400), (20, 400)], tight(room))
+    waited = next(k for k in range(400) if 21 + k + share_after(k) * (399 - k) + 420 <= room)
+    first = steps.prefill(20)
+    assert 0 < waited < 399
+    assert columns["admitted_s"].tolist() == pytest.approx([0.0, first + steps.decode(1, 21, waited)], rel=1e-9)
+    assert columns["preemptions"].tolist() == [0, 1]
+    together = (room - 42 - waited) // 2
+    shared = steps.prefill(20) + steps.decode(2, 21 + waited + 21, together)
+    alone = steps.decode(1, 21 + waited + together, 399 - waited - together)
+    assert columns["done_s"][0] == pytest.approx(columns["admitted_s"][1] + shared + alone, rel=1e-9)
+    again = in_chunks(steps, 21 + together) + steps.decode(1, 22 + together, 398 - together)
+    assert columns["done_s"][1] == pytest.approx(columns["done_s"][0] + again, rel=1e-9)
+
+
+def test_jobs_give_way_until_twenty_steps_of_the_others_fit():
+    """The shortest answers go first; the share is then what the others have made of their answers, and twenty steps of each."""
+    batch = SharingBatch(100, 9, Footprint(1))
+    for turn in range(4):
+        job = Job(turn, turn, 0, 5, 60, 65, 65, left=5)
+        batch.enter(job)
+        batch.begin(job)
+        batch.prefilled(job, 5)
+        batch.decoded(1)
+    batch.decoded(batch.at_most(50))
+    assert (batch.hbm_used, batch.is_short) == (98, True), "and two tokens are no step of four"
+    assert [job.turn for job in batch.give_way()] == [3, 2] and [job.turn for job in batch.preempted] == [2, 3]
+    free, out = 100 - batch.hbm_used, batch.hbm_used - 2 * 5
+    assert free >= 2 * 20
+    share = (out + 2 * 20) / (2 * 60 + 1)
+    assert batch.left_beside(job) == free - round(share * (2 * 65 - batch.hbm_used)) - 65
+
+
 def test_a_prompt_that_is_being_computed_gives_way():
     """The last of those that run is in its prefill: it begins anew, and its first token comes once."""
     steps, columns = served("chunked", [(20, 400), (460, 2)], [0.0, 1e-6], tight(490), "deployment.step_tokens=21")
@@ -224,7 +268,7 @@ def test_batching_contract(name, left, decoding, tokens, shared):
     st.sampled_from([40, 300, 5000]),
     st.floats(0.05, 3),
     st.sampled_from([NO_STORE, ("store.load_mode=layerwise",), ASYNCHRONOUS]),
-    st.sampled_from([("answer", None), ("prompt", 1500), ("prompt", 2500)]),
+    st.sampled_from([("answer", None), ("prompt", 1500), ("prompt", 2500), ("share", 1500), ("share", 2500)]),
 )
 def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, loads, admission):
     """A run of equal steps is one event, and stepping one by one gives the same; also where HBM ends it, and jobs give way."""
@@ -245,6 +289,15 @@ def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, loads, adm
         assert fast.columns[name].tolist() == slow.columns[name].tolist()
     for name, value in fast.summary["gpu"].items():
         assert value == pytest.approx(slow.summary["gpu"][name], rel=1e-6, abs=1e-6)
+
+
+def test_what_a_run_of_steps_leaves_of_hbm_reads_ahead():
+    """As much of a waiting job's history as the last step left room for, not the first one."""
+    small = ("deployment.max_batch=4", "workload.sessions=10", "workload.max_tokens=1500", "workload.think_time.median_s=1", "seed=781994")
+    loads = ("store.load_mode=layerwise", "workload.arrival.rate_per_s=10", "deployment.window_tokens=1600", "deployment.admission=prompt")
+    loaded = config.load(None, [*small, *loads, tight(1600)])
+    fast, slow = (simulate(loaded, longest_run=longest).columns["done_s"] for longest in (None, 1))
+    np.testing.assert_allclose(fast, slow, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

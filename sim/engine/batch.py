@@ -69,6 +69,8 @@ class Batch:
         """Tokens, summed over the jobs that decode."""
         self.window_bytes = 0
         """Read by each step, summed over them."""
+        self.opens = False
+        """Whether a job that cannot enter now may come to be able to within a run of decode steps."""
         self.most = most
         """Places: for jobs that are prefilled or decode."""
         self.running = 0
@@ -97,13 +99,13 @@ class Batch:
         """Whether the next decode step needs more HBM than there is."""
         return False
 
-    def at_most(self, steps: int) -> int:
-        """So many decode steps, or as many as there is HBM for."""
+    def at_most(self, steps: int, head: Job | None = None) -> int:
+        """So many decode steps, or as many as there is HBM for, or after which `head` can enter."""
         return steps
 
-    def preempt(self) -> Job:
-        """A job gives way, where the batch is short of HBM; returns it as it was."""
-        raise NotImplementedError
+    def give_way(self) -> list[Job]:
+        """Jobs give way, where the batch is short of HBM; returns them as they were."""
+        return []
 
     def enter(self, job: Job) -> None:
         """A job is admitted, and has its HBM; what is to be prefilled is not known yet."""

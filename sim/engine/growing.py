@@ -14,10 +14,7 @@ import heapq
 from dataclasses import replace
 
 from kvplan.hwmodels.footprint import Footprint
-from kvplan.sim.config import DeploymentConfig
-from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Batch, Job
-from kvplan.sim.policies.base import Batching
 
 
 class GrowingBatch(Batch):
@@ -56,6 +53,7 @@ class GrowingBatch(Batch):
     # --- what grows -----------------------------------------------------------------------------------------------------------
 
     def decoded(self, steps: int) -> list[Job]:
+        self.hbm_in_step = self.hbm_used + self._growth(steps - 1)
         self.hbm_used += self._growth(steps)
         return super().decoded(steps)
 
@@ -68,7 +66,7 @@ class GrowingBatch(Batch):
     def is_short(self) -> bool:
         return self._whole > self.hbm_bytes and self._growth(1) > self.hbm_bytes - self.hbm_used
 
-    def at_most(self, steps: int) -> int:
+    def at_most(self, steps: int, head: Job | None = None) -> int:
         if self._whole <= self.hbm_bytes:
             return steps
         return min(steps, max(1, (self.hbm_bytes - self.hbm_used) // (self.decoding * (self._each or self._most_each))))
@@ -86,9 +84,14 @@ class GrowingBatch(Batch):
 
     # --- who gives way --------------------------------------------------------------------------------------------------------
 
-    def preempt(self) -> Job:
-        """The last of those that run gives way; returns it as it was."""
-        _, job = self._order.popitem()
+    def give_way(self) -> list[Job]:
+        found: list[Job] = []
+        while self.is_short:
+            found.append(self._preempt(next(reversed(self._order.values()))))
+        return found
+
+    def _preempt(self, job: Job) -> Job:
+        """A job that runs gives way; returns it as it was."""
         tokens = self.tokens(job)
         made = tokens - job.history - job.prompt if job.end_step else job.made
         if job.end_step:
@@ -100,16 +103,9 @@ class GrowingBatch(Batch):
             self.decoding -= 1
         else:
             self.prefilling.remove(job)
-        del self.jobs[job.turn]
+        del self.jobs[job.turn], self._order[job.turn]
         self.hbm_used -= self._held(job, tokens)
         self._whole -= job.hbm_bytes
         self.running -= 1
         self.preempted.appendleft(replace(job, made=made, cached=0, end_step=0, loaded_s=0.0))
         return job
-
-
-def batch_for(settings: DeploymentConfig, deployment: Deployment, batching: Batching) -> Batch:
-    """One that reserves what the settings say, or else the batching policy."""
-    if (settings.admission or batching.RESERVES) == "answer":
-        return Batch(deployment.hbm_budget, settings.max_batch)
-    return GrowingBatch(deployment.hbm_budget, settings.max_batch, deployment.hbm_kv)

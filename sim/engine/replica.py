@@ -26,8 +26,8 @@ from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.gpu import BOUNDARY, DECODE, IDLE, Gpu
-from kvplan.sim.engine.growing import batch_for
 from kvplan.sim.engine.kv import Kv
+from kvplan.sim.engine.room import batch_for
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import WaitingRoom
 from kvplan.sim.metrics.output import Books, TierBooks
@@ -97,7 +97,7 @@ class Replica:
             self._cut_run(now)
 
     def _somebody_enters(self, now: float) -> bool:
-        return bool(self.batch.loaded) or self._next_to_enter(now) is not None
+        return bool(self.batch.loaded) or self.batch.opens or self._next_to_enter(now) is not None
 
     def _wake(self, now: float) -> None:
         """A held job has become ready, or one that was apart."""
@@ -153,18 +153,19 @@ class Replica:
             self._rest(now)
 
     def _next_to_enter(self, now: float) -> Job | None:
-        """Who had to give way, else the head of the queue, if it has a place in the batch and room in HBM."""
+        """Who would enter next, if there is room in HBM."""
+        job = self._head(now)
+        return job if job is not None and self.batch.left_beside(job) >= 0 else None
+
+    def _head(self, now: float) -> Job | None:
+        """Who had to give way, else the head of the queue, if there is a place in the batch."""
         batch = self.batch
         turn = self.waiting.head(now) if self._holds else self.waiting.queue.head()
         if batch.running >= batch.most:
             return None
         if batch.preempted:
-            job = batch.preempted[0]
-        elif turn is not None:
-            job = self.fitting(turn)
-        else:
-            return None
-        return job if batch.left_beside(job) >= 0 else None
+            return batch.preempted[0]
+        return None if turn is None else self.fitting(turn)
 
     def _enter(self, job: Job, now: float) -> None:
         """A job enters the batch, and what is kept of its history is loaded."""
@@ -224,16 +225,15 @@ class Replica:
             else:
                 self._mixed(chunks, decodes and batch.decoding > 0, now)
             return
-        steps, longest = batch.at_most(batch.first_end - batch.steps), self.run.given.longest_run
+        head = self._head(now) if batch.opens else None
+        steps, longest = batch.at_most(batch.first_end - batch.steps, head), self.run.given.longest_run
         if longest is not None and steps > longest:
             steps = longest
         self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes))
 
     def _preempt(self) -> None:
-        """HBM is too full for a step more of all that decode: jobs give way, from the last on."""
-        batch = self.batch
-        while batch.is_short:
-            job = batch.preempt()
+        """HBM is too full for a step more of all that decode: jobs give way."""
+        for job in self.batch.give_way():
             self.recorder.preempted(job.turn)
             if self._observer is not None:
                 self._observer.preempted(self, job)

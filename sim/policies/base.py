@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, get_args
 
 from mypy_extensions import mypyc_attr
 
-Admission = Literal["answer", "prompt"]
+Admission = Literal["answer", "prompt", "share"]
 """What of a job must have room in HBM when it enters."""
 ADMISSIONS = get_args(Admission)
 LIMITS = ("step_tokens", "prefill_tokens")
@@ -346,8 +346,8 @@ class Batching(ABC):
     NAME: ClassVar[str]
     NEEDS: ClassVar[frozenset[str]] = frozenset()
     RESERVES: ClassVar[Admission] = "answer"
-    """The HBM that a job must find to enter: of its whole answer, or of its prompt alone, when jobs give way as answers outgrow HBM. What
-    `deployment.admission` is, where nobody says it."""
+    """The HBM that a job must find to enter: of its whole answer; of its prompt alone; or of its answer beside a share of what the others'
+    may still take. With the latter two jobs give way where answers outgrow HBM. What `deployment.admission` is, where nobody says it."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits

@@ -2,8 +2,8 @@
 
 A step prefills `deployment.step_tokens` at most (chunked_prefill_size); a prompt that does not fit goes on in the next step, before all
 others, so that one at a time is in parts. A prompt of as many tokens as `deployment.prefill_tokens` (max_prefill_tokens) has left beside
-those before it waits for a step of its own. Left out: admission by a falling share of what answers may still take, and the retraction of
-jobs when that was too little, for a job enters only when HBM has room for its whole answer; mixed chunks, off by default.
+those before it waits for a step of its own. Jobs enter by a falling share of what the answers of others may still take, and are retracted
+when that was too little (`kvplan.sim.engine.sharing`). Left out: mixed chunks, off by default.
 
 Source: SGLang 0.5, python/sglang/srt/managers/schedule_policy.py (PrefillAdder) and server_args.py.
 """
@@ -25,6 +25,7 @@ class PrefillFirst(Batching):
 
     NAME = "prefill-first"
     NEEDS = frozenset({"step_tokens", "prefill_tokens"})
+    RESERVES = "share"
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
