@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kvplan.sim.config import Config, Overrides
+from kvplan.sim.config import Config, Overrides, load
 from kvplan.sim.inputs import load_policies
 from kvplan.sim.planner import plan as plans
 from kvplan.sim.planner.plan import Plan
 from kvplan.sim.planner.probe import Seen
 from kvplan.sim.planner.sensitivity import robustness
-from kvplan.sim.report import compare_account, curve_account
+from kvplan.sim.replay.blockcurve import block_curve
+from kvplan.sim.report import blockcurve_account, compare_account, curve_account
 from kvplan.sim.sweep import compare as sweeps
 from kvplan.sim.sweep import curve as curves
 from kvplan.sim.sweep.axes import Axis
@@ -67,29 +69,29 @@ class Comparison:
 
 @dataclass(frozen=True, repr=False)
 class Curve:
-    """Hit rate and TTFT over the size of a tier."""
+    """Hit rate and TTFT over the size of a tier, or of blocks (`store.unit: block`) the hit rate of all prompt tokens."""
 
     data: dict[str, Any]
     """What `kvplan curve --json` prints."""
+
+    @property
+    def _report(self) -> ModuleType:
+        from kvplan.sim.report import blockcurve, curve
+
+        return blockcurve if self.data.get("unit") == "block" else curve
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per policy and size, means over replications with the half-widths of their intervals; the rows of curve.csv."""
         import pandas as pd
 
-        from kvplan.sim.report import curve as report
-
-        return pd.DataFrame(report.point_rows(self.data))
+        return pd.DataFrame(self._report.point_rows(self.data))
 
     def __repr__(self) -> str:
-        from kvplan.sim.report import curve as report
-
-        return f"<Curve: {report.title(self.data)}, {len(self.data['lines'])} policies at {len(self.data['sizes'])} sizes>"
+        return f"<Curve: {self._report.title(self.data)}, {len(self.data['lines'])} policies at {len(self.data['sizes'])} sizes>"
 
     def _repr_html_(self) -> str:
         """For notebooks: what `kvplan curve` prints."""
-        from kvplan.sim.report import curve as report
-
-        return report.html(self.data)
+        return self._report.html(self.data)
 
 
 def compare(
@@ -128,9 +130,9 @@ def _compared(sweep: sweeps.Sweep, keep: Path | None, jobs: int | None, cluster:
 
 def curve(
     config: Config | str | PathLike[str] | None = None,
-    tier: str = "dram",
+    tier: str | None = None,
     sizes: Sequence[str] = (),
-    policies: Sequence[str] = ("lookahead", "lru", "fifo"),
+    policies: Sequence[str] = (),
     *,
     replications: int = 5,
     jobs: int | None = None,
@@ -141,9 +143,16 @@ def curve(
 ) -> Curve:
     """Hit rate and TTFT against the size of `dram` or `ssd`, for several eviction policies.
 
-    `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`.
+    `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`. With `store.unit: block` in the
+    configuration requests are replayed through caches of blocks, by the rules of `store.mode`, whose tiers and policies these are then;
+    nothing is simulated, and what is said of runs is of no use.
     """
-    asked = curves.prepare_curves(Question(config, replications=replications, resample=resample), tier, sizes, policies)
+    loaded = config if isinstance(config, Config) else load(config)
+    if loaded.store.unit == "block":
+        return Curve(blockcurve_account.account(block_curve(loaded, tier, sizes, policies)))
+    asked = curves.prepare_curves(
+        Question(config, replications=replications, resample=resample), tier or curves.TIER, sizes, policies or curves.POLICIES
+    )
     return Curve(curve_account.account(asked, _compared(asked.sweep, keep, jobs, cluster, progress)))
 
 

@@ -326,13 +326,18 @@ class Clients(_Section):
         return ("all at once" if self.most is None else f"closed population of {self.most:,}") + ", in rounds" * self.barrier
 
 
+def _constant(found: object) -> object:
+    """A number is one distribution."""
+    return {"distribution": "constant", "value": found} if type(found) is int else found
+
+
 class Texts(_Section):
     """Texts that sessions begin with and share."""
 
     count: Annotated[int, Field(ge=1, le=10_000_000)] = 20
     """How many there are."""
-    tokens: laws.Length = laws.Constant(distribution="constant", value=3000)
-    """Tokens of each."""
+    tokens: Annotated[laws.Length, BeforeValidator(_constant)] = laws.Constant(distribution="constant", value=3000)
+    """Tokens of each: a number, or a distribution of them."""
     zipf: Annotated[float, Field(ge=0, le=10)] = 0.0
     """How uneven they are used: the n-th as often as 1/n to this power; 0 is all alike."""
 

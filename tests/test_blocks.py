@@ -7,17 +7,21 @@ from typing import get_args
 
 import literal_blocks as literal
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import kvplan
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Store, load
 from kvplan.sim.deployment import resolve
 from kvplan.sim.replay.blockcurve import block_curve
 from kvplan.sim.replay.blocks import ENDLESS, BlockReplay
+from kvplan.sim.report import blockcurve
+from kvplan.sim.report.page import folder
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder
@@ -366,10 +370,34 @@ def test_the_command_prints_a_curve(tmp_path):
     assert "below 20GB of HBM" in CliRunner().invoke(app, ["curve", *options, *below]).stdout
     drawn = tmp_path / "blocks.svg"
     assert CliRunner().invoke(app, ["curve", *options, "--figure", str(drawn)]).exit_code == 0 and "<svg" in drawn.read_text()
-    for extra in (["--out", str(tmp_path)], ["--replications", "2"], ["--jobs", "2"]):
+    for extra in (["--replications", "2"], ["--jobs", "2"]):
         refused = CliRunner().invoke(app, ["curve", *options, *extra])
         assert refused.exit_code == 2 and f"{extra[0]} goes with --unit session" in refused.stderr
     assert CliRunner().invoke(app, ["curve", "--tier", "hbm"]).exit_code == 2
+
+
+def test_a_curve_of_blocks_is_written_as_one_of_sessions(small, tmp_path):
+    curve = kvplan.curve(small("store.unit=block", "store.hbm=20GB"), "dram", ["0GB", "1TB"])
+    rows = curve.to_frame()
+    assert list(rows["bytes"]) == [0, 10**12] * 2 and set(rows["policy"]) == {"lru", "arc"} and rows["hit_rate.below"].iloc[0] == 0
+    assert rows["hit_rate.tokens"].iloc[1] == curve.data["lines"][0]["points"][1]["hit_rate.tokens"] > rows["hit_rate.tokens"].iloc[0]
+    assert "below 20GB of HBM" in repr(curve) and "arc in DRAM, %" in curve._repr_html_()
+    blockcurve.write_curve(curve.data, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.csv", "curve.json", "curve.png", "report.html", "report.md"]
+    assert pd.read_csv(tmp_path / "curve.csv").equals(rows)
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "of all prompt tokens" in text
+        and "lru, tokens hit" in text
+        and "An endless cache hits" in text
+        and "is known by construction" in text
+    )
+    assert folder.texts(tmp_path)["report.md"] == text, "`kvplan report` makes the same"
+
+
+def test_what_a_mode_does_not_judge_has_no_figures(small):
+    curve = kvplan.curve(small("store.unit=block", "store.mode=kvcache-simulator"), sizes=["1TB"])
+    assert curve.to_frame()["hit_rate.tokens"].isna().all() and "not full before" in curve._repr_html_()
 
 
 def test_where_nothing_is_known_to_be_shared_a_curve_is_refused(workload):

@@ -49,7 +49,7 @@ def test_twenty_applications_hit_three_quarters_and_are_held_once(small):
     """700 prompts of 3,000 + 800 tokens; all but the first of each of 20 applications find 3,000: 680 · 3,000 / (700 · 3,800) = 0.767."""
     config = small(
         *SYNTHETIC, f"workload.turns={constant(1)}", f"workload.prompt_tokens={constant(800)}", "workload.sessions=700",
-        "workload.applications.count=20", f"workload.applications.tokens={constant(3000)}", "store.block_tokens=200",
+        "workload.applications.count=20", "workload.applications.tokens=3000", "store.block_tokens=200",
     )  # fmt: skip
     curve = block_curve(config, None, ["10000blocks"], [])
     assert curve.endless.hit_tokens == 680 * 3_000 and curve.endless.prompt_tokens == 700 * 3_800
@@ -190,7 +190,7 @@ def test_operations_keep_parts_in_order(steps, tokens, most):
     assert known.cut(np.full(len(known), 99)).parts() == grown
 
 
-@pytest.mark.parametrize("setting", ["applications.zipf=-1", "documents.count=0", "forks=1", "documents.tokens=5"])
+@pytest.mark.parametrize("setting", ["applications.zipf=-1", "documents.count=0", "forks=1", "documents.tokens=-5"])
 def test_settings_that_cannot_be_are_refused(small, setting):
     with pytest.raises(ConfigError, match=f"workload.{setting.partition('=')[0].partition('.')[0]}"):
         small(f"workload.{setting}")

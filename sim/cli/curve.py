@@ -4,26 +4,26 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.compare import check_places, measured, report_failures
 from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import turns_of
-from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError
+from kvplan.sim.config import ON_DEVICE, ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.replay.blockcurve import block_curve
+from kvplan.sim.report import blockcurve, blockcurve_account
 from kvplan.sim.report import curve as report
-from kvplan.sim.report.blockcurve import block_curve_account, draw_block_curve, print_block_curve
 from kvplan.sim.report.curve_account import account
 from kvplan.sim.sweep.compare import Question
-from kvplan.sim.sweep.curve import prepare_curves
+from kvplan.sim.sweep.curve import POLICIES, TIER, prepare_curves
 from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.runs import Outcome
 
-_POLICIES = ("lookahead", "lru", "fifo")
 _REPLICATIONS = 5
 
 
@@ -44,22 +44,23 @@ def run(
     """Simulates every policy at every size, or replays blocks; prints, draws and writes the curves. Exit code 1 when a run failed."""
     loaded = configuration.load(config, overrides)
     if loaded.store.unit == "block":
-        _refuse_with_blocks(out=out, replications=replications, jobs=jobs, cluster=cluster)
-        check_places(None, figure, inputs(config, loaded, runs=False))
-        _replay(loaded, tier, _names(sizes), _names(policies), figure, json)
+        _refuse_with_blocks(replications=replications, jobs=jobs, cluster=cluster)
+        check_places(out, figure, inputs(config, loaded, runs=False))
+        found = blockcurve_account.account(block_curve(loaded, tier, _names(sizes), _names(policies), turns_of))
+        _deliver(blockcurve, found, out, figure, json)
         return
-    question, tier = Question(config, tuple(overrides), replications=replications or _REPLICATIONS, resample=resample), tier or ON_HOST
+    question, tier = Question(config, tuple(overrides), replications=replications or _REPLICATIONS, resample=resample), tier or TIER
     if tier == ON_DEVICE:
         raise ConfigError("--tier hbm: its size varies with --unit block")
     load_policies(loaded)
     resolve(loaded)  # what cannot run is refused first
     check_places(out, figure, inputs(config, loaded))
-    asked = prepare_curves(question, tier, _names(sizes), _names(policies) or _POLICIES, turns_of)
+    asked = prepare_curves(question, tier, _names(sizes), _names(policies) or POLICIES, turns_of)
     records = KeptRuns(out, Outcome)
     compared = measured(asked.sweep, records, jobs, cluster)
     found = account(asked, compared)
     if compared["variants"]:
-        _deliver(found, out, figure, json)
+        _deliver(report, found, out, figure, json)
     report_failures(found, records)
 
 
@@ -67,29 +68,16 @@ def _refuse_with_blocks(**given: object) -> None:
     """What only simulations need. Raises ConfigError."""
     for name, value in given.items():
         if value is not None:
-            raise ConfigError(
-                f"--{name} goes with --unit session: a curve of blocks is one replay, takes seconds, and --json has all of it"
-            )
+            raise ConfigError(f"--{name} goes with --unit session: a curve of blocks is one replay, and takes seconds")
 
 
 def _names(text: str | None) -> list[str]:
     return [part.strip() for part in text.split(",")] if text else []
 
 
-def _replay(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], figure: Path | None, json: bool) -> None:
-    """A curve of blocks, which needs no runs."""
-    found = block_curve(config, tier, sizes, policies, turns_of)
+def _deliver(report: ModuleType, found: dict, out: Path | None, figure: Path | None, json: bool) -> None:
+    """By the words of a report."""
 
-    def show() -> None:
-        if json:
-            sys.stdout.write(dumps(block_curve_account(found)))
-        else:
-            print_block_curve(found)
-
-    deliver(show, (figure, partial(write_file, write=partial(draw_block_curve, found))))
-
-
-def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> None:
     def show() -> None:
         if json:
             sys.stdout.write(dumps(found))

@@ -84,7 +84,7 @@ class BlockCurve:
 def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], read=build_workload) -> BlockCurve:
     """The configuration's requests through every policy of its mode (or those named), at every size; powers of two when no sizes are given.
     Raises ConfigError and TraceError."""
-    mode, server = MODES[config.store.mode], _of_sessions(config)
+    mode, server = MODES[config.store.mode], of_sessions(config)
     tier = _known(config, "--tier", tier, [*mode.tiers, *([ON_HOST] if mode.offload else [])])
     known = list(mode.policies if tier in mode.tiers else mode.offload)
     names = [_known(config, "--policies", name, known) for name in policies or known]
@@ -100,7 +100,7 @@ def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies
     return BlockCurve(*found, memory.groups, {} if memory.groups else windows)
 
 
-def _of_sessions(config: Config) -> Config:
+def of_sessions(config: Config) -> Config:
     """The same for what knows sessions only: what a block is in bytes, and the turns. Raises ConfigError for what one cache cannot be."""
     if config.deployment.replicas > 1:
         raise ConfigError(

@@ -30,6 +30,8 @@ from kvplan.traces import Workload
 from kvplan.traces.context import contexts
 from kvplan.traces.reuse import accesses, active, stack_distances, starts
 
+TIER, POLICIES = ON_HOST, ("lookahead", "lru", "fifo")
+"""What a curve is of when nobody says."""
 TTL_S = 3600.0
 """The unit of time of CCpUT when no TTL is set."""
 _SIZES = 8

@@ -11,7 +11,7 @@ from kvplan.foreign.files import UnreadableError
 from kvplan.hwmodels import strictyaml
 from kvplan.sim.files import told
 from kvplan.sim.files.atomic import write_text
-from kvplan.sim.report.page import of_compare, of_curve, of_plan, of_run, render
+from kvplan.sim.report.page import of_blockcurve, of_compare, of_curve, of_plan, of_run, render
 from kvplan.sim.report.page.content import Page
 from kvplan.sim.report.page.names import COMPARISON, CONFIG, CURVE, HTML, MARKDOWN, PLAN, RUN, TIERS
 from kvplan.sim.report.page.place import Place
@@ -76,5 +76,5 @@ _READERS: dict[str, Callable[[Path, Place], Page]] = {
     RUN: _run,
     PLAN: lambda _, found: of_plan.page(found),
     COMPARISON: lambda _, found: of_compare.page(found),
-    CURVE: lambda _, found: of_curve.page(found),
+    CURVE: lambda _, found: (of_blockcurve if found.value.get("unit") == "block" else of_curve).page(found),
 }

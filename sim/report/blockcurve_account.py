@@ -1,0 +1,108 @@
+"""All that a curve of blocks says, as plain data with stable keys."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+
+from kvplan.hwmodels.units import format_bytes
+from kvplan.sim.assumptions import assumptions
+from kvplan.sim.provenance import provenance
+from kvplan.sim.replay.blockcurve import BlockCurve, Point, of_sessions
+from kvplan.sim.replay.blocks import Served
+from kvplan.traces import Workload, origin
+
+TOKENS = "hit_rate.tokens"
+"""Of all prompt tokens: whatever memory served them."""
+BELOW = "hit_rate.below"
+"""Of all prompt tokens: what the tier below a pool served."""
+_OF_SESSIONS = ("links", "shared_by_sessions")
+"""What a workload's origin says of how requests were made sessions of, which blocks need not know."""
+
+
+def account(found: BlockCurve) -> dict:
+    """Strict JSON."""
+    below = found.tier not in found.mode.tiers
+    server = of_sessions(found.config)
+    return {
+        "unit": "block",
+        "mode": found.config.store.mode,
+        "tier": found.tier,
+        "below": found.config.store.hbm if below else None,
+        "model": found.config.model,
+        "block_tokens": found.contexts.block_tokens,
+        "block_bytes": found.block_bytes,
+        "requests": len(found.contexts.tokens),
+        "distinct_blocks": found.distinct_blocks,
+        "endless": _served(found.endless),
+        "sizes": [{"text": point.text, "bytes": point.bytes, "blocks": point.blocks} for point in found.points],
+        "lines": [
+            {"policy": policy, "points": [_point(point, policy) for point in found.points if point.found is not None]}
+            for policy in found.policies
+        ],
+        "notes": list(_notes(found)),
+        "warnings": list(_doubts(found)),
+        "assumptions": assumptions(server),
+        "config": found.config.resolved(),
+        "provenance": provenance(server, found.workload),
+    }
+
+
+def _point(point: Point, policy: str) -> dict:
+    found = (point.found or {})[policy]
+    below = {}
+    if found.below is not None:
+        below = {BELOW: found.below.hit_tokens / found.served.prompt_tokens, "below": asdict(found.below)}
+    return {"size": point.text, "bytes": point.bytes, "blocks": point.blocks, **_served(found.served), **below}
+
+
+def _served(served: Served) -> dict:
+    return {**asdict(served), TOKENS: served.hit_rate}
+
+
+def _notes(found: BlockCurve) -> Iterator[str]:
+    yield f"{found.config.store.mode}: {found.mode.meaning}."
+    yield (
+        f"An endless cache hits {found.endless.hit_rate:.1%} and holds {format_bytes(found.distinct_blocks * found.block_bytes)} in the"
+        f" end: {found.distinct_blocks:,} blocks of {format_bytes(found.block_bytes)} ({found.config.model})."
+    )
+    yield from _grouped(found)
+    yield (
+        f"{len(found.contexts.tokens):,} requests, one at a time in order of their starts, without a server; answers are there when they"
+        " come back in a prompt."
+    )
+    if any(point.found is None for point in found.points):
+        yield "–: not full before the requests that are counted, which this tool does not judge."
+
+
+def _grouped(found: BlockCurve) -> Iterator[str]:
+    if found.groups is None:
+        return
+    groups, kept = found.groups, "every block" if found.groups.dense else "the blocks before a prompt's end"
+    yield (
+        f"A block is of one group of layers: of full attention there are {groups.full}, with a window of {groups.window_tokens:,} tokens"
+        f" {groups.windowed}, of which {kept} are kept for others (store.retention={found.config.store.retention})."
+    )
+
+
+def _doubts(found: BlockCurve) -> Iterator[str]:
+    if not found.contexts.hashed:
+        yield (
+            "the workload has no block hashes: what a session's turns share with those before them, and what sessions begin with in common"
+            f" ({_begun(found.workload)}), is known by construction; what else they share is not, and no such hit is counted"
+        )
+    for tokens, layers in found.windows.items():
+        yield (
+            f"{layers} layers of {found.config.model} attend to {tokens:,} tokens only: here they keep every token, in bytes and in what"
+            " hits"
+        )
+    if found.past_window:
+        yield (
+            f"{found.past_window:,} prompts are longer than the window of {found.config.model}: a server would refuse or cut them, here"
+            " they are whole"
+        )
+    yield from origin.warnings({key: what for key, what in found.workload.origin.items() if key not in _OF_SESSIONS})
+
+
+def _begun(workload: Workload) -> str:
+    return "nothing here" if workload.beginnings is None else f"{int((np.diff(workload.beginnings.first) > 0).sum()):,} sessions here"

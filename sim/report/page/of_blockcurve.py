@@ -1,0 +1,94 @@
+"""The page of a curve of blocks: hit rate of all prompt tokens against the size of a cache."""
+
+from kvplan.hwmodels import strictyaml
+from kvplan.sim.report import blockcurve
+from kvplan.sim.report.blockcurve_account import BELOW, TOKENS
+from kvplan.sim.report.page import charts, common
+from kvplan.sim.report.page.charts import Axis, Mark, Series
+from kvplan.sim.report.page.content import Figure, Key, Page, Section, Table
+from kvplan.sim.report.page.of_curve import style
+from kvplan.sim.report.page.place import NONE, Cell, Place, count, percent, size
+
+_NEAR = 0.01
+
+
+def page(found: Place) -> Page:
+    """Of curve.json, where its unit is the block."""
+    data = found.value
+    return Page(
+        title=f"How much {data['tier'].upper()} for prefixes: {data['model']}, as {data['mode']} keeps them",
+        question=blockcurve.title(data),
+        finding=_finding(data),
+        warnings=data["warnings"],
+        sections=[
+            Section("Figures", figures=_figures(found)),
+            Section("Sizes and policies", data["notes"], _table(found)),
+            *common.background(found, strictyaml.dumps(data["config"])),
+        ],
+    )
+
+
+def _finding(data: dict) -> list[str]:
+    """What an endless cache hits, and the smallest size that comes near to it or the best of the largest."""
+    most = data["endless"][TOKENS]
+    points = [(point["bytes"], -point[TOKENS], line["policy"], point) for line in data["lines"] for point in line["points"]]
+    near = [each for each in points if -each[1] >= most - _NEAR]
+    lines = [f"An endless cache hits {percent(most)} of all prompt tokens."]
+    if near:
+        *_, policy, point = min(near, key=lambda each: each[:2])
+        return [*lines, f"{point['size']} of {data['tier'].upper()} come within a point of that ({policy}): {percent(point[TOKENS])}."]
+    if points:
+        *_, policy, point = max(points, key=lambda each: (-each[1], -each[0]))
+        return [*lines, f"{point['size']} of {data['tier'].upper()}, the best size tried, hit {percent(point[TOKENS])} ({policy})."]
+    return lines
+
+
+def _figures(found: Place) -> list[Figure]:
+    panels = [(TOKENS, "Hits of all prompt tokens")]
+    panels += [(BELOW, "Hits in DRAM alone, of all prompt tokens")] if found.value["below"] else []
+    return [_figure(found, *panel) for panel in panels]
+
+
+def _figure(found: Place, key: str, title: str) -> Figure:
+    axis = Axis("of all prompt tokens", common.whole_percent, low=0)
+    series = [
+        Series(
+            line.value["policy"],
+            [
+                Mark(point.at("bytes").cell(size), point.at(key).cell(axis.show))
+                for point in line.at("points").each()
+                if point.value["bytes"]
+            ],
+            style(number),
+        )
+        for number, line in enumerate(found.at("lines").each())
+    ]
+    series += [Series("endless", marks, 0, signs=False)] if key == TOKENS and (marks := _endless(found, axis)) else []
+    drawn = charts.plot(series, Axis(found.value["tier"].upper(), size, log=True), axis, title)
+    return Figure(title, drawn, "", [Key(each.name, each.style, False) for each in series])
+
+
+def _endless(found: Place, axis: Axis) -> list[Mark]:
+    """A line across all sizes."""
+    sizes = [each["bytes"] for each in found.value["sizes"] if each["bytes"]]
+    rate = found.at("endless", TOKENS).cell(axis.show)
+    return [Mark(Cell(size(each), each), rate) for each in (min(sizes), max(sizes))] if sizes else []
+
+
+def _table(found: Place) -> Table:
+    below = bool(found.value["below"])
+    heads = [found.value["tier"].upper(), "chunks" if below else "blocks"]
+    heads += [f"{line['policy']}{what}" for line in found.value["lines"] for what in (", tokens hit", *[", in DRAM", ", stored"] * below)]
+    rows = []
+    for place in found.at("sizes").each():
+        cells = [Cell(place.value["text"], place.value["bytes"]), place.at("blocks").cell(count)]
+        for line in found.at("lines").each():
+            point = next((point for point in line.at("points").each() if point.value["size"] == place.value["text"]), None)
+            cells += [Cell(NONE)] * (1 + 2 * below) if point is None else _cells(point, below)
+        rows.append(cells)
+    return Table(heads, rows)
+
+
+def _cells(point: Place, below: bool) -> list[Cell]:
+    more = [point.at(BELOW).cell(percent), point.at("below", "stored_chunks").cell(count)] if below else []
+    return [point.at(TOKENS).cell(percent), *more]
