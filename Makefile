@@ -5,13 +5,28 @@ BIN = $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
-.PHONY: demo ready test readme lint bench mutants paper calibrate-gpu wheel clean
+.PHONY: demo ready test compiled readme lint bench mutants paper calibrate-gpu wheel clean
 
 demo: $(VENV)/.ready
 	$(BIN)/kvplan plan
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n auto
+
+# The same source with what runs for every turn as machine code, in an environment of its own, and a choice of tests there. Needs a C compiler.
+COMPILED ?= .venv-compiled
+compiled: $(COMPILED)/.compiled
+	PYTHONSAFEPATH=1 $(COMPILED)/bin/python -m pytest -n auto $(CHOSEN:%=tests/test_%.py)
+
+$(COMPILED)/.compiled: $(shell find sim hwmodels -name '*.py') pyproject.toml setup.py
+	test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
+	$(COMPILED)/bin/python -m pip install -q -c $(CONSTRAINTS) -e '.[compile,test]'
+	$(MAKE) -s wheel KVPLAN_COMPILED=1 DIST=$(COMPILED)/wheel PYTHON=$(COMPILED)/bin/python
+	$(COMPILED)/bin/python -m pip install -q --no-deps --force-reinstall $(COMPILED)/wheel/kvplan-*.whl
+	touch $@
+
+# Tests of what is compiled, and of what makes use of it.
+CHOSEN = compiled unchanged engine store policies eviction batching by_hand loads proofs replay timeline provenance
 
 # The commands of the README that take ten seconds and more, as they are printed there.
 READ ?= slow or minutes
@@ -48,11 +63,12 @@ calibrate-gpu: build/links
 	$(LINKED) -m kvplan.validate measure --device cuda --model llama-3.1-8b --layers 16 --budget 220 --out $(CASE)
 	$(LINKED) -m kvplan.validate fit $(CASE) || echo "measured; fit it where kvplan and SciPy are installed: kvplan validate fit $(CASE)"
 
-# build/lib keeps files that are gone from the sources, and they would go into the wheel.
+# build/lib keeps files that are gone from the sources, and they would go into the wheel. Compiled with KVPLAN_COMPILED=1, in an environment
+# that has `.[compile]`.
 DIST ?= dist
 wheel:
-	rm -rf build/lib build/bdist.*
-	$(PYTHON) -m pip wheel -q --no-deps -w $(DIST) .
+	rm -rf build/lib* build/bdist.*
+	$(if $(KVPLAN_COMPILED),KVPLAN_COMPILED=$(KVPLAN_COMPILED)) $(PYTHON) -m pip wheel -q --no-deps $(if $(KVPLAN_COMPILED),--no-build-isolation) -w $(DIST) .
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info

@@ -18,7 +18,7 @@ def content(*paths: Path, but: Collection[Path] = ()) -> str:
     for path in paths:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in inside:
-            if not file.is_dir() and file.suffix != ".pyc" and not any(file.is_relative_to(other) for other in but):
+            if not file.is_dir() and file.suffix not in (".pyc", ".so") and not any(file.is_relative_to(other) for other in but):
                 total.update(os.fsencode(file.relative_to(path)) + f"\0{_file(file)}\n".encode())
     return total.hexdigest()[:16]
 

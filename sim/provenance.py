@@ -17,6 +17,7 @@ from kvplan.sim.contents import array, content, text
 from kvplan.sim.deployment import resolve
 from kvplan.sim.inputs import policy_files, workload_files
 from kvplan.sim.settings import POLICY_PATHS
+from kvplan.sim.store import tier
 from kvplan.traces import Workload
 
 _LIBRARIES = ("numpy", "simpy")
@@ -32,6 +33,11 @@ def version() -> str:
         return metadata.version("kvplan")
     except metadata.PackageNotFoundError:
         return "0+source"
+
+
+def form() -> str:
+    """How what runs for every turn does: results are the same bytes either way."""
+    return "pure Python" if Path(tier.__file__).suffix == ".py" else "compiled"
 
 
 __version__ = version()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_store import StillJobs
 
 from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim import config
@@ -96,7 +97,7 @@ class _FromAccesses(Knowledge):
 def _through_the_store(policy, seen: Accesses, capacity: int) -> list[int]:
     """Served units, by the simulator's own store: one tier, no reserve; turns start and end by the second."""
     knowledge, served = _FromAccesses(seen), [0] * len(seen.session)
-    store = SessionStore([TierSpec("dram", capacity, 0)], policy, NoPrefetch(), Fcfs(None), Back(np.inf), knowledge)
+    store = SessionStore([TierSpec("dram", capacity, 0)], policy, NoPrefetch(), Fcfs(StillJobs()), Back(np.inf), knowledge)
     moments = []
     for place, (session, start, end) in enumerate(zip(seen.session.tolist(), seen.time_s.tolist(), seen.end_s.tolist(), strict=True)):
         moments.append((start, 1, place, 1, place, session))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 from plant import tier as spec
+from test_store import StillJobs
 
 from kvplan.hwmodels import catalogue, pipeline_s
 from kvplan.hwmodels.cost import run_cost_usd
@@ -68,7 +69,7 @@ TIERS = (spec("dram", 100, 10), spec("ssd", 1000))
 
 
 def _store(write=None, tiers=TIERS, **options):
-    queue = Fcfs(None)
+    queue = Fcfs(StillJobs())
     return SessionStore(tiers, Lru, LookAhead(), queue, write or Back(math.inf), Knowledge(), **options), queue
 
 
@@ -233,7 +234,7 @@ def test_wear_by_hand(workload):
 def test_fair_share_counts_the_history_that_must_be_computed():
     """Two tenants of equal weight; one has long histories, which count as tokens unless they are cached."""
 
-    class Jobs:
+    class Jobs(StillJobs):
         cached = 0
 
         def new_tokens(self, turn):

@@ -94,6 +94,7 @@ def test_what_loads_has_its_hbm():
     assert run.columns["admitted_s"][2] == pytest.approx(run.columns["done_s"][1], rel=1e-12)
 
 
+@pytest.mark.pure
 def test_what_is_saved_was_computed_first(monkeypatch):
     """The KV of a job that waited for its load is sent from when that had come."""
     from kvplan.sim.engine.saver import Saver

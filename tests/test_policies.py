@@ -16,7 +16,8 @@ from kvplan.sim import config
 from kvplan.sim.cli.app import app
 from kvplan.sim.deployment import resolve
 from kvplan.sim.policies import registry
-from kvplan.sim.policies.base import LoadView
+from kvplan.sim.policies.base import OPTIONAL, LoadView
+from kvplan.sim.policies.supervise import calls
 from kvplan.sim.simulation import simulate
 from kvplan.traces.workload import untimed
 
@@ -297,6 +298,15 @@ def test_every_kind_is_listed_with_what_it_does(kind):
         assert re.search(rf"^{re.escape(name)} +\S+", shown, re.MULTILINE), policy
 
 
+@pytest.mark.pure
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_what_a_policy_may_leave_out_has_a_default(kind):
+    base = registry.KINDS[kind]
+    for call in calls(base):
+        assert getattr(getattr(base, call), "__isabstractmethod__", False) == (call not in OPTIONAL), call
+
+
+@pytest.mark.pure
 @pytest.mark.parametrize("kind", registry.KINDS)
 def test_every_policy_says_where_it_comes_from(kind):
     for policy in registry.policies(kind).values():

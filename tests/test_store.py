@@ -22,7 +22,7 @@ from kvplan.sim.policies.write.back import Back
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.protocol import Useful
 from kvplan.sim.store.sessions import SessionStore
-from kvplan.sim.store.tier import Out
+from kvplan.sim.store.tier import ASIDE
 from kvplan.sim.store.view import Knowledge
 
 EVICTION = registry.policies("eviction")
@@ -37,9 +37,8 @@ SCHEDULING = registry.policies("scheduling")
 class StillView(View):
     """A tier without a store: sizes, places and times are arithmetic of the session and of what was said. Knows only who is in it."""
 
-    capacity, is_last = 1000, True
-
     def __init__(self, inside=None):
+        self.capacity, self.is_last = 1000, True
         self.positions, self.time, self.inside = {}, 0, inside
 
     def size(self, session):
@@ -227,7 +226,7 @@ def test_lazy_heap_is_a_heap(calls):
 
 def check_prefetch_contract(make, calls):
     """Drives a prefetcher; whom it names is always wanted, asking changes nothing, and a session that was dropped is forgotten."""
-    policy, queue, wanted = make(), Fcfs(None), set()
+    policy, queue, wanted = make(), Fcfs(StillJobs()), set()
     positions = [queue.push(turn) for turn in range(6)]
     for call, session in calls:
         if call == "want":
@@ -279,7 +278,7 @@ def test_the_prefetch_contract_kills_mutants(mutant):
 
 
 def test_look_ahead_fetches_the_soonest_within_its_window():
-    policy, queue = LookAheadFetch(), Fcfs(None)
+    policy, queue = LookAheadFetch(), Fcfs(StillJobs())
     positions = [queue.push(turn) for turn in range(10)]
     policy.want(7, positions[4])
     assert policy.next(queue, 4.9) is None
@@ -596,7 +595,7 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def build(self, sizes, eviction, prefetch, write, whole, ttl):
         names = {1: ["dram"], 2: ["dram", "ssd"], 3: ["hbm", "dram", "ssd"]}[len(sizes)]
-        self.queue = Fcfs(None)
+        self.queue = Fcfs(StillJobs())
         tiers = [spec(name, size, size // 10) for name, size in zip(names, sizes, strict=True)]
         self.store = SessionStore(tiers, EVICTION[eviction], PREFETCH[prefetch](), self.queue, WRITE[write](1.0), Knowledge(), ttl, whole)
         self.known = dict.fromkeys(range(self.SESSIONS), 0)
@@ -709,7 +708,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert staging.fetched == sum(record.fetched or 0 for record in records) <= sum(held.values())
 
     def a_record_is_one_of_its_states(self, session, record):
-        """The table of `kvplan.sim.store.record`, and of `Out`."""
+        """The table of `kvplan.sim.store.record`, and of `NEW` and `ASIDE`."""
         moves = [*self.demoting.values(), *([self.fetching] if self.fetching else [])]
         own = sum(move.session == session and move.target > move.source for move in moves)
         runs, stages = session in self.running, self.store._staging is not None
@@ -720,7 +719,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert (session in self.store._pinned) == (record.pins > 0)
         for tier in self.store.tiers:
             assert not (session in tier.out and not tier.held[session])
-            assert tier.out.get(session) is not Out.ASIDE or record.pins
+            assert tier.out.get(session) != ASIDE or record.pins
 
 
 TestStore = StoreMachine.TestCase
@@ -728,7 +727,7 @@ TestStore.settings = settings(max_examples=150, stateful_step_count=60, deadline
 
 
 def _two_tiers(dram=100, ssd=1000, **options):
-    queue = Fcfs(None)
+    queue = Fcfs(StillJobs())
     tiers = [spec("dram", dram, dram // 10), spec("ssd", ssd)]
     return SessionStore(tiers, LookAhead, LookAheadFetch(), queue, Back(math.inf), Knowledge(), **options), queue
 
@@ -798,7 +797,12 @@ def test_a_save_without_room_goes_to_the_next_tier():
 def test_what_a_middle_tier_cannot_hold_is_kept_below_it():
     """In the first tier it could never make room again."""
     store = SessionStore(
-        [spec("hbm", 100, 10), spec("dram", 40, 4), spec("ssd", 1000)], Lru, LookAheadFetch(), Fcfs(None), Back(math.inf), Knowledge()
+        [spec("hbm", 100, 10), spec("dram", 40, 4), spec("ssd", 1000)],
+        Lru,
+        LookAheadFetch(),
+        Fcfs(StillJobs()),
+        Back(math.inf),
+        Knowledge(),
     )
     for session, size in ((0, 50), (1, 40)):
         store.claim(session, 0.0)
@@ -808,9 +812,9 @@ def test_what_a_middle_tier_cannot_hold_is_kept_below_it():
 
 def test_room_is_made_whole_or_not_at_all():
     """A save that has no room although all leave that can: nobody leaves."""
-    store = SessionStore([spec("dram", 100)], Lru, LookAheadFetch(), Fcfs(None), Back(math.inf), Knowledge())
+    store = SessionStore([spec("dram", 100)], Lru, LookAheadFetch(), Fcfs(StillJobs()), Back(math.inf), Knowledge())
     for session in range(3):
-        _turn(store, Fcfs(None), session, 30, float(session))
+        _turn(store, Fcfs(StillJobs()), session, 30, float(session))
     store.claim(0, 4.0)
     store.claim(5, 4.0)
     assert store.save(5, 80, 5.0) == (-1, 0)
@@ -833,7 +837,7 @@ def test_a_demotion_without_room_below_leaves_what_is_there():
 
 
 def test_what_was_cut_back_while_it_was_fetched_ends_with_what_is_left():
-    queue = Fcfs(None)
+    queue = Fcfs(StillJobs())
     tiers = [spec("dram", 100, 10), spec("ssd", 1000)]
     store = SessionStore(tiers, Lru, PREFETCH["hint"](), queue, Back(math.inf), Knowledge())
     _turn(store, queue, 0, 60, 0.0)
@@ -850,7 +854,7 @@ def test_what_was_cut_back_while_it_was_fetched_ends_with_what_is_left():
 
 
 def test_a_demotion_without_room_below_makes_demotion_there_due():
-    queue = Fcfs(None)
+    queue = Fcfs(StillJobs())
     store = SessionStore(
         [spec("hbm", 40, 20), spec("dram", 60), spec("ssd", 1000)], Lru, LookAheadFetch(), queue, Back(math.inf), Knowledge()
     )
@@ -902,7 +906,7 @@ def test_ttl_forgets_the_turn_before():
 
 
 def test_ttl_ends_what_was_fetched_for_a_turn_that_comes_too_late():
-    queue = Fcfs(None)
+    queue = Fcfs(StillJobs())
     tiers = [spec("dram", 100, 10), spec("ssd", 1000)]
     store = SessionStore(tiers, Lru, PREFETCH["hint"](), queue, Back(math.inf), Knowledge(), ttl_s=10.0)
     _turn(store, queue, 0, 60, 0.0)

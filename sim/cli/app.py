@@ -107,9 +107,9 @@ def _reports_errors(command: Callable) -> Callable:
 @app.callback(invoke_without_command=True)
 def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        from kvplan.sim.provenance import version as number
+        from kvplan.sim import provenance
 
-        print(f"kvplan {number()}")
+        print(f"kvplan {provenance.version()} ({provenance.form()})")
         raise typer.Exit
 
 

@@ -1,7 +1,9 @@
 """`kvplan list`: one table per kind of thing that a configuration can name."""
 
-import sys
+import ast
+import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -116,12 +118,18 @@ def _rows_of(kind: str):
     return table
 
 
+def _says(policy: type) -> str:
+    """The first line of its module, as it is written: a compiled one has no docstring."""
+    file = Path(inspect.getfile(policy))
+    source = file.with_name(f"{file.name.partition('.')[0]}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "–").splitlines()[0]
+
+
 def _policies_of(kind: str):
     def table(_folder: str | None):
         rows = []
         for name, policy in policies(kind).items():
-            said = sys.modules[policy.__module__].__doc__ or policy.__doc__ or "–"
-            rows.append((name, ", ".join(sorted(getattr(policy, "NEEDS", ()))) or "–", said.strip().splitlines()[0]))
+            rows.append((name, ", ".join(sorted(getattr(policy, "NEEDS", ()))) or "–", _says(policy)))
         return (kind, "needs", "what it does"), rows
 
     return table

@@ -1,8 +1,8 @@
 """Sessions that come by themselves: at the workload's times, and on after think times or at recorded times."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
@@ -11,17 +11,19 @@ from kvplan.sim.metrics.recorder import Recorder
 from kvplan.traces import Workload
 
 
-class Source(Protocol):
+class Source(ABC):
     """Who brings the turns of a run. Whoever it is hears of every answer, and calls `arrive(turn)` for every turn, once."""
 
+    @abstractmethod
     def next_arrival(self, turn: int, now: float) -> float:
         """When the session's next turn comes, as far as is known when `turn` ends `now`: at the earliest; infinity when there is none."""
 
+    @abstractmethod
     def ended(self, turn: int, now: float) -> None:
         """A turn has its answer."""
 
 
-class Arrivals:
+class Arrivals(Source):
     """See the module. A session's turn that comes without think time joins the queue within the step that ended the one before."""
 
     def __init__(self, clock: Clock, workload: Workload, recorder: Recorder, arrive: Callable[[int], None]) -> None:

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from kvplan.sim.config import Clients
+from kvplan.sim.engine.arrivals import Source
 from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.traces import Workload
 
 
-class Client:
+class Client(Source):
     """See the module. `arrive(turn)` hands a turn to its replica; `draw()` gives the next number of its own stream, from 0 to below 1."""
 
     _earliest_s = 0.0

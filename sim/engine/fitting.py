@@ -16,7 +16,8 @@ class Fitting:
     ) -> None:
         self._prompt, self._output = recorder.prompt_tokens, recorder.output_tokens
         self._session_of, self._context = session_of, context
-        self._window, self._ratio = deployment.window, config.deployment.truncation_ratio
+        self._window: int = deployment.window
+        self._ratio: float = config.deployment.truncation_ratio
         self._hbm_kv = deployment.hbm_kv
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
@@ -24,7 +25,7 @@ class Fitting:
         self._taken, self._stored = store.tiers[0].spec.taken if store.tiers else int, deployment.stored
         self._windows = deployment.hbm_kv.window_reads if deployment.hbm_kv.is_checkpoint else None
 
-    def __call__(self, turn: int) -> Job:
+    def job(self, turn: int) -> Job:
         """The job that a waiting turn would be now: room is kept for its answer."""
         session = self._session_of[turn]
         history = self._context[session]

@@ -1,11 +1,16 @@
 """What a replica's GPUs do now, until when, and what their time went to. They do one thing at a time."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.clock import STEP, Clock, Timer
 
-IDLE, PREFILL, DECODE, STALL, BOUNDARY = range(5)
+IDLE: Final = 0
+PREFILL: Final = 1
+DECODE: Final = 2
+STALL: Final = 3
+BOUNDARY: Final = 4
 """What they do; `BOUNDARY` is the instant between two steps."""
 
 
@@ -17,7 +22,7 @@ class Gpu:
     """One replica's. `ended(timer)` is called when what was started ends."""
 
     def __init__(self, clock: Clock, ended: Callable[[Timer], None]) -> None:
-        self.doing = IDLE
+        self.doing: int = IDLE
         self.began = self.ends = 0.0
         self.chunks: Sequence[tuple[Job, int]] = ()
         """Jobs of the step under way that are prefilled, and tokens of each."""

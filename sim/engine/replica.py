@@ -22,6 +22,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from kvplan.hwmodels.steptime import StepTime
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.engine.fitting import Fitting
@@ -46,7 +47,7 @@ class Replica:
         self.batch = batch_for(run.given.config.deployment, deployment, batching)
         self.gpu = Gpu(run.clock, self._end_step)
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
-        self._steps = deployment.steps
+        self._steps: StepTime = deployment.steps
         self._batching = batching
         self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
@@ -165,7 +166,7 @@ class Replica:
             return None
         if batch.preempted:
             return batch.preempted[0]
-        return None if turn is None else self.fitting(turn)
+        return None if turn is None else self.fitting.job(turn)
 
     def _enter(self, job: Job, now: float) -> None:
         """A job enters the batch, and what is kept of its history is loaded."""

@@ -117,7 +117,8 @@ def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
     jobs = EngineJobs(run.clock, deployment, run.knowledge, config.tenant_weights)
     queue = find("scheduling", config.scheduler)(jobs)
     jobs.store = store = make_store(run, queue, prefetch)
-    jobs.fitting = fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
+    fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
+    jobs.fitting = fitting.job
     paths = Paths(deployment, [tier.spec for tier in store.tiers], observer)
     mover = Mover(run.clock, store, paths)
     kv = Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, observer)

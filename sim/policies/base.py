@@ -24,6 +24,8 @@ Admission = Literal["answer", "prompt", "share"]
 ADMISSIONS = get_args(Admission)
 LIMITS = ("step_tokens", "prefill_tokens")
 NEEDS = ("queue", "costs", "future", "tenant", *LIMITS)
+OPTIONAL = ("use", "expect", "set_aside", "restore", "patience_s", "update", "done", "wrote")
+"""Calls that a policy need not define; all others it must."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

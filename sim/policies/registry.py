@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kvplan.sim.policies.base import Batching, Eviction, Load, Prefetch, Router, Scheduler, Write
-from kvplan.sim.policies.supervise import PolicyError, supervised
+from kvplan.sim.policies.base import OPTIONAL, Batching, Eviction, Load, Prefetch, Router, Scheduler, Write
+from kvplan.sim.policies.supervise import PolicyError, calls, supervised
 
 KINDS: dict[str, type[Any]] = {
     "eviction": Eviction,
@@ -91,9 +91,8 @@ def _users_own(kind: str, name: str) -> type[Any]:
     base = KINDS[kind]
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise PolicyError(f"{name!r} is not a subclass of kvplan.sim.policies.base.{base.__name__}")
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(name for name in dir(found) if getattr(getattr(found, name), "__isabstractmethod__", False)))
-        raise PolicyError(f"{name!r} does not define {missing}")
+    if missing := [call for call in calls(base) if call not in OPTIONAL and getattr(found, call) is getattr(base, call)]:
+        raise PolicyError(f"{name!r} does not define {', '.join(missing)}")
     return supervised(kind, base, name, found)
 
 

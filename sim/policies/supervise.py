@@ -53,7 +53,7 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
 
         return run
 
-    methods = {call: method(call) for call in _calls(base) if getattr(policy, call) is not getattr(base, call)}
+    methods = {call: method(call) for call in calls(base) if getattr(policy, call) is not getattr(base, call)}
     return type(policy.__name__, (base,), {"__init__": __init__, "NAME": name, "SUPERVISED": policy, **settings, **methods})
 
 
@@ -122,7 +122,7 @@ class _Declared(View):
         return self._ask("tenant", "tenant", session)
 
 
-def _calls(base: type) -> list[str]:
+def calls(base: type) -> list[str]:
     """Names of the methods that a policy of a kind may define."""
     names = {name for each in base.__mro__ for name, member in vars(each).items() if callable(member) and each is not object}
     return sorted(name for name in names if not name.startswith("_")) + ["__len__"] * hasattr(base, "__len__")

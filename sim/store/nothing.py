@@ -1,19 +1,16 @@
 """The store of an engine that drops the KV of every turn at its end."""
 
-from collections.abc import Sequence
-
-from kvplan.sim.store.protocol import ALL, Move, Spills, Useful, always
+from kvplan.sim.store.protocol import ALL, Move, Spills, Store, Useful, always
 from kvplan.sim.store.tier import Tier
 
 
-class Nothing:
+class Nothing(Store):
     """A store without tiers."""
 
-    tiers: Sequence[Tier] = ()
-    fetch_target: int | None = None
-    skipped_saves = 0
-
     def __init__(self) -> None:
+        self.tiers: list[Tier] = []
+        self.fetch_target: int | None = None
+        self.skipped_saves = 0
         self.moved: list[int] = []
 
     def lookup(self, session: int) -> tuple[int, int]:

@@ -4,8 +4,11 @@ A store owns bytes and has no clock; `now` is passed in. It moves nothing itself
 when that has ended. Sessions are keys to it, which it only compares. Sizes are bytes.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mypy_extensions import mypyc_attr
 
 from kvplan.sim.store.tier import Tier
 
@@ -42,69 +45,77 @@ def always(tier: int, size: int) -> bool:
     return True
 
 
-class Store(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Store(ABC):
     """One replica's."""
 
-    @property
-    def tiers(self) -> Sequence[Tier]:
-        """Fastest first; none at all in a store that keeps nothing."""
-
-    @property
-    def fetch_target(self) -> int | None:
-        """The tier that fetches fill from below; None when there is none, or nothing below it."""
-
-    @property
-    def skipped_saves(self) -> int:
-        """Saves for which no tier had room."""
-
-    @property
-    def moved(self) -> list[int]:
-        """Sessions that are expected, and whose KV has another home since the owner looked, or none. The owner empties it."""
+    tiers: list[Tier]
+    """Fastest first; none at all in a store that keeps nothing."""
+    fetch_target: int | None
+    """The tier that fetches fill from below; None when there is none, or nothing below it."""
+    skipped_saves: int
+    """Saves for which no tier had room."""
+    moved: list[int]
+    """Sessions that are expected, and whose KV has another home since the owner looked, or none. The owner empties it."""
 
     # --- where KV is
 
+    @abstractmethod
     def lookup(self, session: int) -> tuple[int, int]:
         """(tier, bytes) of the session's KV; (−1, 0) when nothing is kept."""
 
+    @abstractmethod
     def arrived(self, session: int) -> tuple[int, int]:
         """`lookup`, less what would still have to come from below the fetch target."""
 
+    @abstractmethod
     def bytes_to_come(self, session: int) -> int:
         """Of the session's KV, what a fetch brings or could bring."""
 
     # --- the life of a turn
 
+    @abstractmethod
     def come(self, session: int, now: float, useful: Useful = ALL) -> None:
         """A turn of the session has come, that can use so much of what is kept."""
 
+    @abstractmethod
     def expect(self, session: int, position: float) -> None:
         """Its job has joined the queue, or has another place in it."""
 
+    @abstractmethod
     def announce(self, session: int) -> None:
         """Word has come that a job of the session will follow."""
 
+    @abstractmethod
     def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
         """Its job starts: what it can use is kept until `release`."""
 
+    @abstractmethod
     def keep_only(self, session: int, now: float, useful: Useful) -> None:
         """Of what is kept of the session no more than this is of use to any job to come."""
 
+    @abstractmethod
     def load(self, session: int, size: int, now: float) -> int | None:
         """So much of a claimed session's KV is read for its job; returns the tier that it comes into on its way, if any."""
 
+    @abstractmethod
     def save(self, session: int, size: int, now: float, spills: Spills = always) -> tuple[int, int]:
         """The KV of a claimed session is now `size` bytes; (the tier that takes it, bytes to be copied there), or (−1, 0)."""
 
+    @abstractmethod
     def release(self, session: int, now: float) -> None:
         """Its job has ended."""
 
     # --- moves
 
+    @abstractmethod
     def next_fetch(self, now: float) -> Move | None:
         """The next session to bring up ahead of its job, if there is one and it has room."""
 
+    @abstractmethod
     def next_demotion(self, source: int, now: float) -> Move | None:
         """The next that a tier must write to the one below it, or is to copy there."""
 
+    @abstractmethod
     def end_move(self, move: Move, now: float, sent: int | None = None) -> None:
         """The bytes have arrived: all, or the first `sent` of them, because the session's job has started."""

@@ -33,7 +33,7 @@ from mypy_extensions import mypyc_attr
 from kvplan.sim.policies.base import Eviction, Prefetch, Queue, View, Write
 from kvplan.sim.store.expiry import Expiry
 from kvplan.sim.store.kept import PROPORTIONAL, Kept
-from kvplan.sim.store.protocol import ALL, Move, Spills, Useful, always
+from kvplan.sim.store.protocol import ALL, Move, Spills, Store, Useful, always
 from kvplan.sim.store.record import Record, Records
 from kvplan.sim.store.staging import Staging
 from kvplan.sim.store.tier import Tier
@@ -42,7 +42,7 @@ from kvplan.sim.tiers import TierSpec, fetch_target
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class SessionStore:
+class SessionStore(Store):
     """See the module. `tiers`: fastest first; at least one."""
 
     watch: Any = None

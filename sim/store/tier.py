@@ -1,19 +1,15 @@
 """One tier of the store: who holds how many bytes in it, in which order they leave, and the sums that the metrics and the guards read."""
 
 from collections import defaultdict, deque
-from enum import Enum, auto
+from typing import Final
 
 from kvplan.sim.policies.base import Eviction
 from kvplan.sim.tiers import TierSpec
 
-
-class Out(Enum):
-    """Why a session that is in a tier is not in its order. One that is neither of these is in it."""
-
-    NEW = auto()
-    """It came for a turn that waits or runs, and joins the order when that turn ends."""
-    ASIDE = auto()
-    """It was to leave while it was in use, and joins the order again when it is not."""
+NEW: Final = 1
+"""Why a session that is in a tier is not in its order: it came for a turn that waits or runs, and joins the order when that turn ends …"""
+ASIDE: Final = 2
+"""… or it was to leave while it was in use, and joins the order again when it is not. One that is neither of these is in it."""
 
 
 class Tier:
@@ -38,8 +34,8 @@ class Tier:
         """Bytes that came in: saved, demoted into or fetched into this tier; and bytes read, to serve a turn or to move to another tier."""
         self.moved = self.dropped = 0
         """Bytes that left because another tier holds them; and those that were lost here: evicted, expired, truncated or voided."""
-        self.out: dict[int, Out] = {}
-        """Sessions that are here and not in the order."""
+        self.out: dict[int, int] = {}
+        """Sessions that are here and not in the order, and why."""
         self._moment = 0.0
 
     @property
@@ -60,7 +56,7 @@ class Tier:
         self.written += size
         if size and not held:
             if for_turn:
-                self.out[session] = Out.NEW
+                self.out[session] = NEW
             else:
                 self.eviction.insert(session)
 
@@ -69,9 +65,9 @@ class Tier:
         held = self.held[session]
         if size == held:
             out = self.out.pop(session, None)
-            if out is Out.ASIDE:
+            if out == ASIDE:
                 self.eviction.restore(session)
-            if out is not Out.NEW:
+            if out != NEW:
                 self.eviction.remove(session)
         self.held[session] = held - size
         self._moment -= size * now
@@ -96,11 +92,11 @@ class Tier:
     def set_aside(self, session: int) -> None:
         """It is in use and was to leave."""
         self.eviction.set_aside(session)
-        self.out[session] = Out.ASIDE
+        self.out[session] = ASIDE
 
     def restore(self, session: int) -> None:
         """One of those that are out is not in use any more: if it was set aside, it may leave."""
-        if self.out[session] is Out.ASIDE:
+        if self.out[session] == ASIDE:
             del self.out[session]
             self.eviction.restore(session)
 
@@ -108,10 +104,10 @@ class Tier:
         """A turn of a session that is here has ended."""
         out = self.out.pop(session, None)
         eviction = self.eviction
-        if out is Out.NEW:
+        if out == NEW:
             eviction.insert(session)
             return
-        if out is Out.ASIDE:
+        if out == ASIDE:
             eviction.restore(session)
         eviction.use(session)
         if needs_queue:

@@ -30,8 +30,8 @@ class FairShare(RankedQueue):
         view = self.view
         tenant = view.tenant(turn)
         answered, tokens = self._answers.get(tenant, (0, 0))
-        cost: float = view.new_tokens(turn) + view.history_tokens(turn) - view.cached_tokens(turn)
-        cost += _OUTPUT_WEIGHT * tokens / max(1, answered)
+        computed = view.new_tokens(turn) + view.history_tokens(turn) - view.cached_tokens(turn)
+        cost = computed + _OUTPUT_WEIGHT * tokens / max(1, answered)
         start = max(self._virtual, self._finish.get(tenant, 0.0))
         self._finish[tenant] = start + cost / view.weight(turn)
         return start

@@ -1,0 +1,89 @@
+"""The package in either form, as it is installed: pure Python, or with what runs for every turn compiled. Tests marked `pure` are
+skipped in the compiled one; `tests/unchanged` says that both give the same bytes."""
+
+import sys
+from pathlib import Path
+
+from kvplan.sim import provenance
+from kvplan.sim.engine import replica
+from kvplan.sim.policies import base
+from kvplan.sim.policies.registry import policies
+from kvplan.sim.store import sessions
+
+OWN = """from collections import OrderedDict
+
+from kvplan.sim.policies.base import Eviction, Scheduler, View
+from kvplan.sim.policies.eviction.lru import Lru
+
+
+class Oldest(Eviction):
+    NAME = "oldest"
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self.order = OrderedDict()
+
+    def insert(self, session):
+        self.order[session] = self.view.size(session)
+
+    def remove(self, session):
+        del self.order[session]
+
+    def restore(self, session):
+        self.order[session] = None
+        self.order.move_to_end(session, last=False)
+
+    def victim(self):
+        return next(iter(self.order), None)
+
+    def use(self, session):
+        self.order.move_to_end(session)
+
+
+class Same(Lru):
+    NAME = "same"
+
+    def use(self, session):
+        super().use(session)
+
+
+class Queue(Scheduler):
+    def __init__(self, view):
+        super().__init__(view)
+        self.turns, self.pushed = [], 0
+
+    def push(self, turn):
+        self.turns.append(turn)
+        self.pushed += 1
+        return self.pushed
+
+    def head(self):
+        return self.turns[0] if self.turns else None
+
+    def pop(self):
+        return self.turns.pop(0)
+
+    def position_at(self, index):
+        return self.pushed - len(self.turns) + 1 + index if index < len(self.turns) else None
+
+    def __len__(self):
+        return len(self.turns)
+"""
+
+
+def test_a_users_own_policies_are_interpreted_and_do_as_those_of_kvplan(small, tmp_path):
+    from kvplan.sim.simulation import simulate
+
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    pressed = ("store.dram=8GB", "store.ssd=20GB", "workload.arrival.rate_per_s=2.0")
+    done_s = simulate(small(*pressed, "store.eviction=lru")).columns["done_s"].tolist()
+    for own in (f"store.eviction={file}:Oldest", f"store.eviction={file}:Same"):
+        assert simulate(small(*pressed, own)).columns["done_s"].tolist() == done_s
+    assert simulate(small(*pressed, "store.eviction=lru", f"scheduler={file}:Queue")).columns["done_s"].tolist() == done_s
+
+
+def test_all_of_it_is_compiled_or_nothing():
+    lru = sys.modules[policies("eviction")["lru"].__module__]
+    is_source = {Path(str(module.__file__)).suffix == ".py" for module in (base, lru, replica, sessions)}
+    assert is_source == {provenance.form() == "pure Python"}
