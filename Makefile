@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
-.PHONY: demo ready test compiled readme lint bench mutants paper calibrate-gpu wheel clean
+.PHONY: demo ready test compiled readme docs notebooks lint bench mutants paper calibrate-gpu wheel dist clean
 
 demo: $(VENV)/.ready
 	$(BIN)/kvplan plan
@@ -28,10 +28,18 @@ $(COMPILED)/.compiled: $(shell find sim hwmodels -name '*.py') pyproject.toml se
 # Tests of what is compiled, and of what makes use of it.
 CHOSEN = compiled unchanged engine store policies eviction batching by_hand loads proofs replay timeline provenance
 
-# The commands of the README that take ten seconds and more, as they are printed there.
+# What takes ten seconds and more: commands of the README and of the manual, as they are printed there, and the notebooks.
 READ ?= slow or minutes
 readme: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n auto -m "$(READ)" tests/test_readme.py
+	$(BIN)/python -m pytest -n auto -m "$(READ)" tests/test_readme.py tests/test_docs.py tests/test_notebooks.py
+
+# The manual as pages, build/site/index.html: without a network once what it needs is installed, and with no warning.
+docs: $(VENV)/.docs-ready build/links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+
+# Runs the notebooks, and keeps what they print and draw.
+notebooks: $(VENV)/.docs-ready
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 lint: $(VENV)/.lint-ready build/links
 	$(BIN)/ruff check .
@@ -70,6 +78,14 @@ wheel:
 	rm -rf build/lib* build/bdist.*
 	$(if $(KVPLAN_COMPILED),KVPLAN_COMPILED=$(KVPLAN_COMPILED)) $(PYTHON) -m pip wheel -q --no-deps $(if $(KVPLAN_COMPILED),--no-build-isolation) -w $(DIST) .
 
+# What would be published: a wheel and a source archive, whose metadata are checked. A tagged commit has the version of its tag.
+dist: $(VENV)/.dist-ready
+	rm -rf build/lib* build/bdist.*
+	tag=$$(git describe --exact-match --tags 2>/dev/null || true); version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	  test -z "$$tag" || test "$$tag" = "v$$version" || { echo "the tag is $$tag, the version in pyproject.toml $$version"; exit 1; }
+	$(BIN)/python -m build -o $(DIST)
+	$(BIN)/python -m twine check --strict $(DIST)/*
+
 clean:
 	rm -rf $(VENV) dist build *.egg-info
 
@@ -82,11 +98,19 @@ $(VENV)/.test-ready: pyproject.toml $(VENV)/.ready
 	$(INSTALL) -e '.[test]'
 	touch $@
 
-# All that lint and tests need, in one go of pip.
+# All that lint, tests and the manual need, in one go of pip.
 ready:
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e '.[lint,test]'
-	touch $(VENV)/.ready $(VENV)/.lint-ready $(VENV)/.test-ready
+	$(INSTALL) -e '.[lint,test,docs]'
+	touch $(VENV)/.ready $(VENV)/.lint-ready $(VENV)/.test-ready $(VENV)/.docs-ready
+
+$(VENV)/.docs-ready: pyproject.toml $(VENV)/.ready
+	$(INSTALL) -e '.[docs]'
+	touch $@
+
+$(VENV)/.dist-ready: pyproject.toml $(VENV)/.ready
+	$(INSTALL) -e '.[dist]'
+	touch $@
 
 $(VENV)/.lint-ready: pyproject.toml $(VENV)/.ready
 	$(INSTALL) -e '.[lint]'

@@ -31,6 +31,7 @@ from kvplan.sim.sweep.variants import eviction_policies
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 Progress = Callable[[int, int], None]
 """Called with the runs that are done, and with their number."""
@@ -54,6 +55,12 @@ class Comparison:
         from kvplan.sim.report import compare as report
 
         return pd.DataFrame(report.run_rows(self.data))
+
+    def figure(self) -> "Figure":
+        """The picture of `kvplan compare --figure`: hits, TTFT, throughput and cost of each variant, with intervals."""
+        from kvplan.sim.report import compare_figures
+
+        return compare_figures.draw(self.data)
 
     def __repr__(self) -> str:
         from kvplan.sim.report import compare as report
@@ -85,6 +92,12 @@ class Curve:
         import pandas as pd
 
         return pd.DataFrame(self._report.point_rows(self.data))
+
+    def figure(self) -> "Figure":
+        """The picture of `kvplan curve --figure`: hits and TTFT over the size, a line a policy."""
+        from kvplan.sim.report import curve as report
+
+        return report.draw(self.data)
 
     def __repr__(self) -> str:
         return f"<Curve: {self._report.title(self.data)}, {len(self.data['lines'])} policies at {len(self.data['sizes'])} sizes>"

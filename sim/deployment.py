@@ -373,7 +373,10 @@ def _check(config: Config, deployment: Deployment, workload: Workload, tokens: i
     if last > LONGEST_S:
         raise ConfigError(f"the last arrival is at {last:.3g} s: kvplan keeps the precision of times up to {LONGEST_S:.0e} s (3 years)")
     if config.warmup_turns >= workload.turns:
-        raise ConfigError(f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure")
+        raise ConfigError(
+            f"warmup_turns is {config.warmup_turns}, but the workload has {workload.turns} turns: nothing is left to measure; set"
+            f" warmup_turns lower, or simulate more sessions"
+        )
     needed = deployment.in_hbm(tokens)
     if needed > deployment.hbm_budget:
         raise ConfigError(

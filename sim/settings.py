@@ -106,17 +106,17 @@ def _unused_by_batching(config: Config) -> Iterator[str]:
 
 
 def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:
-    meanings = _meanings(section)
+    said = meanings(section)
     for name, info in section.model_fields.items():
         inner = configuration.section_of(info.annotation)
         if inner is None:
-            yield prefix + name, info, meanings.get(name, "")
+            yield prefix + name, info, said.get(name, "")
         else:
             yield from _fields(inner, f"{prefix}{name}.")
 
 
-def _meanings(section: type[BaseModel]) -> dict[str, str]:
-    """The docstring below each field. Pydantic can collect them as well, but does it at every start."""
+def meanings(section: type) -> dict[str, str]:
+    """The docstring below each field of a section or a typed dictionary. Pydantic collects them as well, but at every start."""
     (written,) = ast.parse(inspect.getsource(section)).body
     assert isinstance(written, ast.ClassDef)
     return {

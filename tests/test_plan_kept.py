@@ -124,7 +124,7 @@ def test_a_plan_is_what_the_command_gives(short):
     assert [each["option"] for each in printed["options"]] == list(table["option"])
     assert [each["usd_per_month"] for each in printed["options"]] == [each.cost_usd_per_month for each in given.answers]
     assert repr(given).startswith("<Plan: llama-3.1-8b") and len(repr(given)) < 200
-    assert given._repr_html_().startswith("<pre>") and given.cheapest.option.label in given._repr_html_()
+    assert given._repr_html_().startswith("<pre ") and given.cheapest.option.label in given._repr_html_()
 
 
 def test_objectives_are_named_as_settings():

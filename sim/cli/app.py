@@ -64,6 +64,20 @@ _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goo
 _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
 
 
+def _presets(incomplete: str) -> list[str]:
+    """For the shell's completion, which takes files where no preset begins so."""
+    from kvplan.sim.config import presets
+
+    return [name for name in presets() if name.startswith(incomplete)]
+
+
+def _kinds(incomplete: str) -> list[str]:
+    """The same, of what `list` shows."""
+    from kvplan.sim.cli.listing import KINDS_LISTED
+
+    return [kind for kind in KINDS_LISTED if kind.startswith(incomplete)]
+
+
 def _examples(*commands: str) -> str:
     """The end of a help page: one example a line."""
     return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
@@ -125,7 +139,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 )
 @_reports_errors
 def simulate(
-    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP, autocompletion=_presets)] = None,
     trace: Annotated[str | None, typer.Option(help="Replay this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
@@ -157,7 +171,7 @@ def simulate(
 )
 @_reports_errors
 def compare(
-    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP, autocompletion=_presets)] = None,
     vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_VARY_HELP)] = None,
     replications: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each variant, each with a seed of its own.")] = 5,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes at once; all cores when not given.")] = None,
@@ -190,7 +204,7 @@ def compare(
 )
 @_reports_errors
 def curve(
-    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP, autocompletion=_presets)] = None,
     tier: Annotated[Tier | None, typer.Option(help=_TIER_HELP)] = None,
     sizes: Annotated[str | None, typer.Option(metavar="S1,S2,...", help=_SIZES_HELP)] = None,
     policies: Annotated[str | None, typer.Option(metavar="P1,P2,...", help=_POLICIES_HELP)] = None,
@@ -226,7 +240,7 @@ def curve(
 )
 @_reports_errors
 def plan(
-    config: Annotated[str | None, typer.Argument(help=f"{_CONFIG_HELP} When not given: chat-2026.")] = None,
+    config: Annotated[str | None, typer.Argument(help=f"{_CONFIG_HELP} When not given: chat-2026.", autocompletion=_presets)] = None,
     ttft_p95: Annotated[str | None, typer.Option(metavar="TIME", help="The target: 95 % of turns have their first token by then.")] = None,
     sessions_per_s: Annotated[float | None, typer.Option(min=1e-6, help="Load of the whole service; else the configuration's.")] = None,
     vary: Annotated[list[str] | None, typer.Option(metavar="PATH=V1,V2,...", help=_STORES_HELP)] = None,
@@ -299,7 +313,7 @@ def _setting(path: str, value: object) -> str:
 )
 @_reports_errors
 def explain(
-    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP, autocompletion=_presets)] = None,
     trace: Annotated[str | None, typer.Option(help="Explain for this file instead of generated sessions.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the trace; detected when not given.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="ROLE=COLUMN,...", help=_COLUMNS_HELP)] = None,
@@ -372,7 +386,7 @@ def convert(
 @_reports_errors
 def generate(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The table to write: .parquet or .csv.")],
-    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP)] = None,
+    config: Annotated[str | None, typer.Argument(help=_CONFIG_HELP, autocompletion=_presets)] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="PATH=VALUE", help="Override a setting; may be repeated.")] = None,
 ) -> None:
     """Draw the workload of a configuration and write it as a table, times included."""
@@ -412,7 +426,7 @@ def from_prometheus(
 )
 @_reports_errors
 def list_(
-    kind: Annotated[str, typer.Argument(help=_LIST_HELP)],
+    kind: Annotated[str, typer.Argument(help=_LIST_HELP, autocompletion=_kinds)],
     catalogue: Annotated[str | None, typer.Option(help="A folder of your own entries, shown with the packaged ones.")] = None,
 ) -> None:
     """Show the catalogue: what a configuration can name, with units, sources and dates."""

@@ -22,16 +22,21 @@ from kvplan.traces import known_formats
 
 def show(kind: str, folder: str | None = None) -> None:
     """Prints the table of a kind, with the entries of the user's `folder`. Raises ConfigError for an unknown kind, CatalogueError."""
-    if kind not in _TABLES:
-        raise configuration.ConfigError(f"nothing to list under {kind!r}: one of {', '.join(_TABLES)}")
-    columns, rows = _TABLES[kind](folder)
+    columns, rows = table(kind, folder)
     *fixed, last = columns
-    table = Table(*(Column(name, no_wrap=True) for name in fixed), Column(last, overflow="fold"), box=None, pad_edge=False)
+    drawn = Table(*(Column(name, no_wrap=True) for name in fixed), Column(last, overflow="fold"), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*map(shown, row))
+        drawn.add_row(*map(shown, row))
     console = Console(highlight=False)
     available = console.width if console.is_terminal else _FILE_WIDTH
-    Console(highlight=False, width=max(available, _least_width([columns, *rows]))).print(table)
+    Console(highlight=False, width=max(available, _least_width([columns, *rows]))).print(drawn)
+
+
+def table(kind: str, folder: str | None = None) -> tuple[tuple[str, ...], list[tuple]]:
+    """Columns and rows of a kind. Raises as `show` does."""
+    if kind not in _TABLES:
+        raise configuration.ConfigError(f"nothing to list under {kind!r}: one of {', '.join(_TABLES)}")
+    return _TABLES[kind](folder)
 
 
 _FILE_WIDTH = 200
@@ -107,7 +112,7 @@ def _nodes(folder: str | None):
 
 
 def _rows_of(kind: str):
-    def table(folder: str | None):
+    def listed(folder: str | None):
         rows = []
         for entry in _entries(kind, folder):
             for path, row in entry.rows():
@@ -115,7 +120,7 @@ def _rows_of(kind: str):
                 rows.append((entry.name, path, row.text, row.date, row.source + note))
         return (kind, "what", "value", "date", "source"), rows
 
-    return table
+    return listed
 
 
 def _says(policy: type) -> str:
@@ -126,13 +131,13 @@ def _says(policy: type) -> str:
 
 
 def _policies_of(kind: str):
-    def table(_folder: str | None):
+    def listed(_folder: str | None):
         rows = []
         for name, policy in policies(kind).items():
             rows.append((name, ", ".join(sorted(getattr(policy, "NEEDS", ()))) or "–", _says(policy)))
         return (kind, "needs", "what it does"), rows
 
-    return table
+    return listed
 
 
 def _formats(_folder: str | None):
@@ -180,3 +185,5 @@ _TABLES: dict[str, Callable] = {
     "formats": _formats,
     **{kind: _policies_of(kind) for kind in KINDS},
 }
+KINDS_LISTED = tuple(_TABLES)
+"""What `show` takes."""

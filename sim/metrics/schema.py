@@ -226,3 +226,24 @@ class Summary(TypedDict):
     """Of the command, on request: `load`, times the present one, at which TTFT p95 is recomputation's at the present one, and `cost`."""
     recompute: NotRequired[dict[str, object]]
     """Of the command: the summary of the same run without a store, and under `difference` what tells the two apart."""
+
+
+TURN_COLUMNS = {
+    "session": "The session's number, from 0.",
+    "turn": "Its place within the session, from 0.",
+    "ready_s": "With `workload.clients`: when it could have been sent. `arrival_s` is then when it was.",
+    "arrival_s": "When it came.",
+    "admitted_s": "When it entered the batch.",
+    "first_token_s": "When its prefill ended. Less `arrival_s` it is the TTFT.",
+    "done_s": "When its answer ended.",
+    "stall_s": "Seconds that its prefill waited for KV to load.",
+    "prompt_tokens": "New tokens of its prompt.",
+    "history_tokens": "Tokens of the turns before it that fit into the window beside it.",
+    "cached_tokens": "Of these, tokens that were loaded and not computed again.",
+    "output_tokens": "Tokens of its answer.",
+    "order": "Its place in the order in which turns ended, from 0.",
+    "tier": "The tier that served it, from 0 for the fastest of the store; −1 when nothing was found.",
+    "overflow": "1 where history was cut to fit into the window.",
+    "replica": "The replica that served it.",
+}
+"""turns.parquet: every column that a run may have, with its meaning; seconds are since the start of the trace."""

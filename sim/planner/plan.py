@@ -151,6 +151,13 @@ class Plan:
         refused = [{"option": option.label, "baseline": False, "reason": reason} for option, reason in self.refused]
         return pd.DataFrame([*map(row, self.answers), *refused])
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What `kvplan plan --json` prints: options with costs, intervals, points and flags, and the answer in words."""
+        from kvplan.sim.report import plan as report
+
+        return report.data(self)
+
     def __repr__(self) -> str:
         from kvplan.sim.report import plan as report
 

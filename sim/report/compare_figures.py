@@ -2,18 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kvplan.sim.report.metric_names import metric
 from kvplan.sim.report.picture import label, picture
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _TIERS = (("hit_rate.hbm", "HBM", "#b5489a"), ("hit_rate.dram", "DRAM", "#2a6fbb"), ("hit_rate.ssd", "SSD", "#e08a1e"))
 _INK, _SOFT, _BOUND = "#333333", "#9db7d5", "#b03030"
 
 
-def draw(found: dict, path: Path) -> None:
-    """Writes the picture. Raises OSError."""
+def draw(found: dict, path: Path | None = None) -> "Figure":
+    """The picture; written where a path is given. Raises OSError."""
     variants = found["variants"]
     panels = _panels(variants, found["metric"])
     height = 1.9 + 0.34 * max(len(variants), 2)
@@ -28,6 +32,7 @@ def draw(found: dict, path: Path) -> None:
         first.set_ylim(len(variants) - 0.4, -0.6)
         handles, labels = first.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
+    return figure
 
 
 def _panels(variants: Sequence[dict], metric: str) -> list[Callable]:

@@ -9,14 +9,17 @@ from rich.text import Text
 
 from kvplan.foreign.text import CELL, visible
 
-_FILE_WIDTH, _UNBOUNDED = 110, 10_000
+_FILE_WIDTH, _NOTEBOOK_WIDTH, _UNBOUNDED = 110, 92, 10_000
+_PRE = '<pre style="font-family:monospace;white-space:pre;overflow-x:auto;line-height:1.35">{code}</pre>'
+"""Said here, for a notebook's own style may show it in letters of different widths, and break lines anywhere."""
 
 
 def html(*parts: RenderableType) -> str:
     """What would be printed, as HTML with the text escaped: for notebooks."""
-    console = Console(file=io.StringIO(), record=True, highlight=False, width=_UNBOUNDED, force_jupyter=False)
+    tables = [Console(width=_UNBOUNDED).measure(part).maximum for part in parts if isinstance(part, Table)]
+    console = Console(file=io.StringIO(), record=True, highlight=False, width=max([_NOTEBOOK_WIDTH, *tables]), force_jupyter=False)
     console.print(*parts, sep="\n")
-    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+    return console.export_html(inline_styles=True, code_format=_PRE)
 
 
 def html_table(title: str, table: Table, lines: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
@@ -14,6 +15,9 @@ from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report.console import html_table, print_table, shown_cell
 from kvplan.sim.report.curve_account import KEYS
 from kvplan.sim.report.picture import label, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUMMARY, ROWS, PICTURE = "curve.json", "curve.csv", "curve.png"
 _COLOURS = ("#2a6fbb", "#e08a1e", "#2f9e6e", "#b5489a", "#7a5cc4", "#b8860b", "#3aa6a6", "#c0392b")
@@ -109,8 +113,8 @@ def point_rows(found: dict) -> Iterator[dict]:
             yield place | shares[point["size"]] | values
 
 
-def draw(found: dict, path: Path) -> None:
-    """Writes the picture: hits in all tiers, by turns and by tokens, hits in the varied tier, and TTFT. Raises OSError."""
+def draw(found: dict, path: Path | None = None) -> "Figure":
+    """The picture: hits in all tiers, by turns and by tokens, in the varied tier, and TTFT; written to a path. Raises OSError."""
     tier, (scale, unit) = found["tier"], _seconds(found)
     panels = (
         ("hit_rate.resumed", 100, "Hits in all tiers", "% of resumed turns"),
@@ -131,6 +135,7 @@ def draw(found: dict, path: Path) -> None:
                 axis.set_ylim(bottom=0)
         shown = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
         figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(len(shown), 8), frameon=False)
+    return figure
 
 
 def _seconds(found: dict) -> tuple[float, str]:

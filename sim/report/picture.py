@@ -36,12 +36,14 @@ def check_picture(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 @contextmanager
-def picture(path: Path, rows: int, columns: int, size: tuple[float, float], **how) -> Iterator[tuple]:
-    """A new figure of `size` inches and its axes, as `Figure.subplots` gives them; saved when the block ends well. Raises OSError."""
+def picture(path: Path | None, rows: int, columns: int, size: tuple[float, float], **how) -> Iterator[tuple]:
+    """A new figure of `size` inches and its axes, as `Figure.subplots` gives them; saved there when the block ends well. Raises OSError."""
     import matplotlib
-    from matplotlib.figure import Figure
+
+    from kvplan.sim.report.drawing import Drawing
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Drawing(figsize=size, layout="constrained")
         yield figure, figure.subplots(rows, columns, **how)
-        figure.savefig(path, dpi=130, metadata=FORMATS[path.suffix.lower()])
+        if path is not None:
+            figure.savefig(path, dpi=130, metadata=FORMATS[path.suffix.lower()])

@@ -30,7 +30,7 @@ _SIZES = ("prompt", "uncached", "output")
 _GAUGES = ("running", "waiting", "kv_usage")
 UNKNOWN = (
     "turns per session, and how long users think between them: metrics count requests and not who sends them. An access log of a thousand"
-    " sessions is enough (session or user, time, prompt and output tokens; `kvplan trace describe` reads ten formats)",
+    " sessions is enough (session or user, time, prompt and output tokens; `kvplan list formats` names what is read)",
     "how much of a prompt is history, and which prompts share a prefix: the same log, with the text or its block hashes",
 )
 """What no metric says, and where it is to be had."""
