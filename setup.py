@@ -24,7 +24,7 @@ COMPILED = (
     "sim/tiers.py",
     "hwmodels/steptime.py",
 )
-INTERPRETED = ("__init__.py", "clock.py", "guards.py", "registry.py", "supervise.py", "sketch.py", "wtinylfu.py")
+INTERPRETED = ("__init__.py", "clock.py", "guards.py", "blockguards.py", "registry.py", "supervise.py", "sketch.py", "wtinylfu.py")
 """Of those: what inherits from SimPy's classes, makes classes, or looks into any that it is given; and what the compiler fails at."""
 HERE = Path(__file__).parent.resolve()
 

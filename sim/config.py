@@ -208,7 +208,8 @@ class Store(_Section):
     positions: Literal["decoupled", "embedded"] = "decoupled"
     """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
     unit: Literal["session", "block"] = "session"
-    """What is kept: whole `session`s, or `block`s that all requests with the same prefix share, by the rules of `mode` (`curve` only)."""
+    """What is kept: whole `session`s, or `block`s that all requests with the same prefix share, by the rules of `mode`, in HBM that running
+    requests leave and below it (`simulate` and `compare` in mode vllm; `curve`)."""
     mode: Literal["vllm", "sglang", "lmcache", "kvcache-simulator"] = "vllm"
     """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
     block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -520,12 +521,21 @@ class Config(_Section):
 
     def recompute(self) -> "Config":
         """The same run without any store: the RE baseline."""
-        off = {**dict.fromkeys(SHORTHANDS, "0GB"), "tiers": None, "kv_dtype": None}
+        off = {**dict.fromkeys(SHORTHANDS, "0GB"), "tiers": None, "kv_dtype": None, "unit": "session"}
         return self.model_copy(update={"store": self.store.model_copy(update=off)})
 
     def resolved(self) -> dict[str, Any]:
         """Every setting as plain data; `load` takes it back."""
         return self.model_dump(mode="json")
+
+
+def without_blocks(config: Config, what: str) -> Config:
+    """The same, for what knows only stores of whole sessions. Raises ConfigError."""
+    if config.store.unit == "block":
+        raise ConfigError(
+            f"store.unit=block: {what} knows stores of whole sessions; `kvplan simulate` and `kvplan compare` run servers of blocks"
+        )
+    return config
 
 
 def without_clients(config: Config, why: str) -> Config:

@@ -163,8 +163,6 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     except CatalogueError as error:
         raise ConfigError(str(error)) from None
     store = config.store
-    if store.unit == "block":
-        raise ConfigError("store.unit=block: servers are simulated with stores of whole sessions; `kvplan curve` alone replays blocks")
     if gpus > node.max_gpus.value:
         raise ConfigError(f"deployment.gpus is {gpus}, but {node.name} has {node.max_gpus.value:.0f}")
     if node.max_dram is not None and parse_bytes(store.dram) > node.max_dram.value:
@@ -182,21 +180,24 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     host = wires.at_most(connection.bytes_per_s).times(reached)
     wires, drive_links = wires.times(reached), drive_links.times(reached)
     kv, in_hbm = _counted(config, connection, kv, hbm_kv)
-    listed = list(_tiers(config, model, in_hbm, connection, drive_links))
-    tiers = tuple(tier for tier in listed if tier.capacity)
-    write_buffer = parse_bytes(store.write_buffer) if tiers else 0
-    layers = min(store.read_buffer_layers, model.num_hidden_layers)
-    reads_ahead = tiers and connection.layerwise
-    longest = 0 if workload is None else min(int(workload.session_tokens.max()), window)
-    read_buffer = hbm_kv.of(longest) * layers // model.num_hidden_layers if reads_ahead else 0
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
-    budget = int(total - kvsize.weight_bytes(model) - parse_bytes(store.hbm))
+    aside = 0 if store.unit == "block" else parse_bytes(store.hbm)
+    budget = int(total - kvsize.weight_bytes(model) - aside)
     if budget < hbm_kv.of(1):
         raise ConfigError(
             f"{model.name} does not fit: {gpus} x {gpu.name} give {format_bytes(total)} of HBM"
             f" (hbm_utilization {config.deployment.hbm_utilization:g}); weights take {format_bytes(kvsize.weight_bytes(model))},"
             f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs"
         )
+    listed = list(_tiers(config, model, in_hbm, connection, drive_links))
+    if store.unit == "block":
+        listed = _one_pool(listed, budget)
+    tiers = tuple(tier for tier in listed if tier.capacity)
+    write_buffer = parse_bytes(store.write_buffer) if tiers else 0
+    layers = min(store.read_buffer_layers, model.num_hidden_layers)
+    reads_ahead = tiers and connection.layerwise
+    longest = 0 if workload is None else min(int(workload.session_tokens.max()), window)
+    read_buffer = hbm_kv.of(longest) * layers // model.num_hidden_layers if reads_ahead else 0
     deployment = Deployment(
         model=model,
         node=node,
@@ -289,6 +290,14 @@ def _tiers(config: Config, model: Model, in_hbm: Fraction, connection: Connectio
             kv_dtype=dtype if share != 1 else "",
             usd_per_byte_s=None if each.price is None else parse(each.price, "usd_per_byte_s"),
         )
+
+
+def _one_pool(listed: list[TierSpec], budget: int) -> list[TierSpec]:
+    """Tiers of blocks: HBM is what running jobs leave of all of it, and nothing is kept free below. Raises ConfigError without HBM."""
+    if not listed or not listed[0].on_device:
+        raise ConfigError(f"store.tiers leaves out {ON_DEVICE}, which blocks are in (store.unit=block): name it first")
+    pool, *below = listed
+    return [replace(pool, capacity=math.floor(max(0, budget) / pool.copies)), *(replace(tier, reserve=0) for tier in below)]
 
 
 def narrowed(store: Store, model: Model) -> Iterator[tuple[str, Fraction]]:

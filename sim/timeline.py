@@ -127,7 +127,7 @@ class Timeline:
     def _count(self, replica, now: float) -> None:
         """Counters that have changed."""
         _, _, waiting, running, hbm, *held = replica.sample(now)
-        tiers = dict(zip([tier.name for tier in replica.kv.store.tiers], held, strict=True))
+        tiers = dict(zip([tier.name for tier in replica.kv.tiers], held, strict=True))
         for name, values in (("turns", {"waiting": waiting, "running": running}), ("bytes", {"HBM of running turns": hbm, **tiers})):
             if self._last.get((replica, name)) != values and self.keeps(now, now):
                 self._last[replica, name] = values

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 import kvplan
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Store, load
-from kvplan.sim.deployment import resolve
 from kvplan.sim.replay.blockcurve import block_curve
 from kvplan.sim.replay.blocks import ENDLESS, BlockReplay
 from kvplan.sim.report import blockcurve
@@ -353,11 +352,6 @@ def test_a_curve_of_dram_below_hbm(small):
 def test_what_a_curve_of_blocks_refuses(small, settings, options, message):
     with pytest.raises(ConfigError, match=message):
         block_curve(small("store.unit=block", *settings), **{"tier": None, "sizes": [], "policies": [], **options})
-
-
-def test_servers_keep_sessions(small):
-    with pytest.raises(ConfigError, match="whole sessions"):
-        resolve(small("store.unit=block"))
 
 
 def test_the_command_prints_a_curve(tmp_path):

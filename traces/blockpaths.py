@@ -6,16 +6,20 @@ go on from one another, and sessions may have beginnings in common (`kvplan.trac
 or a common part, and the block's place, say all that came before it. Blocks of another size than that of the hashes are parts of theirs, or
 several together.
 Keys are worked out when asked for, so a context costs as many as a cache looks at.
+
+What an answer's hashes are only the session's next prompt says; where it does not, they are nobody else's. A context whose oldest tokens
+were cut has other positions, and shares nothing with what was there before.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
+from kvplan.traces.context import contexts
 from kvplan.traces.prefixes import prefixes
 from kvplan.traces.reuse import in_order
 from kvplan.traces.workload import Blocks, TraceError, Workload
@@ -63,6 +67,45 @@ def known(workload: Workload) -> bool:
     """Whether anybody knows what its requests share."""
     begun = workload.beginnings is not None and len(workload.beginnings.key) > 0
     return begun or workload.blocks is not None or workload.turns > workload.sessions
+
+
+def turn_paths(workload: Workload, block_tokens: int, window: int, ratio: float) -> Sequence[Keys]:
+    """Per turn, in the workload's order: keys of the full blocks of its context after the answer, where contexts are cut to the window
+    (`kvplan.traces.context`). Raises TraceError when blocks are no parts of those that are hashed."""
+    columns = contexts(workload, window, ratio)
+    cut = _cut(workload, *columns)
+    grown = _grown(workload, columns, cut, block_tokens)
+    if workload.blocks is None:
+        return grown
+    history, prompt, _ = columns
+    uncut = workload.history_tokens + workload.prompt_tokens
+    hashed = _hashed(workload.blocks, uncut, np.arange(workload.turns), block_tokens)
+    full = np.minimum((history + prompt) // block_tokens, [len(path) for path in hashed])
+    full[_has_been(cut, workload)] = 0
+    return list(_answered(hashed, full.tolist(), grown, workload.is_first.tolist()))
+
+
+def _cut(workload: Workload, history: np.ndarray, prompt: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """bool per turn: some of the oldest history was cut off."""
+    dropped = 0 if workload.dropped_tokens is None else workload.dropped_tokens
+    before = np.append(0, (history + prompt + output)[:-1]) - dropped
+    return ~workload.is_first & (history < before)
+
+
+def _has_been(cut: np.ndarray, workload: Workload) -> np.ndarray:
+    """bool per turn: it was, or one before it in its session."""
+    cuts = np.append(0, np.cumsum(cut))
+    first = np.repeat(workload.first_turn[:-1], np.diff(workload.first_turn))
+    return cuts[1:] > cuts[first]
+
+
+def _answered(hashed: Sequence[Keys], full: Sequence[int], grown: Sequence["Written"], is_first: Sequence[bool]) -> Iterator[Keys]:
+    """Per turn: its prompt's hashes, so many blocks, and those of its answer where the session's next prompt has them."""
+    for turn, (path, blocks) in enumerate(zip(hashed, full, strict=True)):
+        goes_on = turn + 1 < len(full) and not is_first[turn + 1] and full[turn + 1] > blocks > 0
+        if goes_on and hashed[turn + 1][blocks - 1] == path[blocks - 1]:
+            path, blocks = hashed[turn + 1], min(len(grown[turn]), full[turn + 1])
+        yield _Answered(path, blocks, grown[turn])
 
 
 def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens: int) -> Sequence[Keys]:
@@ -114,20 +157,46 @@ class Written:
     def __getitem__(self, block: int) -> int:
         if block >= self.blocks:
             raise IndexError(block)
-        return self.writers[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block
+        return ~(self.writers[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A context of which the first blocks are known by their hashes, and the others by who wrote them."""
+
+    hashed: Keys
+    known: int
+    written: Keys
+
+    def __len__(self) -> int:
+        return len(self.written)
+
+    def __getitem__(self, block: int) -> int:
+        return self.hashed[block] if block < self.known else self.written[block]
 
 
 def written(workload: Workload, block_tokens: int) -> list[Written]:
-    """Per turn. Turns that keep all of the history share its list; an edit begins another."""
+    """Per turn, the blocks of its prompt, with all of its history."""
+    columns = workload.history_tokens, workload.prompt_tokens, workload.output_tokens
+    grown = _grown(workload, columns, np.zeros(workload.turns, bool), block_tokens)
+    prompts = ((columns[0] + columns[1]) // block_tokens).tolist()
+    return [replace(path, blocks=blocks) for path, blocks in zip(grown, prompts, strict=True)]
+
+
+def _grown(workload: Workload, columns: tuple[np.ndarray, np.ndarray, np.ndarray], cut: np.ndarray, block_tokens: int) -> list[Written]:
+    """Per turn, of `columns` (history, prompt, output), with the answer. Turns that keep all of the history share its list; an edit begins
+    another; where the oldest was `cut`, the turn has written all of it anew."""
     found: list[Written] = []
     ends: list[int] = []
     writers: list[int] = []
     begun = iter([] if workload.beginnings is None else workload.beginnings.numbered().parts())
-    columns, context = (workload.is_first, workload.history_tokens, workload.prompt_tokens, workload.output_tokens), 0
-    for turn, (first, history, prompt, output) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+    rows, context = zip(*(column.tolist() for column in (workload.is_first, cut, *columns)), strict=True), 0
+    for turn, (first, is_cut, history, prompt, output) in enumerate(rows):
         if first:
             parts = next(begun, [])
             ends, writers = [end for _, end in parts], [-1 - number for number, _ in parts]
+        elif is_cut:
+            ends, writers = [], []
         elif context > history:
             kept = bisect_left(ends, history)
             ends, writers = [*ends[:kept], *[history] * (history > 0)], writers[: kept + (history > 0)]
@@ -135,5 +204,5 @@ def written(workload: Workload, block_tokens: int) -> list[Written]:
         if not ends or context > ends[-1]:
             ends.append(context)
             writers.append(turn)
-        found.append(Written(ends, writers, (history + prompt) // block_tokens, block_tokens))
+        found.append(Written(ends, writers, context // block_tokens, block_tokens))
     return found

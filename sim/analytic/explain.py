@@ -18,7 +18,7 @@ from kvplan.sim.analytic.limits import limits
 from kvplan.sim.analytic.points import points_of
 from kvplan.sim.analytic.sizes import hbm_of, mean_turn, model_of, tiers_of, windows_of
 from kvplan.sim.analytic.warned import warnings_of
-from kvplan.sim.config import Config, without_clients
+from kvplan.sim.config import Config, without_blocks, without_clients
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.moving import moving
 from kvplan.traces import Workload
@@ -29,6 +29,7 @@ def explain(
 ) -> dict:
     """All of it as plain data: bytes, seconds, tokens, dollars an hour. `report(done, total)` is called while distances are worked out.
     Raises ConfigError for clients, whose load follows from the answers."""
+    without_blocks(config, "explain")
     without_clients(config, "explain works out what is asked for from when turns come")
     turn = mean_turn(deployment, workload, config.deployment.truncation_ratio)
     hbm = hbm_of(config, deployment, turn)

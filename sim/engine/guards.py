@@ -65,22 +65,22 @@ class Guards:
     def booked(self, link: Link, ready: float, start: float, end: float, size: int) -> None:
         """A link is about to take a demand transfer, that may start at `ready`."""
         slack = 1e-9 * max(1.0, start)
-        _demand(start >= link.free_at - slack and start >= ready, 5, f"{link.name}: a transfer overtakes the one before")
+        demand(start >= link.free_at - slack and start >= ready, 5, f"{link.name}: a transfer overtakes the one before")
         self._wires[link].transfer(link, start, end, size)
 
     def booked_behind(self, link: Link, now: float, start: float, end: float, size: int) -> None:
         """A link is about to take a background transfer, that ends then if no demand comes between."""
-        _demand(link.background_end <= now, 5, f"{link.name}: two background transfers at once")
+        demand(link.background_end <= now, 5, f"{link.name}: two background transfers at once")
         self._wires[link].transfer(link, start, end, size)
 
     def broken_off(self, link: Link, size: int, sent: int) -> None:
         """A background transfer of `size` bytes has ended with `sent` of them."""
-        _demand(0 <= sent <= size, 5, f"{link.name}: {sent} of {size} bytes were sent")
+        demand(0 <= sent <= size, 5, f"{link.name}: {sent} of {size} bytes were sent")
         self._wires[link].take_back(link, size - sent)
 
     def queued(self, replica, turn: int, now: float) -> None:
         """A turn starts to wait."""
-        _demand(turn not in self._queued, 3, f"turn {turn} arrives twice")
+        demand(turn not in self._queued, 3, f"turn {turn} arrives twice")
         self._queued.add(turn)
         self._idle_since.pop((replica.kv.store, replica.run.knowledge.session_of[turn]), None)
         self._waiting.setdefault(replica, _Population()).enter(now)
@@ -100,7 +100,7 @@ class Guards:
 
     def completed(self, replica, turn: int, now: float) -> None:
         """A turn has ended."""
-        _demand(turn in self._queued and turn not in self._completed, 3, f"turn {turn} ends twice, or never arrived")
+        demand(turn in self._queued and turn not in self._completed, 3, f"turn {turn} ends twice, or never arrived")
         self._completed.add(turn)
         self._idle_since[replica.kv.store, replica.run.knowledge.session_of[turn]] = now
         self._present[replica].leave(now)
@@ -111,13 +111,13 @@ class Guards:
             if session in saved:
                 saved[session] = 0 if embedded or self._deployment.kv.state else max(0, saved[session] - self._connection.begun(cut))
         known = self._saved_tokens[store].get(session, 0)
-        _demand(cached == known, 6, f"session {session} finds {cached} tokens, {known} were saved and not lost since")
+        demand(cached == known, 6, f"session {session} finds {cached} tokens, {known} were saved and not lost since")
 
     def served(self, store, session: int, used: int) -> None:
         """Of the tokens that were found, the turn uses the first `used`, or with Cake as many others."""
         known = self._saved_tokens[store].get(session, 0)
-        _demand(0 <= used <= known, 6, f"session {session} is served {used} tokens, {known} were found")
-        _demand(not used % self._connection.block, 6, f"session {session} is served {used} tokens, no whole blocks")
+        demand(0 <= used <= known, 6, f"session {session} is served {used} tokens, {known} were found")
+        demand(not used % self._connection.block, 6, f"session {session} is served {used} tokens, no whole blocks")
 
     def kept_only(self, session: int, kept: int) -> None:
         """Only `kept` tokens of the session's history are of use from now on."""
@@ -129,7 +129,7 @@ class Guards:
     def _usable(self, store, session: int, kept: int) -> int:
         """Of a session that goes on from its first `kept` tokens: a copy that ends there or before, or one whose windows all lie there."""
         held = [self._deployment.tokens_in(tier.held[session]) for tier in store.tiers]
-        _demand(all(tokens <= kept for tokens in held), 6, f"session {session} keeps {held} tokens, of which {kept} are of use")
+        demand(all(tokens <= kept for tokens in held), 6, f"session {session} keeps {held} tokens, of which {kept} are of use")
         return max(held, default=0)
 
     def saved(self, replica, job, tier: int) -> None:
@@ -140,12 +140,12 @@ class Guards:
             return
         size, first = self._deployment.stored(tokens), replica.kv.store.tiers[0]
         too_large = any(size > below.capacity for below in (first, *replica.kv.store.tiers[1:-1]))
-        _demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
+        demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
 
     def evicted(self, store, index: int, session: int, wanted: int) -> None:
         """A session is about to leave a tier because `wanted` bytes are to be free there; tiers below may hold an older part of it."""
         tier = store.tiers[index]
-        _demand(tier.free < wanted, 6, f"session {session} leaves {tier.name}, which has {tier.free} of {wanted} bytes free")
+        demand(tier.free < wanted, 6, f"session {session} leaves {tier.name}, which has {tier.free} of {wanted} bytes free")
         if all(not above.held[session] for above in store.tiers[:index]):
             left = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
             saved = self._saved_tokens[store]
@@ -154,32 +154,35 @@ class Guards:
     def expired(self, store, session: int, now: float) -> None:
         """A session is dropped because it was idle for too long."""
         since = self._idle_since.get((store, session))
-        _demand(since is not None and now > since + self._ttl_s, 6, f"session {session} expires at {now}, idle since {since}")
+        demand(since is not None and now > since + self._ttl_s, 6, f"session {session} expires at {now}, idle since {since}")
         self._saved_tokens[store][session] = 0
 
     def stepped(self, replica, start: float, end: float) -> None:
         """The GPU was busy from start to end."""
-        _demand(start >= self._step_end.get(replica, 0.0), 8, "a step starts before the last one ended, at", start)
+        demand(start >= self._step_end.get(replica, 0.0), 8, "a step starts before the last one ended, at", start)
         self._step_end[replica] = end
         self._busy_s[replica] = self._busy_s.get(replica, 0.0) + end - start
 
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""
-        _demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, "HBM holds", replica.batch.hbm_used, "bytes")
-        batch = replica.batch
-        needed = sum([self._deployment.in_hbm(batch.tokens(job)) for job in batch.jobs.values()]) - self._in_hbm(replica)
-        _demand(needed <= replica.batch.hbm_used, 2, "running jobs need", needed, "bytes of HBM, counted are", replica.batch.hbm_used)
-        _demand(replica.batch.running <= replica.batch.most, 2, "more jobs run than there are places:", replica.batch.running)
-        for tier in replica.kv.store.tiers:
-            _demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, tier.name, "holds", tier.peak, "of", tier.capacity, "bytes")
-            if tier.spec.on_device:
-                taken = tier.spec.taken(tier.peak)
-                _demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
+        demand(0 <= replica.batch.hbm_used <= self._deployment.hbm_budget, 2, "HBM holds", replica.batch.hbm_used, "bytes")
+        demand(replica.batch.running <= replica.batch.most, 2, "more jobs run than there are places:", replica.batch.running)
+        self._check_hbm(replica)
         for session in replica.waiting.held():
-            _demand(bool(replica.kv.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
+            demand(bool(replica.kv.store.bytes_to_come(session)), 3, f"session {session} is held for KV that cannot come")
         self._checks += 1
         if self._checks % _FULL_CHECK_EVERY == 0:
             self._conserved(replica)
+
+    def _check_hbm(self, replica) -> None:
+        batch = replica.batch
+        needed = sum([self._deployment.in_hbm(batch.tokens(job)) for job in batch.jobs.values()]) - self._in_hbm(replica)
+        demand(needed <= replica.batch.hbm_used, 2, "running jobs need", needed, "bytes of HBM, counted are", replica.batch.hbm_used)
+        for tier in replica.kv.store.tiers:
+            demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, tier.name, "holds", tier.peak, "of", tier.capacity, "bytes")
+            if tier.spec.on_device:
+                taken = tier.spec.taken(tier.peak)
+                demand(taken <= self._hbm_tier, 2, f"HBM's tier takes {taken} of {self._hbm_tier} bytes")
 
     def _in_hbm(self, replica) -> int:
         """Bytes that HBM's own tier takes."""
@@ -189,31 +192,31 @@ class Guards:
     def _conserved(self, replica) -> None:
         for tier in replica.kv.store.tiers:
             held = tier.held.values()
-            _demand(sum(held) == tier.used and min(held, default=0) >= 0, 1, f"{tier.name}: sessions do not sum up to what it holds")
-            _demand(tier.written - tier.moved - tier.dropped == tier.used, 1, f"{tier.name}: written - moved - dropped is not held")
+            demand(sum(held) == tier.used and min(held, default=0) >= 0, 1, f"{tier.name}: sessions do not sum up to what it holds")
+            demand(tier.written - tier.moved - tier.dropped == tier.used, 1, f"{tier.name}: written - moved - dropped is not held")
 
     def finish(self, replicas, recorder, now: float) -> None:
         """After the run: everything that only the whole can show."""
-        _demand(recorder.completed == recorder.turns, 3, f"{recorder.turns - recorder.completed} turns never ended")
+        demand(recorder.completed == recorder.turns, 3, f"{recorder.turns - recorder.completed} turns never ended")
         columns = recorder.columns
         arrival, admitted, first, done = (columns[name] for name in ("arrival_s", "admitted_s", "first_token_s", "done_s"))
         for early, late in ((arrival, admitted), (admitted, first), (first, done)):
-            _demand(bool((early <= late).all()), 3, "a turn's events are out of order, or one is missing")
+            demand(bool((early <= late).all()), 3, "a turn's events are out of order, or one is missing")
         session_of = replicas[0].run.knowledge.session_of
         for turn in range(1, recorder.turns):
             if session_of[turn] == session_of[turn - 1]:
-                _demand(done[turn - 1] <= admitted[turn], 4, f"turn {turn} starts before turn {turn - 1} of its session has ended")
+                demand(done[turn - 1] <= admitted[turn], 4, f"turn {turn} starts before turn {turn - 1} of its session has ended")
         for replica in replicas:
             self._conserved(replica)
             recorded = replica.gpu.busy_s
-            _demand(_close(recorded, self._busy_s.get(replica, 0.0)), 8, f"busy {recorded} s, steps {self._busy_s.get(replica)} s")
-            _demand(recorded <= now * (1 + 1e-9), 5, f"the GPUs were busy for {recorded} s of {now} s")
+            demand(_close(recorded, self._busy_s.get(replica, 0.0)), 8, f"busy {recorded} s, steps {self._busy_s.get(replica)} s")
+            demand(recorded <= now * (1 + 1e-9), 5, f"the GPUs were busy for {recorded} s of {now} s")
         _check_prefills(replicas, columns, self._again)
         mine = [replica for replica in replicas if replica in self._waiting]
         waited = sum(self._waiting[replica].area for replica in mine)
-        _demand(_close(waited, _queue_wait(replicas, recorder)), 7, "the integral of the queue length is not the sum of the waits")
+        demand(_close(waited, _queue_wait(replicas, recorder)), 7, "the integral of the queue length is not the sum of the waits")
         present = sum(self._present[replica].area for replica in mine)
-        _demand(_close(present, waited + float((done - admitted).sum())), 7, "the integral of jobs present is not the sum of stays")
+        demand(_close(present, waited + float((done - admitted).sum())), 7, "the integral of jobs present is not the sum of stays")
         for link in [link for replica in replicas for link in replica.kv.paths.links]:
             self._wires[link].finish(link, now)
         if self._clients is not None:
@@ -223,20 +226,20 @@ class Guards:
 def _check_prefills(replicas, columns: Mapping[str, np.ndarray], again: int) -> None:
     new = int((columns["prompt_tokens"] + columns["history_tokens"] - columns["cached_tokens"]).sum()) + again
     prefilled = sum(replica.gpu.prefilled_tokens for replica in replicas)
-    _demand(prefilled == new, 8, f"{prefilled} tokens were prefilled, {new} were not loaded")
+    demand(prefilled == new, 8, f"{prefilled} tokens were prefilled, {new} were not loaded")
 
 
 def check_client(clients: Clients, session: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
     """Of a finished run: what `workload.clients` promises. `session`: whose turn, per turn."""
     ready, sent, done = (columns[name] for name in ("ready_s", "arrival_s", "done_s"))
     first = np.append(True, session[1:] != session[:-1])
-    _demand((sent >= ready).all(), 10, "a turn is sent before it is ready, or never")
+    demand((sent >= ready).all(), 10, "a turn is sent before it is ready, or never")
     rested = done[:-1][~first[1:]] + clients.pause_s
-    _demand((ready[~first] >= rested).all(), 10, "a turn is ready before its session has had the answer, and its pause")
+    demand((ready[~first] >= rested).all(), 10, "a turn is ready before its session has had the answer, and its pause")
     _check_limit(clients.outstanding, "turns are outstanding", sent, done)
     _check_limit(clients.active, "sessions are open", ready[first], done[np.append(first[1:], True)])
     if clients.order == "fifo":
-        _demand((np.diff(ready[np.lexsort((ready, sent))]) >= 0).all(), 10, "a turn is sent before one that was ready sooner")
+        demand((np.diff(ready[np.lexsort((ready, sent))]) >= 0).all(), 10, "a turn is sent before one that was ready sooner")
     if clients.barrier:
         _check_rounds(first, ready, done)
     _check_pace(0.0 if clients.rate_per_s is None else 1 / clients.rate_per_s, ready, sent, done)
@@ -244,21 +247,21 @@ def check_client(clients: Clients, session: np.ndarray, columns: Mapping[str, np
 
 def _check_limit(limit: int | None, what: str, begin_s: np.ndarray, end_s: np.ndarray) -> None:
     most = int(outstanding(begin_s, end_s)[1].max())
-    _demand(limit is None or most <= limit, 10, f"{most} {what} at once, of {limit} that may be")
+    demand(limit is None or most <= limit, 10, f"{most} {what} at once, of {limit} that may be")
 
 
 def _check_rounds(first: np.ndarray, ready: np.ndarray, done: np.ndarray) -> None:
     rows = np.arange(len(first))
     place = rows - np.maximum.accumulate(np.where(first, rows, 0))
     for number in range(1, int(place.max()) + 1):
-        _demand(ready[place == number].min() >= done[place == number - 1].max(), 10, f"round {number} begins before the last has ended")
+        demand(ready[place == number].min() >= done[place == number - 1].max(), 10, f"round {number} begins before the last has ended")
 
 
 def _check_pace(interval_s: float, ready: np.ndarray, sent: np.ndarray, done: np.ndarray) -> None:
     """A turn that waited is sent when another has its answer, or when the pace allows it."""
-    _demand((np.diff(np.sort(sent)) >= interval_s * (1 - 1e-9)).all(), 10, "turns are sent faster than the pace allows")
+    demand((np.diff(np.sort(sent)) >= interval_s * (1 - 1e-9)).all(), 10, "turns are sent faster than the pace allows")
     allowed = np.append(done, sent + interval_s if interval_s else [])
-    _demand(np.isin(sent[sent > ready], allowed).all(), 10, "a turn waits in the client when it may be sent")
+    demand(np.isin(sent[sent > ready], allowed).all(), 10, "a turn waits in the client when it may be sent")
 
 
 def check_summary(summary: Mapping[str, Any]) -> None:
@@ -266,14 +269,14 @@ def check_summary(summary: Mapping[str, Any]) -> None:
     gpu = summary["gpu"]
     shares = {**summary["hit_rate"], "utilization": gpu["utilization"]}
     for name, share in shares.items():
-        _demand(-1e-7 <= share <= 1 + 1e-7, 9, f"{name} is {share}")
+        demand(-1e-7 <= share <= 1 + 1e-7, 9, f"{name} is {share}")
     for name, link in summary["links"].items():
-        _demand(link["busy_share"] <= 1 + 1e-6, 5, f"{name}: busy for {link['busy_share']:.4f} of the measured span")
+        demand(link["busy_share"] <= 1 + 1e-6, 5, f"{name}: busy for {link['busy_share']:.4f} of the measured span")
     sums = {name: gpu[name] for name in ("busy_s", "prefill_s", "decode_s", "load_stall_s", "save_stall_s", "prefilled_tokens")}
     sums |= {f"{name} {key}": value for name, tier in summary["tiers"].items() for key, value in tier.items()}
     sums |= {f"{name} {key}": value for name, link in summary["links"].items() for key, value in link.items()}
     for name, value in {"makespan_s": summary["makespan_s"], **sums}.items():
-        _demand(value >= -1e-6, 9, f"{name} is {value}")
+        demand(value >= -1e-6, 9, f"{name} is {value}")
 
 
 def _queue_wait(replicas, recorder) -> float:
@@ -317,7 +320,7 @@ class _Wire:
     def transfer(self, link: Link, start: float, end: float, size: int) -> None:
         least = size / link.bandwidth
         slack = 1e-9 * max(1.0, abs(end))
-        _demand(size >= 0 and end - start >= least - slack, 5, link.name, "takes", size, "bytes in", end - start, "s")
+        demand(size >= 0 and end - start >= least - slack, 5, link.name, "takes", size, "bytes in", end - start, "s")
         self._counted += size
         self._least_s += least
         self._last_end = max(self._last_end, end)
@@ -328,17 +331,17 @@ class _Wire:
 
     def finish(self, link: Link, now: float) -> None:
         """The books against each other."""
-        _demand(self._counted == link.bytes, 1, f"{link.name}: bytes booked and bytes counted differ")
+        demand(self._counted == link.bytes, 1, f"{link.name}: bytes booked and bytes counted differ")
         elapsed = max(now, self._last_end, link.background_end)
-        _demand(self._least_s <= link.busy_s + 1e-9 * elapsed, 5, f"{link.name}: busy for less than its bytes take")
-        _demand(link.busy_s <= elapsed * (1 + 1e-9) + 1e-9, 5, f"{link.name}: busy for {link.busy_s} s of {elapsed} s")
+        demand(self._least_s <= link.busy_s + 1e-9 * elapsed, 5, f"{link.name}: busy for less than its bytes take")
+        demand(link.busy_s <= elapsed * (1 + 1e-9) + 1e-9, 5, f"{link.name}: busy for {link.busy_s} s of {elapsed} s")
 
 
 def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-6)
 
 
-def _demand(holds: bool | np.bool_, invariant: int, *message: object) -> None:
+def demand(holds: bool | np.bool_, invariant: int, *message: object) -> None:
     """What stands in the message is put into words only when it is needed: a demand of every step is met a million times."""
     if not holds:
         raise GuardError(f"invariant {invariant}: {' '.join(map(str, message))}")

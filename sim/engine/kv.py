@@ -10,6 +10,7 @@ from collections import defaultdict
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.keeping import Arrived, Keeping, Moved
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
@@ -18,19 +19,18 @@ from kvplan.sim.policies.base import Load, Prefetch
 from kvplan.sim.store.protocol import ALL, Store, Useful
 
 
-class Kv:
+class Kv(Keeping):
     """See the module."""
 
     def __init__(
         self, config: Config, deployment: Deployment, store: Store, prefetch: Prefetch, load: Load, paths: Paths, mover: Mover, observer
     ) -> None:
-        self.store, self.paths, self.mover = store, paths, mover
+        self._saver = Saver(config, deployment, paths)
+        super().__init__(store, paths, self._saver, deployment.hbm_budget)
+        self.foresees = any("future" in tier.eviction.NEEDS for tier in store.tiers)
+        self.hears_prefills = config.store.save == "sync"
+        self.mover = mover
         self._moved = store.moved
-        self.saver = Saver(config, deployment, paths)
-        self.elsewhere: list[Store] = []
-        """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
-        self.changed = False
-        """Whether a job has started or ended since the mover looked."""
         self._loader = Loader(deployment, config.store, paths)
         self._load_policy = load
         self._keeps = bool(store.tiers)
@@ -45,8 +45,23 @@ class Kv:
         self._complete_s: defaultdict[int, float] = defaultdict(float)
         """When each session's KV is complete in its top tier."""
 
+    def listen(self, arrived: Arrived, moved: Moved | None) -> None:
+        self.mover.arrived, self.mover.moved = arrived, moved
+
+    @property
+    def moves_end_s(self) -> float:
+        """Of a fetch; or of a demotion that makes room for one."""
+        mover = self.mover
+        return mover.fetches_end_s if mover.fetching is not None else mover.demotions_end_s
+
+    def settle(self, now: float) -> None:
+        self.changed = False
+        self.mover.start(now)
+
+    def prefilled(self, job: Job, now: float) -> None:
+        self._saver.prefilled(job, now)
+
     def come(self, session: int, kept: int | None, now: float) -> None:
-        """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
         if kept is None:
             self.store.come(session, now)
         else:
@@ -59,14 +74,12 @@ class Kv:
             self.mover.heed()
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
-        """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
-        queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
         tier, cached = self._claim(job.session, cut, now) if self._keeps else (-1, 0)
         self._begin(job, tier, cached, head_since, free, now)
         return tier if job.cached else -1
 
     def again(self, job: Job, free: int, now: float) -> None:
-        """A job that had to give way starts again. What the store keeps of its history is pinned still, and loaded as at first."""
+        """What the store keeps of its history is pinned still, and loaded as at first."""
         store = self.store
         tier, size = store.lookup(job.session) if self._loads_late else store.arrived(job.session)
         self._begin(job, tier, self._kv.tokens_in(size), now, free, now)
@@ -140,9 +153,8 @@ class Kv:
         return end
 
     def save(self, job: Job, since: float, now: float) -> int:
-        """A job that started at `since` has ended: what is kept of its KV is saved. Returns the tier that takes it, −1 for none."""
         self.changed = True
-        saver, tokens = self.saver, job.context if self._saves_all else self._connection.saved(job.context, job.output)
+        saver, tokens = self._saver, job.context if self._saves_all else self._connection.saved(job.context, job.output)
         if not tokens:
             return -1
         saver.begin(since, now)
@@ -155,25 +167,16 @@ class Kv:
         return tier
 
     def fetched(self, session: int, at_s: float) -> None:
-        """What a fetch brought of a session is complete."""
         self._complete_s[session] = at_s
 
     def fetch_next(self, now: float) -> bool:
-        """Starts a fetch, where none is under way and one is due; whether one is now."""
         if self.mover.fetching is None:
             self.mover.start(now)
         return self.mover.fetching is not None
 
     # --- what the metrics read ------------------------------------------------------------------------------------------------
 
-    def begin(self, now: float) -> None:
-        """The measured span begins: peaks count from here."""
-        self.paths.begin(now)
-        for tier in self.store.tiers:
-            tier.begin()
-
     def traffic(self, now: float) -> list[tuple[float, float]]:
-        """(bytes written to it, bytes read from it) of each tier by `now`, as far as they have gone."""
         tiers = self.store.tiers
         written = [tier.written - flow.outside(now)[0] for tier, flow in zip(tiers, self.paths.saved, strict=True)]
         read = [tier.read - flow.outside(now)[0] for tier, flow in zip(tiers, self.paths.loaded, strict=True)]

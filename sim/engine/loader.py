@@ -20,7 +20,7 @@ class Loader(LoadView):
     """One replica's; `begin` sets the job that the questions are about."""
 
     def __init__(self, deployment: Deployment, settings: Store, paths: Paths) -> None:
-        self.cached = self.new = 0
+        self.cached = self.new = self._there = 0
         self._steps = deployment.steps
         self._layers = deployment.steps.layers
         self._kv, self._hbm_kv = deployment.kv, deployment.hbm_kv
@@ -28,33 +28,36 @@ class Loader(LoadView):
         self._layerwise = deployment.connection.layerwise
         self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
-        self._link, self._paths = paths.to_device, paths
+        self._paths = paths
         self._tier = 0
         self._now = self._ready = self._since = self._fetched_at = 0.0
         self._free = 0
         self._worked_out: tuple[int, int, tuple[float, float, float]]
         """Of so many tokens their bytes, and what `_pace` answers."""
 
-    def begin(self, tier: int, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int) -> None:
+    def begin(
+        self, tier: int, cached: int, new: int, now: float, ready: float, head_since: float, fetched_at: float, free: int, there: int = 0
+    ) -> None:
         """A job starts: `cached` tokens of its history lie in a tier, complete there from `ready` on, and it has headed the queue since
         `head_since`. `fetched_at`: when a fetch that is under way ends; infinity when there is none. `free`: HBM bytes that running jobs
-        left while it waited."""
+        left while it waited. `there`: tokens before those that are in HBM already."""
+        self._there = there
         self._tier, self.cached, self.new, self._now = tier, cached, new, now
-        self._ready = ready if ready > self._link.free_at else self._link.free_at
+        self._ready = ready if ready > self._paths.to_device.free_at else self._paths.to_device.free_at
         self._since = head_since
         self._fetched_at = fetched_at
         self._free = free
         self._worked_out = -1, 0, (0.0, 0.0, 0.0)
 
     def prefill_s(self, new: int, history: int) -> float:
-        return self._steps.prefill(new, history)
+        return self._steps.prefill(new, self._there + history)
 
     def load_s(self, tokens: int) -> float:
         delay, load, preloaded = self._pace(tokens)
         return delay + (self._layers - preloaded) * load
 
     def layerwise_s(self, tokens: int) -> float:
-        compute = self._steps.prefill(self.new + self.cached - tokens, tokens)
+        compute = self._steps.prefill(self.new + self.cached - tokens, self._there + tokens)
         if not tokens:
             return compute
         delay, load, preloaded = self._pace(tokens)
@@ -70,7 +73,7 @@ class Loader(LoadView):
         return self._worked_out[2]
 
     def _paced(self, tokens: int, size: int) -> tuple[float, float, float]:
-        layers, link, now, own = self._layers, self._link, self._now, self._paths.reads[self._tier]
+        layers, link, now, own = self._layers, self._paths.to_device, self._now, self._paths.reads[self._tier]
         load = size / layers / link.bandwidth + self._latency_s
         ready = self._ready
         asked = now + self._request_s
@@ -92,5 +95,5 @@ class Loader(LoadView):
         if own is not None and self._fetched_at == math.inf:
             own.book(now + self._request_s, size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
-        self._link.occupy(start, end, size)
+        self._paths.to_device.occupy(start, end, size)
         return start, end

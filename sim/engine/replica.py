@@ -27,7 +27,7 @@ from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.gpu import BOUNDARY, DECODE, IDLE, Gpu
-from kvplan.sim.engine.kv import Kv
+from kvplan.sim.engine.keeping import Keeping
 from kvplan.sim.engine.room import batch_for
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import WaitingRoom
@@ -39,28 +39,25 @@ class Replica:
     """See the module."""
 
     def __init__(
-        self, run: Run, index: int, kv: Kv, waiting: WaitingRoom, fitting: Fitting, batching: Batching, prefetch: Prefetch
+        self, run: Run, index: int, kv: Keeping, waiting: WaitingRoom, fitting: Fitting, batching: Batching, prefetch: Prefetch
     ) -> None:
         deployment = run.given.deployment
         self.run, self.index = run, index
         self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
-        self.batch = batch_for(run.given.config.deployment, deployment, batching)
+        self.batch = batch_for(run.given.config.deployment, deployment, batching, kv)
         self.gpu = Gpu(run.clock, self._end_step)
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps: StepTime = deployment.steps
         self._batching = batching
         self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
-        tiers = kv.store.tiers
-        self._keeps = bool(tiers)
-        self._foresees = self._keeps and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in tiers))
+        self._keeps = bool(kv.tiers)
+        self._foresees = self._keeps and (self._lead_s > 0 or kv.foresees)
         self._fetches = kv.store.fetch_target is not None
-        self._saves_at_once = run.given.config.store.save == "sync"
         self._holds = waiting.holds
         self._wakes_at = math.inf
         waiting.wake = self._wake
-        kv.mover.arrived = self._fetched
-        kv.mover.moved = self._kv_moved if waiting.queue.FOLLOWS_KV or waiting.holds else None
+        kv.listen(self._fetched, self._kv_moved if waiting.queue.FOLLOWS_KV or waiting.holds else None)
 
     # --- arrivals -------------------------------------------------------------------------------------------------------------
 
@@ -108,9 +105,8 @@ class Replica:
     def _watch_fetch(self) -> None:
         """The end of a fetch needs an event of its own while jobs are held: the next may be long after it. So does the end of a demotion
         that makes room for one."""
-        mover = self.kv.mover
         if self.waiting.holds_jobs:
-            end = mover.fetches_end_s if mover.fetching is not None else mover.demotions_end_s
+            end = self.kv.moves_end_s
             if self._wakes_at != end < math.inf:
                 self._wakes_at = end
                 self.clock.at(max(end, self.clock.now), ARRIVAL, self._fetch_may_end)
@@ -284,8 +280,7 @@ class Replica:
                 self._end_prefill(job, now)
         self._dispatch(now)
         if kv.changed:
-            kv.changed = False
-            kv.mover.start(now)
+            kv.settle(now)
         if self._holds:
             self._watch_fetch()
         if self._observer is not None:
@@ -295,8 +290,8 @@ class Replica:
         """The first token is out, or the next one of a job that gave way; it decodes from now on, or is done."""
         if not job.made:
             self.recorder.first_token_s[job.turn] = now
-            if self._saves_at_once:
-                self.kv.saver.prefilled(job, now)
+            if self.kv.hears_prefills:
+                self.kv.prefilled(job, now)
         if job.output - job.made <= 1:
             self._complete(job, now)
 
@@ -304,9 +299,9 @@ class Replica:
         """The answer is complete: save its KV, leave, and let the session go on."""
         run, turn, session = self.run, job.turn, job.session
         run.context[session] = job.context
-        self.batch.leave(job)
         if self._keeps:
             self._keep(job, now)
+        self.batch.leave(job)
         if self.waiting.queue.LEARNS:
             self.waiting.queue.done(turn, job.output)
         if self._observer is not None:
@@ -340,8 +335,8 @@ class Replica:
 
     def books(self, now: float) -> Books:
         """Every running sum: what has been done by `now`."""
-        tiers = self.kv.store.tiers
-        spent = self.gpu.spent(now) | ({"skipped_saves": self.kv.store.skipped_saves} if tiers else {})
+        tiers = self.kv.tiers
+        spent = self.gpu.spent(now) | ({"skipped_saves": self.kv.skipped_saves} if tiers else {})
         moved = zip(tiers, self.kv.traffic(now), strict=True)
         return Books.of(
             spent,
@@ -351,7 +346,7 @@ class Replica:
 
     def sample(self, now: float) -> tuple:
         """A row of the time series: time, replica, waiting, running, HBM bytes of running jobs, bytes per tier."""
-        used = [tier.spec.taken(tier.used) for tier in self.kv.store.tiers]
+        used = [tier.spec.taken(tier.used) for tier in self.kv.tiers]
         return (now, self.index, len(self.waiting), self.batch.decoding, self.batch.hbm_used, *used)
 
     def served(self, turn: int) -> dict[str, int]:

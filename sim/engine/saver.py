@@ -10,18 +10,17 @@ import math
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.keeping import Stalls
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 
 
-class Saver:
+class Saver(Stalls):
     """One replica's."""
 
     def __init__(self, config: Config, deployment: Deployment, paths: Paths) -> None:
-        self.stall_until = 0.0
-        """When the GPU may go on."""
+        super().__init__(deployment.write_buffer)
         self._sync = config.store.save == "sync"
-        self.write_buffer = deployment.write_buffer
         self._prefill = deployment.steps.prefill
         self._stored, self._tokens_in, self._whole = deployment.stored, deployment.tokens_in, deployment.connection.whole
         self._since = self._now = 0.0
@@ -62,7 +61,6 @@ class Saver:
         return self._save_behind(tier, size, self._since, self._now)
 
     def make_room(self, left: int) -> None:
-        """The GPU may not go on before so many bytes of HBM are enough for the KV of ended jobs that waits to be saved."""
         for link in self._slowest:
             until = link.free_at - left / link.bandwidth
             if until > self.stall_until:

@@ -8,9 +8,12 @@ from kvplan.sim.config import Config
 from kvplan.sim.deployment import rated_writes
 from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals, Source
+from kvplan.sim.engine.blockguards import BlockGuards
+from kvplan.sim.engine.blockkv import BlockFitting, BlockKv, Contexts
 from kvplan.sim.engine.clients import Client
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitting
+from kvplan.sim.engine.keeping import Keeping
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.mover import Mover
@@ -84,7 +87,8 @@ class _Service:
         self.run = run = Run(given, clock, recorder, knowledge, _observer(given), [0] * workload.sessions)
         self._session, self._replica_of = knowledge.session_of, recorder.replica
         run.source = self._source(config, workload)
-        self.replicas = recorder.replicas = [_replica(run, index, make_store) for index in range(config.deployment.replicas)]
+        turns = Contexts(config, given.deployment, workload, recorder) if config.store.unit == "block" else None
+        self.replicas = recorder.replicas = [_replica(run, index, make_store, turns) for index in range(config.deployment.replicas)]
         self._router = router(config, EngineRouting(run, self.replicas))
         for replica in self.replicas if not self._router.STICKY else ():
             replica.kv.elsewhere = [other.kv.store for other in self.replicas if other is not replica]
@@ -107,23 +111,41 @@ def _observer(given: RunInput) -> Any:
     config, watching = given.config, [] if given.observer is None else [given.observer]
     if guards.enabled():
         hbm = parse_bytes(config.store.hbm)
-        watching.insert(0, guards.Guards(given.deployment, config.store.ttl_s, hbm, config.workload.clients))
+        guarding = BlockGuards if config.store.unit == "block" else guards.Guards
+        watching.insert(0, guarding(given.deployment, config.store.ttl_s, hbm, config.workload.clients))
     return Observers(*watching) if watching else None
 
 
-def _replica(run: Run, index: int, make_store: StoreMaker) -> Replica:
-    config, deployment, observer = run.given.config, run.given.deployment, run.observer
-    prefetch = find("prefetch", config.store.prefetch)()
+def _replica(run: Run, index: int, make_store: StoreMaker, turns: Contexts | None) -> Replica:
+    config, deployment = run.given.config, run.given.deployment
     jobs = EngineJobs(run.clock, deployment, run.knowledge, config.tenant_weights)
     queue = find("scheduling", config.scheduler)(jobs)
-    jobs.store = store = make_store(run, queue, prefetch)
-    fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
-    jobs.fitting = fitting.job
-    paths = Paths(deployment, [tier.spec for tier in store.tiers], observer)
-    mover = Mover(run.clock, store, paths)
-    kv = Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, observer)
-    waiting = WaitingRoom(run.clock, queue, store, prefetch, run.recorder, run.knowledge.session_of, deployment.tokens_in)
+    prefetch = find("prefetch", config.store.prefetch if turns is None else "none")()
+    fitting: Fitting
+    kv: Keeping
+    if turns is None:
+        kv, fitting = _of_sessions(run, make_store(run, queue, prefetch), prefetch)
+    else:
+        kv, fitting = _of_blocks(run, turns)
+    jobs.store, jobs.fitting = kv.store, fitting.job
+    waiting = WaitingRoom(run.clock, queue, kv.store, prefetch, run.recorder, run.knowledge.session_of, deployment.tokens_in)
     gpu, served = deployment.gpu, config.deployment
     limits = Limits(gpu.name, int(gpu.hbm.value), served.step_tokens, served.prefill_tokens)
-    batching = find("batching", config.batching)(limits)
-    return Replica(run, index, kv, waiting, fitting, batching, prefetch)
+    return Replica(run, index, kv, waiting, fitting, find("batching", config.batching)(limits), prefetch)
+
+
+def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Kv, Fitting]:
+    config, deployment = run.given.config, run.given.deployment
+    fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
+    paths = Paths(deployment, [tier.spec for tier in store.tiers], run.observer)
+    mover = Mover(run.clock, store, paths)
+    return Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, run.observer), fitting
+
+
+def _of_blocks(run: Run, turns: Contexts) -> tuple[BlockKv, BlockFitting]:
+    config, deployment = run.given.config, run.given.deployment
+    paths = Paths(deployment, deployment.tiers, run.observer)
+    kv = BlockKv(config, deployment, turns, find("load", config.store.load)(), paths, run.observer)
+    fitting = BlockFitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, kv.store)
+    fitting.kv = kv
+    return kv, fitting

@@ -32,6 +32,11 @@ class Rows:
         self.columns[name] = np.full(self.turns, np.nan)
         return self.columns[name].data
 
+    def also_counts(self, name: str):
+        """The same of whole numbers."""
+        self.columns[name] = np.zeros(self.turns, np.int64)
+        return self.columns[name].data
+
     def preempted(self, turn: int) -> None:
         """A turn has given way to others, and is to be computed again. Not every run has the column."""
         if "preemptions" not in self.columns:

@@ -178,6 +178,8 @@ class Summary(TypedDict):
     makespan_s: float
     """From the first arrival (or the end of the warm-up) to the end of the last turn."""
     hit_rate: HitRates
+    token_hits: NotRequired[dict[str, float]]
+    """Of all prompt tokens with history, those that each tier served, HBM among them; with a store of blocks."""
     ttft_s: Statistics
     """Arrival to first token."""
     prefill_s: Statistics

@@ -2,7 +2,8 @@
 
 Definitions. A turn is *resumed* when it is not its session's first. TTFT runs from arrival to first token; prefill is the same without
 queueing (load stall + computation); TPOT = (e2e − ttft) / (output − 1). Token hit rate = history tokens served from cache / prompt tokens
-with history. `hit_rate.dram` and `.ssd` are shares of the resumed turns; a turn whose KV is still on its way up from SSD counts as
+with history; `token_hits` are the same by tier, with blocks, whose turns have tokens from several: HBM's own (local), and those below
+(external). `hit_rate.dram` and `.ssd` are shares of the resumed turns; a turn whose KV is still on its way up from SSD counts as
 ssd. With `workload.clients` a turn arrives when it is sent, and `client_wait_s` is what it was ready before.
 Turns that complete in the warm-up are cut from everything, and so are the bytes and the busy time until its end.
 """
@@ -53,6 +54,7 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
         "resumed_turns": int(resumed.sum()),
         "makespan_s": span_s,
         "hit_rate": _hit_rates(col, resumed, list(deployment.sizes), context_tokens),
+        **({"token_hits": by_tier} if (by_tier := _token_hits(col, list(deployment.sizes), context_tokens)) else {}),
         **{name: _statistics(values) for name, values in times.items()},
         "by_turn": by_turn(workload.turn[measured], times["ttft_s"], col["cached_tokens"], col["prompt_tokens"] + col["history_tokens"]),
         "prefill_tokens_per_s": _ratio(context_tokens, prefill_s),
@@ -146,14 +148,19 @@ def _hit_rates(col, resumed: np.ndarray, names: list[str], context_tokens: int) 
     hits = col["cached_tokens"] > 0
     found = {
         "turns": _ratio(int(hits.sum()), len(hits)),
-        "resumed": _ratio(int(hits.sum()), int(resumed.sum())),
+        "resumed": _ratio(int((hits & resumed).sum()), int(resumed.sum())),
         "tokens": _ratio(int(col["cached_tokens"].sum()), context_tokens),
         ON_HOST: 0.0,
         ON_DRIVES: 0.0,
     }
     for index, name in enumerate(names):
-        found[name] = _ratio(int((hits & (col["tier"] == index)).sum()), int(resumed.sum()))
+        found[name] = _ratio(int((hits & resumed & (col["tier"] == index)).sum()), int(resumed.sum()))
     return found
+
+
+def _token_hits(col, names: list[str], context_tokens: int) -> dict[str, float]:
+    """By the tier that they come from; empty where a turn has only one."""
+    return {name: _ratio(int(col[f"{name}_tokens"].sum()), context_tokens) for name in names if f"{name}_tokens" in col}
 
 
 def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarray) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from kvplan.hwmodels.cost import included_bytes
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim import config as configuration
-from kvplan.sim.config import Config, ConfigError, without_clients
+from kvplan.sim.config import Config, ConfigError, without_blocks, without_clients
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner.objective import Objective, objectives
 from kvplan.sim.sweep.axes import Axis, Point, points
@@ -66,7 +66,8 @@ class Question:
     def config(self, option: Option | None = None) -> Config:
         """Of one replica with that store. Raises ConfigError."""
         overrides = [*self.overrides, "deployment.replicas=1", "warmup_turns=0", *(option.overrides if option else ())]
-        config = without_clients(configuration.load(self.source, overrides), "a plan is for a load in sessions per second")
+        config = without_blocks(configuration.load(self.source, overrides), "a plan")
+        config = without_clients(config, "a plan is for a load in sessions per second")
         if config.router != "session":
             raise ConfigError(
                 f"a plan simulates one replica with an even share of the sessions, which router={config.router} need not give it:"

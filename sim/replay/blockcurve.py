@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kvplan.hwmodels import kvsize
 from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.blockpool import block_tokens
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError, without_clients
 from kvplan.sim.deployment import Deployment, resolve
@@ -89,7 +90,7 @@ def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies
     known = list(mode.policies if tier in mode.tiers else mode.offload)
     names = [_known(config, "--policies", name, known) for name in policies or known]
     deployment, workload = resolve(server), read(server)
-    contexts = block_contexts(workload, config.store.block_tokens or _block_tokens(workload, mode))
+    contexts = block_contexts(workload, block_tokens(config, workload))
     replay = BlockReplay(mode, contexts)
     memory = _own(config, replay, tier, deployment) if tier in mode.tiers else _below(config, mode, deployment, contexts.block_tokens)
     endless, distinct = replay.endless(memory.make(names[0], ENDLESS))
@@ -114,10 +115,6 @@ def _known(config: Config, option: str, name: str | None, known: Sequence[str]) 
     if name is not None and name not in known:
         raise ConfigError(f"{option} {name}: store.mode={config.store.mode} has {', '.join(known)}")
     return name or known[0]
-
-
-def _block_tokens(workload: Workload, mode: Mode) -> int:
-    return mode.block_tokens if workload.blocks is None else workload.blocks.block_tokens
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,10 @@ class LruOffload(OfRuns):
         self.stored, self.dropped = self.stored + kept - held, self.dropped + full - kept
         self._runs.evict(max(0, self._runs.blocks + kept - self._usable))
         self._runs.give_back(pieces + self._runs.name(path, held, kept))
-        return _beyond(held, tokens, hit, self._block_tokens)
+        return beyond(held, tokens, hit, self._block_tokens)
 
 
-def _beyond(held: int, tokens: int, hit: int, chunk_tokens: int) -> int:
+def beyond(held: int, tokens: int, hit: int, chunk_tokens: int) -> int:
     """Tokens of the leading `held` chunks beyond a hit, of all tokens but one; none when they are less than a chunk."""
     more = min(held, (tokens - 1) // chunk_tokens) * chunk_tokens - hit
     return more if more >= chunk_tokens else 0
@@ -105,7 +105,7 @@ class FilteredOffload:
             held += 1
         self._store([key for key in keys if key not in self._order and self._is_due(key)], keys)
         self._order.renew(keys)
-        return _beyond(held, tokens, hit, self._chunk_tokens)
+        return beyond(held, tokens, hit, self._chunk_tokens)
 
     def _is_due(self, key: Hashable) -> bool:
         """Counts an offer."""

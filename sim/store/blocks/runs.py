@@ -10,6 +10,7 @@ long as it is there. Runs of which there are copies stay apart from others, so t
 """
 
 from collections.abc import Hashable, Iterable, Iterator
+from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Path
 
@@ -62,18 +63,20 @@ class Run:
         self.ahead.behind, self.behind.ahead = self.behind, self.ahead
 
 
-class Piece(tuple[Run, int]):
-    """What somebody uses of a context: a run as it was, and where it stopped then."""
+class Piece(NamedTuple):
+    """What somebody uses of a context."""
 
-    __slots__ = ()
+    run: Run
+    """As it was."""
+    stop: int
+    """Where it stopped then."""
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> list[Run]:
         """What the run has been cut into since."""
-        run, stop = self
-        yield run
-        while run.stop < stop:
-            run = run.rest
-            yield run
+        found = [self.run]
+        while found[-1].stop < self.stop:
+            found.append(found[-1].rest)
+        return found
 
 
 Pieces = list[Piece]
@@ -82,7 +85,7 @@ Pieces = list[Piece]
 
 def depth(pieces: Pieces) -> int:
     """Where they end."""
-    return pieces[-1][1] if pieces else 0
+    return pieces[-1].stop if pieces else 0
 
 
 class Runs:
@@ -108,6 +111,15 @@ class Runs:
                 break
             stop, used = end, used + (end - start) * bool(run.users)
         return stop, used
+
+    def extent(self, path: Path, most: int) -> int:
+        """How many leading blocks of a context have names, up to `most`, ready or on their way."""
+        return max((stop for _, _, stop in self._along(path, most)), default=0)
+
+    def counted(self) -> tuple[int, int]:
+        """For guards: `blocks` and `used`, run by run."""
+        runs = [run for runs in self._heads.values() for run in runs]
+        return sum(run.blocks for run in runs if not run.users), sum(run.blocks for run in runs if run.users)
 
     def _along(self, path: Path, most: int, start: int = 0) -> Iterator[tuple[Run, int, int]]:
         """Runs that together have a context's leading blocks from `start` on, and which blocks of each."""
@@ -136,7 +148,7 @@ class Runs:
                 run.leave()
                 self._count(run, 1)
             run.users += 1
-            pieces.append(Piece((run, stop)))
+            pieces.append(Piece(run, stop))
         return pieces
 
     def name(self, path: Path, start: int, stop: int) -> Pieces:
@@ -146,7 +158,7 @@ class Runs:
             if end > start:
                 run.copied, known = True, end
         parts = (start, known, True), (known, stop, False)
-        return [Piece((self._list(path, begin, end, copied), end)) for begin, end, copied in parts if begin < end]
+        return [Piece(self._list(path, begin, end, copied), end) for begin, end, copied in parts if begin < end]
 
     def give_back(self, pieces: Pieces) -> None:
         """One use has ended: what nobody uses then is the last to go, and the last of it before the others."""

@@ -10,6 +10,7 @@ Left out: that an answer's blocks are taken one by one as it grows, and that a p
 Source: vLLM 0.33, v1/core/kv_cache_manager.py, block_pool.py.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kvplan.sim.store.blocks.base import Path
@@ -81,9 +82,11 @@ class VllmPool(OfRuns):
         self._allocate(use.blocks - use.hit)
         return use
 
-    def computed(self, use: Use, tokens: int) -> None:
-        """So many tokens of a request are there now."""
-        use.pieces += self._runs.name(use.path, depth(use.pieces), tokens // self._block_tokens)
+    def computed(self, use: Use, tokens: int) -> int:
+        """So many tokens of a request are there now. Returns the blocks that have names since."""
+        named, full = depth(use.pieces), tokens // self._block_tokens
+        use.pieces += self._runs.name(use.path, named, full)
+        return full - named
 
     def end(self, use: Use) -> None:
         """A request has ended."""
@@ -92,6 +95,11 @@ class VllmPool(OfRuns):
         self._runs.give_back(use.pieces)
         use.freed = self.free - before
         self._drop(self._runs.blocks - self._most_kept)
+
+    def counted(self, uses: Iterable[Use]) -> tuple[int, int]:
+        """For guards: blocks in use by these, and free ones, run by run."""
+        kept, used = self._runs.counted()
+        return used + sum(use.blocks - depth(use.pieces) for use in uses), kept + self._unnamed
 
     def _most(self, tokens: int) -> int:
         return (tokens - 1) // self._block_tokens

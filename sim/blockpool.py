@@ -1,0 +1,87 @@
+"""What `store.unit: block` means in one replica: blocks in its HBM, and chunks of them below. Tokens, bytes, numbers.
+
+HBM is one pool: what weights leave, in blocks that running requests use and that hold prefixes when these have ended. `store.hbm` bounds
+what is kept so, and 0GB bounds nothing.
+"""
+
+from dataclasses import dataclass
+
+from kvplan.hwmodels.units import format_bytes, parse_bytes
+from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.store.blocks.modes import MODES
+from kvplan.traces import Workload
+
+_MODES = ("vllm",)
+"""Whose rules servers are simulated by."""
+
+
+@dataclass(frozen=True)
+class BlockPool:
+    """One replica's."""
+
+    block_tokens: int
+    block_bytes: int
+    """In the HBM of all ranks together."""
+    usable: int
+    """Blocks, without those that the engine keeps for itself."""
+    most_kept: int
+    """Of these, that may be kept when nobody uses them."""
+    chunk_tokens: int
+    """That the tiers below store together."""
+
+    @property
+    def bytes(self) -> int:
+        """HBM of all blocks."""
+        return self.usable * self.block_bytes
+
+
+def block_tokens(config: Config, workload: Workload) -> int:
+    """Tokens of a block: those that are asked for, those of the trace's hashes, or the mode's own."""
+    hashed = MODES[config.store.mode].block_tokens if workload.blocks is None else workload.blocks.block_tokens
+    return config.store.block_tokens or hashed
+
+
+def block_pool(config: Config, deployment: Deployment, workload: Workload) -> BlockPool:
+    """Raises ConfigError for what servers of blocks are not simulated with, and for contexts that the pool cannot hold."""
+    store, tokens = config.store, block_tokens(config, workload)
+    _check(config, deployment)
+    each = tokens * deployment.in_hbm(1)
+    usable = deployment.hbm_budget // each - MODES[store.mode].reserved
+    kept = parse_bytes(store.hbm) // each if parse_bytes(store.hbm) else usable
+    chunk = tokens * max(store.chunk_blocks, -(-deployment.connection.block // tokens))
+    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk)
+    longest = min(int(workload.session_tokens.max()), deployment.window)
+    if -(-longest // tokens) > usable:
+        raise ConfigError(
+            f"a context of {longest} tokens needs {-(-longest // tokens)} blocks of {tokens} tokens, and beside weights HBM has {usable}"
+            f" ({format_bytes(pool.bytes)}): use more GPUs or a smaller deployment.window_tokens"
+        )
+    return pool
+
+
+def _check(config: Config, deployment: Deployment) -> None:
+    store = config.store
+    if store.mode not in _MODES:
+        raise ConfigError(
+            f"store.mode={store.mode}: servers with store.unit=block are simulated by the rules of {', '.join(_MODES)}; `kvplan curve`"
+            " replays the others without a server"
+        )
+    if store.threshold > 1:
+        raise ConfigError(
+            f"store.threshold={store.threshold} is for `kvplan curve`: servers store a chunk when it is first offered; set it to 1"
+        )
+    if store.save == "sync":
+        raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")
+    if config.deployment.admission not in (None, "answer"):
+        raise ConfigError(
+            f"deployment.admission={config.deployment.admission}: with store.unit=block a job enters with the blocks of its whole answer;"
+            " leave it out, or set deployment.admission=answer"
+        )
+    if store.ttl_s is not None:
+        raise ConfigError("store.ttl_s: blocks have no time to live; leave it out, or set store.unit=session")
+    if deployment.hbm_kv.is_checkpoint or deployment.in_hbm(1 << 20) != deployment.in_hbm(1) << 20:
+        raise ConfigError(
+            f"store.unit=block: {deployment.model.name} has layers that keep windows or states, which servers of blocks are not simulated"
+            " with yet: set store.unit=session, or take another model; `kvplan curve --unit block` replays its windows"
+        )

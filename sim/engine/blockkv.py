@@ -1,0 +1,199 @@
+"""One replica's KV in blocks: a pool in HBM that running jobs and what others left share, and tiers of chunks below it.
+
+A job enters when the pool has the blocks of its context to its end free, those apart that it finds in use. Its prompt's blocks are found by
+others when its prefill has ended, and offered to the tier below then; its answer's when it ends. What it finds below is loaded as
+`store.load` and the connector say: it has its blocks meanwhile.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvplan.sim.blockpool import block_pool
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.fitting import Fitting
+from kvplan.sim.engine.keeping import Keeping, Stalls
+from kvplan.sim.engine.loader import Loader
+from kvplan.sim.engine.offloading import Found, Offloading
+from kvplan.sim.engine.paths import Paths
+from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.policies.base import Load
+from kvplan.sim.store.blocks.level import Level
+from kvplan.sim.store.blocks.runs import Pieces
+from kvplan.sim.store.blocks.vllm import Use, VllmPool
+from kvplan.sim.store.nothing import Nothing
+from kvplan.traces import Workload
+from kvplan.traces.blockpaths import Keys, turn_paths
+from kvplan.traces.context import contexts
+
+
+class Contexts:
+    """Of all turns, in blocks, and which turn of each session comes next; one for all replicas."""
+
+    def __init__(self, config: Config, deployment: Deployment, workload: Workload, recorder: Recorder) -> None:
+        self.pool = pool = block_pool(config, deployment, workload)
+        ratio = config.deployment.truncation_ratio
+        history, prompt, _ = contexts(workload, deployment.window, ratio)
+        self.paths: Sequence[Keys] = turn_paths(workload, pool.block_tokens, deployment.window, ratio)
+        self.prompts: list[int] = (history + prompt).tolist()
+        """Tokens, with the history."""
+        self.next_turn: list[int] = [0] * workload.sessions
+        for session, first in zip(workload.session[workload.first_turn[:-1]].tolist(), workload.first_turn[:-1].tolist(), strict=True):
+            self.next_turn[session] = first
+        self.found = [recorder.also_counts(f"{tier.name}_tokens") for tier in deployment.tiers]
+        """Tokens that each turn had from each tier."""
+
+
+@dataclass
+class _Running:
+    """What a job has."""
+
+    use: Use
+    loaded: Pieces = field(default_factory=list)
+    """Chunks of the first tier below that may not go before its prefill has ended."""
+
+
+class Lookups(Nothing):
+    """What a replica's policies see: what its pool has of the next turn of each session."""
+
+    def __init__(self, pool: VllmPool, contexts: Contexts, block_bytes: int) -> None:
+        super().__init__()
+        self._pool, self._contexts, self._block_bytes = pool, contexts, block_bytes
+
+    def lookup(self, session: int) -> tuple[int, int]:
+        turn = self._contexts.next_turn[session]
+        if turn >= len(self._contexts.paths):
+            return -1, 0
+        hit, _ = self._pool.reach(self._contexts.paths[turn], self._contexts.prompts[turn])
+        return (0, hit * self._block_bytes) if hit else (-1, 0)
+
+    def arrived(self, session: int) -> tuple[int, int]:
+        return self.lookup(session)
+
+
+class BlockKv(Keeping):
+    """See the module."""
+
+    def __init__(self, config: Config, deployment: Deployment, turns: Contexts, load: Load, paths: Paths, observer: Any) -> None:
+        pool = turns.pool
+        self._pool = VllmPool(pool.usable, pool.block_tokens, pool.most_kept)
+        stored = deployment.stored(pool.block_tokens)
+        super().__init__(Lookups(self._pool, turns, stored), paths, Stalls(), pool.bytes)
+        self.hears_prefills = self.takes_answers = True
+        self._levels = [Level(tier) for tier in deployment.tiers]
+        self.tiers = self._levels
+        self._below = Offloading(deployment, pool.block_tokens, pool.chunk_tokens, paths, self._levels) if deployment.tiers[1:] else None
+        self._turns, self._observer = turns, observer
+        self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
+        self._running: dict[int, _Running] = {}
+        self._loader, self._load_policy = Loader(deployment, config.store, paths), load
+        self._prefill, self._connection, self._stored = deployment.steps.prefill, deployment.connection, deployment.stored
+
+    @property
+    def skipped_saves(self) -> int:
+        return 0 if self._below is None else self._below.dropped
+
+    def needs(self, job: Job) -> int:
+        """Bytes of free HBM that a job would take now."""
+        path = self._turns.paths[job.turn]
+        return self._pool.taken(path, job.history + job.prompt, job.context) * self.block_bytes
+
+    def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
+        path, tokens = self._turns.paths[job.turn], job.history + job.prompt
+        use = self._pool.begin(path, tokens, job.context)
+        running = self._running[job.turn] = _Running(use)
+        local = use.hit * self._tokens
+        found = None if self._below is None else self._below.find(path, tokens, local, now)
+        job.compute_s = job.prefill_s = self._prefill(tokens - local, local)
+        if found is not None and found.tokens:
+            self._load(job, found, local, head_since, free, now)
+            if job.cached:
+                running.loaded = self._raise(found, now)
+        external, job.cached = job.cached, job.cached + local
+        job.new = job.left = tokens - job.cached
+        if self._observer is not None:
+            self._observer.blocks_found(self, path, job.cached // self._tokens)
+        self._levels[0].read += use.hit * self._stored_bytes
+        self._fill(now)
+        return self._served(job.turn, local, external, found)
+
+    def _load(self, job: Job, found: Found, local: int, head_since: float, free: int, now: float) -> None:
+        """A job loads what its load policy says of what was found below, beyond the tokens that the pool has."""
+        loader, tokens = self._loader, job.history + job.prompt
+        loader.begin(1, found.tokens, tokens - local - found.tokens, now, found.ready_s, head_since, math.inf, free, local)
+        job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
+        if job.cached:
+            size = self._stored(job.cached)
+            start, end = loader.take(job.cached)
+            self.paths.loaded[1].add(now, start, end, size)
+            self._levels[1].read += size
+            if self._connection.asynchronous:
+                job.loaded_s, job.prefill_s = end, job.compute_s
+
+    def _raise(self, found: Found, now: float) -> Pieces:
+        assert self._below is not None
+        return self._below.raise_all(found, now)
+
+    def _served(self, turn: int, local: int, external: int, found: Found | None) -> int:
+        """Writes down where a turn's tokens come from; returns the lowest of these tiers, −1 for none."""
+        turns, tier = self._turns, 0 if local else -1
+        turns.found[0][turn] = local
+        if found is not None and external:
+            for tier, tokens in found.shares(external):
+                turns.found[tier][turn] = tokens
+        return tier
+
+    def prefilled(self, job: Job, now: float) -> None:
+        running, tokens = self._running[job.turn], job.history + job.prompt
+        self._computed(running.use, tokens)
+        if self._below is not None:
+            self._below.let_go(running.loaded)
+            self._below.offer(running.use.path, self._connection.saved(tokens, 0), now)
+
+    def save(self, job: Job, since: float, now: float) -> int:
+        use = self._running.pop(job.turn).use
+        self._computed(use, job.context)
+        self._turns.next_turn[job.session] = job.turn + 1
+        if self._below is not None:
+            saved = self._connection.saved(job.context, job.output)
+            self._below.offer(use.path, saved, now)
+            self._below.renew(use.path, saved, now)
+        self._pool.end(use)
+        job.hbm_bytes = use.freed * self.block_bytes
+        self._fill(now)
+        return 0
+
+    def _computed(self, use: Use, tokens: int) -> None:
+        """So many tokens of a job are in HBM."""
+        named = self._pool.computed(use, tokens)
+        if self._observer is not None:
+            self._observer.blocks_computed(self, use.path, tokens // self._tokens - named, named)
+        self._levels[0].written += named * self._stored_bytes
+
+    def _fill(self, now: float) -> None:
+        self._levels[0].hold(self._pool.filled * self._stored_bytes, now)
+
+    def counted(self) -> tuple[int, int, list[tuple[int, int]]]:
+        """For guards: blocks of the pool that are in use, and free; and (chunks, chunks that there is room for) of each tier below."""
+        used, free = self._pool.counted([running.use for running in self._running.values()])
+        return used, free, [] if self._below is None else self._below.counted()
+
+    def traffic(self, now: float) -> list[tuple[float, float]]:
+        if self._below is not None:
+            self._below.settle(now)
+        flows = zip(self._levels, self.paths.saved, self.paths.loaded, strict=True)
+        return [(level.written - saved.outside(now)[0], level.read - loaded.outside(now)[0]) for level, saved, loaded in flows]
+
+
+class BlockFitting(Fitting):
+    """What a turn takes of a pool of blocks. `kv` is set once there is one."""
+
+    kv: BlockKv
+
+    def job(self, turn: int) -> Job:
+        job = super().job(turn)
+        job.hbm_bytes = self.kv.needs(job)
+        return job

@@ -1,0 +1,127 @@
+"""What a replica asks of whatever keeps its KV: whole sessions (`kvplan.sim.engine.kv`) or blocks (`kvplan.sim.engine.blockkv`)."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.paths import Paths
+from kvplan.sim.store.protocol import Store
+from kvplan.sim.tiers import TierSpec
+
+Arrived = Callable[[int, float], None]
+"""Hears the session and the time when a fetch has ended."""
+Moved = Callable[[int], None]
+"""Hears of a session that waits and whose KV has another home, or none."""
+
+
+class Held(Protocol):
+    """What a tier holds over time. Bytes of KV, stored once."""
+
+    spec: TierSpec
+    name: str
+    capacity: int
+
+    @property
+    def used(self) -> int:
+        """Held now."""
+
+    @property
+    def peak(self) -> int:
+        """The most since the measured span began."""
+
+    def begin(self) -> None:
+        """The measured span begins."""
+
+    def byte_seconds(self, now: float) -> float:
+        """Integral of `used` over time."""
+
+
+class Stalls:
+    """When the GPUs must wait for KV that leaves HBM: never."""
+
+    def __init__(self, write_buffer: int = 0) -> None:
+        self.stall_until = 0.0
+        """When the GPU may go on."""
+        self.write_buffer = write_buffer
+        """HBM bytes that what is to be saved may take."""
+
+    def make_room(self, left: int) -> None:
+        """The GPU may not go on before so many bytes of HBM are enough for the KV of ended jobs that waits to be saved."""
+
+
+class Keeping(ABC):
+    """One replica's."""
+
+    def __init__(self, store: Store, paths: Paths, saver: Stalls, hbm_bytes: int) -> None:
+        self.store, self.paths, self.saver = store, paths, saver
+        self.tiers: Sequence[Held] = store.tiers
+        """For metrics and observers."""
+        self.hbm_bytes = hbm_bytes
+        """For the KV of running jobs."""
+        self.elsewhere: list[Store] = []
+        """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
+        self.changed = False
+        """Whether a job has started or ended since `settle`."""
+        self.foresees = False
+        """Whether it goes by when turns will come."""
+        self.takes_answers = False
+        """Whether a job has the HBM of its whole answer when it enters, whatever is asked for."""
+        self.hears_prefills = False
+        """Whether `prefilled` is to be called."""
+
+    def listen(self, arrived: Arrived, moved: Moved | None) -> None:
+        """Who is told of sessions whose KV moves ahead of their jobs."""
+
+    @property
+    def moves_end_s(self) -> float:
+        """When the next such move ends; infinite when there is none."""
+        return math.inf
+
+    def come(self, session: int, kept: int | None, now: float) -> None:
+        """A turn has come, which can use the first `kept` tokens of its session's history; None: all."""
+
+    @abstractmethod
+    def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
+        """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
+        queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
+
+    def again(self, job: Job, free: int, now: float) -> None:
+        """A job that had to give way starts again, with `free` bytes of HBM."""
+        raise NotImplementedError
+
+    def prefilled(self, job: Job, now: float) -> None:
+        """Its first token is out."""
+
+    @abstractmethod
+    def save(self, job: Job, since: float, now: float) -> int:
+        """A job that started at `since` has ended: what is kept of its KV is saved, and `hbm_bytes` of the job are what it gives back.
+        Returns the tier that takes it, −1 for none."""
+
+    def settle(self, now: float) -> None:
+        """Moves that are due start."""
+
+    def fetched(self, session: int, at_s: float) -> None:
+        """What a fetch brought of a session is complete."""
+
+    def fetch_next(self, now: float) -> bool:
+        """Starts a fetch, where none is under way and one is due; whether one is now."""
+        return False
+
+    # --- what the metrics read
+
+    @property
+    def skipped_saves(self) -> int:
+        """Saves for which no tier had room."""
+        return self.store.skipped_saves
+
+    @abstractmethod
+    def traffic(self, now: float) -> list[tuple[float, float]]:
+        """(bytes written to it, bytes read from it) of each tier by `now`, as far as they have gone."""
+
+    def begin(self, now: float) -> None:
+        """The measured span begins: peaks count from here."""
+        self.paths.begin(now)
+        for tier in self.tiers:
+            tier.begin()

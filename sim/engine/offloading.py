@@ -1,0 +1,154 @@
+"""Tiers of chunks below one replica's pool of blocks, written through: the first from HBM, each other from the one above it when a chunk
+has come there. A lookup goes on where the pool's hit ends. What only a lower tier has comes up to the first before it is loaded, if that
+has room; a chunk is found in a tier when all of it has come.
+
+Stores and what comes up are booked on the links when they begin, and end without an event: `settle` ends what is due before anything else
+is asked or told. Left out: requests that wait for chunks on their way; blocks of HBM that are kept until they are stored.
+"""
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from itertools import pairwise
+from typing import NamedTuple
+
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.engine.link import Link
+from kvplan.sim.engine.paths import Paths
+from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.chunks import Chunks, Coming
+from kvplan.sim.store.blocks.level import Level
+from kvplan.sim.store.blocks.offload import beyond
+from kvplan.sim.store.blocks.runs import Pieces
+from kvplan.sim.store.blocks.tiered import Together
+
+
+class Found(NamedTuple):
+    """What a lookup has found of a context."""
+
+    path: Path
+    """In chunks."""
+    stops: list[tuple[int, int]]
+    """(tier, up to which chunk), the first tier first and without those that add none."""
+    tokens: int
+    """Beyond the pool's hit."""
+    ready_s: float
+    """When all of it can be in the first tier."""
+    chunk_tokens: int
+
+    def shares(self, tokens: int) -> list[tuple[int, int]]:
+        """(tier, tokens) of so many that are loaded, as they come first in the context."""
+        shares, last = [], self.stops[-1][1] * self.chunk_tokens - self.tokens
+        for tier, stop in self.stops:
+            mine = min(tokens, max(0, stop * self.chunk_tokens - last))
+            if mine:
+                shares.append((tier, mine))
+            tokens, last = tokens - mine, max(last, stop * self.chunk_tokens)
+        return shares
+
+
+class Offloading:
+    """One replica's. Tiers are numbered as in its store, where HBM is 0."""
+
+    def __init__(self, deployment: Deployment, block_tokens: int, chunk_tokens: int, paths: Paths, levels: Sequence[Level]) -> None:
+        self.dropped = 0
+        """Times that chunks were offered to the first tier and had no room."""
+        self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
+        self._each = deployment.stored(chunk_tokens)
+        self._paths, self._levels = paths, levels
+        self._tiers = [Chunks(level.capacity // self._each) for level in levels[1:]]
+        self._coming: list[tuple[float, int, int, Coming]] = []
+        """A heap of (end, number, tier, chunks)."""
+        self._booked = 0
+
+    def settle(self, now: float) -> None:
+        """What is due by now has come, and goes on to the tier below."""
+        while self._coming and self._coming[0][0] <= now:
+            end, _, tier, coming = heappop(self._coming)
+            self._tiers[tier - 1].arrive(coming)
+            if tier < len(self._tiers):
+                self._store(tier + 1, coming.path, coming.stop, end)
+
+    # --- lookups and loads ----------------------------------------------------------------------------------------------------
+
+    def find(self, path: Path, tokens: int, hit: int, now: float) -> Found:
+        """What is there of a prompt of which the pool has `hit` tokens."""
+        self.settle(now)
+        context, most, first = self._chunks(path), (tokens - 1) // self._chunk_tokens, self._tiers[0]
+        stop = first.reach(context, most)
+        stops, ready_s = [(1, stop)] if stop else [], now
+        most = min(most, stop + first.room_beyond(context, stop)) if first.extent(context, most) == stop else stop
+        for tier, below in enumerate(self._tiers[1:], 2):
+            last, stop = stop, max(stop, below.reach(context, most))
+            if stop > last:
+                stops.append((tier, stop))
+                ready_s = max(ready_s, self._up(tier).preview(now, self._sent(tier, stop - last))[1])
+        return Found(context, stops, beyond(stop, tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
+
+    def raise_all(self, found: Found, now: float) -> Pieces:
+        """What was found comes into the first tier, and may not go before it is let go."""
+        for (_, start), (tier, stop) in pairwise([(0, 0), *found.stops]):
+            if tier > 1:
+                coming = self._tiers[0].store(found.path, stop)
+                assert coming is not None
+                size = (stop - start) * self._each
+                begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
+                self._moves(tier, 1, size, now, begin, end)
+                self._comes(1, coming, now, end)
+        return self._tiers[0].hold(found.path, found.stops[-1][1])
+
+    def let_go(self, pieces: Pieces) -> None:
+        """What was loaded may go."""
+        self._tiers[0].let_go(pieces)
+
+    def _chunks(self, path: Path) -> Path:
+        return path if self._blocks == 1 else Together(path, self._blocks)
+
+    def _up(self, tier: int) -> Link:
+        return self._paths.reads[tier] or self._paths.to_device
+
+    def _sent(self, tier: int, chunks: int) -> int:
+        return self._paths.taken[tier](chunks * self._each)
+
+    # --- stores ---------------------------------------------------------------------------------------------------------------
+
+    def offer(self, path: Path, tokens: int, now: float) -> None:
+        """The first tokens of a context are in HBM."""
+        self.settle(now)
+        context, full = self._chunks(path), tokens // self._chunk_tokens
+        if not self._store(1, context, full, now) and self._tiers[0].extent(context, full) < full:
+            self.dropped += 1
+
+    def renew(self, path: Path, tokens: int, now: float) -> None:
+        """A request with this context has ended."""
+        self.settle(now)
+        for tier in self._tiers:
+            tier.renew(self._chunks(path), tokens // self._chunk_tokens)
+
+    def _store(self, tier: int, path: Path, full: int, now: float) -> bool:
+        """Whether anything is on its way."""
+        coming = self._tiers[tier - 1].store(path, full)
+        if coming is None:
+            return False
+        chunks = coming.stop - coming.start
+        booked = [link.book(now, self._sent(tier, chunks)) for link in self._paths.demotions[tier - 1]]
+        begin, end = max(booked, key=lambda times: times[1])
+        self._moves(tier - 1, tier, chunks * self._each, now, begin, end)
+        self._comes(tier, coming, now, end)
+        return True
+
+    def _moves(self, source: int, target: int, size: int, ready: float, begin: float, end: float) -> None:
+        """Books what a move reads and writes."""
+        if source:
+            self._levels[source].read += size
+            self._paths.loaded[source].add(ready, begin, end, size)
+        self._levels[target].written += size
+        self._paths.saved[target].add(ready, begin, end, size)
+
+    def _comes(self, tier: int, coming: Coming, now: float, end: float) -> None:
+        self._booked += 1
+        heappush(self._coming, (end, self._booked, tier, coming))
+        self._levels[tier].hold(self._tiers[tier - 1].held * self._each, now)
+
+    def counted(self) -> list[tuple[int, int]]:
+        """For guards: chunks of each tier, and those that there is room for."""
+        return [tier.counted() for tier in self._tiers]

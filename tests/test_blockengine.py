@@ -1,0 +1,179 @@
+"""Servers whose KV is in blocks: one request at a time they hit what a replay without a clock hits; several share what is there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import SHARED
+
+from kvplan.sim.analytic.explain import explain
+from kvplan.sim.config import ConfigError, load
+from kvplan.sim.deployment import resolve
+from kvplan.sim.engine.service import run_service
+from kvplan.sim.metrics.output import RunInput
+from kvplan.sim.simulation import simulate
+from kvplan.sim.store.blocks.offload import LruOffload
+from kvplan.sim.store.blocks.tiered import Tiered
+from kvplan.sim.store.blocks.vllm import VllmPool
+from kvplan.traces import read_trace
+from kvplan.traces.blockpaths import block_contexts
+from kvplan.traces.reuse import in_order
+from kvplan.traces.workload import Blocks, untimed
+
+MOONCAKE = SHARED / "mooncake_conversation.jsonl"
+SERVER = ["model=llama-3.1-8b", "hardware=h100-80g-x8", "deployment.gpus=1", "prices=rent-2026", "batching=chunked", "store.unit=block"]
+ALONE = ["store.dram=0GB", "store.ssd=0GB"]
+CHUNKS = ["store.block_tokens=8", "store.connector=vllm-native", "store.load=always", "store.saved=all"]
+CHUNK = 8 * 131_072
+"""Bytes of 8 tokens."""
+
+
+def served(workload, usable, *overrides):
+    """The columns of a run with a pool of so many blocks."""
+    config = load("default", [*SERVER, *overrides])
+    deployment = resolve(config, workload)
+    tokens = config.store.block_tokens or (16 if workload.blocks is None else workload.blocks.block_tokens)
+    budget = (usable + 1) * tokens * deployment.in_hbm(1)
+    hbm, *below = deployment.tiers
+    deployment = replace(deployment, hbm_budget=budget, tiers=(replace(hbm, capacity=budget), *below))
+    return run_service(RunInput(config, deployment, workload)).columns
+
+
+def requests(*contexts, block_tokens=8, prompts, answers=None, apart_s=1000.0):
+    """Requests of one turn each, with hashes of their blocks, and answers of no tokens where nothing is said."""
+    first = np.append(0, np.cumsum([len(ids) for ids in contexts]))
+    blocks = Blocks(block_tokens, first, np.concatenate(contexts).astype(np.int64))
+    made = untimed(range(len(contexts)), prompts, answers or [0] * len(contexts))
+    return replace(made.with_times(apart_s * np.arange(len(contexts)), np.zeros(len(contexts))), blocks=blocks)
+
+
+def one_at_a_time(workload):
+    """The requests of a trace with hashes, each when the one before has long ended."""
+    order, blocks = in_order(workload), workload.blocks
+    tokens = (workload.history_tokens + workload.prompt_tokens)[order]
+    contexts = [blocks.ids[blocks.first[turn] : blocks.first[turn + 1]] for turn in order.tolist()]
+    return requests(*contexts, block_tokens=blocks.block_tokens, prompts=tokens.tolist())
+
+
+def replayed(workload, usable):
+    contexts = block_contexts(workload, workload.blocks.block_tokens)
+    pool = VllmPool(usable, contexts.block_tokens)
+    return [pool.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_requests_one_at_a_time_hit_what_a_replay_hits(seed):
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(1, 9, 80)
+    contexts = [np.where(np.arange(length) < draw.integers(1, 9), 7, draw.integers(0, 3)) for length in lengths]
+    workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 80)).tolist())
+    assert served(workload, 24, *ALONE)["cached_tokens"].tolist() == replayed(workload, 24)
+
+
+@pytest.mark.skipif(not MOONCAKE.exists(), reason="the Mooncake trace is not on this machine")
+def test_a_server_hits_what_vllm_hits_on_a_public_trace():
+    assert served(one_at_a_time(read_trace(MOONCAKE)), 8192, *ALONE)["cached_tokens"].sum() == 27_843_072
+
+
+@pytest.mark.parametrize("chunk_blocks", [1, 2])
+def test_requests_one_at_a_time_hit_below_what_a_replay_hits_there(chunk_blocks):
+    draw = np.random.default_rng(5)
+    lengths = draw.integers(1, 9, 150)
+    contexts = [np.where(np.arange(length) < draw.integers(1, 9), 7, draw.integers(0, 4)) for length in lengths]
+    workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 150)).tolist())
+    found = served(workload, 12, "store.ssd=0GB", f"store.chunk_blocks={chunk_blocks}", *CHUNKS, f"store.dram={chunk_blocks * 12 * CHUNK}B")
+    contexts = block_contexts(workload, 8)
+    cache = Tiered(VllmPool(12, 8), LruOffload(12, 8 * chunk_blocks), chunk_blocks)
+    assert found["cached_tokens"].tolist() == [cache.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)]
+    assert found["dram_tokens"].sum() == cache.below > 0
+    assert (found["hbm_tokens"] + found["dram_tokens"] == found["cached_tokens"]).all()
+
+
+def test_what_dram_has_lost_comes_up_from_ssd():
+    contexts = [[*range(10 * number, 10 * number + 4)] for number in (1, 2, 3, 1)]
+    workload = requests(*contexts, prompts=[32] * 4)
+    settings = ["store.ssd=1TB", *CHUNKS, f"store.dram={6 * CHUNK}B"]
+    found = served(workload, 4, *settings)
+    assert found["ssd_tokens"].tolist() == [0, 0, 0, 24] and found["dram_tokens"].sum() == found["hbm_tokens"].sum() == 0
+    summary = simulate(load("default", [*SERVER, *settings]), workload).summary
+    assert summary["tiers"]["ssd"]["written_bytes"] == 12 * CHUNK, "every chunk goes on to SSD, once"
+
+
+def test_a_chunk_on_its_way_is_not_found():
+    one, other = [*range(200)], [*range(1000, 1200)]
+    workload = requests(one, other, one, other, one, prompts=[1600] * 5)
+    workload = replace(workload, arrival_s=np.array([0.0, 0.1, 0.2, 400.0, 500.0]))
+    slow = ["store.ssd=0GB", *CHUNKS, "store.dram=64GB", "deployment.link_efficiency=0.01"]
+    found = served(workload, 200, *slow)["dram_tokens"].tolist()
+    assert found == [0, 0, 0, 1592, 1592], "210 MB take 0.5 s"
+
+
+def test_two_requests_at_once_compute_one_prefix_twice_and_a_third_finds_it():
+    workload = requests([9] * 99, [1, 2, 3], [1, 2, 4], [1, 2, 5], prompts=[792, 24, 24, 24], apart_s=1e-4)
+    workload = replace(workload, arrival_s=np.array([0.0, 1e-4, 2e-4, 50.0]))
+    found = served(workload, 120, *ALONE)
+    assert found["admitted_s"][1] == found["admitted_s"][2], "both wait for the first step to end"
+    assert found["cached_tokens"].tolist() == [0, 0, 0, 16]
+
+
+def test_blocks_of_running_requests_are_found_and_stay():
+    """The second shares what the first has computed and still uses; a third has no room before one of them has ended."""
+    workload = requests([1, 2, 3], [1, 2, 4], [7, 8, 9], prompts=[24, 24, 24], answers=[900, 900, 8], apart_s=0.5)
+    found = served(workload, 230, *ALONE)
+    assert found["cached_tokens"].tolist() == [0, 16, 0]
+    assert found["admitted_s"][1] < found["done_s"][0] <= found["admitted_s"][2], "116 + 114 blocks are all of them"
+
+
+def test_an_answer_is_found_by_the_next_turn(workload):
+    found = served(workload([[(20, 41), (10, 3)]]), 99, *ALONE, "store.block_tokens=8")
+    assert found["cached_tokens"].tolist() == [0, 56]
+
+
+def test_a_context_that_was_cut_shares_nothing_with_what_was_there(workload):
+    turns = workload([[(40, 40), (40, 40), (8, 1)]])
+    found = served(turns, 99, *ALONE, "store.block_tokens=8", "deployment.window_tokens=128")
+    assert found["history_tokens"].tolist() == [0, 40, 120 // 2]
+    assert found["cached_tokens"].tolist() == [0, 0, 0], "both are cut to half, and begin elsewhere"
+
+
+def test_a_context_larger_than_the_pool_is_refused():
+    with pytest.raises(ConfigError, match="needs 4 blocks of 8 tokens, and beside weights HBM has 3"):
+        served(requests([1, 2, 3, 4], prompts=[32]), 3, *ALONE)
+
+
+def test_hbm_keeps_no_more_than_it_may():
+    workload = requests([1, 2, 3, 4], [1, 2, 3, 4], prompts=[32, 32])
+    assert served(workload, 9, *ALONE, "store.hbm=2KB")["cached_tokens"].tolist() == [0, 0]
+    assert served(workload, 9, *ALONE, f"store.hbm={2 * CHUNK}B")["cached_tokens"].tolist() == [0, 16]
+
+
+def test_a_system_prompt_is_in_hbm_once():
+    shared = ["workload.kind=synthetic", "workload.system_prompt_tokens=3000", "workload.sessions=40", "warmup_turns=0"]
+    summary = simulate(load("default", [*SERVER, *ALONE, *shared])).summary
+    alone = simulate(load("default", [*SERVER, *ALONE, *shared[:1], *shared[2:]])).summary
+    token = 131_072
+    more = (summary["tiers"]["hbm"]["written_bytes"] - alone["tiers"]["hbm"]["written_bytes"]) / token
+    assert 2992 <= more < 2992 + 16 * summary["turns"], "187 blocks, and the prompts behind them begin in other places of a block"
+    assert summary["token_hits"]["hbm"] == summary["hit_rate"]["tokens"] > alone["hit_rate"]["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["store.mode=sglang"], "store.mode=sglang"),
+        (["store.threshold=2"], "store.threshold=2"),
+        (["store.ttl_s=60"], "store.ttl_s"),
+        (["deployment.admission=prompt"], "deployment.admission=prompt"),
+        (["store.save=sync"], "store.save=sync"),
+        (["model=gemma-3-27b"], "windows or states"),
+        (["store.tiers=[dram, ssd]"], "leaves out hbm"),
+    ],
+)
+def test_what_servers_of_blocks_refuse(small, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        simulate(small(*SERVER, *settings))
+
+
+def test_what_knows_sessions_refuses_blocks(small):
+    with pytest.raises(ConfigError, match="explain knows stores of whole sessions"):
+        explain(small(*SERVER), None, None)
