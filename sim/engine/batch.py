@@ -77,6 +77,8 @@ class Batch:
         """Jobs that have one; the others' KV is on its way to their HBM, or has come."""
         self.loaded: deque[Job] = deque()
         """Those without a place whose KV has come, in that order."""
+        self.grows = False
+        """Whether jobs take more HBM as their answers grow: then it may be short of it."""
         self.preempted: deque[Job] = deque()
         """Those that had to give way, who enter before the queue does, the one that entered first before others."""
         self.steps = 0
@@ -127,9 +129,10 @@ class Batch:
         if job.left:
             return False
         self.prefilling.remove(job)
-        if job.output - job.made > 1:
-            job.end_step = self.steps + job.output - job.made - 1
-            heappush(self._ends, (job.end_step, job.turn))
+        steps = job.output - job.made - 1
+        if steps > 0:
+            job.end_step = end = self.steps + steps
+            heappush(self._ends, (end, job.turn))
             self.first_end = self._ends[0][0]
             self.context += job.history + job.prompt + job.made + 1
             self.window_bytes += job.window_bytes

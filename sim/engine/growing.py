@@ -22,6 +22,7 @@ class GrowingBatch(Batch):
 
     def __init__(self, hbm_bytes: int, most: int, footprint: Footprint) -> None:
         super().__init__(hbm_bytes, most)
+        self.grows = True
         self._size = footprint.of
         self._each = 0 if footprint.is_checkpoint else footprint.per_token
         """Bytes of each token of a job; 0 where tokens differ."""

@@ -86,11 +86,12 @@ class Kv(Keeping):
 
     def _begin(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
         """A job loads of the `cached` tokens in a tier, and is to compute the rest."""
+        known = job.known
         if cached:
-            self._load(job, tier, cached, head_since, free, now)
+            self._load(job, tier, cached, known - cached, head_since, free, now)
         else:
-            job.compute_s = job.prefill_s = self._steps.prefill(job.known, 0)
-        job.new = job.left = job.known - job.cached
+            job.compute_s = job.prefill_s = self._steps.prefill(known, 0)
+        job.new = job.left = known - job.cached
 
     def _claim(self, session: int, cut: int, now: float) -> tuple[int, int]:
         """Pins the session in the store; returns the index of the tier that its history can be loaded from, and the tokens there."""
@@ -122,9 +123,9 @@ class Kv(Keeping):
         """Of a history that has lost its oldest `cut` tokens: with positions in the keys, nothing."""
         return Useful(stop=0) if self._embedded else Useful(start=self._kv.of(self._connection.begun(cut)))
 
-    def _load(self, job: Job, tier: int, cached: int, head_since: float, free: int, now: float) -> None:
-        """A job loads what its load policy says of the `cached` tokens."""
-        store, session, new = self.store, job.session, job.known - cached
+    def _load(self, job: Job, tier: int, cached: int, new: int, head_since: float, free: int, now: float) -> None:
+        """A job loads what its load policy says of the `cached` tokens; `new` ones come in any case."""
+        store, session = self.store, job.session
         if store.tiers[tier].spec.on_device:
             store.load(session, self._kv.of(cached), now)
             job.cached = cached

@@ -210,7 +210,7 @@ class Replica:
         batch = self.batch
         chunks: Any  # of this batch's jobs
         chunks, decodes = self._batching.step(batch)
-        if batch.is_short and decodes:
+        if batch.grows and decodes and batch.is_short:
             self._preempt()
             self._dispatch(now)
             return
@@ -222,8 +222,9 @@ class Replica:
             else:
                 self._mixed(chunks, decodes and batch.decoding > 0, now)
             return
-        head = self._head(now) if batch.opens else None
-        steps, longest = batch.at_most(batch.first_end - batch.steps, head), self.run.given.longest_run
+        steps, longest = batch.first_end - batch.steps, self.run.given.longest_run
+        if batch.grows:
+            steps = batch.at_most(steps, self._head(now) if batch.opens else None)
         if longest is not None and steps > longest:
             steps = longest
         self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes))

@@ -98,7 +98,8 @@ class WaitingRoom:
             turn = self.queue.pop()
             if self._follows:
                 del self._turn_of[self._session_of[turn]]
-        self._was_held.discard(turn)
+        if self.holds:
+            self._was_held.discard(turn)
         self.head_since = now
 
     def kv_moved(self, session: int, now: float) -> bool:
