@@ -32,7 +32,7 @@ def test_a_page_prints_what_stands_in_it(path, tmp_path):
 def test_what_is_not_run_needs_what_no_test_has(path):
     """A GPU, a shell that is installed into, or the catalogue that one measured with it."""
     for command in printed.not_run(path.read_text(encoding="utf-8")):
-        assert re.match(r"kvplan (validate (measure|fit)|--install-completion|simulate --set catalogue=mybox)", command), command
+        assert re.match(r"kvplan (validate (measure|fit|peers)|--install-completion|simulate --set catalogue=mybox)", command), command
 
 
 def test_every_page_has_its_place():

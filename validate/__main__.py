@@ -33,6 +33,7 @@ COMMANDS = {
     "fidelity": "kvplan.validate.miniserver.fidelity.command",
     "tokens": "kvplan.validate.calibration.tokens.command",
     "kerneltables": "kvplan.validate.calibration.tables.command",
+    "peers": "kvplan.validate.peers.command",
     "steptimes": "kvplan.validate.checks.steptimes.command",
 }
 """Name -> module with a `main(arguments)` that gives the exit code."""

@@ -1,0 +1,72 @@
+"""`kvplan validate peers`: other simulators over the same requests, hit rates and seconds beside kvplan's; those that are installed.
+
+pip install kvcache-simulator libcachesim; pip install --no-deps lmcache. Seconds are from the trace's file, or from requests in memory for
+those that take these, to the last hit rate.
+"""
+
+import argparse
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from kvplan.sim.replay.blocks import BlockReplay
+from kvplan.sim.store.blocks.modes import MODES
+from kvplan.traces import read_trace
+from kvplan.traces.blockpaths import block_contexts
+from kvplan.validate.peers.requests import BLOCK_TOKENS, drawn, write
+from kvplan.validate.peers.simulators import PEERS, Peer, timed
+from kvplan.validate.show import show
+
+SIZES = (500, 2_000, 8_000)
+"""Blocks."""
+
+
+def kvplans(trace: Path, peer: Peer, sizes: tuple[int, ...]) -> list[float]:
+    """Hit rates by the rules of the same name."""
+    replay = BlockReplay(MODES[peer.mode], block_contexts(read_trace(trace), BLOCK_TOKENS))
+    return [replay.served(replay.cache(peer.policy, blocks)).hit_rate for blocks in sizes]
+
+
+def compared(sessions: int, sizes: tuple[int, ...]) -> list[list[str]]:
+    """Rows of the table: peer, size, hit rates, difference, seconds."""
+    requests = drawn(sessions)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "requests.jsonl"
+        write(requests, trace)
+        for peer in PEERS:
+            name = f"{peer.name}, {peer.policy}"
+            if find_spec(peer.module) is None:
+                rows.append([f"{name}: not installed", *[""] * 6])
+                continue
+            with timed() as theirs:
+                found = peer.hit_rates(trace, requests, sizes)
+            with timed() as ours:
+                own = kvplans(trace, peer, sizes)
+            for size, one, other in zip(sizes, found, own, strict=True):
+                last = size == sizes[-1]
+                seconds = [f"{spent[0]:.2f}" if last else "" for spent in (theirs, ours)]
+                rows.append([name, f"{size:,}", *_beside(one, other), *seconds])
+    return rows
+
+
+def _beside(theirs: float | None, ours: float) -> list[str]:
+    """Both, and ours less theirs, in percent and points."""
+    if theirs is None:
+        return ["not judged", f"{100 * ours:.3f}", ""]
+    return [f"{100 * theirs:.3f}", f"{100 * ours:.3f}", f"{100 * (ours - theirs):+.3f}"]
+
+
+def main(argv: list[str]) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser("kvplan validate peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=2000, help="chats to draw; default: 2000, about 11,000 requests")
+    parser.add_argument("--blocks", default=",".join(map(str, SIZES)), help=f"sizes, of {BLOCK_TOKENS} tokens a block")
+    given = parser.parse_args(argv)
+    sizes = tuple(int(size) for size in given.blocks.split(","))
+    columns = ["simulator, policy", "blocks", "hits, %", "kvplan, %", "off, points", "seconds, all sizes", "kvplan's"]
+    show(f"Hit rates over all prompt tokens, {given.sessions:,} chats", columns, compared(given.sessions, sizes))
+    for peer in PEERS:
+        if peer.differs:
+            print(f"{peer.name}, {peer.policy}: {peer.differs}")
+    return 0
