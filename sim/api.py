@@ -95,9 +95,7 @@ class Curve:
 
     def figure(self) -> "Figure":
         """The picture of `kvplan curve --figure`: hits and TTFT over the size, a line a policy."""
-        from kvplan.sim.report import curve as report
-
-        return report.draw(self.data)
+        return self._report.draw(self.data)
 
     def __repr__(self) -> str:
         return f"<Curve: {self._report.title(self.data)}, {len(self.data['lines'])} policies at {len(self.data['sizes'])} sizes>"

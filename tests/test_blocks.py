@@ -377,6 +377,7 @@ def test_a_curve_of_blocks_is_written_as_one_of_sessions(small, tmp_path):
     assert rows["hit_rate.tokens"].iloc[1] == curve.data["lines"][0]["points"][1]["hit_rate.tokens"] > rows["hit_rate.tokens"].iloc[0]
     assert "below 20GB of HBM" in repr(curve) and "arc in DRAM, %" in curve._repr_html_()
     blockcurve.write_curve(curve.data, tmp_path)
+    assert curve.figure()._repr_png_().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.csv", "curve.json", "curve.png", "report.html", "report.md"]
     assert pd.read_csv(tmp_path / "curve.csv").equals(rows)
     text = (tmp_path / "report.md").read_text()

@@ -157,6 +157,7 @@ def test_a_curve_is_what_the_command_gives():
     ]
     assert json.loads(CliRunner().invoke(app, command).stdout) == given.data
     assert given.to_frame()["bytes"].tolist() == [8e9, 16e9]
+    assert given.figure()._repr_png_().startswith(b"\x89PNG")
     assert len(repr(given)) < 200
     assert "<pre " in given._repr_html_()
 

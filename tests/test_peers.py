@@ -7,7 +7,7 @@ from kvplan.sim.store.blocks.modes import MODES
 from kvplan.traces import read_trace
 from kvplan.traces.blockpaths import block_contexts
 from kvplan.validate.peers import command, simulators
-from kvplan.validate.peers.requests import BLOCK_TOKENS, SYSTEM_TOKENS, drawn, write
+from kvplan.validate.peers.requests import BLOCK_TOKENS, SYSTEM_TOKENS, drawn, write_requests
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_prompts_begin_alike_and_go_on_from_their_own(requests):
 
 
 def test_with_room_for_all_what_hits_is_what_was_there_before(requests, tmp_path):
-    write(requests, tmp_path / "trace.jsonl")
+    write_requests(requests, tmp_path / "trace.jsonl")
     replay = BlockReplay(MODES["lmcache"], block_contexts(read_trace(tmp_path / "trace.jsonl"), BLOCK_TOKENS))
     seen, hits = set(), 0
     for one in requests:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -13,6 +14,9 @@ from kvplan.sim.report.blockcurve_account import BELOW, TOKENS
 from kvplan.sim.report.console import html_table, print_table, shown_cell
 from kvplan.sim.report.curve import PICTURE, ROWS, SUMMARY
 from kvplan.sim.report.picture import label, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _BELOW = ("hit_tokens", "stored_chunks", "dropped_chunks")
 
@@ -100,9 +104,9 @@ def point_rows(found: dict) -> Iterator[dict]:
             }
 
 
-def draw(found: dict, path: Path) -> None:
-    """Writes the picture: a line per policy, and what an endless cache hits. Raises OSError."""
-    with picture(path, 1, 1, (7, 4.4)) as (_, axes):
+def draw(found: dict, path: Path | None = None) -> "Figure":
+    """The picture: a line per policy, and what an endless cache hits; written to a path. Raises OSError."""
+    with picture(path, 1, 1, (7, 4.4)) as (figure, axes):
         for line in found["lines"]:
             points = [point for point in line["points"] if point["bytes"]]
             rates = [100 * point[TOKENS] for point in points]
@@ -114,3 +118,4 @@ def draw(found: dict, path: Path) -> None:
         axes.set_ylabel("% of all prompt tokens")
         axes.set_title(label(f"{found['mode']}, blocks of {found['block_tokens']:,} tokens"), loc="left")
         axes.legend(frameon=False)
+    return figure

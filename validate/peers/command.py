@@ -13,7 +13,7 @@ from kvplan.sim.replay.blocks import BlockReplay
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.traces import read_trace
 from kvplan.traces.blockpaths import block_contexts
-from kvplan.validate.peers.requests import BLOCK_TOKENS, drawn, write
+from kvplan.validate.peers.requests import BLOCK_TOKENS, drawn, write_requests
 from kvplan.validate.peers.simulators import PEERS, Peer, timed
 from kvplan.validate.show import show
 
@@ -33,7 +33,7 @@ def compared(sessions: int, sizes: tuple[int, ...]) -> list[list[str]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "requests.jsonl"
-        write(requests, trace)
+        write_requests(requests, trace)
         for peer in PEERS:
             name = f"{peer.name}, {peer.policy}"
             if find_spec(peer.module) is None:

@@ -56,7 +56,7 @@ def _starts_s(workload: Workload) -> list[float]:
     return (since + offset[workload.session]).tolist()
 
 
-def write(requests: list[Request], path: Path) -> None:
+def write_requests(requests: list[Request], path: Path) -> None:
     """As Mooncake's JSON Lines."""
     rows = (
         {
