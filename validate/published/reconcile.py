@@ -34,14 +34,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Miss:
-    """A cell that does not hold, and the best value of each assumption, nearest first."""
+    """A cell that does not hold, and the best value of each assumption, the best first."""
 
     cell: Cell
     trials: tuple[Trial, ...]
 
     @property
     def reconciled(self) -> Trial | None:
-        """By the nearest one, where it holds then."""
+        """By the first one, where it holds then."""
         return self.trials[0] if self.trials and self.trials[0].cell.holds else None
 
     @property
@@ -104,8 +104,9 @@ def _defined_otherwise(case: Case, cell: Cell, figures: Figures) -> Iterator[Tri
 
 
 def _best(trials: list[Trial]) -> tuple[Trial, ...]:
-    """The nearest of each assumption, nearest first."""
-    best: dict[str, Trial] = {}
-    for trial in sorted(trials, key=lambda each: each.off):
-        best.setdefault(trial.assumption, trial)
-    return tuple(best.values())
+    """Of each assumption the first value under which the cell holds, else the nearest; those that break least come first, then the nearest."""
+    by_name: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_name.setdefault(trial.assumption, []).append(trial)
+    best = [next((each for each in found if each.cell.holds), min(found, key=lambda each: each.off)) for found in by_name.values()]
+    return tuple(sorted(best, key=lambda each: (not each.cell.holds, len(each.breaks) if each.cell.holds else 0, each.off)))
