@@ -232,6 +232,14 @@ def test_faster_reads_shorten_what_a_step_reads():
     assert faster.fixed == 0.5 * as_is.fixed and faster.per_context == 0.5 * as_is.per_context and faster.per_pair == as_is.per_pair
 
 
+def test_less_of_a_tier_can_be_used_and_all_is_paid():
+    as_is, found = changed(), changed(capacity=0.5)
+    assert [tier.capacity for tier in found.tiers] == [64 * 10**9, 5 * 10**12]
+    assert [tier.reserve for tier in found.tiers] == [tier.reserve // 2 for tier in as_is.tiers]
+    one = {"preset": "paper-13b", "warmup_turns": 0, "requests": [{"count": 1, "turns": [[0, 20, 2]]}]}
+    assert runs.one(one | {"what_if": {"capacity": 0.5}})["cost_usd"] == runs.one(one)["cost_usd"]
+
+
 def test_links_are_changed_each_alone():
     as_is, found = changed(), changed(host_link=2, ssd=0.5)
     assert found.host.read_bytes_per_s == 2 * as_is.host.read_bytes_per_s

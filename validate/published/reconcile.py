@@ -104,7 +104,7 @@ def _defined_otherwise(case: Case, cell: Cell, figures: Figures) -> Iterator[Tri
 
 
 def _best(trials: list[Trial]) -> tuple[Trial, ...]:
-    """Of each assumption the first value under which the cell holds, else the nearest; those that break least come first, then the nearest."""
+    """Of each assumption the first value under which the cell holds, else the nearest; what breaks least comes first, then the nearest."""
     by_name: dict[str, list[Trial]] = {}
     for trial in trials:
         by_name.setdefault(trial.assumption, []).append(trial)

@@ -1,7 +1,8 @@
 """Settings of a case -> figures: a simulation's summary, or one batch by the layer pipeline. Runs that several figures share are made once.
 
 `what_if` changes what no setting does, of one replica: `compute` makes arithmetic of prefills so many times as long and leaves decoding as
-it is, `reads` the reading of weights and KV by a step, `host_link` and `ssd` are factors of bandwidth.
+it is, `reads` the reading of weights and KV by a step, `host_link` and `ssd` are factors of bandwidth, and `capacity` is the share of
+each tier that can be used, where all of it is paid.
 """
 
 import json
@@ -74,13 +75,15 @@ def _engine(given: RunInput, changed: Callable[[Deployment], Deployment]) -> Run
 
 
 def _changed(deployment: Deployment, what_if: Mapping[str, float]) -> Deployment:
-    if unknown := set(what_if) - {"compute", "reads", "host_link", "ssd"}:
+    if unknown := set(what_if) - {"compute", "reads", "host_link", "ssd", "capacity"}:
         raise ValueError(f"what_if knows no {', '.join(sorted(unknown))}")
     steps = _steps(deployment.steps, what_if.get("compute", 1.0), what_if.get("reads", 1.0))
     host, drives = (
         links.times(what_if.get(name, 1.0)) for links, name in ((deployment.host, "host_link"), (deployment.drive_links, "ssd"))
     )
-    return replace(deployment, steps=steps, host=host, drive_links=drives)
+    share = what_if.get("capacity", 1.0)
+    tiers = tuple(replace(tier, capacity=int(share * tier.capacity), reserve=int(share * tier.reserve)) for tier in deployment.tiers)
+    return replace(deployment, steps=steps, host=host, drive_links=drives, tiers=tiers)
 
 
 def _steps(steps: StepTime, compute: float, reads: float) -> StepTime:
