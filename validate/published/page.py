@@ -81,8 +81,8 @@ def finding(results: Results) -> list[str]:
 SHOWN = 2
 """Assumptions of a miss that are told first."""
 _TRIED = [
-    "The mildest value that mends it, else the nearest, each of one assumption alone; and what held before and holds no longer: other"
-    " published numbers of that figure and point, and of one prompt of LLaMA-65B. A definition is not another run, but the same run counted otherwise."
+    "The mildest value that mends it, else the nearest, each of one assumption alone, and what held before and holds no longer: of the other"
+    " numbers of that figure and point, and of one prompt of LLaMA-65B. A definition is the same run counted otherwise."
 ]
 ERRORS = ("kind", "numbers", "hold", "mean", "median", "worst", "which is the worst")
 NUMBERS = ("figure", "quantity", "at", "published", "kvplan", "error", "")
