@@ -81,7 +81,7 @@ def finding(results: Results) -> list[str]:
 SHOWN = 2
 """Assumptions of a miss that are told first."""
 _TRIED = [
-    "The mildest value that mends it, else the nearest, each of one assumption alone, and what held before and holds no longer: of the other"
+    "The mildest value that mends it, else the nearest, each of one assumption alone, and what held before and holds no more: of the other"
     " numbers of that figure and point, and of one prompt of LLaMA-65B. A definition is the same run counted otherwise."
 ]
 ERRORS = ("kind", "numbers", "hold", "mean", "median", "worst", "which is the worst")
