@@ -10,14 +10,13 @@ from kvplan.sim.report.page import render
 from kvplan.sim.report.page.place import Cell
 from kvplan.sim.sweep.pool import Failed, SweepError
 from kvplan.validate.published import cases, measures, reconcile
-from kvplan.validate.published.cases import Case, CaseError
+from kvplan.validate.published.cases import Assumption, Case, CaseError
 from kvplan.validate.published.implied import claims
 from kvplan.validate.published.page import (
     CLAIMS,
     ERRORS,
     MISSES,
     NUMBERS,
-    SHOWN,
     Group,
     Results,
     claim_rows,
@@ -44,7 +43,7 @@ GROUPS = {
     "published": Group(
         "Published measurements of other systems, simulated",
         "Settings written down before a run was looked at, one file a case; nothing is fitted to these numbers but what a case says.",
-        "kvplan validate published --html docs/published.html --markdown docs/published.md",
+        "kvplan validate published --reconcile --html docs/published.html --markdown docs/published.md",
     ),
 }
 
@@ -55,13 +54,14 @@ def main(group: str, argv: Sequence[str]) -> int:
     try:
         known = _known(group)
         wanted = {name: known[name] for name in (_named(asked, known) for asked in arguments.figure or known)}
+        assumptions = cases.assumptions(group) if arguments.reconcile else {}
     except CaseError as error:
         print(f"validate {group}: {error}", file=sys.stderr)
         return 2
     if arguments.list:
         show(GROUPS[group].title, ["figure", "published numbers", "runs"], [_listed(name, case) for name, case in known.items()])
         return 0
-    return _made(group, wanted, arguments)
+    return _made(group, wanted, assumptions, arguments)
 
 
 def _parser(group: str) -> argparse.ArgumentParser:
@@ -91,9 +91,9 @@ def _listed(name: str, case: Case) -> list[str]:
     return [f"{short(name)}: {case.title}", str(len(case.published)), str(len(measures.wanted(case)))]
 
 
-def _made(group: str, wanted: Mapping[str, Case], arguments: argparse.Namespace) -> int:
+def _made(group: str, wanted: Mapping[str, Case], assumptions: Mapping[str, Assumption], arguments: argparse.Namespace) -> int:
     try:
-        results = simulated(group, wanted, arguments.reconcile, arguments.jobs)
+        results = simulated(group, wanted, assumptions, arguments.jobs)
         _print(results)
         made = page(GROUPS[group], results)
         for path, write in ((arguments.html, render.html), (arguments.markdown, render.markdown)):
@@ -105,13 +105,15 @@ def _made(group: str, wanted: Mapping[str, Case], arguments: argparse.Namespace)
     return 1 if results.failures else 0
 
 
-def simulated(group: str, wanted: Mapping[str, Case], reconciling: bool, jobs: int | None = None, found: Figures | None = None) -> Results:
-    """All runs, and what comes of them; `found` has runs that are known already."""
-    assumptions, known = (cases.assumptions(group), _known(group)) if reconciling else ({}, {})
+def simulated(
+    group: str, wanted: Mapping[str, Case], assumptions: Mapping[str, Assumption], jobs: int | None = None, found: Figures | None = None
+) -> Results:
+    """All runs, and what comes of them; no assumptions, no trials. `found` has runs that are known already."""
+    known, tried = _known(group), wanted if assumptions else {}
     runs = [settings for case in wanted.values() for settings in measures.wanted(case)]
-    runs += [settings for case in wanted.values() if reconciling for settings in reconcile.wanted_trials(case, assumptions, known)]
+    runs += [settings for case in tried.values() for settings in reconcile.wanted_trials(case, assumptions, known)]
     figures = run_all(runs, jobs, _progress, found)
-    misses = [miss for name, case in wanted.items() if reconciling for miss in reconcile.misses(name, case, assumptions, known, figures)]
+    misses = [miss for name, case in tried.items() for miss in reconcile.misses(name, case, assumptions, known, figures)]
     failures = sorted({f"a run failed: {each.reason}" for each in figures.values() if isinstance(each, Failed)})
     return Results(
         dict(wanted),
@@ -131,7 +133,7 @@ def _progress(done: int, total: int) -> None:
 def _print(results: Results) -> None:
     for name, case in results.cases.items():
         _show(case.title, NUMBERS[1:], [row[1:] for row in number_rows(results, name)])
-    _show("What would bring a miss near, one assumption at a time", MISSES, miss_rows(results, SHOWN))
+    _show("What would bring a miss near, one assumption at a time", MISSES, miss_rows(results, lambda miss: miss.helpful[:1]))
     _show("What the published numbers say of each other", CLAIMS, claim_rows(results))
     _show("Errors by kind", ERRORS, error_rows(results))
     for line in (*finding(results), *results.failures):

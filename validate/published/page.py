@@ -1,10 +1,10 @@
 """The page of a group of cases: errors by kind, every published number beside ours, each figure, and what would reconcile."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvplan.sim.report.page.content import Page, Section, Table
-from kvplan.sim.report.page.place import NONE, Cell
+from kvplan.sim.report.page.place import BLANK, NONE, Cell
 from kvplan.validate.published import drawn, measures
 from kvplan.validate.published.cases import Case
 from kvplan.validate.published.implied import Claim
@@ -51,12 +51,15 @@ def page(group: Group, results: Results) -> Page:
             Section(
                 "What would bring a miss near, one assumption at a time",
                 _TRIED if results.misses else (),
-                Table(MISSES, miss_rows(results, SHOWN), sorts=False),
+                Table(MISSES, miss_rows(results, lambda miss: miss.helpful[:2]), sorts=False),
             ),
             Section("What the published numbers say of each other", table=Table(CLAIMS, claim_rows(results))),
             *(_figure(results, name, case) for name, case in results.cases.items()),
             Section(
-                "All assumptions, each at its nearest value", results.tried, Table(MISSES, miss_rows(results, 99), sorts=False), folded=True
+                "All assumptions, each at its nearest value",
+                results.tried,
+                Table(MISSES, miss_rows(results, lambda miss: miss.trials), sorts=False),
+                folded=True,
             ),
             Section("Every published number", table=Table(NUMBERS, number_rows(results))),
             Section("Made by", text=group.command),
@@ -78,11 +81,9 @@ def finding(results: Results) -> list[str]:
     return lines
 
 
-SHOWN = 2
-"""Assumptions of a miss that are told first."""
 _TRIED = [
     "The mildest value that mends it, else the nearest, each of one assumption alone, and what held before and holds no more: of the other"
-    " numbers of that figure and point, and of one prompt of LLaMA-65B. A definition is the same run counted otherwise."
+    " numbers of that figure and point, and, in the paper, of one prompt of LLaMA-65B. A definition is the same run counted otherwise."
 ]
 ERRORS = ("kind", "numbers", "hold", "mean", "median", "worst", "which is the worst")
 NUMBERS = ("figure", "quantity", "at", "published", "kvplan", "error", "")
@@ -150,21 +151,21 @@ def _values(case: Case, cells: Sequence[measures.Cell]) -> Table:
     return Table([f"{case.axis} (published)", *case.points], list(rows.values()), sorts=False)
 
 
-def miss_rows(results: Results, most: int) -> list[list[Cell]]:
-    """The nearest assumptions of each miss, so many at most."""
-    return [row for miss in results.misses for row in _miss(miss, most)]
+def miss_rows(results: Results, of: Callable[[Miss], Sequence[Trial]]) -> list[list[Cell]]:
+    """Of each miss those of its trials that `of` names."""
+    return [row for miss in results.misses for row in _miss(miss, of(miss))]
 
 
-def _miss(miss: Miss, most: int) -> list[list[Cell]]:
+def _miss(miss: Miss, trials: Sequence[Trial]) -> list[list[Cell]]:
     """A row for each of its assumptions; the first names it."""
     unit = miss.cell.quantity.unit
     first = [miss.cell.quantity.name, miss.cell.point, drawn.published(miss.cell), drawn.number(miss.cell.ours, unit)]
     rows: list[list[Cell]] = []
-    for trial in miss.trials[:most]:
+    for trial in trials:
         mark = "" if trial.cell.holds else ", a miss still"
         told = f"{trial.assumption}: {trial.value}", drawn.number(trial.cell.ours, unit) + mark, _breaks(trial)
         rows.append([Cell(text) for text in (*(first if not rows else [""] * len(first)), *told)])
-    return rows
+    return rows or [[*map(Cell, first), Cell("none of those tried"), Cell(NONE), BLANK]]
 
 
 def _breaks(trial: Trial) -> str:

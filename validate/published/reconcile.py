@@ -40,6 +40,12 @@ class Miss:
     trials: tuple[Trial, ...]
 
     @property
+    def helpful(self) -> list[Trial]:
+        """Trials that bring the cell nearer by a twentieth and more."""
+        off = abs(self.cell.error or 0.0)
+        return [trial for trial in self.trials if trial.off < 0.95 * off]
+
+    @property
     def reconciled(self) -> Trial | None:
         """By the first one, where it holds then."""
         return self.trials[0] if self.trials and self.trials[0].cell.holds else None
