@@ -96,13 +96,12 @@ def _reports_errors(command: Callable) -> Callable:
         from kvplan.sim.files.atomic import WriteError
         from kvplan.sim.files.ours import OutputError
         from kvplan.sim.policies.supervise import PolicyError
-        from kvplan.sim.report.page.folder import NoReportError
         from kvplan.sim.sweep.pool import SweepError
         from kvplan.traces import TraceError
 
         try:
             command(*arguments, **options)
-        except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError, NoReportError) as error:
+        except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError) as error:
             say(f"kvplan: {error}")
             raise typer.Exit(2) from None
         except (SweepError, PolicyError, WriteError) as error:

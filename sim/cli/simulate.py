@@ -23,7 +23,6 @@ from kvplan.sim.report import rundir, table
 from kvplan.sim.settings import unused
 from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep import against
-from kvplan.sim.sweep.equalservice import equal_service
 from kvplan.sim.sweep.pool import pool
 from kvplan.sim.timeline import Timeline, window
 
@@ -101,6 +100,8 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool, sp
     summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, resolve(config, workload), workload)]
     if equal:
         with progress("looking for the load at equal service", "runs") as report:
+            from kvplan.sim.sweep.equalservice import equal_service
+
             summary["equal_service"] = equal_service(config, workload, recorded=recorded, report=report)
     if baseline and summary["tiers"]:
         with (

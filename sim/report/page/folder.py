@@ -18,7 +18,7 @@ from kvplan.sim.report.page.place import Place
 from kvplan.sim.settings import without
 
 
-class NoReportError(ValueError):
+class NoReportError(UnreadableError):
     """There is nothing to make a report of."""
 
 
