@@ -159,7 +159,8 @@ class BlockKv(Keeping):
         self._turns.next_turn[job.session] = job.turn + 1
         if self._below is not None:
             saved = self._connection.saved(job.context, job.output)
-            self._below.offer(use.path, saved, now)
+            if saved > job.history + job.prompt:
+                self._below.offer(use.path, saved, now)
             self._below.renew(use.path, saved, now)
         self._pool.end(use)
         job.hbm_bytes = use.freed * self.block_bytes

@@ -50,8 +50,6 @@ class Offloading:
     """One replica's. Tiers are numbered as in its store, where HBM is 0."""
 
     def __init__(self, deployment: Deployment, block_tokens: int, chunk_tokens: int, paths: Paths, levels: Sequence[Level]) -> None:
-        self.dropped = 0
-        """Times that chunks were offered to the first tier and had no room."""
         self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
         self._each = deployment.stored(chunk_tokens)
         self._paths, self._levels = paths, levels
@@ -59,6 +57,11 @@ class Offloading:
         self._coming: list[tuple[float, int, int, Coming]] = []
         """A heap of (end, number, tier, chunks)."""
         self._booked = 0
+
+    @property
+    def dropped(self) -> int:
+        """Times that chunks were offered to the first tier and had no room."""
+        return self._tiers[0].dropped
 
     def settle(self, now: float) -> None:
         """What is due by now has come, and goes on to the tier below."""
@@ -73,12 +76,12 @@ class Offloading:
     def find(self, path: Path, tokens: int, hit: int, now: float) -> Found:
         """What is there of a prompt of which the pool has `hit` tokens."""
         self.settle(now)
-        context, most, first = self._chunks(path), (tokens - 1) // self._chunk_tokens, self._tiers[0]
-        stop = first.reach(context, most)
+        context, most = self._chunks(path), (tokens - 1) // self._chunk_tokens
+        stop, room = self._tiers[0].reach_and_room(context, most)
         stops, ready_s = [(1, stop)] if stop else [], now
-        most = min(most, stop + first.room_beyond(context, stop)) if first.extent(context, most) == stop else stop
+        most = min(most, stop + room)
         for tier, below in enumerate(self._tiers[1:], 2):
-            last, stop = stop, max(stop, below.reach(context, most))
+            last, stop = stop, max(stop, below.reach(context, most) if most > stop else 0)
             if stop > last:
                 stops.append((tier, stop))
                 ready_s = max(ready_s, self._up(tier).preview(now, self._sent(tier, stop - last))[1])
@@ -114,9 +117,7 @@ class Offloading:
     def offer(self, path: Path, tokens: int, now: float) -> None:
         """The first tokens of a context are in HBM."""
         self.settle(now)
-        context, full = self._chunks(path), tokens // self._chunk_tokens
-        if not self._store(1, context, full, now) and self._tiers[0].extent(context, full) < full:
-            self.dropped += 1
+        self._store(1, self._chunks(path), tokens // self._chunk_tokens, now)
 
     def renew(self, path: Path, tokens: int, now: float) -> None:
         """A request with this context has ended."""
@@ -124,17 +125,15 @@ class Offloading:
         for tier in self._tiers:
             tier.renew(self._chunks(path), tokens // self._chunk_tokens)
 
-    def _store(self, tier: int, path: Path, full: int, now: float) -> bool:
-        """Whether anything is on its way."""
+    def _store(self, tier: int, path: Path, full: int, now: float) -> None:
         coming = self._tiers[tier - 1].store(path, full)
         if coming is None:
-            return False
+            return
         chunks = coming.stop - coming.start
         booked = [link.book(now, self._sent(tier, chunks)) for link in self._paths.demotions[tier - 1]]
         begin, end = max(booked, key=lambda times: times[1])
         self._moves(tier - 1, tier, chunks * self._each, now, begin, end)
         self._comes(tier, coming, now, end)
-        return True
 
     def _moves(self, source: int, target: int, size: int, ready: float, begin: float, end: float) -> None:
         """Books what a move reads and writes."""

@@ -27,6 +27,8 @@ class Chunks:
     """Room for `usable` chunks."""
 
     def __init__(self, usable: int) -> None:
+        self.dropped = 0
+        """Times that chunks were offered and had no room."""
         self._usable = usable
         self._runs = Runs()
 
@@ -39,13 +41,10 @@ class Chunks:
         """Leading chunks of a context that are there, up to `most`."""
         return self._runs.reach(path, most)[0]
 
-    def extent(self, path: Path, most: int) -> int:
-        """The same, with those on their way."""
-        return self._runs.extent(path, most)
-
-    def room_beyond(self, path: Path, there: int) -> int:
-        """Chunks that can come beside so many leading ones of a context."""
-        return self._usable - self._runs.used - there + self._runs.reach(path, there)[1]
+    def reach_and_room(self, path: Path, most: int) -> tuple[int, int]:
+        """The same, and how many more can come behind them; none while the next is on its way."""
+        ready, used, there = self._runs.reach(path, most)
+        return ready, 0 if there > ready else self._usable - self._runs.used - (ready - used)
 
     def hold(self, path: Path, chunks: int) -> Pieces:
         """So many leading chunks of a context may not go until they are let go."""
@@ -59,8 +58,9 @@ class Chunks:
         """The first `full` chunks of a context are offered. Those that are missing are on their way from now on, until `arrive`; None where
         none is, or they have no room."""
         there = self._runs.take(path, full)
-        start = depth(there)
-        if not start < full <= self._usable - self._runs.used + start:
+        start, room = depth(there), self._usable - self._runs.used
+        if start == full or room < full - start:
+            self.dropped += room < full - start
             self._runs.give_back(there)
             return None
         self._runs.evict(max(0, self.held + full - start - self._usable))

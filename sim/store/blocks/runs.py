@@ -9,7 +9,7 @@ Several may use a block at once. Who has computed what was there already has a c
 long as it is there. Runs of which there are copies stay apart from others, so that each begins where one ends that came before it.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Path
@@ -63,6 +63,9 @@ class Run:
         self.ahead.behind, self.behind.ahead = self.behind, self.ahead
 
 
+_NONE: list[Run] = []
+
+
 class Piece(NamedTuple):
     """What somebody uses of a context."""
 
@@ -103,37 +106,35 @@ class Runs:
 
     # --- what is there --------------------------------------------------------------------------------------------------------
 
-    def reach(self, path: Path, most: int) -> tuple[int, int]:
-        """How many leading blocks of a context are there and ready, up to `most`; and how many of these are in use."""
-        stop = used = 0
-        for run, start, end in self._along(path, most):
-            if not run.ready:
-                break
-            stop, used = end, used + (end - start) * bool(run.users)
-        return stop, used
-
-    def extent(self, path: Path, most: int) -> int:
-        """How many leading blocks of a context have names, up to `most`, ready or on their way."""
-        return max((stop for _, _, stop in self._along(path, most)), default=0)
+    def reach(self, path: Path, most: int) -> tuple[int, int, int]:
+        """How many leading blocks of a context are there and ready, up to `most`; how many of these are in use; and how many have names,
+        ready or on their way."""
+        ready = used = stop = 0
+        for run, start, stop in self._along(path, most):
+            if ready == start and run.ready:
+                ready = stop
+                used += (stop - start) * bool(run.users)
+        return ready, used, stop
 
     def counted(self) -> tuple[int, int]:
         """For guards: `blocks` and `used`, run by run."""
         runs = [run for runs in self._heads.values() for run in runs]
         return sum(run.blocks for run in runs if not run.users), sum(run.blocks for run in runs if run.users)
 
-    def _along(self, path: Path, most: int, start: int = 0) -> Iterator[tuple[Run, int, int]]:
+    def _along(self, path: Path, most: int, start: int = 0) -> list[tuple[Run, int, int]]:
         """Runs that together have a context's leading blocks from `start` on, and which blocks of each."""
-        heads, copies = self._heads, list[Run]()
+        heads, along, copies = self._heads, [], list[Run]()
         while start < most:
-            found = heads.get(path[start], [])
+            found = heads.get(path[start], _NONE)
             if copies or len(found) > 1:
                 copies = [*found, *(run for run in copies if run.stop > start and run.path[start] == path[start])]
                 found = sorted(copies, key=lambda run: run.number)
             if not found:
-                return
+                break
             stop = found[0].shared(path, most, start)
-            yield found[0], start, stop
+            along.append((found[0], start, stop))
             start = stop
+        return along
 
     # --- use ------------------------------------------------------------------------------------------------------------------
 
@@ -146,7 +147,8 @@ class Runs:
                 self._cut(run, stop)
             if not run.users:
                 run.leave()
-                self._count(run, 1)
+                self.used += stop - begin
+                self.blocks -= stop - begin
             run.users += 1
             pieces.append(Piece(run, stop))
         return pieces
@@ -172,7 +174,8 @@ class Runs:
             run.users -= 1
             if run.users:
                 continue
-            self._count(run, -1)
+            self.used -= run.stop - run.start
+            self.blocks += run.stop - run.start
             if self._joins and free and free[-1].stop == run.start and not (run.copied or free[-1].copied):
                 self._unlist(run)
                 free[-1].path, free[-1].stop, free[-1].number = run.path, run.stop, max(run.number, free[-1].number)
@@ -217,10 +220,6 @@ class Runs:
         if not run.users:
             rest.follow(run.ahead)
         return rest
-
-    def _count(self, run: Run, uses: int) -> None:
-        self.used += uses * run.blocks
-        self.blocks -= uses * run.blocks
 
     def _forget(self, run: Run) -> None:
         run.leave()

@@ -69,7 +69,7 @@ class VllmPool(OfRuns):
 
     def reach(self, path: Path, tokens: int) -> tuple[int, int]:
         """Blocks that a prompt of so many tokens would hit, and how many of these are in use."""
-        return self._runs.reach(path, self._most(tokens))
+        return self._runs.reach(path, self._most(tokens))[:2]
 
     def taken(self, path: Path, tokens: int, context: int) -> int:
         """Free blocks that a request takes, of `context` tokens at its end."""
