@@ -1,5 +1,6 @@
 """Servers whose KV is in blocks: one request at a time they hit what a replay without a clock hits; several share what is there."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -73,6 +74,16 @@ def test_requests_one_at_a_time_hit_what_a_replay_hits(seed):
 @pytest.mark.skipif(not MOONCAKE.exists(), reason="the Mooncake trace is not on this machine")
 def test_a_server_hits_what_vllm_hits_on_a_public_trace():
     assert served(one_at_a_time(read_trace(MOONCAKE)), 8192, *ALONE)["cached_tokens"].sum() == 27_843_072
+
+
+@pytest.mark.skipif(not MOONCAKE.exists() or "KVPLAN_ORACLES" not in os.environ, reason="KVPLAN_ORACLES=1 tries all figures")
+@pytest.mark.parametrize(("chunks", "below", "rate"), [(2048, 0, 0.056616), (4096, 5_352_960, 0.093585), (16384, 31_803_392, 0.276262)])
+def test_a_server_hits_below_what_vllm_hits_there_on_a_public_trace(chunks, below, rate):
+    workload = one_at_a_time(read_trace(MOONCAKE))
+    settings = ["store.connector=vllm-native", "store.load=always", "store.ssd=0GB", f"store.dram={chunks * 512 * 131_072}B"]
+    found = served(workload, 2048, *settings, "hardware=b300-x8", "prices=aws-2026", "store.block_tokens=512")
+    assert found["dram_tokens"].sum() == below
+    assert found["cached_tokens"].sum() / workload.prompt_tokens.sum() == pytest.approx(rate, abs=1e-6)
 
 
 @pytest.mark.parametrize("chunk_blocks", [1, 2])

@@ -152,6 +152,7 @@ def _hits(summary: Mapping[str, Any]) -> list[tuple]:
         ("hit rate, resumed turns", "hit_rate.resumed", _percent, False),
         *((f"  from {name_of(name)}", f"hit_rate.{name}", _percent, False) for name in summary["tiers"]),
         ("hit rate, prompt tokens", "hit_rate.tokens", _percent, False),
+        *((f"  from {name_of(name)}", f"token_hits.{name}", _percent, False) for name in summary.get("token_hits", {})),
     ]
 
 

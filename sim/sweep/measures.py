@@ -11,10 +11,10 @@ from kvplan.sim.simulation import Result
 
 def measure(result: Result) -> dict[str, float]:
     """Every number of the run's summary, flat, and the most that any eviction policy could have hit in the run's own order of turns
-    (`bound.resumed`, `bound.tokens`); what has no value (null) is left out."""
+    (`bound.resumed`, `bound.tokens`), where sessions share nothing; what has no value (null) is left out."""
     found = numbers(result.summary)
     deployment, config = resolve(result.config), result.config
-    if deployment.tiers:
+    if deployment.tiers and config.store.unit == "session":
         bound = best_possible(result.columns, deployment.room, deployment.stored, config.warmup_turns, deployment.connection.saved)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
