@@ -33,6 +33,9 @@ from kvplan.sim.store.blocks.windows import Groups, WindowedPool
 from kvplan.traces import TraceError, read_trace
 from kvplan.traces.blockpaths import block_contexts
 from kvplan.traces.workload import Blocks, untimed
+from kvplan.validate.checks.blocks import command
+from kvplan.validate.checks.blocks.figures import ORACLES, Offload, Pool, Tool, Windows
+from kvplan.validate.checks.blocks.ours import ours
 
 MOONCAKE = SHARED / "mooncake_conversation.jsonl"
 needs_mooncake = pytest.mark.skipif(not MOONCAKE.exists(), reason="the Mooncake trace is not on this machine")
@@ -413,85 +416,41 @@ def mooncake():
     return block_contexts(workload, 512)
 
 
-VLLM = {
-    1_000: 6_649_856, 2_048: 8_197_632, 4_096: 13_547_520, 8_192: 27_843_072,
-    16_384: 39_999_488, 32_768: 50_156_544, 65_536: 53_138_432, 131_072: 53_986_816,
-}  # fmt: skip
-"""Usable blocks of 512 tokens -> tokens that the real KVCacheManager of vLLM 0.33 hit, driven over the Mooncake conversation trace."""
-KVCACHE_SIMULATOR = {
-    ("fifo", 1_024): 0.045746, ("lru", 1_024): 0.047041, ("optimal", 1_024): 0.199018,
-    ("fifo", 4_096): 0.085489, ("lru", 4_096): 0.087388, ("optimal", 4_096): 0.345322,
-    ("fifo", 8_192): 0.165058, ("lru", 8_192): 0.188201, ("optimal", 8_192): 0.398113,
-    ("fifo", 32_768): 0.314756, ("lru", 32_768): 0.355753,
-}  # fmt: skip
-"""Hit rates of kvcache-simulator 0.1.3, over the same trace."""
-
-
-def _some(table, *few):
-    """All cases with KVPLAN_ORACLES=1, else a few."""
-    return [case for case in table.items() if case[0] in few or "KVPLAN_ORACLES" in os.environ]
+CASES = [case for cases in ORACLES.values() for case in cases]
+FEW = (Pool(8_192), Offload(2_048, 16_384), Tool("lru", 8_192), Windows(4_096, dense=False))
+"""Without KVPLAN_ORACLES=1; the figures and their sources are those of `kvplan validate blocks`."""
+TRIED = [case for case in CASES if case.cache in FEW or "KVPLAN_ORACLES" in os.environ]
 
 
 @needs_mooncake
-@pytest.mark.parametrize(("usable", "hit"), _some(VLLM, 8_192))
-def test_vllm_to_the_token(mooncake, usable, hit):
-    replay = BlockReplay(MODES["vllm"], mooncake)
-    served = replay.served(replay.cache("lru", usable + 1))
-    assert (served.hit_tokens, served.prompt_tokens) == (hit, 144_793_823)
-
-
-OFFLOADING = {
-    (2_048, 2_048, 1): (0, 260_480), (2_048, 4_096, 1): (5_352_960, 250_025), (2_048, 16_384, 1): (31_803_392, 198_364),
-    (2_048, 65_536, 1): (44_940_800, 172_705), (2_048, 16_384, 2): (23_673_344, 42_835), (8_192, 4_096, 1): (0, 250_025),
-}  # fmt: skip
-"""Usable blocks in HBM, chunks in DRAM, threshold -> tokens hit in DRAM alone, chunks stored: of vLLM 0.33's KVCacheManager and
-CPUOffloadingManager, over the same trace, with transfers that take no time."""
+@pytest.mark.parametrize("case", TRIED, ids=lambda case: str(case.cache))
+def test_what_engines_and_tools_hit_themselves(mooncake, case):
+    found = ours(case.cache, mooncake)
+    assert [name for name, published, within in case.figures if not abs(found[name] - published) <= within] == []
 
 
 @needs_mooncake
-@pytest.mark.parametrize(("case", "found"), _some(OFFLOADING, (2_048, 16_384, 1)))
-def test_vllm_offloading_to_the_token(mooncake, case, found):
-    hbm, chunks, threshold = case
-    cache = Tiered(VllmPool(hbm, 512), MODES["vllm"].offload["lru"](chunks, 512, threshold), 1)
-    BlockReplay(MODES["vllm"], mooncake).served(cache)
-    assert (cache.below, cache.tier.stored) == found
-
-
-@needs_mooncake
-@pytest.mark.skipif("KVPLAN_ORACLES" not in os.environ, reason="KVPLAN_ORACLES=1 tries all figures")
-def test_vllm_offloading_with_arc_within_a_block(mooncake):
-    cache = Tiered(VllmPool(2_048, 512), MODES["vllm"].offload["arc"](16_384, 512, 1), 1)
-    BlockReplay(MODES["vllm"], mooncake).served(cache)
-    assert abs(cache.below - 31_621_120) <= 512 and abs(cache.tier.stored - 198_579) <= 1
-
-
-@needs_mooncake
-@pytest.mark.skipif("KVPLAN_ORACLES" not in os.environ, reason="KVPLAN_ORACLES=1 tries all figures")
-def test_a_roomy_pool_above_changes_little(mooncake):
-    """The one figure of vLLM that the rules as they are written do not give: 9 blocks of 23,755."""
-    cache = Tiered(VllmPool(8_192, 512), LruOffload(16_384, 512), 1)
-    BlockReplay(MODES["vllm"], mooncake).served(cache)
-    assert abs(cache.below - 12_162_560) <= 9 * 512 and abs(cache.tier.stored - 198_355) <= 9
-
-
-WINDOWS = {
-    (4_096, True): 0.056694, (16_384, True): 0.196570, (65_536, True): 0.352347,
-    (4_096, False): 0.078925, (16_384, False): 0.247514, (65_536, False): 0.342347,
-}  # fmt: skip
-"""Usable blocks, whether all of a window are kept -> hit rate of vLLM 0.33, with one group of full attention and one with 1,024 tokens."""
-
-
-@needs_mooncake
-@pytest.mark.parametrize(("case", "rate"), _some(WINDOWS, (4_096, False)))
-def test_vllm_with_windows(mooncake, case, rate):
-    usable, dense = case
-    served = BlockReplay(MODES["vllm"], mooncake).served(WindowedPool(usable, 512, Groups(1, 1, 1_024, dense)))
-    assert round(served.hit_rate, 6) == rate
-
-
-@needs_mooncake
-@pytest.mark.parametrize(("case", "rate"), _some(KVCACHE_SIMULATOR, ("lru", 8_192)))
-def test_kvcache_simulator(mooncake, case, rate):
+def test_the_ceiling_of_the_tool(mooncake):
     replay = BlockReplay(MODES["kvcache-simulator"], mooncake)
-    assert round(replay.served(replay.cache(*case)).hit_rate, 6) == rate
     assert round(replay.endless(replay.cache("lru", ENDLESS))[0].hit_rate, 6) == 0.398113
+
+
+def test_figures_are_each_of_a_cache_of_its_own():
+    assert len({case.cache for case in CASES}) == len(CASES) == 33 and {case.cache for case in CASES} >= set(FEW)
+
+
+@needs_mooncake
+def test_the_command_validates_blocks(mooncake, capsys, monkeypatch):
+    monkeypatch.setattr(command, "_contexts", lambda path: mooncake)
+    assert command.main(["--trace", "t", "--only", "8,192 blocks, lru"]) == 0
+    shown = capsys.readouterr().out
+    assert "B: kvcache-simulator 0.1.3" in shown and "0.188201" in shown and "A:" not in shown
+    assert "skipped" in shown or "driven here" in shown
+    monkeypatch.setattr(command, "ours", lambda cache, contexts: {"hit rate of all prompt tokens": 0.2})
+    assert command.main(["--trace", "t", "--only", "8,192 blocks, lru"]) == 1
+    assert "1 figures differ: B: 8,192 blocks, lru" in capsys.readouterr().err
+
+
+def test_another_trace_is_refused(tmp_path, capsys):
+    (path := tmp_path / "log.jsonl").write_text('{"timestamp": 0, "input_length": 1024, "output_length": 1, "hash_ids": [1, 2]}\n')
+    assert command.main(["--trace", str(path)]) == 2 and "has 1 requests of 1,024 tokens" in capsys.readouterr().err

@@ -27,6 +27,7 @@ COMMANDS = {
     "paper": "kvplan.validate.published.paper",
     "published": "kvplan.validate.published.systems",
     "models": "kvplan.validate.models.command",
+    "blocks": "kvplan.validate.checks.blocks.command",
     "measure": "kvplan.validate.calibration.measure.command",
     "fit": "kvplan.validate.calibration.fit.command",
     "serve": "kvplan.validate.miniserver.command",

@@ -1,0 +1,1 @@
+"""Caches of blocks beside what engines and tools hit themselves on one public trace."""
