@@ -50,12 +50,14 @@ def _pool(usable: int, contexts: BlockContexts) -> int:
 
 def _manager(usable: int, contexts: BlockContexts) -> Any:
     """One group of full attention; a block is reserved."""
-    import torch
+    from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
     from vllm.v1.core.kv_cache_manager import KVCacheManager
     from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 
     size = contexts.block_tokens
-    group = KVCacheGroupSpec(["layer"], FullAttentionSpec(block_size=size, num_kv_heads=1, head_size=1, dtype=torch.float32))
+    group = KVCacheGroupSpec(
+        ["layer"], FullAttentionSpec(block_size=size, num_kv_heads=1, head_size=1, dtype=STR_DTYPE_TO_TORCH_DTYPE["half"])
+    )
     config = KVCacheConfig(num_blocks=usable + 1, kv_cache_tensors=[], kv_cache_groups=[group])
     return KVCacheManager(config, max_model_len=max(contexts.tokens) + 1, scheduler_block_size=size, hash_block_size=size)
 
