@@ -4,41 +4,65 @@ It has no clock: it is told what a step did.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
 
-@dataclass(slots=True, eq=False)
 class Job:
     """A turn as it runs, or would if it were admitted now. Tokens, after truncation to the window."""
 
-    turn: int
-    session: int
-    history: int
-    prompt: int
-    output: int
-    hbm_bytes: int
-    """That it has at its end, beside what its session has in HBM's own tier."""
-    context: int
-    """At its end: history, prompt and answer."""
-    cached: int = 0
-    """Of its history, loaded."""
-    new: int = 0
-    """Computed before the first token: prompt and history, but for what is loaded."""
-    left: int = 0
-    """Of those, still to be computed."""
-    compute_s: float = 0.0
-    """GPU seconds of its prefill, when it is prefilled alone and whole."""
-    window_bytes: int = 0
-    """Of KV in windows that each of its decode steps reads, in the mean."""
-    prefill_s: float = 0.0
-    """Seconds from its start to its first token then: what must be loaded may hold it up."""
-    loaded_s: float = 0.0
-    """When its KV is in HBM, if the GPUs go on without it until then."""
-    made: int = 0
-    """Tokens of its answer that were out when it had to give way: computed again, before the next one."""
-    end_step: int = 0
-    """Of the batch's decode steps, the one after which it ends, once it decodes."""
+    __slots__ = (
+        "cached",
+        "compute_s",
+        "context",
+        "end_step",
+        "hbm_bytes",
+        "history",
+        "left",
+        "loaded_s",
+        "made",
+        "new",
+        "output",
+        "prefill_s",
+        "prompt",
+        "session",
+        "turn",
+        "window_bytes",
+    )
+
+    def __init__(self, turn: int, session: int, history: int, prompt: int, output: int, hbm_bytes: int, context: int) -> None:
+        self.turn = turn
+        self.session = session
+        self.history = history
+        self.prompt = prompt
+        self.output = output
+        self.hbm_bytes = hbm_bytes
+        """That it has at its end, beside what its session has in HBM's own tier."""
+        self.context = context
+        """At its end: history, prompt and answer."""
+        self.cached = 0
+        """Of its history, loaded."""
+        self.new = 0
+        """Computed before the first token: prompt and history, but for what is loaded."""
+        self.left = 0
+        """Of those, still to be computed."""
+        self.compute_s = 0.0
+        """GPU seconds of its prefill, when it is prefilled alone and whole."""
+        self.window_bytes = 0
+        """Of KV in windows that each of its decode steps reads, in the mean."""
+        self.prefill_s = 0.0
+        """Seconds from its start to its first token then: what must be loaded may hold it up."""
+        self.loaded_s = 0.0
+        """When its KV is in HBM, if the GPUs go on without it until then."""
+        self.made = 0
+        """Tokens of its answer that were out when it had to give way: computed again, before the next one."""
+        self.end_step = 0
+        """Of the batch's decode steps, the one after which it ends, once it decodes."""
+
+    def again(self, made: int) -> "Job":
+        """The same turn, that had to give way when `made` tokens of its answer were out."""
+        job = Job(self.turn, self.session, self.history, self.prompt, self.output, self.hbm_bytes, self.context)
+        job.window_bytes, job.made = self.window_bytes, made
+        return job
 
     @property
     def known(self) -> int:

@@ -11,7 +11,6 @@ Source: vLLM 0.33, vllm/v1/core/sched/scheduler.py.
 """
 
 import heapq
-from dataclasses import replace
 
 from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim.engine.batch import Batch, Job
@@ -108,5 +107,5 @@ class GrowingBatch(Batch):
         self.hbm_used -= self._held(job, tokens)
         self._whole -= job.hbm_bytes
         self.running -= 1
-        self.preempted.appendleft(replace(job, made=made, cached=0, end_step=0, loaded_s=0.0))
+        self.preempted.appendleft(job.again(made))
         return job

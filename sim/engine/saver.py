@@ -21,7 +21,7 @@ class Saver(Stalls):
     def __init__(self, config: Config, deployment: Deployment, paths: Paths) -> None:
         super().__init__(deployment.write_buffer)
         self._sync = config.store.save == "sync"
-        self._prefill = deployment.steps.prefill
+        self._steps = deployment.steps
         self._stored, self._tokens_in, self._whole = deployment.stored, deployment.tokens_in, deployment.connection.whole
         self._since = self._now = 0.0
         self._links, self._flows, self._taken = paths.saves, paths.saved, paths.taken
@@ -49,7 +49,7 @@ class Saver(Stalls):
         it again. Synchronous saving waits in any case."""
         buffer, sent = self.write_buffer, self._taken[tier](size)
         until = max(link.preview(self._since, sent)[1] - buffer / link.bandwidth for link in self._links[tier])
-        return self._sync or until - self._now <= self._prefill(self._tokens_in(size), 0)
+        return self._sync or until - self._now <= self._steps.prefill(self._tokens_in(size), 0)
 
     def save(self, job: Job, tier: int, size: int) -> float | None:
         """Saves `size` bytes of that job to a tier; returns when they are there, where that is not now."""

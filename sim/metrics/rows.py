@@ -3,7 +3,12 @@
 It writes through memoryviews, which cost less than arrays for single numbers.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from kvplan.sim.engine.batch import Job
 
 _FLOATS = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
 _INTS = ("prompt_tokens", "history_tokens", "cached_tokens", "output_tokens", "order")
@@ -43,10 +48,10 @@ class Rows:
             self.columns["preemptions"] = np.zeros(self.turns, np.int64)
         self.columns["preemptions"][turn] += 1
 
-    def _views(self, names):
+    def _views(self, names: tuple[str, ...]) -> list[Any]:
         return [memoryview(self.columns[name]) for name in names]
 
-    def entered(self, job, tier: int, overflow: bool, now: float) -> None:
+    def entered(self, job: "Job", tier: int, overflow: bool, now: float) -> None:
         """A turn has been admitted as this job, which loads from a tier."""
         turn = job.turn
         if overflow:
