@@ -7,7 +7,7 @@ is a checkpoint of its last token, and usable as a whole only.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Footprint:
     """(tokens, bytes a token), the shortest first."""
     state: int = 0
     """Whatever the tokens."""
-    is_checkpoint: ClassVar[bool] = False
+    is_checkpoint = False
     """Whether a session is of use as a whole only."""
 
     @property
@@ -90,7 +90,7 @@ class Checkpoint(Footprint):
     1000
     """
 
-    is_checkpoint: ClassVar[bool] = True
+    is_checkpoint = True
 
     def of(self, tokens: Tokens) -> Tokens:
         size = tokens * self.per_token

@@ -30,21 +30,16 @@ class Job:
     )
 
     def __init__(self, turn: int, session: int, history: int, prompt: int, output: int, hbm_bytes: int, context: int) -> None:
-        self.turn = turn
-        self.session = session
-        self.history = history
-        self.prompt = prompt
-        self.output = output
+        self.turn, self.session = turn, session
+        self.history, self.prompt, self.output = history, prompt, output
         self.hbm_bytes = hbm_bytes
         """That it has at its end, beside what its session has in HBM's own tier."""
         self.context = context
         """At its end: history, prompt and answer."""
         self.cached = 0
         """Of its history, loaded."""
-        self.new = 0
-        """Computed before the first token: prompt and history, but for what is loaded."""
-        self.left = 0
-        """Of those, still to be computed."""
+        self.new = self.left = 0
+        """Computed before the first token: prompt and history, but for what is loaded; and of those, still to be computed."""
         self.compute_s = 0.0
         """GPU seconds of its prefill, when it is prefilled alone and whole."""
         self.window_bytes = 0

@@ -49,7 +49,7 @@ class Rows:
         self.columns["preemptions"][turn] += 1
 
     def _views(self, names: tuple[str, ...]) -> list[Any]:
-        return [memoryview(self.columns[name]) for name in names]
+        return [self.columns[name].data for name in names]
 
     def entered(self, job: "Job", tier: int, overflow: bool, now: float) -> None:
         """A turn has been admitted as this job, which loads from a tier."""

@@ -70,7 +70,7 @@ class SessionStore(Store):
         self._staging = None if self.fetch_target is None else Staging(self.tiers[self.fetch_target])
         self._last = len(tiers) - 1
         self._wanted_position: float | None = -math.inf
-        self._saved_bytes = self._saves = self.skipped_saves = 0
+        self._saved_bytes, self._saves, self.skipped_saves = 0.0, 0, 0
         self.moved: list[int] = []
 
     # --- where KV is ----------------------------------------------------------------------------------------------------------
