@@ -162,7 +162,7 @@ def _miss(miss: Miss, trials: Sequence[Trial]) -> list[list[Cell]]:
     first = [miss.cell.quantity.name, miss.cell.point, drawn.published(miss.cell), drawn.number(miss.cell.ours, unit)]
     rows: list[list[Cell]] = []
     for trial in trials:
-        mark = "" if trial.cell.holds else ", a miss still"
+        mark = "" if trial.cell.holds else " (a miss)"
         told = f"{trial.assumption}: {trial.value}", drawn.number(trial.cell.ours, unit) + mark, _breaks(trial)
         rows.append([Cell(text) for text in (*(first if not rows else [""] * len(first)), *told)])
     return rows or [[*map(Cell, first), Cell("none of those tried"), Cell(NONE), BLANK]]
