@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ConfigError
 from kvplan.sim.replay.blockcurve import block_curve
+from kvplan.sim.report import table
+from kvplan.sim.report.page.place import Place
+from kvplan.sim.simulation import simulate
 from kvplan.traces import TraceError, origin, read_trace, rescale
 from kvplan.traces.answers import prefilled_again
 from kvplan.traces.beginnings import Beginnings
@@ -171,7 +174,7 @@ def test_tables_with_impossible_beginnings_are_refused(tmp_path, said):
 parts_of = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), max_size=3)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(parts_of, min_size=1, max_size=5), st.integers(0, 9), st.integers(0, 20))
 def test_operations_keep_parts_in_order(steps, tokens, most):
     grown = [[(key, sum(step for _, step in session[: place + 1])) for place, (key, _) in enumerate(session)] for session in steps]
@@ -261,7 +264,7 @@ def literally(workload, block_tokens):
     return len(held), hits, own
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4), min_size=1, max_size=5),
     st.lists(parts_of, min_size=5, max_size=5).filter(any), st.integers(1, 4), st.permutations(range(5)),
@@ -291,3 +294,28 @@ def test_own_and_other_sessions_hashes(workload):
     ids = np.array([1, 2, 1, 2, 3, 4, 1, 2, 3])
     found = sharing(replace(requests, blocks=Blocks(8, np.array([0, 2, 6, 9]), ids)), 16)
     assert (found.block_tokens, found.distinct, found.hits, found.own) == (8, 4, 5, 2)
+
+
+# --- served
+
+
+def test_a_server_of_blocks_hits_and_holds_what_sessions_share_once(small):
+    """90 prompts of 160 + 48 tokens of six applications, far apart: 84 of 90 find 160; blocks of 16, answers too short for one."""
+    settings = ["store.unit=block", "workload.kind=synthetic", f"workload.turns={constant(1)}", f"workload.prompt_tokens={constant(48)}"]
+    settings += [f"workload.output_tokens={constant(3)}", "workload.applications.count=6", "workload.applications.tokens=160"]
+    settings += ["workload.sessions=90", "workload.arrival.rate_per_s=0.1", "store.ssd=0GB"]
+    found = simulate(small(*settings)).summary
+    assert found["hit_rate"]["tokens"] == pytest.approx(84 * 160 / (90 * 208)) and found["hit_rate"]["resumed"] == 0
+    assert found["tiers"]["dram"]["peak_bytes"] == (6 * 160 + 90 * 48) * 819_200
+
+
+def test_hits_by_turn_and_tier_are_those_of_all_turns(small):
+    result = simulate(small("store.unit=block", "workload.applications.count=3", "store.dram=2GB", "deployment.hbm_utilization=0.4"))
+    rows, tokens = result.summary["by_turn"], (result.columns["prompt_tokens"] + result.columns["history_tokens"])
+    turn = np.minimum(result.columns["turn"], 32)
+    for name, share in result.summary["token_hits"].items():
+        served = sum(row["token_hits"][name] * tokens[turn == row["turn"]].sum() for row in rows)
+        assert served == pytest.approx(share * tokens.sum())
+    assert all(sum(row["token_hits"].values()) == pytest.approx(row["hit_rate"]["tokens"]) for row in rows)
+    assert rows[0]["hit_rate"]["tokens"] > 0, "a first turn hits what others began with"
+    assert any("from HBM" in head for head in table.by_turn_heads(Place(result.summary)))

@@ -1,5 +1,8 @@
 """Figures by turn within the session, the rounds of a load test: TTFT and hits grow with the history."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from kvplan.sim.metrics.schema import ByTurn
@@ -9,22 +12,28 @@ ROWS = 32
 _PERCENTILES = (50, 95)
 
 
-def by_turn(turn: np.ndarray, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray) -> list[ByTurn]:
+def by_turn(
+    turn: np.ndarray, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray, by_tier: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> list[ByTurn]:
     """Rows in order of the turns that there are. Per turn measured: its number within the session, from 0; seconds; tokens served from
-    cache, and of the prompt with history."""
+    cache, and of the prompt with history; and what of the former each tier served, where a turn can have several."""
     row = np.minimum(turn, ROWS).astype(np.int8)
     order = np.argsort(row, kind="stable")
     begins = np.flatnonzero(np.diff(row[order], prepend=-1))
-    columns = [np.split(column[order], begins[1:]) for column in (ttft_s, cached, context)]
-    return [_row(number, *parts) for number, *parts in zip(row[order[begins]].tolist(), *columns, strict=True)]
+    columns = [np.split(column[order], begins[1:]) for column in (ttft_s, cached, context, *by_tier.values())]
+    rows = zip(row[order[begins]].tolist(), *columns, strict=True)
+    return [_row(number, ttft, hit, prompt, dict(zip(by_tier, tiers, strict=True))) for number, ttft, hit, prompt, *tiers in rows]
 
 
-def _row(number: int, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray) -> ByTurn:
+def _row(number: int, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray, by_tier: Mapping[str, np.ndarray]) -> ByTurn:
     p50, p95 = np.percentile(ttft_s, _PERCENTILES).tolist()
-    return {
+    found: ByTurn = {
         "turn": number,
         "and_later": number == ROWS,
         "turns": len(ttft_s),
         "ttft_s": {"mean": float(ttft_s.mean()), "p50": p50, "p95": p95},
         "hit_rate": {"turns": float((cached > 0).mean()), "tokens": float(cached.sum() / context.sum())},
     }
+    if by_tier:
+        found["token_hits"] = {name: float(tokens.sum() / context.sum()) for name, tokens in by_tier.items()}
+    return found

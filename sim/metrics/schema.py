@@ -60,7 +60,9 @@ class ByTurn(TypedDict):
     ttft_s: dict[str, float]
     """`mean`, `p50` and `p95`."""
     hit_rate: dict[str, float]
-    """Of these turns: `turns` that found KV, and `tokens` served from cache."""
+    """Of these turns: `turns` that found KV; `tokens` served from cache, of all their prompt tokens with history."""
+    token_hits: NotRequired[dict[str, float]]
+    """The latter by the tier that they come from, where a turn can have several: a store of blocks."""
 
 
 class GpuUse(TypedDict):

@@ -56,7 +56,13 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
         "hit_rate": _hit_rates(col, resumed, list(deployment.sizes), context_tokens),
         **({"token_hits": by_tier} if (by_tier := _token_hits(col, list(deployment.sizes), context_tokens)) else {}),
         **{name: _statistics(values) for name, values in times.items()},
-        "by_turn": by_turn(workload.turn[measured], times["ttft_s"], col["cached_tokens"], col["prompt_tokens"] + col["history_tokens"]),
+        "by_turn": by_turn(
+            workload.turn[measured],
+            times["ttft_s"],
+            col["cached_tokens"],
+            col["prompt_tokens"] + col["history_tokens"],
+            _tokens_of_tiers(col, list(deployment.sizes)),
+        ),
         "prefill_tokens_per_s": _ratio(context_tokens, prefill_s),
         "output_tokens_per_s": _ratio(output_tokens, span_s),
         "output_tokens": output_tokens,
@@ -160,7 +166,12 @@ def _hit_rates(col, resumed: np.ndarray, names: list[str], context_tokens: int) 
 
 def _token_hits(col, names: list[str], context_tokens: int) -> dict[str, float]:
     """By the tier that they come from; empty where a turn has only one."""
-    return {name: _ratio(int(col[f"{name}_tokens"].sum()), context_tokens) for name in names if f"{name}_tokens" in col}
+    return {name: _ratio(int(tokens.sum()), context_tokens) for name, tokens in _tokens_of_tiers(col, names).items()}
+
+
+def _tokens_of_tiers(col, names: list[str]) -> dict[str, np.ndarray]:
+    """Per turn, what each tier served; empty where a turn has only one."""
+    return {name: col[f"{name}_tokens"] for name in names if f"{name}_tokens" in col}
 
 
 def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarray) -> int:

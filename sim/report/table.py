@@ -55,6 +55,7 @@ def by_turn_heads(found: Place) -> list[str]:
         "p50",
         "p95",
         "hits, prompt tokens",
+        *(f"from {name_of(name)}" for name in _tiers_by_turn(found)),
         *(["recompute, mean"] if found.at("recompute").value else []),
     ]
 
@@ -69,10 +70,17 @@ def by_turn(found: Place) -> list[list[Cell]]:
             row.at("turns").cell(count),
             *(row.at("ttft_s", name).cell(format_seconds) for name in ("mean", "p50", "p95")),
             row.at("hit_rate", "tokens").cell(_percent),
+            *(row.at("token_hits", name).cell(_percent) for name in _tiers_by_turn(found)),
             *[others.get(row.value["turn"], Place(None)).at("ttft_s", "mean").cell(format_seconds)] * (baseline.value is not None),
         ]
         for row in found.at("by_turn").each()
     ]
+
+
+def _tiers_by_turn(found: Place) -> list[str]:
+    """That served tokens of some turn, where a turn can have several."""
+    rows = [row.get("token_hits", {}) for row in found.at("by_turn").value]
+    return [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
 
 
 def heads(baseline: dict | None) -> list[str]:
