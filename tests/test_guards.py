@@ -93,7 +93,9 @@ def test_2_an_hbm_tier_that_forgets_its_copies(monkeypatch):
 @pytest.mark.pure
 def test_2_an_hbm_that_is_never_full(monkeypatch):
     def ignore(original, self, turn):
-        return replace(original(self, turn), hbm_bytes=0)
+        job = original(self, turn)
+        job.hbm_bytes = 0
+        return job
 
     wrap(monkeypatch, Fitting, "job", ignore)
     with expect(2):
