@@ -47,7 +47,8 @@ def html(plan: Plan) -> str:
 def title(plan: Plan) -> str:
     """One line: what was asked."""
     aims = ", ".join(map(str, plan.question.objectives))
-    return f"{plan.config.model} on {plan.config.hardware}, {plan.sessions_per_s:g} sessions/s: the fewest replicas with {aims}"
+    config, load = plan.config, f"{plan.sessions_per_s:g} sessions/s"
+    return f"{config.model} on {config.hardware}, served as by {config.engine}, {load}: the fewest replicas with {aims}"
 
 
 def data(plan: Plan) -> dict[str, Any]:

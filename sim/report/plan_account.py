@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from kvplan.sim import enginesets
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
@@ -38,6 +39,7 @@ def account(plan: Plan) -> dict[str, Any]:
         {
             "model": plan.config.model,
             "hardware": plan.config.hardware,
+            "engine": enginesets.described(plan.config.resolved()),
             "prices": plan.config.prices,
             "sessions_per_s": plan.sessions_per_s,
             "objectives": [str(each) for each in plan.question.objectives],
