@@ -18,7 +18,7 @@ from kvplan.validate.verdict import fail
 
 EXPECTED = {"simulations": 63, "options": 6, "ruled out": 1, "looks": 32, "looks without bounds": 75, "ended early": 9}
 _SERVED = {"engine": "cachedattention", "store.eviction": "lru", "deployment.max_batch": 256}
-"""As the README's plan is: the counts are of the search, and another server would change them."""
+"""As by the first of docs/plans.md: the counts are of the search, and another server would change them."""
 _AIM = Objective("ttft", "p95", 1.0)
 _MET, _MISSED = Seen((Sample(np.ones((20, 2)), np.zeros((2, 2)), 20, 0.0),), {}), Seen(None, {})
 
