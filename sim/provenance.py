@@ -120,4 +120,6 @@ def _turns(workload: Workload) -> str:
     """Digest of the turns as they are replayed, wherever they come from."""
     tenants = None if workload.tenant is None else [str(name) for name in workload.tenant]
     columns = {name: column for name in _COLUMNS if (column := getattr(workload, name)) is not None}
+    if workload.beginnings is not None:
+        columns |= {f"beginnings.{name}": getattr(workload.beginnings, name) for name in ("first", "key", "end")}
     return text(json.dumps([workload.open_loop, tenants, {name: array(column) for name, column in columns.items()}]))

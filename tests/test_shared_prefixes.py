@@ -83,6 +83,7 @@ def test_parts_are_shared_one_after_the_other(workload):
     one, same, application, document = paths(requests)
     assert requests.prompt_tokens.tolist() == [20] * 4 and [alike(one, each) for each in (same, application, document)] == [4, 1, 2]
     assert len({tuple(path) for path in (one, same, application, document)}) == 4, "what each asks is its own"
+    assert set(one).isdisjoint(application[1:]), "a document behind another application's text is another"
 
 
 def test_forks_share_the_history_that_they_go_on_from(workload):
