@@ -10,6 +10,7 @@ from conftest import SHARED
 from kvplan.sim.analytic.explain import explain
 from kvplan.sim.config import ConfigError, load
 from kvplan.sim.deployment import resolve
+from kvplan.sim.engine import guards
 from kvplan.sim.engine.service import run_service
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.simulation import simulate
@@ -145,6 +146,43 @@ def test_a_context_that_was_cut_shares_nothing_with_what_was_there(workload):
     found = served(turns, 99, *ALONE, "store.block_tokens=8", "deployment.window_tokens=128")
     assert found["history_tokens"].tolist() == [0, 40, 120 // 2]
     assert found["cached_tokens"].tolist() == [0, 0, 0], "both are cut to half, and begin elsewhere"
+
+
+BELOW = {
+    "none": ALONE,
+    "DRAM": [*CHUNKS, f"store.dram={20 * CHUNK}B", "store.ssd=0GB"],
+    "DRAM and SSD": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B"],
+    "slow links": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "deployment.link_efficiency=0.01"],
+    "prefill-first": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "batching=prefill-first"],
+    "layer-wise": [
+        "store.block_tokens=8",
+        "store.load=cake",
+        f"store.dram={12 * CHUNK}B",
+        f"store.ssd={60 * CHUNK}B",
+        "batching=iteration",
+    ],
+}
+
+
+@pytest.mark.parametrize("below", BELOW)
+def test_blocks_are_conserved_whoever_overlaps(monkeypatch, below):
+    """Under guards, which count every block after every step."""
+    monkeypatch.setattr(guards, "_FULL_CHECK_EVERY", 1)
+    for seed in range(4):
+        draw = np.random.default_rng(seed)
+        lengths, answers = draw.integers(1, 14, 120), draw.integers(0, 60, 120).tolist()
+        contexts = [np.where(np.arange(length) < draw.integers(1, 14), 7, draw.integers(0, 3)) for length in lengths]
+        prompts = (8 * lengths - draw.integers(0, 8, 120)).tolist()
+        workload = requests(*contexts, prompts=prompts, answers=answers, apart_s=float(draw.choice([1e-4, 1e-3, 1e-2])))
+        found = served(workload, int(draw.integers(22, 80)), *BELOW[below])
+        assert found["hbm_tokens"].any() and (found["cached_tokens"] < found["prompt_tokens"]).all()
+
+
+def test_applications_share_their_prompts():
+    alone = ["workload.kind=synthetic", "workload.sessions=200", "workload.turns={distribution: constant, value: 1}", "warmup_turns=0"]
+    long = ["workload.prompt_tokens={distribution: constant, value: 800}", "workload.applications.count=4"]
+    summary = simulate(load("default", [*SERVER, *ALONE, *alone, *long])).summary
+    assert summary["token_hits"]["hbm"] == pytest.approx(3000 / 3800, abs=0.02)
 
 
 def test_a_context_larger_than_the_pool_is_refused():

@@ -21,6 +21,7 @@ from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.rng import stream
 from kvplan.sim.simulation import Result, simulate
 from kvplan.traces import Workload
+from kvplan.traces.beginnings import Beginnings
 from kvplan.traces.workload import untimed
 from kvplan.validate.checks.reference import NOT_JUDGED, Service, served
 from kvplan.validate.show import show
@@ -40,8 +41,9 @@ FAMILIES = {
 FAMILIES |= {f"{name}; more": tiers for name, tiers in FAMILIES.items() if name != "no store"}
 FAMILIES |= {f"{name}; clients": tiers for name, tiers in FAMILIES.items() if "more" not in name}
 FAMILIES |= {f"{name}; connectors": tiers for name, tiers in FAMILIES.items() if name != "no store" and ";" not in name}
+FAMILIES["HBM; blocks"] = ("store.unit=block", "store.dram=0GB", "store.ssd=0GB")
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
-`_more` and `_connectors` say."""
+`_more` and `_connectors` say; those with `blocks` what `_blocks` says alone."""
 
 
 def random_case(family: str, seed: int) -> tuple[Config, Workload]:
@@ -68,10 +70,12 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         ],
     )
     table = _workload(rng, window)
-    mechanisms = {"more": lambda loaded, rng: loaded, "clients": _clients, "connectors": _connectors}
+    mechanisms = {"more": lambda loaded, rng: loaded, "clients": _clients, "connectors": _connectors, "blocks": _blocks}
     mechanism = mechanisms.get(family.partition("; ")[2])
     if mechanism is None:
         return loaded, table
+    if mechanism is _blocks:
+        return _blocks(loaded, rng), _with_beginnings(_with_edits(table, rng), rng)
     loaded, table = _more(family, loaded, table, rng)
     return mechanism(loaded, rng), table
 
@@ -85,12 +89,39 @@ def _more(family: str, loaded: Config, table: Workload, rng: np.random.Generator
         f"store.ssd_write={rng.choice(['delta', 'delta', 'whole'])}",
         f"store.ttl_s={rng.choice(['null', 'null', '0.3'])}",
     ]
-    if rng.random() < 1 / 3:
-        grown = np.roll(table.prompt_tokens + table.output_tokens, 1)
-        dropped = np.where(table.is_first, 0, np.minimum(rng.integers(0, 40, table.turns), grown))
-        table = replace(table, dropped_tokens=dropped)
+    table = _with_edits(table, rng)
     narrower = ["null", "null", "fp8", "{dram: fp8, ssd: nvfp4}" if family.startswith("DRAM and SSD") else "nvfp4"]
     return config.load(loaded, [*chosen, f"store.kv_dtype={rng.choice(narrower)}"]), table
+
+
+def _with_edits(table: Workload, rng: np.random.Generator) -> Workload:
+    """In a third of the cases turns drop some of what the turn before added."""
+    if rng.random() >= 1 / 3:
+        return table
+    grown = np.roll(table.prompt_tokens + table.output_tokens, 1)
+    return replace(table, dropped_tokens=np.where(table.is_first, 0, np.minimum(rng.integers(0, 40, table.turns), grown)))
+
+
+def _with_beginnings(table: Workload, rng: np.random.Generator) -> Workload:
+    """Some sessions begin alike: with a text or its start, or with all of that and another."""
+    prompts, common = table.prompt_tokens[table.first_turn[:-1]].tolist(), int(rng.integers(1, 200))
+    parts = []
+    for tokens in prompts:
+        begun = int(rng.integers(0, tokens + 1)) if rng.random() < 0.7 else 0
+        ends = [(0, min(begun, common)), (int(rng.integers(1, 3)), begun if begun > common else 0)]
+        parts.append([(key, end) for key, end in ends if end])
+    return replace(table, beginnings=Beginnings.of(parts))
+
+
+def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
+    """The case with blocks of some size, in HBM that may keep only so much."""
+    chosen = [
+        f"deployment.replicas={rng.choice([1, 1, 2])}",
+        f"store.block_tokens={rng.choice([7, 16, 50])}",
+        f"deployment.hbm_utilization={rng.choice([0.163, 0.166, 0.18])}",
+        f"store.hbm={rng.choice(['0GB', '0GB', '100MB'])}",
+    ]
+    return config.load(loaded, chosen)
 
 
 def _clients(loaded: Config, rng: np.random.Generator) -> Config:

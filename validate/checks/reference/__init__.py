@@ -7,7 +7,8 @@ which replica a session goes to, is common to both. `kvplan validate reference` 
 It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; eviction `lru`, `fifo`, `lookahead`;
 prefetch `none`, `lookahead`; loading layer by layer and before the prefill; asynchronous and synchronous saving; write-back of deltas and
 of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several replicas; clients of load
-tests; the warm-up cut. It refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
+tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), without tiers below. It refuses what it does not know (`NOT_JUDGED`),
+so that nothing here speaks for that.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
@@ -59,7 +60,9 @@ from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
-    "an HBM tier": lambda given: any(tier.on_device for tier in given.deployment.tiers),
+    "sessions in HBM": lambda given: given.config.store.unit == "session" and any(tier.on_device for tier in given.deployment.tiers),
+    "tiers below blocks": lambda given: given.config.store.unit == "block" and len(given.deployment.tiers) > 1,
+    "blocks of hashes": lambda given: given.config.store.unit == "block" and given.workload.blocks is not None,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "routers other than session": lambda given: given.config.router != "session",

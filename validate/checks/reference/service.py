@@ -9,6 +9,7 @@ from kvplan.sim.config import Clients
 from kvplan.sim.metrics.output import Books, RunInput, RunOutput
 from kvplan.sim.rng import stream
 from kvplan.sim.routing import replica_of
+from kvplan.validate.checks.reference.blocks import BlockReplica
 from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
 from kvplan.validate.checks.reference.sizes import Sizes
@@ -23,7 +24,8 @@ class Service:
         self.turns = turns_of(given.workload)
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
         self.sizes = Sizes(given.deployment)
-        self.replicas = [Replica(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
+        kind = BlockReplica if given.config.store.unit == "block" else Replica
+        self.replicas = [kind(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
         self.place = replica_of(given.config, given.workload.sessions, "the reference has sessions that stay")
         self.answered: list[Turn] = []
         self.samples: list[dict[str, float]] = []
@@ -63,9 +65,10 @@ class Service:
         """Of the finished run."""
         lengths = self.given.workload.prompt_tokens + self.given.workload.output_tokens
         end_s = max(turn.done_s for turn in self.turns)
+        config = self.given.config
+        more = ["ready_s"] * (config.workload.clients is not None) + ["hbm_tokens"] * (config.store.unit == "block")
         return RunOutput(
-            columns=columns_of(self.turns, self.answered, self.given.config.workload.clients is not None)
-            | {"replica": self.place[self.given.workload.session]},
+            columns=columns_of(self.turns, self.answered, more) | {"replica": self.place[self.given.workload.session]},
             series={name: np.array([sample[name] for sample in self.samples]) for name in self.samples[0]},
             links=tuple(link.name for link in self.replicas[0].links.all),
             ended=self._books([replica.moment(end_s) for replica in self.replicas]),

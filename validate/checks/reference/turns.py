@@ -37,6 +37,8 @@ class Turn:
     stall_s: float = 0.0
     history_tokens: int = 0
     cached_tokens: int = 0
+    hbm_tokens: int = 0
+    """Of these, those in blocks of HBM."""
     tier: int = -1
     overflow: bool = False
     window_bytes: int = 0
@@ -56,7 +58,7 @@ def turns_of(table: Workload) -> list[Turn]:
     return turns
 
 
-def columns_of(turns: Sequence[Turn], answered: Sequence[Turn], sent_by_client: bool) -> dict[str, np.ndarray]:
-    """A row per turn; `answered` has them in the order of their answers."""
-    found = {name: np.array([getattr(turn, name) for turn in turns]) for name in (*COLUMNS, *(["ready_s"] if sent_by_client else []))}
+def columns_of(turns: Sequence[Turn], answered: Sequence[Turn], more: Sequence[str]) -> dict[str, np.ndarray]:
+    """A row per turn, with `more` columns than all have; `answered` has them in the order of their answers."""
+    found = {name: np.array([getattr(turn, name) for turn in turns]) for name in (*COLUMNS, *more)}
     return found | {"order": np.array([answered.index(turn) for turn in turns])}
