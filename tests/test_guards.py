@@ -294,7 +294,7 @@ def test_2_more_jobs_than_places(monkeypatch):
         self.batch.most -= 1
         return job
 
-    wrap(monkeypatch, Replica, "_next_to_enter", crowd)
+    wrap(monkeypatch, Replica, "_head", crowd)
     with expect(2):
         simulate(config.load(RUN, ["deployment.max_batch=2"]))
 

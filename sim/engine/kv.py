@@ -74,7 +74,11 @@ class Kv(Keeping):
             self.mover.heed()
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
-        tier, cached = self._claim(job.session, cut, now) if self._keeps else (-1, 0)
+        if not self._keeps:
+            job.new = job.left = known = job.known
+            job.compute_s = job.prefill_s = self._steps.prefill(known)
+            return -1
+        tier, cached = self._claim(job.session, cut, now)
         self._begin(job, tier, cached, head_since, free, now)
         return tier if job.cached else -1
 

@@ -134,8 +134,11 @@ class Replica:
         head = None
         if batch.loaded and not batch.is_short:
             self._resume()
-        while self._batching.admits(batch) and (head := self._next_to_enter(now)) is not None:
+        while self._batching.admits(batch) and (head := self._head(now)) is not None:
             left = batch.left_beside(head)
+            if left < 0:
+                head = None
+                break
             if left < saver.write_buffer:
                 saver.make_room(left)
             if saver.stall_until > now:
@@ -156,12 +159,13 @@ class Replica:
 
     def _head(self, now: float) -> Job | None:
         """Who had to give way, else the head of the queue, if there is a place in the batch."""
-        batch = self.batch
-        turn = self.waiting.head(now) if self._holds else self.waiting.queue.head()
+        batch, waiting = self.batch, self.waiting
+        ready = waiting.head(now) if self._holds else None  # who is to be held is held, whether there is a place or not
         if batch.running >= batch.most:
             return None
         if batch.preempted:
             return batch.preempted[0]
+        turn = ready if self._holds else waiting.queue.head()
         return None if turn is None else self.fitting.job(turn)
 
     def _enter(self, job: Job, now: float) -> None:

@@ -31,6 +31,8 @@ class LookAhead(Eviction):
         """(position, session), ascending, with stale entries: the last valid one is the tail of the queue …"""
         self._heap: list[tuple[float, int]] = []
         """… unless it is here, where those went that came out of order (negated positions)."""
+        self._most = 64
+        """Entries of both, before stale ones are swept."""
 
     def insert(self, session: int) -> None:
         position = self.view.position(session)
@@ -43,7 +45,8 @@ class LookAhead(Eviction):
             stack.append((position, session))
         else:
             heappush(heap, (-position, session))
-        if len(stack) + len(heap) > 2 * len(self._awaited) + 64:
+        if len(stack) + len(heap) > self._most:
+            self._most = 2 * len(self._awaited) + 64
             self._stack = sorted((position, session) for session, position in self._awaited.items())
             self._heap = []
 

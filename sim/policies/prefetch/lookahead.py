@@ -28,8 +28,8 @@ class LookAhead(Prefetch):
         self._wanted.discard(session)
 
     def next(self, queue: Queue, room: float) -> int | None:
-        session = self._wanted.peek()
-        if session is None or room < 1:
+        session = self._wanted.peek() if room >= 1 else None
+        if session is None:
             return None
         end_of_window = queue.position_at(int(room) - 1)
         if end_of_window is not None and self._wanted.key(session) > end_of_window:
