@@ -53,8 +53,8 @@ mutants: $(VENV)/.test-ready
 	$(BIN)/python tests/mutants/run.py
 
 paper: $(VENV)/.ready
-	$(BIN)/kvplan validate paper --reconcile --html docs/paper.html --markdown docs/paper.md
-	$(BIN)/kvplan validate published --reconcile --html docs/published.html --markdown docs/published.md
+	$(BIN)/kvplan validate paper --reconcile --html docs/figures/paper.html --markdown docs/paper.md
+	$(BIN)/kvplan validate published --reconcile --html docs/figures/published.html --markdown docs/published.md
 
 # The package as a tree of links, for what reads sources without installing them: mypy, and the GPU box below.
 ROOMS = sim hwmodels traces validate

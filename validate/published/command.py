@@ -38,12 +38,12 @@ GROUPS = {
         "Settings fixed before a run was looked at, the same for all figures: those of the presets paper-13b, paper-65b and paper-70b"
         " (ShareGPT-90K lengths, 9,000 sessions at 1.0/s, no think time, 10K turns of warm-up, loads always, seed 1), and what a figure's"
         " own file says.",
-        "kvplan validate paper --reconcile --html docs/paper.html --markdown docs/paper.md",
+        "kvplan validate paper --reconcile --html docs/figures/paper.html --markdown docs/paper.md",
     ),
     "published": Group(
         "Published measurements of other systems, simulated",
         "Settings written down before a run was looked at, one file a case; nothing is fitted to these numbers but what a case says.",
-        "kvplan validate published --reconcile --html docs/published.html --markdown docs/published.md",
+        "kvplan validate published --reconcile --html docs/figures/published.html --markdown docs/published.md",
     ),
 }
 
@@ -68,7 +68,7 @@ def _parser(group: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"kvplan validate {group}", description=GROUPS[group].title + ", beside the published numbers.")
     parser.add_argument("--list", action="store_true", help="list the figures")
     parser.add_argument("--figure", action="append", metavar="NAME", help="this one alone; may be given again")
-    parser.add_argument("--reconcile", action="store_true", help="try assumptions where a number misses: takes many times as long")
+    parser.add_argument("--reconcile", action="store_true", help="try assumptions where a number misses: six times the runs")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the same without pictures")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; all cores when not given")
