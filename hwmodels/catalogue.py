@@ -10,7 +10,7 @@ import difflib
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
-from os.path import getmtime, isdir
+from os.path import exists, getmtime, isdir
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def names(kind: str, folder: str | None = None) -> list[str]:
 def load(kind: str, name: str, folder: str | None = None):
     """The entry of that name, also from the user's `folder`, or of the file at that path. Raises CatalogueError."""
     if is_path(name):
-        return _read(kind, Path(name))
+        return _read_at(kind, Path(name))
     known = _files(kind, folder)
     if name not in known:
         raise CatalogueError(f"unknown {kind} {name!r}: {nearest(name, known)}known are {', '.join(sorted(known))}")
@@ -60,6 +60,12 @@ def load(kind: str, name: str, folder: str | None = None):
     if entry.name != name:
         raise CatalogueError(f"{known[name]}: name is {entry.name!r}, but the file is {name!r}")
     return entry
+
+
+def _read_at(kind: str, path: Path):
+    if not exists(path) and (hint := nearest(path.name.lower(), names(kind))):  # what HuggingFace calls it, for one
+        raise CatalogueError(f"cannot read {path}: no such file, and nothing is fetched by its name: {hint}that is in the catalogue")
+    return _read(kind, path)
 
 
 def is_path(name: str) -> bool:

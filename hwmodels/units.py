@@ -54,7 +54,7 @@ def from_si(number: float, unit: str) -> float:
 
 def parse(text: str, dimension: str) -> float:
     """Parse `"64GiB"` or `"80 us"` into SI. Raises ValueError saying what is wrong and what would be right."""
-    example = {"bytes": "128GB", "bytes_per_s": "25GB/s", "seconds": "80us"}.get(dimension, "a number and a unit")
+    example = {"bytes": "128GB", "bytes_per_s": "25GB/s", "seconds": "500ms"}.get(dimension, "a number and a unit")
     if not isinstance(text, str):
         raise ValueError(f"{text!r} has no unit: write it like {example!r}")
     match = _QUANTITY.fullmatch(text.strip()) if len(text) <= _LONGEST else None

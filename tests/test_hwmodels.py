@@ -93,6 +93,13 @@ def test_every_entry_loads_and_is_named_as_its_file(kind):
         assert catalogue.load(kind, name).name == name
 
 
+def test_what_huggingface_calls_a_model_names_the_nearest():
+    with pytest.raises(hwmodels.CatalogueError, match=r"no such file, and nothing is fetched by its name: did you mean 'llama-3.1-8b'\?"):
+        catalogue.load("model", "meta-llama/Llama-3.1-8B")
+    with pytest.raises(hwmodels.CatalogueError, match=r"my/config.json: no such file$"):
+        catalogue.load("model", "my/config.json")
+
+
 def test_an_unknown_entry_names_the_nearest():
     with pytest.raises(hwmodels.CatalogueError, match="did you mean 'llama-2-13b'"):
         hwmodels.load("model", "llama2-13b")

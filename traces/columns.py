@@ -65,9 +65,18 @@ def tells_lengths(keys: Collection[str]) -> bool:
     return any(names <= set(keys) for names in _LENGTHS)
 
 
-def hint(keys: Collection[str]) -> str:
-    """How to read a table with these columns or keys: what is there, and what to write."""
+_WHO = ("chat", "user", "user_id", "uid", "client")
+"""Names that may be a session's: no more than a hint."""
+
+
+def hint(keys: Collection[str], numbers: Collection[str] = ()) -> str:
+    """How to read a table with these columns or keys, of which some hold numbers: what is there, and what to write."""
     found = usual(keys)
+    for text, tokens in (("prompt_text", "prompt"), ("output_text", "output")):
+        if found.get(text) in numbers:
+            found[tokens] = found.pop(text)
+    if "session" not in found and (who := [key for key in _WHO if key in keys]):
+        found = {"session": who[0], **found}
     for roles in (PROMPTS, ANSWERS):
         if not any(role in found for role in roles):
             found[roles[0]] = "…"

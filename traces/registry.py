@@ -104,7 +104,7 @@ def _unknown(file: Path, head: Head) -> str:
     if head.fault:
         return f"{head.fault}; known are {', '.join(known_formats())} (--format names one)"
     if head.keys:
-        return f"no known format begins like this; {columns.hint(head.keys)}"
+        return f"no known format begins like this; {columns.hint(head.keys, head.numbers)}"
     json, binary = head.container in ("array", "objects"), b"\0" in head.start
     kind = "JSON, but of no records with keys" if json else "no text" if binary else "plain text, of which nothing tells requests or turns"
     return f"it is {kind}; known are {', '.join(known_formats())}, and any table by its columns (--columns)"

@@ -74,6 +74,16 @@ class Head:
     start: bytes = b""
     """The first bytes."""
 
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Columns of a table in text whose first row holds a number there."""
+        lines = self.start.decode("utf-8", "replace").splitlines()[:2]
+        if self.container != "csv" or len(lines) < 2:
+            return frozenset()
+        mark = max(",\t;|", key=lines[0].count)
+        names, values = ([cell.strip().strip('"') for cell in line.split(mark)] for line in lines)
+        return frozenset(name for name, value in zip(names, values, strict=False) if name in self.keys and value.isdecimal())
+
 
 class Source:
     """The files of one trace, and the place that is being read."""
