@@ -191,10 +191,10 @@ def test_the_usual_names_are_enough_where_nothing_else_has_them(tmp_path):
 def test_a_hint_takes_numbers_for_tokens_and_who_for_a_session(tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("time,chat,prompt,answer\n2026-11-02T08:00:37,c1,11,139\n")
-    with pytest.raises(TraceError, match="--columns session=chat,arrival=time,prompt=prompt,output=answer$"):
+    with pytest.raises(TraceError, match=r"--columns session=chat,arrival=time,prompt=prompt,output=answer$"):
         traces.read_trace(log)
     log.write_text("time;user;prompt;answer\n2026-11-02T08:00:37;c1;Hello;Hi\n")
-    with pytest.raises(TraceError, match="--columns session=user,arrival=time,prompt_text=prompt,output_text=answer$"):
+    with pytest.raises(TraceError, match=r"--columns session=user,arrival=time,prompt_text=prompt,output_text=answer$"):
         traces.read_trace(log)
 
 

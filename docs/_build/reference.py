@@ -116,6 +116,9 @@ def _keys(schema: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
         key, inner = prefix + name, next(filter(is_typeddict, (kind, *get_args(kind))), None)
         if inner is None:
             yield f"`{key}`", f"`{_type(kind)}`", said.get(name, "")
+        elif not meanings(inner):  # what its parts are, their names say
+            parts = ", ".join(f"`{part}`" for part in get_type_hints(inner))
+            yield f"`{key}`", parts, said.get(name, "") or inspect.cleandoc(inner.__doc__ or "")
         else:
             yield f"`{key}`", "", said.get(name, "") or inspect.cleandoc(inner.__doc__ or "")
             yield from _keys(inner, f"{key}.")
