@@ -6,12 +6,15 @@ from pathlib import Path
 from zipfile import ZipFile
 
 ROOT = Path(__file__).resolve().parents[1]
-CLONE_ONLY = ("calibration", "miniserver", "cases")
-"""Rooms of validate/ that need PyTorch, measurements, or real tokenizers."""
+CLONE_ONLY = ("calibration", "miniserver")
+"""Rooms of validate/ that need PyTorch, or real tokenizers."""
 DATA = (
     "sim/presets/*.yaml",
+    "sim/presets/engines/*.yaml",
     "sim/report/page/page.*",
     "sim/report/page/*.js",
+    "validate/cases/paper/**/*.yaml",
+    "validate/cases/published/**/*.yaml",
     "hwmodels/hardware/*/*.yaml",
     "hwmodels/models/*.yaml",
     "hwmodels/prices/*.yaml",
