@@ -7,13 +7,13 @@ what is kept so, and 0GB bounds nothing.
 from dataclasses import dataclass
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.store.blocks.modes import MODES
+from kvplan.sim.store.blocks.modes import MODES, Mode
 from kvplan.traces import Workload
 
-_MODES = ("vllm",)
-"""Whose rules servers are simulated by."""
+_ABOVE = {"vllm": "vllm", "lmcache": "vllm"}
+"""By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,20 @@ class BlockPool:
         return self.usable * self.block_bytes
 
 
-def block_tokens(config: Config, workload: Workload) -> int:
+def block_tokens(store: Store, workload: Workload, mode: Mode) -> int:
     """Tokens of a block: those that are asked for, those of the trace's hashes, or the mode's own."""
-    hashed = MODES[config.store.mode].block_tokens if workload.blocks is None else workload.blocks.block_tokens
-    return config.store.block_tokens or hashed
+    hashed = mode.block_tokens if workload.blocks is None else workload.blocks.block_tokens
+    return store.block_tokens or hashed
 
 
 def block_pool(config: Config, deployment: Deployment, workload: Workload) -> BlockPool:
     """Raises ConfigError for what servers of blocks are not simulated with, and for contexts that the pool cannot hold."""
-    store, tokens = config.store, block_tokens(config, workload)
+    store = config.store
     _check(config, deployment)
+    mode = MODES[_ABOVE[store.mode]]
+    tokens = block_tokens(store, workload, mode)
     each = tokens * deployment.in_hbm(1)
-    usable = deployment.hbm_budget // each - MODES[store.mode].reserved
+    usable = deployment.hbm_budget // each - mode.reserved
     kept = parse_bytes(store.hbm) // each if parse_bytes(store.hbm) else usable
     chunk = tokens * max(store.chunk_blocks, -(-deployment.connection.block // tokens))
     pool = BlockPool(tokens, each, usable, min(kept, usable), chunk)
@@ -62,9 +64,9 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
 
 def _check(config: Config, deployment: Deployment) -> None:
     store = config.store
-    if store.mode not in _MODES:
+    if store.mode not in _ABOVE:
         raise ConfigError(
-            f"store.mode={store.mode}: servers with store.unit=block are simulated by the rules of {', '.join(_MODES)}; `kvplan curve`"
+            f"store.mode={store.mode}: servers with store.unit=block are simulated by the rules of {', '.join(_ABOVE)}; `kvplan curve`"
             " replays the others without a server"
         )
     if store.threshold > 1:

@@ -171,7 +171,8 @@ class Store(_Section):
     """The KV store of one replica's node."""
 
     hbm: Size = "0GB"
-    """HBM set aside to keep KV across turns; CachedAttention keeps none."""
+    """HBM set aside to keep KV across turns; CachedAttention keeps none. With blocks, the most that is kept of what jobs leave, 0GB: all
+    of it."""
     dram: Size = "128GB"
     """Host memory for KV; 0GB switches the tier off."""
     ssd: Size = "10TB"
@@ -209,7 +210,7 @@ class Store(_Section):
     """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
     unit: Literal["session", "block"] = "session"
     """What is kept: whole `session`s, or `block`s that all requests with the same prefix share, by the rules of `mode`, in HBM that running
-    requests leave and below it (`simulate` and `compare` in mode vllm; `curve`)."""
+    requests leave and below it (`simulate` and `compare` in modes vllm and lmcache; `curve`)."""
     mode: Literal["vllm", "sglang", "lmcache", "kvcache-simulator"] = "vllm"
     """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
     block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None

@@ -136,6 +136,13 @@ def test_blocks_of_running_requests_are_found_and_stay():
     assert found["admitted_s"][1] < found["done_s"][0] <= found["admitted_s"][2], "116 + 114 blocks are all of them"
 
 
+def test_lmcaches_chunks_lie_below_a_pool_of_blocks(workload):
+    """Two chunks and a rest, pushed out of HBM by another prompt: its chunks are loaded while the GPUs wait, its rest is computed."""
+    turns = workload([[(600, 1), (20, 1)], [(620, 1)]], arrivals=[0, 50], gap_s=100)
+    found = served(turns, 39, "engine=lmcache", "store.unit=block", "store.dram=64GB", "store.ssd=0GB")
+    assert found["dram_tokens"].tolist() == [0, 512, 0] and found["hbm_tokens"].sum() == 0 and found["stall_s"][1] > 0
+
+
 def test_an_answer_is_found_by_the_next_turn(workload):
     found = served(workload([[(20, 41), (10, 3)]]), 99, *ALONE, "store.block_tokens=8")
     assert found["cached_tokens"].tolist() == [0, 56]

@@ -367,7 +367,7 @@ def test_words_go_by_the_larger_of_what_sessions_and_blocks_reuse(tmp_path):
     text = " ".join(words(found, "m"))
     assert table.sessions == 60 and found["history_share"] == 0 and found["blocks"]["hit_rate"] == pytest.approx(57 * 5 / 360)
     assert "caching can pay" in text and "little to cache" not in text
-    assert "an endless shared block cache hits 79%, a store of sessions 0%; simulate has a store of sessions" in text
+    assert "an endless shared block cache hits 79%, a store of sessions 0%; store.unit=block simulates" in text
     assert any("79% of all prompt tokens begin a session like" in line for line in origin.warnings(table.origin))
 
 

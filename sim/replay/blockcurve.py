@@ -90,7 +90,7 @@ def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies
     known = list(mode.policies if tier in mode.tiers else mode.offload)
     names = [_known(config, "--policies", name, known) for name in policies or known]
     deployment, workload = resolve(server), read(server)
-    contexts = block_contexts(workload, block_tokens(config, workload))
+    contexts = block_contexts(workload, block_tokens(config.store, workload, mode))
     replay = BlockReplay(mode, contexts)
     memory = _own(config, replay, tier, deployment) if tier in mode.tiers else _below(config, mode, deployment, contexts.block_tokens)
     endless, distinct = replay.endless(memory.make(names[0], ENDLESS))

@@ -128,7 +128,7 @@ def _block_words(found: dict) -> list[str]:
     if blocks["hit_rate"] > 2 * history:
         lines.append(
             f"Requests share prefixes across sessions: an endless shared block cache hits {blocks['hit_rate']:.0%}, a store of sessions"
-            f" {history:.0%}; simulate has a store of sessions, curve --unit block replays blocks by an engine's rules."
+            f" {history:.0%}; store.unit=block simulates servers of blocks, curve --unit block replays them by an engine's rules."
         )
     return lines
 
