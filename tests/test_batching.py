@@ -224,8 +224,10 @@ def test_the_summary_says_how_many_gave_way():
     assert (found["preempted_turns"], found["preemptions"]) == (1, 1)
     assert found["gpu"]["prefilled_tokens"] == 20 + 20 + 249, "the second began a step later"
     assert any(row[0].startswith("turns preempted") and row[1] == "1" for row in report.rows(found))
+    assert [line for line in found["warnings"] if line.startswith("HBM is short: 50.0% of the turns")]
     roomy = simulate(config.load(None, ["batching=chunked", *NO_STORE]), table).summary
-    assert "preemptions" not in roomy and not any(row[0].startswith("turns preempted") for row in report.rows(roomy))
+    assert "preemptions" not in roomy and "HBM is short" not in str(roomy["warnings"])
+    assert not any(row[0].startswith("turns preempted") for row in report.rows(roomy))
 
 
 class Waiting(NamedTuple):

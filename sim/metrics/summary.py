@@ -249,7 +249,7 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
             " KV comes faster than the tiers below take it, or is too large for them"
         )
-    found += extras(deployment)
+    found += [*_short_of_hbm(summary), *extras(deployment)]
     columns = output.columns
     longest = deployment.stored(int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max()))
     found += [
@@ -265,6 +265,16 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
         if lower_size < upper_size:
             found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
     return found + origin.warnings(workload.origin)
+
+
+def _short_of_hbm(summary: dict) -> list[str]:
+    turns, times = summary.get("preempted_turns", 0), summary.get("preemptions", 0)
+    if turns <= 0.01 * summary["turns"]:
+        return []
+    return [
+        f"HBM is short: {turns / summary['turns']:.1%} of the turns gave way to others, and were computed again, {times / turns:.1f} times"
+        " each: set deployment.max_batch lower, or use more GPUs"
+    ]
 
 
 def _unmeasured(deployment: Deployment, output: RunOutput) -> list[str]:
