@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
-.PHONY: demo ready test compiled readme docs notebooks lint bench mutants paper calibrate-gpu wheel dist clean
+.PHONY: demo ready test compiled test-compiled readme docs notebooks lint bench mutants paper calibrate-gpu wheel dist clean
 
 demo: $(VENV)/.ready
 	$(BIN)/kvplan plan
@@ -16,7 +16,10 @@ test: $(VENV)/.test-ready
 # The same source with what runs for every turn as machine code, in an environment of its own, and a choice of tests there. Needs a C compiler.
 COMPILED ?= .venv-compiled
 compiled: $(COMPILED)/.compiled
-	PYTHONSAFEPATH=1 $(COMPILED)/bin/python -m pytest -n auto $(CHOSEN:%=tests/test_%.py)
+	$(MAKE) -s test-compiled VENV=$(COMPILED)
+
+test-compiled:
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest -n auto $(CHOSEN:%=tests/test_%.py)
 
 $(COMPILED)/.compiled: $(shell find sim hwmodels -name '*.py') pyproject.toml setup.py
 	test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
