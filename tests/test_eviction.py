@@ -28,9 +28,8 @@ EVICTION = registry.policies("eviction")
 class PlainCache(View):
     """A cache of one tier around one policy; time is the number of the access. Sessions have one byte if `sizes` does not say more."""
 
-    is_last = False
-
     def __init__(self, name, capacity, sizes=None, costs=None):
+        self.is_last = False
         self.capacity, self.used, self.time = capacity, 0, 0
         self.sizes, self.costs = sizes or {}, costs or {}
         self.held, self.coming = {}, {}
@@ -618,6 +617,7 @@ def test_what_was_learnt_survives_being_set_aside():
     assert drain(policy) == [c, a, b]  # a is still one of those used twice
 
 
+@pytest.mark.pure
 def test_ghosts_are_bounded():
     for name in ("arc", "2q", "s3-fifo"):
         cached = PlainCache(name, 20)

@@ -116,6 +116,7 @@ class KeepsNothing:
         return lambda *arguments: None
 
 
+@pytest.mark.pure
 def test_a_store_that_keeps_nothing():
     """A class of the test in the store's place: the run is the one without tiers, turn by turn."""
     settings = ["workload.sessions=60", "workload.arrival.rate_per_s=2", "store.ssd=0GB"]

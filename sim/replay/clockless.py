@@ -95,10 +95,8 @@ def realised(columns: Mapping[str, np.ndarray], saved: Saved = lambda context, _
 class _View(View):
     """The tier as its policy sees it."""
 
-    is_last = True
-
     def __init__(self, capacity: int, sessions: int, costs: Costs, tenants: Sequence[int]) -> None:
-        self.capacity = capacity
+        self.capacity, self.is_last = capacity, True
         self.held = [0] * sessions
         self.next_s = [np.inf] * sessions
         self.time_s = 0.0

@@ -27,9 +27,8 @@ OWN_PREFETCH = {"lookahead": "lookahead"}
 class Bench(View):
     """A tier of `sessions` sessions whose every fact is a look-up."""
 
-    is_last = True
-
     def __init__(self, sessions: int) -> None:
+        self.is_last = True
         rng = np.random.default_rng(7)
         self._size = rng.integers(10**8, 3 * 10**9, 2 * sessions).tolist()
         self.capacity = sum(self._size[:sessions])
