@@ -15,21 +15,21 @@ from pathlib import Path
 from kvplan import traces
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, GLANCE = ((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/glance.md"))
 _PROMPT = re.compile(r"^\$ (?=kvplan |head )", re.MULTILINE)
 """Programs that are called: `$ per million output tokens` is no command."""
 _BLOCK = re.compile(r'^```(?P<kind>\w*)(?: title="(?P<title>[^"]*)")?\n(?P<body>.*?)^```', re.DOTALL | re.MULTILINE)
 
 
 def furnish(folder: Path) -> None:
-    """What a user would have: chats, logs, metrics, a configuration, and the policy of the README."""
+    """What a user would have: chats, logs, metrics, a configuration, and the policy of the manual's first page."""
     chat = [{"from": "human" if turn % 2 == 0 else "gpt", "value": "words " * (20 + turn)} for turn in range(6)]
     (folder / "sharegpt.json").write_text(json.dumps([{"id": str(number), "conversations": chat} for number in range(40)]))
     (folder / "mooncake.jsonl").write_text(traces.known_formats()["mooncake"].EXAMPLE)
     (folder / "generate_multi_turn.json").write_text(traces.known_formats()["vllm-generator"].EXAMPLE)
     (folder / "log.csv").write_text("user,ts,in,out\n" + "".join(f"u{i % 9},{40 * i},{300 + 99 * (i // 9)},80\n" for i in range(90)))
     (folder / "my.yaml").write_text("workload: {sessions: 100}\n")
-    (folder / "mine.py").write_text(re.search(r"```python\n(# mine.py.*?)```", README, re.DOTALL).group(1))
+    (folder / "mine.py").write_text(re.search(r"```python\n(# mine.py.*?)```", GLANCE, re.DOTALL).group(1))
     (folder / "vllm.json").write_text(json.dumps(_metrics()))
     shutil.copy(ROOT / "notebooks" / "requests.csv", folder)
 

@@ -97,9 +97,9 @@ def test_a_users_policy_is_taken_by_name(tmp_path, monkeypatch):
     assert kvplan("simulate", *SMALL, "--set", "store.eviction=mine:MostRecent").exit_code == 0
 
 
-def test_the_readme_shows_what_the_demo_prints(as_users_run):
+def test_the_manual_shows_what_simulate_prints(as_users_run):
     printed = [line.rstrip() for line in kvplan("simulate").stdout.strip().splitlines()]
-    assert "\n".join(printed) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(printed) in (ROOT / "docs" / "glance.md").read_text(encoding="utf-8")
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------------------

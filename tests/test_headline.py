@@ -242,8 +242,8 @@ def test_what_is_the_same_of_both_runs_is_said_once():
     assert table.warnings(ours, theirs) == said and table.warnings(ours, None) == ours["warnings"]
 
 
-def test_what_the_readme_says_of_the_default_without_its_ssd(as_users_run):
+def test_what_the_manual_says_of_the_default_without_its_ssd(as_users_run):
     difference = recomputation(simulate(config.load(None, ["store.ssd=0GB"])))["difference"]["ratio"]
     tail, cost = (change(Ratio(**difference[key])) for key in ("ttft_s.p95", "cost_usd.total"))
-    said = " ".join((Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8").split())
+    said = " ".join((Path(__file__).resolve().parents[1] / "docs" / "glance.md").read_text(encoding="utf-8").split())
     assert f"TTFT p95 changes by {tail} and cost by {cost}" in said

@@ -42,7 +42,7 @@ def test_importing_kvplan_loads_nothing_heavy():
 
 
 def test_the_lines_in_the_readme_run(capsys):
-    block = re.search(r"```python\n(import kvplan\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
+    block = re.search(r"```python\n(import kvplan\n.*?)```", (ROOT / "docs" / "glance.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
     exec(block.replace('"lookahead"]}', '"lookahead"]}, jobs=1, replications=1').replace("200", "20"), {})
     assert "lookahead" in capsys.readouterr().out
 

@@ -248,8 +248,8 @@ def test_a_failing_policy_is_one_line():
 
 @pytest.fixture
 def example():
-    """The README's policy."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The manual's policy."""
+    text = (ROOT / "docs" / "glance.md").read_text(encoding="utf-8")
     return re.search(r"```python\n(# mine.py.*?)```", text, re.DOTALL).group(1)
 
 

@@ -5,21 +5,28 @@ from importlib.util import find_spec
 
 import printed
 import pytest
-from printed import README, ROOT
+from printed import GLANCE, README, ROOT
 
 SLOW = ("kvplan plan", "validate paper", "--equal-service", "curve", "store.eviction=lookahead,lru", "h100-80g-x8")
-"""Ten seconds and more: run by `make readme`; those of the README in CI as well, for the worked plans of docs/ take minutes."""
+"""Ten seconds and more: run by `make readme`; those of the first pages in CI as well, for the worked plans of docs/ take minutes."""
+FIRST = [README, GLANCE]
 DOCS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands() -> list:
     """The lines of the pages' blocks that call kvplan, without what is said of them."""
-    return [*_commands([README], pytest.mark.slow), *_commands(DOCS, pytest.mark.minutes)]
+    first = _printed(FIRST)
+    others = [command for command in _printed(DOCS) if command not in first]
+    return [*_marked(first, pytest.mark.slow), *_marked(others, pytest.mark.minutes)]
 
 
-def _commands(pages: list[str], slow: pytest.MarkDecorator) -> list:
-    found = [command for page in pages for command in printed.commands(page)]
-    return [pytest.param(each, marks=slow if any(word in each for word in SLOW) else ()) for each in found]
+def _printed(pages: list[str]) -> list[str]:
+    """Once each."""
+    return list(dict.fromkeys(command for page in pages for command in printed.commands(page)))
+
+
+def _marked(commands: list[str], slow: pytest.MarkDecorator) -> list:
+    return [pytest.param(each, marks=slow if any(word in each for word in SLOW) else ()) for each in commands]
 
 
 @pytest.fixture
@@ -49,5 +56,6 @@ def test_what_the_text_names_is_there():
     """Commands in running text: `kvplan validate NAME` names a check that there is."""
     from kvplan.validate.__main__ import CHECKS, COMMANDS
 
-    named = set(re.findall(r"kvplan validate\s+([a-z]+)", README))
+    accuracy = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"kvplan validate\s+([a-z]+)", README + accuracy))
     assert named and named <= {*CHECKS, *COMMANDS}
