@@ -93,10 +93,12 @@ def _bars(key: str) -> Callable:
         axis.barh(np.arange(len(variants)), values, height=0.66, color=_SOFT)
         _whiskers(axis, variants, key, shown.scale)
         axis.set_xlim(left=min(0, np.nanmin(values)))
-        axis.set_xlabel(shown.unit or key)
-        axis.set_title(_TITLES.get(key, shown.name[:1].upper() + shown.name[1:]), loc="left")
+        name, _, of = _NAMES.get(key, shown.name).partition(" (")
+        axis.set_xlabel(f"{shown.unit or key} ({of}" if of else shown.unit or key)
+        axis.set_title(name[:1].upper() + name[1:], loc="left")
 
     return paint
 
 
-_TITLES = {"cost_usd.per_million_output_tokens": "Cost per M tokens"}
+_NAMES = {"cost_usd.per_million_output_tokens": "cost per M tokens"}
+"""Short ones: a panel is narrow."""
