@@ -534,7 +534,7 @@ def without_blocks(config: Config, what: str) -> Config:
     """The same, for what knows only stores of whole sessions. Raises ConfigError."""
     if config.store.unit == "block":
         raise ConfigError(
-            f"store.unit=block: {what} knows stores of whole sessions; `kvplan simulate` and `kvplan compare` run servers of blocks"
+            f"store.unit=block: {what} knows stores of whole sessions; `kvplan simulate`, `compare` and `plan` run servers of blocks"
         )
     return config
 

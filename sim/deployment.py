@@ -77,6 +77,8 @@ class Deployment:
     write_buffer: int
     """HBM bytes that hold KV of ended jobs until it is saved, at most. Both buffers are in what running jobs leave of `hbm_budget`."""
     piece: int
+    pooled: bool
+    """Whether the store's HBM is that of running jobs, `hbm_budget`: one pool of blocks."""
 
     @property
     def drive_bytes(self) -> int:
@@ -221,6 +223,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         read_buffer=read_buffer,
         write_buffer=write_buffer,
         piece=max(1, parse_bytes(store.piece)),
+        pooled=store.unit == "block",
     )
     if workload is not None:
         _check(config, deployment, workload, longest)

@@ -38,6 +38,11 @@ class Beginnings:
         """int64 per part: its session."""
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
+    @property
+    def reach(self) -> np.ndarray:
+        """int64 per session: tokens of its context up to the end of its last part."""
+        return np.append(0, self.end)[np.where(np.diff(self.first) > 0, self.first[1:], 0)]
+
     def sound(self) -> bool:
         """Whether parts end one after the other."""
         shorter = np.diff(self.end, prepend=0) <= 0

@@ -190,6 +190,11 @@ class Workload:
         return np.maximum.reduceat(self.history_tokens + self.prompt_tokens + self.output_tokens, self.first_turn[:-1])
 
     @property
+    def common_tokens(self) -> np.ndarray:
+        """int64 per session: tokens of its start that others may have as well, by construction."""
+        return np.zeros(self.sessions, np.int64) if self.beginnings is None else self.beginnings.reach
+
+    @property
     def arrivals_known(self) -> bool:
         """Whether it is known when sessions arrive, for any of them."""
         return not bool(np.isnan(self.arrival_s).all())

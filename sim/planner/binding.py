@@ -45,11 +45,18 @@ def _jobs(answer: Answer) -> dict[str, float]:
     """HBM for KV, and places in the batch."""
     turns = _known(answer, "turns")
     running = turns / _known(answer, "makespan_s") * (_known(answer, "e2e_s.mean") - _known(answer, "queue_s.mean"))
-    tokens = (_known(answer, "context_tokens") + _known(answer, "output_tokens")) / turns
     return {
-        "HBM": running * answer.deployment.in_hbm(tokens) / answer.deployment.hbm_budget,
+        "HBM": _held(answer, running, turns) / answer.deployment.hbm_budget,
         "batch": running / answer.config.deployment.max_batch,
     }
+
+
+def _held(answer: Answer, running: float, turns: float) -> float:
+    """Bytes of HBM that so many jobs have; in a pool of blocks they share some."""
+    held = answer.figure("hbm.running_bytes")
+    if answer.deployment.pooled and held is not None:
+        return held
+    return running * answer.deployment.in_hbm((_known(answer, "context_tokens") + _known(answer, "output_tokens")) / turns)
 
 
 def _known(answer: Answer, key: str) -> float:

@@ -1,7 +1,8 @@
 """What no store can change, in closed form: how many replicas it takes at least, and whether an empty server would be fast enough.
 
 A turn's prompt must be prefilled and its answer decoded, whatever the store holds. Decoding is cheapest per token in the fullest batch, and
-a store spares the history's part of a prefill at most, not its attention. Without a store the history is computed as well.
+a store spares the history's part of a prefill at most, not its attention. Without a store the history is computed as well. A store of
+blocks spares what sessions have in common, too, and jobs that run at once hold it once.
 """
 
 import math
@@ -34,7 +35,8 @@ def _decode_s(config: Config, deployment: Deployment, workload: Workload) -> flo
     steps = float(output.sum())
     if not steps:
         return 0.0
-    room = float((output * deployment.in_hbm(history + prompt + output)).sum()) / steps
+    own = history + prompt + output - _common(config, workload, history + prompt)
+    room = float((output * deployment.in_hbm(own)).sum()) / steps
     read = float((output * (history + prompt + output / 2)).sum()) / steps
     batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / room)))
     windows = deployment.window_bytes(history + prompt, output)
@@ -46,7 +48,7 @@ def unloaded(config: Config, deployment: Deployment, workload: Workload, objecti
     kept everything."""
     history, prompt, output = contexts(workload, deployment.window, config.deployment.truncation_ratio)
     if objective.measure == "hit_rate":
-        return float(history.sum() / (history + prompt).sum()) if deployment.tiers else 0.0
+        return float(_spared(config, deployment, workload, history, history + prompt).sum() / (history + prompt).sum())
     first = _prefills_s(config, deployment, workload)
     rows = zip((history + prompt).tolist(), np.maximum(output - 1, 0).tolist(), strict=True)
     rest = np.array([deployment.steps.decode(1, context, steps) for context, steps in rows])
@@ -71,7 +73,20 @@ def out_of_reach(objective: Objective, best: float) -> str | None:
 def _prefills_s(config: Config, deployment: Deployment, workload: Workload) -> np.ndarray:
     """Seconds of GPU that each turn's prefill takes at least."""
     history, prompt, _ = contexts(workload, deployment.window, config.deployment.truncation_ratio)
-    rows = zip(prompt.tolist(), history.tolist(), strict=True)
-    if not deployment.tiers:
-        return np.array([deployment.steps.prefill(new + old, 0) for new, old in rows])
+    spared = _spared(config, deployment, workload, history, history + prompt)
+    rows = zip((history + prompt - spared).tolist(), spared.tolist(), strict=True)
     return np.array([deployment.steps.prefill(new, old) for new, old in rows])
+
+
+def _spared(config: Config, deployment: Deployment, workload: Workload, history: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Of each turn's tokens to prefill, those that a store spares at most."""
+    return np.maximum(history, _common(config, workload, tokens)) if deployment.tiers else np.zeros_like(history)
+
+
+def _common(config: Config, workload: Workload, tokens: np.ndarray) -> np.ndarray:
+    """Of each turn's tokens to prefill, those that other sessions may have had before, which blocks know: all but one, where a trace
+    has hashes."""
+    if config.store.unit == "session":
+        return np.zeros_like(tokens)
+    begun = workload.common_tokens[workload.session]
+    return np.minimum(tokens - 1, begun if workload.blocks is None else tokens)

@@ -9,7 +9,8 @@ has. Engines differ in what a number counts:
 - TensorRT-LLM 1.4: bytes of each rank.
 
 A plan counts KV once. Engines whose ranks each save their own shard hold it once per rank that has a copy (MLA; fewer KV heads than ranks).
-All of them copy downwards: a tier below holds what the tier above holds, so their sizes do not add up as the plan's do.
+All of them copy downwards: a tier below holds what the tier above holds, so their sizes do not add up as those of a plan with whole
+sessions do.
 
 Left out: memory of the engine itself, fragments of blocks, file systems' own share of a drive.
 """
@@ -39,6 +40,8 @@ class Sizes:
     heads than ranks."""
     hbm: int = 0
     """Of all ranks, for KV of running jobs and for prefixes."""
+    pooled: bool = False
+    """Whether prefixes are blocks in what running jobs leave of it, and tiers below are written through: as the engines do it."""
     caches: bool = True
     """Whether anything is kept between turns, if in HBM alone."""
     node_dram: int | None = None
@@ -65,7 +68,8 @@ class Sizes:
             ssd=tiers.get(ON_DRIVES, 0),
             ranks=deployment.gpus,
             copies=copies,
-            hbm=deployment.hbm_budget + tiers.get(ON_DEVICE, 0),
+            hbm=deployment.hbm_budget + (0 if deployment.pooled else tiers.get(ON_DEVICE, 0)),
+            pooled=deployment.pooled,
             caches=bool(tiers),
             node_dram=None if deployment.node.max_dram is None else round(deployment.node.max_dram.value),
             drives=deployment.drives,
@@ -125,7 +129,11 @@ def warnings(sizes: Sizes) -> list[str]:
         for name, size in (("DRAM", sizes.dram), ("SSD", sizes.ssd))
         if 0 < size < sizes.ranks * GB
     ]
-    if sizes.dram or sizes.ssd:
+    if sizes.pooled and sizes.caches:
+        found.append(
+            "its hits are those of vLLM's pool, with vLLM's or LMCache's tiers below: SGLang and TensorRT-LLM have rules of their own"
+        )
+    elif sizes.dram or sizes.ssd:
         found.append(
             "these engines copy downwards and cache prefixes in HBM as well: sizes of their tiers do not add up, as the plan's do"
             + (

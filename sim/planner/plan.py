@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kvplan.sim.blockpool import block_pool
 from kvplan.sim.config import ON_DRIVES, Config, ConfigError
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner import bounds, load
@@ -144,6 +145,11 @@ class Plan:
         feasible = [answer for answer in self.answers if answer.replicas is not None]
         return min(feasible, key=rank, default=None)
 
+    @property
+    def of_blocks(self) -> bool:
+        """Whether its stores are of blocks that sessions share."""
+        return any(answer.deployment.pooled for answer in self.answers)
+
     def to_frame(self):
         """One row per option, as a pandas DataFrame."""
         import pandas as pd
@@ -262,6 +268,8 @@ class Side(Fed):
         self._config = question.config(option)
         self._recorded = load.own_rate(self._config, population)
         self._deployment = deployment = resolve(self._config, population)
+        if deployment.pooled:
+            block_pool(self._config, deployment, population)
         self._mean_bytes, self._turns = mean_session(self._config, population)
         self._fills = True
         self._unloaded = tuple(bounds.unloaded(self._config, deployment, population, each) for each in question.objectives)

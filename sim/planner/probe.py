@@ -97,7 +97,8 @@ def look(probe: Probe) -> Seen:
     rises, warnings = bool(rising(_span(result), _GROWTH)), tuple(result.summary["warnings"])
     ttft_s = latency("ttft", result.columns)[0][measured]
     quantiles = tuple(np.quantile(ttft_s, np.linspace(0, 1, _QUANTILES)).tolist())
-    return Seen(samples, _figures(result.summary), tuple(_unsteady(result)), rises, warnings, thinned(result.series), quantiles)
+    figures = _figures(result.summary) | _running(result)
+    return Seen(samples, figures, tuple(_unsteady(result)), rises, warnings, thinned(result.series), quantiles)
 
 
 def ttft_p95_s(seen: Sequence[Seen]) -> float | None:
@@ -147,11 +148,21 @@ def _figures(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
+def _running(result: Result) -> dict[str, float]:
+    """Bytes of HBM that jobs have, in the mean over the measured part; what they share counts once."""
+    late = result.series["time_s"] >= _measured_since(result)
+    return {"hbm.running_bytes": float(result.series["hbm_running_bytes"][late].mean())} if late.any() else {}
+
+
+def _measured_since(result: Result) -> float:
+    done_s = np.sort(result.columns["done_s"])
+    return float(done_s[min(result.config.warmup_turns, len(done_s) - 1)])
+
+
 def _unsteady(result: Result) -> list[str]:
     """Tiers that were not full and still grew over the measured part."""
     deployment, series = resolve(result.config), result.series
-    begin = float(np.sort(result.columns["done_s"])[min(result.config.warmup_turns, len(result.columns["done_s"]) - 1)])
-    late = series["time_s"] >= begin
+    late = series["time_s"] >= _measured_since(result)
     found = []
     for tier in deployment.tiers:
         held = series[f"{tier.name}_bytes"][late]
@@ -168,7 +179,9 @@ def sessions_for(config: Config, mean_session_bytes: float, turns_per_session: f
 
 
 def mean_session(config: Config, workload: Workload) -> tuple[float, float]:
-    """Bytes of KV that a session holds at its end, and its turns, in the mean."""
+    """Bytes of KV that a session holds at its end, in blocks those that it has alone, and its turns, in the mean."""
     deployment = resolve(config)
     tokens = np.minimum(workload.session_tokens, deployment.window)
+    if deployment.pooled:
+        tokens = np.maximum(tokens - workload.common_tokens, 0)
     return float(deployment.stored(tokens).mean()), workload.turns / workload.sessions

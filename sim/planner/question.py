@@ -5,16 +5,18 @@ from os import PathLike
 from typing import Any
 
 from kvplan.hwmodels.cost import included_bytes
-from kvplan.hwmodels.units import format_bytes
+from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim import config as configuration
-from kvplan.sim.config import Config, ConfigError, without_blocks, without_clients
+from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner.objective import Objective, objectives
 from kvplan.sim.sweep.axes import Axis, Point, points
 
 NO_STORE = {"store.hbm": "0GB", "store.dram": "0GB", "store.ssd": "0GB"}
+"""Nothing below HBM, and nothing set aside in it: of whole sessions nothing is kept, of blocks what running jobs leave of the pool."""
+RECOMPUTE = {**NO_STORE, "store.unit": "session"}
 HBM_SHARE = 0.5
-"""Of the HBM that weights leave: what a prefix cache in HBM is taken to hold. The rest is for running jobs."""
+"""Of the HBM that weights leave: what a prefix cache of whole sessions in HBM is taken to hold. The rest is for running jobs."""
 _DRAM_SHARES, _SSD_SHARES = (0.25, 1.0), (0.0, 0.25)
 """Of the DRAM and of the drives that a node has: the sizes that are tried when nobody names any. More SSD takes days of service to fill."""
 
@@ -66,8 +68,12 @@ class Question:
     def config(self, option: Option | None = None) -> Config:
         """Of one replica with that store. Raises ConfigError."""
         overrides = [*self.overrides, "deployment.replicas=1", "warmup_turns=0", *(option.overrides if option else ())]
-        config = without_blocks(configuration.load(self.source, overrides), "a plan")
-        config = without_clients(config, "a plan is for a load in sessions per second")
+        config = without_clients(configuration.load(self.source, overrides), "a plan is for a load in sessions per second")
+        if config.store.unit == "block" and parse_bytes(config.store.hbm):
+            raise ConfigError(
+                f"store.hbm={config.store.hbm} bounds what a pool of blocks keeps, and no engine can be told so: leave it out, or set"
+                " store.hbm=0GB"
+            )
         if config.router != "session":
             raise ConfigError(
                 f"a plan simulates one replica with an even share of the sessions, which router={config.router} need not give it:"
@@ -84,7 +90,7 @@ class Question:
 
 def options(question: Question) -> list[Option]:
     """The baselines, and then what may be bought. Raises ConfigError."""
-    found = [Option("recompute", tuple(NO_STORE.items()), True), _prefix_cache(question)]
+    found = [Option("recompute", tuple(RECOMPUTE.items()), True), _prefix_cache(question)]
     return found + (
         [Option(point.label, point.settings, given=point.given) for point in points(question.axes)] if question.axes else _offered(question)
     )
@@ -93,6 +99,8 @@ def options(question: Question) -> list[Option]:
 def _prefix_cache(question: Question) -> Option:
     """The engine as people run it: prefixes stay in the HBM that is left."""
     bare = resolve(question.config(Option("", tuple(NO_STORE.items()))))
+    if bare.pooled:
+        return Option("prefix cache in HBM", tuple(NO_STORE.items()), True)
     size = f"{int(HBM_SHARE * bare.hbm_budget / 1e9)}GB"
     settings = {**NO_STORE, "store.hbm": size, "store.prefetch": "none", "store.eviction": "lru"}
     return Option("prefix cache in HBM", tuple(settings.items()), True)

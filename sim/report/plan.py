@@ -48,7 +48,8 @@ def title(plan: Plan) -> str:
     """One line: what was asked."""
     aims = ", ".join(map(str, plan.question.objectives))
     config, load = plan.config, f"{plan.sessions_per_s:g} sessions/s"
-    return f"{config.model} on {config.hardware}, served as by {config.engine}, {load}: the fewest replicas with {aims}"
+    blocks = " in blocks" * plan.of_blocks
+    return f"{config.model} on {config.hardware}, served as by {config.engine}{blocks}, {load}: the fewest replicas with {aims}"
 
 
 def data(plan: Plan) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _drawn(answer: Answer) -> dict[str, Any]:
 
 def _settings(plan: Plan) -> dict[str, Any]:
     """What all options share and runs read."""
-    varied = [path for answer in plan.answers for path, _ in answer.option.settings]
+    varied = [path for answer in plan.answers[1:] for path, _ in answer.option.settings]
     return without(used(plan.question.config(plan.answers[-1].option), plan.workload), varied)
 
 

@@ -29,6 +29,7 @@ def said(plan: Plan) -> list[str]:
         *_faster(plan, best),
         *_beyond(best),
         *_too_short(best),
+        *_without_hashes(plan),
         *_outside(best),
     ]
 
@@ -56,12 +57,12 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
     found = [answer for answer in stores if answer.replicas is not None]
     if not found:
         return "no store that was tried meets the objectives"
-    if plan.demand.reuse < _LITTLE:
+    hits = max(answer.figure("hit_rate.tokens") or 0.0 for answer in found)
+    if plan.demand.reuse < _LITTLE and not (plan.of_blocks and hits >= _LITTLE):
         return f"only {plan.demand.reuse:.0%} of the tokens to prefill are history"
     short = binding(best)
     if short in ("decode", "HBM", "batch"):
         return f"replicas are short of {short} ({shares(best)[short]:.0%} in use), which a store does not spare"
-    hits = max(answer.figure("hit_rate.tokens") or 0.0 for answer in found)
     return f"it takes as many replicas at up to {hits:.0%} token hits, or more dollars for the store than the GPUs it saves"
 
 
@@ -118,6 +119,12 @@ def _too_short(best: Answer) -> Iterator[str]:
     ttl, span = best.config.store.ttl_s, best.figure("makespan_s")
     if ttl is not None and span is not None and span < ttl:
         yield f"The runs measure {format_seconds(span)}, less than the TTL of {format_seconds(ttl)}: what expires was not seen."
+
+
+def _without_hashes(plan: Plan) -> Iterator[str]:
+    """Streams have no block hashes (`kvplan.traces.generate.steady`)."""
+    if plan.workload.blocks is not None and plan.of_blocks:
+        yield "The trace's block hashes are left out, for a stream has no requests of the trace's own: what sessions share is not counted."
 
 
 def _outside(best: Answer) -> Iterator[str]:
