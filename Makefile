@@ -34,7 +34,7 @@ CHOSEN = compiled unchanged engine store policies eviction batching by_hand load
 # What takes ten seconds and more: commands of the README and of the manual, as they are printed there, and the notebooks.
 READ ?= slow or minutes
 readme: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n auto -m "$(READ)" tests/test_readme.py tests/test_docs.py tests/test_notebooks.py
+	$(BIN)/python -m pytest -n auto --durations=12 -m "$(READ)" tests/test_readme.py tests/test_docs.py tests/test_notebooks.py
 
 # The manual as pages, build/site/index.html: without a network once what it needs is installed, and with no warning.
 docs: $(VENV)/.docs-ready build/links

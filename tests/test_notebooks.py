@@ -1,4 +1,4 @@
-"""The notebooks: committed as they ran, from top to bottom. `make notebooks` runs them, and CI does."""
+"""The notebooks: committed as they ran, from top to bottom. `make notebooks` runs them, and CI the short ones."""
 
 import ast
 import base64
@@ -11,6 +11,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PAGES = sorted(FOLDER.glob("*.ipynb"))
 PUBLIC = ("kvplan", "kvplan.sim.policies.base", "kvplan.sim.policies.lazyheap")
 """What a notebook may import of kvplan."""
+LONG = dict.fromkeys(["02_plan", "03_policies", "05_savings"], pytest.mark.minutes)
+"""Half a minute and more: run by `make readme` and `make notebooks`; the others in CI as well."""
 each_notebook = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
 
@@ -43,9 +45,8 @@ def test_it_uses_public_names_only(path):
                 assert all(name in PUBLIC for name in names if name.startswith("kvplan")), names
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@each_notebook
+@pytest.mark.parametrize("path", [pytest.param(path, marks=LONG.get(path.stem, pytest.mark.slow), id=path.stem) for path in PAGES])
 def test_it_runs(path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("KVPLAN_GUARDS", "0")
