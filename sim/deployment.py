@@ -91,6 +91,11 @@ class Deployment:
         return {tier.name: tier.size for tier in self.tiers}
 
     @property
+    def aside(self) -> int:
+        """Bytes of all tiers, without a pool in HBM that is running jobs'."""
+        return sum(size for name, size in self.sizes.items() if not (self.pooled and name == ON_DEVICE))
+
+    @property
     def room(self) -> int:
         """Bytes of KV that all tiers hold together."""
         return sum(tier.capacity for tier in self.tiers)

@@ -15,8 +15,9 @@ from kvplan.sim.planner.flags import Sizes, flags, warnings
 from kvplan.sim.planner.plan import plan
 from kvplan.sim.planner.probe import mean_session
 from kvplan.sim.planner.question import NO_STORE, Question, options
+from kvplan.sim.planner.search import Fewest
 from kvplan.sim.report.plan import data, title
-from kvplan.sim.report.plan_words import said
+from kvplan.sim.report.plan_words import _tied, said
 from kvplan.sim.simulation import simulate
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.runs import replicated
@@ -70,6 +71,16 @@ def test_the_pool_is_that_of_a_simulation(found):
     figures = answer.seen[0].figures
     assert figures["turns"] == 100 and figures["ttft_s.p95"] == summary["ttft_s"]["p95"]
     assert figures["token_hits.hbm"] == summary["token_hits"]["hbm"] > 0
+
+
+def test_a_pool_is_free_and_comes_before_keeping_nothing(found):
+    recompute, pool, dram = found.answers
+    one = Fewest(1, ())
+    answers = tuple(replace(each, found=one, usd_per_month={"gpu": 100.0}) for each in (recompute, dram, pool))
+    even = replace(found, answers=answers)
+    assert even.cheapest.option is pool.option
+    assert pool.deployment.aside == 0 and dram.deployment.aside == dram.deployment.sizes["dram"]
+    assert any("recompute cannot be told apart; the first is no dearer" in each for each in _tied(even, even.cheapest))
 
 
 def test_the_account_says_what_is_in_blocks(found):

@@ -141,7 +141,8 @@ class Plan:
 
     @property
     def cheapest(self) -> Answer | None:
-        """The least dollars of those that meet the objectives; of equals the one with fewer GPUs, then the smaller store."""
+        """The least dollars of those that meet the objectives; of equals the one with fewer GPUs, then the smaller store; a pool of blocks
+        is free, and comes before keeping nothing."""
         feasible = [answer for answer in self.answers if answer.replicas is not None]
         return min(feasible, key=rank, default=None)
 
@@ -176,10 +177,11 @@ class Plan:
         return report.html(self)
 
 
-def rank(answer: Answer) -> tuple[float, int, int]:
-    """What the cheapest has least of: dollars to the cent, then GPUs, then bytes of store; what meets no objectives comes last."""
+def rank(answer: Answer) -> tuple[float, int, int, bool]:
+    """What the cheapest has least of: dollars to the cent, then GPUs, then bytes of store; what meets no objectives comes last, and of
+    equals what has no pool."""
     usd, gpus = (math.inf, 0) if answer.met is None else (answer.met.usd_per_month, answer.met.gpus)
-    return round(usd, 2), gpus, sum(answer.deployment.sizes.values())
+    return round(usd, 2), gpus, answer.deployment.aside, not answer.deployment.pooled
 
 
 def row(answer: Answer) -> dict[str, Any]:

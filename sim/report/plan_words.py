@@ -69,12 +69,14 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
 def _tied(plan: Plan, best: Answer) -> Iterator[str]:
     for other in ties(plan):
         dearer = more(best.cost_usd_per_month, other.cost_usd_per_month)
-        smaller = "cheaper" if dearer is not None and dearer >= 1 else "smaller" if _held(best) < _held(other) else "no dearer"
+        smaller = (
+            "cheaper"
+            if dearer is not None and dearer >= 1
+            else "smaller"
+            if best.deployment.aside < other.deployment.aside
+            else "no dearer"
+        )
         yield f"{best.option.label} and {other.option.label} cannot be told apart; the first is {smaller}."
-
-
-def _held(answer: Answer) -> int:
-    return sum(answer.deployment.sizes.values())
 
 
 def _sized(best: Answer) -> Iterator[str]:
