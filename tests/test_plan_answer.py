@@ -202,6 +202,7 @@ def test_in_words_when_caching_does_not_help(found):
     stores = [answered(each, 3, point(2, 0.5), point(3, 0.99), usd=100) for each in found.answers[2:]]
     words = said(replace(found, answers=(baseline, *stores), demand=replace(found.demand, reuse=0.1)))
     assert words[0] == "DRAM and SSD do not pay here: only 10% of the tokens to prefill are history."
+    assert not any("set aside" in each for each in words) and any("set aside" in each for each in said(found)), "of what is compared"
 
 
 def test_in_words_what_a_plan_cannot_judge(found):

@@ -7,6 +7,7 @@ from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
 from kvplan.sim.planner.plan import Answer, Plan
+from kvplan.sim.planner.question import HBM_SHARE
 from kvplan.sim.planner.regret import more, pareto, ties
 from kvplan.sim.provided import extras
 
@@ -23,6 +24,7 @@ def said(plan: Plan) -> list[str]:
         return list(_missed(plan))
     return [
         *_no_help(plan, best),
+        *_set_aside(plan, best),
         *_tied(plan, best),
         *_sized(best),
         *_worn(plan),
@@ -64,6 +66,15 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
     if short in ("decode", "HBM", "batch"):
         return f"replicas are short of {short} ({shares(best)[short]:.0%} in use), which a store does not spare"
     return f"it takes as many replicas at up to {hits:.0%} token hits, or more dollars for the store than the GPUs it saves"
+
+
+def _set_aside(plan: Plan, best: Answer) -> Iterator[str]:
+    """That a prefix cache of whole sessions is the weaker one to be compared with."""
+    if not plan.of_blocks and not best.option.baseline:
+        yield (
+            f"Prefix cache in HBM has {HBM_SHARE:.0%} of what weights leave, set aside; vLLM's and SGLang's have all that running"
+            " requests leave, and may need fewer GPUs: store.unit=block plans with that."
+        )
 
 
 def _tied(plan: Plan, best: Answer) -> Iterator[str]:
