@@ -82,27 +82,29 @@ class Curve:
     """What `kvplan curve --json` prints."""
 
     @property
-    def _report(self) -> ModuleType:
-        from kvplan.sim.report import blockcurve, curve
+    def _words(self) -> ModuleType:
+        from kvplan.sim.report import curves as report
 
-        return blockcurve if self.data.get("unit") == "block" else curve
+        return report.words(self.data)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per policy and size, means over replications with the half-widths of their intervals; the rows of curve.csv."""
         import pandas as pd
 
-        return pd.DataFrame(self._report.point_rows(self.data))
+        return pd.DataFrame(self._words.point_rows(self.data))
 
     def figure(self) -> "Figure":
         """The picture of `kvplan curve --figure`: hits and TTFT over the size, a line a policy."""
-        return self._report.draw(self.data)
+        return self._words.draw(self.data)
 
     def __repr__(self) -> str:
-        return f"<Curve: {self._report.title(self.data)}, {len(self.data['lines'])} policies at {len(self.data['sizes'])} sizes>"
+        return f"<Curve: {self._words.title(self.data)}, {len(self.data['lines'])} policies at {len(self.data['sizes'])} sizes>"
 
     def _repr_html_(self) -> str:
         """For notebooks: what `kvplan curve` prints."""
-        return self._report.html(self.data)
+        from kvplan.sim.report import curves as report
+
+        return report.html(self.data)
 
 
 def compare(

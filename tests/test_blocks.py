@@ -19,7 +19,7 @@ from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Store, load
 from kvplan.sim.replay.blockcurve import block_curve
 from kvplan.sim.replay.blocks import ENDLESS, BlockReplay
-from kvplan.sim.report import blockcurve
+from kvplan.sim.report import curves
 from kvplan.sim.report.page import folder
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.modes import MODES
@@ -379,7 +379,7 @@ def test_a_curve_of_blocks_is_written_as_one_of_sessions(small, tmp_path):
     assert list(rows["bytes"]) == [0, 10**12] * 2 and set(rows["policy"]) == {"lru", "arc"} and rows["hit_rate.below"].iloc[0] == 0
     assert rows["hit_rate.tokens"].iloc[1] == curve.data["lines"][0]["points"][1]["hit_rate.tokens"] > rows["hit_rate.tokens"].iloc[0]
     assert "below 20GB of HBM" in repr(curve) and "arc in DRAM, %" in curve._repr_html_()
-    blockcurve.write_curve(curve.data, tmp_path)
+    curves.write_curve(curve.data, tmp_path)
     assert curve.figure()._repr_png_().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.csv", "curve.json", "curve.png", "report.html", "report.md"]
     assert pd.read_csv(tmp_path / "curve.csv").equals(rows)

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.compare import check_places, measured, report_failures
@@ -16,8 +15,7 @@ from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.replay.blockcurve import block_curve
-from kvplan.sim.report import blockcurve, blockcurve_account
-from kvplan.sim.report import curve as report
+from kvplan.sim.report import blockcurve_account, curves
 from kvplan.sim.report.curve_account import account
 from kvplan.sim.sweep.compare import Question
 from kvplan.sim.sweep.curve import POLICIES, TIER, prepare_curves
@@ -47,7 +45,7 @@ def run(
         _refuse_with_blocks(replications=replications, jobs=jobs, cluster=cluster)
         check_places(out, figure, inputs(config, loaded, runs=False))
         found = blockcurve_account.account(block_curve(loaded, tier, _names(sizes), _names(policies), turns_of))
-        _deliver(blockcurve, found, out, figure, json)
+        _deliver(found, out, figure, json)
         return
     question, tier = Question(config, tuple(overrides), replications=replications or _REPLICATIONS, resample=resample), tier or TIER
     if tier == ON_DEVICE:
@@ -60,7 +58,7 @@ def run(
     compared = measured(asked.sweep, records, jobs, cluster)
     found = account(asked, compared)
     if compared["variants"]:
-        _deliver(report, found, out, figure, json)
+        _deliver(found, out, figure, json)
     report_failures(found, records)
 
 
@@ -75,13 +73,12 @@ def _names(text: str | None) -> list[str]:
     return [part.strip() for part in text.split(",")] if text else []
 
 
-def _deliver(report: ModuleType, found: dict, out: Path | None, figure: Path | None, json: bool) -> None:
-    """By the words of a report."""
-
+def _deliver(found: dict, out: Path | None, figure: Path | None, json: bool) -> None:
     def show() -> None:
         if json:
             sys.stdout.write(dumps(found))
         else:
-            report.print_curve(found)
+            curves.print_curve(found)
 
-    deliver(show, (out, partial(report.write_curve, found)), (figure, partial(write_file, write=partial(report.draw, found))))
+    draw = partial(curves.words(found).draw, found)
+    deliver(show, (out, partial(curves.write_curve, found)), (figure, partial(write_file, write=draw)))

@@ -1,34 +1,20 @@
-"""Hit rates of caches of blocks over their size, as text, tables and a picture, from the account."""
+"""Hit rates of caches of blocks over their size, as text, rows and a picture, from the account."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from kvplan.foreign.text import cell
-from kvplan.sim.files.atomic import write_file, write_text
-from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report.blockcurve_account import BELOW, TOKENS
-from kvplan.sim.report.console import html_table, print_table, shown_cell
-from kvplan.sim.report.curve import PICTURE, ROWS, SUMMARY
+from kvplan.sim.report.console import shown_cell
+from kvplan.sim.report.curve import at
 from kvplan.sim.report.picture import label, picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BELOW = ("hit_tokens", "stored_chunks", "dropped_chunks")
-
-
-def print_curve(found: dict) -> None:
-    """To stdout."""
-    print_table(title(found), _table(found), sentences(found))
-
-
-def html(found: dict) -> str:
-    """The same for a notebook."""
-    return html_table(title(found), _table(found), sentences(found))
 
 
 def title(found: dict) -> str:
@@ -45,20 +31,16 @@ def sentences(found: dict) -> list[str]:
     return [*found["notes"], *(f"! {line}" for line in found["warnings"])]
 
 
-def _table(found: dict) -> Table:
-    table = Table(box=None, pad_edge=False)
+def table(found: dict) -> Table:
+    """One row per size."""
+    drawn = Table(box=None, pad_edge=False)
     heads = [f"{line['policy']}{what}" for line in found["lines"] for what in (", %", *[" in DRAM, %", " stored"] * bool(found["below"]))]
     for head in (found["tier"].upper(), "chunks" if found["below"] else "blocks", *heads):
-        table.add_column(shown_cell(head), justify="right", no_wrap=True)
+        drawn.add_column(shown_cell(head), justify="right", no_wrap=True)
     for size in found["sizes"]:
         cells = [text for line in found["lines"] for text in _cells(line, size, bool(found["below"]))]
-        table.add_row(*map(shown_cell, (size["text"], f"{size['blocks']:,}", *cells)))
-    return table
-
-
-def at(line: dict, size: dict) -> dict | None:
-    """A line's point of a size, where it was judged."""
-    return next((point for point in line["points"] if point["size"] == size["text"]), None)
+        drawn.add_row(*map(shown_cell, (size["text"], f"{size['blocks']:,}", *cells)))
+    return drawn
 
 
 def _cells(line: dict, size: dict, below: bool) -> list[str]:
@@ -69,22 +51,9 @@ def _cells(line: dict, size: dict, below: bool) -> list[str]:
     return [f"{100 * point[TOKENS]:.1f}", *more]
 
 
-def write_curve(found: dict, folder: Path) -> None:
-    """curve.json, curve.csv, curve.png and the report, each whole or not at all. Raises WriteError."""
-    from kvplan.sim.report.page import folder as pages
-
-    write_text(folder / SUMMARY, dumps(found))
-    write_file(folder / ROWS, lambda path: _write_rows(found, path))
-    write_file(folder / PICTURE, lambda path: draw(found, path))
-    pages.write_report(folder, SUMMARY)
-
-
-def _write_rows(found: dict, path: Path) -> None:
-    rows = list(point_rows(found))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+def columns(found: dict) -> list[str]:
+    """Of `point_rows`."""
+    return list(next(point_rows(found)))
 
 
 def point_rows(found: dict) -> Iterator[dict]:

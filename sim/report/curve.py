@@ -1,6 +1,5 @@
-"""Hit rate and TTFT over the size of a tier, as text and as a picture."""
+"""Hit rate and TTFT over the size of a tier, as text, rows and a picture, from the account."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,30 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from kvplan.foreign.text import cell
 from kvplan.hwmodels.units import format_bytes, format_seconds
-from kvplan.sim.files.atomic import write_file, write_text
-from kvplan.sim.files.strictjson import dumps
-from kvplan.sim.report.console import html_table, print_table, shown_cell
+from kvplan.sim.report.console import shown_cell
 from kvplan.sim.report.curve_account import KEYS
 from kvplan.sim.report.picture import label, picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SUMMARY, ROWS, PICTURE = "curve.json", "curve.csv", "curve.png"
 _COLOURS = ("#2a6fbb", "#e08a1e", "#2f9e6e", "#b5489a", "#7a5cc4", "#b8860b", "#3aa6a6", "#c0392b")
 _DASHES = ((4, 2), (1, 1.5), (6, 2, 1, 2))
-
-
-def print_curve(found: dict) -> None:
-    """To stdout."""
-    print_table(title(found), _table(found), sentences(found))
-
-
-def html(found: dict) -> str:
-    """The same for a notebook."""
-    return html_table(title(found), _table(found), sentences(found))
 
 
 def title(found: dict) -> str:
@@ -57,23 +42,29 @@ def sentences(found: dict) -> list[str]:
     return lines + found["notes"]
 
 
-def _table(found: dict) -> Table:
+def table(found: dict) -> Table:
+    """One row per size."""
     tier = found["tier"].upper()
-    table = Table(box=None, pad_edge=False)
+    drawn = Table(box=None, pad_edge=False)
     lines = [line for line in found["lines"] if line["points"]]
     heads = [tier, "of need", *(head for line in lines for head in (f"{line['policy']}, turns %", "tokens %", "TTFT"))]
     for head in [*heads, *(head for line in found["clockless"] for head in (f"{line['name']}, turns %", "tokens %"))]:
-        table.add_column(shown_cell(head), justify="right", no_wrap=True)
+        drawn.add_column(shown_cell(head), justify="right", no_wrap=True)
     for size in found["sizes"]:
         cells = [size["text"], f"{size['rcc_to_held']:.0%}"]
         for line in lines:
-            point = next((point for point in line["points"] if point["size"] == size["text"]), None)
+            point = at(line, size)
             cells += ["–"] * 3 if point is None else [_hit(point), _tokens(point), format_seconds(point["ttft_s.mean"]["mean"])]
         for line in found["clockless"]:
             point = next(point for point in line["points"] if point["bytes"] == size["bytes"])
             cells += [f"{100 * point[key]:.1f}" for key in ("hit_rate.resumed", "hit_rate.tokens")]
-        table.add_row(*map(shown_cell, cells))
-    return table
+        drawn.add_row(*map(shown_cell, cells))
+    return drawn
+
+
+def at(line: dict, size: dict) -> dict | None:
+    """A line's point of a size, where it has one."""
+    return next((point for point in line["points"] if point["size"] == size["text"]), None)
 
 
 def _tokens(point: dict) -> str:
@@ -85,22 +76,9 @@ def _hit(point: dict) -> str:
     return f"{100 * hit['mean']:.1f}" + ("" if hit["half_width"] is None else f" ± {100 * hit['half_width']:.1f}")
 
 
-def write_curve(found: dict, folder: Path) -> None:
-    """curve.json, curve.csv, curve.png and the report, each whole or not at all. Raises WriteError."""
-    from kvplan.sim.report.page import folder as pages
-
-    write_text(folder / SUMMARY, dumps(found))
-    write_file(folder / ROWS, lambda path: _write_rows(found, path))
-    write_file(folder / PICTURE, lambda path: draw(found, path))
-    pages.write_report(folder, SUMMARY)
-
-
-def _write_rows(found: dict, path: Path) -> None:
-    heads = ["policy", "tier", "bytes", "rcc_to_held", "rcc_to_ccput", *(f"{key}{what}" for key in KEYS for what in ("", ".half_width"))]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, heads)
-        writer.writeheader()
-        writer.writerows({name: cell(value) for name, value in row.items()} for row in point_rows(found))
+def columns(found: dict) -> list[str]:
+    """Of `point_rows`."""
+    return ["policy", "tier", "bytes", "rcc_to_held", "rcc_to_ccput", *(f"{key}{what}" for key in KEYS for what in ("", ".half_width"))]
 
 
 def point_rows(found: dict) -> Iterator[dict]:

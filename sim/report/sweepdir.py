@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from kvplan.sim.files.ours import Kind, says
-from kvplan.sim.report import compare, curve
+from kvplan.sim.report import compare, curves
 from kvplan.sim.sweep.kept_runs import are_in
 
 
 def _is_ours(folder: Path) -> bool:
     """By its summaries; without one it was interrupted, and has runs."""
-    summaries = [folder / name for name in (compare.SUMMARY, curve.SUMMARY) if (folder / name).exists()]
+    summaries = [folder / name for name in (compare.SUMMARY, curves.SUMMARY) if (folder / name).exists()]
     if summaries:
         return all(says(path, lambda found: found.get("comparison", found)["provenance"]["kvplan"]) for path in summaries)
     return are_in(folder)

@@ -6,7 +6,7 @@ from kvplan.sim.report.blockcurve_account import BELOW, TOKENS
 from kvplan.sim.report.page import charts, common
 from kvplan.sim.report.page.charts import Axis, Mark, Series
 from kvplan.sim.report.page.content import Figure, Key, Page, Section, Table
-from kvplan.sim.report.page.of_curve import style
+from kvplan.sim.report.page.of_curve import across, at, style
 from kvplan.sim.report.page.place import NONE, Cell, Place, count, percent, size
 
 _NEAR = 0.01
@@ -63,16 +63,10 @@ def _figure(found: Place, key: str, title: str) -> Figure:
         )
         for number, line in enumerate(found.at("lines").each())
     ]
-    series += [Series("endless", marks, 0, signs=False)] if key == TOKENS and (marks := _endless(found, axis)) else []
+    marks = across(found, found.at("endless", TOKENS).cell(axis.show)) if key == TOKENS else []
+    series += [Series("endless", marks, 0, signs=False)] if marks else []
     drawn = charts.plot(series, Axis(found.value["tier"].upper(), size, log=True), axis, title)
     return Figure(title, drawn, "", [Key(each.name, each.style, False) for each in series])
-
-
-def _endless(found: Place, axis: Axis) -> list[Mark]:
-    """A line across all sizes."""
-    sizes = [each["bytes"] for each in found.value["sizes"] if each["bytes"]]
-    rate = found.at("endless", TOKENS).cell(axis.show)
-    return [Mark(Cell(size(each), each), rate) for each in (min(sizes), max(sizes))] if sizes else []
 
 
 def _table(found: Place) -> Table:
@@ -83,7 +77,7 @@ def _table(found: Place) -> Table:
     for place in found.at("sizes").each():
         cells = [Cell(place.value["text"], place.value["bytes"]), place.at("blocks").cell(count)]
         for line in found.at("lines").each():
-            point = next((point for point in line.at("points").each() if point.value["size"] == place.value["text"]), None)
+            point = at(line, place)
             cells += [Cell(NONE)] * (1 + 2 * below) if point is None else _cells(point, below)
         rows.append(cells)
     return Table(heads, rows)

@@ -74,11 +74,16 @@ def _figure(found: Place, key: str, title: str, axis: Axis) -> Figure:
 
 
 def _recomputation(found: Place, key: str, axis: Axis) -> list[Mark]:
-    """A line across all sizes; where it hits nothing there is none."""
-    sizes = [each["bytes"] for each in found.value["sizes"] if each["bytes"]]
-    if key.startswith("hit_rate") or not found.value.get("recompute") or not sizes:
+    """Where it hits nothing there is none."""
+    if key.startswith("hit_rate") or not found.value.get("recompute"):
         return []
-    return [Mark(Cell(size(each), each), found.at("recompute", key, "mean").cell(axis.show)) for each in (min(sizes), max(sizes))]
+    return across(found, found.at("recompute", key, "mean").cell(axis.show))
+
+
+def across(found: Place, level: Cell) -> list[Mark]:
+    """A line of one level over all sizes."""
+    sizes = [each["bytes"] for each in found.value["sizes"] if each["bytes"]]
+    return [Mark(Cell(size(each), each), level) for each in (min(sizes), max(sizes))] if sizes else []
 
 
 def style(number: int) -> int:
@@ -108,10 +113,15 @@ def _table(found: Place) -> Table:
     for place in found.at("sizes").each():
         cells = [Cell(place.value["text"], place.value["bytes"]), place.at("rcc_to_held").cell(common.whole_percent)]
         for line in lines:
-            point = next((point for point in line.at("points").each() if point.value["size"] == place.value["text"]), None)
+            point = at(line, place)
             cells += _cells(point) if point else [Cell(NONE)] * 3
         rows.append(cells)
     return Table(heads, rows)
+
+
+def at(line: Place, size: Place) -> Place | None:
+    """A line's point of a size, where it has one."""
+    return next((point for point in line.at("points").each() if point.value["size"] == size.value["text"]), None)
 
 
 def _cells(point: Place) -> list[Cell]:
