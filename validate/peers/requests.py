@@ -1,15 +1,15 @@
 """The requests that all simulators are given: prompts as hashes of blocks, in Mooncake's format, which each reads or is fed from."""
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import load
-from kvplan.traces import Workload
+from kvplan.traces.blockpaths import block_contexts
+from kvplan.traces.reuse import in_order, starts
 
 BLOCK_TOKENS = 128
 SYSTEM_TOKENS = 1024
@@ -27,33 +27,18 @@ class Request:
 
 
 def drawn(sessions: int) -> list[Request]:
-    """Chats of ShareGPT's lengths that come at random, in order of time: each turn has its session's history before it."""
-    workload = build_workload(load("default", {"workload.sessions": sessions, "workload.loop": "closed"}))
-    numbers: dict[tuple, int] = {}
+    """Chats of ShareGPT's lengths that come at random, in order of time, where answers take none: each turn has its session's history
+    before it."""
+    settings = {"workload.sessions": sessions, "workload.loop": "closed", "workload.system_prompt_tokens": SYSTEM_TOKENS}
+    workload = build_workload(load("default", settings))
+    contexts = block_contexts(workload, BLOCK_TOKENS)
+    at_s = starts(workload)[in_order(workload)].tolist()
     fresh = count()
-
-    def number(*key: int) -> int:
-        if key not in numbers:
-            numbers[key] = next(fresh)
-        return numbers[key]
-
-    requests = []
-    for turn, (session, at_s) in enumerate(zip(workload.session.tolist(), _starts_s(workload), strict=True)):
-        tokens = SYSTEM_TOKENS + int(workload.history_tokens[turn] + workload.prompt_tokens[turn])
-        full, rest = divmod(tokens, BLOCK_TOKENS)
-        shared = SYSTEM_TOKENS // BLOCK_TOKENS
-        blocks = [number(-1 if block < shared else session, block) for block in range(full)]
-        requests.append(Request(at_s, tokens, blocks + [number(session, full, turn)] * bool(rest)))
-    return sorted(requests, key=lambda request: request.at_s)
-
-
-def _starts_s(workload: Workload) -> list[float]:
-    """When turns come, if answers take no time."""
-    gaps = np.nan_to_num(workload.gap_s)
-    first = workload.first_turn[:-1]
-    since = gaps.cumsum()
-    offset = workload.arrival_s[first] - since[first]
-    return (since + offset[workload.session]).tolist()
+    numbers: defaultdict[int, int] = defaultdict(fresh.__next__)
+    return [
+        Request(when_s, tokens, [numbers[key] for key in path] + [next(fresh)] * (tokens % BLOCK_TOKENS > 0))
+        for when_s, tokens, path in zip(at_s, contexts.tokens, contexts.paths, strict=True)
+    ]
 
 
 def write_requests(requests: list[Request], path: Path) -> None:
