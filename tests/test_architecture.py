@@ -40,13 +40,15 @@ FORBIDDEN = {
     "validate/benchmarks": {"kvplan.validate.calibration", "kvplan.validate.miniserver", "kvplan.validate.checks", "torch"},
     "validate/models": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks")},
     "validate/published": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks", "models")},
+    "validate/peers": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks", "models", "published")},
     "validate/models/reference.py": {"kvplan"},
+    "validate/arguments.py": {"kvplan"},
     "validate/show.py": {"kvplan"},
     "validate/aisimulate.py": {"kvplan"},
     "validate/verdict.py": {f"kvplan.validate.{room}" for room in ("calibration", "miniserver", "checks", "benchmarks")},
 }
-"""What a room may not import. The wheel has checks, benchmarks, models and published cases of validate/, but neither calibration nor mini
-server, nor PyTorch. What `transformers` counts is independent of kvplan."""
+"""What a room may not import. The wheel has checks, benchmarks, models, peers and published cases of validate/, but neither calibration nor
+mini server, nor PyTorch. What `transformers` counts is independent of kvplan."""
 
 
 def imported(path: Path) -> set[str]:

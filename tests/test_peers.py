@@ -41,3 +41,11 @@ def test_one_that_is_not_installed_is_named_and_left_out(monkeypatch, capsys):
     assert command.main(["--sessions", "5", "--blocks", "10,1000"]) == 0
     said = capsys.readouterr().out
     assert "nobody's, lru: not installed" in said and "not judged" in said and "50.000" in said
+
+
+@pytest.mark.parametrize("arguments", [("--blocks", "500,x"), ("--blocks", "0"), ("--sessions", "0"), ("--sessions", "some")])
+def test_what_is_no_size_is_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(list(arguments))
+    assert ended.value.code == 2
+    assert "is not a whole number from 1 on" in capsys.readouterr().err

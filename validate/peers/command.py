@@ -13,6 +13,7 @@ from kvplan.sim.replay.blocks import BlockReplay
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.traces import read_trace
 from kvplan.traces.blockpaths import block_contexts
+from kvplan.validate.arguments import positive
 from kvplan.validate.peers.requests import BLOCK_TOKENS, drawn, write_requests
 from kvplan.validate.peers.simulators import PEERS, Peer, timed
 from kvplan.validate.show import show
@@ -57,15 +58,19 @@ def _beside(theirs: float | None, ours: float) -> list[str]:
     return [f"{100 * theirs:.3f}", f"{100 * ours:.3f}", f"{100 * (ours - theirs):+.3f}"]
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(positive, text.split(",")))
+
+
 def main(argv: list[str]) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser("kvplan validate peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=2000, help="chats to draw; default: 2000, about 11,000 requests")
-    parser.add_argument("--blocks", default=",".join(map(str, SIZES)), help=f"sizes, of {BLOCK_TOKENS} tokens a block")
+    parser.add_argument("--sessions", type=positive, default=2000, help="chats to draw; default: 2000, about 11,000 requests")
+    listed = ",".join(map(str, SIZES))
+    parser.add_argument("--blocks", type=_sizes, default=SIZES, help=f"sizes, of {BLOCK_TOKENS} tokens a block; default: {listed}")
     given = parser.parse_args(argv)
-    sizes = tuple(int(size) for size in given.blocks.split(","))
     columns = ["simulator, policy", "blocks", "hits, %", "kvplan, %", "off, points", "seconds, all sizes", "kvplan's"]
-    show(f"Hit rates over all prompt tokens, {given.sessions:,} chats", columns, compared(given.sessions, sizes))
+    show(f"Hit rates over all prompt tokens, {given.sessions:,} chats", columns, compared(given.sessions, given.blocks))
     for peer in PEERS:
         if peer.differs:
             print(f"{peer.name}, {peer.policy}: {peer.differs}")

@@ -18,6 +18,7 @@ from kvplan.sim.files import told
 from kvplan.sim.files.atomic import WriteError
 from kvplan.sim.files.ours import OutputError, check_folder
 from kvplan.sim.files.workshop import scratch
+from kvplan.validate.arguments import positive
 from kvplan.validate.calibration.clock import CLOCKS, Clock, maker
 from kvplan.validate.calibration.datapath.ssdfile import has_direct_io
 from kvplan.validate.calibration.datapath.streams import Streams, streams
@@ -60,23 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kvplan validate measure", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--model", required=True, help="a catalogue name, or a path to a config.json")
-    parser.add_argument("--layers", type=_positive, help="decoder layers to run, all alike; default: those of the model")
+    parser.add_argument("--layers", type=positive, help="decoder layers to run, all alike; default: those of the model")
     parser.add_argument("--budget", type=float, default=240.0, metavar="SECONDS", help="time that measuring may take, building included")
     parser.add_argument("--dtype", choices=tuple(DTYPES), help="default: the model's own")
-    parser.add_argument("--window", type=_positive, default=8192, help="context of at most so many tokens, or the model's")
-    parser.add_argument("--max-batch", type=_positive, default=32, help="decode batches up to this")
-    parser.add_argument("--threads", type=_positive, help="CPU threads that compute; default on cpu: all cores but one, which moves data")
+    parser.add_argument("--window", type=positive, default=8192, help="context of at most so many tokens, or the model's")
+    parser.add_argument("--max-batch", type=positive, default=32, help="decode batches up to this")
+    parser.add_argument("--threads", type=positive, help="CPU threads that compute; default on cpu: all cores but one, which moves data")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="on cpu; `steady` on a shared machine, 1 thread")
     parser.add_argument("--out", type=Path, default=Path("runs/measured"), metavar="DIR")
     parser.add_argument("--ssd", type=Path, metavar="DIR", help="where the drive's test file goes; default: --out")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 def _measure(arguments: argparse.Namespace) -> int:
