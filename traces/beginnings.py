@@ -39,15 +39,18 @@ class Beginnings:
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
     @property
+    def some(self) -> np.ndarray:
+        """bool per session: whether it has any part."""
+        return np.diff(self.first) > 0
+
+    @property
     def reach(self) -> np.ndarray:
         """int64 per session: tokens of its context up to the end of its last part."""
-        return np.append(0, self.end)[np.where(np.diff(self.first) > 0, self.first[1:], 0)]
+        return np.append(0, self.end)[np.where(self.some, self.first[1:], 0)]
 
     def sound(self) -> bool:
         """Whether parts end one after the other."""
-        shorter = np.diff(self.end, prepend=0) <= 0
-        shorter[self.first[:-1][np.diff(self.first) > 0]] = False
-        return bool(self.first[-1] == len(self.key) == len(self.end) and not shorter.any() and np.all(self.end > 0))
+        return bool(self.first[-1] == len(self.key) == len(self.end) and np.all(self._own > 0))
 
     def those(self, sessions: np.ndarray) -> "Beginnings":
         """Of the sessions of these numbers, in this order."""
@@ -89,11 +92,6 @@ class Beginnings:
         first[np.unique(self.key, return_index=True)[1]] = False
         return self._those_parts(first)
 
-    @property
-    def tokens(self) -> int:
-        """Of all sessions together."""
-        return int(self.end[self.first[1:][np.diff(self.first) > 0] - 1].sum())
-
     def growing(self) -> "Beginnings":
         """Without parts of no tokens."""
         return self._with(self.end)
@@ -110,10 +108,14 @@ class Beginnings:
     def _with(self, end: np.ndarray) -> "Beginnings":
         """With other ends, without the parts of which nothing is left."""
         found = Beginnings(self.first, self.key, end)
-        grown = np.diff(end, prepend=0)
-        opens = self.first[:-1][np.diff(self.first) > 0]
-        grown[opens] = end[opens]
-        return found._those_parts(grown > 0)
+        return found._those_parts(found._own > 0)
+
+    @property
+    def _own(self) -> np.ndarray:
+        """int64 per part: its tokens, without those of the parts before it."""
+        found, opens = np.diff(self.end, prepend=0), self.first[:-1][self.some]
+        found[opens] = self.end[opens]
+        return found
 
     def _those_parts(self, which: np.ndarray) -> "Beginnings":
         counts = np.bincount(self.session[which], minlength=len(self))

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
-import numpy as np
-
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.assumptions import assumptions
 from kvplan.sim.provenance import provenance
@@ -105,4 +103,4 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
 
 
 def _begun(workload: Workload) -> str:
-    return "nothing here" if workload.beginnings is None else f"{int((np.diff(workload.beginnings.first) > 0).sum()):,} sessions here"
+    return "nothing here" if workload.beginnings is None else f"{workload.beginnings.some.sum():,} sessions here"

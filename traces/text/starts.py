@@ -47,6 +47,6 @@ def with_starts(workload: Workload, found: Beginnings) -> Workload:
         return workload
     prompts = workload.prompt_tokens[workload.first_turn[:-1]].astype(np.int64)
     total = int((workload.history_tokens + workload.prompt_tokens).sum())
-    again = found.seen_before().cut(prompts)
-    alike = {"sessions": int((np.diff(found.first) > 0).sum()), "shared_by_sessions": again.tokens / total}
-    return replace(workload, beginnings=found, origin={**workload.origin, "begin_alike": alike.pop("sessions"), **alike})
+    again = found.seen_before().cut(prompts).reach.sum()
+    said = {"begin_alike": int(found.some.sum()), "shared_by_sessions": int(again) / total}
+    return replace(workload, beginnings=found, origin={**workload.origin, **said})
