@@ -60,10 +60,11 @@ def maker() -> dict[str, Any]:
     return {"libraries": {name: metadata.version(name) for name in _LIBRARIES}, "code_sha256": code()}
 
 
-def provenance(config: Config, workload: Workload) -> dict[str, Any]:
-    """Goes into every summary. A file that is gone since it was read has no digest; the turns that came of it have."""
+def provenance(config: Config, workload: Workload, server: Config | None = None) -> dict[str, Any]:
+    """Goes into every summary. A file that is gone since it was read has no digest; the turns that came of it have. `server`: what was
+    resolved, where it was not all of the configuration."""
     try:
-        found = sources(config)
+        found = sources(server or config)
     except UnreadableError:
         found = {}
     return {

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import kvplan
+from kvplan.sim import provenance
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Store, load
 from kvplan.sim.replay.blockcurve import block_curve
@@ -378,6 +379,9 @@ def test_a_curve_of_blocks_is_written_as_one_of_sessions(small, tmp_path):
     rows = curve.to_frame()
     assert list(rows["bytes"]) == [0, 10**12] * 2 and set(rows["policy"]) == {"lru", "arc"} and rows["hit_rate.below"].iloc[0] == 0
     assert rows["hit_rate.tokens"].iloc[1] == curve.data["lines"][0]["points"][1]["hit_rate.tokens"] > rows["hit_rate.tokens"].iloc[0]
+    made = curve.data["provenance"]
+    assert made["config_sha256"] == provenance.text(json.dumps(curve.data["config"], sort_keys=True))
+    assert made["engine"]["otherwise"]["store.unit"] == "block"
     assert "below 20GB of HBM" in repr(curve) and "arc in DRAM, %" in curve._repr_html_()
     curves.write_curve(curve.data, tmp_path)
     assert curve.figure()._repr_png_().startswith(b"\x89PNG")

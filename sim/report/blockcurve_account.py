@@ -42,7 +42,7 @@ def account(found: BlockCurve) -> dict:
         "warnings": list(_doubts(found)),
         "assumptions": assumptions(server),
         "config": found.config.resolved(),
-        "provenance": provenance(server, found.workload),
+        "provenance": provenance(found.config, found.workload, server),
     }
 
 
