@@ -230,6 +230,14 @@ def test_the_summary_says_how_many_gave_way():
     assert not any(row[0].startswith("turns preempted") for row in report.rows(roomy))
 
 
+@pytest.mark.parametrize("batching", PACKED)
+def test_a_turn_without_an_answer_leaves_no_hbm_behind(batching):
+    """It enters with its prompt's HBM and gives back as much: ten times its HBM serve hundreds of them, whole batches at a time."""
+    _, columns = served(batching, [(20, 0)] * 300, None, tight(200))
+    _, together = np.unique(columns["admitted_s"], return_counts=True)
+    assert "preemptions" not in columns and together.tolist() == [1, *[10] * 29, 9]
+
+
 class Waiting(NamedTuple):
     """A job in its prefill."""
 

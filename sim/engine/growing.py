@@ -60,7 +60,7 @@ class GrowingBatch(Batch):
     def tokens(self, job: Job) -> int:
         if job.end_step:
             return job.context - (job.end_step - self.steps)
-        return job.history + job.prompt + job.made + 1
+        return min(job.context, job.history + job.prompt + job.made + 1)
 
     @property
     def is_short(self) -> bool:

@@ -208,6 +208,7 @@ class Guards:
                 demand(done[turn - 1] <= admitted[turn], 4, f"turn {turn} starts before turn {turn - 1} of its session has ended")
         for replica in replicas:
             self._conserved(replica)
+            demand(replica.batch.hbm_used == 0, 1, f"nobody runs, and jobs have {replica.batch.hbm_used} bytes of HBM")
             recorded = replica.gpu.busy_s
             demand(_close(recorded, self._busy_s.get(replica, 0.0)), 8, f"busy {recorded} s, steps {self._busy_s.get(replica)} s")
             demand(recorded <= now * (1 + 1e-9), 5, f"the GPUs were busy for {recorded} s of {now} s")
