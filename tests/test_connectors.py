@@ -213,6 +213,13 @@ def test_a_block_that_is_cut_into_is_lost(own, workload, positions, cached):
     assert result.columns["cached_tokens"].tolist()[:2] == [0, cached]
 
 
+def test_a_block_that_is_cut_into_is_lost_to_hbms_own_tier_too(own, workload):
+    """A job has room for all of its context that HBM's tier will not have once the block is gone: guards look."""
+    options = ("store.hbm=1GB", "deployment.window_tokens=300", *own(block=(16, "1")))
+    result = simulate(config.load("default", [*H100, *PLAIN, *options]), workload([[(200, 30), (60, 40), (10, 1)]], gap_s=5.0))
+    assert result.columns["cached_tokens"].tolist()[:2] == [0, 96] and result.summary["hit_rate"]["hbm"] > 0
+
+
 def test_a_turn_that_drops_history_keeps_the_whole_blocks_of_the_rest(own, workload):
     table = replace(workload([[(200, 30), (60, 4)]], gap_s=5.0), dropped_tokens=np.array([0, 50]))
     result = simulate(config.load("default", [*H100, *PLAIN, *own(block=(16, "1"))]), table)

@@ -21,7 +21,7 @@ class Fitting:
         self._hbm_kv = deployment.hbm_kv
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
-        self._rest = deployment.kv.rest
+        self._rest, self._begun = deployment.kv.rest, deployment.connection.begun
         self._taken, self._stored = store.tiers[0].spec.taken if store.tiers else int, deployment.stored
         self._windows = deployment.hbm_kv.window_reads if deployment.hbm_kv.is_checkpoint else None
 
@@ -46,4 +46,4 @@ class Fitting:
         """Bytes of its history that HBM's own tier holds, and will until the turn has ended."""
         assert self._in_hbm is not None
         cut = self._context[session] - history
-        return 0 if cut and self._embedded else self._taken(self._rest(self._in_hbm[session], self._stored(cut), None))
+        return 0 if cut and self._embedded else self._taken(self._rest(self._in_hbm[session], self._stored(self._begun(cut)), None))
