@@ -143,6 +143,16 @@ def test_lmcaches_chunks_lie_below_a_pool_of_blocks(workload):
     assert found["dram_tokens"].tolist() == [0, 512, 0] and found["hbm_tokens"].sum() == 0 and found["stall_s"][1] > 0
 
 
+@pytest.mark.parametrize("reached", [0.02, 0.002])
+def test_what_meets_in_the_middle_behind_half_a_chunk(reached):
+    """HBM has lost all but 20 blocks of a prompt; of its two chunks of 32 below 352 tokens can be loaded, in whole blocks."""
+    workload = requests([*range(65)], [*range(100, 150)], [*range(65)], prompts=[520, 400, 520])
+    cake = ["store.connector=lmcache", "store.load=cake", "store.ssd=0GB", "store.dram=64GB", f"deployment.link_efficiency={reached}"]
+    found = served(workload, 70, *cake)
+    assert found["hbm_tokens"].tolist() == [0, 0, 160]
+    assert 0 <= found["dram_tokens"][2] < 352 and found["dram_tokens"][2] % 8 == 0
+
+
 def test_an_answer_is_found_by_the_next_turn(workload):
     found = served(workload([[(20, 41), (10, 3)]]), 99, *ALONE, "store.block_tokens=8")
     assert found["cached_tokens"].tolist() == [0, 56]

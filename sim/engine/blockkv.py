@@ -89,7 +89,7 @@ class BlockKv(Keeping):
         self._turns, self._observer = turns, observer
         self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
         self._running: dict[int, _Running] = {}
-        self._loader, self._load_policy = Loader(deployment, config.store, paths), load
+        self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens), load
         self._prefill, self._connection, self._stored = deployment.steps.prefill, deployment.connection, deployment.stored
 
     @property

@@ -31,7 +31,7 @@ class Kv(Keeping):
         self.hears_prefills = config.store.save == "sync"
         self.mover = mover
         self._moved = store.moved
-        self._loader = Loader(deployment, config.store, paths)
+        self._loader = Loader(deployment, config.store, paths, deployment.connection.block)
         self._load_policy = load
         self._keeps = bool(store.tiers)
         self._steps, self._kv = deployment.steps, deployment.kv

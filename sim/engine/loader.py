@@ -17,14 +17,14 @@ from kvplan.sim.policies.base import LoadView
 
 
 class Loader(LoadView):
-    """One replica's; `begin` sets the job that the questions are about."""
+    """One replica's, of whole blocks of so many tokens; `begin` sets the job that the questions are about."""
 
-    def __init__(self, deployment: Deployment, settings: Store, paths: Paths) -> None:
+    def __init__(self, deployment: Deployment, settings: Store, paths: Paths, block: int) -> None:
         self.cached = self.new = self._there = 0
         self._steps = deployment.steps
         self._layers = deployment.steps.layers
         self._kv, self._hbm_kv = deployment.kv, deployment.hbm_kv
-        self._request_s, self.block = deployment.connection.request_s, deployment.connection.block
+        self._request_s, self.block = deployment.connection.request_s, block
         self._layerwise = deployment.connection.layerwise
         self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
