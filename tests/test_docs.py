@@ -52,6 +52,13 @@ def test_the_reference_has_every_setting_and_command():
     assert all(said in reference.page("commands") for said in ("trace from-prometheus", "--equal-service"))
 
 
+def test_the_reference_lists_checks_as_the_command_does(capsys):
+    from kvplan.validate.__main__ import main
+
+    main(["--list"])
+    assert capsys.readouterr().out in reference.page("commands")
+
+
 def test_the_reference_has_every_key_policy_and_format():
     from kvplan.sim.policies.registry import KINDS, policies
     from kvplan.traces import known_formats

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         return 2
     if argv and argv[0] in COMMANDS:
         return import_module(COMMANDS[argv[0]]).main(argv[1:])
-    known = [name for name in (*CHECKS, *COMMANDS) if _is_here(name)]
+    known = _known()
     parser = argparse.ArgumentParser(prog="kvplan validate", description=__doc__)
     parser.add_argument("--list", action="store_true", help="list checks and commands")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
@@ -58,10 +58,20 @@ def main(argv: list[str]) -> int:
         print(f"validate: unknown check {unknown[0]!r}; known are {', '.join(known)}", file=sys.stderr)
         return 2
     if arguments.list or not arguments.names:
-        for name in known:
-            print(f"{name:10} {_about((CHECKS | COMMANDS)[name])}")
+        print("\n".join(listed()))
         return 0
     return max(_check(name) for name in arguments.names)
+
+
+def listed() -> list[str]:
+    """A line for each check and command that is here: its name, and what it is about."""
+    known = _known()
+    width = max(map(len, known))
+    return [f"{name:{width}} {_about((CHECKS | COMMANDS)[name])}" for name in known]
+
+
+def _known() -> list[str]:
+    return [name for name in (*CHECKS, *COMMANDS) if _is_here(name)]
 
 
 def _is_here(name: str) -> bool:

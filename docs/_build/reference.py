@@ -84,9 +84,9 @@ def _walk(names: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...
 
 def _help(names: tuple[str, ...], command: Any) -> str:
     if names == ("validate",):
-        from kvplan.validate.__main__ import COMMANDS
+        from kvplan.validate.__main__ import listed
 
-        return "\n".join(f"{name:12}  {said}" for name, said in COMMANDS.items())
+        return "\n".join(listed())
     context = command.make_context(" ".join(("kvplan", *names)), [], resilient_parsing=True, max_content_width=100)
     return command.get_help(context).rstrip()
 
