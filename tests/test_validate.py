@@ -12,16 +12,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_micro_figures_are_near_the_published_ones():
-    for name, published, simulated, _ in micro.comparisons():
-        assert simulated == pytest.approx(published, rel=0.2), name
+    for name, published, generated in micro.population():
+        assert generated == pytest.approx(published, rel=0.2), name
+    of_paper = micro.small_cases("paper").judged
+    assert len(of_paper) == 5
+    for cell in of_paper:
+        assert cell.ours == pytest.approx(cell.published, rel=0.2), cell.quantity.name
 
 
 def test_decode_is_near_gpt_fast_for_dense_models_and_a_mixture():
     """With one request, two of a mixture's eight experts are read."""
-    figures = [row for row in micro.other_systems() if row[3] == "gpt-fast README"]
-    assert any(name.startswith("Mixtral") for name, *_ in figures)
-    for name, published, simulated, _ in figures:
-        assert simulated == pytest.approx(published, rel=0.18), name
+    figures = [cell for cell in micro.small_cases("published").judged if cell.figure == "gpt-fast"]
+    assert any(cell.point.startswith("Mixtral") for cell in figures)
+    for cell in figures:
+        assert cell.ours == pytest.approx(cell.published, rel=0.18), cell.point
 
 
 def test_the_command_lists_and_refuses():

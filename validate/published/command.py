@@ -94,7 +94,7 @@ def _listed(name: str, case: Case) -> list[str]:
 def _made(group: str, wanted: Mapping[str, Case], assumptions: Mapping[str, Assumption], arguments: argparse.Namespace) -> int:
     try:
         results = simulated(group, wanted, assumptions, arguments.jobs)
-        _print(results)
+        print_results(results)
         made = page(GROUPS[group], results)
         for path, write in ((arguments.html, render.html), (arguments.markdown, render.markdown)):
             if path is not None:
@@ -130,7 +130,8 @@ def _progress(done: int, total: int) -> None:
         print(f"\r{done} of {total} runs", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
-def _print(results: Results) -> None:
+def print_results(results: Results) -> None:
+    """Each case, what would mend its misses, and a summary."""
     for name, case in results.cases.items():
         _show(case.title, NUMBERS[1:], [row[1:] for row in number_rows(results, name)])
     _show("What would bring a miss near, one assumption at a time", MISSES, miss_rows(results, lambda miss: miss.helpful[:1]))
