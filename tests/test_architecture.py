@@ -1,5 +1,5 @@
 """The import rules: traces and hwmodels know nothing of the rest; inside sim only the engine knows SimPy;
-in validate, the mini server is built on calibration, and checks and benchmarks on neither."""
+in validate, the mini server is built on calibration, and the other rooms on neither."""
 
 import ast
 import re
