@@ -136,6 +136,13 @@ def test_blocks_of_running_requests_are_found_and_stay():
     assert found["admitted_s"][1] < found["done_s"][0] <= found["admitted_s"][2], "116 + 114 blocks are all of them"
 
 
+@pytest.mark.parametrize(("unit", "said"), [("block", False), ("session", True)])
+def test_what_sessions_share_is_left_out_by_stores_of_sessions_alone(unit, said):
+    workload = replace(requests([1, 2], [1, 3], prompts=[16, 16]), origin={"shared_by_sessions": 0.25})
+    warnings = simulate(load("default", [*SERVER, f"store.unit={unit}"]), workload).summary["warnings"]
+    assert any("a store of sessions cannot reuse them" in each for each in warnings) == said
+
+
 def test_lmcaches_chunks_lie_below_a_pool_of_blocks(workload):
     """Two chunks and a rest, pushed out of HBM by another prompt: its chunks are loaded while the GPUs wait, its rest is computed."""
     turns = workload([[(600, 1), (20, 1)], [(620, 1)]], arrivals=[0, 50], gap_s=100)

@@ -1,6 +1,6 @@
 """What the origin of a workload means to somebody who reads a result, in sentences."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from kvplan.traces import clock
@@ -13,9 +13,13 @@ _SHARED_SHARE = 0.05
 """From here on what sessions share shows in what a cache hits."""
 
 
-def warnings(origin: Mapping[str, object]) -> list[str]:
-    """What makes figures less certain than they look, or leaves something out."""
-    return _sentences(origin, _WARNINGS)
+SHARED = "shared_by_sessions"
+"""What a store of whole sessions leaves out, and one of blocks reuses."""
+
+
+def warnings(origin: Mapping[str, object], but: Collection[str] = ()) -> list[str]:
+    """What makes figures less certain than they look, or leaves something out; `but` keys that do not matter to what is made of them."""
+    return _sentences({key: said for key, said in origin.items() if key not in but}, _WARNINGS)
 
 
 def notes(origin: Mapping[str, object]) -> list[str]:
@@ -195,6 +199,6 @@ _WARNINGS: Mapping[str, Callable[[Any], str]] = {
     "left_out": _left_out,
     "tokens_left_out": _tokens_left_out,
     "links": _doubtful_links,
-    "shared_by_sessions": _shared,
+    SHARED: _shared,
     "first_bad_record": lambda place: f"the first bad record: {place}",
 }

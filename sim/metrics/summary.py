@@ -264,7 +264,12 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
     for (upper, upper_size), (lower, lower_size) in itertools.pairwise(deployment.sizes.items()):
         if lower_size < upper_size:
             found.append(f"{lower} ({format_bytes(lower_size)}) is smaller than {upper} ({format_bytes(upper_size)}) above it")
-    return found + origin.warnings(workload.origin)
+    return found + origin.warnings(workload.origin, but=[origin.SHARED] * _shares(deployment, workload))
+
+
+def _shares(deployment: Deployment, workload: Workload) -> bool:
+    """Whether sessions reuse what others had: in blocks, where it is known."""
+    return deployment.pooled and (workload.blocks is not None or workload.beginnings is not None)
 
 
 def _short_of_hbm(summary: dict) -> list[str]:

@@ -14,7 +14,7 @@ TOKENS = "hit_rate.tokens"
 """Of all prompt tokens: whatever memory served them."""
 BELOW = "hit_rate.below"
 """Of all prompt tokens: what the tier below a pool served."""
-_OF_SESSIONS = ("links", "shared_by_sessions")
+_OF_SESSIONS = ("links", origin.SHARED)
 """What a workload's origin says of how requests were made sessions of, which blocks need not know."""
 
 
@@ -99,7 +99,7 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
             f"{found.past_window:,} prompts are longer than the window of {found.config.model}: a server would refuse or cut them, here"
             " they are whole"
         )
-    yield from origin.warnings({key: what for key, what in found.workload.origin.items() if key not in _OF_SESSIONS})
+    yield from origin.warnings(found.workload.origin, but=_OF_SESSIONS)
 
 
 def _begun(workload: Workload) -> str:
