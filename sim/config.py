@@ -127,8 +127,8 @@ ON_DEVICE, ON_HOST, ON_DRIVES = "hbm", "dram", "ssd"
 """The tiers that lie in the GPUs' memory, in the node's and on its drives."""
 SHORTHANDS = (ON_DEVICE, ON_HOST, ON_DRIVES)
 """Tiers of a name alone, fastest first: the node has them, and `store` has a size for each."""
-_TAKEN = ("turns", "resumed", "tokens", "gpu", "total")
-"""What results name beside tiers."""
+_TAKEN = ("turns", "resumed", "tokens", "gpu", "total", "prompt", "history", "cached", "output")
+"""What results name beside tiers: in hit rates, in costs, and in columns of tokens."""
 
 
 class TierSetting(_Section):

@@ -6,6 +6,7 @@ import pytest
 from kvplan.sim import config
 from kvplan.sim.config import ConfigError
 from kvplan.sim.deployment import resolve
+from kvplan.sim.metrics.rows import Rows
 from kvplan.sim.report import table
 from kvplan.sim.simulation import simulate
 
@@ -63,3 +64,10 @@ def test_a_fourth_tier_takes_what_dram_writes_down_and_serves_it():
 def test_a_list_of_tiers_that_means_nothing_is_refused(tiers, message):
     with pytest.raises(ConfigError, match=message):
         config.load(None, {"store.tiers": tiers})
+
+
+@pytest.mark.parametrize("column", [name for name in Rows(1).columns if name.endswith("_tokens")])
+def test_no_tier_is_called_as_a_column_of_tokens(column):
+    """Blocks have a column for each tier: `cxl_tokens`."""
+    with pytest.raises(ConfigError, match="results say something else by that name"):
+        config.load(None, {"store.tiers": ["dram", cxl("1GB") | {"name": column.removesuffix("_tokens")}, "ssd"]})
