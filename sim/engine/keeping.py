@@ -64,12 +64,6 @@ class Keeping(ABC):
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
         """Whether a job has started or ended since `settle`."""
-        self.foresees = False
-        """Whether it goes by when turns will come."""
-        self.takes_answers = False
-        """Whether a job has the HBM of its whole answer when it enters, whatever is asked for."""
-        self.hears_prefills = False
-        """Whether `prefilled` is to be called."""
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         """Who is told of sessions whose KV moves ahead of their jobs."""

@@ -27,8 +27,6 @@ class Kv(Keeping):
     ) -> None:
         self._saver = Saver(config, deployment, paths)
         super().__init__(store, paths, self._saver, deployment.hbm_budget)
-        self.foresees = any("future" in tier.eviction.NEEDS for tier in store.tiers)
-        self.hears_prefills = config.store.save == "sync"
         self.mover = mover
         self._moved = store.moved
         self._loader = Loader(deployment, config.store, paths, deployment.connection.block)

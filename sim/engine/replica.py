@@ -44,7 +44,7 @@ class Replica:
         deployment = run.given.deployment
         self.run, self.index = run, index
         self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
-        self.batch = batch_for(run.given.config.deployment, deployment, batching, kv)
+        self.batch = batch_for(run.given.config.deployment, deployment, batching, kv.hbm_bytes)
         self.gpu = Gpu(run.clock, self._end_step)
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps: StepTime = deployment.steps
@@ -52,7 +52,7 @@ class Replica:
         self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
         self._keeps = bool(kv.tiers)
-        self._foresees = self._keeps and (self._lead_s > 0 or kv.foresees)
+        self._foresees = self._keeps and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in kv.store.tiers))
         self._fetches = kv.store.fetch_target is not None
         self._holds = waiting.holds
         self._wakes_at = math.inf
@@ -295,8 +295,7 @@ class Replica:
         """The first token is out, or the next one of a job that gave way; it decodes from now on, or is done."""
         if not job.made:
             self.recorder.first_token_s[job.turn] = now
-            if self.kv.hears_prefills:
-                self.kv.prefilled(job, now)
+            self.kv.prefilled(job, now)
         if job.output - job.made <= 1:
             self._complete(job, now)
 

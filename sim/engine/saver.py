@@ -35,8 +35,8 @@ class Saver(Stalls):
         """Bytes per running turn that were saved after its prefill."""
 
     def prefilled(self, job: Job, now: float) -> None:
-        """Synchronous: a prefill has ended."""
-        if self._links and self._links[0]:
+        """A prefill has ended, whose KV is saved now where that is synchronous."""
+        if self._sync and self._links and self._links[0]:
             self._early[job.turn] = early = self._stored(self._whole(job.prompt + job.history) - job.cached)
             self._save_now(self._links[0] if early else [], self._taken[0](early), now)
 
