@@ -22,6 +22,9 @@ class Held(Protocol):
     spec: TierSpec
     name: str
     capacity: int
+    written: int
+    read: int
+    """Of what is booked into it, and out of it."""
 
     @property
     def used(self) -> int:
@@ -110,9 +113,10 @@ class Keeping(ABC):
         """Saves for which no tier had room."""
         return self.store.skipped_saves
 
-    @abstractmethod
     def traffic(self, now: float) -> list[tuple[float, float]]:
         """(bytes written to it, bytes read from it) of each tier by `now`, as far as they have gone."""
+        flows = zip(self.tiers, self.paths.saved, self.paths.loaded, strict=True)
+        return [(tier.written - saved.outside(now)[0], tier.read - loaded.outside(now)[0]) for tier, saved, loaded in flows]
 
     def begin(self, now: float) -> None:
         """The measured span begins: peaks count from here."""

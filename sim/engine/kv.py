@@ -180,10 +180,8 @@ class Kv(Keeping):
     # --- what the metrics read ------------------------------------------------------------------------------------------------
 
     def traffic(self, now: float) -> list[tuple[float, float]]:
-        tiers = self.store.tiers
-        written = [tier.written - flow.outside(now)[0] for tier, flow in zip(tiers, self.paths.saved, strict=True)]
-        read = [tier.read - flow.outside(now)[0] for tier, flow in zip(tiers, self.paths.loaded, strict=True)]
+        found = [list(each) for each in super().traffic(now)]
         for move, left in self.mover.to_come(now):
-            written[move.target] -= left
-            read[move.source] -= left
-        return list(zip(written, read, strict=True))
+            found[move.target][0] -= left
+            found[move.source][1] -= left
+        return [(written, read) for written, read in found]
