@@ -84,7 +84,7 @@ class BlockKv(Keeping):
         super().__init__(Lookups(self._pool, turns, stored), paths, Stalls(), pool.bytes)
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
-        self._below = Offloading(deployment, pool.block_tokens, pool.chunk_tokens, paths, self._levels) if deployment.tiers[1:] else None
+        self._below = Offloading(deployment, pool.block_tokens, pool.chunk_tokens, paths, self._levels)
         self._turns, self._observer = turns, observer
         self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
         self._running: dict[int, _Running] = {}
@@ -93,7 +93,7 @@ class BlockKv(Keeping):
 
     @property
     def skipped_saves(self) -> int:
-        return 0 if self._below is None else self._below.dropped
+        return self._below.dropped
 
     def needs(self, job: Job) -> int:
         """Bytes of free HBM that a job would take now."""
@@ -105,12 +105,12 @@ class BlockKv(Keeping):
         use = self._pool.begin(path, tokens, job.context)
         running = self._running[job.turn] = _Running(use)
         local = use.hit * self._tokens
-        found = None if self._below is None else self._below.find(path, tokens, local, now)
+        found = self._below.find(path, tokens, local, now)
         job.compute_s = job.prefill_s = self._prefill(tokens - local, local)
-        if found is not None and found.tokens:
+        if found.tokens:
             self._load(job, found, local, head_since, free, now)
-            if job.cached:
-                running.loaded = self._raise(found, now)
+        if job.cached:
+            running.loaded = self._below.raise_all(found, now)
         external, job.cached = job.cached, job.cached + local
         job.new = job.left = tokens - job.cached
         if self._observer is not None:
@@ -132,15 +132,11 @@ class BlockKv(Keeping):
             if self._connection.asynchronous:
                 job.loaded_s, job.prefill_s = end, job.compute_s
 
-    def _raise(self, found: Found, now: float) -> Pieces:
-        assert self._below is not None
-        return self._below.raise_all(found, now)
-
-    def _served(self, turn: int, local: int, external: int, found: Found | None) -> int:
+    def _served(self, turn: int, local: int, external: int, found: Found) -> int:
         """Writes down where a turn's tokens come from; returns the lowest of these tiers, −1 for none."""
         turns, tier = self._turns, 0 if local else -1
         turns.found[0][turn] = local
-        if found is not None and external:
+        if external:
             for tier, tokens in found.shares(external):
                 turns.found[tier][turn] = tokens
         return tier
@@ -148,19 +144,17 @@ class BlockKv(Keeping):
     def prefilled(self, job: Job, now: float) -> None:
         running, tokens = self._running[job.turn], job.history + job.prompt
         self._computed(running.use, tokens)
-        if self._below is not None:
-            self._below.let_go(running.loaded)
-            self._below.offer(running.use.path, self._connection.saved(tokens, 0), now)
+        self._below.let_go(running.loaded, now)
+        self._below.offer(running.use.path, self._connection.saved(tokens, 0), now)
 
     def save(self, job: Job, since: float, now: float) -> int:
         use = self._running.pop(job.turn).use
         self._computed(use, job.context)
         self._turns.next_turn[job.session] = job.turn + 1
-        if self._below is not None:
-            saved = self._connection.saved(job.context, job.output)
-            if saved > job.history + job.prompt:
-                self._below.offer(use.path, saved, now)
-            self._below.renew(use.path, saved, now)
+        saved = self._connection.saved(job.context, job.output)
+        if saved > job.history + job.prompt:
+            self._below.offer(use.path, saved, now)
+        self._below.renew(use.path, saved, now)
         self._pool.end(use)
         job.hbm_bytes = use.freed * self.block_bytes
         self._fill(now)
@@ -179,21 +173,23 @@ class BlockKv(Keeping):
     def counted(self) -> tuple[int, int, list[tuple[int, int]]]:
         """For guards: blocks of the pool that are in use, and free; and (chunks, chunks that there is room for) of each tier below."""
         used, free = self._pool.counted([running.use for running in self._running.values()])
-        return used, free, [] if self._below is None else self._below.counted()
+        return used, free, self._below.counted()
 
     def traffic(self, now: float) -> list[tuple[float, float]]:
-        if self._below is not None:
-            self._below.settle(now)
-        flows = zip(self._levels, self.paths.saved, self.paths.loaded, strict=True)
-        return [(level.written - saved.outside(now)[0], level.read - loaded.outside(now)[0]) for level, saved, loaded in flows]
+        self._below.settle(now)
+        return super().traffic(now)
 
 
 class BlockFitting(Fitting):
-    """What a turn takes of a pool of blocks. `kv` is set once there is one."""
+    """What a turn takes of a pool of blocks."""
 
-    kv: BlockKv
+    def __init__(
+        self, config: Config, deployment: Deployment, recorder: Recorder, session_of: list[int], context: list[int], kv: BlockKv
+    ) -> None:
+        super().__init__(config, deployment, recorder, session_of, context, kv.store)
+        self._kv = kv
 
     def job(self, turn: int) -> Job:
         job = super().job(turn)
-        job.hbm_bytes = self.kv.needs(job)
+        job.hbm_bytes = self._kv.needs(job)
         return job

@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 
 class Offloading:
-    """One replica's. Tiers are numbered as in its store, where HBM is 0."""
+    """One replica's, of as many tiers as there are, or none. They are numbered as in its store, where HBM is 0."""
 
     def __init__(self, deployment: Deployment, block_tokens: int, chunk_tokens: int, paths: Paths, levels: Sequence[Level]) -> None:
         self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
@@ -61,15 +61,14 @@ class Offloading:
     @property
     def dropped(self) -> int:
         """Times that chunks were offered to the first tier and had no room."""
-        return self._tiers[0].dropped
+        return sum(tier.dropped for tier in self._tiers[:1])
 
     def settle(self, now: float) -> None:
         """What is due by now has come, and goes on to the tier below."""
         while self._coming and self._coming[0][0] <= now:
             end, _, tier, coming = heappop(self._coming)
             self._tiers[tier - 1].arrive(coming)
-            if tier < len(self._tiers):
-                self._store(tier + 1, coming.path, coming.stop, end)
+            self._store(tier + 1, coming.path, coming.stop, end)
 
     # --- lookups and loads ----------------------------------------------------------------------------------------------------
 
@@ -77,7 +76,7 @@ class Offloading:
         """What is there of a prompt of which the pool has `hit` tokens."""
         self.settle(now)
         context, most = self._chunks(path), (tokens - 1) // self._chunk_tokens
-        stop, room = self._tiers[0].reach_and_room(context, most)
+        stop, room = self._tiers[0].reach_and_room(context, most) if self._tiers else (0, 0)
         stops, ready_s = [(1, stop)] if stop else [], now
         most = min(most, stop + room)
         for tier, below in enumerate(self._tiers[1:], 2):
@@ -99,9 +98,11 @@ class Offloading:
                 self._comes(1, coming, now, end)
         return self._tiers[0].hold(found.path, found.stops[-1][1])
 
-    def let_go(self, pieces: Pieces) -> None:
+    def let_go(self, pieces: Pieces, now: float) -> None:
         """What was loaded may go."""
-        self._tiers[0].let_go(pieces)
+        if pieces:
+            self.settle(now)
+            self._tiers[0].let_go(pieces)
 
     def _chunks(self, path: Path) -> Path:
         return path if self._blocks == 1 else Together(path, self._blocks)
@@ -126,7 +127,8 @@ class Offloading:
             tier.renew(self._chunks(path), tokens // self._chunk_tokens)
 
     def _store(self, tier: int, path: Path, full: int, now: float) -> None:
-        coming = self._tiers[tier - 1].store(path, full)
+        """Chunks are offered to a tier, where there is one."""
+        coming = self._tiers[tier - 1].store(path, full) if tier <= len(self._tiers) else None
         if coming is None:
             return
         chunks = coming.stop - coming.start

@@ -146,6 +146,4 @@ def _of_blocks(run: Run, turns: Contexts) -> tuple[BlockKv, BlockFitting]:
     config, deployment = run.given.config, run.given.deployment
     paths = Paths(deployment, deployment.tiers, run.observer)
     kv = BlockKv(config, deployment, turns, find("load", config.store.load)(), paths, run.observer)
-    fitting = BlockFitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, kv.store)
-    fitting.kv = kv
-    return kv, fitting
+    return kv, BlockFitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, kv)
