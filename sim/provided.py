@@ -27,7 +27,8 @@ def _beyond_rent(deployment: Deployment) -> list[str]:
     gpu, sizes = deployment.gpu.name, deployment.sizes
     return [
         f"store.{tier} ({format_bytes(sizes[tier])}) is more than the {format_bytes(given)} that come with {deployment.gpus} rented {gpu}:"
-        f" the rest is charged at the list's price of {tier.upper()}, as if it could be rented apart; a larger shape may be what there is"
+        f" the rest, {format_bytes(sizes[tier] - given)}, is charged at the list's price of {tier.upper()}, as if it could be rented apart;"
+        " a larger shape may be what there is"
         for tier, given in zip((ON_HOST, ON_DRIVES), included_bytes(deployment.prices, gpu, deployment.gpus), strict=True)
         if 0 < given < sizes.get(tier, 0)
     ]

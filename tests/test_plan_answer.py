@@ -227,6 +227,15 @@ def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
     assert any("is more than the 3.84 TB that come with" in each for each in said(replace(found, answers=(large,))))
 
 
+def test_how_much_the_rent_lacks_is_said_where_two_sizes_read_alike(found):
+    large = replace(
+        found.cheapest,
+        deployment=resolve(config.load("default", ["hardware=h100-80g-x8", "deployment.gpus=8", "prices=rent-2026", "store.dram=2.2TB"])),
+    )
+    (note,) = (each for each in said(replace(found, answers=(large,))) if "that come with" in each)
+    assert note.startswith("store.dram (2.2 TB) is more than the 2.2 TB that come with 8 rented h100-80g: the rest, 977 MB, is charged")
+
+
 def test_paid_by_the_busy_hour_on_request():
     asked = Question("default", (*SMALL, "cost.gpu_hours=busy"), 2.0, (Axis.parse("store.dram+store.ssd=64GB+0GB"),), 48, 300, 200, 2)
     best = plan(asked).answers[-1]
