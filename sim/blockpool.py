@@ -12,7 +12,7 @@ from kvplan.sim.deployment import Deployment
 from kvplan.sim.store.blocks.modes import MODES, Mode
 from kvplan.traces import Workload
 
-_ABOVE = {"vllm": "vllm", "lmcache": "vllm"}
+SERVED = {"vllm": "vllm", "lmcache": "vllm"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
 
 
@@ -46,7 +46,7 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     """Raises ConfigError for what servers of blocks are not simulated with, and for contexts that the pool cannot hold."""
     store = config.store
     _check(config, deployment)
-    mode = MODES[_ABOVE[store.mode]]
+    mode = MODES[SERVED[store.mode]]
     tokens = block_tokens(store, workload, mode)
     each = tokens * deployment.in_hbm(1)
     usable = deployment.hbm_budget // each - mode.reserved
@@ -64,10 +64,10 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
 
 def _check(config: Config, deployment: Deployment) -> None:
     store = config.store
-    if store.mode not in _ABOVE:
+    if store.mode not in SERVED:
         raise ConfigError(
-            f"store.mode={store.mode}: servers with store.unit=block are simulated by the rules of {', '.join(_ABOVE)}; `kvplan curve`"
-            " replays the others without a server"
+            f"store.mode={store.mode}: servers with store.unit=block are simulated by the rules of {', '.join(SERVED)}: set one of these;"
+            " `kvplan curve` replays the others without a server"
         )
     if store.threshold > 1:
         raise ConfigError(

@@ -227,6 +227,15 @@ def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
     assert any("is more than the 3.84 TB that come with" in each for each in said(replace(found, answers=(large,))))
 
 
+@pytest.mark.parametrize(
+    ("mode", "advice"), [("lmcache", "GPUs: store.unit=block plans"), ("sglang", "GPUs: store.mode=vllm with store.unit=block plans")]
+)
+def test_the_advice_to_plan_with_blocks_is_one_that_runs(found, mode, advice):
+    best = found.cheapest
+    asked = best.config.model_copy(update={"store": best.config.store.model_copy(update={"mode": mode})})
+    assert any(advice in each for each in said(replace(found, answers=(replace(best, config=asked),))))
+
+
 def test_how_much_the_rent_lacks_is_said_where_two_sizes_read_alike(found):
     large = replace(
         found.cheapest,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.blockpool import SERVED
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
@@ -71,9 +72,10 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
 def _set_aside(plan: Plan, best: Answer) -> Iterator[str]:
     """That a prefix cache of whole sessions is the weaker one to be compared with."""
     if not plan.of_blocks and not best.option.baseline:
+        mode = "" if best.config.store.mode in SERVED else "store.mode=vllm with "
         yield (
             f"Prefix cache in HBM has {HBM_SHARE:.0%} of what weights leave, set aside; vLLM's and SGLang's have all that running"
-            " requests leave, and may need fewer GPUs: store.unit=block plans with that."
+            f" requests leave, and may need fewer GPUs: {mode}store.unit=block plans with that."
         )
 
 
