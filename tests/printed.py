@@ -22,14 +22,14 @@ _BLOCK = re.compile(r'^```(?P<kind>\w*)(?: title="(?P<title>[^"]*)")?\n(?P<body>
 
 
 def furnish(folder: Path) -> None:
-    """What a user would have: chats, logs, metrics, a configuration, and the policy of the manual's first page."""
+    """What a user would have: chats, logs, metrics, a configuration, and the policy of tutorial and notebook."""
     chat = [{"from": "human" if turn % 2 == 0 else "gpt", "value": "words " * (20 + turn)} for turn in range(6)]
     (folder / "sharegpt.json").write_text(json.dumps([{"id": str(number), "conversations": chat} for number in range(40)]))
     (folder / "mooncake.jsonl").write_text(traces.known_formats()["mooncake"].EXAMPLE)
     (folder / "generate_multi_turn.json").write_text(traces.known_formats()["vllm-generator"].EXAMPLE)
     (folder / "log.csv").write_text("user,ts,in,out\n" + "".join(f"u{i % 9},{40 * i},{300 + 99 * (i // 9)},80\n" for i in range(90)))
     (folder / "my.yaml").write_text("workload: {sessions: 100}\n")
-    (folder / "mine.py").write_text(re.search(r"```python\n(# mine.py.*?)```", GLANCE, re.DOTALL).group(1))
+    shutil.copy(ROOT / "notebooks" / "largest_first.py", folder / "mine.py")
     (folder / "vllm.json").write_text(json.dumps(_metrics()))
     shutil.copy(ROOT / "notebooks" / "requests.csv", folder)
 

@@ -44,6 +44,11 @@ def test_every_page_has_its_place():
     assert not missing
 
 
+def test_the_policy_of_the_tutorial_is_the_notebooks():
+    tutorial, policy = ((ROOT / page).read_text(encoding="utf-8") for page in ("docs/tutorial.md", "notebooks/largest_first.py"))
+    assert f'```python title="mine.py"\n{policy}```' in tutorial
+
+
 def test_the_reference_has_every_setting_and_command():
     from kvplan.sim.settings import settings
 
