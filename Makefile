@@ -90,7 +90,7 @@ dist: $(VENV)/.dist-ready
 	$(BIN)/python -m twine check --strict $(DIST)/*
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info
+	rm -rf $(VENV) $(COMPILED) dist build *.egg-info
 
 $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
