@@ -6,7 +6,7 @@ from itertools import groupby
 from kvplan.sim.report.page import charts
 from kvplan.sim.report.page.charts import Axis, Mark, Series
 from kvplan.sim.report.page.content import Figure, Key
-from kvplan.sim.report.page.place import NONE, Cell
+from kvplan.sim.report.page.place import NONE, Cell, in_words
 from kvplan.sim.report.page.svg import STYLES
 from kvplan.validate.published import measures
 from kvplan.validate.published.cases import Case, Quantity
@@ -30,11 +30,8 @@ def figures(case: Case, cells: Of) -> list[Figure]:
 
 
 def number(value: float | None, unit: str) -> str:
-    """Three digits, or all of a large one, with its unit."""
-    if value is None:
-        return NONE
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{text}%" if unit == "%" else f"{text}x" if unit == "x" else f"{text} {unit}".rstrip()
+    """A number with its unit, or that there is none."""
+    return NONE if value is None else in_words(value, unit)
 
 
 def published(cell: measures.Cell) -> str:

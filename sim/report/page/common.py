@@ -7,7 +7,7 @@ from kvplan.sim.report.metric_names import metric
 from kvplan.sim.report.page import charts
 from kvplan.sim.report.page.charts import Axis, Mark, Part, Row
 from kvplan.sim.report.page.content import Figure, Key, Section, Table
-from kvplan.sim.report.page.place import Cell, Place, percent, plain, seconds, total, usd
+from kvplan.sim.report.page.place import Cell, Place, in_words, percent, plain, seconds, total, usd
 from kvplan.sim.report.tiers import among, name_of, style_of
 
 _NONE = "no run of it was finished"
@@ -35,13 +35,7 @@ def in_unit(key: str) -> Callable[[float], str]:
     if key.startswith("cost_usd"):
         return usd
     shown = metric(key)
-
-    def show(value: float) -> str:
-        number = shown.scale * value
-        text = f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
-        return f"{text}%" if shown.unit == "%" else f"{text} {shown.unit}".rstrip()
-
-    return show
+    return lambda value: in_words(shown.scale * value, shown.unit)
 
 
 def hits(found: Sequence[tuple[str, Place, str]]) -> list[Figure]:

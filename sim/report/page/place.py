@@ -101,4 +101,10 @@ def plain(value: float) -> str:
     return f"{value:.3g}"
 
 
+def in_words(value: float, unit: str) -> str:
+    """Three significant digits, or all of a large number, with its unit."""
+    text = count(value) if abs(value) >= 1000 else plain(value)
+    return f"{text}{unit}" if unit in ("%", "x") else f"{text} {unit}".rstrip()
+
+
 seconds, size = format_seconds, format_bytes
