@@ -75,9 +75,14 @@ class BlockReuse:
 
 def block_reuse(blocks: Blocks, tokens: np.ndarray, order: np.ndarray) -> BlockReuse:
     """What blocks are used again; `tokens` of each turn's context, and `order`: the turns as they arrive."""
-    counts = np.minimum(np.diff(blocks.first), tokens // blocks.block_tokens)
-    tree = prefixes(blocks.ids, blocks.first[:-1][order], counts[order])
+    tree = full_blocks(blocks, tokens, order)
     return BlockReuse(*_distances(tree), distinct=len(tree.beginner))
+
+
+def full_blocks(blocks: Blocks, tokens: np.ndarray, order: np.ndarray) -> Prefixes:
+    """The full blocks of contexts, as in `block_reuse`."""
+    counts = np.minimum(np.diff(blocks.first), tokens // blocks.block_tokens)
+    return prefixes(blocks.ids, blocks.first[:-1][order], counts[order])
 
 
 def _distances(tree: Prefixes) -> tuple[np.ndarray, np.ndarray]:

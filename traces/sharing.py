@@ -9,7 +9,7 @@ from itertools import takewhile
 import numpy as np
 
 from kvplan.traces.blockpaths import Written, known, written
-from kvplan.traces.prefixes import prefixes
+from kvplan.traces.blockreuse import full_blocks
 from kvplan.traces.reuse import in_order
 from kvplan.traces.workload import Blocks, Workload
 
@@ -47,9 +47,8 @@ def sharing(workload: Workload, block_tokens: int) -> Sharing | None:
 
 def _of_hashes(blocks: Blocks, tokens: np.ndarray, session: np.ndarray, order: np.ndarray) -> tuple[int, int, int]:
     """(distinct, hits, own)."""
-    counts = np.minimum(np.diff(blocks.first), tokens // blocks.block_tokens)[order]
-    tree = prefixes(blocks.ids, blocks.first[:-1][order], counts)
-    own = len(tree.node) - len(np.unique(np.repeat(session[order].astype(np.int64), counts) * (len(tree.beginner) + 1) + tree.node))
+    tree = full_blocks(blocks, tokens, order)
+    own = len(tree.node) - len(np.unique(session[order].astype(np.int64)[tree.owner] * (len(tree.beginner) + 1) + tree.node))
     return len(tree.beginner), len(tree.node) - len(tree.beginner), own
 
 
