@@ -91,11 +91,12 @@ def _unused_by_workload(config: Config, workload: Workload) -> Iterator[str]:
 
 def _unused_by_store(config: Config) -> Iterator[str]:
     store = config.store
+    yield "store.retention"  # of curves of blocks alone
     if store.unit == "block":
-        names = "eviction", "prefetch", "write", "ssd_write", "save", "write_buffer", "positions", "host_buffer", "piece"
+        names = "eviction", "prefetch", "write", "ssd_write", "write_buffer", "positions", "host_buffer", "piece"
         yield from (f"store.{name}" for name in names)
         return
-    yield from (f"store.{name}" for name in ("mode", "chunk_blocks", "retention", "threshold"))
+    yield from ("store.mode", "store.chunk_blocks", "store.threshold")
     on = [tier.name for tier in store.listed if store.size_of(tier)]
     if not on:
         yield from (f"store.{name}" for name in type(store).model_fields if name not in (*SHORTHANDS, "tiers"))

@@ -40,6 +40,7 @@ def test_choices_come_from_the_schema():
         (["store.ssd=0GB"], ["store.prefetch", "store.ssd_write"], ["store.eviction"]),
         (["store.ssd=0GB", "store.dram=0GB"], ["store.eviction", "store.piece", "store.read_buffer_layers"], ["store.dram"]),
         (["scheduler=fair-share"], [], ["tenant_weights"]),
+        (["store.unit=block"], ["store.retention", "store.eviction"], ["store.mode", "store.chunk_blocks", "store.save"]),
     ],
 )
 def test_what_a_run_does_not_use(overrides, spare, in_use):
@@ -80,10 +81,13 @@ CHANGED = {
     "store.positions": "embedded",
     "store.load": "cake",
     "store.write": "through",
+    "store.retention": "dense",
 }
 
 
-@pytest.mark.parametrize("tiers", [[], ["store.ssd=0GB"], ["store.ssd=0GB", "store.dram=0GB"], ["workload.kind=synthetic"]])
+@pytest.mark.parametrize(
+    "tiers", [[], ["store.ssd=0GB"], ["store.ssd=0GB", "store.dram=0GB"], ["workload.kind=synthetic"], ["store.unit=block"]]
+)
 def test_an_unused_setting_changes_nothing(tiers):
     """The claim itself: another value gives the same run."""
     base = ["workload.sessions=30", *tiers]
