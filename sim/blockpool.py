@@ -62,6 +62,11 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     return pool
 
 
+def in_blocks(deployment: Deployment) -> bool:
+    """Whether a block of KV is as large wherever it is: servers of blocks are not simulated with windows and states."""
+    return not deployment.hbm_kv.is_checkpoint and deployment.in_hbm(1 << 20) == deployment.in_hbm(1) << 20
+
+
 def _check(config: Config, deployment: Deployment) -> None:
     store = config.store
     if store.mode not in SERVED:
@@ -82,7 +87,7 @@ def _check(config: Config, deployment: Deployment) -> None:
         )
     if store.ttl_s is not None:
         raise ConfigError("store.ttl_s: blocks have no time to live; leave it out, or set store.unit=session")
-    if deployment.hbm_kv.is_checkpoint or deployment.in_hbm(1 << 20) != deployment.in_hbm(1) << 20:
+    if not in_blocks(deployment):
         raise ConfigError(
             f"store.unit=block: {deployment.model.name} has layers that keep windows or states, which servers of blocks are not simulated"
             " with yet: set store.unit=session, or take another model; `kvplan curve --unit block` replays its windows"

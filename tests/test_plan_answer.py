@@ -205,6 +205,12 @@ def test_in_words_when_caching_does_not_help(found):
     assert not any("set aside" in each for each in words) and any("set aside" in each for each in said(found)), "of what is compared"
 
 
+def test_blocks_are_advised_only_where_servers_of_blocks_are_simulated(found):
+    windowed = replace(found.cheapest, deployment=resolve(config.load("default", [*SMALL, "model=gpt-oss-20b"])))
+    words = [each for answer in (found.cheapest, windowed) for each in said(replace(found, answers=(answer,))) if "set aside" in each]
+    assert ["store.unit=block" in each for each in words] == [True, False]
+
+
 def test_in_words_what_a_plan_cannot_judge(found):
     best = found.cheapest
     (seen, *_) = best.point.seen

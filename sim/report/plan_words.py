@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
-from kvplan.sim.blockpool import SERVED
+from kvplan.sim.blockpool import SERVED, in_blocks
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
@@ -73,23 +73,24 @@ def _set_aside(plan: Plan, best: Answer) -> Iterator[str]:
     """That a prefix cache of whole sessions is the weaker one to be compared with."""
     if not plan.of_blocks and not best.option.baseline:
         mode = "" if best.config.store.mode in SERVED else "store.mode=vllm with "
+        how = f": {mode}store.unit=block plans with that" if in_blocks(best.deployment) else ""
         yield (
             f"Prefix cache in HBM has {HBM_SHARE:.0%} of what weights leave, set aside; vLLM's and SGLang's have all that running"
-            f" requests leave, and may need fewer GPUs: {mode}store.unit=block plans with that."
+            f" requests leave, and may need fewer GPUs{how}."
         )
 
 
 def _tied(plan: Plan, best: Answer) -> Iterator[str]:
     for other in ties(plan):
-        dearer = more(best.cost_usd_per_month, other.cost_usd_per_month)
-        smaller = (
-            "cheaper"
-            if dearer is not None and dearer >= 1
-            else "smaller"
-            if best.deployment.aside < other.deployment.aside
-            else "no dearer"
-        )
-        yield f"{best.option.label} and {other.option.label} cannot be told apart; the first is {smaller}."
+        yield f"{best.option.label} and {other.option.label} cannot be told apart; the first is {_better(best, other)}."
+
+
+def _better(best: Answer, other: Answer) -> str:
+    """Than one that cannot be told from it."""
+    dearer = more(best.cost_usd_per_month, other.cost_usd_per_month)
+    if dearer is not None and dearer >= 1:
+        return "cheaper"
+    return "smaller" if best.deployment.aside < other.deployment.aside else "no dearer"
 
 
 def _sized(best: Answer) -> Iterator[str]:
