@@ -36,7 +36,7 @@ def drawn(sessions: int) -> list[Request]:
     fresh = count()
     numbers: defaultdict[int, int] = defaultdict(fresh.__next__)
     return [
-        Request(when_s, tokens, [numbers[key] for key in path] + [next(fresh)] * (tokens % BLOCK_TOKENS > 0))
+        Request(when_s, tokens, [numbers[path[block]] for block in range(len(path))] + [next(fresh)] * (tokens % BLOCK_TOKENS > 0))
         for when_s, tokens, path in zip(at_s, contexts.tokens, contexts.paths, strict=True)
     ]
 
