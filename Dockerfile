@@ -1,5 +1,6 @@
 # kvplan, and what it requires at the versions that all tests ran with. `docker run --rm -v "$PWD:/work" IMAGE simulate --trace mine.json`
-FROM python:3.12-slim AS build
+# The first stage has git, which tells the version by tags.
+FROM python:3.12 AS build
 WORKDIR /src
 COPY . .
 RUN python -m venv /opt/kvplan && /opt/kvplan/bin/python -m pip install --no-cache-dir -c constraints.txt .
