@@ -194,10 +194,9 @@ def test_jobs_give_way_until_twenty_steps_of_the_others_fit():
     """The shortest answers go first; the share is then what the others have made of their answers, and twenty steps of each."""
     batch = SharingBatch(100, 9, Footprint(1))
     for turn in range(4):
-        job = Job(turn, turn, 0, 5, 60, 65, 65)
+        job = Job(turn, turn, 0, 5, 65, 65)
         job.left = 5
         batch.enter(job)
-        batch.begin(job)
         batch.prefilled(job, 5)
         batch.decoded(1)
     batch.decoded(batch.at_most(50))

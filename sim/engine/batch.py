@@ -8,7 +8,8 @@ from heapq import heappop, heappush
 
 
 class Job:
-    """A turn as it runs, or would if it were admitted now. Tokens, after truncation to the window."""
+    """A turn as it runs, or would if it were admitted now. Tokens, after truncation to the window: `history`, with the prompt those that it
+    knows, and with the answer its whole `context`."""
 
     __slots__ = (
         "cached",
@@ -17,37 +18,41 @@ class Job:
         "end_step",
         "hbm_bytes",
         "history",
+        "is_cut",
+        "known",
         "left",
-        "loaded_s",
         "made",
         "new",
-        "output",
         "prefill_s",
-        "prompt",
         "session",
+        "since_s",
         "turn",
         "window_bytes",
     )
 
-    def __init__(self, turn: int, session: int, history: int, prompt: int, output: int, hbm_bytes: int, context: int) -> None:
+    new: int
+    """Computed before the first token: what it knows, but for what is loaded. This and all of no value below is set when it starts."""
+    left: int
+    """Of those, still to be computed."""
+    compute_s: float
+    """GPU seconds of its prefill, when it is prefilled alone and whole."""
+    prefill_s: float
+    """Seconds from its start to its first token then: what must be loaded may hold it up."""
+    since_s: float
+    """Since when it is computed: later than it entered where the GPUs go on without it until its KV is in HBM."""
+
+    def __init__(self, turn: int, session: int, history: int, known: int, context: int, hbm_bytes: int, is_cut: bool = False) -> None:
         self.turn, self.session = turn, session
-        self.history, self.prompt, self.output = history, prompt, output
+        self.history, self.known, self.context = history, known, context
+        """`known`: tokens that it has before the next one is computed; `context`: at its end."""
         self.hbm_bytes = hbm_bytes
         """That it has at its end, beside what its session has in HBM's own tier."""
-        self.context = context
-        """At its end: history, prompt and answer."""
+        self.is_cut = is_cut
+        """Whether its turn passes the window, and is cut to it."""
         self.cached = 0
         """Of its history, loaded."""
-        self.new = self.left = 0
-        """Computed before the first token: prompt and history, but for what is loaded; and of those, still to be computed."""
-        self.compute_s = 0.0
-        """GPU seconds of its prefill, when it is prefilled alone and whole."""
         self.window_bytes = 0
         """Of KV in windows that each of its decode steps reads, in the mean."""
-        self.prefill_s = 0.0
-        """Seconds from its start to its first token then: what must be loaded may hold it up."""
-        self.loaded_s = 0.0
-        """When its KV is in HBM, if the GPUs go on without it until then."""
         self.made = 0
         """Tokens of its answer that were out when it had to give way: computed again, before the next one."""
         self.end_step = 0
@@ -55,19 +60,24 @@ class Job:
 
     def again(self, made: int) -> "Job":
         """The same turn, that had to give way when `made` tokens of its answer were out."""
-        job = Job(self.turn, self.session, self.history, self.prompt, self.output, self.hbm_bytes, self.context)
+        job = Job(self.turn, self.session, self.history, self.known - self.made + made, self.context, self.hbm_bytes, self.is_cut)
         job.window_bytes, job.made = self.window_bytes, made
         return job
 
     @property
-    def known(self) -> int:
-        """Tokens that it has before the next one is computed: history, prompt, and what is out of its answer."""
-        return self.history + self.prompt + self.made
+    def prompt(self) -> int:
+        """Tokens of its turn."""
+        return self.known - self.made - self.history
+
+    @property
+    def output(self) -> int:
+        """Tokens of its answer."""
+        return self.context - self.known + self.made
 
     @property
     def in_hbm(self) -> int:
         """Loaded, or prefilled so far."""
-        return self.history + self.prompt + self.made - self.left
+        return self.known - self.left
 
 
 class Batch:
@@ -79,10 +89,14 @@ class Batch:
         self.hbm_used = 0
         self.hbm_in_step = 0
         """In use since the step began that ended last: what is read ahead meanwhile has the rest."""
-        self.jobs: dict[int, Job] = {}
-        """By turn."""
         self.prefilling: list[Job] = []
         """Those without a first token, in the order in which they entered."""
+        self.ends: list[tuple[int, int, Job]] = []
+        """Those that decode: a heap of (the decode step after which it ends, turn, job)."""
+        self.apart: list[Job] = []
+        """Those without a place: their KV is on its way to their HBM, or has come."""
+        self.loaded: deque[Job] = deque()
+        """Of these, whose KV has come, in that order."""
         self.decoding = 0
         self.context = 0
         """Tokens, summed over the jobs that decode."""
@@ -93,19 +107,18 @@ class Batch:
         self.most = most
         """Places: for jobs that are prefilled or decode."""
         self.running = 0
-        """Jobs that have one; the others' KV is on its way to their HBM, or has come."""
-        self.loaded: deque[Job] = deque()
-        """Those without a place whose KV has come, in that order."""
+        """Jobs that have one."""
         self.grows = False
         """Whether jobs take more HBM as their answers grow: then it may be short of it."""
         self.preempted: deque[Job] = deque()
         """Those that had to give way, who enter before the queue does, the one that entered first before others."""
         self.steps = 0
         """Of decoding, so far."""
-        self.first_end = 0
-        """After which of them the first job ends, of those that decode."""
-        self._ends: list[tuple[int, int]] = []
-        """A heap of (step, turn)."""
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All that have HBM."""
+        return [*self.apart, *self.prefilling, *[job for _, _, job in self.ends]]
 
     def left_beside(self, job: Job) -> int:
         """Bytes of HBM that are free when a job has entered; below 0 it cannot."""
@@ -129,18 +142,23 @@ class Batch:
         return []
 
     def enter(self, job: Job) -> None:
-        """A job is admitted, and has its HBM; what is to be prefilled is not known yet."""
-        self.jobs[job.turn] = job
+        """A job has HBM and a place, and is to be prefilled."""
         self.hbm_used += job.hbm_bytes
-
-    def begin(self, job: Job) -> None:
-        """It has a place, and is to be prefilled."""
         self.prefilling.append(job)
         self.running += 1
 
-    def resume(self) -> None:
+    def enter_apart(self, job: Job) -> None:
+        """A job has HBM, for KV that is on its way."""
+        self.hbm_used += job.hbm_bytes
+        self.apart.append(job)
+
+    def resume(self) -> Job:
         """The first of those whose KV has come has a place now."""
-        self.begin(self.loaded.popleft())
+        job = self.loaded.popleft()
+        self.apart.remove(job)
+        self.prefilling.append(job)
+        self.running += 1
+        return job
 
     def prefilled(self, job: Job, tokens: int) -> bool:
         """A step has prefilled so many tokens of a job; returns whether its next token is out. With more to come it decodes now."""
@@ -148,12 +166,11 @@ class Batch:
         if job.left:
             return False
         self.prefilling.remove(job)
-        steps = job.output - job.made - 1
+        steps = job.context - job.known - 1
         if steps > 0:
             job.end_step = end = self.steps + steps
-            heappush(self._ends, (end, job.turn))
-            self.first_end = self._ends[0][0]
-            self.context += job.history + job.prompt + job.made + 1
+            heappush(self.ends, (end, job.turn, job))
+            self.context += job.known + 1
             self.window_bytes += job.window_bytes
             self.decoding += 1
         return True
@@ -163,17 +180,13 @@ class Batch:
         self.steps = step = self.steps + steps
         self.context += steps * self.decoding
         ended: list[Job] = []
-        if self.first_end == step:
-            ends = self._ends
-            while ends and ends[0][0] == step:
-                ended.append(self.jobs[heappop(ends)[1]])
-            if ends:
-                self.first_end = ends[0][0]
+        ends = self.ends
+        while ends and ends[0][0] == step:
+            ended.append(heappop(ends)[2])
         return ended
 
     def leave(self, job: Job) -> None:
         """It has ended, and gives back its HBM."""
-        del self.jobs[job.turn]
         self.hbm_used -= job.hbm_bytes
         self.running -= 1
         if job.end_step:

@@ -98,10 +98,10 @@ class BlockKv(Keeping):
     def needs(self, job: Job) -> int:
         """Bytes of free HBM that a job would take now."""
         path = self._turns.paths[job.turn]
-        return self._pool.taken(path, job.history + job.prompt, job.context) * self.block_bytes
+        return self._pool.taken(path, job.known, job.context) * self.block_bytes
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
-        path, tokens = self._turns.paths[job.turn], job.history + job.prompt
+        path, tokens = self._turns.paths[job.turn], job.known
         use = self._pool.begin(path, tokens, job.context)
         running = self._running[job.turn] = _Running(use)
         local = use.hit * self._tokens
@@ -121,7 +121,7 @@ class BlockKv(Keeping):
 
     def _load(self, job: Job, found: Found, local: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of what was found below, beyond the tokens that the pool has."""
-        loader, tokens = self._loader, job.history + job.prompt
+        loader, tokens = self._loader, job.known
         loader.begin(1, found.tokens, tokens - local - found.tokens, now, found.ready_s, head_since, math.inf, free, local)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
@@ -130,7 +130,7 @@ class BlockKv(Keeping):
             self.paths.loaded[1].add(now, start, end, size)
             self._levels[1].read += size
             if self._connection.asynchronous:
-                job.loaded_s, job.prefill_s = end, job.compute_s
+                job.since_s, job.prefill_s = end, job.compute_s
 
     def _served(self, turn: int, local: int, external: int, found: Found) -> int:
         """Writes down where a turn's tokens come from; returns the lowest of these tiers, −1 for none."""
@@ -142,7 +142,7 @@ class BlockKv(Keeping):
         return tier
 
     def prefilled(self, job: Job, now: float) -> None:
-        running, tokens = self._running[job.turn], job.history + job.prompt
+        running, tokens = self._running[job.turn], job.known
         self._computed(running.use, tokens)
         self._below.let_go(running.loaded, now)
         self._below.offer(running.use.path, self._connection.saved(tokens, 0), now)
@@ -152,7 +152,7 @@ class BlockKv(Keeping):
         self._computed(use, job.context)
         self._turns.next_turn[job.session] = job.turn + 1
         saved = self._connection.saved(job.context, job.output)
-        if saved > job.history + job.prompt:
+        if saved > job.known:
             self._below.offer(use.path, saved, now)
         self._below.renew(use.path, saved, now)
         self._pool.end(use)

@@ -18,7 +18,7 @@ class Fitting:
         self._session_of, self._context = session_of, context
         self._window: int = deployment.window
         self._ratio: float = config.deployment.truncation_ratio
-        self._hbm_kv = deployment.hbm_kv
+        self._bytes = deployment.hbm_kv.of
         self._embedded = config.store.positions == "embedded"
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
         self._rest, self._begun = deployment.kv.rest, deployment.connection.begun
@@ -30,16 +30,18 @@ class Fitting:
         session = self._session_of[turn]
         history = self._context[session]
         prompt, output = self._prompt[turn], self._output[turn]
-        context = history + prompt + output
-        if context > self._window:
+        known = history + prompt
+        context = known + output
+        is_cut = context > self._window
+        if is_cut:
             history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
-            context = history + prompt + output
-        needed = self._hbm_kv.of(context)
+            known = history + prompt
+            context = known + output
+        job = Job(turn, session, history, known, context, self._bytes(context), is_cut)
         if self._in_hbm is not None:
-            needed = max(0, needed - self._resident(session, history))
-        job = Job(turn, session, history, prompt, output, needed, context)
+            job.hbm_bytes = max(0, job.hbm_bytes - self._resident(session, history))
         if self._windows and output > 1:
-            job.window_bytes = self._windows(history + prompt, output - 1) // (output - 1)
+            job.window_bytes = self._windows(known, output - 1) // (output - 1)
         return job
 
     def _resident(self, session: int, history: int) -> int:

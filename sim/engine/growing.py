@@ -34,16 +34,26 @@ class GrowingBatch(Batch):
     # --- who enters and leaves ------------------------------------------------------------------------------------------------
 
     def left_beside(self, job: Job) -> int:
-        return self.hbm_bytes - self.hbm_used - self._growth(1) - self._held(job, self.tokens(job))
+        return super().left_beside(job) - self._growth(1) + self._to_come(job)
 
     def enter(self, job: Job) -> None:
-        self.jobs[job.turn] = job
-        self.hbm_used += self._held(job, self.tokens(job))
-        self._whole += job.hbm_bytes
-
-    def begin(self, job: Job) -> None:
-        super().begin(job)
+        super().enter(job)
         self._order[job.turn] = job
+        self._take(job)
+
+    def enter_apart(self, job: Job) -> None:
+        super().enter_apart(job)
+        self._take(job)
+
+    def resume(self) -> Job:
+        job = super().resume()
+        self._order[job.turn] = job
+        return job
+
+    def _take(self, job: Job) -> None:
+        """It has entered, without the HBM of what is to come of its answer."""
+        self.hbm_used -= self._to_come(job)
+        self._whole += job.hbm_bytes
 
     def leave(self, job: Job) -> None:
         super().leave(job)
@@ -60,7 +70,7 @@ class GrowingBatch(Batch):
     def tokens(self, job: Job) -> int:
         if job.end_step:
             return job.context - (job.end_step - self.steps)
-        return min(job.context, job.history + job.prompt + job.made + 1)
+        return min(job.context, job.known + 1)
 
     @property
     def is_short(self) -> bool:
@@ -75,12 +85,12 @@ class GrowingBatch(Batch):
         """Bytes that so many decode steps take."""
         if self._each or not self.decoding:
             return self.decoding * steps * self._each
-        size, now = self._size, [self.tokens(self.jobs[turn]) for _, turn in self._ends]
+        size, now = self._size, [self.tokens(job) for _, _, job in self.ends]
         return sum([size(tokens + steps) - size(tokens) for tokens in now])
 
-    def _held(self, job: Job, tokens: int) -> int:
-        """Bytes of a job of which so many tokens are out, beside what its session has in HBM's own tier."""
-        return job.hbm_bytes - self._size(job.context) + self._size(tokens)
+    def _to_come(self, job: Job) -> int:
+        """Bytes that it has at its end and does not take yet."""
+        return self._size(job.context) - self._size(self.tokens(job))
 
     # --- who gives way --------------------------------------------------------------------------------------------------------
 
@@ -91,21 +101,17 @@ class GrowingBatch(Batch):
         return found
 
     def _preempt(self, job: Job) -> Job:
-        """A job that runs gives way; returns it as it was."""
-        tokens = self.tokens(job)
-        made = tokens - job.history - job.prompt if job.end_step else job.made
+        """A job that runs gives way, and leaves before its end; returns it as it was."""
+        made, missing = job.made, self._to_come(job)
         if job.end_step:
-            self._ends.remove((job.end_step, job.turn))
-            heapq.heapify(self._ends)
-            self.first_end = self._ends[0][0] if self._ends else 0
-            self.context -= tokens
-            self.window_bytes -= job.window_bytes
-            self.decoding -= 1
+            tokens = self.tokens(job)
+            made += tokens - job.known
+            self.ends.remove((job.end_step, job.turn, job))
+            heapq.heapify(self.ends)
+            self.context += job.context - tokens
         else:
             self.prefilling.remove(job)
-        del self.jobs[job.turn], self._order[job.turn]
-        self.hbm_used -= self._held(job, tokens)
-        self._whole -= job.hbm_bytes
-        self.running -= 1
+        self.leave(job)
+        self.hbm_used += missing
         self.preempted.appendleft(job.again(made))
         return job

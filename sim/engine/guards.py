@@ -176,7 +176,7 @@ class Guards:
 
     def _check_hbm(self, replica) -> None:
         batch = replica.batch
-        needed = sum([self._deployment.in_hbm(batch.tokens(job)) for job in batch.jobs.values()]) - self._in_hbm(replica)
+        needed = sum([self._deployment.in_hbm(batch.tokens(job)) for job in batch.jobs]) - self._in_hbm(replica)
         demand(needed <= replica.batch.hbm_used, 2, "running jobs need", needed, "bytes of HBM, counted are", replica.batch.hbm_used)
         for tier in replica.kv.store.tiers:
             demand(tier.used >= 0 and tier.peak <= tier.capacity, 2, tier.name, "holds", tier.peak, "of", tier.capacity, "bytes")

@@ -140,7 +140,7 @@ class Kv(Keeping):
         if job.cached:
             end = self._take(session, tier, job.cached, now)
             if self._asynchronous:
-                job.loaded_s, job.prefill_s = end, job.compute_s
+                job.since_s, job.prefill_s = end, job.compute_s
         if self._observer is not None:
             self._observer.served(self.store, session, job.cached)
 

@@ -174,26 +174,29 @@ class Replica:
             self._enter_again(job, now)
         else:
             self._enter_first(job, now)
-        if job.loaded_s > now:
-            self.clock.at(job.loaded_s, ARRIVAL, self._loaded, job)
+        if job.since_s > now:
+            self.batch.enter_apart(job)
+            self.clock.at(job.since_s, ARRIVAL, self._loaded, job)
         else:
-            self.batch.begin(job)
+            self.batch.enter(job)
 
     def _enter_first(self, job: Job, now: float) -> None:
         """A turn leaves the queue."""
         rec, run = self.recorder, self.run
-        cut, head_since = run.context[job.session] - job.history, self.waiting.head_since
+        cut = run.context[job.session] - job.history if job.is_cut else 0
+        head_since = self.waiting.head_since
         self.waiting.take(now)
         if self._observer is not None:
             self._observer.admitted(self, job.turn, now)
-        self.batch.enter(job)
+        job.since_s = now
         tier = self.kv.start(job, cut, head_since, self.batch.hbm_bytes - self.batch.hbm_in_step, now)
-        rec.entered(job, tier, cut > 0, now)
+        rec.entered(job, tier, cut, now)
 
     def _enter_again(self, job: Job, now: float) -> None:
         """Who had to give way is computed again."""
         batch = self.batch
-        batch.enter(batch.preempted.popleft())
+        batch.preempted.popleft()
+        job.since_s = self.recorder.admitted_s[job.turn]
         self.kv.again(job, batch.hbm_bytes - batch.hbm_in_step, now)
         if self._observer is not None:
             self._observer.admitted_again(self, job)
@@ -226,7 +229,7 @@ class Replica:
             else:
                 self._mixed(chunks, decodes and batch.decoding > 0, now)
             return
-        steps, longest = batch.first_end - batch.steps, self.run.given.longest_run
+        steps, longest = batch.ends[0][0] - batch.steps, self.run.given.longest_run
         if batch.grows:
             steps = batch.at_most(steps, self._head(now) if batch.opens else None)
         if longest is not None and steps > longest:
@@ -258,7 +261,7 @@ class Replica:
         batch.hbm_in_step = batch.hbm_used
         if not self.waiting.holds_jobs:
             return
-        if not self.kv.fetch_next(now) and not batch.jobs and self.waiting.release_first():
+        if not self.kv.fetch_next(now) and not batch.apart and self.waiting.release_first():
             self._dispatch(now)
         else:
             self._watch_fetch()
@@ -296,7 +299,7 @@ class Replica:
         if not job.made:
             self.recorder.first_token_s[job.turn] = now
             self.kv.prefilled(job, now)
-        if job.output - job.made <= 1:
+        if job.context - job.known <= 1:
             self._complete(job, now)
 
     def _complete(self, job: Job, now: float) -> None:
@@ -318,8 +321,7 @@ class Replica:
         if self._foresees:
             next_s = run.source.next_arrival(job.turn, now)
             run.knowledge.next_turn(session, next_s)
-        since = max(self.recorder.admitted_s[job.turn], job.loaded_s)
-        tier = self.kv.save(job, since, now)
+        tier = self.kv.save(job, job.since_s, now)
         if self._observer is not None:
             self._observer.saved(self, job, tier)
         self.kv.store.release(session, now)

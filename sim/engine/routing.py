@@ -26,7 +26,8 @@ class EngineRouting(RouterView):
         return len(self._all[replica].waiting)
 
     def running(self, replica: int) -> int:
-        return len(self._all[replica].batch.jobs)
+        batch = self._all[replica].batch
+        return batch.running + len(batch.apart)
 
     def hbm_bytes(self, replica: int) -> int:
         return self._all[replica].batch.hbm_used

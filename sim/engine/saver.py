@@ -37,7 +37,7 @@ class Saver(Stalls):
     def prefilled(self, job: Job, now: float) -> None:
         """A prefill has ended, whose KV is saved now where that is synchronous."""
         if self._sync and self._links and self._links[0]:
-            self._early[job.turn] = early = self._stored(self._whole(job.prompt + job.history) - job.cached)
+            self._early[job.turn] = early = self._stored(self._whole(job.known) - job.cached)
             self._save_now(self._links[0] if early else [], self._taken[0](early), now)
 
     def begin(self, since: float, now: float) -> None:

@@ -43,16 +43,16 @@ class SharingBatch(GrowingBatch):
         to_come = self._whole - self._unmade - self.hbm_used - grown
         return self.hbm_bytes - self.hbm_used - grown - self._unmade - round(share * to_come) - job.hbm_bytes
 
-    def enter(self, job: Job) -> None:
-        if not self.jobs:
+    def _take(self, job: Job) -> None:
+        super()._take(job)
+        if self.running + len(self.apart) == 1:
             self._share, self._since = _FIRST, self.steps
-        super().enter(job)
-        self._unmade += job.hbm_bytes - self._held(job, self.tokens(job))
+        self._unmade += self._to_come(job)
 
     def prefilled(self, job: Job, tokens: int) -> bool:
         ended = super().prefilled(job, tokens)
         if ended:
-            self._unmade -= job.hbm_bytes - self._held(job, self.tokens(job))
+            self._unmade -= self._to_come(job)
         return ended
 
     def at_most(self, steps: int, head: Job | None = None) -> int:
@@ -78,7 +78,7 @@ class SharingBatch(GrowingBatch):
         found: list[Job] = []
         while self.decoding and (not found or (self.decoding > 1 and self._growth(_CLEARED_STEPS) > self.hbm_bytes - self.hbm_used)):
             decoding = [job for job in self._order.values() if job.end_step]
-            found.append(self._preempt(min(decoding, key=lambda job: (self._made(job), -job.history - job.prompt))))
+            found.append(self._preempt(min(decoding, key=lambda job: (self._made(job), job.made - job.known))))
         made = [(self._made(job), job.output) for job in self._order.values() if job.end_step]
         answers = sum(output for _, output in made)
         self._share = min(1.0, (sum(out for out, _ in made) + _CLEARED_STEPS * len(made)) / (answers + 1))
@@ -87,4 +87,4 @@ class SharingBatch(GrowingBatch):
 
     def _made(self, job: Job) -> int:
         """Tokens of a decoding job's answer that are out."""
-        return self.tokens(job) - job.history - job.prompt
+        return self.tokens(job) - job.known + job.made

@@ -51,16 +51,22 @@ class Rows:
     def _views(self, names: tuple[str, ...]) -> list[Any]:
         return [self.columns[name].data for name in names]
 
-    def entered(self, job: "Job", tier: int, overflow: bool, now: float) -> None:
-        """A turn has been admitted as this job, which loads from a tier."""
+    def entered(self, job: "Job", tier: int, cut: int, now: float) -> None:
+        """A turn has been admitted as this job, which loads from a tier, without the oldest `cut` tokens of its history."""
         turn = job.turn
-        if overflow:
-            self.overflow[turn] = 1
-        if job.prompt + job.output < self.prompt_tokens[turn] + self.output_tokens[turn]:
-            self.clipped += 1
-            self.prompt_tokens[turn], self.output_tokens[turn] = job.prompt, job.output
+        if job.is_cut:
+            self._cut(job, cut)
         self.admitted_s[turn] = now
         self.history_tokens[turn] = job.history
         if job.cached:
             self.cached_tokens[turn], self.tier[turn] = job.cached, tier
         self.stall_s[turn] = job.prefill_s - job.compute_s
+
+    def _cut(self, job: "Job", cut: int) -> None:
+        """Its turn passes the window: with its history, or even without."""
+        turn = job.turn
+        if cut:
+            self.overflow[turn] = 1
+        if job.prompt + job.output < self.prompt_tokens[turn] + self.output_tokens[turn]:
+            self.clipped += 1
+            self.prompt_tokens[turn], self.output_tokens[turn] = job.prompt, job.output
