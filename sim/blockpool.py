@@ -51,7 +51,8 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     each = tokens * deployment.in_hbm(1)
     usable = deployment.hbm_budget // each - mode.reserved
     kept = parse_bytes(store.hbm) // each if parse_bytes(store.hbm) else usable
-    chunk = tokens * max(store.chunk_blocks, -(-deployment.connection.block // tokens))
+    kept_together = max(deployment.connection.block, MODES[store.mode].block_tokens if store.mode not in SERVED.values() else 1)
+    chunk = tokens * max(store.chunk_blocks, -(-kept_together // tokens))
     pool = BlockPool(tokens, each, usable, min(kept, usable), chunk)
     longest = min(int(workload.session_tokens.max()), deployment.window)
     if -(-longest // tokens) > usable:

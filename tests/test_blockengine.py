@@ -32,13 +32,18 @@ CHUNK = 8 * 131_072
 
 def served(workload, usable, *overrides):
     """The columns of a run with a pool of so many blocks."""
+    return ran(workload, usable, *overrides).columns
+
+
+def ran(workload, usable, *overrides):
+    """The same, all that it has to say."""
     config = load("default", [*SERVER, *overrides])
     deployment = resolve(config, workload)
     tokens = config.store.block_tokens or (16 if workload.blocks is None else workload.blocks.block_tokens)
     budget = (usable + 1) * tokens * deployment.in_hbm(1)
     hbm, *below = deployment.tiers
     deployment = replace(deployment, hbm_budget=budget, tiers=(replace(hbm, capacity=budget), *below))
-    return run_service(RunInput(config, deployment, workload)).columns
+    return run_service(RunInput(config, deployment, workload))
 
 
 def requests(*contexts, block_tokens=8, prompts, answers=None, apart_s=1000.0):
@@ -143,11 +148,28 @@ def test_what_sessions_share_is_left_out_by_stores_of_sessions_alone(unit, said)
     assert any("a store of sessions cannot reuse them" in each for each in warnings) == said
 
 
-def test_lmcaches_chunks_lie_below_a_pool_of_blocks(workload):
-    """Two chunks and a rest, pushed out of HBM by another prompt: its chunks are loaded while the GPUs wait, its rest is computed."""
+@pytest.mark.parametrize("said", ["null", "16"])
+def test_lmcaches_chunks_lie_below_a_pool_of_blocks(workload, said):
+    """Two chunks and a rest, pushed out of HBM by another prompt: its chunks are loaded while the GPUs wait, its rest is computed. They are
+    LMCache's, whatever blocks the pool has."""
     turns = workload([[(600, 1), (20, 1)], [(620, 1)]], arrivals=[0, 50], gap_s=100)
-    found = served(turns, 39, "engine=lmcache", "store.unit=block", "store.dram=64GB", "store.ssd=0GB")
+    blocks = ["store.unit=block", "store.dram=64GB", "store.ssd=0GB", f"store.block_tokens={said}"]
+    found = served(turns, 39, "engine=lmcache", *blocks)
     assert found["dram_tokens"].tolist() == [0, 512, 0] and found["hbm_tokens"].sum() == 0 and found["stall_s"][1] > 0
+
+
+def test_chunks_of_blocks_that_divide_no_chunk_of_the_connectors_are_stored_when_full():
+    """11 blocks of 24 tokens are LMCache's chunk then, of 264 tokens for 256."""
+    workload = requests([*range(11)], [99], block_tokens=24, prompts=[264, 9])
+    settings = ["store.mode=vllm", "store.connector=lmcache", "store.dram=64GB", "store.ssd=0GB"]
+    assert ran(workload, 20, *settings).ended[0].sums["dram.written"] == 264 * 131_072
+
+
+@pytest.mark.parametrize(("answer", "offers"), [(8, 1), (16, 2)])
+def test_an_answer_that_fills_no_chunk_is_not_offered(answer, offers):
+    workload = requests([1, 2], prompts=[16], answers=[answer])
+    settings = ["store.chunk_blocks=2", *CHUNKS, f"store.dram={CHUNK}B", "store.ssd=0GB"]
+    assert ran(workload, 20, *settings).ended[0].sums["skipped_saves"] == offers, "no chunk of two blocks has room"
 
 
 @pytest.mark.parametrize("reached", [0.02, 0.002])

@@ -145,15 +145,15 @@ class BlockKv(Keeping):
         running, tokens = self._running[job.turn], job.known
         self._computed(running.use, tokens)
         self._below.let_go(running.loaded, now)
-        self._below.offer(running.use.path, self._connection.saved(tokens, 0), now)
+        self._below.offer(running.use.path, 0, tokens, now)
 
     def save(self, job: Job, since: float, now: float) -> int:
         use = self._running.pop(job.turn).use
         self._computed(use, job.context)
         self._turns.next_turn[job.session] = job.turn + 1
-        saved = self._connection.saved(job.context, job.output)
-        if saved > job.known:
-            self._below.offer(use.path, saved, now)
+        prompt = job.history + job.prompt
+        saved = job.context if self._connection.saves_answers else prompt
+        self._below.offer(use.path, prompt, saved, now)
         self._below.renew(use.path, saved, now)
         self._pool.end(use)
         job.hbm_bytes = use.freed * self.block_bytes

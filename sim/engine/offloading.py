@@ -3,7 +3,8 @@ has come there. A lookup goes on where the pool's hit ends. What only a lower ti
 has room; a chunk is found in a tier when all of it has come.
 
 Stores and what comes up are booked on the links when they begin, and end without an event: `settle` ends what is due before anything else
-is asked or told. Left out: requests that wait for chunks on their way; blocks of HBM that are kept until they are stored.
+is asked or told. Left out: requests that wait for chunks on their way; blocks of HBM that are kept until they are stored; chunks without
+those before them: what comes up begins where the first tier ends, though HBM may have some of it.
 """
 
 from collections.abc import Sequence
@@ -115,10 +116,12 @@ class Offloading:
 
     # --- stores ---------------------------------------------------------------------------------------------------------------
 
-    def offer(self, path: Path, tokens: int, now: float) -> None:
-        """The first tokens of a context are in HBM."""
+    def offer(self, path: Path, known: int, tokens: int, now: float) -> None:
+        """The first tokens of a context are in HBM, and those beyond `known` of them are new: where they fill a chunk, all are offered."""
         self.settle(now)
-        self._store(1, self._chunks(path), tokens // self._chunk_tokens, now)
+        full = tokens // self._chunk_tokens
+        if full > known // self._chunk_tokens:
+            self._store(1, self._chunks(path), full, now)
 
     def renew(self, path: Path, tokens: int, now: float) -> None:
         """A request with this context has ended."""

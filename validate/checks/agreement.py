@@ -41,7 +41,12 @@ FAMILIES = {
 FAMILIES |= {f"{name}; more": tiers for name, tiers in FAMILIES.items() if name != "no store"}
 FAMILIES |= {f"{name}; clients": tiers for name, tiers in FAMILIES.items() if "more" not in name}
 FAMILIES |= {f"{name}; connectors": tiers for name, tiers in FAMILIES.items() if name != "no store" and ";" not in name}
-FAMILIES["HBM; blocks"] = ("store.unit=block", "store.dram=0GB", "store.ssd=0GB")
+FAMILIES |= {
+    "HBM; blocks": ("store.unit=block", "store.dram=0GB", "store.ssd=0GB"),
+    "HBM and DRAM; blocks": ("store.unit=block", "store.dram={dram}B", "store.ssd=0GB"),
+    "HBM and SSD; blocks": ("store.unit=block", "store.dram=0GB", "store.ssd={ssd}B"),
+    "HBM, DRAM and SSD; blocks": ("store.unit=block", "store.dram={dram}B", "store.ssd={ssd}B"),
+}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
 `_more` and `_connectors` say; those with `blocks` what `_blocks` says alone."""
 
@@ -75,7 +80,8 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     if mechanism is None:
         return loaded, table
     if mechanism is _blocks:
-        return _blocks(loaded, rng), _with_beginnings(_with_edits(table, rng), rng)
+        loaded, table = _blocks(loaded, rng), _with_beginnings(_with_edits(table, rng), rng)
+        return (loaded if family == "HBM; blocks" else _chunks(loaded, rng)), table
     loaded, table = _more(family, loaded, table, rng)
     return mechanism(loaded, rng), table
 
@@ -121,6 +127,26 @@ def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
         f"deployment.hbm_utilization={rng.choice([0.163, 0.166, 0.18])}",
         f"store.hbm={rng.choice(['0GB', '0GB', '100MB'])}",
     ]
+    return config.load(loaded, chosen)
+
+
+def _chunks(loaded: Config, rng: np.random.Generator) -> Config:
+    """The case with some connector, loads of all kinds, and tiers of less than a chunk, too."""
+    connector = rng.choice(catalogue.names("connector"))
+    modes = ["null", "blocking", "asynchronous"]
+    chosen = [
+        f"store.mode={rng.choice(['vllm', 'lmcache'])}",
+        f"store.connector={connector}",
+        f"store.load_mode={rng.choice(modes)}",
+        f"store.saved={rng.choice(['null', 'all', 'prompt'])}",
+        f"store.chunk_blocks={rng.choice([1, 2, 5])}",
+        f"store.hbm={rng.choice(['0GB', '10MB', '100MB'])}",
+    ]
+    if rng.random() < 0.3:
+        chosen.append("store.block_tokens=null")
+    on = [tier for tier in loaded.store.listed[1:] if loaded.store.size_of(tier)]
+    if rng.random() < 0.3:
+        chosen += [f"store.{tier.name}={int(loaded.store.size_of(tier) * rng.uniform(0.01, 0.3))}B" for tier in on]
     return config.load(loaded, chosen)
 
 

@@ -1,8 +1,8 @@
 """A tier of chunks below a pool, for requests that overlap: what is stored is on its way for a while, and what is loaded may not go then.
 
 The rules are those of `kvplan.sim.store.blocks.offload`: only what is missing is stored, and nothing where it would not fit; the chunks of
-a request that ends are renewed, tail before head. A chunk on its way has its room, is not stored again, and is not found before it has
-come; until then what comes before it stays, and is renewed with it.
+a request that ends are renewed, tail before head, and so are those that are offered or have been loaded. A chunk on its way has its room,
+is not stored again, and is not found before it has come; until then what comes before it stays, and is renewed with it.
 """
 
 from typing import NamedTuple

@@ -49,6 +49,13 @@ What the specification leaves open:
 - *A TTL* counts from a turn's end to the next one's arrival, over when more has passed. KV leaves when any turn comes or starts after
   that; what moves, once it has arrived, and when its own turn comes.
 - *A turn that drops history* cuts every copy to what it goes on from when it comes.
+- *Chunks* of blocks are in use while their context is loaded and prefilled, or some of it is on its way. When a use ends, they are the
+  last to go, tail before head; so they are when they are offered, and when their job ends. A prompt's are offered when its prefill has
+  ended, before that those that it has loaded may go; an answer's, with the prompt's, when it ends, where it fills any. Nothing of it is
+  stored where all that is missing does not fit beside what is in use. A lookup finds the first chunks that have come to DRAM, and behind
+  them those on SSD that DRAM has room for, where none is on its way: these come up, also such as HBM has, and then the job loads what HBM
+  lacks; of less than one chunk nothing. What comes to DRAM is offered to SSD at once. Jobs whose KV has come go before the queue, in the
+  order in which it came.
 - *Saving* starts when the job is admitted and ends a token's transfer after its last step at the earliest. The GPU then stalls until the
   write buffer can hold what is left of all saves.
 """
@@ -61,7 +68,6 @@ from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "sessions in HBM": lambda given: given.config.store.unit == "session" and any(tier.on_device for tier in given.deployment.tiers),
-    "tiers below blocks": lambda given: given.config.store.unit == "block" and len(given.deployment.tiers) > 1,
     "blocks of hashes": lambda given: given.config.store.unit == "block" and given.workload.blocks is not None,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
@@ -71,7 +77,9 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",
     "load policies other than always": lambda given: given.config.store.load != "always",
-    "asynchronous loads": lambda given: bool(given.deployment.tiers) and given.deployment.connection.asynchronous,
+    "asynchronous loads of sessions": lambda given: (
+        given.config.store.unit == "session" and bool(given.deployment.tiers) and given.deployment.connection.asynchronous
+    ),
     "watchers and observers": lambda given: given.watch is not None or given.observer is not None,
 }
 """What the engine does and the reference does not, and whether a run asks for it."""

@@ -4,16 +4,19 @@ A block's tokens, and all before them, are its name; a token is who wrote it and
 until it is taken for something else; of several with one name the first is found.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, takewhile
+from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics.output import Books
 from kvplan.validate.checks.reference.jobs import Jobs
+from kvplan.validate.checks.reference.offloading import Found, Names, Offloading
 from kvplan.validate.checks.reference.replica import Moment, Replica
+from kvplan.validate.checks.reference.store import tiers_of
 from kvplan.validate.checks.reference.turns import Turn
 
 if TYPE_CHECKING:
@@ -123,20 +126,8 @@ class BlockJobs(Jobs):
         return next(((-1 - key, place) for key, end in parts if place < end), (id(turn), place))
 
 
-@dataclass
-class Told:
-    """What the books say: when, and how many bytes."""
-
-    held: list[tuple[float, int]]
-    written: list[int]
-    read: list[int]
-
-    def lengths(self) -> tuple[int, int, int]:
-        return len(self.held), len(self.written), len(self.read)
-
-
 class BlockReplica(Replica):
-    """Without tiers below."""
+    """With tiers of chunks below, or none."""
 
     def __init__(self, config: Config, deployment: Deployment, service: "Service") -> None:
         super().__init__(config, replace(deployment, tiers=(), write_buffer=0), service)
@@ -149,9 +140,16 @@ class BlockReplica(Replica):
         parts = None if begun is None else begun.parts()
         self.jobs = self.block_jobs = BlockJobs(config, self.deployment, self.sizes, self.pool, self.contexts, parts)
         self.store.jobs = self.jobs
-        self.block_bytes, self.tier = tokens * deployment.stored(1), deployment.tiers[0]
-        self.told = Told([], [], [])
+        self.block_bytes = tokens * deployment.stored(1)
+        self.hbm, *below = self.tiers = tiers_of(deployment)
+        self.written, self.read = [0], [0]  # bytes of HBM's cache, so far
+        together = 256 if config.store.mode == "lmcache" else deployment.connection.block
+        chunk = max(config.store.chunk_blocks, -(-together // tokens))
+        self.below = Offloading(deployment, below, chunk, chunk * tokens, self.links, self.seen)
         self.blocks: dict[Turn, list[int]] = {}
+        self.found: dict[Turn, Found] = {}
+        self.apart: list[tuple[float, Turn]] = []  # when their KV has come, and whose they are
+        self.loaded: list[Turn] = []  # whose has
 
     def arrive(self, turn: Turn, now: float) -> None:
         if turn.dropped:
@@ -159,60 +157,134 @@ class BlockReplica(Replica):
             self.contexts[turn.session] = before[: max(0, len(before) - turn.dropped)]
         super().arrive(turn, now)
 
-    def admit(self, now: float) -> float:
-        turn, _ = self.jobs.start(now)
+    # --- a job starts ---------------------------------------------------------------------------------------------------------
+
+    def decide(self, now: float) -> None:
+        turn = self.next(now)
+        if turn is None:
+            super().decide(now)
+            return
+        new = turn.history_tokens + turn.prompt_tokens - turn.cached_tokens
+        compute = self.deployment.steps.prefill(new, turn.cached_tokens)
+        end_s = now + compute + turn.stall_s
+        self.do("prefill", now, end_s)
+        self.count(now, end_s, prefill_s=compute, load_stall_s=turn.stall_s, prefilled_tokens=new)
+        self.jobs.hbm_in_step = self.jobs.hbm_used()
+
+    def next(self, now: float) -> Turn | None:
+        """Who is prefilled now: those whose KV has come go before the queue, and who has to wait for it makes way."""
+        jobs = self.jobs
+        while len(jobs.batch) < self.max_batch:
+            if self.loaded:
+                jobs.batch.append(self.loaded.pop(0))
+                return jobs.batch[-1]
+            if not jobs.queue or jobs.left(jobs.queue[0]) < 0:
+                return None
+            loaded_s = self.enter(now)
+            if loaded_s <= now:
+                return jobs.batch[-1]
+            self.apart.append((loaded_s, jobs.batch.pop()))
+            self.seen["jobs that wait apart for their KV"] += 1
+        return None
+
+    def due_s(self) -> float:
+        return min((loaded_s for loaded_s, _ in self.apart), default=math.inf)
+
+    def load_ends(self, now: float) -> None:
+        self.loaded += [turn for loaded_s, turn in self.apart if loaded_s == now]
+        self.apart = [one for one in self.apart if one[0] > now]
+        if self.doing == "nothing":
+            self.decide(now)
+
+    def enter(self, now: float) -> float:
+        """The head of the queue starts; returns when it can be prefilled."""
+        turn, since = self.jobs.start(now)
         history, prompt, output = self.jobs.trimmed(turn)
         context = self.block_jobs.prompt(turn, history, prompt)
         hits = self.pool.hits(context)
-        cached = len(hits) * self.pool.tokens
         turn.overflow = self.jobs.context[turn.session] > history
         self.contexts[turn.session] = context
         self.blocks[turn] = self.pool.take(hits, self.pool.needed(history + prompt + output))
-        self.told.read.append(len(hits) * self.block_bytes)
+        self.read.append(self.read[-1] + len(hits) * self.block_bytes)
         self.hold(now)
-        seconds = self.deployment.steps.prefill(prompt + history - cached, cached)
-        turn.admitted_s, turn.tier, turn.hbm_tokens = now, 0 if cached else -1, cached
-        turn.prompt_tokens, turn.output_tokens, turn.history_tokens, turn.cached_tokens = prompt, output, history, cached
+        turn.admitted_s, turn.hbm_tokens = now, len(hits) * self.pool.tokens
+        turn.prompt_tokens, turn.output_tokens, turn.history_tokens = prompt, output, history
         turn.context, turn.left = history + prompt, output
-        self.count(now, now + seconds, prefill_s=seconds, prefilled_tokens=prompt + history - cached)
         self.seen["turns that hit blocks"] += bool(hits)
         self.seen["blocks in use by several"] += any(self.pool.users[block] > 1 for block in hits)
         self.seen["first turns that hit blocks"] += bool(hits) and not turn.place
-        return seconds
+        return self.load(turn, since, now)
+
+    def load(self, turn: Turn, since: float, now: float) -> float:
+        """What tiers below have beyond the blocks that HBM has; returns when it can be prefilled."""
+        self.below.settle(now)
+        found = self.found[turn] = self.below.find(self.names(turn), turn.context, turn.hbm_tokens)
+        turn.cached_tokens = turn.hbm_tokens + found.tokens
+        turn.dram_tokens, turn.ssd_tokens = found.shares.get("dram", 0), found.shares.get("ssd", 0)
+        turn.tier = max((place for place, tier in enumerate(self.tiers) if getattr(turn, f"{tier.name}_tokens")), default=-1)
+        if not found.tokens:
+            return now
+        self.seen["turns that load chunks"] += 1
+        compute = self.deployment.steps.prefill(turn.context - turn.cached_tokens, turn.cached_tokens)
+        first, size = self.tiers[1], self.sizes.stored[found.tokens]
+        pace = self.loading.pace(first, size, self.below.bring_up(found, now), since, now)
+        sent = self.loading.book(pace, first.sent(size), now)
+        first.went.append((sent, size))
+        if self.deployment.connection.asynchronous:
+            return sent.end_s
+        turn.stall_s = self.loading.seconds(pace, compute) - compute
+        return now
+
+    # --- a prefill ends, and an answer ----------------------------------------------------------------------------------------
 
     def end_step(self, now: float) -> None:
         if self.doing == "prefill":
-            self.name(self.jobs.batch[-1])
+            turn = self.jobs.batch[-1]
+            self.name(turn)
+            self.below.settle(now)
+            self.below.let_go(self.found.pop(turn))
+            self.below.store(0, self.names(turn), now)
         super().end_step(now)
 
     def complete(self, turn: Turn, now: float) -> None:
         context = self.contexts[turn.session]
+        saved = self.names(turn)
         context += [(id(turn), turn.prompt_tokens + place) for place in range(turn.output_tokens)]
         self.name(turn)
+        self.below.settle(now)
+        if self.deployment.connection.saves_answers and len(self.names(turn)) > len(saved):
+            saved = self.names(turn)
+            self.below.store(0, saved, now)
+        self.below.renew(saved)
         self.pool.give_back(self.blocks.pop(turn))
         self.hold(now)
         super().complete(turn, now)
 
+    def names(self, turn: Turn) -> Names:
+        """Of the whole chunks of its context."""
+        return self.below.names(self.pool.path(self.contexts[turn.session]))
+
     def name(self, turn: Turn) -> None:
-        self.told.written.append(self.pool.name(self.blocks[turn], self.contexts[turn.session]) * self.block_bytes)
+        named = self.pool.name(self.blocks[turn], self.contexts[turn.session])
+        self.written.append(self.written[-1] + named * self.block_bytes)
 
     def hold(self, now: float) -> None:
-        self.told.held.append((now, self.pool.filled() * self.block_bytes))
+        self.hbm.put(0, self.pool.filled() * self.block_bytes - self.hbm.held[0], now)
+
+    # --- what is told of it ---------------------------------------------------------------------------------------------------
 
     def moment(self, now: float) -> Moment:
-        return Moment(now, 0, self.told.lengths())
+        self.below.settle(now)
+        return Moment(now, self.below.dropped, (*(len(tier.changes) for tier in self.tiers), len(self.written), len(self.read)))
 
     def sample(self, now: float) -> dict[str, float]:
-        return super().sample(now) | {f"{self.tier.name}_bytes": self.tier.taken(self.pool.filled() * self.block_bytes)}
+        return super().sample(now) | {f"{tier.name}_bytes": tier.sent(sum(tier.held.values())) for tier in self.tiers}
 
     def books(self, at: Moment, since: Moment | None) -> Books:
-        found, (held, written, read), name = super().books(replace(at, changes=()), None), at.changes, self.tier.name
-        steps = [0, *(size for _, size in self.told.held)]
-        changes = [(when, size - before) for before, (when, size) in zip(steps, self.told.held[:held], strict=False)]
-        own = {
-            f"{name}.byte_seconds": sum(size * (at.now - when) for when, size in changes),
-            f"{name}.written": sum(self.told.written[:written]),
-            f"{name}.read": sum(self.told.read[:read]),
-        }
-        levels = list(accumulate((size for _, size in changes), initial=0))
-        return Books({**found.sums, **own}, {name: max(levels[0 if since is None else since.changes[0] :])})
+        *_, written, read = at.changes
+        sums = dict(super().books(at, None).sums)
+        for tier in self.tiers:
+            sums |= tier.sums(at.now)
+        sums |= {f"{self.hbm.name}.written": self.written[written - 1], f"{self.hbm.name}.read": self.read[read - 1]}
+        first = [0] * len(self.tiers) if since is None else since.changes
+        return Books(sums, {tier.name: tier.peak(start) for tier, start in zip(self.tiers, first, strict=False)})

@@ -1,9 +1,22 @@
 """KV that a job starts with comes layer by layer under its prefill."""
 
+from typing import NamedTuple
+
 from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.links import Links
 from kvplan.validate.checks.reference.spans import Span
-from kvplan.validate.checks.reference.store import Store
+from kvplan.validate.checks.reference.store import Store, Tier
+
+
+class Pace(NamedTuple):
+    """How layers come."""
+
+    delay: float
+    """Seconds until the first one starts to move that has not yet."""
+    each: float
+    """Seconds of each."""
+    early: float
+    """Layers that are in HBM already."""
 
 
 class Loading:
@@ -16,27 +29,43 @@ class Loading:
     def load(self, session: int, size: int, compute: float, since: float, now: float) -> float:
         """The session's job has headed the queue `since` then; returns the seconds to the end of its prefill, which computes for
         `compute`."""
-        h2d, tier = self.h2d, self.store.home[session]
-        sent = tier.sent(size)
-        each, early = sent / self.layers / h2d.bandwidth + h2d.latency_s, 0.0
-        ready = max(h2d.free_s, self.store.ready_s[session])
+        tier = self.store.home[session]
+        fetching = tier.name != "dram" and self.store.fetching == session
+        coming_s = self.ssd_read.slow_end_s if fetching else None
+        pace = self.pace(tier, size, self.store.ready_s[session], since, now, coming_s)
+        self._count(session, self.book(pace, tier.sent(size), now), size, now)
+        return self.seconds(pace, compute)
+
+    def pace(self, tier: Tier, size: int, ready_s: float, since: float, now: float, coming_s: float | None = None) -> Pace:
+        """KV that is complete in a tier from `ready_s` on, or that a fetch brings until `coming_s`."""
+        h2d, sent, seen = self.h2d, tier.sent(size), self.store.seen
+        latencies = 1 if self.connection.asynchronous else self.layers
+        each, early = sent / self.layers / h2d.bandwidth + h2d.latency_s * latencies / self.layers, 0.0
+        ready = max(h2d.free_s, ready_s)
         asked = self.connection.request_s + (since if tier.name == "dram" and self._reads_ahead() else now)
         delay = max(0.0, ready - now, asked - now)
         if tier.name == "dram":
             early = self._early(size, each, max(ready, asked), now)
-        elif self.store.fetching == session:
-            each = max(each, (self.ssd_read.slow_end_s - now) / self.layers)
-            self.store.seen["loads of what was being fetched"] += 1
+        elif coming_s is not None:
+            each = max(each, (coming_s - now) / self.layers)
+            seen["loads of what was being fetched"] += 1
         else:
             read = self.ssd_read.send(asked, sent)
             from_ssd = (read.end_s - read.start_s) / self.layers
             each, delay = max(each, from_ssd), max(read.start_s, ready) - now + min(each, from_ssd)
-            self.store.seen["loads from SSD"] += 1
-        transfer = h2d.take(Span(now + delay - early * each, now + delay + (self.layers - early) * each, sent))
-        self._count(session, transfer, size, now)
+            seen["loads from SSD"] += 1
+        return Pace(delay, each, early)
+
+    def book(self, pace: Pace, sent: int, now: float) -> Span:
+        """The transfer of so many bytes to the GPU."""
+        start_s = now + pace.delay - pace.early * pace.each
+        return self.h2d.take(Span(start_s, now + pace.delay + (self.layers - pace.early) * pace.each, sent))
+
+    def seconds(self, pace: Pace, compute: float) -> float:
+        """To the end of a prefill that computes for `compute`."""
         if not self.connection.layerwise:
-            return delay + self.layers * each + compute
-        return self._pipeline_s(compute, delay, each, early)
+            return pace.delay + self.layers * pace.each + compute
+        return self._pipeline_s(compute, pace.delay, pace.each, pace.early)
 
     def _reads_ahead(self) -> bool:
         return self.connection.layerwise and self.store.settings.read_buffer_layers > 0

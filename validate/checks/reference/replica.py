@@ -59,6 +59,13 @@ class Replica:
         if self.store.fetching is None:
             self.moves.start(now)
 
+    def due_s(self) -> float:
+        """When the KV of a job has come that waits apart for it."""
+        return math.inf
+
+    def load_ends(self, now: float) -> None:
+        """It has."""
+
     def decide(self, now: float) -> None:
         """What comes after a step."""
         jobs, saving = self.jobs, self.saving

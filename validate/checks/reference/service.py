@@ -37,12 +37,16 @@ class Service:
 
     def run(self) -> "Service":
         while True:
-            coming_s, replica = self.source.due_s(), min(self.replicas, key=lambda one: one.step_end_s)
-            if min(coming_s, replica.step_end_s) == math.inf:
+            coming_s, loading = self.source.due_s(), min(self.replicas, key=lambda one: one.due_s())
+            replica = min(self.replicas, key=lambda one: one.step_end_s)
+            first_s = min(coming_s, loading.due_s(), replica.step_end_s)
+            if first_s == math.inf:
                 return self
             self.events += 1
-            if coming_s <= replica.step_end_s:
-                self.source.happen(coming_s)
+            if loading.due_s() == first_s:
+                loading.load_ends(first_s)
+            elif coming_s == first_s:
+                self.source.happen(first_s)
             else:
                 replica.end_step(replica.step_end_s)
 
@@ -66,7 +70,7 @@ class Service:
         lengths = self.given.workload.prompt_tokens + self.given.workload.output_tokens
         end_s = max(turn.done_s for turn in self.turns)
         config = self.given.config
-        more = ["ready_s"] * (config.workload.clients is not None) + ["hbm_tokens"] * (config.store.unit == "block")
+        more = ["ready_s"] * (config.workload.clients is not None) + self._found()
         return RunOutput(
             columns=columns_of(self.turns, self.answered, more) | {"replica": self.place[self.given.workload.session]},
             series={name: np.array([sample[name] for sample in self.samples]) for name in self.samples[0]},
@@ -77,6 +81,11 @@ class Service:
             clipped=sum(turn.prompt_tokens + turn.output_tokens < length for turn, length in zip(self.turns, lengths, strict=True)),
             events=self.events,
         )
+
+    def _found(self) -> list[str]:
+        """Columns of the tokens that blocks in each tier have served."""
+        blocks = self.given.config.store.unit == "block"
+        return [f"{tier.name}_tokens" for tier in self.given.deployment.tiers if blocks]
 
     def _books(self, moments: Sequence[Moment]) -> tuple[Books, ...]:
         """Per replica at those; none for no moments."""

@@ -58,16 +58,19 @@ class Tier:
         }
 
 
+def tiers_of(deployment: Deployment) -> list[Tier]:
+    """All of them, empty."""
+    each = deployment.kv_bytes
+    return [Tier(tier.name, tier.capacity, tier.reserve, Fraction(tier.taken(each), each)) for tier in deployment.tiers]
+
+
 class Store:
     """That of one replica. `seen` counts what happened, so that it can be shown that it did."""
 
     def __init__(self, settings: Settings, deployment: Deployment, jobs: Jobs, seen: Counter[str]) -> None:
         self.settings, self.sizes, self.jobs, self.seen = settings, jobs.sizes, jobs, seen
         self.block = deployment.connection.block
-        self.tiers = [
-            Tier(tier.name, tier.capacity, tier.reserve, Fraction(tier.taken(deployment.kv_bytes), deployment.kv_bytes))
-            for tier in deployment.tiers
-        ]
+        self.tiers = tiers_of(deployment)
         self.home: dict[int, Tier] = {}  # per session: where its newest KV is
         self.ready_s: defaultdict[int, float] = defaultdict(float)  # per session: when its KV is complete where it is
         self.idle_since: dict[int, float] = {}  # per session: the end of its last turn, until the next one comes

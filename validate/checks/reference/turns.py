@@ -38,7 +38,9 @@ class Turn:
     history_tokens: int = 0
     cached_tokens: int = 0
     hbm_tokens: int = 0
-    """Of these, those in blocks of HBM."""
+    """Of these, those in blocks of HBM; what follows, in chunks below."""
+    dram_tokens: int = 0
+    ssd_tokens: int = 0
     tier: int = -1
     overflow: bool = False
     window_bytes: int = 0

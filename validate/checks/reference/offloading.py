@@ -1,0 +1,190 @@
+"""Chunks of blocks in DRAM and on SSD below a pool, chunk by chunk: who uses each, which are on their way, and when each was used last.
+
+A chunk's name is that of the block that it ends with. A tier that a chunk comes to hands it on to the one below at once.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from kvplan.sim.deployment import Deployment
+from kvplan.validate.checks.reference.links import Links
+from kvplan.validate.checks.reference.spans import Span
+from kvplan.validate.checks.reference.store import Tier
+
+Names = Sequence[int]
+"""Of the first chunks of a context."""
+
+
+class Shelf:
+    """One tier's."""
+
+    def __init__(self, tier: Tier, each: int) -> None:
+        self.tier, self.each, self.room = tier, each, tier.capacity // each
+        self.users: Counter[int] = Counter()
+        self.stamps: dict[int, tuple[int, int]] = {}  # when its last use ended, and how far from the end; of all that have room
+        self.coming: set[int] = set()
+        self.uses = 0
+
+    def there(self, names: Names) -> Names:
+        """The first of them that have room."""
+        return list(takewhile(self.stamps.__contains__, names))
+
+    def come(self, names: Names) -> Names:
+        """The first of them that are there, and not on their way."""
+        return list(takewhile(lambda name: name in self.stamps and name not in self.coming, names))
+
+    def most(self, kept: Names) -> int:
+        """How many more can come at most, when these and those in use stay."""
+        return self.room - len({*kept, *(name for name, users in self.users.items() if users)})
+
+    def put(self, names: Names, now: float) -> Names | None:
+        """Those that are missing are on their way, and all in use; which these are. None where they have no room."""
+        there = self.there(names)
+        missing = names[len(there) :]
+        if len(missing) > self.most(there):
+            self.use(there)
+            return None
+        gone = len(self.stamps) + len(missing) - self.room
+        free = [name for name in self.stamps if not self.users[name] and name not in there]
+        for name in sorted(free, key=self.stamps.__getitem__)[: max(0, gone)]:
+            del self.stamps[name]
+        self.tier.put(0, (len(missing) - max(0, gone)) * self.each, now)
+        for name in missing:
+            self.stamps[name] = 0, 0
+        self.coming.update(missing)
+        self.hold(names)
+        return missing
+
+    def hold(self, names: Names) -> None:
+        self.users.update(names)
+
+    def let_go(self, names: Names) -> None:
+        """A use has ended: the last of them is the first to go."""
+        self.uses += 1
+        self.users.subtract(names)
+        for place, name in enumerate(names):
+            if not self.users[name]:
+                self.stamps[name] = self.uses, -place
+
+    def use(self, names: Names) -> None:
+        self.hold(names)
+        self.let_go(names)
+
+
+@dataclass
+class Way:
+    """Chunks on their way to a shelf."""
+
+    end_s: float
+    shelf: int
+    names: Names
+    """With all that come before them."""
+    missing: Names
+
+
+@dataclass
+class Found:
+    """What a job can load."""
+
+    names: Names = ()
+    on_first: int = 0
+    """Of these, those on the first shelf; the others are on the second."""
+    tokens: int = 0
+    """Beyond the pool's."""
+    shares: dict[str, int] = field(default_factory=dict)
+    """By tier."""
+
+
+class Offloading:
+    """That of one replica: a shelf, two, or none."""
+
+    def __init__(self, deployment: Deployment, tiers: Sequence[Tier], blocks: int, tokens: int, links: Links, seen: Counter[str]) -> None:
+        self.blocks, self.tokens, self.links, self.seen = blocks, tokens, links, seen
+        self.shelves = [Shelf(tier, deployment.stored(tokens)) for tier in tiers]
+        self.ways: list[Way] = []
+        self.dropped = 0
+
+    def names(self, blocks: Names) -> Names:
+        """Of chunks, by those of their blocks."""
+        return blocks[self.blocks - 1 :: self.blocks]
+
+    def settle(self, now: float) -> None:
+        """What has come by now is there, and goes on down."""
+        while due := [way for way in self.ways if way.end_s <= now]:
+            way = min(due, key=lambda way: way.end_s)
+            self.ways.remove(way)
+            shelf = self.shelves[way.shelf]
+            shelf.coming.difference_update(way.missing)
+            shelf.let_go(way.names)
+            self.store(way.shelf + 1, way.names, way.end_s)
+
+    def store(self, place: int, names: Names, now: float) -> None:
+        """A shelf is offered chunks."""
+        if place == len(self.shelves):
+            return
+        shelf = self.shelves[place]
+        missing = shelf.put(names, now)
+        if missing is None:
+            self.seen["chunks without room"] += 1
+            self.dropped += place == 0
+        elif not missing:
+            shelf.let_go(names)
+        else:
+            wires = [self.links.ssd_write] if place else self.links.down_to(shelf.tier.name)
+            sent = max((wire.send(now, shelf.tier.sent(len(missing) * shelf.each)) for wire in wires), key=lambda span: span.end_s)
+            self.comes(place, names, missing, sent, now)
+            if place:
+                self.shelves[place - 1].tier.went.append((sent, len(missing) * shelf.each))
+            self.seen["chunks stored"] += len(missing)
+
+    def comes(self, place: int, names: Names, missing: Names, sent: Span, now: float) -> None:
+        shelf = self.shelves[place]
+        shelf.tier.came.append((sent, len(missing) * shelf.each))
+        self.ways.append(Way(sent.end_s, place, names, missing))
+
+    def find(self, names: Names, tokens: int, hit: int) -> Found:
+        """What is here of a prompt beyond the tokens that HBM has; the last token is always computed."""
+        names = names[: (tokens - 1) // self.tokens]
+        if not self.shelves:
+            return Found()
+        first = self.shelves[0]
+        there = first.come(names)
+        up = 0
+        if self.shelves[1:] and len(first.there(names)) == len(there):
+            up = max(0, min(len(self.shelves[1].come(names)) - len(there), first.most(there)))
+        found = names[: len(there) + up]
+        beyond = len(found) * self.tokens - hit
+        if beyond < self.tokens:
+            return Found()
+        above = max(0, len(there) * self.tokens - hit)
+        shares = {first.tier.name: above}
+        if up:
+            shares[self.shelves[1].tier.name] = beyond - above
+        return Found(found, len(there), beyond, shares)
+
+    def bring_up(self, found: Found, now: float) -> float:
+        """What is found comes to the first shelf, and stays while the job is prefilled; returns when all of it is there."""
+        first, up, ready_s = self.shelves[0], found.names[found.on_first :], now
+        if up:
+            below, size = self.shelves[1].tier, len(up) * first.each
+            missing = first.put(found.names, now)
+            assert missing == up
+            sent = self.links.ssd_read.send(now, below.sent(size))
+            below.went.append((sent, size))
+            self.comes(0, found.names, up, sent, now)
+            ready_s = sent.end_s
+            self.seen["chunks that come up"] += len(up)
+        first.hold(found.names)
+        return ready_s
+
+    def let_go(self, found: Found) -> None:
+        """A job has been prefilled."""
+        if found.names:
+            self.shelves[0].let_go(found.names)
+
+    def renew(self, names: Names) -> None:
+        """A job with these chunks has ended."""
+        for shelf in self.shelves:
+            shelf.use(shelf.there(names))
