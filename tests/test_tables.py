@@ -338,6 +338,38 @@ _BYTES_A_ROW = 320
 """In the peak of reading: 5.3 million rows are 1 GB. Objects for each row take twice as many."""
 
 
+PLAIN = "session,arrival,prompt,output\na,0,100,20\na,30,200,20\n"
+BY_COLUMNS = {"columns": {"session": "session", "arrival": "arrival", "prompt": "prompt", "output": "output"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "reason"),
+    [
+        (PLAIN, {}, "name what they hold: --columns session=session,arrival=arrival,prompt=prompt,output=output"),
+        (PLAIN, {"format": "mooncake"}, "begins like a table, and this format is JSON: it has 'arrival'"),
+        ("timestamp,input_length,output_length\n0,100,20\n", {}, "--columns arrival=timestamp,prompt=input_length,output=output_length"),
+        ("nothing\n", {"format": "mooncake"}, "begins neither like JSON nor like a table"),
+        ("nothing\n", BY_COLUMNS, "begins neither like JSON nor like a table"),
+        ("", BY_COLUMNS, "is empty"),
+        (PLAIN.splitlines()[0], BY_COLUMNS, "has no records, only a header"),
+        (PLAIN.replace("a,0", "\xfc,0").encode("latin-1"), BY_COLUMNS, "it is not UTF-8: convert it, for example with `iconv"),
+        ('{"input_length": 1, "output_length": 2, "user": "\xfc"}\n'.encode("latin-1"), {}, "it is not UTF-8: convert it"),
+    ],
+)
+def test_a_file_that_is_read_as_what_it_is_not_gets_the_reason(tmp_path, text, settings, reason):
+    with pytest.raises(TraceError) as caught:
+        traces.read_trace(put(tmp_path, text), **settings)
+    assert reason in str(caught.value) and "truncated" not in str(caught.value)
+
+
+def test_a_bad_row_of_a_table_is_no_record_of_another_format(tmp_path):
+    with pytest.raises(TraceError, match=r"record 2: `arrival` is '-5', which is negative$"):
+        traces.read_trace(put(tmp_path, PLAIN.replace("a,30", "a,-5")), **BY_COLUMNS)
+    strange = put(tmp_path, '{"input_length": 1, "output_length": 2}\n')
+    with pytest.raises(TraceError, match="it is a record of mooncake: mixed formats"):
+        traces.read_trace(strange, **BY_COLUMNS)
+
+
 def test_reading_a_log_takes_columns_and_no_objects_for_each_row(tmp_path):
     path = tmp_path / "burst.csv"
     rows = (f"{2 * row},{row // 3 if row % 2 else ''},3.5,M,{300 + row % 50},100,{400 + row % 50},API log\n" for row in range(_ROWS))

@@ -6,7 +6,7 @@ times are numbers and no dates, `detect(head)` and `read(source, reading, count_
 
 import difflib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -42,7 +42,7 @@ def read_trace(path: Path, format: str | None = None, progress: Callable[[int, i
     reading = Reading(**settings)
     source = Source(path, reading.skip_bad, progress)
     module = _chosen(source, format, reading)
-    source.other_format = partial(_other_format, module)
+    source.other_format = partial(_other_format, partial(_has_columns, reading.columns.values()) if reading.columns else module.detect)
     count_tokens = tokens.Counter(reading.tokenizer, reading.vocabulary, reading.model)
     try:
         workload = module.read(source, reading, count_tokens)
@@ -99,20 +99,25 @@ def _detected(source: Source) -> ModuleType:
 def _unknown(file: Path, head: Head) -> str:
     """What a file is that is of no known format, and what to do with it."""
     within = [key for keys in head.within.values() for key in keys]
-    if known := shapes.told(file, head.start, [*head.keys, *within]):
+    if known := shapes.told(file, head.start, [*head.names, *within]):
         return known
     if head.fault:
         return f"{head.fault}; known are {', '.join(known_formats())} (--format names one)"
-    if head.keys:
-        return f"no known format begins like this; {columns.hint(head.keys, head.numbers)}"
+    if head.names:
+        return f"no known format begins like this; {columns.hint(head.names, head.numbers)}"
     json, binary = head.container in ("array", "objects"), b"\0" in head.start
     kind = "JSON, but of no records with keys" if json else "no text" if binary else "plain text, of which nothing tells requests or turns"
     return f"it is {kind}; known are {', '.join(known_formats())}, and any table by its columns (--columns)"
 
 
-def _other_format(module: ModuleType, record: object) -> str:
-    """The format that a record is of, when it is not of the module's and of another's."""
+def _has_columns(columns: Collection[str], head: Head) -> bool:
+    """Whether a record is of a table that is read by its columns."""
+    return {name.partition(".")[0] for name in columns} <= head.keys
+
+
+def _other_format(detect: Callable[[Head], bool], record: object) -> str:
+    """The format that a record is of, when it is not of the one that `detect` knows, and is of another's."""
     if not isinstance(record, dict):
         return ""
     head = Head("objects", frozenset(record))
-    return "" if module.detect(head) else next((name for name, other in known_formats().items() if other.detect(head)), "")
+    return "" if detect(head) else next((name for name, other in known_formats().items() if other.detect(head)), "")

@@ -26,7 +26,7 @@ from typing import Any
 import ijson
 
 from kvplan.foreign import files
-from kvplan.traces import parquet, shapes
+from kvplan.traces import columns, parquet, shapes
 from kvplan.traces.workload import TraceError, record_place
 
 _HEAD_BYTES = 1 << 16
@@ -66,13 +66,20 @@ class Head:
     """`array` (a JSON list), `objects` (JSON Lines, or one object), `csv` (also with tabs, semicolons or bars), `parquet`, `empty` or
     `unknown`."""
     keys: frozenset[str] = frozenset()
-    """Top-level keys of the first JSON record, as far as they were seen; or the columns."""
+    """Top-level keys of the first JSON record, as far as they were seen; or the columns of Parquet."""
     within: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Of those that hold objects, or lists of them, the keys that were seen there."""
     fault: str = ""
     """Why the first record could not be read to its end, where that is not for being long."""
     start: bytes = b""
     """The first bytes."""
+    columns: frozenset[str] = frozenset()
+    """Of a table in text; none of JSON and Parquet, so that no format of records takes a table for its own."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Keys or columns, whichever it has."""
+        return self.keys | self.columns
 
     @property
     def numbers(self) -> frozenset[str]:
@@ -82,7 +89,7 @@ class Head:
             return frozenset()
         mark = max(",\t;|", key=lines[0].count)
         names, values = ([cell.strip().strip('"') for cell in line.split(mark)] for line in lines)
-        return frozenset(name for name, value in zip(names, values, strict=False) if name in self.keys and value.isdecimal())
+        return frozenset(name for name, value in zip(names, values, strict=False) if name in self.columns and value.isdecimal())
 
 
 class Source:
@@ -130,21 +137,34 @@ class Source:
         Raises TraceError."""
         self.each(self._records(lambda stream: _json_records(stream, lists)), take)
 
-    def each_row(self, columns: Collection[str], take: Callable[[int, Any], None]) -> None:
+    def each_row(self, names: Collection[str], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every row of CSV files that have at least these columns. Raises TraceError."""
-        self.each(self._parsed_by(lambda stream: _csv_rows(stream, columns)), take)
+        self.each(self._parsed_by(lambda stream: _csv_rows(stream, names)), take)
 
-    def each_table(self, columns: Collection[str], take: Callable[[int, Any], None]) -> None:
+    def each_table(self, names: Collection[str], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every row of CSV and Parquet files that have at least these columns, and every record of JSON files. Raises
         TraceError."""
-        rows, records = (self._parsed_by(parse) for parse in (partial(_csv_rows, columns=columns), partial(_json_records, lists=False)))
-        readers: dict[str, Callable[[Path], Iterable[object]]] = {"csv": rows, "parquet": partial(parquet.rows, columns=columns)}
+        rows, records = (self._parsed_by(parse) for parse in (partial(_csv_rows, columns=names), partial(_json_records, lists=False)))
+        readers: dict[str, Callable[[Path], Iterable[object]]] = {
+            "csv": rows,
+            "parquet": partial(parquet.rows, columns=names),
+            "unknown": _refused_text,
+        }
         self.each(lambda file: readers.get(self._head(file).container, records)(file), take)
 
     def _records(self, parse: "Callable[[io.BufferedReader[_Stream]], Iterator[object]]") -> Callable[[Path], Iterable[object]]:
-        """A function from a file to its records, by one from its bytes; but those of Parquet are its rows."""
+        """A function from a file to its records, by one from its bytes; those of Parquet are its rows, and tables in text are refused."""
+        readers: dict[str, Callable[[Path], Iterable[object]]] = {
+            "parquet": parquet.rows,
+            "csv": self._refused_table,
+            "unknown": _refused_text,
+        }
         records = self._parsed_by(parse)
-        return lambda file: parquet.rows(file) if self._head(file).container == "parquet" else records(file)
+        return lambda file: readers.get(self._head(file).container, records)(file)
+
+    def _refused_table(self, file: Path) -> Iterable[object]:
+        head = self._head(file)
+        raise TraceError(f"{file}: begins like a table, and this format is JSON: {columns.hint(head.columns, head.numbers)}")
 
     def each(self, records: Callable[[Path], Iterable[object]], take: Callable[[int, Any], None]) -> None:
         """Calls `take` with every record that `records(file)` gives, a BadRecord standing for one that cannot be read. Raises
@@ -159,8 +179,10 @@ class Source:
             except TraceError as error:
                 raise _placed(error, file) from None
             except (ijson.JSONError, csv.Error, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
-                raise TraceError(f"{file}: not readable after record {number - before} ({reason(error)}): is it truncated?") from None
+                raise TraceError(f"{file}: not readable after record {number - before} {_meant(error)}") from None
             self._done += size
+        if not number:
+            raise TraceError(f"{self.path} has no records" + (", only a header" if self.head().container == "csv" else ""))
 
     def _take(self, take: Callable[[int, Any], None], number: int, record: object) -> None:
         """One record, taken; or counted as bad with `skip_bad`."""
@@ -259,6 +281,10 @@ def opened(path: Path, report: Callable[[int], None] = lambda position: None) ->
             yield buffered
 
 
+def _refused_text(file: Path) -> Iterable[object]:
+    raise TraceError(f"{file}: begins neither like JSON nor like a table of two columns or more")
+
+
 def _placed(error: TraceError, file: Path) -> TraceError:
     """The error with the file that it is about."""
     return error if str(file) in str(error) else TraceError(f"{file}: {error}")
@@ -268,6 +294,14 @@ def reason(error: Exception) -> str:
     """The first line of an exception's message, or its name."""
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+def _meant(error: Exception) -> str:
+    """An error of a parser, and what it mostly means."""
+    utf8 = not isinstance(error, UnicodeDecodeError) and "UTF8" not in str(error)  # ijson writes it so
+    return f"({reason(error)}): " + (
+        "is it truncated?" if utf8 else "it is not UTF-8: convert it, for example with `iconv -f LATIN1 -t UTF-8`"
+    )
 
 
 def _unpacked(raw, packing: str):
@@ -325,7 +359,7 @@ def _head(path: Path) -> Head:
         return Head("array" if text.startswith(b"[") else "objects", *_first_keys(text, len(start) == _HEAD_BYTES), start)
     line = text.splitlines()[0].decode("utf-8", "replace")
     if b"\0" not in start and len(names := next(csv.reader([line], delimiter=_delimiter(line)), [])) > 1:
-        return Head("csv", frozenset(name.strip() for name in names), start=start)
+        return Head("csv", start=start, columns=frozenset(name.strip() for name in names))
     return Head("unknown", start=start)
 
 
@@ -398,7 +432,7 @@ def _parsed(line: bytes) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        return BadRecord(f"not valid JSON ({reason(error)}): is the file truncated?")
+        return BadRecord(f"not valid JSON {_meant(error)}")
 
 
 class _Rejoined:

@@ -22,7 +22,7 @@ _COLUMNS = frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"})
 
 def detect(head: Head) -> bool:
     """Whether a file begins like Azure's."""
-    return head.keys >= _COLUMNS
+    return head.columns >= _COLUMNS
 
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:

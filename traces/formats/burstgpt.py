@@ -32,7 +32,7 @@ _COLUMNS = frozenset({"Timestamp", "Request tokens", "Response tokens"})
 
 def detect(head: Head) -> bool:
     """Whether a file begins like BurstGPT."""
-    return head.keys >= _COLUMNS
+    return head.columns >= _COLUMNS
 
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:

@@ -48,7 +48,7 @@ def detect(head: Head) -> bool:
     """Whether a file is a table with our columns, or Parquet that is damaged."""
     if head.container == "parquet" and not head.keys:
         return True
-    return head.container in ("csv", "parquet") and head.keys >= _COLUMNS
+    return head.container in ("csv", "parquet") and head.names >= _COLUMNS
 
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:

@@ -38,7 +38,7 @@ _BLOCK_TOKENS = 16
 
 def detect(head: Head) -> bool:
     """Whether a file begins like a log of requests with lengths under names of their own."""
-    return columns.tells_lengths(head.keys)
+    return columns.tells_lengths(head.names)
 
 
 def read(source: Source, reading: Reading, count_tokens: Callable[[str], int]) -> Workload:
@@ -234,11 +234,11 @@ def _named(names: Mapping[str, str]) -> dict[str, str]:
 
 def _usual(head: Head) -> dict[str, str]:
     """The columns by their usual names. Raises TraceError when they do not tell lengths or texts."""
-    names = columns.usual(head.keys)
+    names = columns.usual(head.names)
     try:
         return columns.checked(names or {"prompt": ""})
     except ValueError:
-        raise TraceError(f"record 1 does not tell what its columns hold: {columns.hint(head.keys)}") from None
+        raise TraceError(f"record 1 does not tell what its columns hold: {columns.hint(head.names, head.numbers)}") from None
 
 
 def _origin(names: Mapping[str, str], by_user: bool, moments: Moments, has_sessions: bool) -> dict[str, object]:
