@@ -11,9 +11,13 @@ L², and `attention_half` more of them a token. A decode step reads the KV of ev
 A history token costs two passes over its KV in HBM: attention reads it, and decoupled positions read and write K, half of it. Under MLA
 its keys and values are made of the latent again (DeepSeek-V2, arXiv 2405.04434, section 2.1).
 
+A layer that sums up tokens in a state scans a prompt chunk after chunk, so long a token whatever its heads; an indexer that chooses the
+tokens to attend to adds a constant.
+
 **Tensor parallelism** divides products and attention, but not their constants, nor what passes between them: norms and residuals read
-and write whole activations on every GPU, and two all-reduces a layer move 2(g−1)/g · hidden · bytes a token (ring; Megatron-LM), each
-after a floor: so small messages see little of the bandwidth, and large ones all of it.
+and write whole activations on every GPU, tokens are copied to their experts and added up again, and two all-reduces a layer move
+2(g−1)/g · hidden · bytes a token (ring; Megatron-LM), each after a floor: so small messages see little of the bandwidth, and large ones
+all of it.
 
 **Rates of whole steps.** An entry that says no `gemm_overhead` (one that `kvplan validate fit` made of measured steps, or an assumption)
 has what lies between kernels, and the host's work, in its rates: nothing of that is added.
@@ -27,12 +31,16 @@ rows.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from kvplan.hwmodels import kvsize
 from kvplan.hwmodels.quantization import Arithmetic
 from kvplan.hwmodels.schema import DTYPE_BYTES, Gpu, Model, Node, Products, Quantity
 from kvplan.hwmodels.steptime import StepTime, Window
 
+Number = TypeVar("Number", int, np.ndarray)
 HOST_STEP_S, HOST_REQUEST_S = 126e-6, 4.4e-6
 """Of the CPU, in a step and for each request in it. Source: BLIS (inference-sim), fitted to vLLM servers."""
 _PLAIN_BITS = 12
@@ -69,12 +77,15 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
     return StepTime(
         layers=model.num_hidden_layers,
         fixed=sum(read.values()) + _head_bytes(model) * plain.byte_s + _calls(model, gpu, rates) + reduce_floor + HOST_STEP_S * beside,
-        per_token=multiply + passed + reduce_token + layers * pair * _or(gpu.attention_half, 0.0) / 2,
+        per_token=multiply + passed + _to_experts(model, gpu) + reduce_token + layers * pair * _or(gpu.attention_half, 0.0) / 2,
         per_pair=(layers - sum(windows.values())) * pair,
         per_history=2 * kv_read + 2 * layers * kvsize.expansion_parameters(model) * rates["attention"].flop_s,
         per_context=kv_read + _latent(model, gpu, gpus),
         source=f"roofline: {model.name} on {gpus} x {gpu.name}",
-        windows=tuple(Window(tokens, count * pair, 2 * dict(kv.windows).get(tokens, 0) * byte_s) for tokens, count in windows.items()),
+        windows=(
+            *(Window(tokens, count * pair, 2 * dict(kv.windows).get(tokens, 0) * byte_s) for tokens, count in windows.items()),
+            *_scans(model, gpu),
+        ),
         per_window_byte=byte_s if kv.is_checkpoint else 0.0,
         experts=experts,
         spared=1 - model.num_experts_per_tok / model.num_experts if model.num_experts else 0.0,
@@ -82,9 +93,15 @@ def roofline(model: Model, gpu: Gpu, node: Node, gpus: int) -> StepTime:
     )
 
 
+def passed_to_experts(hidden: Number, experts: Number, width: int) -> Number:
+    """Bytes of one token's activations on their way to its experts and back, in one layer, `width` bytes each: it is read, written for
+    each, read for each and written."""
+    return (2 + 2 * experts) * hidden * width
+
+
 def _rates(model: Model, gpu: Gpu, gpus: int, part: str) -> _Rates:
     """Of a part's products, by the precision of its weights."""
-    products = gpu if getattr(model.bits, part) > _PLAIN_BITS else _products(gpu, model.arithmetic)
+    products = _of_part(model, gpu, part)
     if part != "experts":
         return _plain(gpu, gpus, products)
     efficiency = _or(products.expert_efficiency, products.gemm_efficiency.value)
@@ -97,10 +114,21 @@ def _rates(model: Model, gpu: Gpu, gpus: int, part: str) -> _Rates:
     )
 
 
+def _of_part(model: Model, gpu: Gpu, part: str) -> Products:
+    """How the weights of a part are multiplied."""
+    return gpu if getattr(model.bits, part) > _PLAIN_BITS else _products(gpu, model.arithmetic)
+
+
+def _to_experts(model: Model, gpu: Gpu) -> float:
+    """Seconds of one token's way to its experts and back in all layers, on each GPU alike."""
+    size = model.moe_layers * passed_to_experts(model.hidden_size, model.num_experts_per_tok, DTYPE_BYTES[model.torch_dtype])
+    return size * _or(_of_part(model, gpu, "experts").expert_passed, 0.0) / gpu.hbm_bandwidth.value
+
+
 def _products(gpu: Gpu, arithmetic: Arithmetic) -> Products:
     """The GPU's own; 4-bit weights that it cannot multiply so are multiplied in 16 bits, as all others are."""
     ways: dict[str, Products | None] = {"fp8": gpu.fp8, "int8": gpu.int8, "fp4": gpu.fp4 or gpu.w4a16}
-    ways |= {"w4a8": gpu.w4a8 or gpu.w4a16, "w4a16": gpu.w4a16}
+    ways |= {"fp8-block": gpu.fp8_block or gpu.fp8, "w4a8": gpu.w4a8 or gpu.w4a16, "w4a16": gpu.w4a16}
     return ways.get(arithmetic) or gpu
 
 
@@ -120,7 +148,14 @@ def _calls(model: Model, gpu: Gpu, rates: dict[str, _Rates]) -> float:
     layers = {"attention": model.num_hidden_layers, "dense": model.num_hidden_layers - mixed, "experts": mixed}
     layers["shared"] = mixed if model.shared_intermediate_size else 0
     calls = _CALLS if model.kv_lora_rank is None else {**_CALLS, "attention": _LATENT_CALLS}
-    return model.num_hidden_layers * gpu.layer_overhead.value + sum(layers[part] * calls[part] * rates[part].call_s for part in _CALLS)
+    attention = model.num_hidden_layers * gpu.layer_overhead.value + kvsize.indexed_layers(model) * _or(gpu.indexer_overhead, 0.0)
+    return attention + sum(layers[part] * calls[part] * rates[part].call_s for part in _CALLS)
+
+
+def _scans(model: Model, gpu: Gpu) -> tuple[Window, ...]:
+    """Prompts in layers that keep a state: each token with the state before it, as with a window of one token."""
+    scan_s = kvsize.scanned_layers(model) * _or(gpu.scan_overhead, 0.0)
+    return (Window(1, scan_s, 0.0),) if scan_s else ()
 
 
 def _pair(model: Model, gpu: Gpu, gpus: int) -> float:

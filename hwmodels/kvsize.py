@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Literal
 
 from kvplan.hwmodels.footprint import Footprint, kept_as
-from kvplan.hwmodels.layers import LayerGroup
+from kvplan.hwmodels.layers import Both, Latent, LayerGroup, State
 from kvplan.hwmodels.schema import DTYPE_BYTES, Model
 
 KvDtype = Literal["bf16", "fp8", "nvfp4"]
@@ -108,6 +108,17 @@ def attention_layers(model: Model) -> int:
 def state_layers(model: Model) -> int:
     """Layers that keep a state instead of KV."""
     return sum(group.count for group in model.layers if group.kind.state_bytes)
+
+
+def scanned_layers(model: Model) -> int:
+    """Layers that sum up tokens in a state."""
+    states = [(group.kind.beside if isinstance(group.kind, Both) else group.kind, group.count) for group in model.layers]
+    return sum(count for kind, count in states if isinstance(kind, State) and kind.recurrent)
+
+
+def indexed_layers(model: Model) -> int:
+    """Layers with an indexer of their own."""
+    return sum(group.count for group in model.layers if isinstance(group.kind, Latent) and group.kind.index_width)
 
 
 def expansion_parameters(model: Model) -> int:

@@ -25,8 +25,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Arithmetic = Literal["16-bit", "fp8", "int8", "fp4", "w4a8", "w4a16"]
-"""How quantised weights are multiplied: with activations of their own type, or 4-bit weights (w4) with those of 8 or 16 bits (a8, a16)."""
+Arithmetic = Literal["16-bit", "fp8", "fp8-block", "int8", "fp4", "w4a8", "w4a16"]
+"""How quantised weights are multiplied: with activations of their own type, in FP8 also by blocks with a scale each, or 4-bit weights (w4)
+with those of 8 or 16 bits (a8, a16)."""
 _Bits = Annotated[int, Field(ge=1, le=32)]
 _Size = Annotated[int, Field(ge=-1, le=1_000_000)]
 PARTS = {
@@ -63,7 +64,7 @@ PARTS = {
 _ALGORITHMS = {"FP8": (8, 0, 0), "FP8_PB_WO": (8, 128 * 128, 32), "NVFP4": (4, 16, 8), "W4A16_AWQ": (4, 128, 16), "W4A8_AWQ": (4, 128, 16)}
 _ALGORITHMS["W4A16_NVFP4"] = _ALGORITHMS["NVFP4"]
 """ModelOpt's `quant_algo` -> bits of a weight, weights a scale, bits of a scale."""
-_BY_ALGORITHM: dict[str, Arithmetic] = {"FP8": "fp8", "FP8_PB_WO": "fp8", "NVFP4": "fp4", "W4A8_AWQ": "w4a8"}
+_BY_ALGORITHM: dict[str, Arithmetic] = {"FP8": "fp8", "FP8_PB_WO": "fp8-block", "NVFP4": "fp4", "W4A8_AWQ": "w4a8"}
 _BY_METHOD: dict[str, Arithmetic] = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "w4a8"}
 _BY_ACTIVATION: dict[tuple[int | None, str | None], Arithmetic] = {(8, "float"): "fp8", (8, "int"): "int8", (4, "float"): "fp4"}
 """Bits and type of an activation -> arithmetic."""
@@ -223,6 +224,8 @@ class Quantization(_Lenient):
         said = {(each.num_bits, each.type) for group in self.config_groups.values() if (each := group.input_activations)}
         if len(said) == 1:
             return _BY_ACTIVATION.get(said.pop(), "16-bit")
+        if self.quant_method == "fp8" and self.weight_block_size:
+            return "fp8-block"
         by_name = _BY_ALGORITHM.get(self.quant_algo or "") or _BY_METHOD.get(self.quant_method)
         return by_name or ("w4a16" if self.nominal == 4 else "16-bit")
 

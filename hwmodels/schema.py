@@ -116,6 +116,7 @@ BytesPerSecond = Annotated[Quantity, _row("bytes_per_s", 1e3, 1e18)]
 FlopPerSecond = Annotated[Quantity, _row("flop_per_s", 1e6, 1e21)]
 Seconds = Annotated[Quantity, _row("seconds", 0, 3600)]
 Share = Annotated[Quantity, _row("ratio", 1e-6, 1)]
+Times = Annotated[Quantity, _row("ratio", 1e-3, 100)]
 Count = Annotated[Quantity, _row("count", 1, 1e6, whole=True)]
 PerDay = Annotated[Quantity, _row("per_day", 1e-6, 1e6)]
 Years = Annotated[Quantity, _row("years", 1e-3, 1000)]
@@ -220,6 +221,9 @@ class Products(BaseModel):
     expert_hbm_efficiency: Share | None = None
     expert_overhead: Seconds | None = None
     """As `gemm_overhead`, of all of a layer's together, with choosing and sorting."""
+    expert_passed: Times | None = None
+    """How many times a token goes through HBM on its way to the experts and back, where once is to be read, written for each expert, read
+    for each and written; 0 where it is not said."""
 
 
 class Gpu(Entry, Products):
@@ -237,8 +241,15 @@ class Gpu(Entry, Products):
     layer_overhead: Seconds
     """Launch and synchronisation time per decoder layer, whatever the batch; of the attention kernel and the small ones where
     `gemm_overhead` is said."""
+    indexer_overhead: Seconds | None = None
+    """Beside it, of a layer whose indexer chooses the tokens that it attends to; 0 where it is not said."""
+    scan_overhead: Seconds | None = None
+    """Of one token of a prompt in one layer that sums up tokens in a state, whatever its heads: a prompt is scanned chunk after chunk; 0
+    where it is not said."""
     fp8: Products | None = None
     """8-bit floating-point weights and activations."""
+    fp8_block: Products | None = None
+    """The same with a scale for each block of weights; as `fp8` where it is not said."""
     int8: Products | None = None
     """8-bit integers."""
     fp4: Products | None = None

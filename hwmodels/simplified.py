@@ -29,7 +29,7 @@ def _states(model: Model) -> Iterator[str]:
         yield (
             f"{model.name}: {layers} of {model.num_hidden_layers} layers keep states, {kvsize.state_bytes(model):,} B in all; stores keep"
             " that of a session's end alone: a history that is edited, or loses its oldest tokens, is computed again. Steps read and write"
-            " states; their own arithmetic is left out"
+            " states, and scan prompts at the pace of Gated DeltaNet"
         )
 
 

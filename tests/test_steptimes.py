@@ -93,6 +93,8 @@ def test_four_bit_weights_fall_back_to_sixteen_bit_arithmetic():
     ("said", "arithmetic"),
     [
         ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8-block"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8_PB_WO"}, "fp8-block"),
         ({"quant_method": "mxfp4"}, "w4a8"),
         ({"quant_method": "awq", "bits": 4}, "w4a16"),
         ({"quant_method": "gptq", "bits": 8}, "16-bit"),
@@ -108,6 +110,36 @@ def test_four_bit_weights_fall_back_to_sixteen_bit_arithmetic():
 )
 def test_how_weights_are_multiplied_is_read_from_the_file(said, arithmetic):
     assert Quantization(**{"quant_method": "compressed-tensors", **said}).arithmetic == arithmetic
+
+
+def test_experts_with_scales_by_blocks_are_multiplied_more_slowly_on_blackwell():
+    by_block, by_tensor = (_steps("deepseek-v3", "b200-x8", 8, arithmetic=way) for way in ("fp8-block", "fp8"))
+    assert hwmodels.load("model", "deepseek-v3").arithmetic == "fp8-block" and by_block.per_token > 1.05 * by_tensor.per_token
+    on_a100 = [_steps("deepseek-v3", "a100-80g-x8", 8, arithmetic=way) for way in ("fp8-block", "16-bit")]
+    assert on_a100[0].per_token == on_a100[1].per_token
+
+
+def test_each_gpu_passes_all_tokens_to_their_experts_and_back():
+    node, model = hwmodels.load("node", "h100-80g-x8"), hwmodels.load("model", "mixtral-8x7b")
+    gpu = hwmodels.load("gpu", node.gpu)
+    passed_s = 32 * (2 + 2 * 2) * 4096 * 2 * gpu.expert_passed.value / gpu.hbm_bandwidth.value
+    for gpus in (2, 8):
+        more = [hwmodels.roofline(model, each, node, gpus).per_token for each in (gpu, gpu.model_copy(update={"expert_passed": None}))]
+        assert more[0] - more[1] == pytest.approx(passed_s)
+
+
+def test_an_indexer_costs_each_of_its_layers_and_a_scan_each_token_of_a_prompt():
+    node = hwmodels.load("node", "h200-x8")
+    gpu = hwmodels.load("gpu", node.gpu)
+    without = gpu.model_copy(update={"indexer_overhead": None, "scan_overhead": None})
+    glm, qwen = (hwmodels.load("model", name) for name in ("glm-5", "qwen3.5-397b-a17b"))
+    indexed = [hwmodels.roofline(glm, each, node, 8).decode(4, 4000) for each in (gpu, without)]
+    assert indexed[0] - indexed[1] == pytest.approx(78 * gpu.indexer_overhead.value)
+    ours, plain = (hwmodels.roofline(qwen, each, node, 8) for each in (gpu, without))
+    assert ours.decode(4, 4000, 10) == plain.decode(4, 4000, 10), "a decode step reads and writes its state"
+    for history in (0, 500):
+        added = ours.prefill(1000, history) - plain.prefill(1000, history)
+        assert added == pytest.approx(45 * 1000 * gpu.scan_overhead.value)
 
 
 def test_attention_is_less_efficient_for_short_prompts():

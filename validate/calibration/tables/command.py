@@ -44,6 +44,8 @@ SMALL_KERNELS_S = 12e-6
 _UNITS = {"overhead": "us", "latency": "us", "bandwidth": "GB/s"}
 _CEILING = 1.0
 """Of a share: experts that a table's tokens leave alone make reads of the others look faster than HBM is."""
+_UNBOUNDED = ("attention_half", "expert_passed")
+"""Figures of no unit that are no shares."""
 
 
 def main(arguments: list[str]) -> int:
@@ -81,12 +83,12 @@ def rows(wheel: Wheel, name: str) -> Iterator[str]:
 
 def _lines(found: dict[str, fits.Rate], wheel: Wheel, indent: str = "") -> list[str]:
     """One for each figure but those of nothing, which an entry leaves out."""
-    return [f"{indent}{field}: {_row(field, rate, wheel)}" for field, rate in found.items() if rate.value > 1e-7]
+    return [f"{indent}{field}: {_row(field, rate, wheel)}" for field, rate in found.items() if rate.value > 1e-9]
 
 
 def products(wheel: Wheel, gpu: Gpu, system: str, arithmetic: str, types: tuple[str, ...]) -> dict[str, fits.Rate]:
     """Of one arithmetic, against its own peak; nothing where the entry does not say one, or no table has it."""
-    own = (getattr(gpu, arithmetic) if arithmetic else gpu) or {"w4a8": gpu.fp8, "w4a16": gpu}.get(arithmetic)
+    own = (getattr(gpu, arithmetic) if arithmetic else gpu) or {"fp8_block": gpu.fp8, "w4a8": gpu.fp8, "w4a16": gpu}.get(arithmetic)
     if own is None:
         return {}
     peak, bandwidth = own.peak_flops.value, gpu.hbm_bandwidth.value
@@ -101,12 +103,14 @@ def attention(wheel: Wheel, gpu: Gpu, system: str) -> dict[str, fits.Rate]:
     found |= fits.kv(tables(wheel, system, "attention", "generation_attention_perf.parquet"), gpu.hbm_bandwidth.value)
     if kernel := found.pop("attention_overhead", None):
         found["layer_overhead"] = fits.Rate(kernel.value + SMALL_KERNELS_S, kernel.tables, kernel.error)
-    return found
+    latent = tables(wheel, system, "mla", "mla_generation_module_perf.parquet")
+    found |= fits.indexer(latent, tables(wheel, system, "sparse_attention", "dsa_generation_module_perf.parquet"))
+    return found | fits.scan(tables(wheel, system, "linear_attention", "gdn_perf.parquet"))
 
 
 def _row(field: str, rate: fits.Rate, wheel: Wheel) -> str:
     unit = _UNITS.get(field.rpartition("_")[2], "1")
-    value = rate.value if field == "attention_half" else min(rate.value, _CEILING) if unit == "1" else from_si(rate.value, unit)
+    value = rate.value if field in _UNBOUNDED else min(rate.value, _CEILING) if unit == "1" else from_si(rate.value, unit)
     number = f"{value:.0f}" if field == "attention_half" else f"{value:.2g}" if value < 100 else f"{value:.3g}"
     small = ", and 12 us of small kernels (assumption)" if field == "layer_overhead" else ""
     source = f"aisimulate {wheel.version} (Apache-2.0), fit to {rate.tables} kernel tables, mean error {rate.error:.0%}{small}"

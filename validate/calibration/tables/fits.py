@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from kvplan.hwmodels.datasheet import passed_to_experts
 from kvplan.validate.calibration.fit.least_squares import fit_coefficients
 
 _LARGE, _SMALL = 2048, 16
@@ -31,6 +32,7 @@ BYTES = {
 TYPES = {
     "": ("bfloat16", "float16"),
     "fp8": ("fp8", "fp8_block"),
+    "fp8_block": ("fp8_block",),
     "int8": ("sq",),
     "fp4": ("nvfp4",),
     "w4a8": ("w4a8_mxfp4_mxfp8",),
@@ -73,17 +75,18 @@ def _of_a_layer(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def experts(tables: list[pd.DataFrame], types: tuple[str, ...], peak: float, bandwidth: float) -> dict[str, Rate]:
-    """The same of all routed experts of a layer, whose tokens choose as unevenly as a power law says."""
+    """The same of all routed experts of a layer, whose tokens choose as unevenly as a power law says, and how often tokens pass HBM."""
     found = []
     for rows in _of([_uneven(table) for table in tables], "moe_dtype", types):
         weights = _expert_weights(rows)
         touched = rows.num_experts * (1 - (1 - rows.topk / rows.num_experts) ** rows.num_tokens)
         read = touched * weights * BYTES[rows.moe_dtype.iloc[0]] / bandwidth
         flops = 2.0 * rows.num_tokens * rows.topk * weights / peak
-        fit = fit_coefficients(np.c_[np.ones(len(rows)), read, flops], rows.seconds.to_numpy())
-        constant, reading, arithmetic = fit.coefficients
-        found.append((1 / arithmetic, 1 / reading, constant, fit.mean_error))
-    return _medians(("expert_efficiency", "expert_hbm_efficiency", "expert_overhead"), found)
+        once = rows.num_tokens * passed_to_experts(rows.hidden_size.to_numpy(), rows.topk.to_numpy(), 2) / bandwidth
+        fit = fit_coefficients(np.c_[np.ones(len(rows)), read, flops, once], rows.seconds.to_numpy())
+        constant, reading, arithmetic, passed = fit.coefficients
+        found.append((1 / arithmetic, 1 / reading, constant, passed, fit.mean_error))
+    return _medians(("expert_efficiency", "expert_hbm_efficiency", "expert_overhead", "expert_passed"), found)
 
 
 def _uneven(table: pd.DataFrame) -> pd.DataFrame:
@@ -123,6 +126,36 @@ def kv(tables: list[pd.DataFrame], bandwidth: float) -> dict[str, Rate]:
             error = (overhead + size / bandwidth / share) / rows.seconds - 1
             found.append((share, overhead, float(error.abs().mean())))
     return _medians(("kv_efficiency", "attention_overhead"), found)
+
+
+def indexer(latent: list[pd.DataFrame], indexed: list[pd.DataFrame]) -> dict[str, Rate]:
+    """What attention to chosen tokens takes beside attention to a latent, with few requests of some hundred tokens."""
+    without, found = ([rows.seconds.median() for table in tables if len(rows := _few_requests(table))] for tables in (latent, indexed))
+    if not without or not found:
+        return {}
+    spread = float(np.ptp(found) / 2 / np.median(found))
+    return {"indexer_overhead": Rate(float(np.median(found) - np.median(without)), len(found), spread)}
+
+
+def _few_requests(table: pd.DataFrame) -> pd.DataFrame:
+    """Of 16 heads, in FP8."""
+    rows = table.assign(**{name: pd.to_numeric(table[name]) for name in ("num_heads", "batch_size", "step")})
+    small = (rows.num_heads == 16) & (rows.batch_size <= 16) & rows.step.between(256, 2048)
+    return rows[small & (rows.kv_cache_dtype == "fp8") & (rows.gemm_type == "fp8_block") & ~rows.op_name.str.endswith("skip_indexer")]
+
+
+def scan(tables: list[pd.DataFrame]) -> dict[str, Rate]:
+    """Of a token of one long prompt: what 8,192 tokens take more than 1,024, in all kernels of a layer of 8 to 16 heads."""
+    found = []
+    for table in tables:
+        rows = table.assign(**{name: pd.to_numeric(table[name]) for name in ("batch_size", "seq_len", "num_v_heads")})
+        rows = rows[(rows.phase == "context") & (rows.batch_size == 1) & rows.num_v_heads.between(8, 16)]
+        if not rows.kernel_source.str.contains("gated_delta").any():
+            continue
+        by_length = rows.groupby(["model_name", "num_v_heads", "num_k_heads", "seq_len"]).seconds.sum().unstack()
+        each = (by_length[8192] - by_length[1024]) / (8192 - 1024)
+        found.append((float(each.median()), float((each / each.median() - 1).abs().mean())))
+    return _medians(("scan_overhead",), found)
 
 
 def all_reduce(tables: list[pd.DataFrame], gpus: int) -> dict[str, Rate]:

@@ -18,6 +18,8 @@ from kvplan.validate.show import show
 
 _COLUMNS = ["case", "rows", "median", "typical error", "p90", "worst"]
 _CLIENTS = [1, 4, 8, 16, 32, 64, 128, 4096]
+_SERVER = ["kind", "gpu", "model", "bits", "engine", "load"]
+"""What tells one server and its prompts and answers from others in the table of ratios."""
 TYPICAL, WORST, SLOPE = 0.14, 2.0, 0.15
 """Aims: of the median error, of the largest factor, and of how much the median may change between 2 and 64 clients."""
 
@@ -52,13 +54,25 @@ def ratios(rows: Rows) -> pd.DataFrame:
             "model": row.model.name.rpartition("/")[2],
             "bits": f"{min(map(float, vars(row.model.bits).values())):.3g}-bit",
             "engine": row.engine,
-            "load": f"TP{row.gpus} {row.prompt}/{row.answer}",
+            "load": f"TP{row.gpus}{f' EP{row.ranks}' * (row.ranks > 1)} {row.prompt}/{row.answer}",
             "clients": row.clients,
+            "ms": 1e3 * row.tpot_s,
+            "runs": " to ".join(f"{1e3 * seconds:.1f}" for seconds in sorted(set(row.runs_s))),
             "ratio": row.tpot_s / tpot_s(row),
         }
         for row in rows
     ]
-    return pd.DataFrame(found)
+    return with_neighbours(pd.DataFrame(found, columns=None if found else _SERVER))
+
+
+def with_neighbours(table: pd.DataFrame) -> pd.DataFrame:
+    """Each row with what the same server took with the next fewer and the next more clients, and whether it took less with more: then
+    the row contradicts its neighbours, since clients only ever add to a step."""
+    ordered = table.sort_values("clients")
+    of_server = ordered.groupby(_SERVER, sort=False).ms
+    fewer, more = of_server.shift(), of_server.shift(-1)
+    least = of_server.transform(lambda each: each[::-1].cummin()[::-1].shift(-1))
+    return table.assign(fewer=fewer, more=more, contradicts=ordered.ms > least)
 
 
 def summaries(table: pd.DataFrame) -> list[list[str]]:
@@ -89,10 +103,22 @@ def _factor(rows: pd.DataFrame) -> pd.Series:
 def _print_largest(table: pd.DataFrame, count: int) -> None:
     rows = table.assign(factor=_factor(table)).nlargest(count, "factor")
     cells = [
-        [f"{row['model']} {row['gpu']} {row['bits']}", *(str(row[key]) for key in ("engine", "load", "clients")), f"{row['ratio']:.2f}"]
+        [
+            f"{row['model']} {row['gpu']} {row['bits']}",
+            *(str(row[key]) for key in ("engine", "load", "clients")),
+            f"{row['ratio']:.2f}",
+            row["runs"],
+            _ms(row["fewer"]),
+            _ms(row["more"]),
+        ]
         for row in rows.to_dict("records")
     ]
-    show("Furthest off", ["case", "engine", "load", "clients", "measured / predicted"], cells)
+    columns = ["case", "engine", "load", "clients", "measured / predicted", "measured, ms", "with fewer clients", "with more"]
+    show("Furthest off", columns, cells)
+
+
+def _ms(number: float) -> str:
+    return "" if pd.isna(number) else f"{number:.1f}"
 
 
 def missed_aims(table: pd.DataFrame) -> Iterator[str]:
@@ -101,8 +127,11 @@ def missed_aims(table: pd.DataFrame) -> Iterator[str]:
     if typical > TYPICAL:
         yield f"Missed: the typical error is {typical:.1%}, the aim {TYPICAL:.0%}."
     if worst > WORST:
-        beyond = int((_factor(table) > WORST).sum())
-        yield f"Missed: the worst row is off by {worst:.2f}x, the aim {WORST:.1f}x; {beyond} of {len(table)} rows are beyond."
+        beyond = table[_factor(table) > WORST]
+        yield (
+            f"Missed: the worst row is off by {worst:.2f}x, the aim {WORST:.1f}x; {len(beyond)} of {len(table)} rows are beyond,"
+            f" {int(beyond.contradicts.sum())} of which took longer than the same server did with more clients."
+        )
     for kind, rows in table[table.clients.between(2, 64)].groupby("kind"):
         medians = rows.groupby("clients").ratio.median()
         change = medians.max() / medians.min() - 1

@@ -16,7 +16,7 @@ def tpot_s(row: Row) -> float:
     """Seconds."""
     steps = hwmodels.roofline(row.model, row.gpu, row.node, row.gpus)
     context, others = row.prompt + row.answer // 2, row.clients - 1
-    windows = sum(size * min(context, tokens) for tokens, size in kvsize.hbm_footprint(row.model, row.gpus).windows)
+    windows = kvsize.hbm_footprint(row.model, row.gpus).window_reads(context, 1)
     decode = steps.decode(row.clients, row.clients * context, 1, row.clients * windows)
     if not others:
         return decode

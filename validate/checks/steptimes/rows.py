@@ -21,6 +21,7 @@ from kvplan.hwmodels.hfconfig import read_model
 from kvplan.hwmodels.quantization import Arithmetic, beside
 from kvplan.hwmodels.simplified import unsupported
 from kvplan.validate.aisimulate import CORE, Wheel
+from kvplan.validate.checks.steptimes import conditions
 
 _ROWS = f"{CORE}/systems/silicon_sample.csv"
 _MEASURED_BY = r"source_file=20\d\d-|db-dump/"
@@ -47,7 +48,11 @@ _FP4_CONFIGS = {
     "zhipuai/GLM-5": "nvidia/GLM-5-NVFP4",
 }
 """What was served of a model in NVFP4: the file that says which layers it leaves alone."""
-_BITS: dict[str, tuple[Fraction, Arithmetic]] = {"fp8": (Fraction(8), "fp8"), "nvfp4": (Fraction(9, 2), "fp4")}
+_BITS: dict[str, tuple[Fraction, Arithmetic]] = {
+    "fp8": (Fraction(8), "fp8"),
+    "fp8_block": (Fraction(8), "fp8-block"),
+    "nvfp4": (Fraction(9, 2), "fp4"),
+}
 """`gemm_quant_mode` of a row -> bits of all weights and how they are multiplied, where the model's file is in 16 bits."""
 _KEY = ["system", "model_path", "backend", "gemm_quant_mode", "isl", "osl", "tp_size", "moe_ep_size", "batch_size"]
 """Of one measurement; repeated ones count once, by their median."""
@@ -66,6 +71,10 @@ class Row:
     answer: int
     clients: int
     tpot_s: float
+    runs_s: tuple[float, float]
+    """The shortest and the longest of those whose median it is."""
+    ranks: int = 1
+    """Over which whole experts are split, beside parts of experts."""
 
 
 class Rows:
@@ -75,24 +84,33 @@ class Rows:
         """Raises NotAWheel."""
         self._wheel = Wheel(wheel, _ROWS)
         self.left_out: dict[str, int] = {}
-        self._table = self._chosen(pd.read_csv(BytesIO(self._wheel.read(_ROWS))))
+        self._table = self._chosen(pd.read_csv(BytesIO(self._wheel.read(_ROWS)), dtype={"backend_version": str}))
         self._model = cache(self._read)
 
     def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
         """One a measurement."""
-        replicas = table.attention_dp_size.fillna(1) > 1
         for why, drop in {
             "prefill and decode on servers apart": table["mode"] != "agg",
             "not of InferenceX": ~table.silicon_data_source.str.contains(_MEASURED_BY, regex=True),
-            "several pipeline stages, or attention in parallel by data": (table.pp_size > 1) | replicas,
+            "several pipeline stages, or attention in parallel by data": (table.pp_size > 1) | (table.attention_dp_size.fillna(1) > 1),
             "GPU not in the catalogue": ~table.system.isin(list(NODES)),
         }.items():
-            gone = drop.reindex(table.index)
-            self.left_out[why] = int(gone.sum())
-            table = table[~gone]
-        medians = table.groupby(_KEY, dropna=False, as_index=False)[["silicon_ttft_ms", "silicon_tpot_ms"]].median()
+            table = self._without(table, why, drop)
+        table = conditions.as_served(table)
+        table = self._without(table, "with drafted tokens", conditions.drafts(table))
+        table = self._without(table, "prompts of another length at the server", conditions.longer_prompts(table))
+        table = self._without(table, "the same run again", table.duplicated([*_KEY, *conditions.FIGURES]))
+        tpot = table.silicon_tpot_ms
+        groups = table.assign(shortest=tpot, longest=tpot).groupby(_KEY, dropna=False, as_index=False)
+        medians = groups.agg({**dict.fromkeys(conditions.FIGURES, "median"), "shortest": "min", "longest": "max"})
         self.left_out["measured again"] = len(table) - len(medians)
         return medians
+
+    def _without(self, table: pd.DataFrame, why: str, drop: pd.Series) -> pd.DataFrame:
+        """The rows that are left, with the others counted."""
+        gone = drop.reindex(table.index)
+        self.left_out[why] = int(gone.sum())
+        return table[~gone]
 
     def __iter__(self) -> Iterator[Row]:
         for said in self._table.to_dict("records"):
@@ -117,7 +135,8 @@ class Rows:
             return "the KV of all clients does not fit: some wait", None
         if said["silicon_ttft_ms"] / 1e3 > 0.5 * answer * tpot_s:
             return "TTFT above half of decoding: clients wait", None
-        return "", Row(model, node, gpu, gpus, said["backend"], prompt, answer, clients, tpot_s)
+        runs_s = said["shortest"] / 1e3, said["longest"] / 1e3
+        return "", Row(model, node, gpu, gpus, said["backend"], prompt, answer, clients, tpot_s, runs_s, int(said["moe_ep_size"]))
 
     def _read(self, path: str, mode: object) -> tuple[str, Model | None]:
         """The model as it was served, or why kvplan cannot say."""
