@@ -81,11 +81,6 @@ def _check(config: Config, deployment: Deployment) -> None:
         )
     if store.save == "sync":
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")
-    if config.deployment.admission not in (None, "answer"):
-        raise ConfigError(
-            f"deployment.admission={config.deployment.admission}: with store.unit=block a job enters with the blocks of its whole answer;"
-            " leave it out, or set deployment.admission=answer"
-        )
     if store.ttl_s is not None:
         raise ConfigError("store.ttl_s: blocks have no time to live; leave it out, or set store.unit=session")
     if not in_blocks(deployment):

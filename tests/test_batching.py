@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.hwmodels import kvsize, units
-from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.growth import Even
 from kvplan.sim.engine.sharing import SharingBatch
 from kvplan.sim.policies import registry
 from kvplan.sim.policies.base import Limits
@@ -192,7 +192,7 @@ def test_a_job_enters_when_the_share_of_running_answers_leaves_room_for_its_own(
 
 def test_jobs_give_way_until_twenty_steps_of_the_others_fit():
     """The shortest answers go first; the share is then what the others have made of their answers, and twenty steps of each."""
-    batch = SharingBatch(100, 9, Footprint(1))
+    batch = SharingBatch(100, 9, Even(1))
     for turn in range(4):
         job = Job(turn, turn, 0, 5, 65, 65)
         job.left = 5

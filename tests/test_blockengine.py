@@ -30,12 +30,12 @@ CHUNK = 8 * 131_072
 """Bytes of 8 tokens."""
 
 
-def served(workload, usable, *overrides):
+def served(workload, usable, *overrides, longest_run=None):
     """The columns of a run with a pool of so many blocks."""
-    return ran(workload, usable, *overrides).columns
+    return ran(workload, usable, *overrides, longest_run=longest_run).columns
 
 
-def ran(workload, usable, *overrides):
+def ran(workload, usable, *overrides, longest_run=None):
     """The same, all that it has to say."""
     config = load("default", [*SERVER, *overrides])
     deployment = resolve(config, workload)
@@ -43,7 +43,7 @@ def ran(workload, usable, *overrides):
     budget = (usable + 1) * tokens * deployment.in_hbm(1)
     hbm, *below = deployment.tiers
     deployment = replace(deployment, hbm_budget=budget, tiers=(replace(hbm, capacity=budget), *below))
-    return run_service(RunInput(config, deployment, workload))
+    return run_service(RunInput(config, deployment, workload, longest_run=longest_run))
 
 
 def requests(*contexts, block_tokens=8, prompts, answers=None, apart_s=1000.0):
@@ -136,7 +136,7 @@ def test_two_requests_at_once_compute_one_prefix_twice_and_a_third_finds_it():
 def test_blocks_of_running_requests_are_found_and_stay():
     """The second shares what the first has computed and still uses; a third has no room before one of them has ended."""
     workload = requests([1, 2, 3], [1, 2, 4], [7, 8, 9], prompts=[24, 24, 24], answers=[900, 900, 8], apart_s=0.5)
-    found = served(workload, 230, *ALONE)
+    found = served(workload, 230, *ALONE, "deployment.admission=answer")
     assert found["cached_tokens"].tolist() == [0, 16, 0]
     assert found["admitted_s"][1] < found["done_s"][0] <= found["admitted_s"][2], "116 + 114 blocks are all of them"
 
@@ -215,12 +215,7 @@ def test_blocks_are_conserved_whoever_overlaps(monkeypatch, below):
     """Under guards, which count every block after every step."""
     monkeypatch.setattr(guards, "_FULL_CHECK_EVERY", 1)
     for seed in range(4):
-        draw = np.random.default_rng(seed)
-        lengths, answers = draw.integers(1, 14, 120), draw.integers(0, 60, 120).tolist()
-        contexts = [np.where(np.arange(length) < draw.integers(1, 14), 7, draw.integers(0, 3)) for length in lengths]
-        prompts = (8 * lengths - draw.integers(0, 8, 120)).tolist()
-        workload = requests(*contexts, prompts=prompts, answers=answers, apart_s=float(draw.choice([1e-4, 1e-3, 1e-2])))
-        found = served(workload, int(draw.integers(22, 80)), *BELOW[below])
+        found = served(overlapping(seed), 22 + 19 * seed, *BELOW[below])
         assert found["hbm_tokens"].any() and (found["cached_tokens"] < found["prompt_tokens"]).all()
 
 
@@ -229,6 +224,58 @@ def test_applications_share_their_prompts():
     long = ["workload.prompt_tokens={distribution: constant, value: 800}", "workload.applications.count=4"]
     summary = simulate(load("default", [*SERVER, *ALONE, *alone, *long])).summary
     assert summary["token_hits"]["hbm"] == pytest.approx(3000 / 3800, abs=0.02)
+
+
+def overlapping(seed, requested=120):
+    """Requests that share what they begin with, with answers, and come while others run."""
+    draw = np.random.default_rng(seed)
+    lengths, answers = draw.integers(1, 14, requested), draw.integers(0, 60, requested).tolist()
+    contexts = [np.where(np.arange(length) < draw.integers(1, 14), 7, draw.integers(0, 3)) for length in lengths]
+    prompts = (8 * lengths - draw.integers(0, 8, requested)).tolist()
+    return requests(*contexts, prompts=prompts, answers=answers, apart_s=float(draw.choice([1e-4, 1e-3, 1e-2])))
+
+
+@pytest.mark.parametrize("admission", ["prompt", "share"])
+@pytest.mark.parametrize("below", BELOW)
+def test_runs_equal_single_steps(below, admission):
+    """With a pool so small that jobs give way."""
+    workload, settings = overlapping(3, requested=40), [*BELOW[below], f"deployment.admission={admission}"]
+    fast, slow = (served(workload, 22, *settings, longest_run=longest) for longest in (None, 1))
+    assert fast.keys() == slow.keys()
+    for name in fast:
+        np.testing.assert_allclose(fast[name], slow[name], rtol=1e-9, err_msg=name)
+    assert fast["preemptions"].any()
+
+
+@pytest.mark.parametrize("below", BELOW)
+def test_with_room_for_all_answers_admission_says_nothing(below):
+    whole, prompt, share = (
+        served(overlapping(1, requested=40), 2500, *BELOW[below], f"deployment.admission={each}") for each in ("answer", "prompt", "share")
+    )
+    for name in whole:
+        assert whole[name].tolist() == prompt[name].tolist() == share[name].tolist()
+
+
+def test_who_gives_way_finds_its_full_blocks_again():
+    """Two of 16 tokens grow to 48 in a pool of 9 blocks: the first has taken a fifth when the later, a token behind, needs one, and gives
+    way. The first takes one of its four until its end, the last: of the 32 tokens that were out 8 are computed again."""
+    workload = requests([1, 2], [3, 4], prompts=[16, 16], answers=[32, 32], apart_s=1e-6)
+    steps, found = resolve(load("default", SERVER), workload).steps, served(workload, 9, *ALONE)
+    assert found["preemptions"].tolist() == [0, 1] and found["cached_tokens"].tolist() == [0, 0], "of the first time"
+    assert np.diff(found["done_s"])[0] == pytest.approx(steps.prefill(8, 24) + steps.decode(1, 33, 15), rel=1e-9)
+
+
+def test_what_was_loaded_for_who_gives_way_may_go():
+    """The fourth, whose first two blocks are loaded, gives way in its prefill to the answer of the third. All of DRAM is free for the fifth
+    then, which is found there when HBM has lost it."""
+    first, full, fifth = [1, 2, 3, 4], [*range(10, 18)], [*range(30, 36)]
+    contexts, answers = [first, full, [5], [1, 2, 6, 7, 8], fifth, full, fifth], [0, 0, 40, 0, 0, 0, 0]
+    workload = requests(*contexts, prompts=[8 * len(each) for each in contexts], answers=answers)
+    workload = replace(workload, arrival_s=np.array([0.0, 10, 20, 20.001, 30, 40, 50]))
+    settings = [*CHUNKS, "store.load_mode=blocking", "store.ssd=0GB", f"store.dram={6 * CHUNK}B", "deployment.step_tokens=2"]
+    found = served(workload, 8, *settings)
+    assert found["preemptions"].tolist() == [0, 0, 0, 1, 0, 0, 0]
+    assert found["dram_tokens"].tolist() == [0, 0, 0, 16, 0, 0, 40]
 
 
 def test_a_context_larger_than_the_pool_is_refused():
@@ -258,7 +305,6 @@ def test_a_system_prompt_is_in_hbm_once():
         (["store.mode=sglang"], "store.mode=sglang"),
         (["store.threshold=2"], "store.threshold=2"),
         (["store.ttl_s=60"], "store.ttl_s"),
-        (["deployment.admission=prompt"], "deployment.admission=prompt"),
         (["store.save=sync"], "store.save=sync"),
         (["model=gemma-3-27b"], "windows or states"),
         (["store.tiers=[dram, ssd]"], "leaves out hbm"),

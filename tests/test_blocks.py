@@ -92,24 +92,25 @@ class _Both:
         taken = self.slow.taken(path, tokens, context)
         assert self.fast.taken(path, tokens, context) == taken
         if taken <= self.fast.free:
-            use, mine = self.fast.begin(path, tokens, context), self.slow.begin(path, tokens, context)
+            use, mine = self.fast.begin(path, tokens), self.slow.begin(path, tokens, context)
+            self.fast.grow(self.fast.needed(context) - self.fast.needed(tokens))
             assert use.hit == len(self.slow.hit(path, tokens))
-            self.running.append((use, mine, [tokens, context]))
+            self.running.append((use, mine, [tokens, context], context))
 
     def go_on(self, number):
         """One that runs has computed its prompt, then its answer; then it has ended."""
-        use, mine, due = self.running[number % len(self.running)]
+        use, mine, due, context = self.running[number % len(self.running)]
         if due:
             tokens = due.pop(0)
             self.fast.computed(use, tokens)
             self.slow.computed(use.path, mine, use.hit, tokens)
         else:
             self.running.pop(number % len(self.running))
-            self.fast.end(use)
+            self.fast.end(use, context)
             self.slow.end(mine)
 
     def check(self):
-        in_use = {block for _, mine, _ in self.running for block in mine}
+        in_use = {block for _, mine, _, _ in self.running for block in mine}
         assert self.fast.free == len(self.slow.free) == self.usable - len(in_use)
         assert self.fast.held == len(self.slow.name) and self.fast.filled == len(in_use | set(self.slow.name))
 

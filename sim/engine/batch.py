@@ -4,6 +4,7 @@ It has no clock: it is told what a step did.
 """
 
 from collections import deque
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 
@@ -80,6 +81,15 @@ class Job:
         return self.known - self.left
 
 
+GivesBack = Callable[[Job, int, int], int]
+"""(a job that gives way, its tokens, the bytes of HBM that it has) -> those of them that nobody else has."""
+
+
+def own(job: Job, tokens: int, held: int) -> int:
+    """Where jobs share no HBM."""
+    return held
+
+
 class Batch:
     """One replica's. `hbm_bytes` are for the KV of all jobs, `most` jobs at once. Each has the HBM of its whole answer from when it
     enters; `kvplan.sim.engine.growing` has one where it has not."""
@@ -137,7 +147,7 @@ class Batch:
         """So many decode steps, or as many as there is HBM for, or after which `head` can enter."""
         return steps
 
-    def give_way(self) -> list[Job]:
+    def give_way(self, gives_back: GivesBack = own) -> list[Job]:
         """Jobs give way, where the batch is short of HBM; returns them as they were."""
         return []
 

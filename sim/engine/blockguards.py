@@ -42,7 +42,7 @@ class BlockGuards(Guards):
 
     def _conserved(self, replica) -> None:
         kv, each = replica.kv, replica.kv.block_bytes
-        used, free, below = kv.counted()
+        used, free, below = kv.counted({job.turn: replica.batch.tokens(job) for job in replica.batch.jobs})
         demand((used + free) * each == kv.hbm_bytes, 1, f"{used} blocks are in use and {free} free: not all of the pool")
         demand(used * each == replica.batch.hbm_used, 1, f"{used} blocks are in use, counted are {replica.batch.hbm_used / each}")
         for held, room in below:

@@ -1,13 +1,16 @@
 """One replica's KV in blocks: a pool in HBM that running jobs and what others left share, and tiers of chunks below it.
 
-A job enters when the pool has the blocks of its context to its end free, those apart that it finds in use. Its prompt's blocks are found by
-others when its prefill has ended, and offered to the tier below then; its answer's when it ends. What it finds below is loaded as
-`store.load` and the connector say: it has its blocks meanwhile.
+A job enters when the pool has the blocks that `deployment.admission` asks for free, those apart that it finds in use, and takes more as its
+answer grows. Its prompt's blocks are found by others when its prefill has ended, and offered to the tier below then; its answer's when it
+ends. What it finds below is loaded as `store.load` and the connector say: it has its blocks meanwhile. One that gives way leaves its full
+blocks in the pool like one that has ended, and looks for them when it comes back.
+
+Left out: who looks into the pool while jobs decode finds blocks that a run of steps is about to take.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kvplan.sim.blockpool import block_pool
@@ -15,6 +18,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.fitting import Fitting
+from kvplan.sim.engine.growth import Growth, InBlocks
 from kvplan.sim.engine.keeping import Keeping, Stalls
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.offloading import Found, Offloading
@@ -52,7 +56,7 @@ class _Running:
     """What a job has."""
 
     use: Use
-    loaded: Pieces = field(default_factory=list)
+    loaded: Pieces
     """Chunks of the first tier below that may not go before its prefill has ended."""
 
 
@@ -95,34 +99,52 @@ class BlockKv(Keeping):
     def skipped_saves(self) -> int:
         return self._below.dropped
 
+    def growth(self) -> Growth:
+        return InBlocks(self._tokens, self.block_bytes)
+
     def needs(self, job: Job) -> int:
-        """Bytes of free HBM that a job would take now."""
-        path = self._turns.paths[job.turn]
-        return self._pool.taken(path, job.known, job.context) * self.block_bytes
+        """Bytes of free HBM that a job would take until its end, if it entered now."""
+        return self._pool.taken(self._turns.paths[job.turn], job.known, job.context) * self.block_bytes
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
+        local, found = self._begin(job, head_since, free, now)
+        return self._served(job, local, found)
+
+    def again(self, job: Job, free: int, now: float) -> None:
+        self._begin(job, now, free, now)
+
+    def _begin(self, job: Job, head_since: float, free: int, now: float) -> tuple[int, Found]:
+        """A job uses what there is of its context, and is to compute the rest. Returns the tokens that the pool has, and what was found
+        below."""
         path, tokens = self._turns.paths[job.turn], job.known
-        use = self._pool.begin(path, tokens, job.context)
-        running = self._running[job.turn] = _Running(use)
+        use = self._pool.begin(path, tokens)
         local = use.hit * self._tokens
         found = self._below.find(path, tokens, local, now)
         job.compute_s = job.prefill_s = self._prefill(tokens - local, local)
         if found.tokens:
             self._load(job, found, local, head_since, free, now)
-        if job.cached:
-            running.loaded = self._below.raise_all(found, now)
-        external, job.cached = job.cached, job.cached + local
+        self._running[job.turn] = _Running(use, self._below.raise_all(found, now) if job.cached else [])
+        job.cached += local
         job.new = job.left = tokens - job.cached
         if self._observer is not None:
             self._observer.blocks_found(self, path, job.cached // self._tokens)
         self._levels[0].read += use.hit * self._stored_bytes
+        return local, found
+
+    def grew(self, hbm_used: int, now: float) -> None:
+        self._pool.grow(hbm_used // self.block_bytes - self._pool.in_use)
         self._fill(now)
-        return self._served(job.turn, local, external, found)
+
+    def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
+        running = self._running.pop(job.turn)
+        self._computed(running.use, job.in_hbm if job.left else tokens)
+        self._below.let_go(running.loaded, now)
+        return self._leaves(running.use, tokens, now)
 
     def _load(self, job: Job, found: Found, local: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of what was found below, beyond the tokens that the pool has."""
-        loader, tokens = self._loader, job.known
-        loader.begin(1, found.tokens, tokens - local - found.tokens, now, found.ready_s, head_since, math.inf, free, local)
+        loader = self._loader
+        loader.begin(1, found.tokens, job.known - local - found.tokens, now, found.ready_s, head_since, math.inf, free, local)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
             size = self._stored(job.cached)
@@ -132,20 +154,22 @@ class BlockKv(Keeping):
             if self._connection.asynchronous:
                 job.since_s, job.prefill_s = end, job.compute_s
 
-    def _served(self, turn: int, local: int, external: int, found: Found) -> int:
-        """Writes down where a turn's tokens come from; returns the lowest of these tiers, −1 for none."""
+    def _served(self, job: Job, local: int, found: Found) -> int:
+        """Writes down where a job's tokens come from; returns the lowest of these tiers, −1 for none."""
         turns, tier = self._turns, 0 if local else -1
-        turns.found[0][turn] = local
-        if external:
-            for tier, tokens in found.shares(external):
-                turns.found[tier][turn] = tokens
+        turns.found[0][job.turn] = local
+        if job.cached > local:
+            for tier, tokens in found.shares(job.cached - local):
+                turns.found[tier][job.turn] = tokens
         return tier
 
     def prefilled(self, job: Job, now: float) -> None:
-        running, tokens = self._running[job.turn], job.known
-        self._computed(running.use, tokens)
+        running = self._running[job.turn]
+        self._computed(running.use, job.known)
         self._below.let_go(running.loaded, now)
-        self._below.offer(running.use.path, 0, tokens, now)
+        running.loaded = []
+        if not job.made:
+            self._below.offer(running.use.path, 0, job.known, now)
 
     def save(self, job: Job, since: float, now: float) -> int:
         use = self._running.pop(job.turn).use
@@ -155,10 +179,14 @@ class BlockKv(Keeping):
         saved = job.context if self._connection.saves_answers else prompt
         self._below.offer(use.path, prompt, saved, now)
         self._below.renew(use.path, saved, now)
-        self._pool.end(use)
-        job.hbm_bytes = use.freed * self.block_bytes
-        self._fill(now)
+        job.hbm_bytes = self._leaves(use, job.context, now)
         return 0
+
+    def _leaves(self, use: Use, tokens: int, now: float) -> int:
+        """A job with so many tokens in HBM has ended, or given way; returns the bytes that nobody has any more."""
+        self._pool.end(use, tokens)
+        self._fill(now)
+        return use.freed * self.block_bytes
 
     def _computed(self, use: Use, tokens: int) -> None:
         """So many tokens of a job are in HBM."""
@@ -170,9 +198,10 @@ class BlockKv(Keeping):
     def _fill(self, now: float) -> None:
         self._levels[0].hold(self._pool.filled * self._stored_bytes, now)
 
-    def counted(self) -> tuple[int, int, list[tuple[int, int]]]:
-        """For guards: blocks of the pool that are in use, and free; and (chunks, chunks that there is room for) of each tier below."""
-        used, free = self._pool.counted([running.use for running in self._running.values()])
+    def counted(self, tokens: Mapping[int, int]) -> tuple[int, int, list[tuple[int, int]]]:
+        """For guards, who say how many tokens of each turn have HBM: blocks of the pool that are in use, and free; and (chunks, chunks that
+        there is room for) of each tier below."""
+        used, free = self._pool.counted([(running.use, tokens[turn]) for turn, running in self._running.items()])
         return used, free, self._below.counted()
 
     def traffic(self, now: float) -> list[tuple[float, float]]:
@@ -191,5 +220,8 @@ class BlockFitting(Fitting):
 
     def job(self, turn: int) -> Job:
         job = super().job(turn)
+        return self.again(job)
+
+    def again(self, job: Job) -> Job:
         job.hbm_bytes = self._kv.needs(job)
         return job

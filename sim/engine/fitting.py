@@ -44,6 +44,10 @@ class Fitting:
             job.window_bytes = self._windows(known, output - 1) // (output - 1)
         return job
 
+    def again(self, job: Job) -> Job:
+        """One that had to give way, as it would be now."""
+        return job
+
     def _resident(self, session: int, history: int) -> int:
         """Bytes of its history that HBM's own tier holds, and will until the turn has ended."""
         assert self._in_hbm is not None

@@ -12,22 +12,19 @@ Source: vLLM 0.33, vllm/v1/core/sched/scheduler.py.
 
 import heapq
 
-from kvplan.hwmodels.footprint import Footprint
-from kvplan.sim.engine.batch import Batch, Job
+from kvplan.sim.engine.batch import Batch, GivesBack, Job, own
+from kvplan.sim.engine.growth import Growth
 
 
 class GrowingBatch(Batch):
-    """One replica's. O(1) a step where bytes are in proportion to tokens, else O(jobs) where not all of them could end as they are."""
+    """One replica's."""
 
-    def __init__(self, hbm_bytes: int, most: int, footprint: Footprint) -> None:
+    def __init__(self, hbm_bytes: int, most: int, growth: Growth) -> None:
         super().__init__(hbm_bytes, most)
         self.grows = True
-        self._size = footprint.of
-        self._each = 0 if footprint.is_checkpoint else footprint.per_token
-        """Bytes of each token of a job; 0 where tokens differ."""
-        self._most_each = footprint.per_token + sum(each for _, each in footprint.windows)
-        self._whole = 0
-        """Bytes that all of its jobs have at their ends."""
+        self._sizes, self._size = growth, growth.size
+        self._missing = 0
+        """Bytes that all of its jobs take until their ends."""
         self._order: dict[int, Job] = {}
         """Those that have a place, by turn, in the order in which they got it."""
 
@@ -52,19 +49,29 @@ class GrowingBatch(Batch):
 
     def _take(self, job: Job) -> None:
         """It has entered, without the HBM of what is to come of its answer."""
-        self.hbm_used -= self._to_come(job)
-        self._whole += job.hbm_bytes
+        to_come = self._to_come(job)
+        self.hbm_used -= to_come
+        self._missing += to_come
 
     def leave(self, job: Job) -> None:
         super().leave(job)
-        self._whole -= job.hbm_bytes
         del self._order[job.turn]
+        if job.end_step:
+            self._sizes.leaves(job.context - job.end_step)
 
     # --- what grows -----------------------------------------------------------------------------------------------------------
 
+    def prefilled(self, job: Job, tokens: int) -> bool:
+        ended = super().prefilled(job, tokens)
+        if job.end_step:
+            self._sizes.joins(job.context - job.end_step)
+        return ended
+
     def decoded(self, steps: int) -> list[Job]:
+        grown = self._growth(steps)
         self.hbm_in_step = self.hbm_used + self._growth(steps - 1)
-        self.hbm_used += self._growth(steps)
+        self.hbm_used += grown
+        self._missing -= grown
         return super().decoded(steps)
 
     def tokens(self, job: Job) -> int:
@@ -74,19 +81,18 @@ class GrowingBatch(Batch):
 
     @property
     def is_short(self) -> bool:
-        return self._whole > self.hbm_bytes and self._growth(1) > self.hbm_bytes - self.hbm_used
+        free = self.hbm_bytes - self.hbm_used
+        return self._missing > free and self._growth(1) > free
 
     def at_most(self, steps: int, head: Job | None = None) -> int:
-        if self._whole <= self.hbm_bytes:
+        free = self.hbm_bytes - self.hbm_used
+        if self._missing <= free:
             return steps
-        return min(steps, max(1, (self.hbm_bytes - self.hbm_used) // (self.decoding * (self._each or self._most_each))))
+        return min(steps, max(1, self._sizes.most(self.steps, self.decoding, free)))
 
     def _growth(self, steps: int) -> int:
         """Bytes that so many decode steps take."""
-        if self._each or not self.decoding:
-            return self.decoding * steps * self._each
-        size, now = self._size, [self.tokens(job) for _, _, job in self.ends]
-        return sum([size(tokens + steps) - size(tokens) for tokens in now])
+        return self._sizes.of(self.steps, self.decoding, steps) if self.decoding else 0
 
     def _to_come(self, job: Job) -> int:
         """Bytes that it has at its end and does not take yet."""
@@ -94,17 +100,17 @@ class GrowingBatch(Batch):
 
     # --- who gives way --------------------------------------------------------------------------------------------------------
 
-    def give_way(self) -> list[Job]:
+    def give_way(self, gives_back: GivesBack = own) -> list[Job]:
         found: list[Job] = []
         while self.is_short:
-            found.append(self._preempt(next(reversed(self._order.values()))))
+            found.append(self._preempt(next(reversed(self._order.values())), gives_back))
         return found
 
-    def _preempt(self, job: Job) -> Job:
+    def _preempt(self, job: Job, gives_back: GivesBack) -> Job:
         """A job that runs gives way, and leaves before its end; returns it as it was."""
-        made, missing = job.made, self._to_come(job)
+        made, missing, tokens = job.made, self._to_come(job), self.tokens(job)
+        free = gives_back(job, tokens, job.hbm_bytes - missing)
         if job.end_step:
-            tokens = self.tokens(job)
             made += tokens - job.known
             self.ends.remove((job.end_step, job.turn, job))
             heapq.heapify(self.ends)
@@ -112,6 +118,7 @@ class GrowingBatch(Batch):
         else:
             self.prefilling.remove(job)
         self.leave(job)
-        self.hbm_used += missing
+        self.hbm_used += job.hbm_bytes - free
+        self._missing -= missing
         self.preempted.appendleft(job.again(made))
         return job

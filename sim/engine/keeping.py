@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.growth import Growth
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.protocol import Store
 from kvplan.sim.tiers import TierSpec
@@ -68,6 +69,10 @@ class Keeping(ABC):
         self.changed = False
         """Whether a job has started or ended since `settle`."""
 
+    @abstractmethod
+    def growth(self) -> Growth:
+        """How the HBM of its jobs grows."""
+
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         """Who is told of sessions whose KV moves ahead of their jobs."""
 
@@ -84,12 +89,19 @@ class Keeping(ABC):
         """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
         queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
 
+    def grew(self, hbm_used: int, now: float) -> None:
+        """Jobs have so many bytes of HBM now: one has entered, or answers have grown."""
+
+    def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
+        """A job gives way that has so many tokens, in `held` bytes of HBM. Returns those of them that nobody else has."""
+        return held
+
+    @abstractmethod
     def again(self, job: Job, free: int, now: float) -> None:
         """A job that had to give way starts again, with `free` bytes of HBM."""
-        raise NotImplementedError
 
     def prefilled(self, job: Job, now: float) -> None:
-        """Its first token is out."""
+        """Its first token is out, or the next one of a job that gave way."""
 
     @abstractmethod
     def save(self, job: Job, since: float, now: float) -> int:

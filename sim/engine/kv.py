@@ -10,6 +10,7 @@ from collections import defaultdict
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.growth import Even, Growth, Uneven
 from kvplan.sim.engine.keeping import Arrived, Keeping, Moved
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.mover import Mover
@@ -32,7 +33,7 @@ class Kv(Keeping):
         self._loader = Loader(deployment, config.store, paths, deployment.connection.block)
         self._load_policy = load
         self._keeps = bool(store.tiers)
-        self._steps, self._kv = deployment.steps, deployment.kv
+        self._steps, self._kv, self._in_hbm = deployment.steps, deployment.kv, deployment.hbm_kv
         self._loads_late = prefetch.LOADS_LATE
         self._connection = connection = deployment.connection
         self._saves_all, self._asynchronous = connection.saves_all, connection.asynchronous
@@ -42,6 +43,9 @@ class Kv(Keeping):
         self._observer = observer
         self._complete_s: defaultdict[int, float] = defaultdict(float)
         """When each session's KV is complete in its top tier."""
+
+    def growth(self) -> Growth:
+        return Uneven(self._in_hbm) if self._in_hbm.is_checkpoint else Even(self._in_hbm.per_token)
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         self.mover.arrived, self.mover.moved = arrived, moved
@@ -57,7 +61,8 @@ class Kv(Keeping):
         self.mover.start(now)
 
     def prefilled(self, job: Job, now: float) -> None:
-        self._saver.prefilled(job, now)
+        if not job.made:
+            self._saver.prefilled(job, now)
 
     def come(self, session: int, kept: int | None, now: float) -> None:
         if kept is None:

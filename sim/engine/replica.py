@@ -44,7 +44,7 @@ class Replica:
         deployment = run.given.deployment
         self.run, self.index = run, index
         self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
-        self.batch = batch_for(run.given.config.deployment, deployment, batching, kv.hbm_bytes)
+        self.batch = batch_for(run.given.config.deployment, batching, kv)
         self.gpu = Gpu(run.clock, self._end_step)
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps: StepTime = deployment.steps
@@ -164,7 +164,7 @@ class Replica:
         if batch.running >= batch.most:
             return None
         if batch.preempted:
-            return batch.preempted[0]
+            return self.fitting.again(batch.preempted[0])
         turn = ready if self._holds else waiting.queue.head()
         return None if turn is None else self.fitting.job(turn)
 
@@ -179,6 +179,7 @@ class Replica:
             self.clock.at(job.since_s, ARRIVAL, self._loaded, job)
         else:
             self.batch.enter(job)
+        self.kv.grew(self.batch.hbm_used, now)
 
     def _enter_first(self, job: Job, now: float) -> None:
         """A turn leaves the queue."""
@@ -218,7 +219,7 @@ class Replica:
         chunks: Any  # of this batch's jobs
         chunks, decodes = self._batching.step(batch)
         if batch.grows and decodes and batch.is_short:
-            self._preempt()
+            self._preempt(now)
             self._dispatch(now)
             return
         batch.hbm_in_step = batch.hbm_used
@@ -236,9 +237,9 @@ class Replica:
             steps = longest
         self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes))
 
-    def _preempt(self) -> None:
+    def _preempt(self, now: float) -> None:
         """HBM is too full for a step more of all that decode: jobs give way."""
-        for job in self.batch.give_way():
+        for job in self.batch.give_way(lambda job, tokens, held: self.kv.gives_back(job, tokens, held, now)):
             self.recorder.preempted(job.turn)
             if self._observer is not None:
                 self._observer.preempted(self, job)
@@ -281,7 +282,10 @@ class Replica:
         if self._observer is not None:
             self._observer.stepped(self, gpu.began, now)
         if gpu.steps:
-            for job in self.batch.decoded(gpu.steps):
+            ended = self.batch.decoded(gpu.steps)
+            if self.batch.grows:
+                kv.grew(self.batch.hbm_used, now)
+            for job in ended:
                 self._complete(job, now)
         for job, tokens in gpu.chunks:
             if self.batch.prefilled(job, tokens):
@@ -298,7 +302,7 @@ class Replica:
         """The first token is out, or the next one of a job that gave way; it decodes from now on, or is done."""
         if not job.made:
             self.recorder.first_token_s[job.turn] = now
-            self.kv.prefilled(job, now)
+        self.kv.prefilled(job, now)
         if job.context - job.known <= 1:
             self._complete(job, now)
 

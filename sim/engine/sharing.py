@@ -12,9 +12,9 @@ Source: SGLang 0.5, python/sglang/srt/managers/schedule_policy.py (PrefillAdder)
 
 import bisect
 
-from kvplan.hwmodels.footprint import Footprint
-from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.batch import GivesBack, Job, own
 from kvplan.sim.engine.growing import GrowingBatch
+from kvplan.sim.engine.growth import Growth
 
 _FIRST = 0.7
 _LEAST = 0.14 * _FIRST
@@ -25,8 +25,8 @@ _CLEARED_STEPS = 20
 class SharingBatch(GrowingBatch):
     """One replica's."""
 
-    def __init__(self, hbm_bytes: int, most: int, footprint: Footprint) -> None:
-        super().__init__(hbm_bytes, most, footprint)
+    def __init__(self, hbm_bytes: int, most: int, growth: Growth) -> None:
+        super().__init__(hbm_bytes, most, growth)
         self.opens = True
         self._share, self._since = _FIRST, 0
         """The share, as of a decode step."""
@@ -37,10 +37,10 @@ class SharingBatch(GrowingBatch):
         return self._left(job, 0)
 
     def _left(self, job: Job, steps: int) -> int:
-        """After so many decode steps of the same jobs; bytes are in proportion to tokens, or steps are 0."""
-        grown = self.decoding * steps * self._each
+        """After so many decode steps of the same jobs."""
+        grown = self._growth(steps)
         share = max(_LEAST, self._share - _FALL * (self.steps + steps - self._since))
-        to_come = self._whole - self._unmade - self.hbm_used - grown
+        to_come = self._missing - self._unmade - grown
         return self.hbm_bytes - self.hbm_used - grown - self._unmade - round(share * to_come) - job.hbm_bytes
 
     def _take(self, job: Job) -> None:
@@ -61,10 +61,10 @@ class SharingBatch(GrowingBatch):
 
     def _until(self, job: Job, steps: int) -> int:
         """The first of so many decode steps after which a job can enter; the last one if there is none. What is left beside it rises with
-        the fall of the share, and sinks with the growth of answers: it has one summit."""
-        if not self._each:
-            return 1
-        grown, to_come = self.decoding * self._each, self._whole - self._unmade - self.hbm_used
+        the fall of the share, and sinks with the growth of answers: where that is even, it has one summit."""
+        if not self._sizes.each:
+            return next((step for step in range(1, steps) if self._left(job, step) >= 0), steps)
+        grown, to_come = self.decoding * self._sizes.each, self._missing - self._unmade
         share = self._share - _FALL * (self.steps - self._since)
         summit = (_FALL * to_come - (1 - share) * grown) / (2 * _FALL * grown)
         floor = (share - _LEAST) / _FALL
@@ -74,11 +74,11 @@ class SharingBatch(GrowingBatch):
             return steps
         return 1 + bisect.bisect_left(range(1, best + 1), True, key=lambda step: self._left(job, step) >= 0)
 
-    def give_way(self) -> list[Job]:
+    def give_way(self, gives_back: GivesBack = own) -> list[Job]:
         found: list[Job] = []
         while self.decoding and (not found or (self.decoding > 1 and self._growth(_CLEARED_STEPS) > self.hbm_bytes - self.hbm_used)):
             decoding = [job for job in self._order.values() if job.end_step]
-            found.append(self._preempt(min(decoding, key=lambda job: (self._made(job), job.made - job.known))))
+            found.append(self._preempt(min(decoding, key=lambda job: (self._made(job), job.made - job.known)), gives_back))
         made = [(self._made(job), job.output) for job in self._order.values() if job.end_step]
         answers = sum(output for _, output in made)
         self._share = min(1.0, (sum(out for out, _ in made) + _CLEARED_STEPS * len(made)) / (answers + 1))

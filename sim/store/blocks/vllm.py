@@ -4,9 +4,9 @@ A free block keeps its name until it is taken for something else; the front of t
 go to the back, tail first, and those without a name (its unfull last one) to the front. A lookup covers at most all tokens but one, so a
 prompt that is all there computes its last block again, into a block of its own: it is there twice then, as are those that two requests
 compute at once. Blocks have names when they are computed, and are found from then on, also while they are in use. A request begins when
-all its blocks are free, those of its answer too; one larger than the pool is not served.
+its prompt's blocks are free, and takes more as its answer grows; one larger than the pool is not served.
 
-Left out: that an answer's blocks are taken one by one as it grows, and that a prompt's have names from when their step begins.
+Left out: that an answer's blocks have names as they fill, and that a prompt's have them from when their step begins.
 Source: vLLM 0.33, v1/core/kv_cache_manager.py, block_pool.py.
 """
 
@@ -24,8 +24,6 @@ class Use:
     path: Path
     hit: int
     """Blocks that were there."""
-    blocks: int
-    """All of its own, with those."""
     pieces: Pieces
     """Those with names."""
     freed: int = 0
@@ -48,21 +46,26 @@ class VllmPool(OfRuns):
         return self._unnamed + self._runs.blocks
 
     @property
+    def in_use(self) -> int:
+        """Those that somebody does."""
+        return self._usable - self.free
+
+    @property
     def filled(self) -> int:
         """Blocks that are in use or have a name."""
         return self._usable - self._unnamed
 
     def fits(self, tokens: int) -> bool:
         """Whether a prompt can be served."""
-        return self._blocks(tokens) <= self._usable
+        return self.needed(tokens) <= self._usable
 
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
         if not self.fits(tokens):
             return 0
-        use = self.begin(path, tokens, tokens)
+        use = self.begin(path, tokens)
         self.computed(use, tokens)
-        self.end(use)
+        self.end(use, tokens)
         return use.hit * self._block_tokens
 
     # --- a request among others -----------------------------------------------------------------------------------------------
@@ -73,14 +76,20 @@ class VllmPool(OfRuns):
 
     def taken(self, path: Path, tokens: int, context: int) -> int:
         """Free blocks that a request takes, of `context` tokens at its end."""
-        return self._blocks(context) - self.reach(path, tokens)[1]
+        return self.needed(context) - self.reach(path, tokens)[1]
 
-    def begin(self, path: Path, tokens: int, context: int) -> Use:
-        """A request that has what it takes begins: a prompt of so many tokens, that become `context`."""
+    def begin(self, path: Path, tokens: int) -> Use:
+        """A request that has what it takes begins: a prompt of so many tokens."""
         pieces = self._runs.take(path, self._most(tokens))
-        use = Use(path, depth(pieces), self._blocks(context), pieces)
-        self._allocate(use.blocks - use.hit)
+        use = Use(path, depth(pieces), pieces)
+        self.grow(self.needed(tokens) - use.hit)
         return use
+
+    def grow(self, blocks: int) -> None:
+        """Requests take so many free blocks more: from the front of the queue, where those without a name are."""
+        unnamed = min(blocks, self._unnamed)
+        self._unnamed -= unnamed
+        self._runs.evict(blocks - unnamed)
 
     def computed(self, use: Use, tokens: int) -> int:
         """So many tokens of a request are there now. Returns the blocks that have names since."""
@@ -88,30 +97,25 @@ class VllmPool(OfRuns):
         use.pieces += self._runs.name(use.path, named, full)
         return full - named
 
-    def end(self, use: Use) -> None:
-        """A request has ended."""
+    def end(self, use: Use, tokens: int) -> None:
+        """A request has ended, or given way, of which so many tokens have blocks."""
         before = self.free
-        self._unnamed += use.blocks - depth(use.pieces)
+        self._unnamed += self.needed(tokens) - depth(use.pieces)
         self._runs.give_back(use.pieces)
         use.freed = self.free - before
         self._drop(self._runs.blocks - self._most_kept)
 
-    def counted(self, uses: Iterable[Use]) -> tuple[int, int]:
-        """For guards: blocks in use by these, and free ones, run by run."""
+    def counted(self, uses: Iterable[tuple[Use, int]]) -> tuple[int, int]:
+        """For guards: blocks in use by these, of so many tokens each, and free ones, run by run."""
         kept, used = self._runs.counted()
-        return used + sum(use.blocks - depth(use.pieces) for use in uses), kept + self._unnamed
+        return used + sum(self.needed(tokens) - depth(use.pieces) for use, tokens in uses), kept + self._unnamed
 
     def _most(self, tokens: int) -> int:
         return (tokens - 1) // self._block_tokens
 
-    def _blocks(self, tokens: int) -> int:
+    def needed(self, tokens: int) -> int:
+        """Blocks of so many tokens."""
         return -(-tokens // self._block_tokens)
-
-    def _allocate(self, blocks: int) -> None:
-        """From the front of the queue, where those without a name are."""
-        unnamed = min(blocks, self._unnamed)
-        self._unnamed -= unnamed
-        self._runs.evict(blocks - unnamed)
 
     def _drop(self, blocks: int) -> None:
         """So many lose their names."""
