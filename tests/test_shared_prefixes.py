@@ -18,7 +18,7 @@ from kvplan.sim.simulation import simulate
 from kvplan.traces import TraceError, origin, read_trace, rescale
 from kvplan.traces.answers import prefilled_again
 from kvplan.traces.beginnings import Beginnings
-from kvplan.traces.blockpaths import block_contexts
+from kvplan.traces.blockpaths import block_contexts, turn_paths
 from kvplan.traces.describe import describe
 from kvplan.traces.formats.canonical import write_canonical
 from kvplan.traces.generate import population
@@ -136,11 +136,19 @@ def test_an_edit_ends_what_is_shared(workload):
     assert (alike(first, other), alike(second, other)) == (3, 2)
     again = prefilled_again(requests, "test")
     assert alike(paths(again)[1], paths(again)[2]) == 3, "an answer that is tokenised anew is another text"
+    answered, _, other = (list(path) for path in turn_paths(again, 4, 1000, 0.5))
+    assert alike(answered, other) == 3, "and the KV of the answer itself is of no use to who begins with it"
 
 
 def test_longer_answers_leave_the_first_prompts_alike(workload):
     requests = begun(workload([[(12, 4), (4, 4)], [(20, 4)]], arrivals=[0, 99]), [(1, 12), (2, 16)], [(1, 12), (2, 16)])
     assert rescale.scaled_output(requests, 2.0).beginnings.parts() == [[(1, 12)], [(1, 12), (2, 16)]]
+
+
+def test_longer_answers_where_one_has_no_tokens(workload):
+    edited = replace(workload([[(9, 0), (9, 4), (9, 1)]]), dropped_tokens=np.array([0, 2, 2]))
+    longer = rescale.scaled_output(edited, 2.0)
+    assert longer.output_tokens.tolist() == [1, 8, 2] and longer.dropped_tokens.tolist() == [0, 2, 4]
 
 
 def test_copies_of_sessions_share_what_they_begin_with(workload):

@@ -41,7 +41,7 @@ def scaled_output(workload: Workload, factor: float) -> Workload:
         return changed
     dropped, answer = workload.dropped_tokens, np.append(1, workload.output_tokens[:-1])
     of_answer = np.minimum(dropped, answer)
-    of_longer = of_answer * np.append(1, longer[:-1]) // answer
+    of_longer = of_answer * np.append(1, longer[:-1]) // np.maximum(1, answer)
     return replace(changed, dropped_tokens=dropped_within(changed, dropped - of_answer + of_longer))
 
 

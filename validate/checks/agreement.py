@@ -109,10 +109,10 @@ def _with_edits(table: Workload, rng: np.random.Generator) -> Workload:
 
 
 def _with_beginnings(table: Workload, rng: np.random.Generator) -> Workload:
-    """Some sessions begin alike: with a text or its start, or with all of that and another."""
-    prompts, common = table.prompt_tokens[table.first_turn[:-1]].tolist(), int(rng.integers(1, 200))
+    """Some sessions begin alike: with a text or its start, or with all of that and another, up to a place in the first prompt or later."""
+    common, whole = int(rng.integers(1, 200)), rng.random(table.sessions) < 0.3
     parts = []
-    for tokens in prompts:
+    for tokens in np.where(whole, table.session_tokens, table.prompt_tokens[table.first_turn[:-1]]).tolist():
         begun = int(rng.integers(0, tokens + 1)) if rng.random() < 0.7 else 0
         ends = [(0, min(begun, common)), (int(rng.integers(1, 3)), begun if begun > common else 0)]
         parts.append([(key, end) for key, end in ends if end])

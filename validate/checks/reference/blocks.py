@@ -5,6 +5,7 @@ until it is taken for something else; of several with one name the first is foun
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -98,7 +99,8 @@ class BlockJobs(Jobs):
     def __init__(self, config: Config, deployment: Deployment, sizes, pool: Pool, contexts: dict[int, list[Token]], begun) -> None:
         super().__init__(config, deployment, sizes)
         self.pool, self.contexts, self.each = pool, contexts, pool.tokens * deployment.in_hbm(1)
-        self.begun = begun  # per session, what it begins with: keys of text up to so many tokens
+        self.begun = begun or defaultdict(list)  # per session, what it begins with: keys of text up to so many tokens
+        self.common: defaultdict[int, float] = defaultdict(lambda: math.inf)  # per session: up to where that can hold
         self.known: tuple[Turn | None, int, int] = (None, 0, 0)  # whose answer was asked for last, after so many changes
 
     def hbm_used(self) -> int:
@@ -116,14 +118,20 @@ class BlockJobs(Jobs):
         return (len(self.pool.free) - taken) * self.each
 
     def prompt(self, turn: Turn, history: int, prompt: int) -> list[Token]:
-        """All that it has before its answer."""
+        """All that it has before its answer. What its oldest tokens were cut off is no longer what it was."""
         before = self.contexts.get(turn.session, [])
-        return before[len(before) - history :] + [self.token(turn, place) for place in range(prompt)]
+        if len(before) > history:
+            return [(id(turn), place) for place in range(history + prompt)]
+        return before + [self.token(turn, history + place) for place in range(prompt)]
 
     def token(self, turn: Turn, place: int) -> Token:
-        """That a turn writes there; what sessions begin with in common is written by nobody."""
-        parts = self.begun[turn.session] if self.begun and not turn.place else []
+        """That a turn writes at a place of its context; what sessions have in common is written by nobody."""
+        parts = self.begun[turn.session] if place < self.common[turn.session] else []
         return next(((-1 - key, place) for key, end in parts if place < end), (id(turn), place))
+
+    def parts_from(self, session: int, place: int) -> None:
+        """What comes there is the session's own from now on."""
+        self.common[session] = min(self.common[session], place)
 
 
 class BlockReplica(Replica):
@@ -154,7 +162,8 @@ class BlockReplica(Replica):
     def arrive(self, turn: Turn, now: float) -> None:
         if turn.dropped:
             before = self.contexts.get(turn.session, [])
-            self.contexts[turn.session] = before[: max(0, len(before) - turn.dropped)]
+            self.contexts[turn.session] = before = before[: max(0, len(before) - turn.dropped)]
+            self.block_jobs.parts_from(turn.session, len(before))
         super().arrive(turn, now)
 
     # --- a job starts ---------------------------------------------------------------------------------------------------------
@@ -204,6 +213,8 @@ class BlockReplica(Replica):
         hits = self.pool.hits(context)
         turn.overflow = self.jobs.context[turn.session] > history
         self.contexts[turn.session] = context
+        if turn.overflow or prompt < turn.prompt_tokens:
+            self.block_jobs.parts_from(turn.session, 0 if turn.overflow else history + prompt)
         self.blocks[turn] = self.pool.take(hits, self.pool.needed(history + prompt + output))
         self.read.append(self.read[-1] + len(hits) * self.block_bytes)
         self.hold(now)
@@ -249,7 +260,7 @@ class BlockReplica(Replica):
     def complete(self, turn: Turn, now: float) -> None:
         context = self.contexts[turn.session]
         saved = self.names(turn)
-        context += [(id(turn), turn.prompt_tokens + place) for place in range(turn.output_tokens)]
+        context += [self.block_jobs.token(turn, len(context) + place) for place in range(turn.output_tokens)]
         self.name(turn)
         self.below.settle(now)
         if self.deployment.connection.saves_answers and len(self.names(turn)) > len(saved):
