@@ -191,8 +191,9 @@ def _all_reduces(model: Model, node: Node, gpus: int) -> tuple[float, float]:
     return count * node.interconnect_latency.value, count * token_bytes / node.interconnect_bandwidth.value
 
 
-def _head_bytes(model: Model) -> int:
-    return model.vocab_size * model.hidden_size * DTYPE_BYTES[model.torch_dtype]
+def _head_bytes(model: Model) -> float:
+    """Of the output head, tied to the embedding or not."""
+    return float(model.vocab_size * model.hidden_size * model.bits.head / 8)
 
 
 def _passed(model: Model) -> int:

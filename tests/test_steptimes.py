@@ -1,6 +1,7 @@
 """Step times from the figures of a GPU: what experts, precisions, lengths and message sizes do to them, and published ones."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -110,6 +111,14 @@ def test_four_bit_weights_fall_back_to_sixteen_bit_arithmetic():
 )
 def test_how_weights_are_multiplied_is_read_from_the_file(said, arithmetic):
     assert Quantization(**{"quant_method": "compressed-tensors", **said}).arithmetic == arithmetic
+
+
+def test_a_quantised_head_is_read_at_its_own_bits():
+    model = hwmodels.load("model", "llama-3.1-8b")
+    plain, quarter = (_steps("llama-3.1-8b", "h100-80g-x8", 1, bits=replace(model.bits, head=Fraction(bits))).fixed for bits in (16, 4))
+    gpu = hwmodels.load("gpu", "h100-80g")
+    saved_s = 0.75 * 128256 * 4096 * 2 / gpu.hbm_bandwidth.value / gpu.hbm_efficiency.value
+    assert plain == _steps("llama-3.1-8b", "h100-80g-x8", 1).fixed and plain - quarter == pytest.approx(saved_s)
 
 
 def test_experts_with_scales_by_blocks_are_multiplied_more_slowly_on_blackwell():
