@@ -228,9 +228,11 @@ class Fifo:
 
 
 class Offloading:
-    """A pool, and below it chunks by last use that are written through: those of this request do not go, and are renewed at its end."""
+    """A pool, and below it chunks by last use that are written through: those of this request do not go, and are renewed at its end. Where
+    it loads some, those that the pool had are not of them, unless `heads_stay`."""
 
-    def __init__(self, pool, usable, chunk_tokens):
+    def __init__(self, pool, usable, chunk_tokens, heads_stay):
+        self.heads_stay = heads_stay
         self.pool, self.usable, self.size, self.order = pool, usable, chunk_tokens, OrderedDict()
         self.below = self.stored = self.dropped = 0
 
@@ -243,8 +245,13 @@ class Offloading:
             held += 1
         more = held * self.size - hit
         more = more if more >= self.size else 0
-        missing = [key for key in keys if key not in self.order]
-        going = [key for key in self.order if key not in keys]
+        offered = keys
+        if more and not self.heads_stay:
+            offered, keys = keys[(hit + more) // self.size :], keys[hit // self.size :]
+            for key in keys[: len(keys) - len(offered)]:
+                self.order.move_to_end(key)
+        missing = [key for key in offered if key not in self.order]
+        going = [key for key in self.order if key not in offered]
         excess = max(0, len(self.order) + len(missing) - self.usable)
         if excess > len(going):
             self.dropped += len(missing)

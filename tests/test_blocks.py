@@ -222,16 +222,16 @@ def test_groups_of_a_models_layers(model, groups):
     assert every.groups is None and bool(every.windows) == (model != "llama-3.1-8b")
 
 
-OFFLOADS = {"by run": LruOffload, "by chunk": lambda *size: FilteredOffload(*size, LruOrder(), 1)}
+OFFLOADS = {"by run": (LruOffload, True), "by chunk": (lambda *size: FilteredOffload(*size, LruOrder(), 1), False)}
 
 
-@pytest.mark.parametrize("offload", OFFLOADS.values(), ids=OFFLOADS)
-def test_a_tier_below_is_that_of_a_literal_one(offload):
+@pytest.mark.parametrize(("offload", "heads_stay"), OFFLOADS.values(), ids=OFFLOADS)
+def test_a_tier_below_is_that_of_a_literal_one(offload, heads_stay):
     @settings(max_examples=150)
     @given(sizes, sizes, st.integers(1, 3), texts)
     def compare(usable, chunks, chunk_blocks, requests):
         fast = Tiered(VllmPool(usable, 2), offload(chunks, 2 * chunk_blocks), chunk_blocks)
-        slow = literal.Offloading(literal.Vllm(usable, 2), chunks, 2 * chunk_blocks)
+        slow = literal.Offloading(literal.Vllm(usable, 2), chunks, 2 * chunk_blocks, heads_stay)
         for text in requests:
             assert fast.request(full(text, 2), len(text)) == slow.request(full(text, 2), full(text, 2 * chunk_blocks), len(text))
             assert (fast.below, fast.tier.stored, fast.tier.dropped) == (slow.below, slow.stored, slow.dropped)
@@ -254,6 +254,16 @@ def test_a_tier_is_written_what_it_lacks_and_drops_what_has_no_room():
     for text in ("abcdefgh", "abcdefghijkl", "abcdefgh_"):
         cache.request(full(text, 4), len(text))
     assert (cache.tier.stored, cache.tier.dropped, cache.tier.held) == (2, 1, 2)
+
+
+def test_what_the_pool_had_is_not_renewed_by_a_request_that_loads():
+    """The fourth has its first chunk in the pool and loads the second; the fifth needs room, and the first chunk goes for it."""
+    cache = Tiered(VllmPool(3, 4), FilteredOffload(4, 4, LruOrder(), 1), 1)
+    for text in ("abcdefgh_", "ijkl", "mnop", "abcdefgh_", "qrst"):
+        cache.request(full(text, 4), len(text))
+    tier = cache.tier
+    assert cache.below == 4
+    assert [tier.request(full(text, 4), len(text), 0) for text in ("ijkl_", "abcd_")] == [4, 0]
 
 
 def test_a_chunk_is_stored_when_it_is_offered_for_the_second_time():
@@ -432,6 +442,15 @@ TRIED = [case for case in CASES if case.cache in FEW or "KVPLAN_ORACLES" in os.e
 def test_what_engines_and_tools_hit_themselves(mooncake, case):
     found = ours(case.cache, mooncake)
     assert [name for name, published, within in case.figures if not abs(found[name] - published) <= within] == []
+
+
+@needs_mooncake
+@pytest.mark.skipif("KVPLAN_ORACLES" not in os.environ, reason="KVPLAN_ORACLES=1 tries all figures")
+def test_chunk_by_chunk_lru_is_exact_where_runs_are_nine_blocks_off(mooncake):
+    cache = Tiered(VllmPool(8_192, 512), FilteredOffload(16_384, 512, LruOrder(), 1), 1)
+    for path, tokens in zip(mooncake.paths, mooncake.tokens, strict=True):
+        cache.request(path, tokens)
+    assert (cache.below, cache.tier.stored) == (12_162_560, 198_355)
 
 
 @needs_mooncake

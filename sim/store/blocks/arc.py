@@ -28,6 +28,9 @@ class ArcOrder:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._once or key in self._again
 
+    def load(self, keys: Sequence[Hashable]) -> None:
+        """See `Order`: no matter before the request ends."""
+
     def miss(self, keys: Sequence[Hashable]) -> None:
         """See `Order`."""
         once, again = self._gone_once, self._gone_again

@@ -5,6 +5,10 @@ recently and is not of this prompt. Where all else going would not make room, no
 request ends all its chunks that are there are renewed, tail before head. A lookup goes on where the pool's hit ends. A chunk is one or
 several of the pool's blocks: one that is only in part beyond the pool's hit counts by that part, and hits of less than a chunk are none.
 
+A request that loads offers and renews no chunk that the pool had for it; what it loads is renewed before others go for what it stores. So
+a head may go before its tail. Chunk by chunk that is followed; in runs heads stay, and a request offers and renews its whole prompt: on a
+public trace 9 chunks of 23,755 fewer are hit in one case, and none in others.
+
 Left out: time. Chunks are there when the request ends. Source: vLLM 0.33, v1/kv_offload.
 """
 
@@ -68,6 +72,9 @@ class Order(Protocol):
 
     def __contains__(self, key: Hashable, /) -> bool: ...
 
+    def load(self, keys: Sequence[Hashable]) -> None:
+        """They are loaded."""
+
     def miss(self, keys: Sequence[Hashable]) -> None:
         """They are offered, and not there."""
 
@@ -100,12 +107,16 @@ class FilteredOffload:
     def request(self, path: Path, tokens: int, hit: int) -> int:
         """See `Offload`."""
         keys = [path[chunk] for chunk in range(tokens // self._chunk_tokens)]
-        held = hit // self._chunk_tokens
+        held = start = hit // self._chunk_tokens
         while held < len(keys) and keys[held] in self._order:
             held += 1
-        self._store([key for key in keys if key not in self._order and self._is_due(key)], keys)
-        self._order.renew(keys)
-        return beyond(held, tokens, hit, self._chunk_tokens)
+        more = beyond(held, tokens, hit, self._chunk_tokens)
+        stop = (hit + more) // self._chunk_tokens
+        offered, asked = (keys[stop:], keys[start:]) if more else (keys, keys)
+        self._order.load(keys[start:stop])
+        self._store([key for key in offered if key not in self._order and self._is_due(key)], offered)
+        self._order.renew(asked)
+        return more
 
     def _is_due(self, key: Hashable) -> bool:
         """Counts an offer."""
@@ -136,6 +147,11 @@ class LruOrder:
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._order
+
+    def load(self, keys: Sequence[Hashable]) -> None:
+        """See `Order`."""
+        for key in keys:
+            self._order.move_to_end(key)
 
     def miss(self, keys: Sequence[Hashable]) -> None:
         """See `Order`: no matter."""

@@ -97,9 +97,10 @@ _OFFLOAD = {
     Offload(8_192, 4_096): (0, 0.192295, 250_025),
     Offload(8_192, 16_384): (12_162_560, 0.276294, 198_355),
 }
-_OFF_BLOCKS = {Offload(2_048, 16_384, "arc"): 1, Offload(8_192, 16_384): 9}
-"""Where ours is not vLLM's to the token, by how many blocks at most. A request that loads does not offer again what it had in the pool:
-these chunks keep their place in the tier's order. Ours are all renewed, which shows where the pool is half as large as the tier."""
+_OFF_BLOCKS = {Offload(8_192, 16_384): 9}
+"""Where ours is not vLLM's to the token, by how many blocks at most. A request that loads neither offers nor renews what the pool had:
+these chunks keep their place in the tier's order. In runs ours are all renewed, which shows where the pool is half as large as the tier;
+chunk by chunk (`FilteredOffload`) they are not, and this line is exact, too."""
 _TOOL = {
     Tool("fifo", 1_024): 0.045746, Tool("lru", 1_024): 0.047041, Tool("optimal", 1_024): 0.199018,
     Tool("fifo", 4_096): 0.085489, Tool("lru", 4_096): 0.087388, Tool("optimal", 4_096): 0.345322,
