@@ -6,7 +6,7 @@ from kvplan.sim.replay.blocks import BlockReplay
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.traces import read_trace
 from kvplan.traces.blockpaths import block_contexts
-from kvplan.validate.peers import command, simulators
+from kvplan.validate.peers import command, serving, simulators
 from kvplan.validate.peers.requests import BLOCK_TOKENS, SYSTEM_TOKENS, drawn, write_requests
 
 
@@ -38,9 +38,35 @@ def test_one_that_is_not_installed_is_named_and_left_out(monkeypatch, capsys):
     absent = simulators.Peer("nobody's", "no_such_module", "lru", "lmcache", "", lambda *_: [])
     alike = simulators.Peer("itself", "json", "lru", "lmcache", "", lambda trace, requests, sizes: [None, 0.5])
     monkeypatch.setattr(command, "PEERS", (absent, alike))
+    monkeypatch.setattr(serving, "MODULE", "no_such_module")
     assert command.main(["--sessions", "5", "--blocks", "10,1000"]) == 0
     said = capsys.readouterr().out
-    assert "nobody's, lru: not installed" in said and "not judged" in said and "50.000" in said
+    assert "nobody's, lru: not installed" in said and "not judged" in said and "50.000" in said and "AISimulate: not installed" in said
+
+
+def test_a_server_that_hits_as_much_as_the_log_has_in_common(requests, tmp_path, monkeypatch):
+    """Both are given the same times and the same room; the other one is played by what it is told."""
+    told = []
+    monkeypatch.setattr(serving, "aisimulates", lambda trace, blocks: told.append(blocks) or serving.Served(0, 0, 0, 0, 0))
+    case = serving.Load(2, 0.92)
+    ours = serving.beside(requests, case)["kvplan"]
+    full = [set(one.blocks[: one.tokens // BLOCK_TOKENS]) for one in requests]
+    known = [len(own & set().union(*full[:number])) for number, own in enumerate(full)]
+    assert ours.hit_rate == pytest.approx(BLOCK_TOKENS * sum(known) / sum(one.tokens for one in requests))
+    assert (
+        7000 < told[0] < 7500
+        and serving.prediction(tmp_path, told[0])["engine"]["workers"]["aggregated"]["kv_cache"]["capacity"]["blocks"] == told[0]
+    )
+    assert 0 < ours.ttft_mean_s < ours.ttft_p95_s
+
+
+def test_requests_come_as_much_sooner_as_is_said(requests, tmp_path):
+    found = []
+    for faster in (1, 4):
+        write_requests(requests, tmp_path / "trace.jsonl", faster)
+        found.append(read_trace(tmp_path / "trace.jsonl"))
+    assert found[1].arrival_s * 4 == pytest.approx(found[0].arrival_s, abs=8e-3)
+    assert found[0].turns == found[0].sessions == len(requests)
 
 
 @pytest.mark.parametrize("arguments", [("--blocks", "500,x"), ("--blocks", "0"), ("--sessions", "0"), ("--sessions", "some")])

@@ -1,7 +1,7 @@
-"""`kvplan validate peers`: other simulators over the same requests, hit rates and seconds beside kvplan's; those that are installed.
+"""`kvplan validate peers`: other simulators over the same requests, hit rates, times and seconds beside kvplan's; those that are installed.
 
-pip install kvcache-simulator libcachesim; pip install --no-deps lmcache. Seconds are from the trace's file, or from requests in memory for
-those that take these, to the last hit rate.
+pip install kvcache-simulator libcachesim; pip install --no-deps lmcache aisimulate. Seconds are from the trace's file, or from
+requests in memory for those that take these, to the last figure.
 """
 
 import argparse
@@ -14,8 +14,10 @@ from kvplan.sim.store.blocks.modes import MODES
 from kvplan.traces import read_trace
 from kvplan.traces.blockpaths import block_contexts
 from kvplan.validate.arguments import positive
+from kvplan.validate.peers import serving
 from kvplan.validate.peers.requests import BLOCK_TOKENS, drawn, write_requests
-from kvplan.validate.peers.simulators import PEERS, Peer, timed
+from kvplan.validate.peers.simulators import PEERS, Peer
+from kvplan.validate.peers.timing import timed
 from kvplan.validate.show import show
 
 SIZES = (500, 2_000, 8_000)
@@ -58,6 +60,29 @@ def _beside(theirs: float | None, ours: float) -> list[str]:
     return [f"{100 * theirs:.3f}", f"{100 * ours:.3f}", f"{100 * (ours - theirs):+.3f}"]
 
 
+def served(sessions: int) -> list[list[str]]:
+    """Rows of the table of whole servers: requests a second, share of HBM, simulator, hits, times, seconds."""
+    if find_spec(serving.MODULE) is None:
+        return [[f"{serving.NAME}: not installed", *[""] * 7]]
+    requests = drawn(sessions)
+    per_s = len(requests) / requests[-1].at_s
+    return [
+        [f"{per_s * case.faster:.1f}", f"{100 * case.hbm_utilization:.0f}", *_served(name, one)]
+        for case in serving.LOADS
+        for name, one in serving.beside(requests, case).items()
+    ]
+
+
+def _served(name: str, one: serving.Served) -> list[str]:
+    times = (one.ttft_mean_s, one.ttft_p95_s, one.tpot_mean_s)
+    return [
+        name,
+        f"{100 * one.hit_rate:.3f}",
+        *("–" if time_s is None else f"{1e3 * time_s:.1f}" for time_s in times),
+        f"{one.seconds:.2f}",
+    ]
+
+
 def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(positive, text.split(",")))
 
@@ -74,4 +99,7 @@ def main(argv: list[str]) -> int:
     for peer in PEERS:
         if peer.differs:
             print(f"{peer.name}, {peer.policy}: {peer.differs}")
+    chats = min(given.sessions, serving.CHATS)
+    columns = ["requests/s", "HBM, %", "simulator", "hits, %", "TTFT, ms", "p95, ms", "TPOT, ms", "seconds"]
+    show(f"One GPU with a pool of blocks by vLLM's rules, {chats:,} chats", columns, served(chats))
     return 0

@@ -24,6 +24,7 @@ class Request:
     tokens: int
     blocks: list[int]
     """A number for each block: the same one where all up to its end is the same. The last may not be full."""
+    answer_tokens: int
 
 
 def drawn(sessions: int) -> list[Request]:
@@ -32,25 +33,29 @@ def drawn(sessions: int) -> list[Request]:
     settings = {"workload.sessions": sessions, "workload.loop": "closed", "workload.system_prompt_tokens": SYSTEM_TOKENS}
     workload = build_workload(load("default", settings))
     contexts = block_contexts(workload, BLOCK_TOKENS)
-    at_s = starts(workload)[in_order(workload)].tolist()
+    order = in_order(workload)
     fresh = count()
     numbers: defaultdict[int, int] = defaultdict(fresh.__next__)
     return [
-        Request(when_s, tokens, [numbers[path[block]] for block in range(len(path))] + [next(fresh)] * (tokens % BLOCK_TOKENS > 0))
-        for when_s, tokens, path in zip(at_s, contexts.tokens, contexts.paths, strict=True)
+        Request(when_s, tokens, [numbers[path[block]] for block in range(len(path))] + [next(fresh)] * (tokens % BLOCK_TOKENS > 0), answer)
+        for when_s, tokens, path, answer in zip(
+            starts(workload)[order].tolist(), contexts.tokens, contexts.paths, workload.output_tokens[order].tolist(), strict=True
+        )
     ]
 
 
-def write_requests(requests: list[Request], path: Path) -> None:
-    """As Mooncake's JSON Lines."""
+def write_requests(requests: list[Request], path: Path, faster: float = 1) -> None:
+    """As Mooncake's JSON Lines, `faster` times as fast. Each request is a session of its own, and shares with others what its hashes say:
+    not all simulators take from a log that an answer is part of the next prompt."""
     rows = (
         {
-            "timestamp": round(1e3 * one.at_s),
+            "session_id": str(number),
+            "timestamp": round(1e3 * one.at_s / faster),
             "input_length": one.tokens,
-            "output_length": 1,
+            "output_length": max(1, one.answer_tokens),
             "hash_ids": one.blocks,
             "block_size": BLOCK_TOKENS,
         }
-        for one in requests
+        for number, one in enumerate(requests)
     )
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")

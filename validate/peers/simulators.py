@@ -3,9 +3,7 @@
 Sources: kvcache-simulator 0.1.3, LMCache 0.5.6 (`lmcache.tools.cache_simulator`), libcachesim 0.3.5, as they are on PyPI.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,12 +95,3 @@ PEERS = (
         _libcachesim,
     ),
 )
-
-
-@contextmanager
-def timed() -> Iterator[list[float]]:
-    """Gives a list that has the seconds in it when the block has ended."""
-    spent: list[float] = []
-    start = time.perf_counter()
-    yield spent
-    spent.append(time.perf_counter() - start)
