@@ -274,6 +274,13 @@ def test_it_opens_without_a_word_and_draws_all(folders, kind, tab):
     assert len(set(pictures.values())) == 4
 
 
+@pytest.mark.parametrize("page", sorted((Path(__file__).parents[1] / "docs" / "figures").glob("*.html")), ids=lambda path: path.stem)
+def test_pages_of_the_manual_show_their_tables_whole(page, tab):
+    tab.open(page, 1200)
+    cut = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent.slice(0, 60))"
+    assert tab.run(cut) == []
+
+
 @pytest.mark.parametrize("kind", ["plan", "compare"])
 def test_tables_sort_by_click(folders, kind, tab):
     tab.open(folders[kind] / "report.html")

@@ -142,13 +142,20 @@ def _figure(results: Results, name: str, case: Case) -> Section:
 
 
 def _values(case: Case, cells: Sequence[measures.Cell]) -> Table:
-    """Quantities by points, ours; published numbers in brackets."""
-    rows: dict[str, list[Cell]] = {}
-    for cell in cells:
-        shown = drawn.number(cell.ours, cell.quantity.unit)
-        told = "" if cell.published is None else f" ({drawn.published(cell)})"
-        rows.setdefault(cell.quantity.name, [Cell(cell.quantity.name)]).append(Cell(shown + told, cell.ours))
-    return Table([f"{case.axis} (published)", *case.points], list(rows.values()), sorts=False)
+    """Ours, published numbers in brackets: of quantities and points whichever are more go down, so that a page is wide enough."""
+    names = list(dict.fromkeys(cell.quantity.name for cell in cells))
+    shown = {(cell.quantity.name, cell.point): _beside(cell) for cell in cells}
+    told = "published" if any(cell.published is not None for cell in cells) else "no published number"
+    if len(case.points) > len(names):
+        heads, rows = names, [[Cell(point), *(shown[name, point] for name in names)] for point in case.points]
+    else:
+        heads, rows = list(case.points), [[Cell(name), *(shown[name, point] for point in case.points)] for name in names]
+    return Table([f"{case.axis} ({told})", *heads], rows, sorts=False)
+
+
+def _beside(cell: measures.Cell) -> Cell:
+    told = "" if cell.published is None else f" ({drawn.published(cell)})"
+    return Cell(drawn.number(cell.ours, cell.quantity.unit) + told, cell.ours)
 
 
 def miss_rows(results: Results, of: Callable[[Miss], Sequence[Trial]]) -> list[list[Cell]]:
