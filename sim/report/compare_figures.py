@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TIERS = (("hit_rate.hbm", "HBM", "#b5489a"), ("hit_rate.dram", "DRAM", "#2a6fbb"), ("hit_rate.ssd", "SSD", "#e08a1e"))
+_ACROSS = 3
+"""Panels in a row: six in one were too small to show to others."""
 _INK, _SOFT, _BOUND = "#333333", "#9db7d5", "#b03030"
 
 
@@ -20,17 +22,19 @@ def draw(found: dict, path: Path | None = None) -> "Figure":
     """The picture; written where a path is given. Raises OSError."""
     variants = found["variants"]
     panels = _panels(variants, found["metric"])
-    height = 1.9 + 0.34 * max(len(variants), 2)
-    widths = [1.7, *[1.0] * (len(panels) - 1)]
-    with picture(path, 1, len(panels), (2.1 + 2.3 * sum(widths), height), sharey=True, width_ratios=widths) as (figure, axes):
-        for axis, panel in zip(np.atleast_1d(axes), panels, strict=True):
+    rows = -(-len(panels) // _ACROSS)
+    height = rows * (1.1 + 0.34 * max(len(variants), 2)) + 0.5
+    with picture(path, rows, _ACROSS, (10, height), sharey=True, width_ratios=[1.4, 1, 1]) as (figure, grid):
+        axes = np.ravel(grid)
+        for axis, panel in zip(axes, panels, strict=False):
             panel(axis, variants)
             axis.grid(axis="y", visible=False)
             axis.locator_params(axis="x", nbins=5)
-        first = np.atleast_1d(axes)[0]
-        first.set_yticks(range(len(variants)), [label(variant["label"]) for variant in variants])
-        first.set_ylim(len(variants) - 0.4, -0.6)
-        handles, labels = first.get_legend_handles_labels()
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        axes[0].set_yticks(range(len(variants)), [label(variant["label"]) for variant in variants])
+        axes[0].set_ylim(len(variants) - 0.4, -0.6)
+        handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
     return figure
 
@@ -69,7 +73,7 @@ def _hits(axis, variants: Sequence[dict]) -> None:
         axis.scatter(bound, place, marker="|", s=170, linewidths=2, color=_BOUND, zorder=3, label="no policy can hit more")
     axis.set_xlim(0, 101)
     axis.set_xlabel("% of resumed turns")
-    axis.set_title("Hit rate", loc="left")
+    axis.set_title("Hit rate by tier", loc="left")
 
 
 def _ttft(axis, variants: Sequence[dict]) -> None:

@@ -95,12 +95,13 @@ def draw(found: dict, path: Path | None = None) -> "Figure":
     """The picture: hits in all tiers, by turns and by tokens, in the varied tier, and TTFT; written to a path. Raises OSError."""
     tier, (scale, unit) = found["tier"], _seconds(found)
     panels = (
-        ("hit_rate.resumed", 100, "Hits in all tiers", "% of resumed turns"),
-        ("hit_rate.tokens", 100, "Hits in all tiers", "% of all prompt tokens"),
-        (f"hit_rate.{tier}", 100, f"Hits in {tier.upper()}", "% of resumed turns"),
+        ("hit_rate.resumed", 100, "Turns that hit", "% of resumed turns"),
+        ("hit_rate.tokens", 100, "Tokens that hit", "% of all prompt tokens"),
+        (f"hit_rate.{tier}", 100, f"Turns that hit in {tier.upper()}", "% of resumed turns"),
         ("ttft_s.mean", scale, "Mean TTFT", unit),
     )
-    with picture(path, 1, len(panels), (16, 4.4)) as (figure, axes):
+    with picture(path, 2, 2, (10, 7.5)) as (figure, grid):
+        axes = grid.ravel()
         for axis, (key, scale, title, unit) in zip(axes, panels, strict=True):
             _lines(axis, found, key, scale)
             _sizes(axis, found)
