@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kvplan.sim.cli import process
+from kvplan.validate.ending import FAILED, ended
 
 CHECKS = {
     "micro": "kvplan.validate.checks.micro",
@@ -44,8 +45,7 @@ def main(argv: list[str]) -> int:
     """Runs the named checks or a command, or lists them."""
     absent = next((name for name in argv if not name.startswith("-") and not _is_here(name)), None)
     if absent is not None:
-        print(f"validate: {absent!r} is not installed with kvplan: it needs a clone of the repository, and PyTorch", file=sys.stderr)
-        return 2
+        return ended("", f"{absent!r} is not installed with kvplan: it needs a clone of the repository, and PyTorch")
     if argv and argv[0] in COMMANDS:
         return import_module(COMMANDS[argv[0]]).main(argv[1:])
     known = _known()
@@ -55,8 +55,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.names if name not in CHECKS]
     if unknown:
-        print(f"validate: unknown check {unknown[0]!r}; known are {', '.join(known)}", file=sys.stderr)
-        return 2
+        return ended("", f"unknown check {unknown[0]!r}; known are {', '.join(known)}")
     if arguments.list or not arguments.names:
         print("\n".join(listed()))
         return 0
@@ -90,8 +89,7 @@ def _check(name: str) -> int:
     try:
         import_module(CHECKS[name]).run()
     except Failed as failure:
-        print(f"validate {name}: {failure}", file=sys.stderr)
-        return 1
+        return ended(name, failure, FAILED)
     return 0
 
 

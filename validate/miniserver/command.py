@@ -23,6 +23,7 @@ from kvplan.validate.calibration import clock
 from kvplan.validate.calibration.kernels import shape
 from kvplan.validate.calibration.kernels.decoder import DTYPES, Decoder
 from kvplan.validate.calibration.measure import machine
+from kvplan.validate.ending import ended
 from kvplan.validate.miniserver.limits import refuse
 from kvplan.validate.miniserver.server import MiniServer, Served, serve
 
@@ -33,11 +34,9 @@ def main(argv: list[str]) -> int:
     try:
         served = _serve(arguments)
     except (ConfigError, TraceError, shape.ShapeError) as error:
-        print(f"validate serve: {error}", file=sys.stderr)
-        return 2
+        return ended("serve", error)
     except OSError as error:
-        print(f"validate serve: {told.line(error)}", file=sys.stderr)
-        return told.exit_code(error)
+        return ended("serve", told.line(error), told.exit_code(error))
     except KeyboardInterrupt:
         print("\ninterrupted: threads are joined, KV files are removed", file=sys.stderr)
         return 1

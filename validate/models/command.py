@@ -5,7 +5,6 @@ reason; what cannot be compared says why.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from kvplan.hwmodels import catalogue, strictyaml
 from kvplan.hwmodels.catalogue import KINDS
+from kvplan.validate.ending import ended
 from kvplan.validate.models.figures import Figure, compared
 from kvplan.validate.show import show
 
@@ -28,8 +28,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", metavar="TEXT", default="", help="models whose name contains this")
     arguments = parser.parse_args(argv)
     if arguments.configs is not None and not arguments.configs.is_dir():
-        print(f"validate models: there is no folder {arguments.configs}", file=sys.stderr)
-        return 2
+        return ended("models", f"there is no folder {arguments.configs}")
     each = (_Model.of(name, path) for name, path in _files(arguments.configs) if arguments.only in name)
     found = [model for model in each if model is not None]
     show("parameters, and KV in 16 bits", _COLUMNS, [row for model in found for row in model.rows])

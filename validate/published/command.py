@@ -9,6 +9,7 @@ from kvplan.sim.files.atomic import WriteError, write_text
 from kvplan.sim.report.page import render
 from kvplan.sim.report.page.place import Cell
 from kvplan.sim.sweep.pool import Failed, SweepError
+from kvplan.validate.ending import FAILED, ended
 from kvplan.validate.published import cases, measures, reconcile
 from kvplan.validate.published.cases import Assumption, Case, CaseError
 from kvplan.validate.published.implied import claims
@@ -56,8 +57,7 @@ def main(group: str, argv: Sequence[str]) -> int:
         wanted = {name: known[name] for name in (_named(asked, known) for asked in arguments.figure or known)}
         assumptions = cases.assumptions(group) if arguments.reconcile else {}
     except CaseError as error:
-        print(f"validate {group}: {error}", file=sys.stderr)
-        return 2
+        return ended(group, error)
     if arguments.list:
         show(GROUPS[group].title, ["figure", "published numbers", "runs"], [_listed(name, case) for name, case in known.items()])
         return 0
@@ -100,8 +100,7 @@ def _made(group: str, wanted: Mapping[str, Case], assumptions: Mapping[str, Assu
             if path is not None:
                 write_text(path, write(made))
     except (SweepError, WriteError) as error:
-        print(f"validate {group}: {error}", file=sys.stderr)
-        return 1
+        return ended(group, error, FAILED)
     return 1 if results.failures else 0
 
 

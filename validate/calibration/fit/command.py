@@ -15,6 +15,7 @@ from kvplan.validate.calibration.fit.entries import Entries, write_entry
 from kvplan.validate.calibration.fit.links import FittedLink, fastest, fit_links
 from kvplan.validate.calibration.fit.steps import FittedModel, Rows, fit_model
 from kvplan.validate.calibration.measure.record import RecordError, read_header, read_rows
+from kvplan.validate.ending import FAILED, ended
 
 
 def main(argv: list[str]) -> int:
@@ -28,11 +29,9 @@ def main(argv: list[str]) -> int:
     try:
         _fit(arguments, "kvplan validate fit " + " ".join(argv))
     except (ValueError, RecordError) as error:
-        print(f"validate fit: {arguments.folder}: {error}", file=sys.stderr)
-        return 2
+        return ended("fit", f"{arguments.folder}: {error}")
     except WriteError as error:
-        print(f"validate fit: {error}", file=sys.stderr)
-        return 1
+        return ended("fit", error, FAILED)
     return 0
 
 

@@ -33,25 +33,22 @@ from kvplan.validate.calibration.measure.record import KIND, Record, RecordError
 from kvplan.validate.calibration.measure.steps import StepBench
 from kvplan.validate.calibration.measure.task import LEVELS, Task
 from kvplan.validate.calibration.speed import Speed
+from kvplan.validate.ending import FAILED, ended
 
 
 def main(argv: list[str]) -> int:
     """Measures; 0 when done or out of time, 1 when interrupted or not written, 2 for what cannot be measured."""
     arguments = _parser().parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("validate measure: PyTorch finds no CUDA device here: use --device cpu", file=sys.stderr)
-        return 2
+        return ended("measure", "PyTorch finds no CUDA device here: use --device cpu")
     try:
         return _measure(arguments)
     except (shape.ShapeError, RecordError, OutputError) as error:
-        print(f"validate measure: {error}", file=sys.stderr)
-        return 2
+        return ended("measure", error)
     except WriteError as error:
-        print(f"validate measure: {error}", file=sys.stderr)
-        return 1
+        return ended("measure", error, FAILED)
     except OSError as error:
-        print(f"validate measure: {told.line(error)}", file=sys.stderr)
-        return told.exit_code(error)
+        return ended("measure", told.line(error), told.exit_code(error))
     except KeyboardInterrupt:
         print("\ninterrupted; what was measured is kept, and the same command goes on", file=sys.stderr)
         return 1

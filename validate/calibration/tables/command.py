@@ -4,7 +4,6 @@ The tables come with the wheel of aisimulate (Apache-2.0, NVIDIA). It is read wh
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from kvplan.hwmodels.units import from_si
 from kvplan.validate.aisimulate import FETCH, NotAWheel, Wheel
 from kvplan.validate.calibration.tables import fits
 from kvplan.validate.calibration.tables.engines import ANY, of_system, tables
+from kvplan.validate.ending import ended
 
 SYSTEMS = {
     "a100-80g": "a100_sxm",
@@ -58,8 +58,7 @@ def main(arguments: list[str]) -> int:
         wheel = Wheel(asked.wheel, ANY)
         lines = [line for name in asked.gpu or SYSTEMS for line in rows(wheel, name)]
     except NotAWheel as error:
-        print(f"validate kerneltables: {error}", file=sys.stderr)
-        return 2
+        return ended("kerneltables", error)
     print("\n".join(lines))
     return 0
 

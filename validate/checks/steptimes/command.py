@@ -5,7 +5,6 @@ fitted to them (`kvplan validate kerneltables` fits to tables of kernels): these
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pandas as pd
 from kvplan.validate.aisimulate import FETCH, NotAWheel
 from kvplan.validate.checks.steptimes.predict import tpot_s
 from kvplan.validate.checks.steptimes.rows import Rows
+from kvplan.validate.ending import ended
 from kvplan.validate.show import show
 
 _COLUMNS = ["case", "rows", "median", "typical error", "p90", "worst"]
@@ -33,11 +33,9 @@ def main(arguments: list[str]) -> int:
     try:
         table = ratios(rows := Rows(asked.rows))
     except NotAWheel as error:
-        print(f"validate steptimes: {error}", file=sys.stderr)
-        return 2
+        return ended("steptimes", error)
     if table.empty:
-        print(f"validate steptimes: {asked.rows} has no row that can be predicted", file=sys.stderr)
-        return 2
+        return ended("steptimes", f"{asked.rows} has no row that can be predicted")
     show("Time per output token, measured / predicted", _COLUMNS, summaries(table))
     _print_largest(table, asked.largest)
     print("Not judged: " + ", ".join(f"{count} {why}" for why, count in rows.left_out.items() if count))

@@ -24,6 +24,7 @@ from kvplan.validate.calibration.kernels.decoder import Decoder
 from kvplan.validate.calibration.kernels.shape import ModelShape
 from kvplan.validate.calibration.measure import machine
 from kvplan.validate.calibration.measure.record import RecordError, read_header
+from kvplan.validate.ending import FAILED, ended
 from kvplan.validate.miniserver.fidelity import output, training
 from kvplan.validate.miniserver.fidelity.compare import CALIBRATIONS, Pair, explain
 from kvplan.validate.miniserver.fidelity.scenarios import SCENARIOS, TEST_SEED, TRAINING_SEED, Bench, Scenario
@@ -42,22 +43,18 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     unknown = sorted(set(arguments.only or ()) - {scenario.name for scenario in SCENARIOS})
     if unknown:
-        print(f"validate fidelity: no scenario {unknown[0]!r}: see --list", file=sys.stderr)
-        return 2
+        return ended("fidelity", f"no scenario {unknown[0]!r}: see --list")
     if arguments.list:
         print("\n".join(scenario.name for scenario in SCENARIOS))
         return 0
     try:
         _run(arguments, "kvplan validate fidelity " + " ".join(argv))
     except (ConfigError, TraceError, RecordError, ValueError) as error:
-        print(f"validate fidelity: {error}", file=sys.stderr)
-        return 2
+        return ended("fidelity", error)
     except WriteError as error:
-        print(f"validate fidelity: {error}", file=sys.stderr)
-        return 1
+        return ended("fidelity", error, FAILED)
     except OSError as error:
-        print(f"validate fidelity: {told.line(error)}", file=sys.stderr)
-        return told.exit_code(error)
+        return ended("fidelity", told.line(error), told.exit_code(error))
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written", file=sys.stderr)
         return 1
