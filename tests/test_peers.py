@@ -47,16 +47,16 @@ def test_one_that_is_not_installed_is_named_and_left_out(monkeypatch, capsys):
 def test_a_server_that_hits_as_much_as_the_log_has_in_common(requests, tmp_path, monkeypatch):
     """Both are given the same times and the same room; the other one is played by what it is told."""
     told = []
-    monkeypatch.setattr(serving, "aisimulates", lambda trace, blocks: told.append(blocks) or serving.Served(0, 0, 0, 0, 0))
-    case = serving.Load(2, 0.92)
+    monkeypatch.setattr(serving, "aisimulates", lambda trace, *blocks: told.append(blocks) or serving.Served(0, 0, 0, 0, 0))
+    case = serving.Load(2, 0.92, 10)
     ours = serving.beside(requests, case)["kvplan"]
     full = [set(one.blocks[: one.tokens // BLOCK_TOKENS]) for one in requests]
     known = [len(own & set().union(*full[:number])) for number, own in enumerate(full)]
     assert ours.hit_rate == pytest.approx(BLOCK_TOKENS * sum(known) / sum(one.tokens for one in requests))
-    assert (
-        7000 < told[0] < 7500
-        and serving.prediction(tmp_path, told[0])["engine"]["workers"]["aggregated"]["kv_cache"]["capacity"]["blocks"] == told[0]
-    )
+    assert 7000 < told[0][0] < 7500 and told[0][1] == 10**10 // (BLOCK_TOKENS * 131_072)
+    cache = serving.prediction(tmp_path, *told[0])["engine"]["workers"]["aggregated"]["kv_cache"]
+    assert (cache["capacity"]["blocks"], cache["host_offload"]["num_host_blocks"]) == told[0]
+    assert "host_offload" not in serving.prediction(tmp_path, 7000)["engine"]["workers"]["aggregated"]["kv_cache"]
     assert 0 < ours.ttft_mean_s < ours.ttft_p95_s
 
 

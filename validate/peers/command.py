@@ -61,13 +61,13 @@ def _beside(theirs: float | None, ours: float) -> list[str]:
 
 
 def served(sessions: int) -> list[list[str]]:
-    """Rows of the table of whole servers: requests a second, share of HBM, simulator, hits, times, seconds."""
+    """Rows of the table of whole servers: requests a second, share of HBM, DRAM, simulator, hits, times, seconds."""
     if find_spec(serving.MODULE) is None:
-        return [[f"{serving.NAME}: not installed", *[""] * 7]]
+        return [[f"{serving.NAME}: not installed", *[""] * 8]]
     requests = drawn(sessions)
     per_s = len(requests) / requests[-1].at_s
     return [
-        [f"{per_s * case.faster:.1f}", f"{100 * case.hbm_utilization:.0f}", *_served(name, one)]
+        [f"{per_s * case.faster:.1f}", f"{100 * case.hbm_utilization:.0f}", str(case.dram_gb), *_served(name, one)]
         for case in serving.LOADS
         for name, one in serving.beside(requests, case).items()
     ]
@@ -100,6 +100,6 @@ def main(argv: list[str]) -> int:
         if peer.differs:
             print(f"{peer.name}, {peer.policy}: {peer.differs}")
     chats = min(given.sessions, serving.CHATS)
-    columns = ["requests/s", "HBM, %", "simulator", "hits, %", "TTFT, ms", "p95, ms", "TPOT, ms", "seconds"]
+    columns = ["requests/s", "HBM, %", "DRAM, GB", "simulator", "hits, %", "TTFT, ms", "p95, ms", "TPOT, ms", "seconds"]
     show(f"One GPU with a pool of blocks by vLLM's rules, {chats:,} chats", columns, served(chats))
     return 0

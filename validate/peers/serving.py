@@ -34,10 +34,12 @@ class Load:
     """The times of the requests are divided by this."""
     hbm_utilization: float
     """Share of HBM for weights and the pool of blocks."""
+    dram_gb: int = 0
+    """Of a tier of blocks below it."""
 
 
-LOADS = (Load(1, 0.92), Load(4, 0.92), Load(4, 0.3), Load(9, 0.92))
-"""Idle, busy, short of memory, and near what the GPU can do."""
+LOADS = (Load(1, 0.92), Load(4, 0.92), Load(4, 0.3), Load(4, 0.3, 20), Load(4, 0.3, 64), Load(9, 0.92))
+"""Idle, busy, short of memory, with some DRAM, with enough of it, and near what the GPU can do."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,15 @@ class Served:
     """What it took to say so."""
 
 
-def configuration(trace: Path, hbm_utilization: float) -> Config:
-    """Of kvplan: no tiers below HBM."""
+def configuration(trace: Path, case: Load) -> Config:
+    """Of kvplan."""
     return load(
         "default",
         {
             "engine": "vllm",
             "store.unit": "block",
             "store.block_tokens": BLOCK_TOKENS,
-            "store.dram": "0GB",
+            "store.dram": f"{case.dram_gb}GB",
             "store.ssd": "0GB",
             "model": MODEL["kvplan"],
             "hardware": GPU["kvplan"],
@@ -70,17 +72,17 @@ def configuration(trace: Path, hbm_utilization: float) -> Config:
             "deployment.gpus": 1,
             "deployment.step_tokens": STEP_TOKENS,
             "deployment.max_batch": MAX_BATCH,
-            "deployment.hbm_utilization": hbm_utilization,
+            "deployment.hbm_utilization": case.hbm_utilization,
             "workload.trace": str(trace),
             "workload.loop": "open",
         },
     )
 
 
-def prediction(trace: Path, blocks: int) -> dict[str, Any]:
-    """Of AISimulate, in the words of its `predict`: all it is told beside its defaults."""
+def prediction(trace: Path, blocks: int, host_blocks: int = 0) -> dict[str, Any]:
+    """Of AISimulate, in the words of its `predict`: all it is told beside its defaults. `blocks` of HBM, and of a tier below it."""
     worker = {
-        "kv_cache": {"block_size": BLOCK_TOKENS, "capacity": {"type": "fixed", "blocks": blocks}},
+        "kv_cache": {"block_size": BLOCK_TOKENS, "capacity": {"type": "fixed", "blocks": blocks}, **_offloaded(host_blocks)},
         "scheduler": {"max_sequences": MAX_BATCH, "max_batched_tokens": STEP_TOKENS},
     }
     engine = {"mode": "aggregated", "model": MODEL[MODULE], "hardware": GPU[MODULE], "backend": "vllm", "workers": {"aggregated": worker}}
@@ -88,23 +90,30 @@ def prediction(trace: Path, blocks: int) -> dict[str, Any]:
     return {"engine": engine, "traffic": {"source": source, "load": {"type": "trace_timestamps"}}}
 
 
-def kvplans(trace: Path, hbm_utilization: float) -> tuple[Served, int]:
-    """What kvplan says, and the blocks of its pool."""
+def _offloaded(host_blocks: int) -> dict[str, Any]:
+    """The tier in DRAM, over a link as fast as the connector that kvplan takes."""
+    if not host_blocks:
+        return {}
+    gb_per_s = catalogue.load("connector", "vllm-native").per_gpu.value / 1e9
+    return {"host_offload": {"num_host_blocks": host_blocks, "d2h_bandwidth_gbps": gb_per_s, "h2d_bandwidth_gbps": gb_per_s}}
+
+
+def kvplans(trace: Path, case: Load) -> tuple[Served, int]:
+    """What kvplan says, and the bytes of its pool."""
     with timed() as spent:
-        found = simulate(configuration(trace, hbm_utilization)).summary
+        found = simulate(configuration(trace, case)).summary
     ttft, tpot = found["ttft_s"], found["tpot_s"]
-    blocks = int(found["tiers"]["hbm"]["capacity_bytes"]) // (BLOCK_TOKENS * kv_bytes_per_token(catalogue.load("model", MODEL["kvplan"])))
-    return Served(found["hit_rate"]["tokens"], ttft["mean"], ttft["p95"], tpot["mean"], spent[0]), blocks
+    return Served(found["hit_rate"]["tokens"], ttft["mean"], ttft["p95"], tpot["mean"], spent[0]), found["tiers"]["hbm"]["capacity_bytes"]
 
 
-def aisimulates(trace: Path, blocks: int) -> Served:
-    """What AISimulate says of a pool of so many blocks."""
+def aisimulates(trace: Path, blocks: int, host_blocks: int) -> Served:
+    """What AISimulate says of so many blocks of HBM and of DRAM."""
     from aisimulate.config.cli import CorePredictionConfig
     from aisimulate.predict import run_prediction
     from aisimulate.stack import resolve_runner_factory
 
     with timed() as spent:
-        config = CorePredictionConfig.model_validate(prediction(trace, blocks))
+        config = CorePredictionConfig.model_validate(prediction(trace, blocks, host_blocks))
         found: Mapping[str, float] = run_prediction(config, stack="engine", runner_factory=resolve_runner_factory("engine")).summary
     mean_s, p95_s, tpot_s = (found[key] / 1e3 for key in ("mean_ttft_ms", "p95_ttft_ms", "mean_tpot_ms"))
     return Served(found["prefix_cache_reused_ratio"], mean_s, p95_s, tpot_s, spent[0])
@@ -115,5 +124,10 @@ def beside(requests: list[Request], case: Load) -> dict[str, Served]:
     with TemporaryDirectory() as folder:
         trace = Path(folder) / "requests.jsonl"
         write_requests(requests, trace, case.faster)
-        ours, blocks = kvplans(trace, case.hbm_utilization)
-        return {NAME: aisimulates(trace, blocks), "kvplan": ours}
+        ours, hbm_bytes = kvplans(trace, case)
+        blocks = (int(each // _block_bytes()) for each in (hbm_bytes, 1e9 * case.dram_gb))
+        return {NAME: aisimulates(trace, *blocks), "kvplan": ours}
+
+
+def _block_bytes() -> int:
+    return BLOCK_TOKENS * kv_bytes_per_token(catalogue.load("model", MODEL["kvplan"]))
