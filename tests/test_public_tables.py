@@ -191,6 +191,7 @@ def test_rows_are_those_of_closed_loops_once_each_and_the_others_are_counted(tmp
     assert main(["steptimes", "--rows", str(tmp_path / "rows.whl")]) in (0, 1)
     printed = capsys.readouterr().out
     assert "dense up to 8 clients" in printed and "1 measured again" in printed and "5.0 to 7.0" in printed
+    assert "Measured again, 1 of the rows: the longest run took 40.0% more than the shortest" in printed
 
 
 def _served(**other) -> dict:

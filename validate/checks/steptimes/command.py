@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> int:
         return ended("steptimes", f"{asked.rows} has no row that can be predicted")
     show("Time per output token, measured / predicted", _COLUMNS, summaries(table))
     _print_largest(table, asked.largest)
+    if again := repeated(table):
+        print(again)
     print("Not judged: " + ", ".join(f"{count} {why}" for why, count in rows.left_out.items() if count))
     print(*(missed := list(missed_aims(table))) or ["All aims are met."], sep="\n")
     return 1 if missed else 0
@@ -56,6 +58,7 @@ def ratios(rows: Rows) -> pd.DataFrame:
             "clients": row.clients,
             "ms": 1e3 * row.tpot_s,
             "runs": " to ".join(f"{1e3 * seconds:.1f}" for seconds in sorted(set(row.runs_s))),
+            "spread": row.runs_s[1] / row.runs_s[0] - 1,
             "ratio": row.tpot_s / tpot_s(row),
         }
         for row in rows
@@ -81,6 +84,18 @@ def summaries(table: pd.DataFrame) -> list[list[str]]:
     by = [["kind"], ["gpu", "kind"], ["kind", "bin"], ["kind", "engine"], ["model", "gpu", "bits"]]
     parts = [(" ".join(map(str, name)), part) for keys in by for name, part in binned.groupby(keys, observed=True)]
     return [_summary("all", table), *(_summary(name.replace("to ", "up to ") + _unit(name), part) for name, part in parts)]
+
+
+def repeated(table: pd.DataFrame) -> str:
+    """How far runs of one server and load differ among themselves, in a sentence: what no prediction can be nearer to; empty where none
+    was repeated."""
+    spread = table.spread[table.spread > 0]
+    if spread.empty:
+        return ""
+    return (
+        f"Measured again, {len(spread)} of the rows: the longest run took {spread.median():.1%} more than the shortest at the median,"
+        f" {spread.quantile(0.9):.0%} at p90, {spread.max():.0%} at the most."
+    )
 
 
 def _unit(name: str) -> str:
