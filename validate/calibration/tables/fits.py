@@ -38,7 +38,8 @@ TYPES = {
     "w4a8": ("w4a8_mxfp4_mxfp8",),
     "w4a16": ("int4_wo", "w4a16_mxfp4"),
 }
-"""Arithmetic of a GPU entry (none: 16 bits) -> types in tables."""
+"""Arithmetic of a GPU entry (none: 16 bits) -> types in tables. `fp8` has those of either kind of scales: tables with one scale a tensor
+are few, and one of them is of a kernel five times slower than all others."""
 
 
 @dataclass(frozen=True)
