@@ -86,6 +86,7 @@ class BlockKv(Keeping):
         self._pool = VllmPool(pool.usable, pool.block_tokens, pool.most_kept)
         stored = deployment.stored(pool.block_tokens)
         super().__init__(Lookups(self._pool, turns, stored), paths, Stalls(), pool.bytes)
+        self.follows = True
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
         self._below = Offloading(deployment, pool.block_tokens, pool.chunk_tokens, paths, self._levels)

@@ -36,7 +36,7 @@ class Gpu:
         self._ended = ended
         self._timer = Timer(ended, None)
         self._decode_s = 0.0
-        """Of a step that prefills, what its decodes would take alone."""
+        """Of a step that prefills and decodes, what its decodes would take alone."""
 
     # --- what it starts -------------------------------------------------------------------------------------------------------
 
@@ -53,13 +53,16 @@ class Gpu:
         """A step that prefills `new` tokens in all, and makes a decode step or not. Of `compute_s` its decodes would take `decode_s`
         alone; what the duration is longer is a stall."""
         self.chunks, self.steps = chunks, steps
-        self.stall_s, self._decode_s = stall_s, decode_s = duration_s - compute_s, decode_s
+        self.stall_s = stall_s = duration_s - compute_s
+        if steps:
+            self._decode_s = decode_s
+            self.decode_s += decode_s
         self.prefill_s += compute_s - decode_s
-        self.decode_s += decode_s
         self.load_stall_s += stall_s
         self.prefilled_tokens += new
-        self.doing, self.began, self.ends = PREFILL, now, now + duration_s
-        self._clock.set(self._timer, self.ends, STEP)
+        self.doing, self.began = PREFILL, now
+        self.ends = end = now + duration_s
+        self._clock.set(self._timer, end, STEP)
 
     def decode(self, now: float, steps: int, end: float) -> None:
         """A run of decode steps."""
@@ -80,11 +83,13 @@ class Gpu:
         self.save_stall_s += end - now
         self._clock.set(self._timer, end, STEP)
 
-    def end(self) -> None:
-        """What was under way has ended, and nothing follows yet."""
+    def end(self) -> float:
+        """What was under way has ended, and nothing follows yet; returns when."""
+        end = self.ends
         if self.doing == DECODE:
-            self.decode_s += self.ends - self.began
+            self.decode_s += end - self.began
         self.doing = BOUNDARY
+        return end
 
     # --- what it did ----------------------------------------------------------------------------------------------------------
 
@@ -107,9 +112,9 @@ class Gpu:
         elif self.doing == STALL:
             found["save_stall_s"] -= self.ends - now
         elif self.doing == PREFILL:
-            left = (self.ends - now) / (self.ends - self.began)
+            left, decode_s = (self.ends - now) / (self.ends - self.began), self._decode_s if self.steps else 0.0
             found["load_stall_s"] -= left * self.stall_s
-            found["prefill_s"] -= left * (self.ends - self.began - self.stall_s - self._decode_s)
-            found["decode_s"] -= left * self._decode_s
+            found["prefill_s"] -= left * (self.ends - self.began - self.stall_s - decode_s)
+            found["decode_s"] -= left * decode_s
             found["prefilled_tokens"] -= left * sum([tokens for _, tokens in self.chunks])
         return found

@@ -105,3 +105,8 @@ class InBlocks(Growth):
             left -= jobs[-(step + steps) % tokens]
             steps += 1
         return steps
+
+
+def growth_of(footprint: Footprint) -> Growth:
+    """Of jobs that have room for their tokens, not for blocks of them."""
+    return Uneven(footprint) if footprint.is_checkpoint else Even(footprint.per_token)

@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
-from kvplan.sim.engine.growth import Growth
+from kvplan.sim.engine.growth import Growth, growth_of
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.protocol import Store
 from kvplan.sim.tiers import TierSpec
@@ -68,6 +69,8 @@ class Keeping(ABC):
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
         """Whether a job has started or ended since `settle`."""
+        self.follows = False
+        """Whether it is to hear of jobs between their start and their end: `grew` and `prefilled`."""
 
     @abstractmethod
     def growth(self) -> Growth:
@@ -101,7 +104,7 @@ class Keeping(ABC):
         """A job that had to give way starts again, with `free` bytes of HBM."""
 
     def prefilled(self, job: Job, now: float) -> None:
-        """Its first token is out, or the next one of a job that gave way."""
+        """Its first token is out, or the next one of a job that gave way; for those that follow."""
 
     @abstractmethod
     def save(self, job: Job, since: float, now: float) -> int:
@@ -135,3 +138,25 @@ class Keeping(ABC):
         self.paths.begin(now)
         for tier in self.tiers:
             tier.begin()
+
+
+class Forgetting(Keeping):
+    """An engine without tiers: nothing is kept, and every job computed whole."""
+
+    def __init__(self, deployment: Deployment, store: Store, paths: Paths) -> None:
+        super().__init__(store, paths, Stalls(), deployment.hbm_budget)
+        self._prefill_s, self._in_hbm = deployment.steps.prefill, deployment.hbm_kv
+
+    def growth(self) -> Growth:
+        return growth_of(self._in_hbm)
+
+    def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
+        job.new = job.left = known = job.known
+        job.compute_s = job.prefill_s = self._prefill_s(known)
+        return -1
+
+    def again(self, job: Job, free: int, now: float) -> None:
+        self.start(job, 0, now, free, now)
+
+    def save(self, job: Job, since: float, now: float) -> int:
+        return -1

@@ -10,7 +10,7 @@ from collections import defaultdict
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
-from kvplan.sim.engine.growth import Even, Growth, Uneven
+from kvplan.sim.engine.growth import Growth, growth_of
 from kvplan.sim.engine.keeping import Arrived, Keeping, Moved
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.mover import Mover
@@ -28,11 +28,11 @@ class Kv(Keeping):
     ) -> None:
         self._saver = Saver(config, deployment, paths)
         super().__init__(store, paths, self._saver, deployment.hbm_budget)
+        self.follows = self._saver.early
         self.mover = mover
         self._moved = store.moved
         self._loader = Loader(deployment, config.store, paths, deployment.connection.block)
         self._load_policy = load
-        self._keeps = bool(store.tiers)
         self._steps, self._kv, self._in_hbm = deployment.steps, deployment.kv, deployment.hbm_kv
         self._loads_late = prefetch.LOADS_LATE
         self._connection = connection = deployment.connection
@@ -45,7 +45,7 @@ class Kv(Keeping):
         """When each session's KV is complete in its top tier."""
 
     def growth(self) -> Growth:
-        return Uneven(self._in_hbm) if self._in_hbm.is_checkpoint else Even(self._in_hbm.per_token)
+        return growth_of(self._in_hbm)
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         self.mover.arrived, self.mover.moved = arrived, moved
@@ -77,10 +77,6 @@ class Kv(Keeping):
             self.mover.heed()
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
-        if not self._keeps:
-            job.new = job.left = known = job.known
-            job.compute_s = job.prefill_s = self._steps.prefill(known)
-            return -1
         tier, cached = self._claim(job.session, cut, now)
         self._begin(job, tier, cached, head_since, free, now)
         return tier if job.cached else -1

@@ -134,7 +134,7 @@ class Replica:
         head = None
         if batch.loaded and not batch.is_short:
             self._resume()
-        while self._batching.admits(batch) and (head := self._head(now)) is not None:
+        while (batch.running < batch.most or self._holds) and self._batching.admits(batch) and (head := self._head(now)) is not None:
             left = batch.left_beside(head)
             if left < 0:
                 head = None
@@ -170,33 +170,28 @@ class Replica:
 
     def _enter(self, job: Job, now: float) -> None:
         """A job enters the batch, and what is kept of its history is loaded."""
-        if self.batch.preempted:
-            self._enter_again(job, now)
+        batch = self.batch
+        if batch.preempted:
+            self._start_again(batch.preempted.popleft(), now)
         else:
-            self._enter_first(job, now)
+            cut = self.run.context[job.session] - job.history if job.is_cut else 0
+            head_since = self.waiting.take(now)
+            if self._observer is not None:
+                self._observer.admitted(self, job.turn, now)
+            job.since_s = now
+            tier = self.kv.start(job, cut, head_since, batch.hbm_bytes - batch.hbm_in_step, now)
+            self.recorder.entered(job, tier, cut, now)
         if job.since_s > now:
-            self.batch.enter_apart(job)
+            batch.enter_apart(job)
             self.clock.at(job.since_s, ARRIVAL, self._loaded, job)
         else:
-            self.batch.enter(job)
-        self.kv.grew(self.batch.hbm_used, now)
+            batch.enter(job)
+        if self.kv.follows:
+            self.kv.grew(batch.hbm_used, now)
 
-    def _enter_first(self, job: Job, now: float) -> None:
-        """A turn leaves the queue."""
-        rec, run = self.recorder, self.run
-        cut = run.context[job.session] - job.history if job.is_cut else 0
-        head_since = self.waiting.head_since
-        self.waiting.take(now)
-        if self._observer is not None:
-            self._observer.admitted(self, job.turn, now)
-        job.since_s = now
-        tier = self.kv.start(job, cut, head_since, self.batch.hbm_bytes - self.batch.hbm_in_step, now)
-        rec.entered(job, tier, cut, now)
-
-    def _enter_again(self, job: Job, now: float) -> None:
+    def _start_again(self, job: Job, now: float) -> None:
         """Who had to give way is computed again."""
         batch = self.batch
-        batch.preempted.popleft()
         job.since_s = self.recorder.admitted_s[job.turn]
         self.kv.again(job, batch.hbm_bytes - batch.hbm_in_step, now)
         if self._observer is not None:
@@ -218,7 +213,7 @@ class Replica:
         batch = self.batch
         chunks: Any  # of this batch's jobs
         chunks, decodes = self._batching.step(batch)
-        if batch.grows and decodes and batch.is_short:
+        if decodes and batch.grows and batch.is_short:
             self._preempt(now)
             self._dispatch(now)
             return
@@ -277,8 +272,7 @@ class Replica:
 
     def _end_step(self, timer: Timer) -> None:
         gpu, kv = self.gpu, self.kv
-        now = gpu.ends
-        gpu.end()
+        now = gpu.end()
         if self._observer is not None:
             self._observer.stepped(self, gpu.began, now)
         if gpu.steps:
@@ -302,18 +296,19 @@ class Replica:
         """The first token is out, or the next one of a job that gave way; it decodes from now on, or is done."""
         if not job.made:
             self.recorder.first_token_s[job.turn] = now
-        self.kv.prefilled(job, now)
+        if self.kv.follows:
+            self.kv.prefilled(job, now)
         if job.context - job.known <= 1:
             self._complete(job, now)
 
     def _complete(self, job: Job, now: float) -> None:
         """The answer is complete: save its KV, leave, and let the session go on."""
-        run, turn, session = self.run, job.turn, job.session
-        run.context[session] = job.context
+        run, turn = self.run, job.turn
+        run.context[job.session] = job.context
         if self._keeps:
             self._keep(job, now)
         self.batch.leave(job)
-        if self.waiting.queue.LEARNS:
+        if self.waiting.learns:
             self.waiting.queue.done(turn, job.output)
         if self._observer is not None:
             self._observer.completed(self, turn, now)

@@ -21,11 +21,13 @@ class Saver(Stalls):
     def __init__(self, config: Config, deployment: Deployment, paths: Paths) -> None:
         super().__init__(deployment.write_buffer)
         self._sync = config.store.save == "sync"
+        self.early = self._sync and bool(paths.saves[0])
+        """Whether the KV of a prefill is saved when that has ended."""
         self._steps = deployment.steps
         self._stored, self._tokens_in, self._whole = deployment.stored, deployment.tokens_in, deployment.connection.whole
         self._since = self._now = 0.0
         self._links, self._flows, self._taken = paths.saves, paths.saved, paths.taken
-        self._slowest = paths.saves[-1] if paths.saves else []
+        self._slowest = paths.saves[-1]
         """Links to the last tier."""
         self._grown, token = deployment.kv.grown, deployment.stored(1)
         last = zip(self._taken, self._links, strict=True)
@@ -35,10 +37,9 @@ class Saver(Stalls):
         """Bytes per running turn that were saved after its prefill."""
 
     def prefilled(self, job: Job, now: float) -> None:
-        """A prefill has ended, whose KV is saved now where that is synchronous."""
-        if self._sync and self._links and self._links[0]:
-            self._early[job.turn] = early = self._stored(self._whole(job.known) - job.cached)
-            self._save_now(self._links[0] if early else [], self._taken[0](early), now)
+        """A prefill has ended, whose KV is saved now: synchronously."""
+        self._early[job.turn] = early = self._stored(self._whole(job.known) - job.cached)
+        self._save_now(self._links[0] if early else [], self._taken[0](early), now)
 
     def begin(self, since: float, now: float) -> None:
         """A job that started at `since` has ended now, and its KV is to be saved."""

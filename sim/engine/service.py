@@ -13,7 +13,7 @@ from kvplan.sim.engine.blockkv import BlockFitting, BlockKv, Contexts
 from kvplan.sim.engine.clients import Client
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitting
-from kvplan.sim.engine.keeping import Keeping
+from kvplan.sim.engine.keeping import Forgetting, Keeping
 from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.mover import Mover
@@ -21,7 +21,7 @@ from kvplan.sim.engine.paths import Paths
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.engine.routing import EngineRouting, router
 from kvplan.sim.engine.run import Run
-from kvplan.sim.engine.waiting import WaitingRoom
+from kvplan.sim.engine.waiting import HoldingRoom, WaitingRoom
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.observers import Observers
@@ -128,16 +128,26 @@ def _replica(run: Run, index: int, make_store: StoreMaker, turns: Contexts | Non
     else:
         kv, fitting = _of_blocks(run, turns)
     jobs.store, jobs.fitting = kv.store, fitting.job
-    waiting = WaitingRoom(run.clock, queue, kv.store, prefetch, run.recorder, run.knowledge.session_of, deployment.tokens_in)
+    waiting = _waiting(run, queue, kv.store, prefetch)
     gpu, served = deployment.gpu, config.deployment
     limits = Limits(gpu.name, int(gpu.hbm.value), served.step_tokens, served.prefill_tokens)
     return Replica(run, index, kv, waiting, fitting, find("batching", config.batching)(limits), prefetch)
 
 
-def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Kv, Fitting]:
+def _waiting(run: Run, queue: Scheduler, store: Store, prefetch: Prefetch) -> WaitingRoom:
+    """Jobs are held back for KV that can be fetched, where the policy says so."""
+    session_of = run.knowledge.session_of
+    if not prefetch.HOLDS or store.fetch_target is None:
+        return WaitingRoom(queue, store, session_of)
+    return HoldingRoom(run.clock, queue, store, prefetch, run.recorder, session_of, run.given.deployment.tokens_in)
+
+
+def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Keeping, Fitting]:
     config, deployment = run.given.config, run.given.deployment
     fitting = Fitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, store)
     paths = Paths(deployment, [tier.spec for tier in store.tiers], run.observer)
+    if not store.tiers:
+        return Forgetting(deployment, store, paths), fitting
     mover = Mover(run.clock, store, paths)
     return Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, run.observer), fitting
 

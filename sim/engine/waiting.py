@@ -1,8 +1,7 @@
 """The jobs that wait: the scheduler's queue, and jobs held back until their KV has come from SSD, for as long as the prefetch policy says.
 
 A held job keeps the position that it had, or is given back to a scheduler that follows the KV, which ranks it by where that is now. It
-is held once, until its KV has come or can come no more, or its patience is over. Without a policy that holds jobs back, this is the queue
-alone.
+is held once, until its KV has come or can come no more, or its patience is over. Without a policy that holds jobs back, the queue is all.
 """
 
 import math
@@ -19,30 +18,23 @@ Count = Callable[[int], int]
 
 
 class WaitingRoom:
-    """One replica's."""
+    """One replica's, in which no job is held."""
 
     wake: Callable[[float], None]
     """Called with the time when a held job has become ready without any other event."""
 
-    def __init__(
-        self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], tokens_in: Count
-    ) -> None:
+    def __init__(self, queue: Scheduler, store: Store, session_of: list[int]) -> None:
         self.queue = queue
         self.head_since = 0.0
         """Since when the head has been the head."""
-        self._clock, self._store, self._prefetch = clock, store, prefetch
-        self._session_of, self._arrival_s, self._tokens_in = session_of, recorder.arrival_s, tokens_in
-        self.holds = prefetch.HOLDS and store.fetch_target is not None
+        self.holds = False
         """Whether jobs may be held at all."""
+        self.learns = queue.LEARNS
+        """Whether the queue is to hear of answers."""
+        self._store, self._session_of = store, session_of
         self._follows = queue.FOLLOWS_KV
         self._turn_of: dict[int, int] = {}
         """Queued turn of each session, for schedulers that follow the KV."""
-        self._held: dict[int, tuple[float, int]] = {}
-        """Session -> (position, turn)."""
-        self._was_held: set[int] = set()
-        """Turns that have been held, and still wait."""
-        self._ready: list[tuple[float, int]] = []
-        """A heap of (position, turn) that were held."""
 
     def push(self, turn: int, now: float) -> float:
         """A turn starts to wait; returns its position."""
@@ -55,9 +47,67 @@ class WaitingRoom:
 
     def head(self, now: float) -> int | None:
         """The turn to admit next; None when there is none, or none that is ready."""
+        return self.queue.head()
+
+    def take(self, now: float) -> float:
+        """The head is admitted; returns since when it was the head."""
+        turn = self.queue.pop()
+        if self._follows:
+            del self._turn_of[self._session_of[turn]]
+        since, self.head_since = self.head_since, now
+        return since
+
+    def kv_moved(self, session: int, now: float) -> bool:
+        """A waiting session's KV has moved or gone; returns whether its job was held and is ready now."""
+        turn = self._turn_of.get(session)
+        if turn is not None:
+            before = self.queue.head()
+            position = self.queue.update(turn)
+            if self.queue.head() != before:
+                self.head_since = now
+            self._store.expect(session, position)
+        return False
+
+    def release(self, session: int) -> bool:
+        """A held session's job is ready. Whether one was held."""
+        return False
+
+    def release_first(self) -> bool:
+        """Nothing can come any more: the soonest held job is ready as it is. Whether one was held."""
+        return False
+
+    def held(self) -> list[int]:
+        """Sessions whose jobs are held."""
+        return []
+
+    @property
+    def holds_jobs(self) -> bool:
+        """Whether any job is held now."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+
+class HoldingRoom(WaitingRoom):
+    """The same, with jobs held back."""
+
+    def __init__(
+        self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], tokens_in: Count
+    ) -> None:
+        super().__init__(queue, store, session_of)
+        self.holds = True
+        self._clock, self._prefetch = clock, prefetch
+        self._arrival_s, self._tokens_in = recorder.arrival_s, tokens_in
+        self._held: dict[int, tuple[float, int]] = {}
+        """Session -> (position, turn)."""
+        self._was_held: set[int] = set()
+        """Turns that have been held, and still wait."""
+        self._ready: list[tuple[float, int]] = []
+        """A heap of (position, turn) that were held."""
+
+    def head(self, now: float) -> int | None:
         queue, ready = self.queue, self._ready
-        if not self.holds:
-            return queue.head()
         while True:
             turn = queue.head()
             if ready and ready[0][0] <= self._position():
@@ -89,34 +139,24 @@ class WaitingRoom:
             self._clock.at(until, ARRIVAL, self._patience_ends, turn)
         return True
 
-    def take(self, now: float) -> None:
-        """The head is admitted."""
-        ready = self._ready
+    def take(self, now: float) -> float:
+        ready, since = self._ready, self.head_since
         if ready and ready[0][0] <= self._position():
             turn = heappop(ready)[1]
         else:
             turn = self.queue.pop()
             if self._follows:
                 del self._turn_of[self._session_of[turn]]
-        if self.holds:
-            self._was_held.discard(turn)
+        self._was_held.discard(turn)
         self.head_since = now
+        return since
 
     def kv_moved(self, session: int, now: float) -> bool:
-        """A waiting session's KV has moved or gone; returns whether its job was held and is ready now."""
         if session in self._held:
             return not self._store.bytes_to_come(session) and self.release(session)
-        turn = self._turn_of.get(session)
-        if turn is not None:
-            before = self.queue.head()
-            position = self.queue.update(turn)
-            if self.queue.head() != before:
-                self.head_since = now
-            self._store.expect(session, position)
-        return False
+        return super().kv_moved(session, now)
 
     def release(self, session: int) -> bool:
-        """A held session's job is ready. Whether one was held."""
         held = self._held.pop(session, None)
         if held is None:
             return False
@@ -127,7 +167,6 @@ class WaitingRoom:
         return True
 
     def release_first(self) -> bool:
-        """Nothing can come any more: the soonest held job is ready as it is. Whether one was held."""
         return bool(self._held) and self.release(min(self._held, key=self._held.__getitem__))
 
     def _patience_ends(self, timer: Timer) -> None:
@@ -138,12 +177,10 @@ class WaitingRoom:
             self.wake(self._clock.now)
 
     def held(self) -> list[int]:
-        """Sessions whose jobs are held."""
         return list(self._held)
 
     @property
     def holds_jobs(self) -> bool:
-        """Whether any job is held now."""
         return bool(self._held)
 
     def __len__(self) -> int:

@@ -27,7 +27,8 @@ class Recorder(Rows):
         self._warm: tuple[Books, ...] = ()
         self._warmup_turns = warmup_turns
         self._stride = max(1, turns // _SERIES_ROWS)
-        self._next = self._following(0)
+        self._marks = iter(sorted({*range(self._stride, turns, self._stride), warmup_turns, turns} - {0}))
+        self._next = next(self._marks, -1)
         """Turns completed when there is next something to be done beside."""
         self._progress = progress
 
@@ -38,13 +39,8 @@ class Recorder(Rows):
         self.order[turn] = count
         self.completed = count = count + 1
         if count == self._next:
+            self._next = next(self._marks, -1)
             self._look(count, now, replica)
-            self._next = self._following(count)
-
-    def _following(self, count: int) -> int:
-        """Turns at the next row of the series, or at the end of the warm-up or of the run, if that comes first."""
-        row, warm = min(count - count % self._stride + self._stride, self.turns), self._warmup_turns
-        return warm if count < warm < row else row
 
     def _look(self, count: int, now: float, replica) -> None:
         """So many turns have been completed, the last one on this replica."""
