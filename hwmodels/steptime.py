@@ -97,8 +97,7 @@ class StepTime:
 
     def prefill(self, new: int, history: int = 0) -> float:
         """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
-        fixed = self._with_experts(new) if self.experts else self.fixed
-        base = fixed + self.per_request + self.per_token * new
+        base = (self._with_experts(new) if self.experts else self.fixed) + self.per_request + self.per_token * new
         seconds = base + self.per_pair * new * (history + 0.5 * (new + 1)) + self.per_history * history
         return seconds + sum([window.prefill(new, history) for window in self.windows]) if self.windows else seconds
 
@@ -108,8 +107,7 @@ class StepTime:
 
         Each step adds one token per job, so the steps form an arithmetic series.
         """
-        fixed = self._with_experts(batch) if self.experts else self.fixed
-        base = fixed + self.per_request * batch + self.per_token * batch
+        base = (self._with_experts(batch) if self.experts else self.fixed) + self.per_request * batch + self.per_token * batch
         step = base + self.per_context * context + self.per_window_byte * window_bytes
         return steps * step + self.per_context * batch * (0.5 * steps * (steps - 1))
 

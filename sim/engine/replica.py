@@ -43,6 +43,7 @@ class Replica:
     ) -> None:
         deployment = run.given.deployment
         self.run, self.index = run, index
+        self._session_of = run.knowledge.session_of
         self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
         self.batch = batch_for(run.given.config.deployment, batching, kv)
         self.gpu = Gpu(run.clock, self._end_step)
@@ -53,8 +54,9 @@ class Replica:
         self._lead_s = prefetch.LEAD_S
         self._keeps = bool(kv.tiers)
         self._foresees = self._keeps and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in kv.store.tiers))
-        self._fetches = kv.store.fetch_target is not None
         self._holds = waiting.holds
+        self._cuts_runs = self.batch.grows or run.given.longest_run is not None
+        """Whether a run of decode steps may end before the first job does, with nobody to enter."""
         self._wakes_at = math.inf
         waiting.wake = self._wake
         kv.listen(self._fetched, self._kv_moved if waiting.queue.FOLLOWS_KV or waiting.holds else None)
@@ -63,26 +65,26 @@ class Replica:
 
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        session, now = self.run.knowledge.session_of[turn], self.clock.now
-        kept = None if self._dropped is None else self._keep_only(session, int(self._dropped[turn]))
+        now = self.clock.now
+        kept = None if self._dropped is None else self._keep_only(turn, int(self._dropped[turn]))
         if self._keeps:
-            self.kv.come(session, kept, now)
+            self.kv.come(self._session_of[turn], kept, now)
         position = self.waiting.push(turn, now)
         if self._observer is not None:
             self._observer.queued(self, turn, now)
         if self._keeps:
-            self.kv.store.expect(session, position)
+            self.kv.store.expect(self._session_of[turn], position)
         if self.gpu.doing == BOUNDARY:
             return  # the step that is ending goes on with what waits
         self._welcome(now)
-        if self._fetches:
+        if self.kv.store.fetch_target is not None:
             self.kv.fetch_next(now)
             if self._holds:
                 self._watch_fetch()
 
-    def _keep_only(self, session: int, dropped: int) -> int | None:
+    def _keep_only(self, turn: int, dropped: int) -> int | None:
         """The turn goes on from less than its session's whole history; returns the tokens that are kept, None for all."""
-        context = self.run.context
+        context, session = self.run.context, self._session_of[turn]
         context[session] = max(0, context[session] - dropped)
         return context[session] if dropped else None
 
@@ -225,12 +227,16 @@ class Replica:
             else:
                 self._mixed(chunks, decodes and batch.decoding > 0, now)
             return
-        steps, longest = batch.ends[0][0] - batch.steps, self.run.given.longest_run
-        if batch.grows:
-            steps = batch.at_most(steps, self._head(now) if batch.opens else None)
-        if longest is not None and steps > longest:
-            steps = longest
+        steps = batch.ends[0][0] - batch.steps
+        if self._cuts_runs:
+            steps = self._at_most(steps, now)
         self.gpu.decode(now, steps, now + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes))
+
+    def _at_most(self, steps: int, now: float) -> int:
+        """So many decode steps, or fewer where HBM is short, somebody could enter, or runs are asked to be short."""
+        batch, longest = self.batch, self.run.given.longest_run
+        steps = batch.at_most(steps, self._head(now) if batch.opens else None)
+        return steps if longest is None else min(steps, longest)
 
     def _preempt(self, now: float) -> None:
         """HBM is too full for a step more of all that decode: jobs give way."""
@@ -271,18 +277,18 @@ class Replica:
             gpu.shorten(steps, max(gpu.began + self._steps.decode(batch.decoding, batch.context, steps, batch.window_bytes), now))
 
     def _end_step(self, timer: Timer) -> None:
-        gpu, kv = self.gpu, self.kv
+        gpu, batch, kv = self.gpu, self.batch, self.kv
         now = gpu.end()
         if self._observer is not None:
             self._observer.stepped(self, gpu.began, now)
         if gpu.steps:
-            ended = self.batch.decoded(gpu.steps)
-            if self.batch.grows:
-                kv.grew(self.batch.hbm_used, now)
+            ended = batch.decoded(gpu.steps)
+            if batch.grows:
+                kv.grew(batch.hbm_used, now)
             for job in ended:
                 self._complete(job, now)
         for job, tokens in gpu.chunks:
-            if self.batch.prefilled(job, tokens):
+            if batch.prefilled(job, tokens):
                 self._end_prefill(job, now)
         self._dispatch(now)
         if kv.changed:

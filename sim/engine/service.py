@@ -86,19 +86,21 @@ class _Service:
         knowledge = EngineKnowledge(clock, given.deployment, workload)
         self.run = run = Run(given, clock, recorder, knowledge, _observer(given), [0] * workload.sessions)
         self._session, self._replica_of = knowledge.session_of, recorder.replica
-        run.source = self._source(config, workload)
         turns = Contexts(config, given.deployment, workload, recorder) if config.store.unit == "block" else None
         self.replicas = recorder.replicas = [_replica(run, index, make_store, turns) for index in range(config.deployment.replicas)]
         self._router = router(config, EngineRouting(run, self.replicas))
+        alone = len(self.replicas) == 1 and self._router.FIXED
+        run.source = self._source(config, workload, self.replicas[0].arrive if alone else self._arrive)
         for replica in self.replicas if not self._router.STICKY else ():
             replica.kv.elsewhere = [other.kv.store for other in self.replicas if other is not replica]
 
-    def _source(self, config: Config, workload: Workload) -> Source:
+    def _source(self, config: Config, workload: Workload, arrive: Callable[[int], None]) -> Source:
+        """Brings the turns to a router, or where it has no choice to the one replica."""
         run = self.run
         if config.workload.clients is None:
-            return Arrivals(run.clock, workload, run.recorder, self._arrive)
+            return Arrivals(run.clock, workload, run.recorder, arrive)
         draw = stream(config.seed, "clients").random
-        return Client(run.clock, config.workload.clients, workload, self._session, run.recorder, self._arrive, draw)
+        return Client(run.clock, config.workload.clients, workload, self._session, run.recorder, arrive, draw)
 
     def _arrive(self, turn: int) -> None:
         """A turn comes, and goes to a replica."""
