@@ -26,8 +26,8 @@ class Paths:
         reads, writes = ({name: links[way] for name, links in own.items()} for way in (0, 1))
         self.reads = [reads.get(tier.name) for tier in tiers]
         """Each tier's own link towards the GPU, if it has one."""
-        self.taken = [tier.taken for tier in tiers]
-        """What bytes of KV are on the way to each tier and from it."""
+        self.taken = [int if tier.copies == 1.0 else tier.taken for tier in tiers]
+        """What bytes of KV are on the way to each tier and from it: as many, but where ranks keep copies."""
         self.saves = [[] if tier.on_device else [self.to_host, *filter(None, [writes.get(tier.name)])] for tier in tiers]
         """What a save into each tier goes over."""
         self.demotions = [

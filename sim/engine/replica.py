@@ -214,7 +214,7 @@ class Replica:
         """One step that prefills, or a run of steps that only decode, up to the first completion."""
         batch = self.batch
         chunks: Any  # of this batch's jobs
-        chunks, decodes = self._batching.step(batch)
+        chunks, decodes = self._batching.step(batch) if batch.prefilling else ((), True)
         if decodes and batch.grows and batch.is_short:
             self._preempt(now)
             self._dispatch(now)

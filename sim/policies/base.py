@@ -360,7 +360,7 @@ class Batching(ABC):
 
     @abstractmethod
     def step(self, batch: BatchView) -> tuple[Chunks, bool]:
-        """The next step, of a batch that is not empty: a `Step`, or its two parts."""
+        """The next step, of a batch that is not empty: a `Step`, or its two parts. Not asked where none is to be prefilled: all decode."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
