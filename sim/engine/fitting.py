@@ -28,15 +28,13 @@ class Fitting:
     def job(self, turn: int) -> Job:
         """The job that a waiting turn would be now: room is kept for its answer."""
         session = self._session_of[turn]
-        history = self._context[session]
-        prompt, output = self._prompt[turn], self._output[turn]
-        known = history + prompt
-        context = known + output
-        is_cut = context > self._window
+        history, output = self._context[session], self._output[turn]
+        known = history + self._prompt[turn]
+        is_cut = known + output > self._window
         if is_cut:
-            history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
+            history, prompt, output = fit(history, self._prompt[turn], output, self._window, self._ratio)
             known = history + prompt
-            context = known + output
+        context = known + output
         job = Job(turn, session, history, known, context, self._bytes(context), is_cut)
         if self._in_hbm is not None:
             job.hbm_bytes = max(0, job.hbm_bytes - self._resident(session, history))

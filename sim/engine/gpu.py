@@ -57,7 +57,8 @@ class Gpu:
         if steps:
             self._decode_s = decode_s
             self.decode_s += decode_s
-        self.prefill_s += compute_s - decode_s
+            compute_s -= decode_s
+        self.prefill_s += compute_s
         self.load_stall_s += stall_s
         self.prefilled_tokens += new
         self.doing, self.began = PREFILL, now

@@ -279,8 +279,6 @@ class Replica:
     def _end_step(self, timer: Timer) -> None:
         gpu, batch, kv = self.gpu, self.batch, self.kv
         now = gpu.end()
-        if self._observer is not None:
-            self._observer.stepped(self, gpu.began, now)
         if gpu.steps:
             ended = batch.decoded(gpu.steps)
             if batch.grows:
@@ -295,8 +293,6 @@ class Replica:
             kv.settle(now)
         if self._holds:
             self._watch_fetch()
-        if self._observer is not None:
-            self._observer.check(self, now)
 
     def _end_prefill(self, job: Job, now: float) -> None:
         """The first token is out, or the next one of a job that gave way; it decodes from now on, or is done."""
@@ -365,3 +361,13 @@ class Replica:
         rec = self.recorder
         tokens = {"prompt": rec.prompt_tokens[turn], "history": rec.history_tokens[turn], "cached": rec.cached_tokens[turn]}
         return {"turn": turn, "session": self.run.knowledge.session_of[turn], **tokens}
+
+
+class Watched(Replica):
+    """One whose observer hears of every step."""
+
+    def _end_step(self, timer: Timer) -> None:
+        began, now = self.gpu.began, self.gpu.ends
+        self._observer.stepped(self, began, now)
+        super()._end_step(timer)
+        self._observer.check(self, now)

@@ -18,7 +18,7 @@ from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
 from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
-from kvplan.sim.engine.replica import Replica
+from kvplan.sim.engine.replica import Replica, Watched
 from kvplan.sim.engine.routing import EngineRouting, router
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import HoldingRoom, WaitingRoom
@@ -133,7 +133,8 @@ def _replica(run: Run, index: int, make_store: StoreMaker, turns: Contexts | Non
     waiting = _waiting(run, queue, kv.store, prefetch)
     gpu, served = deployment.gpu, config.deployment
     limits = Limits(gpu.name, int(gpu.hbm.value), served.step_tokens, served.prefill_tokens)
-    return Replica(run, index, kv, waiting, fitting, find("batching", config.batching)(limits), prefetch)
+    kind = Replica if run.observer is None else Watched
+    return kind(run, index, kv, waiting, fitting, find("batching", config.batching)(limits), prefetch)
 
 
 def _waiting(run: Run, queue: Scheduler, store: Store, prefetch: Prefetch) -> WaitingRoom:

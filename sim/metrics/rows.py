@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from kvplan.sim.engine.batch import Job
 
-_FLOATS = ("arrival_s", "admitted_s", "first_token_s", "done_s", "stall_s")
+_TIMES = ("arrival_s", "admitted_s", "first_token_s", "done_s")
 _INTS = ("prompt_tokens", "history_tokens", "cached_tokens", "output_tokens", "order")
 
 
@@ -23,14 +23,15 @@ class Rows:
         self.turns = turns
         self.clipped = 0
         """Turns whose prompt and answer alone passed the window and were cut to it."""
-        self.columns: dict[str, np.ndarray] = {name: np.full(turns, np.nan) for name in _FLOATS}
+        self.columns: dict[str, np.ndarray] = {name: np.full(turns, np.nan) for name in _TIMES}
+        self.columns["stall_s"] = np.zeros(turns)
         self.columns |= {name: np.zeros(turns, np.int64) for name in _INTS}
         self.columns["tier"] = np.full(turns, self.NO_TIER, np.int8)
         self.columns["overflow"] = np.zeros(turns, np.int8)
         self.columns["replica"] = np.zeros(turns, np.int16)
-        self.arrival_s, self.admitted_s, self.first_token_s, self.done_s, self.stall_s = self._views(_FLOATS)
+        self.arrival_s, self.admitted_s, self.first_token_s, self.done_s = self._views(_TIMES)
         self.prompt_tokens, self.history_tokens, self.cached_tokens, self.output_tokens, self.order = self._views(_INTS)
-        self.tier, self.overflow, self.replica = self._views(("tier", "overflow", "replica"))
+        self.stall_s, self.tier, self.overflow, self.replica = self._views(("stall_s", "tier", "overflow", "replica"))
 
     def also(self, name: str):
         """A column of seconds that not every run has."""
@@ -60,7 +61,8 @@ class Rows:
         self.history_tokens[turn] = job.history
         if job.cached:
             self.cached_tokens[turn], self.tier[turn] = job.cached, tier
-        self.stall_s[turn] = job.prefill_s - job.compute_s
+        if job.prefill_s != job.compute_s:
+            self.stall_s[turn] = job.prefill_s - job.compute_s
 
     def _cut(self, job: "Job", cut: int) -> None:
         """Its turn passes the window: with its history, or even without."""
