@@ -49,8 +49,12 @@ lint: $(VENV)/.lint-ready build/links
 	$(BIN)/ruff format --check .
 	cd build/links && $(abspath $(BIN))/python -m mypy --config-file ../../pyproject.toml -p kvplan
 
-bench: $(VENV)/.ready
-	$(BIN)/kvplan validate bench reading policycost planbench
+# With AGAINST=COMMIT beside that one instead, pure and, where `make compiled` was, compiled.
+AGAINST ?=
+BENCHED = $(VENV)/.ready $(if $(AGAINST),$(patsubst %,%/.compiled,$(wildcard $(COMPILED))))
+bench: $(BENCHED)
+	$(if $(AGAINST),,$(BIN)/kvplan validate bench reading policycost planbench)
+	$(if $(AGAINST),code=0; for each in $(^D); do $$each/bin/kvplan validate against $(AGAINST) || code=1; done; exit $$code)
 
 mutants: $(VENV)/.test-ready
 	$(BIN)/python tests/mutants/run.py

@@ -27,6 +27,7 @@ CHECKS = {
 COMMANDS = {
     "paper": "kvplan.validate.published.paper",
     "published": "kvplan.validate.published.systems",
+    "against": "kvplan.validate.benchmarks.against",
     "models": "kvplan.validate.models.command",
     "blocks": "kvplan.validate.checks.blocks.command",
     "measure": "kvplan.validate.calibration.measure.command",
