@@ -19,7 +19,7 @@ _Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class FittedSteps(BaseModel):
     """Coefficients of `kvplan.hwmodels.steptime` for one model, in seconds, with the span and the error of what they were fitted to."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     model: str
     torch_dtype: str
@@ -62,7 +62,7 @@ class FittedSteps(BaseModel):
 class Calibration(BaseModel):
     """What was measured on one node."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     name: str
     description: str = ""

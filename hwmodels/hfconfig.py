@@ -82,7 +82,7 @@ def _check_names(data: dict[str, Any]) -> None:
 class HfConfig(BaseModel):
     """The fields of a `config.json` that sizes and times depend on, as written. `name`, `source`, `date` and `gated_mlp` are ours."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, strict=True)
 
     name: str
     source: str

@@ -22,7 +22,7 @@ _Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class _Keys(BaseModel, ABC):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, strict=True)
 
     hidden_size: _Size
 
@@ -155,7 +155,7 @@ class Lightning(_Keys):
 
 
 class _Kda(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     num_heads: _Size
     head_dim: _Size

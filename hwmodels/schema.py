@@ -43,7 +43,7 @@ Date = Annotated[
 class Sourced(BaseModel):
     """A row: something that is said, by whom and when."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     source: str = Field(min_length=3)
     date: Date
@@ -172,7 +172,7 @@ UsdPerByteSecond = Annotated[Price, _price("usd_per_byte_s", "usd_per_byte")]
 class Entry(BaseModel):
     """What every file of the catalogue has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     name: str
     description: str = ""
@@ -206,7 +206,7 @@ def _dated(value: Any, date: Any) -> Any:
 class Products(BaseModel):
     """How a GPU multiplies activations with weights of one kind. What is not said of products with experts is as of the others."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     peak_flops: FlopPerSecond
     """Dense matrix peak."""

@@ -87,7 +87,7 @@ def _dtypes(value: object) -> object:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class DeploymentConfig(_Section):

@@ -2,25 +2,38 @@
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
 from kvplan.foreign import files
 
+_COMPILED = (".pyc", ".so")
+
 
 def content(*paths: Path, but: Collection[Path] = ()) -> str:
     """Of files, and of folders: everything in them but compiled code, and what is in or under `but`, by its place there. Raises
     UnreadableError."""
     total = hashlib.sha256()
+    left_out = {str(other) for other in but}
     for path in paths:
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in inside:
-            if not file.is_dir() and file.suffix not in (".pyc", ".so") and not any(file.is_relative_to(other) for other in but):
-                total.update(os.fsencode(file.relative_to(path)) + f"\0{_file(file)}\n".encode())
+        for place, file in _inside(str(path), left_out) if path.is_dir() else [(".", str(path))]:
+            total.update(os.fsencode(place) + f"\0{_file(Path(file))}\n".encode())
     return total.hexdigest()[:16]
+
+
+def _inside(folder: str, left_out: Collection[str], under: str = "") -> Iterator[tuple[str, str]]:
+    """Place in the folder and path of each file, in order; links to folders are not followed."""
+    for entry in sorted(os.scandir(folder), key=attrgetter("name")):
+        if entry.path in left_out or entry.name.endswith(_COMPILED):
+            continue
+        if not entry.is_dir():
+            yield under + entry.name, entry.path
+        elif not entry.is_symlink():
+            yield from _inside(entry.path, left_out, f"{under}{entry.name}/")
 
 
 def _file(path: Path) -> str:

@@ -19,7 +19,7 @@ DEFAULT = "cachedattention"
 
 
 class _Said(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
 
 class Choice(_Said):

@@ -1,5 +1,6 @@
 """`simulate(config) -> Result`: the pure function in the middle of kvplan. Resolve, run an engine, summarize."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -19,6 +20,9 @@ from kvplan.traces import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MANY_TURNS = 100_000
+"""From so many on it is worth the time to look for the engine, whose parts know each other, and give its memory back before the summary."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,6 +77,8 @@ def simulate(
         workload = build_workload(config)
     deployment = resolve(config, workload)
     output = engine(RunInput(config, deployment, workload, longest_run, progress, watch, observer))
+    if workload.turns >= _MANY_TURNS:
+        gc.collect()
     summary = summarize(config, deployment, workload, output)
     if guards.enabled():
         guards.check_summary(summary)

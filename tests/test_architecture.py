@@ -93,6 +93,22 @@ def test_help_does_not_load_heavy_libraries():
     assert out.stdout.strip() == "[]"
 
 
+def test_pydantic_builds_a_class_when_it_is_first_used():
+    """Most commands use few of them, and what is inside another is built with that one."""
+    from pydantic import BaseModel
+
+    from kvplan.hwmodels import hfconfig
+    from kvplan.sim import config
+
+    own: list[type[BaseModel]] = []
+    left: list[type[BaseModel]] = [BaseModel]
+    while left:
+        own += (found := [each for each in left.pop().__subclasses__() if each.__module__.startswith("kvplan.")])
+        left += found
+    assert {config.Store, hfconfig.HfConfig} <= set(own)
+    assert [each.__name__ for each in own if not each.model_config.get("defer_build")] == []
+
+
 def test_what_the_wheel_leaves_out_is_not_listed_and_says_what_it_needs(monkeypatch, capsys):
     from kvplan.validate import __main__ as validate
 

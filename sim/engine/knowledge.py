@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Protocol
 
 import numpy as np
@@ -30,8 +31,9 @@ class EngineKnowledge(Knowledge):
         host = deployment.host.read_bytes_per_s
         self._read_bytes_per_s = {tier.name: tier.read_bytes_per_s(host) for tier in deployment.tiers}
         self._request_s = {tier.name: 0.0 if tier.on_device else deployment.connection.request_s for tier in deployment.tiers}
-        self.session_of: list[int] = workload.session.tolist()
-        """Of each turn."""
+        turns = np.diff(workload.first_turn).tolist()
+        self.session_of: list[int] = list(chain.from_iterable(map(repeat, range(workload.sessions), turns)))
+        """Of each turn; one number for all of a session, which are held once."""
         self.tenant_names: list[str] = [] if workload.tenant is None else np.unique(workload.tenant.astype(str)).tolist()
         self.tenant_of = tenants(workload)
         """Of each session."""

@@ -18,11 +18,11 @@ def by_turn(
     """Rows in order of the turns that there are. Per turn measured: its number within the session, from 0; seconds; tokens served from
     cache, and of the prompt with history; and what of the former each tier served, where a turn can have several."""
     row = np.minimum(turn, ROWS).astype(np.int8)
-    order = np.argsort(row, kind="stable")
-    begins = np.flatnonzero(np.diff(row[order], prepend=-1))
-    columns = [np.split(column[order], begins[1:]) for column in (ttft_s, cached, context, *by_tier.values())]
-    rows = zip(row[order[begins]].tolist(), *columns, strict=True)
-    return [_row(number, ttft, hit, prompt, dict(zip(by_tier, tiers, strict=True))) for number, ttft, hit, prompt, *tiers in rows]
+    found = []
+    for number in np.flatnonzero(np.bincount(row)).tolist():
+        here = row == number  # one row at a time: all at once would be the columns a second time
+        found.append(_row(number, ttft_s[here], cached[here], context[here], {name: tokens[here] for name, tokens in by_tier.items()}))
+    return found
 
 
 def _row(number: int, ttft_s: np.ndarray, cached: np.ndarray, context: np.ndarray, by_tier: Mapping[str, np.ndarray]) -> ByTurn:

@@ -8,7 +8,8 @@ Source: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 
 
 import numpy as np
 
-from kvplan.sim.metrics.summary import PERCENTILES, latencies
+from kvplan.sim.metrics.measured import Latencies, Measured
+from kvplan.sim.metrics.summary import PERCENTILES
 from kvplan.sim.rng import stream
 from kvplan.sim.simulation import Result
 
@@ -20,15 +21,14 @@ Interval = dict[str, list[float]]
 
 def intervals(result: Result) -> dict[str, Interval | None]:
     """Low and high end for the mean and the percentiles of every latency of the summary, by its name; None where no turn has it."""
-    measured = result.columns["order"] >= result.config.warmup_turns
-    columns = {name: values[measured] for name, values in result.columns.items()}
+    columns = Measured(result.columns, result.columns["order"] >= result.config.warmup_turns)
     _, session = np.unique(columns["session"], return_inverse=True)
     rng = stream(result.config.seed, "bootstrap")
     count = int(session.max()) + 1
     weights = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(DRAWS)]
     several = columns["output_tokens"] > 1
     return {
-        name: _interval(values, session[several] if name == "tpot_s" else session, weights) for name, values in latencies(columns).items()
+        name: _interval(values, session[several] if name == "tpot_s" else session, weights) for name, values in Latencies(columns).items()
     }
 
 

@@ -62,7 +62,9 @@ class Span:
 
 
 def _overlap_s(begin_s: np.ndarray, end_s: np.ndarray, begin: float, end: float) -> np.ndarray:
-    return np.clip(np.minimum(end_s, end) - np.maximum(begin_s, begin), 0, None)
+    lasted = np.minimum(end_s, end)
+    lasted -= np.maximum(begin_s, begin)
+    return np.clip(lasted, 0, None, out=lasted)
 
 
 def load_warnings(span: Span) -> list[str]:

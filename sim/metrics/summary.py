@@ -10,6 +10,7 @@ Turns that complete in the warm-up are cut from everything, and so are the bytes
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from kvplan.sim.config import ON_DRIVES, ON_HOST, Clients, Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
+from kvplan.sim.metrics.measured import Latencies, Measured
 from kvplan.sim.metrics.output import RunOutput
 from kvplan.sim.metrics.schema import SCHEMA_VERSION, Summary
 from kvplan.sim.moving import moving
@@ -38,9 +40,9 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
     start_s = float(np.nanmin(columns["arrival_s"])) if output.warm_s is None else output.warm_s
     span_s = float(columns["done_s"].max()) - start_s
     sums = output.spent()
-    col = {name: values[measured] for name, values in columns.items()}
+    col = Measured(columns, measured)
     resumed = ~workload.is_first[measured]
-    times = latencies(col)
+    times = Latencies(col)
     output_tokens = int(col["output_tokens"].sum())
     context_tokens = int((col["prompt_tokens"] + col["history_tokens"]).sum())
     busy_s = sum(sums[part] for part in ("prefill_s", "decode_s", "load_stall_s", "save_stall_s"))
@@ -122,24 +124,10 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
     return summary
 
 
-def _preempted(col: dict[str, np.ndarray]) -> dict[str, int]:
+def _preempted(col: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Of a run in which turns gave way to others."""
     times = col.get("preemptions")
     return {} if times is None else {"preempted_turns": int((times > 0).sum()), "preemptions": int(times.sum())}
-
-
-def latencies(col: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Seconds per turn by the name of the latency; time per output token of the turns that have several."""
-    e2e, ttft = col["done_s"] - col["arrival_s"], col["first_token_s"] - col["arrival_s"]
-    several = col["output_tokens"] > 1
-    return {
-        "ttft_s": ttft,
-        "prefill_s": col["first_token_s"] - col["admitted_s"],
-        "queue_s": col["admitted_s"] - col["arrival_s"],
-        "tpot_s": (e2e[several] - ttft[several]) / (col["output_tokens"][several] - 1),
-        "e2e_s": e2e,
-        **({"client_wait_s": col["arrival_s"] - col["ready_s"]} if "ready_s" in col else {}),
-    }
 
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:
@@ -174,7 +162,7 @@ def _tokens_of_tiers(col, names: list[str]) -> dict[str, np.ndarray]:
     return {name: col[f"{name}_tokens"] for name in names if f"{name}_tokens" in col}
 
 
-def _within_slo(config: Config, times: dict[str, np.ndarray], several: np.ndarray) -> int:
+def _within_slo(config: Config, times: Mapping[str, np.ndarray], several: np.ndarray) -> int:
     """Turns within every objective; a turn of one output token has no TPOT to miss."""
     slo = config.slo
     good = np.ones(len(several), bool)

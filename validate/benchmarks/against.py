@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,12 +101,13 @@ def install(commit: str, form: str, folder: Path) -> None:
         _called(["tar", "-x", "-C", source], sent=archive)
         isolated = ["--no-build-isolation"] if form == "compiled" else []  # the compiler is here
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", *isolated, "--target", str(folder), source]
-        _called(command, KVPLAN_COMPILED=_FORMS[form])
+        _called(command, environment={"KVPLAN_COMPILED": _FORMS[form]})
 
 
-def _called(command: list[str], sent: bytes | None = None, **environment: str) -> bytes:
+def _called(command: list[str], sent: bytes | None = None, environment: Mapping[str, str] | None = None) -> bytes:
+    """What it prints. Raises Unknown when it cannot be run, or fails."""
     try:
-        done = subprocess.run(command, input=sent, capture_output=True, env={**os.environ, **environment})
+        done = subprocess.run(command, input=sent, capture_output=True, env={**os.environ, **(environment or {})})
     except OSError as error:
         raise Unknown(f"{command[0]}: {error.strerror}") from None
     if done.returncode:
@@ -117,7 +118,7 @@ def _called(command: list[str], sent: bytes | None = None, **environment: str) -
 def run(settings: list[str], folder: Path | None = None) -> Side:
     """One run in a process of its own: of what is installed in the folder, or here. Raises Unknown when it fails."""
     there = {"PYTHONPATH": str(folder)} if folder else {}
-    return Side(**json.loads(_called([sys.executable, "-P", "-c", _RUN, *settings], KVPLAN_GUARDS="0", **there)))
+    return Side(**json.loads(_called([sys.executable, "-P", "-c", _RUN, *settings], environment={"KVPLAN_GUARDS": "0", **there})))
 
 
 def pairs(sides: tuple[Runner, Runner], settings: list[str], count: int) -> list[Pair]:
