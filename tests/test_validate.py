@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvplan.validate.benchmarks import against
+from kvplan.validate.benchmarks.against import command, pairs
 from kvplan.validate.checks import micro
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,27 +48,27 @@ def test_runs_beside_an_earlier_commit_are_paired_and_who_begins_alternates():
     order = []
 
     def side(name, seconds):
-        return lambda settings: order.append(name) or against.Side(turns=100, events=250, seconds=seconds, peak_bytes=2**20)
+        return lambda settings: order.append(name) or pairs.Side(turns=100, events=250, seconds=seconds, peak_bytes=2**20)
 
-    found = against.pairs((side("then", 3.0), side("now", 2.0)), ["warmup_turns=0"], 3)
+    found = pairs.pairs((side("then", 3.0), side("now", 2.0)), ["warmup_turns=0"], 3)
     assert order == ["then", "now", "now", "then", "then", "now"]
-    assert against.row("RE", found) == ["RE", "100", "30000.0", "20000.0", "1.50", "1.50 to 1.50", "1", "1", "250", "250"]
+    assert command.row("RE", found) == ["RE", "100", "30000.0", "20000.0", "1.50", "1.50 to 1.50", "1", "1", "250", "250"]
 
 
 def test_the_interval_of_a_speedup_holds_its_median_and_bears_an_outlier():
-    faster, low, high = against.speedup(np.array([1.2, 1.3, 1.25, 1.22, 9.0, 1.28, 1.24, 1.26]))
+    faster, low, high = pairs.speedup(np.array([1.2, 1.3, 1.25, 1.22, 9.0, 1.28, 1.24, 1.26]))
     assert low < faster < high < 2
 
 
 @pytest.mark.parametrize(("events", "code"), [(250, 0), (251, 1)])
 def test_a_commit_that_does_other_work_is_told(events, code, monkeypatch, capsys):
-    monkeypatch.setattr(against, "install", lambda *_: None)
-    monkeypatch.setattr(against, "run", lambda settings, folder=None: against.Side(100, events if folder else 250, 1.0, 2**20))
-    assert against.main(["HEAD", "--pairs", "1"]) == code
+    monkeypatch.setattr(command, "install", lambda *_: None)
+    monkeypatch.setattr(command, "run", lambda settings, folder=None: pairs.Side(100, events if folder else 250, 1.0, 2**20))
+    assert command.main(["HEAD", "--pairs", "1"]) == code
     printed = capsys.readouterr()
     assert "times as fast" in printed.out and ("look-ahead" in printed.err) == bool(code)
 
 
 def test_a_commit_that_is_not_there_is_refused(capsys):
-    assert against.main(["no-such-commit"]) == 2
+    assert command.main(["no-such-commit"]) == 2
     assert capsys.readouterr().err.startswith("validate against: git failed: ")

@@ -27,6 +27,7 @@ _BUSY_S, _AGAIN_S, _ECHO_S = 5.0, 0.02, 1.0
 
 def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command and gives the exit code of the process, which should end now: 1 when it was interrupted, or could not print."""
+    workers.rarely_collect()
     ending = _Ending()
     ending.listen()
     with _steady_streams() as stdout:

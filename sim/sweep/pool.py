@@ -177,7 +177,7 @@ class Processes(_Elsewhere):
         with workers.deaf():
             for tracker in (resource_tracker, loky_tracker):  # to start one ends what `deaf` does
                 tracker.ensure_running()
-            self._executor = ProcessPoolExecutor(max_workers=jobs, initializer=workers.end_with, initargs=(os.getpid(),))
+            self._executor = ProcessPoolExecutor(max_workers=jobs, initializer=workers.begin, initargs=(os.getpid(),))
 
     def _start(self, data: bytes) -> Any:
         with workers.deaf():

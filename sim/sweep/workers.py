@@ -1,5 +1,6 @@
 """Processes that do runs: signals are for the parent, which ends them; and they end by themselves when it is gone, SIGKILL included."""
 
+import gc
 import os
 import signal
 import threading
@@ -8,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _LOOK_S = 0.2
+_OBJECTS = 100_000
+"""New ones after which the collector looks for circles. Modules make hundreds of thousands that stay, and a run as many that live long; to
+look through them after every 700 takes a tenth of a command's time."""
 _starting: list[None] = []
 """One for each `deaf` that lasts."""
 _FOR_THE_PARENT = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
@@ -38,6 +42,17 @@ def _blocked() -> set | None:
     if not hasattr(signal, "pthread_sigmask"):
         return None
     return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def rarely_collect() -> None:
+    """For a process that does one thing, and ends."""
+    gc.set_threshold(_OBJECTS)
+
+
+def begin(parent: int) -> None:
+    """What a process does before its first run."""
+    rarely_collect()
+    end_with(parent)
 
 
 def end_with(parent: int) -> None:

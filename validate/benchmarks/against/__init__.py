@@ -1,0 +1,1 @@
+"""`kvplan validate against COMMIT`: how many times as fast as an earlier commit."""
