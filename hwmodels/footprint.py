@@ -7,12 +7,10 @@ is a checkpoint of its last token, and usable as a whole only.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-
-Tokens = TypeVar("Tokens", int, float, np.ndarray)
-"""A count, a mean, or one per turn."""
+Tokens = TypeVar("Tokens", bound=Any)
+"""A count (`int`), a mean (`float`), or one per turn (`np.ndarray`): not listed as such, for the compiler would take the first for all."""
 
 
 def least(tokens: Tokens, most: int) -> Tokens:
@@ -76,7 +74,7 @@ class Footprint:
     def window_reads(self, before: Tokens, steps: Tokens) -> Tokens:
         """Bytes of windows that so many tokens, one after the other behind `before` of them, attend to in all, and of states, which each
         reads and writes."""
-        return 0 * steps
+        return steps * 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Checkpoint(Footprint):
 
     def window_reads(self, before: Tokens, steps: Tokens) -> Tokens:
         windows = sum((attended(before + steps, window) - attended(before, window)) * each for window, each in self.windows)
-        return windows + 2 * steps * self.state
+        return windows + steps * (2 * self.state)
 
 
 def kept_as(per_token: int, windows: tuple[tuple[int, int], ...], state: int) -> Footprint:

@@ -4,6 +4,10 @@ skipped in the compiled one; `tests/unchanged` says that both give the same byte
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from kvplan.hwmodels.footprint import Checkpoint, Footprint
 from kvplan.sim import provenance
 from kvplan.sim.engine import replica
 from kvplan.sim.policies import base
@@ -87,3 +91,12 @@ def test_all_of_it_is_compiled_or_nothing():
     lru = sys.modules[policies("eviction")["lru"].__module__]
     is_source = {Path(str(module.__file__)).suffix == ".py" for module in (base, lru, replica, sessions)}
     assert is_source == {provenance.form() == "pure Python"}
+
+
+@pytest.mark.parametrize("kept", [Footprint(10), Checkpoint(10, ((128, 5),), 7)])
+def test_bytes_of_an_array_are_those_of_its_numbers(kept):
+    """Plans ask with columns and with means, which a compiler would have be whole numbers."""
+    tokens = [1, 200, 3000]
+    assert kept.of(np.array(tokens)).tolist() == [kept.of(each) for each in tokens]
+    assert kept.window_reads(np.array(tokens), np.array(tokens)).tolist() == [kept.window_reads(each, each) for each in tokens]
+    assert kept.window_reads(2.5, 0.5) >= 0 and kept.of(2.5) >= 25
