@@ -657,6 +657,11 @@ def _settings(overrides: Overrides) -> Iterator[tuple[str, str, Any]]:
             raise ConfigError(str(error)) from None
 
 
+def named(overrides: Overrides) -> list[str]:
+    """The paths that overrides name, as they are called now. Raises ConfigError."""
+    return [_OLDER.get(path, (path,))[0] for _, path, _ in _settings(overrides)]
+
+
 def _text(given: str) -> str:
     """The same. Raises ConfigError for bytes that the locale cannot read, which Python keeps as lone surrogates."""
     if any("\ud800" <= char <= "\udfff" for char in given):

@@ -3,7 +3,7 @@
 import ast
 import copy
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from types import NoneType
@@ -52,6 +52,12 @@ def unused(config: Config, workload: Workload) -> list[str]:
 def used(config: Config, workload: Workload) -> dict[str, Any]:
     """The resolved configuration without those."""
     return without(config.resolved(), unused(config, workload))
+
+
+def in_vain(named: Iterable[str], unread: Collection[str]) -> list[str]:
+    """The warning that settings which somebody names (`config.named`) are among those that nothing reads, where there are any."""
+    found = dict.fromkeys(path for path in named if any(path == each or path.startswith(f"{each}.") for each in unread))
+    return [f"set, but nothing here reads it: {', '.join(found)}"] if found else []
 
 
 def without(resolved: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:

@@ -51,6 +51,18 @@ def failure(*arguments: str) -> str:
 # --- what it prints ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "command", [["simulate", "--no-baseline"], ["explain"], ["compare", "--vary", "store.dram=1GB", "--replications", "1"]]
+)
+def test_a_setting_that_nothing_reads_is_said(tmp_path, command):
+    trace = tmp_path / "t.csv"
+    trace.write_text("session,arrival,prompt,output\na,0,100,20\na,30,200,20\n")
+    by = ["--trace", str(trace), "--columns", "session=session,arrival=arrival,prompt=prompt,output=output"]
+    vain = ["--set", "workload.sessions=5", "--set", "workload.arrival.rate_per_s=3"]
+    assert "set, but nothing here reads it: workload.sessions, workload.arrival.rate_per_s" in kvplan(*command, *by, *vain).stdout
+    assert "nothing here reads" not in kvplan(*command, *by, "--set", "store.ssd=0GB").stdout
+
+
 def test_simulate_prints_both_runs():
     result = kvplan("simulate", *SMALL)
     assert result.exit_code == 0

@@ -223,6 +223,22 @@ def test_in_words_what_a_plan_cannot_judge(found):
     assert any("less than the TTL of 11.6 days: what expires was not seen" in each for each in words)
 
 
+def test_in_words_what_is_doubtful_of_the_turns_and_what_is_set_in_vain(found):
+    asked = config.load("default", [*SMALL, "deployment.replicas=1"])
+    ours = {"format": "mooncake", "doubtful_times": "90 requests come in 0.07 s", "shared_by_sessions": 0.3}
+    few = replace(build_workload(config.load("default", ["workload.sessions=90"])), origin=ours)
+    traced = asked.model_copy(update={"workload": asked.workload.model_copy(update={"trace": "t.jsonl"})})
+    question = replace(found.question, overrides=(*SMALL, "deployment.replicas=4", "workload.sessions=7", "store.dram=9GB"))
+    words = said(replace(found, workload=few, config=traced, question=question))
+    assert "The trace has 90 sessions, which the runs draw again and again: how much others differ is not seen." in words
+    assert any(text.startswith("The times may be in another unit: 90 requests come in 0.07 s") for text in words)
+    assert any("begin a session like an earlier one of another" in text for text in words)
+    assert words[-1] == "Set, but nothing here reads it: deployment.replicas, workload.sessions."
+    bare = replace(question, axes=())
+    assert said(replace(found, question=bare))[-1].endswith("deployment.replicas, workload.sessions, store.dram.")
+    assert not [text for text in said(found) if "trace" in text or "nothing here reads" in text]
+
+
 def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
     cheap, fast = (
         answered(each, 5, point(4, 0.5), point(5, share), usd=usd)

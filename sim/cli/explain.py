@@ -8,6 +8,7 @@ from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.deployment import resolve
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report import explain as text
+from kvplan.sim.settings import in_vain, unused
 
 
 def run(config: str | None, overrides: list[str], json: bool) -> None:
@@ -17,6 +18,7 @@ def run(config: str | None, overrides: list[str], json: bool) -> None:
     deployment = resolve(loaded, workload)
     with progress("explaining") as report:
         found = explain(loaded, deployment, workload, report)
+    found["warnings"] += in_vain(configuration.named(overrides), unused(loaded, workload))
     if json:
         sys.stdout.write(dumps(found))
     else:

@@ -20,7 +20,7 @@ from kvplan.sim.files.strictjson import dumps, dumps_flat
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
-from kvplan.sim.settings import unused
+from kvplan.sim.settings import in_vain, unused
 from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep import against
 from kvplan.sim.sweep.pool import pool
@@ -49,7 +49,7 @@ def run(
         check_folder(out, rundir.KIND, inputs(config, loaded))
     if timeline is not None:
         check_file(timeline, inputs(config, loaded))
-    result, summary, watched = _measured(loaded, replications, baseline, equal, span_s)
+    result, summary, watched = _measured(loaded, configuration.named(overrides), replications, baseline, equal, span_s)
     traced = [] if watched is None else [(timeline, partial(_write_timeline, watched))]
     deliver(partial(_show, summary, json), (out, partial(rundir.write_run, result, summary)), *traced)
 
@@ -84,8 +84,11 @@ def _show(summary: dict, json: bool) -> None:
         table.print_comparison(summary, summary.get("recompute"))
 
 
-def _measured(config: Config, replications: int, baseline: bool, equal: bool, span_s: float | None) -> tuple[Result, dict, Timeline | None]:
-    """The run, and its summary: with recomputation beside it where there is a store, and the load at equal service; and its timeline."""
+def _measured(
+    config: Config, named: list[str], replications: int, baseline: bool, equal: bool, span_s: float | None
+) -> tuple[Result, dict, Timeline | None]:
+    """The run, and its summary: with recomputation beside it where there is a store, and the load at equal service; and its timeline.
+    `named` are the settings that the command names."""
     recorded = trace_of(config)
     workload = turns_of(config, recorded=recorded)
     watched = None if span_s is None else Timeline(*window(workload, span_s))
@@ -97,7 +100,11 @@ def _measured(config: Config, replications: int, baseline: bool, equal: bool, sp
         "unused_settings": unused(config, workload),
         "assumptions": assumptions(config),
     }
-    summary["warnings"] = [*summary["warnings"], *slower_than_recomputing(config, resolve(config, workload), workload)]
+    summary["warnings"] = [
+        *in_vain(named, summary["unused_settings"]),
+        *summary["warnings"],
+        *slower_than_recomputing(config, resolve(config, workload), workload),
+    ]
     if equal:
         with progress("looking for the load at equal service", "runs") as report:
             from kvplan.sim.sweep.equalservice import equal_service

@@ -65,6 +65,11 @@ class Question:
             raise ConfigError("nothing to aim at: name an objective, for example --ttft-p95 500ms, or settings under slo")
         return found
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Settings that a plan chooses by itself."""
+        return ("deployment.replicas", "warmup_turns", "workload.sessions", *([] if self.axes else NO_STORE))
+
     def config(self, option: Option | None = None) -> Config:
         """Of one replica with that store. Raises ConfigError."""
         overrides = [*self.overrides, "deployment.replicas=1", "warmup_turns=0", *(option.overrides if option else ())]

@@ -207,7 +207,7 @@ def meaning(plan: Plan) -> list[str]:
     left_out = [f"{option.label} was not tried: {reason}." for option, reason in plan.refused]
     if plan.cheapest is None:
         return [*left_out, *said(plan)]
-    return [*left_out, *map(_regret, regrets(plan)), *said(plan), _keeping(plan), f"{plan.simulations} simulations."]
+    return [*left_out, *map(_regret, regrets(plan)), *said(plan), *_keeping(plan), f"{plan.simulations} simulations."]
 
 
 def _percent(share: float | None) -> str:
@@ -261,16 +261,18 @@ def _regret(found: dict[str, Any]) -> str:
     return f"{where}: {found['gpus_more']:+d} GPUs, {'+' if usd >= 0 else '–'}${abs(usd):,.0f} a month."
 
 
-def _keeping(plan: Plan) -> str:
-    """The price of keeping KV, beside what others charge for it."""
+def _keeping(plan: Plan) -> Iterator[str]:
+    """The price of keeping KV, beside what others charge for it; where no turn has a history, there is none to keep."""
     kept = keeping(plan.answers[0].deployment, plan.demand)
+    if not kept["recompute_usd_per_mtok"]:
+        return
     low, high = PUBLIC_CACHE_PRICES["storage_usd_per_mtok_h"]
     pays = " and ".join(
         f"{name.upper()} for {format_seconds(3600 * hours)}"
         for name in ("dram", "ssd")
         if (hours := kept[f"{name}_break_even_h"]) is not None
     )
-    return (
+    yield (
         f"A million tokens of KV cost ${kept['dram_usd_per_mtok_h']:.2g} an hour in DRAM and ${kept['ssd_usd_per_mtok_h']:.2g} on SSD"
         f" (API vendors charge ${low:g} to ${high:g}), and ${kept['recompute_usd_per_mtok']:.2g} to compute again: keeping pays in {pays}"
         f"{' at most; within what comes with the rented GPUs it costs nothing more.' if kept['included_dram_bytes'] else ' at most.'}"

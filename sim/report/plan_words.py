@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.blockpool import SERVED, in_blocks
+from kvplan.sim.config import named
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
@@ -11,18 +12,22 @@ from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.question import HBM_SHARE
 from kvplan.sim.planner.regret import more, pareto, ties
 from kvplan.sim.provided import extras
+from kvplan.sim.settings import in_vain
+from kvplan.traces import origin
 
 _FULL = 0.9
 """Share of a tier that counts as full."""
 _LITTLE = 0.3
 """Share of history in what is prefilled, from which down there is little to keep."""
+_FEW = 200
+"""Sessions of a trace below which means and tails rest on few of them."""
 
 
 def said(plan: Plan) -> list[str]:
     """One sentence each, the most important first."""
     best = plan.cheapest
     if best is None:
-        return list(_missed(plan))
+        return [*_missed(plan), *_of_workload(plan)]
     return [
         *_no_help(plan, best),
         *_set_aside(plan, best),
@@ -34,6 +39,7 @@ def said(plan: Plan) -> list[str]:
         *_too_short(best),
         *_without_hashes(plan),
         *_outside(best),
+        *_of_workload(plan),
     ]
 
 
@@ -145,8 +151,20 @@ def _without_hashes(plan: Plan) -> Iterator[str]:
 
 def _outside(best: Answer) -> Iterator[str]:
     """Step times beyond their calibration, at the answer."""
-    found = dict.fromkeys(text for each in best.seen for text in each.warnings if text.startswith("step times"))
-    yield from (f"{text[0].upper()}{text[1:]}." for text in found)
+    yield from map(_sentence, dict.fromkeys(text for each in best.seen for text in each.warnings if text.startswith("step times")))
+
+
+def _of_workload(plan: Plan) -> Iterator[str]:
+    """What makes the turns that a plan is for less certain than they look, and what was asked for and does not matter to it."""
+    found = plan.workload
+    if plan.config.workload.trace is not None and found.sessions < _FEW:
+        yield f"The trace has {found.sessions:,} sessions, which the runs draw again and again: how much others differ is not seen."
+    yield from map(_sentence, origin.warnings(found.origin, but=[origin.SHARED] * plan.of_blocks))
+    yield from map(_sentence, in_vain(named(plan.question.overrides), plan.question.unread))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def sure(answer: Answer) -> str:

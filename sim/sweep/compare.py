@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+from kvplan.sim import config as configuration
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, ConfigError
-from kvplan.sim.settings import unused
+from kvplan.sim.settings import in_vain, unused
 from kvplan.sim.sweep.axes import Axis
 from kvplan.sim.sweep.digest import digest
 from kvplan.sim.sweep.kept_runs import KeptRuns
@@ -77,6 +78,9 @@ def prepare(question: Question, read: Callable[[Config], Workload] = build_workl
     elif runnable and not any(_varies(variant.config, sessions[variant.label]) for variant in runnable):
         count = 1
         notes.append("nothing is drawn at random, so there is only one replication")
+    unread = _unused(runnable, workloads)
+    varied = [path for axis in question.axes for path in axis.paths]
+    notes += in_vain([*configuration.named(question.overrides), *varied], unread)
     runs = []
     for variant in runnable:
         for replication in range(count):
@@ -89,7 +93,7 @@ def prepare(question: Question, read: Callable[[Config], Workload] = build_workl
         count,
         tuple(notes),
         question.metric or _objective(found[0].config),
-        _unused(runnable, workloads),
+        unread,
     )
 
 
