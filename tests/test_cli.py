@@ -51,6 +51,20 @@ def failure(*arguments: str) -> str:
 # --- what it prints ---------------------------------------------------------------------------------------------------------------
 
 
+def test_a_curve_says_what_its_runs_warn_of_and_which_policies_it_cannot_tell_apart(tmp_path):
+    sizes = ["--tier", "dram", "--sizes", "1GB,64GB", "--policies", "lru,fifo", "--replications", "2"]
+    printed = kvplan("curve", *SMALL, *sizes, "--out", str(tmp_path / "c")).stdout
+    assert "! dram (1 GB) is smaller than the longest session" in printed
+    page = (tmp_path / "c/report.md").read_text(encoding="utf-8")
+    assert " ± " in page and "By these runs fifo may hit as many." in page and page.count("is smaller than the longest session") == 1
+
+
+def test_replicas_that_never_have_a_turn_are_said():
+    many = kvplan("simulate", *SMALL, "--no-baseline", "--set", "deployment.replicas=50").stdout
+    assert "! 30 of 50 replicas never had a turn" in many
+    assert "never had a turn" not in kvplan("simulate", *SMALL, "--no-baseline", "--set", "deployment.replicas=4").stdout
+
+
 @pytest.mark.parametrize(
     "command", [["simulate", "--no-baseline"], ["explain"], ["compare", "--vary", "store.dram=1GB", "--replications", "1"]]
 )

@@ -136,6 +136,14 @@ def test_the_replicas_that_the_intervals_allow(found):
     assert doubt.saved(sure, open_ended) == {"value": 0, "low": 0, "high": None}
 
 
+def test_what_surely_holds_is_named_with_its_price_where_the_answer_may_not(found):
+    best = found.cheapest
+    vague = answered(best, 5, point(4, 0.5), point(5, 0.951, 0.05), point(7, 0.99), usd=100.0)
+    sure = answered(best, 5, point(4, 0.5), point(5, 0.99), usd=100.0)
+    holds = [report.finding(replace(found, answers=(each,)))[1] for each in (vague, sure)]
+    assert holds[0].endswith(f", and with 7 replicas surely: {7 * best.gpus} GPUs, $700 a month.") and "surely" not in holds[1]
+
+
 def test_the_probability_is_that_of_the_interval(found):
     assert doubt.probability(point(5, 0.95, 0.05)) == pytest.approx(0.5)
     assert doubt.probability(point(5, 0.99)) == 1.0

@@ -237,8 +237,10 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
             f"{summary['skipped_saves']} saves ({summary['skipped_saves'] / summary['turns']:.1%} of the turns) found no room:"
             " KV comes faster than the tiers below take it, or is too large for them"
         )
-    found += [*_short_of_hbm(summary), *extras(deployment)]
     columns = output.columns
+    if idle := config.deployment.replicas - len(np.unique(columns["replica"])):
+        found.append(f"{idle:,} of {config.deployment.replicas:,} replicas never had a turn: these are too few sessions for so many")
+    found += [*_short_of_hbm(summary), *extras(deployment)]
     longest = deployment.stored(int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max()))
     found += [
         f"{tier.name} ({format_bytes(tier.size)}) is smaller than the longest session ({format_bytes(tier.taken(longest))}): what is too"

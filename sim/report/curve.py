@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.report import compare
 from kvplan.sim.report.console import shown_cell
 from kvplan.sim.report.curve_account import KEYS
 from kvplan.sim.report.picture import label, picture
@@ -39,7 +40,12 @@ def sentences(found: dict) -> list[str]:
         )
     if count > 1:
         lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every point.")
-    return lines + found["notes"]
+    return lines + found["notes"] + warnings(found)
+
+
+def warnings(found: dict) -> list[str]:
+    """What the runs warn of, and at which policies and sizes."""
+    return compare.warnings(found["comparison"])
 
 
 def table(found: dict) -> Table:

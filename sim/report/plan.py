@@ -11,6 +11,7 @@ from rich.text import Text
 from kvplan.foreign.text import visible
 from kvplan.hwmodels.units import format_seconds
 from kvplan.sim.assumptions import assumptions
+from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.doubt import probability, saved
 from kvplan.sim.planner.flags import flags, warnings
@@ -197,7 +198,7 @@ def finding(plan: Plan) -> list[str]:
         f"Cheapest: {best.option.label}, {size}, ${met.usd_per_month:,.0f} a month; ${cost['over_horizon']:,.0f} over"
         f" {years:g} years, ${cost['per_session']:.3g} a session, {', '.join(tokens)}.",
         f"Its replicas run out of {binding(best)} first ({_used(best)}){_bears(*met.headroom)}; the target holds there with a probability"
-        f" of {_percent(probability(best.point))}.",
+        f" of {_percent(probability(best.point))}{_surely(best)}.",
     ]
     return lines + [_against(plan, best, answer) for answer in plan.answers if answer.option.baseline and answer is not best]
 
@@ -215,6 +216,14 @@ def _percent(share: float | None) -> str:
     if share is None:
         return "unknown size"
     return "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+
+
+def _surely(best: Answer) -> str:
+    """The replicas with which it holds as far as intervals tell, and what they cost, where the answer may be too few."""
+    count, usd = doubt.replicas(best), doubt.cost(best)
+    if count is None or count.high in (None, count.value) or usd is None or usd[1] is None:
+        return ""
+    return f", and with {count.high} replicas surely: {best.gpus * count.high} GPUs, ${usd[1]:,.0f} a month"
 
 
 def _used(best: Answer) -> str:

@@ -20,10 +20,10 @@ def page(found: Place) -> Page:
         title=f"How much {data['tier'].upper()}: {config['model']} on {config['hardware']}",
         question=curve.title(data),
         finding=_finding(data),
-        warnings=[*map(compare.failure_text, data["failures"]), *(line.removeprefix("! ") for line in compare.warnings(comparison.value))],
+        warnings=[*map(compare.failure_text, data["failures"]), *(line.removeprefix("! ") for line in curve.warnings(data))],
         sections=[
             Section("Figures", figures=_figures(found)),
-            Section("Sizes and policies", curve.sentences(data), _table(found)),
+            Section("Sizes and policies", [line for line in curve.sentences(data) if not line.startswith("! ")], _table(found)),
             *common.background(comparison, strictyaml.dumps(without(config, [*varied, *unused]))),
         ],
     )
@@ -39,8 +39,23 @@ def _finding(data: dict) -> list[str]:
     near = min((point for name, point in points if name == policy and point["hit_rate.resumed"]["mean"] >= most - 0.01),
                key=lambda point: point["bytes"])  # fmt: skip
     tier = data["tier"].upper()
-    lines = [f"{policy} hits {percent(most)} of resumed turns with {best['size']} of {tier}."]
+    half = best["hit_rate.resumed"]["half_width"]
+    within = "" if half is None else f" ± {100 * half:.1f}"
+    lines = [f"{policy} hits {percent(most)}{within} of resumed turns with {best['size']} of {tier}."]
+    if others := _not_below(points, policy, best):
+        lines.append(f"By these runs {' and '.join(others)} may hit as many.")
     return lines + [f"{near['size']} come within a point of that."] * (near is not best)
+
+
+def _not_below(points: list[tuple[str, dict]], policy: str, best: dict) -> list[str]:
+    """Other policies whose interval at the same size meets the best one's."""
+    least = best["hit_rate.resumed"]["mean"] - (best["hit_rate.resumed"]["half_width"] or 0.0)
+    return [
+        name
+        for name, point in points
+        if name != policy and point["size"] == best["size"]
+        if point["hit_rate.resumed"]["mean"] + (point["hit_rate.resumed"]["half_width"] or 0.0) >= least
+    ]
 
 
 def _figures(found: Place) -> list[Figure]:
