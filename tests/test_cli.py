@@ -101,6 +101,20 @@ def test_no_baseline():
     assert "recompute" not in json.loads(kvplan("simulate", *SMALL, "--json", "--no-baseline").stdout)
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("simulate --model llama-3.1-8b", "No such option: --model. It is a setting: --set model=…"),
+        ("plan --max-batch 3", "No such option: --max-batch. It is a setting: --set deployment.max_batch=…"),
+        ("simulate --trac t.json", "No such option: --trac (Possible options: --trace)"),
+        ("list --model", "No such option: --model"),
+    ],
+)
+def test_an_option_that_is_none_is_told_what_it_may_be(command, told):
+    result = kvplan(*command.split())
+    assert result.exit_code == 2 and result.stderr.rstrip().endswith(f"Error: {told}")
+
+
 def test_help_and_version():
     assert "Examples" in kvplan("simulate", "--help").stdout
     assert kvplan("--version").stdout.startswith("kvplan ")

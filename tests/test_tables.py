@@ -193,6 +193,9 @@ def test_a_hint_takes_numbers_for_tokens_and_who_for_a_session(tmp_path):
     log.write_text("time,chat,prompt,answer\n2026-11-02T08:00:37,c1,11,139\n")
     with pytest.raises(TraceError, match=r"--columns session=chat,arrival=time,prompt=prompt,output=answer$"):
         traces.read_trace(log)
+    log.write_text("Timestamp,UserID,input_tokens,completion_tokens\n2026-11-02 08:00:37,4,11,139\n")
+    with pytest.raises(TraceError, match=r"--columns session=UserID,arrival=Timestamp,prompt=input_tokens,output=completion_tokens$"):
+        traces.read_trace(log)
     log.write_text("time;user;prompt;answer\n2026-11-02T08:00:37;c1;Hello;Hi\n")
     with pytest.raises(TraceError, match=r"--columns session=user,arrival=time,prompt_text=prompt,output_text=answer$"):
         traces.read_trace(log)

@@ -75,7 +75,7 @@ def hint(keys: Collection[str], numbers: Collection[str] = ()) -> str:
     for text, tokens in (("prompt_text", "prompt"), ("output_text", "output")):
         if found.get(text) in numbers:
             found[tokens] = found.pop(text)
-    if "session" not in found and (who := [key for key in _WHO if key in keys]):
+    if "session" not in found and (who := [key for name in _WHO for key in sorted(keys) if _plain(key) == _plain(name)]):
         found = {"session": who[0], **found}
     for roles in (PROMPTS, ANSWERS):
         if not any(role in found for role in roles):

@@ -12,8 +12,11 @@ from typing import Annotated
 
 import typer
 
+from kvplan.sim.cli.commands import Commands
+
 app = typer.Typer(
     name="kvplan",
+    cls=Commands,
     help="Plans DRAM and SSD for multi-turn LLM serving with a tiered KV cache, by simulation.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
