@@ -248,9 +248,8 @@ def test_a_failing_policy_is_one_line():
 
 @pytest.fixture
 def example():
-    """The manual's policy."""
-    text = (ROOT / "docs" / "glance.md").read_text(encoding="utf-8")
-    return re.search(r"```python\n(# mine.py.*?)```", text, re.DOTALL).group(1)
+    """The policy of tutorial and notebook."""
+    return (ROOT / "notebooks" / "largest_first.py").read_text(encoding="utf-8")
 
 
 def _calls(count=400):
@@ -267,7 +266,7 @@ def _compared(*eviction):
     return {variant["label"]: variant["mean"]["hit_rate.resumed"] for variant in json.loads(done.stdout)["variants"]}
 
 
-def test_the_readme_policy_runs_and_keeps_the_contract(example, tmp_path, monkeypatch):
+def test_the_tutorials_policy_runs_and_keeps_the_contract(example, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(example, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
