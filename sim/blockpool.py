@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.store.blocks.modes import MODES, Mode
+from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.traces import Workload
 
-SERVED = {"vllm": "vllm", "lmcache": "vllm"}
+SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
 
 
@@ -29,6 +29,8 @@ class BlockPool:
     """Of these, that may be kept when nobody uses them."""
     chunk_tokens: int
     """That the tiers below store together."""
+    make: MakePool
+    """An empty one."""
 
     @property
     def bytes(self) -> int:
@@ -53,7 +55,8 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     kept = parse_bytes(store.hbm) // each if parse_bytes(store.hbm) else usable
     kept_together = max(deployment.connection.block, MODES[store.mode].block_tokens if store.mode not in SERVED.values() else 1)
     chunk = tokens * max(store.chunk_blocks, -(-kept_together // tokens))
-    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk)
+    assert mode.pool is not None
+    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk, mode.pool)
     longest = min(int(workload.session_tokens.max()), deployment.window)
     if -(-longest // tokens) > usable:
         raise ConfigError(

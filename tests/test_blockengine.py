@@ -14,7 +14,9 @@ from kvplan.sim.engine import guards
 from kvplan.sim.engine.service import run_service
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.simulation import simulate
+from kvplan.sim.store.blocks.modes import MODES
 from kvplan.sim.store.blocks.offload import LruOffload
+from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.vllm import VllmPool
 from kvplan.traces import read_trace
@@ -62,19 +64,24 @@ def one_at_a_time(workload):
     return requests(*contexts, block_tokens=blocks.block_tokens, prompts=tokens.tolist())
 
 
-def replayed(workload, usable):
+POOLS = {"vllm": VllmPool, "sglang": RadixCache}
+
+
+def replayed(workload, usable, mode):
     contexts = block_contexts(workload, workload.blocks.block_tokens)
-    pool = VllmPool(usable, contexts.block_tokens)
+    pool = POOLS[mode](usable, contexts.block_tokens)
     return [pool.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)]
 
 
+@pytest.mark.parametrize("mode", POOLS)
 @pytest.mark.parametrize("seed", range(4))
-def test_requests_one_at_a_time_hit_what_a_replay_hits(seed):
+def test_requests_one_at_a_time_hit_what_a_replay_hits(seed, mode):
     draw = np.random.default_rng(seed)
     lengths = draw.integers(1, 9, 80)
     contexts = [np.where(np.arange(length) < draw.integers(1, 9), 7, draw.integers(0, 3)) for length in lengths]
     workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 80)).tolist())
-    assert served(workload, 24, *ALONE)["cached_tokens"].tolist() == replayed(workload, 24)
+    reserved = MODES[mode].reserved
+    assert served(workload, 23 + reserved, *ALONE, f"store.mode={mode}")["cached_tokens"].tolist() == replayed(workload, 24, mode)
 
 
 @pytest.mark.skipif(not MOONCAKE.exists(), reason="the Mooncake trace is not on this machine")
@@ -200,6 +207,15 @@ BELOW = {
     "DRAM and SSD": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B"],
     "slow links": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "deployment.link_efficiency=0.01"],
     "prefill-first": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "batching=prefill-first"],
+    "sglang": ["engine=sglang", "store.unit=block", "batching=prefill-first", *ALONE, "store.block_tokens=8"],
+    "hicache": [
+        "engine=hicache",
+        "store.unit=block",
+        "batching=prefill-first",
+        "store.block_tokens=8",
+        f"store.dram={12 * CHUNK}B",
+        f"store.ssd={60 * CHUNK}B",
+    ],
     "layer-wise": [
         "store.block_tokens=8",
         "store.load=cake",
@@ -302,7 +318,7 @@ def test_a_system_prompt_is_in_hbm_once():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["store.mode=sglang"], "store.mode=sglang"),
+        (["store.mode=kvcache-simulator"], "store.mode=kvcache-simulator"),
         (["store.threshold=2"], "store.threshold=2"),
         (["store.ttl_s=60"], "store.ttl_s"),
         (["store.save=sync"], "store.save=sync"),

@@ -127,6 +127,19 @@ def test_requests_that_overlap_have_the_blocks_of_a_literal_pool(seed):
         both.check()
 
 
+def test_sglang_has_no_page_twice():
+    """Two compute one context at once: when the second has, its pages are free, and the tree's are in use by both."""
+    pool = RadixCache(9, 4)
+    path = full("abcdefghijkl", 4)
+    one, other = pool.begin(path, 12), pool.begin(path, 12)
+    assert pool.in_use == 6 and pool.computed(one, 12) == 3
+    assert pool.computed(other, 12) == 0 and pool.in_use == 3
+    pool.end(one, 12)
+    assert pool.in_use == 3 and pool.held == 3
+    pool.end(other, 12)
+    assert (pool.in_use, pool.held, pool.free) == (0, 3, 9)
+
+
 def _capped(fifo):
     """Chunks: the last token of a prompt is always computed."""
     plain = fifo.request

@@ -258,7 +258,12 @@ def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
 
 
 @pytest.mark.parametrize(
-    ("mode", "advice"), [("lmcache", "GPUs: store.unit=block plans"), ("sglang", "GPUs: store.mode=vllm with store.unit=block plans")]
+    ("mode", "advice"),
+    [
+        ("lmcache", "GPUs: store.unit=block plans"),
+        ("sglang", "GPUs: store.unit=block plans"),
+        ("kvcache-simulator", "GPUs: store.mode=vllm with store.unit=block plans"),
+    ],
 )
 def test_the_advice_to_plan_with_blocks_is_one_that_runs(found, mode, advice):
     best = found.cheapest

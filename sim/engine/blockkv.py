@@ -26,8 +26,8 @@ from kvplan.sim.engine.paths import Paths
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Load
 from kvplan.sim.store.blocks.level import Level
+from kvplan.sim.store.blocks.pool import Pool, Use
 from kvplan.sim.store.blocks.runs import Pieces
-from kvplan.sim.store.blocks.vllm import Use, VllmPool
 from kvplan.sim.store.nothing import Nothing
 from kvplan.traces import Workload
 from kvplan.traces.blockpaths import Keys, turn_paths
@@ -63,7 +63,7 @@ class _Running:
 class Lookups(Nothing):
     """What a replica's policies see: what its pool has of the next turn of each session."""
 
-    def __init__(self, pool: VllmPool, contexts: Contexts, block_bytes: int) -> None:
+    def __init__(self, pool: Pool, contexts: Contexts, block_bytes: int) -> None:
         super().__init__()
         self._pool, self._contexts, self._block_bytes = pool, contexts, block_bytes
 
@@ -83,7 +83,7 @@ class BlockKv(Keeping):
 
     def __init__(self, config: Config, deployment: Deployment, turns: Contexts, load: Load, paths: Paths, observer: Any) -> None:
         pool = turns.pool
-        self._pool = VllmPool(pool.usable, pool.block_tokens, pool.most_kept)
+        self._pool = pool.make(pool.usable, pool.block_tokens, pool.most_kept)
         stored = deployment.stored(pool.block_tokens)
         super().__init__(Lookups(self._pool, turns, stored), paths, Stalls(), pool.bytes)
         self.follows = True
@@ -138,9 +138,8 @@ class BlockKv(Keeping):
 
     def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
         running = self._running.pop(job.turn)
-        self._computed(running.use, job.in_hbm if job.left else tokens)
         self._below.let_go(running.loaded, now)
-        return self._leaves(running.use, tokens, now)
+        return self._leaves(running.use, job.in_hbm if job.left else tokens, tokens, now)
 
     def _load(self, job: Job, found: Found, local: int, head_since: float, free: int, now: float) -> None:
         """A job loads what its load policy says of what was found below, beyond the tokens that the pool has."""
@@ -164,30 +163,32 @@ class BlockKv(Keeping):
                 turns.found[tier][job.turn] = tokens
         return tier
 
-    def prefilled(self, job: Job, now: float) -> None:
-        running = self._running[job.turn]
+    def prefilled(self, job: Job, now: float) -> int:
+        running, before = self._running[job.turn], self._pool.in_use
         self._computed(running.use, job.known)
         self._below.let_go(running.loaded, now)
         running.loaded = []
         if not job.made:
             self._below.offer(running.use.path, 0, job.known, now)
+        return (before - self._pool.in_use) * self.block_bytes
 
     def save(self, job: Job, since: float, now: float) -> int:
         use = self._running.pop(job.turn).use
-        self._computed(use, job.context)
         self._turns.next_turn[job.session] = job.turn + 1
         prompt = job.history + job.prompt
         saved = job.context if self._connection.saves_answers else prompt
         self._below.offer(use.path, prompt, saved, now)
         self._below.renew(use.path, saved, now)
-        job.hbm_bytes = self._leaves(use, job.context, now)
+        job.hbm_bytes = self._leaves(use, job.context, job.context, now)
         return 0
 
-    def _leaves(self, use: Use, tokens: int, now: float) -> int:
-        """A job with so many tokens in HBM has ended, or given way; returns the bytes that nobody has any more."""
+    def _leaves(self, use: Use, computed: int, tokens: int, now: float) -> int:
+        """A job with so many tokens has ended, or given way, of which so many are computed; returns the bytes that nobody has any more."""
+        before = self._pool.in_use
+        self._computed(use, computed)
         self._pool.end(use, tokens)
         self._fill(now)
-        return use.freed * self.block_bytes
+        return (before - self._pool.in_use) * self.block_bytes
 
     def _computed(self, use: Use, tokens: int) -> None:
         """So many tokens of a job are in HBM."""

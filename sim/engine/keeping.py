@@ -103,8 +103,10 @@ class Keeping(ABC):
     def again(self, job: Job, free: int, now: float) -> None:
         """A job that had to give way starts again, with `free` bytes of HBM."""
 
-    def prefilled(self, job: Job, now: float) -> None:
-        """Its first token is out, or the next one of a job that gave way; for those that follow."""
+    def prefilled(self, job: Job, now: float) -> int:
+        """Its first token is out, or the next one of a job that gave way; for those that follow. Returns the bytes of its HBM that it
+        gives back, since others have the same."""
+        return 0
 
     @abstractmethod
     def save(self, job: Job, since: float, now: float) -> int:

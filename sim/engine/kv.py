@@ -60,9 +60,10 @@ class Kv(Keeping):
         self.changed = False
         self.mover.start(now)
 
-    def prefilled(self, job: Job, now: float) -> None:
+    def prefilled(self, job: Job, now: float) -> int:
         if not job.made:
             self._saver.prefilled(job, now)
+        return 0
 
     def come(self, session: int, kept: int | None, now: float) -> None:
         if kept is None:

@@ -299,7 +299,7 @@ class Replica:
         if not job.made:
             self.recorder.first_token_s[job.turn] = now
         if self.kv.follows:
-            self.kv.prefilled(job, now)
+            self.batch.hbm_used -= self.kv.prefilled(job, now)
         if job.context - job.known <= 1:
             self._complete(job, now)
 

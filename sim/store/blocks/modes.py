@@ -8,6 +8,7 @@ from kvplan.sim.store.blocks.base import BlockCache, Path
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder, Offload
 from kvplan.sim.store.blocks.optimal import OptimalTrie
+from kvplan.sim.store.blocks.pool import Pool
 from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.trie import FifoTrie, LruTrie
 from kvplan.sim.store.blocks.vllm import VllmPool
@@ -16,6 +17,9 @@ Simple = Callable[[int, int], BlockCache]
 """(usable blocks, tokens of a block) -> an empty cache."""
 Make = Callable[[int, int, Sequence[Path], Sequence[int]], BlockCache]
 """The same, with the contexts and tokens of all requests to come."""
+
+MakePool = Callable[[int, int, int], Pool]
+"""(usable blocks, tokens of a block, blocks that may be kept when nobody uses them) -> an empty pool."""
 
 MakeOffload = Callable[[int, int, int], Offload]
 """(usable chunks, tokens of a chunk, offers until one is stored) -> an empty tier."""
@@ -34,6 +38,8 @@ class Mode:
     """Where its memory can be; the first where nothing else is said."""
     offload: Mapping[str, MakeOffload] = field(default_factory=dict)
     """What goes first in DRAM below its memory, by name, where it has such a tier."""
+    pool: MakePool | None = None
+    """Its memory in HBM for requests that overlap."""
     reserved: int = 0
     """Blocks of the memory that it keeps for itself."""
     warmup_share: float = 0.0
@@ -59,6 +65,7 @@ MODES: Mapping[str, Mode] = {
         {"lru": _simple(VllmPool)},
         ("hbm",),
         {"lru": _lru_offload, "arc": _arc_offload},
+        VllmPool,
         reserved=1,
     ),
     "sglang": Mode(
@@ -66,6 +73,7 @@ MODES: Mapping[str, Mode] = {
         64,
         {"lru": _simple(RadixCache)},
         ("hbm",),
+        pool=RadixCache,
     ),
     "lmcache": Mode(
         "LMCache's CPU memory: whole chunks only, whatever HBM above it hits",

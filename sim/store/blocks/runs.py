@@ -196,11 +196,12 @@ class Runs:
                 self._forget(run)
             run.stop -= gone
 
-    def evict_run(self) -> None:
-        """The first run goes, all of it."""
+    def evict_run(self) -> int:
+        """The first run goes, all of it; returns its blocks."""
         run = self._order.behind
         self.blocks -= run.blocks
         self._forget(run)
+        return run.blocks
 
     # --- runs -----------------------------------------------------------------------------------------------------------------
 

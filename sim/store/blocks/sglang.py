@@ -1,32 +1,36 @@
 """SGLang's radix cache: a tree whose nodes are runs of pages. Only leaves that nobody uses are given up, the least recently used first, and
 whole nodes go, also where less room is needed.
 
-A node ends where a context has parted from it or has ended. A lookup covers at most all tokens but one; what a request computes again of a
-page that is there is freed at its end, and so is its unfull last page. A request whose pages do not fit is not served.
+A node ends where a context has parted from it or has ended. A lookup covers at most all tokens but one. What a request has computed joins
+the tree when its prefill has ended, and its answer when that has: of a page that is there by then the tree's is used, and the request's own
+is free. So no page is there twice. A request whose pages do not fit is not served.
 
-Left out: answers, which join the tree; several requests at once; that a node's lower half is as new as the upper when it is cut.
+Left out: that a node's lower half is as new as the upper when it is cut; that requests enter by the longest prefix, which is not SGLang's
+default.
 Source: SGLang, srt/mem_cache/radix_cache.py.
 """
 
-from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns, depth
+from typing import ClassVar
+
+from kvplan.sim.store.blocks.pool import Pool, Use
+from kvplan.sim.store.blocks.runs import depth
 
 
-class RadixCache(OfRuns):
+class RadixCache(Pool):
     """`usable` pages. Its nodes stay apart."""
 
-    def __init__(self, usable: int, block_tokens: int) -> None:
-        super().__init__(usable, block_tokens, joins=False)
+    JOINS: ClassVar[bool] = False
 
-    def request(self, path: Path, tokens: int) -> int:
-        """See `BlockCache`."""
-        full, pages = tokens // self._block_tokens, -(-tokens // self._block_tokens)
-        if pages > self._usable:
-            return 0
-        nodes = self._runs.take(path, (tokens - 1) // self._block_tokens)
-        hit = depth(nodes)
-        while self._runs.blocks + pages > self._usable:
-            self._runs.evict_run()
-        nodes += self._runs.take(path, full, hit)
-        self._runs.give_back(nodes + self._runs.name(path, depth(nodes), full))
-        return hit * self._block_tokens
+    def computed(self, use: Use, tokens: int) -> int:
+        known, full = depth(use.pieces), tokens // self._block_tokens
+        use.pieces += self._runs.take(use.path, full, known)
+        there = depth(use.pieces)
+        self._unnamed += there - known
+        use.pieces += self._runs.name(use.path, there, full)
+        return full - there
+
+    def _forget(self, blocks: int) -> None:
+        while blocks > 0:
+            gone = self._runs.evict_run()
+            self._unnamed += gone
+            blocks -= gone
