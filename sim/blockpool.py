@@ -78,9 +78,10 @@ def _check(config: Config, deployment: Deployment) -> None:
             f"store.mode={store.mode}: servers with store.unit=block are simulated by the rules of {', '.join(SERVED)}: set one of these;"
             " `kvplan curve` replays the others without a server"
         )
-    if store.threshold > 1:
+    if store.threshold > 1 and len(deployment.tiers) > 2:
         raise ConfigError(
-            f"store.threshold={store.threshold} is for `kvplan curve`: servers store a chunk when it is first offered; set it to 1"
+            f"store.threshold={store.threshold}: where a tier lies below DRAM, servers store all that is offered;"
+            " set store.ssd=0GB, or store.threshold=1"
         )
     if store.save == "sync":
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")

@@ -15,7 +15,7 @@ from kvplan.sim.engine.service import run_service
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.blocks.modes import MODES
-from kvplan.sim.store.blocks.offload import LruOffload
+from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder
 from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.vllm import VllmPool
@@ -111,6 +111,20 @@ def test_requests_one_at_a_time_hit_below_what_a_replay_hits_there(chunk_blocks)
     assert found["cached_tokens"].tolist() == [cache.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)]
     assert found["dram_tokens"].sum() == cache.below > 0
     assert (found["hbm_tokens"] + found["dram_tokens"] == found["cached_tokens"]).all()
+
+
+def test_chunks_are_stored_when_they_have_been_offered_often_enough():
+    """As a replay with the same threshold stores and hits them."""
+    draw = np.random.default_rng(5)
+    lengths = draw.integers(1, 9, 150)
+    contexts = [np.where(np.arange(length) < draw.integers(1, 9), 7, draw.integers(0, 4)) for length in lengths]
+    workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 150)).tolist())
+    found = ran(workload, 12, "store.ssd=0GB", *CHUNKS, f"store.dram={14 * CHUNK}B", "store.threshold=2")
+    contexts = block_contexts(workload, 8)
+    cache = Tiered(VllmPool(12, 8), FilteredOffload(14, 8, LruOrder(), 2), 1)
+    assert found.columns["cached_tokens"].tolist() == [cache.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)]
+    assert found.columns["dram_tokens"].sum() == cache.below > 0
+    assert found.ended[0].sums["dram.written"] == cache.tier.stored * CHUNK
 
 
 def test_what_dram_has_lost_comes_up_from_ssd():
@@ -319,7 +333,7 @@ def test_a_system_prompt_is_in_hbm_once():
     ("settings", "message"),
     [
         (["store.mode=kvcache-simulator"], "store.mode=kvcache-simulator"),
-        (["store.threshold=2"], "store.threshold=2"),
+        (["store.threshold=2", "store.dram=1GB", "store.ssd=1GB"], "store.threshold=2"),
         (["store.ttl_s=60"], "store.ttl_s"),
         (["store.save=sync"], "store.save=sync"),
         (["model=gemma-3-27b"], "windows or states"),

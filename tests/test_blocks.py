@@ -127,6 +127,17 @@ def test_requests_that_overlap_have_the_blocks_of_a_literal_pool(seed):
         both.check()
 
 
+def test_what_goes_on_behind_a_copy_is_found():
+    """The first has six blocks at once, the second the same block by block, and one more."""
+    pool, path = VllmPool(20, 1), full("abcdefg", 1)
+    one, other = pool.begin(path, 6), pool.begin(path, 3)
+    pool.grow(4)
+    for use, tokens in ((one, 6), (other, 3), (other, 5), (other, 7)):
+        pool.computed(use, tokens)
+    pool.end(other, 7)
+    assert pool.reach(path, 8)[0] == 7
+
+
 def test_sglang_has_no_page_twice():
     """Two compute one context at once: when the second has, its pages are free, and the tree's are in use by both."""
     pool = RadixCache(9, 4)

@@ -68,8 +68,9 @@ class GrowingBatch(Batch):
         return ended
 
     def decoded(self, steps: int) -> list[Job]:
-        grown = self._growth(steps)
-        self.hbm_in_step = self.hbm_used + self._growth(steps - 1)
+        before = self._growth(steps - 1)
+        grown = before + self._growth(1, steps - 1)
+        self.hbm_in_step = self.hbm_used + before
         self.hbm_used += grown
         self._missing -= grown
         return super().decoded(steps)
@@ -90,9 +91,9 @@ class GrowingBatch(Batch):
             return steps
         return min(steps, max(1, self._sizes.most(self.steps, self.decoding, free)))
 
-    def _growth(self, steps: int) -> int:
-        """Bytes that so many decode steps take."""
-        return self._sizes.of(self.steps, self.decoding, steps) if self.decoding else 0
+    def _growth(self, steps: int, after: int = 0) -> int:
+        """Bytes that so many decode steps take, after as many others."""
+        return self._sizes.of(self.steps + after, self.decoding, steps) if self.decoding and steps else 0
 
     def _to_come(self, job: Job) -> int:
         """Bytes that it has at its end and does not take yet."""

@@ -94,6 +94,8 @@ class InBlocks(Growth):
 
     def of(self, step: int, decoding: int, steps: int) -> int:
         jobs, tokens = self._jobs, self._tokens
+        if steps == 1:
+            return jobs[-step % tokens] * self._bytes
         rounds, rest = divmod(steps, tokens)
         return (rounds * decoding + sum([jobs[-each % tokens] for each in range(step, step + rest)])) * self._bytes
 

@@ -50,11 +50,13 @@ class Found(NamedTuple):
 class Offloading:
     """One replica's, of as many tiers as there are, or none. They are numbered as in its store, where HBM is 0."""
 
-    def __init__(self, deployment: Deployment, block_tokens: int, chunk_tokens: int, paths: Paths, levels: Sequence[Level]) -> None:
+    def __init__(
+        self, deployment: Deployment, block_tokens: int, chunk_tokens: int, threshold: int, paths: Paths, levels: Sequence[Level]
+    ) -> None:
         self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
         self._each = deployment.stored(chunk_tokens)
         self._paths, self._levels = paths, levels
-        self._tiers = [Chunks(level.capacity // self._each) for level in levels[1:]]
+        self._tiers = [Chunks(level.capacity // self._each, threshold) for level in levels[1:]]
         self._coming: list[tuple[float, int, int, Coming]] = []
         """A heap of (end, number, tier, chunks)."""
         self._booked = 0

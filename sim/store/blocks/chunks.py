@@ -2,12 +2,14 @@
 
 The rules are those of `kvplan.sim.store.blocks.offload`: only what is missing is stored, and nothing where it would not fit; the chunks of
 a request that ends are renewed, tail before head, and so are those that are offered or have been loaded. A chunk on its way has its room,
-is not stored again, and is not found before it has come; until then what comes before it stays, and is renewed with it.
+is not stored again, and is not found before it has come; until then what comes before it stays, and is renewed with it. With a threshold a
+chunk is stored when it has been offered so often, and when those before it are there.
 """
 
 from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.offload import Offers
 from kvplan.sim.store.blocks.runs import Pieces, Runs, depth
 
 
@@ -26,11 +28,12 @@ class Coming(NamedTuple):
 class Chunks:
     """Room for `usable` chunks."""
 
-    def __init__(self, usable: int) -> None:
+    def __init__(self, usable: int, threshold: int = 1) -> None:
         self.dropped = 0
         """Times that chunks were offered and had no room."""
         self._usable = usable
         self._runs = Runs()
+        self._offers = Offers(threshold)
 
     @property
     def held(self) -> int:
@@ -59,15 +62,22 @@ class Chunks:
         none is, or they have no room."""
         there = self._runs.take(path, full)
         start, room = depth(there), self._usable - self._runs.used
+        if self._offers.threshold > 1:
+            full = self._due(path, start, full)
         if start == full or room < full - start:
             self.dropped += room < full - start
             self._runs.give_back(there)
             return None
         self._runs.evict(max(0, self.held + full - start - self._usable))
-        missing = self._runs.name(path, start, full)
+        missing = self._runs.name(path, there, full)
         for piece in missing:
             piece.run.ready = False
         return Coming(path, start, full, there, missing)
+
+    def _due(self, path: Path, start: int, full: int) -> int:
+        """Up to which chunk a context has been offered often enough, of those that are offered now and not there. Costs by the chunk."""
+        enough = [self._offers.are_enough(path[chunk]) for chunk in range(start, full)]
+        return start + enough.index(False) if False in enough else full
 
     def arrive(self, coming: "Coming") -> None:
         """Chunks that were on their way are there, and may go."""

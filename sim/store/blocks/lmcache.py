@@ -24,7 +24,7 @@ class LruChunks(OfRuns):
         held = self._runs.take(path, full)
         hit = depth(held)
         self._runs.evict(max(0, self._runs.blocks + full - self._usable))
-        self._runs.give_back(held + self._runs.name(path, hit, full))
+        self._runs.give_back(held + self._runs.name(path, held, full))
         return min(hit * self._block_tokens, tokens - 1)
 
 

@@ -55,7 +55,7 @@ class LruOffload(OfRuns):
         kept = full if full <= self._usable else held
         self.stored, self.dropped = self.stored + kept - held, self.dropped + full - kept
         self._runs.evict(max(0, self._runs.blocks + kept - self._usable))
-        self._runs.give_back(pieces + self._runs.name(path, held, kept))
+        self._runs.give_back(pieces + self._runs.name(path, pieces, kept))
         return beyond(held, tokens, hit, self._block_tokens)
 
 
@@ -88,6 +88,24 @@ class Order(Protocol):
         """The request with these chunks has ended."""
 
 
+class Offers:
+    """How often chunks have been offered while they were not there."""
+
+    def __init__(self, threshold: int) -> None:
+        self.threshold = threshold
+        """So many are enough for a chunk to be stored."""
+        self._counts: OrderedDict[Hashable, int] = OrderedDict()
+
+    def are_enough(self, key: Hashable) -> bool:
+        """Counts an offer."""
+        if self.threshold == 1:
+            return True
+        if key not in self._counts and len(self._counts) == _TRACKED:
+            self._counts.popitem(last=False)
+        self._counts[key] = self._counts.pop(key, 0) + 1
+        return self._counts[key] >= self.threshold
+
+
 class FilteredOffload:
     """Stores a chunk when it is offered for the `threshold`-th time while it is not there; costs by the chunk."""
 
@@ -96,8 +114,7 @@ class FilteredOffload:
         self._usable = usable
         self._chunk_tokens = chunk_tokens
         self._order = order
-        self._threshold = threshold
-        self._offers: OrderedDict[Hashable, int] = OrderedDict()
+        self._offers = Offers(threshold)
 
     @property
     def held(self) -> int:
@@ -114,18 +131,9 @@ class FilteredOffload:
         stop = (hit + more) // self._chunk_tokens
         offered, asked = (keys[stop:], keys[start:]) if more else (keys, keys)
         self._order.load(keys[start:stop])
-        self._store([key for key in offered if key not in self._order and self._is_due(key)], offered)
+        self._store([key for key in offered if key not in self._order and self._offers.are_enough(key)], offered)
         self._order.renew(asked)
         return more
-
-    def _is_due(self, key: Hashable) -> bool:
-        """Counts an offer."""
-        if self._threshold == 1:
-            return True
-        if key not in self._offers and len(self._offers) == _TRACKED:
-            self._offers.popitem(last=False)
-        self._offers[key] = self._offers.pop(key, 0) + 1
-        return self._offers[key] >= self._threshold
 
     def _store(self, keys: Sequence[Hashable], spared: Sequence[Hashable]) -> None:
         self._order.miss(keys)

@@ -45,7 +45,7 @@ class Run:
     def shared(self, path: Path, most: int, start: int) -> int:
         """Up to which block, at most, another context that has the run's block `start` has the run."""
         stop = min(self.stop, most)
-        if path[stop - 1] == self.path[stop - 1]:
+        if path is self.path or path[stop - 1] == self.path[stop - 1]:
             return stop
         same, other = start + 1, stop - 1
         while same < other:
@@ -73,6 +73,11 @@ class Piece(NamedTuple):
     """As it was."""
     stop: int
     """Where it stopped then."""
+
+    @property
+    def copied(self) -> bool:
+        """Whether there are copies of any of it, or were."""
+        return self.run.copied or (self.run.stop < self.stop and any(run.copied for run in self.runs()))
 
     def runs(self) -> list[Run]:
         """What the run has been cut into since."""
@@ -153,9 +158,11 @@ class Runs:
             pieces.append(Piece(run, stop))
         return pieces
 
-    def name(self, path: Path, start: int, stop: int) -> Pieces:
-        """These blocks of a context are there from now on, and in use by one. What comes before them is there already."""
-        known = start
+    def name(self, path: Path, before: Pieces, stop: int) -> Pieces:
+        """A context's blocks from where `before` ends up to `stop` are there from now on, and in use by one, who uses those before."""
+        start = known = depth(before)
+        if start < stop and path[start] not in self._heads and not any(piece.copied for piece in before):
+            return [Piece(self._list(path, start, stop, False), stop)]
         for run, _, end in self._along(path, stop):
             if end > start:
                 run.copied, known = True, end

@@ -26,7 +26,7 @@ class RadixCache(Pool):
         use.pieces += self._runs.take(use.path, full, known)
         there = depth(use.pieces)
         self._unnamed += there - known
-        use.pieces += self._runs.name(use.path, there, full)
+        use.pieces += self._runs.name(use.path, use.pieces, full)
         return full - there
 
     def _forget(self, blocks: int) -> None:

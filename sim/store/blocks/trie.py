@@ -31,7 +31,7 @@ class LruTrie(OfRuns):
         if missing > self._runs.blocks:
             missing, blocks = self._runs.blocks, max(hit, self._usable - 1)
         self._runs.evict(max(0, missing))
-        self._runs.give_back(held + self._runs.name(path, hit, blocks))
+        self._runs.give_back(held + self._runs.name(path, held, blocks))
         return min(hit * self._block_tokens, tokens)
 
 

@@ -19,7 +19,7 @@ class VllmPool(Pool):
 
     def computed(self, use: Use, tokens: int) -> int:
         named, full = depth(use.pieces), tokens // self._block_tokens
-        use.pieces += self._runs.name(use.path, named, full)
+        use.pieces += self._runs.name(use.path, use.pieces, full)
         return full - named
 
     def _forget(self, blocks: int) -> None:
