@@ -162,6 +162,15 @@ def test_a_fetch_that_a_demotion_made_room_for_wakes_the_job_that_is_held_for_it
     np.testing.assert_allclose(fast.columns["admitted_s"], slow.columns["admitted_s"], rtol=1e-9)
 
 
+def test_who_heads_the_queue_when_kv_has_moved_cuts_the_run_that_it_can_join():
+    """The head did not fit; the KV of another expires, which has none to wait for then, heads the queue, and fits."""
+    small = ("store.dram=3GB", "store.ssd=10GB", "store.ttl_s=0.5", "deployment.hbm_utilization=0.17", "deployment.window_tokens=1600")
+    rate = ("workload.sessions=10", "workload.max_tokens=1500", "workload.arrival.rate_per_s=5", "workload.think_time.median_s=0.1")
+    policies = ("scheduler=data-ready", "batching=chunked", "seed=124")
+    fast, slow = (run(*small, *rate, *policies, longest_run=longest) for longest in (None, 1))
+    np.testing.assert_allclose(fast.columns["admitted_s"], slow.columns["admitted_s"], rtol=1e-9)
+
+
 def _sums(summary) -> list[dict]:
     return [summary["gpu"], *summary["tiers"].values(), *summary["links"].values()]
 

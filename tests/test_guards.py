@@ -130,7 +130,7 @@ def test_3_a_job_that_is_held_for_kv_that_is_lost(monkeypatch):
     settings = ["workload.sessions=80", "workload.arrival.rate_per_s=2.0", "store.dram=12GB", "store.ssd=30GB", "store.eviction=lru"]
     settings += ["workload.think_time.median_s=3", "store.prefetch=wait-complete"]
     simulate(config.load(None, settings))
-    monkeypatch.setattr(Replica, "_kv_moved", lambda self, session: None)
+    monkeypatch.setattr(Replica, "_kv_moved", lambda self, session, at_s: None)
     with expect(3):
         simulate(config.load(None, settings))
 

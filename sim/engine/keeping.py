@@ -14,8 +14,8 @@ from kvplan.sim.tiers import TierSpec
 
 Arrived = Callable[[int, float], None]
 """Hears the session and the time when a fetch has ended."""
-Moved = Callable[[int], None]
-"""Hears of a session that waits and whose KV has another home, or none."""
+Moved = Callable[[int, float], None]
+"""Hears of a session that waits and whose KV has another home, or none, and since when."""
 
 
 class Held(Protocol):
@@ -79,9 +79,8 @@ class Keeping(ABC):
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         """Who is told of sessions whose KV moves ahead of their jobs."""
 
-    @property
-    def moves_end_s(self) -> float:
-        """When the next such move ends; infinite when there is none."""
+    def moves_end_s(self, held_only: bool) -> float:
+        """When the next such move ends, of those that somebody who is held may wait for or of all; infinite when there is none."""
         return math.inf
 
     def come(self, session: int, kept: int | None, now: float) -> None:

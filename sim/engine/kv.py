@@ -50,11 +50,10 @@ class Kv(Keeping):
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         self.mover.arrived, self.mover.moved = arrived, moved
 
-    @property
-    def moves_end_s(self) -> float:
-        """Of a fetch; or of a demotion that makes room for one."""
+    def moves_end_s(self, held_only: bool) -> float:
         mover = self.mover
-        return mover.fetches_end_s if mover.fetching is not None else mover.demotions_end_s
+        fetches_end_s = mover.fetches_end_s if mover.fetching is not None else math.inf
+        return fetches_end_s if held_only and fetches_end_s < math.inf else min(fetches_end_s, mover.demotions_end_s)
 
     def settle(self, now: float) -> None:
         self.changed = False
@@ -75,7 +74,7 @@ class Kv(Keeping):
             if self._observer is not None:
                 self._observer.kept_only(session, kept)
         if self._moved:
-            self.mover.heed()
+            self.mover.heed(now)
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
         tier, cached = self._claim(job.session, cut, now)
@@ -108,7 +107,7 @@ class Kv(Keeping):
         if useful is not ALL:
             self._keep_elsewhere(session, now, useful)
         if self._moved:
-            mover.heed()
+            mover.heed(now)
         tier, size = store.lookup(session)
         if not size:
             mover.abandon(session)
@@ -154,7 +153,7 @@ class Kv(Keeping):
         into = self.store.load(session, size, now)
         if into is not None:
             self.paths.saved[into].add(now, start, end, size)
-            self.mover.heed()
+            self.mover.heed(now)
         return end
 
     def save(self, job: Job, since: float, now: float) -> int:
@@ -165,7 +164,7 @@ class Kv(Keeping):
         saver.begin(since, now)
         tier, missing = self.store.save(job.session, self._kv.of(tokens), now, saver.spills)
         if self._moved:
-            self.mover.heed()
+            self.mover.heed(now)
         complete_s = saver.save(job, tier, missing)
         if complete_s is not None:
             self._complete_s[job.session] = complete_s

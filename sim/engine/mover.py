@@ -31,8 +31,8 @@ class Mover:
 
     arrived: Callable[[int, float], None]
     """Called with the session and the time when a fetch has ended."""
-    moved: Callable[[int], None] | None = None
-    """Called with a session that waits and whose KV has another home, or none, if anybody wants to know."""
+    moved: Callable[[int, float], None] | None = None
+    """Called with a session that waits and whose KV has another home, or none, and since when, if anybody wants to know."""
 
     def __init__(self, clock: Clock, store: Store, paths: Paths) -> None:
         self._clock = clock
@@ -76,9 +76,9 @@ class Mover:
                 if move is not None:
                     self._book(way, move, now)
         if store.moved:
-            self.heed()
+            self.heed(now)
 
-    def heed(self) -> None:
+    def heed(self, now: float) -> None:
         """Passes on what the store has moved."""
         moved, tell = self.store.moved, self.moved
         if tell is None:
@@ -87,7 +87,7 @@ class Mover:
         sessions = moved.copy()
         moved.clear()
         for session in sessions:
-            tell(session)
+            tell(session, now)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
         way.move, size = move, way.lower.taken(move.size)
@@ -126,10 +126,10 @@ class Mover:
         elif move.session >= 0:
             self.store.end_move(move, at_s)
             if self.store.moved:
-                self.heed()
+                self.heed(at_s)
             self.arrived(move.session, at_s)
         if self.store.moved:
-            self.heed()
+            self.heed(at_s)
 
     def abandon(self, session: int) -> None:
         """What a fetch brings of the session is of no use any more."""

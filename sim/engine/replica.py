@@ -79,8 +79,8 @@ class Replica:
         self._welcome(now)
         if self.kv.store.fetch_target is not None:
             self.kv.fetch_next(now)
-            if self._holds:
-                self._watch_fetch()
+        if self.waiting.watches:
+            self._watch_moves()
 
     def _keep_only(self, turn: int, dropped: int) -> int | None:
         """The turn goes on from less than its session's whole history; returns the tokens that are kept, None for all."""
@@ -104,24 +104,24 @@ class Replica:
         if self.gpu.doing != BOUNDARY:
             self._welcome(now)
 
-    def _watch_fetch(self) -> None:
+    def _watch_moves(self) -> None:
         """The end of a fetch needs an event of its own while jobs are held: the next may be long after it. So does the end of a demotion
-        that makes room for one."""
-        if self.waiting.holds_jobs:
-            end = self.kv.moves_end_s
+        that makes room for one; and of every move while jobs wait that the scheduler ranks by where their KV is."""
+        waiting = self.waiting
+        if waiting.follows_any or waiting.holds_jobs:
+            end = self.kv.moves_end_s(held_only=not waiting.follows_any)
             if self._wakes_at != end < math.inf:
                 self._wakes_at = end
-                self.clock.at(max(end, self.clock.now), ARRIVAL, self._fetch_may_end)
+                self.clock.at(max(end, self.clock.now), ARRIVAL, self._move_may_end)
 
-    def _fetch_may_end(self, timer: Timer) -> None:
+    def _move_may_end(self, timer: Timer) -> None:
         self._wake(self.clock.now)
-        self._watch_fetch()
+        self._watch_moves()
 
-    def _kv_moved(self, session: int) -> None:
+    def _kv_moved(self, session: int, at_s: float) -> None:
         """The scheduler follows the KV of waiting turns, and whoever is held for KV that cannot come any more is held no longer."""
-        now = self.clock.now
-        if self.waiting.kv_moved(session, now):
-            self.clock.at(now, ARRIVAL, self._fetch_may_end)
+        if self.waiting.kv_moved(session, at_s):
+            self.clock.at(self.clock.now, ARRIVAL, self._move_may_end)
 
     def _fetched(self, session: int, at_s: float) -> None:
         """KV that a fetch brought is complete."""
@@ -266,7 +266,7 @@ class Replica:
         if not self.kv.fetch_next(now) and not batch.apart and self.waiting.release_first():
             self._dispatch(now)
         else:
-            self._watch_fetch()
+            self._watch_moves()
 
     def _cut_run(self, now: float) -> None:
         """Ends the run at the next step boundary, at or after `now`."""
@@ -291,8 +291,8 @@ class Replica:
         self._dispatch(now)
         if kv.changed:
             kv.settle(now)
-        if self._holds:
-            self._watch_fetch()
+        if self.waiting.watches:
+            self._watch_moves()
 
     def _end_prefill(self, job: Job, now: float) -> None:
         """The first token is out, or the next one of a job that gave way; it decodes from now on, or is done."""

@@ -32,13 +32,16 @@ class WaitingRoom:
         self.learns = queue.LEARNS
         """Whether the queue is to hear of answers."""
         self._store, self._session_of = store, session_of
-        self._follows = queue.FOLLOWS_KV
+        self.follows = queue.FOLLOWS_KV
+        """Whether jobs are ranked by where their KV is."""
+        self.watches = self.follows
+        """Whether any move of KV may have another job head the queue."""
         self._turn_of: dict[int, int] = {}
         """Queued turn of each session, for schedulers that follow the KV."""
 
     def push(self, turn: int, now: float) -> float:
         """A turn starts to wait; returns its position."""
-        if self._follows:
+        if self.follows:
             self._turn_of[self._session_of[turn]] = turn
         position = self.queue.push(turn)
         if self.queue.head() == turn:
@@ -52,20 +55,21 @@ class WaitingRoom:
     def take(self, now: float) -> float:
         """The head is admitted; returns since when it was the head."""
         turn = self.queue.pop()
-        if self._follows:
+        if self.follows:
             del self._turn_of[self._session_of[turn]]
         since, self.head_since = self.head_since, now
         return since
 
     def kv_moved(self, session: int, now: float) -> bool:
-        """A waiting session's KV has moved or gone; returns whether its job was held and is ready now."""
+        """A waiting session's KV has moved or gone; returns whether its job was held and is ready now, or another heads the queue."""
         turn = self._turn_of.get(session)
         if turn is not None:
             before = self.queue.head()
             position = self.queue.update(turn)
+            self._store.expect(session, position)
             if self.queue.head() != before:
                 self.head_since = now
-            self._store.expect(session, position)
+                return True
         return False
 
     def release(self, session: int) -> bool:
@@ -79,6 +83,11 @@ class WaitingRoom:
     def held(self) -> list[int]:
         """Sessions whose jobs are held."""
         return []
+
+    @property
+    def follows_any(self) -> bool:
+        """Whether any job waits whose rank may change."""
+        return bool(self._turn_of)
 
     @property
     def holds_jobs(self) -> bool:
@@ -96,7 +105,7 @@ class HoldingRoom(WaitingRoom):
         self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], tokens_in: Count
     ) -> None:
         super().__init__(queue, store, session_of)
-        self.holds = True
+        self.holds = self.watches = True
         self._clock, self._prefetch = clock, prefetch
         self._arrival_s, self._tokens_in = recorder.arrival_s, tokens_in
         self._held: dict[int, tuple[float, int]] = {}
@@ -145,7 +154,7 @@ class HoldingRoom(WaitingRoom):
             turn = heappop(ready)[1]
         else:
             turn = self.queue.pop()
-            if self._follows:
+            if self.follows:
                 del self._turn_of[self._session_of[turn]]
         self._was_held.discard(turn)
         self.head_since = now
@@ -160,7 +169,7 @@ class HoldingRoom(WaitingRoom):
         held = self._held.pop(session, None)
         if held is None:
             return False
-        if self._follows:
+        if self.follows:
             self._store.expect(session, self.push(held[1], self._clock.now))
         else:
             heappush(self._ready, held)
