@@ -161,13 +161,13 @@ class Replica:
 
     def _head(self, now: float) -> Job | None:
         """Who had to give way, else the head of the queue, if there is a place in the batch."""
-        batch, waiting = self.batch, self.waiting
-        ready = waiting.head(now) if self._holds else None  # who is to be held is held, whether there is a place or not
+        batch = self.batch
+        ready = self.waiting.head(now) if self._holds else None  # who is to be held is held, whether there is a place or not
         if batch.running >= batch.most:
             return None
         if batch.preempted:
             return self.fitting.again(batch.preempted[0])
-        turn = ready if self._holds else waiting.queue.head()
+        turn = ready if self._holds else self.waiting.queue.head()
         return None if turn is None else self.fitting.job(turn)
 
     def _enter(self, job: Job, now: float) -> None:

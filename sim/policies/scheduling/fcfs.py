@@ -20,8 +20,9 @@ class Fcfs(Scheduler):
 
     def push(self, turn: int) -> float:
         self._turns.append(turn)
-        self._pushed += 1
-        return self._pushed - 1
+        position = self._pushed
+        self._pushed = position + 1
+        return position
 
     def head(self) -> int | None:
         return self._turns[0] if self._turns else None
