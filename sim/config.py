@@ -530,15 +530,6 @@ class Config(_Section):
         return self.model_dump(mode="json")
 
 
-def without_blocks(config: Config, what: str) -> Config:
-    """The same, for what knows only stores of whole sessions. Raises ConfigError."""
-    if config.store.unit == "block":
-        raise ConfigError(
-            f"store.unit=block: {what} knows stores of whole sessions; `kvplan simulate`, `compare` and `plan` run servers of blocks"
-        )
-    return config
-
-
 def without_clients(config: Config, why: str) -> Config:
     """The same, for what knows only sessions that come by themselves; `why` says what it needs. Raises ConfigError."""
     if config.workload.clients is not None:

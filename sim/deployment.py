@@ -29,6 +29,7 @@ from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
 from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST, Config, ConfigError, Store, TierSetting
+from kvplan.sim.policies.base import Limits
 from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
 
@@ -337,6 +338,12 @@ def _own(tier: TierSetting, reached: float) -> Wires | None:
 def _steps(config: Config, steps: StepTime) -> StepTime:
     """What the configuration makes of step times."""
     return steps.times(config.deployment.step_time_factor)
+
+
+def batching_limits(config: Config, deployment: Deployment) -> Limits:
+    """What a batching policy may know of the server."""
+    gpu, served = deployment.gpu, config.deployment
+    return Limits(gpu.name, int(gpu.hbm.value), served.step_tokens, served.prefill_tokens)
 
 
 def rated_writes(deployment: Deployment) -> float:

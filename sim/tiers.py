@@ -15,6 +15,10 @@ class Wires:
     latency_s: float
     """Per transfer."""
 
+    def seconds(self, size: int) -> float:
+        """Of a transfer towards the GPU."""
+        return size / self.read_bytes_per_s + self.latency_s
+
     def times(self, share: float) -> "Wires":
         """With so much of the bandwidth."""
         return Wires(share * self.read_bytes_per_s, share * self.write_bytes_per_s, self.latency_s)

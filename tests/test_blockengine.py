@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
-from kvplan.sim.analytic.explain import explain
 from kvplan.sim.config import ConfigError, load
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards
@@ -343,8 +342,3 @@ def test_a_system_prompt_is_in_hbm_once():
 def test_what_servers_of_blocks_refuse(small, settings, message):
     with pytest.raises(ConfigError, match=message):
         simulate(small(*SERVER, *settings))
-
-
-def test_what_knows_sessions_refuses_blocks(small):
-    with pytest.raises(ConfigError, match="explain knows stores of whole sessions"):
-        explain(small(*SERVER), None, None)

@@ -18,10 +18,13 @@ _HOLDS_UP = ("GPU", "host to GPU", "GPU to host")
 
 
 def served_of(deployment: Deployment, seen: Expected) -> dict:
-    """Shares of the history tokens that an LRU store of these tiers serves from each, and loses."""
-    served, total = seen.work.served, max(float(seen.turns.history.sum()), 1.0)
-    found = {name: float(served.cached[served.tier == index].sum()) / total for index, name in enumerate(deployment.sizes)}
-    return found | {"lost": 1.0 - float(served.cached.sum()) / total}
+    """Shares that an LRU store of these tiers serves from each, and loses: of the history tokens, or with blocks of all prompt tokens, as
+    those of others serve new ones too."""
+    served, turns = seen.work.served, seen.turns
+    total = max(float((turns.history + turns.prompt if deployment.pooled else turns.history).sum()), 1.0)
+    found = {name: float(tokens.sum()) / total for name, tokens in zip(deployment.sizes, served.tokens, strict=True)}
+    found |= {"lost": 1.0 - float(served.cached.sum()) / total}
+    return found if seen.most_share is None else found | {"at_most": seen.most_share}
 
 
 def rate_of(config: Config, workload: Workload, turns: Turns) -> dict:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kvplan.sim.analytic.inblocks import most_share, serve_blocks
 from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Turns, serve, served_bytes, turns_of
 from kvplan.sim.analytic.work import Work, recomputing_s, server, work
@@ -35,17 +36,22 @@ class Expected:
     """What turns ask of the GPUs at the busiest time, as a share of what full batches can do."""
     pinned: list[float]
     """Bytes per tier that running jobs were served, and which stay as long as they run."""
+    most_share: float | None
+    """Of all prompt tokens, that blocks could serve if none ever left; None of sessions."""
 
 
 def expected(config: Config, deployment: Deployment, workload: Workload, most: int, report: Callable[[int, int], None]) -> Expected:
     """For batches of at most `most` jobs. How long answers take depends on how full batches are, and the other way round: first they are
     taken to be full, then they are what comes of it. `report(done, total)` is called while distances are worked out."""
     token_s = _token_s(config, deployment, workload, most)
-    turns = turns_of(config, deployment, workload, token_s, _reporting(report, workload.turns))
+    turns = turns_of(config, deployment, workload, token_s, _nothing if deployment.pooled else _reporting(report, workload.turns))
     rates, span_s = _rates(turns, config.deployment.replicas, token_s)
-    roughly = server(deployment, turns, recomputing_s(deployment, turns), most)
+    roughly = server(deployment, turns, recomputing_s(config, deployment, turns), most)
     mean = len(turns.time_s) / config.deployment.replicas / span_s
-    served = serve(config, deployment, turns, mean * token_s * float(turns.output.mean()))
+    if deployment.pooled:
+        served = serve_blocks(config, deployment, workload, turns, _answers_s(turns, token_s), report)
+    else:
+        served = serve(config, deployment, turns, mean * token_s * float(turns.output.mean()))
     done = work(config, deployment, turns, served, _waits_s(roughly, rates))
     found = server(deployment, turns, done.prefill_s + done.stall_s + done.save_s, most)
     jobs = float(np.mean([found.running(rate) for rate in rates[rates > 0].tolist()]))
@@ -53,12 +59,24 @@ def expected(config: Config, deployment: Deployment, workload: Workload, most: i
         turns=turns,
         work=done,
         server=found,
-        recomputing_s=recomputing_s(deployment, turns),
+        recomputing_s=recomputing_s(config, deployment, turns),
         busy={"GPU": float(found.busy(rates).mean())} | {name: seconds * mean for name, seconds in done.links_s.items()},
         jobs=jobs,
         load=float(rates.max()) / found.most_per_s,
         pinned=[jobs * size for size in served_bytes(deployment, turns, done.served)],
+        most_share=most_share(config, deployment, workload, turns) if deployment.pooled else None,
     )
+
+
+def _nothing(seen: Accesses) -> np.ndarray:
+    """Distances, where nobody asks for them."""
+    return np.zeros(len(seen.session), np.int64)
+
+
+def _answers_s(turns: Turns, token_s: float) -> np.ndarray:
+    """Seconds of each turn, which ends before its session's next one starts."""
+    after = np.append(np.where(turns.is_first, np.inf, turns.time_s)[1:], np.inf) - turns.time_s
+    return np.minimum(turns.output * token_s, after)
 
 
 def _reporting(report: Callable[[int, int], None], total: int) -> Callable[[Accesses], np.ndarray]:
@@ -79,7 +97,7 @@ def _token_s(config: Config, deployment: Deployment, workload: Workload, most: i
     all the time; of full batches where they are."""
     contexts = np.minimum(workload.history_tokens + workload.prompt_tokens + workload.output_tokens / 2, deployment.window)
     full_s = deployment.steps.decode(most, most * float(contexts.mean()))
-    turns = turns_of(config, deployment, workload, full_s, lambda seen: np.zeros(len(seen.session), np.int64))
+    turns = turns_of(config, deployment, workload, full_s, _nothing)
     rates, _ = _rates(turns, config.deployment.replicas, full_s)
     found = server(deployment, turns, float(deployment.steps.prefill(turns.prompt, turns.history).mean()), most)
     bearable = rates[(rates > 0) & (rates < found.most_per_s)]

@@ -14,11 +14,12 @@ from typing import Any
 from kvplan.sim import enginesets
 from kvplan.sim.analytic.demand import cost_of, demand_of, rate_of, served_of
 from kvplan.sim.analytic.expected import expected
+from kvplan.sim.analytic.inblocks import blocks_of
 from kvplan.sim.analytic.limits import limits
 from kvplan.sim.analytic.points import points_of
 from kvplan.sim.analytic.sizes import hbm_of, mean_turn, model_of, tiers_of, windows_of
 from kvplan.sim.analytic.warned import warnings_of
-from kvplan.sim.config import Config, without_blocks, without_clients
+from kvplan.sim.config import Config, without_clients
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.moving import moving
 from kvplan.traces import Workload
@@ -29,10 +30,10 @@ def explain(
 ) -> dict:
     """All of it as plain data: bytes, seconds, tokens, dollars an hour. `report(done, total)` is called while distances are worked out.
     Raises ConfigError for clients, whose load follows from the answers."""
-    without_blocks(config, "explain")
     without_clients(config, "explain works out what is asked for from when turns come")
     turn = mean_turn(deployment, workload, config.deployment.truncation_ratio)
-    hbm = hbm_of(config, deployment, turn)
+    blocks = blocks_of(config, deployment, workload, turn) if deployment.pooled else {}
+    hbm = hbm_of(config, deployment, turn, blocks.get("block_tokens", 1))
     most = max(round(hbm["jobs"]), 1)
     seen = expected(config, deployment, workload, most, report)
     found: dict[str, Any] = {
@@ -43,7 +44,8 @@ def explain(
         "tiers": tiers_of(deployment, turn),
         "points": points_of(config, deployment, turn),
         "moving": moving(deployment),
-        "windows": windows_of(deployment, turn),
+        "windows": {} if deployment.pooled else windows_of(deployment, turn),
+        "blocks": blocks,
         "served": served_of(deployment, seen),
         "rate": rate_of(config, workload, seen.turns),
     }

@@ -27,7 +27,7 @@ class Limit(NamedTuple):
 def limits(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
     """Those of a configuration."""
     yield from _policies(config, deployment, seen)
-    yield from _room(config, deployment, seen)
+    yield from () if deployment.pooled else _room(config, deployment, seen)
     yield from _saturation(seen)
     if len(seen.turns.history) < _FEW_TURNS:
         yield Limit((SERVED, GPU, LINKS), f"{len(seen.turns.history)} turns are few: chance moves every figure")
@@ -35,6 +35,13 @@ def limits(config: Config, deployment: Deployment, seen: Expected) -> Iterator[L
 
 def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterator[Limit]:
     store = config.store
+    if store.load != "always" and deployment.tiers:
+        yield Limit(
+            (SERVED, GPU, LINKS),
+            f"links are taken to be idle: store.load={store.load} decides by how busy they are, and loads less or more",
+        )
+    if deployment.pooled:
+        return
     if store.eviction != "lru" and _leave(deployment, seen):
         yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
     if store.prefetch != "none" and fetch_target(deployment.tiers) is not None and _leave(deployment, seen):
@@ -42,11 +49,6 @@ def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterato
             (SERVED, GPU, LINKS),
             f"nothing is fetched ahead: store.prefetch={store.prefetch} brings what waiting jobs need from SSD into DRAM, which then"
             " serves it",
-        )
-    if store.load != "always" and deployment.tiers:
-        yield Limit(
-            (SERVED, GPU, LINKS),
-            f"links are taken to be idle: store.load={store.load} decides by how busy they are, and loads less or more",
         )
     if store.ttl_s is not None and len(deployment.tiers) > 1:
         yield Limit((LINKS,), "what expires leaves room and is not written down: less moves between tiers than is said")

@@ -30,10 +30,17 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
     request_s, layerwise = deployment.connection.request_s, deployment.connection.layerwise
     buffered = min(config.store.read_buffer_layers, layers) if layerwise else 0
 
-    def turn(seconds: float, preloaded: float) -> float:
+    def turn(seconds: float, preloaded: float, ready_s: float = 0.0) -> float:
+        begins_s = max(request_s, ready_s)
         if not layerwise:
-            return request_s + seconds + compute
-        return pipeline_s(layers, compute / layers, seconds / layers, preloaded, 0.0 if preloaded else request_s)
+            return begins_s + seconds + compute
+        return pipeline_s(layers, compute / layers, seconds / layers, preloaded, 0.0 if preloaded else begins_s)
+
+    def from_below(name: str) -> float:
+        if deployment.pooled and ON_HOST in deployment.sizes:  # chunks come up to DRAM before they are loaded
+            return turn(load, 0, own[name])
+        faster, slower = sorted((over_host[name], own[name]))
+        return turn(slower, 0, request_s + faster / layers)
 
     layers_needed = max(0.0, load - compute) * host.read_bytes_per_s / (in_dram / layers)
     return {
@@ -46,7 +53,7 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
         **{f"load_{name}_s": seconds for name, seconds in own.items()},
         "with_dram_s": turn(load, buffered),
         "with_dram_unbuffered_s": turn(load, 0),
-        **{f"with_{name}_s": turn(max(over_host[name], seconds), 0) for name, seconds in own.items()},
+        **{f"with_{name}_s": from_below(name) for name in own},
         "break_even_bytes_per_s": in_dram / (recompute - compute),
         "s_buf_bytes": layers_needed * (size / layers),
         "s_buf_layers": layers_needed,

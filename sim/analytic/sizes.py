@@ -46,16 +46,18 @@ def mean_turn(deployment: Deployment, workload: Workload, ratio: float) -> dict:
     }
 
 
-def hbm_of(config: Config, deployment: Deployment, turn: dict) -> dict:
+def hbm_of(config: Config, deployment: Deployment, turn: dict, block_tokens: int = 1) -> dict:
+    """Jobs have whole blocks of so many tokens, the last of them half full in the mean."""
     tokens, at_most = (deployment.tokens_in_hbm(deployment.hbm_budget, each) for each in (turn["context_tokens"], deployment.window))
+    context, window = turn["context_tokens"] + (block_tokens - 1) / 2, deployment.window + -deployment.window % block_tokens
     return {
         "installed_bytes": int(deployment.gpus * deployment.gpu.hbm.value),
         "kv_bytes": deployment.hbm_budget,
         "kv_tokens": tokens,
         "read_buffer_bytes": deployment.read_buffer,
         "write_buffer_bytes": deployment.write_buffer,
-        "jobs": float(min(config.deployment.max_batch, max(tokens / turn["context_tokens"], 1))),
-        "jobs_at_full_window": float(min(config.deployment.max_batch, at_most / deployment.window)),
+        "jobs": float(min(config.deployment.max_batch, max(tokens / context, 1))),
+        "jobs_at_full_window": float(min(config.deployment.max_batch, at_most / window)),
     }
 
 

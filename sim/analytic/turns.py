@@ -6,7 +6,7 @@ tier holds that tiers above hold too takes its room there without adding to thei
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,11 +51,16 @@ def turns_of(
     config: Config, deployment: Deployment, workload: Workload, token_s: float, distances: Callable[[Accesses], np.ndarray]
 ) -> Turns:
     """All turns, when an answer takes `token_s` per token; `distances` of the accesses of one replica, as `stack_distances` has them."""
-    place = replica_of(config, workload.sessions, "hits are worked out replica by replica")
-    replicas = np.unique(place)
-    mine = [workload] if len(replicas) == 1 else [workload.select(np.flatnonzero(place == replica)) for replica in replicas]
-    parts = [_part(config, deployment, part, replica, token_s, distances) for replica, part in zip(replicas, mine, strict=True)]
+    parts = [_part(config, deployment, part, replica, token_s, distances) for replica, part in by_replica(config, workload)]
     return Turns(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def by_replica(config: Config, workload: Workload) -> Iterator[tuple[int, Workload]]:
+    """Each replica that sessions come to, and what comes to it."""
+    place = replica_of(config, workload.sessions, "hits are worked out replica by replica")
+    replicas = np.unique(place).tolist()
+    for replica in replicas:
+        yield replica, workload if len(replicas) == 1 else workload.select(np.flatnonzero(place == replica))
 
 
 def _part(config: Config, deployment: Deployment, workload: Workload, replica: int, token_s: float, distances) -> tuple[np.ndarray, ...]:
@@ -76,14 +81,17 @@ def _part(config: Config, deployment: Deployment, workload: Workload, replica: i
 
 @dataclass(frozen=True)
 class Served:
-    """Per turn."""
+    """What each turn finds, and what that moves."""
 
-    tier: np.ndarray
-    """int: index of the tier that serves it; -1 for none."""
-    cached: np.ndarray
-    """int64: tokens of its history that the tier holds."""
-    below: tuple["Below", ...]
-    """Per tier but the first."""
+    tokens: np.ndarray
+    """int64 per tier and turn: those of its context that it has from the tier."""
+    written: tuple[int, ...]
+    """Per tier but the first: bytes of KV that come from those above it."""
+
+    @property
+    def cached(self) -> np.ndarray:
+        """int64 per turn: tokens of all tiers."""
+        return self.tokens.sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -114,16 +122,16 @@ def _serve(config: Config, deployment: Deployment, turns: Turns, rooms: list[flo
     ttl = math.inf if config.store.ttl_s is None else config.store.ttl_s
     found = ~turns.is_first & ~turns.void & (turns.idle_s <= ttl)
     kept = _kept(deployment, turns)
-    tier, cached, above, below = np.full(len(found), -1), np.zeros(len(found), np.int64), 0.0, []
+    tokens, above, below = np.zeros((len(rooms), len(found)), np.int64), 0.0, list[Below]()
     for index, room in enumerate(rooms):
         held = kept
         if index:
             below.append(written_below(config, deployment, turns, index, sum(rooms[:index])))
             held, above = below[-1].held, above * (1 - below[-1].copied_share)
-        here = found & (tier < 0) & (turns.distance <= above + room) & (held > 0)
-        tier[here], cached[here] = index, np.minimum(kept, held)[here]
+        here = found & ~tokens.any(axis=0) & (turns.distance <= above + room) & (held > 0)
+        tokens[index, here] = np.minimum(kept, held)[here]
         above += room
-    return Served(tier, cached, tuple(below))
+    return Served(tokens, tuple(each.written for each in below))
 
 
 def _kept(deployment: Deployment, turns: Turns) -> np.ndarray:
@@ -136,8 +144,7 @@ def _kept(deployment: Deployment, turns: Turns) -> np.ndarray:
 
 def served_bytes(deployment: Deployment, turns: Turns, served: Served) -> list[float]:
     """Per tier: what the mean turn is served from it."""
-    sizes = deployment.stored(served.cached)
-    return [float(sizes[served.tier == index].sum()) / len(turns.history) for index in range(len(deployment.tiers))]
+    return [float(deployment.stored(tokens).sum()) / len(turns.history) for tokens in served.tokens]
 
 
 def _left_at_the_end(deployment: Deployment, turns: Turns, last: np.ndarray) -> np.ndarray:

@@ -20,11 +20,11 @@ def warnings_of(config: Config, deployment: Deployment, workload: Workload, foun
     yield from _slow_link(config, deployment, found["turn"])
     yield from _slower(config, deployment, found["turn"])
     yield from _short_runs(config, found)
-    yield from _pins(deployment, found)
+    yield from () if deployment.pooled else _pins(deployment, found)
     yield from _truncations(deployment, workload)
     if config.batching != "iteration":
         yield f"batching={config.batching} is not run here: steps are those of `iteration`, where a prefill holds up the decodes"
-    if is_users_own(config.store.write):
+    if is_users_own(config.store.write) and not deployment.pooled:
         yield f"the write policy {config.store.write} is not run here: SSD writes are those of `back`"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kvplan.hwmodels import pipeline_s
+from kvplan.sim.analytic.prefilling import prefill_alone
 from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Served, Turns, served_bytes
 from kvplan.sim.config import Config
@@ -32,15 +33,16 @@ class Work:
 
 def work(config: Config, deployment: Deployment, turns: Turns, served: Served, waits_s: float) -> Work:
     """`waits_s`: what a turn waits in the mean until its prefill starts."""
-    served, prefill, stall = _prefills(config, deployment, turns, served, waits_s)
-    links = _links(config, deployment, turns, served)
-    save = max(_saved_s(deployment, turns, served).values(), default=0.0) if config.store.save == "sync" else 0.0
-    return Work(served, float(prefill.mean()), float(stall.mean()), save, links)
+    done = prefills(config, deployment, turns, served, waits_s)
+    links = _links(config, deployment, turns, done.served)
+    save = max(_saved_s(deployment, turns, done.served).values(), default=0.0) if config.store.save == "sync" else 0.0
+    stall = 0.0 if deployment.connection.asynchronous else float(done.waits_s.mean())
+    return Work(done.served, float(done.compute_s.mean()), stall, save, links)
 
 
-def recomputing_s(deployment: Deployment, turns: Turns) -> float:
+def recomputing_s(config: Config, deployment: Deployment, turns: Turns) -> float:
     """Seconds of the mean turn's prefill without any store."""
-    return float(deployment.steps.prefill(turns.history + turns.prompt).mean())
+    return float(prefill_alone(config, deployment)(turns.history + turns.prompt, np.zeros_like(turns.history)).mean())
 
 
 def server(deployment: Deployment, turns: Turns, alone_s: float, most: int) -> Server:
@@ -53,37 +55,70 @@ def server(deployment: Deployment, turns: Turns, alone_s: float, most: int) -> S
     return Server(alone_s, steps, lambda jobs: deployment.steps.decode(jobs, jobs * context) + jobs * window_s, most)
 
 
-def _prefills(
-    config: Config, deployment: Deployment, turns: Turns, served: Served, waits_s: float
-) -> tuple[Served, np.ndarray, np.ndarray]:
-    """What is served in the end, and the seconds of each prefill and of GPUs that wait for its KV: some load policies recompute what is
-    slow."""
-    new = turns.history + turns.prompt - served.cached
-    compute, stall = deployment.steps.prefill(new, served.cached), np.zeros(len(new))
-    loaded = [index for index, tier in enumerate(deployment.tiers) if not tier.on_device]
-    for turn in np.flatnonzero(np.isin(served.tier, loaded)).tolist():
-        tokens, seconds = int(served.cached[turn]), float(compute[turn])
-        stall[turn] = load_s(config, deployment, deployment.tiers[served.tier[turn]], tokens, seconds, waits_s) - seconds
+@dataclass(frozen=True)
+class Prefills:
+    """Of each turn on idle links: its first token is out when it has waited and computed."""
+
+    served: Served
+    """In the end: some load policies recompute what is slow."""
+    compute_s: np.ndarray
+    waits_s: np.ndarray
+    """For its KV, beyond what it computes meanwhile."""
+
+
+def prefills(config: Config, deployment: Deployment, turns: Turns, served: Served, waits_s: float) -> Prefills:
+    """`waits_s` as for `work`."""
+    alone, context = prefill_alone(config, deployment), turns.history + turns.prompt
+    resident = served.tokens[_on_device(deployment, True)].sum(axis=0)
+    outside = served.cached - resident
+    compute = alone(context - served.cached, served.cached)
+    whole = deployment.steps.prefill(context - served.cached, served.cached)
+    waits = np.zeros(len(outside))
+    for turn in np.flatnonzero(outside).tolist():
+        seconds = float(whole[turn])
+        waits[turn] = _loads_s(config, deployment, served.tokens[:, turn].tolist(), seconds, waits_s) - seconds
     if config.store.load != "always":
-        recompute = deployment.steps.prefill(new + served.cached)
-        slow = (served.cached > 0) & (recompute < compute + stall)
-        compute, stall = np.where(slow, recompute, compute), np.where(slow, 0.0, stall)
-        served = replace(served, tier=np.where(slow, -1, served.tier), cached=np.where(slow, 0, served.cached))
-    return served, compute, np.zeros(len(new)) if deployment.connection.asynchronous else stall
+        again = deployment.steps.prefill(context - resident, resident)
+        slow = (outside > 0) & (again < whole + waits)
+        compute, waits = np.where(slow, alone(context - resident, resident), compute), np.where(slow, 0.0, waits)
+        served = replace(served, tokens=np.where(slow & _on_device(deployment, False)[:, None], 0, served.tokens))
+    return Prefills(served, compute, waits)
 
 
-def load_s(config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float) -> float:
-    """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier."""
+def _on_device(deployment: Deployment, so: bool) -> np.ndarray:
+    """bool per tier."""
+    return np.array([tier.on_device == so for tier in deployment.tiers], bool)
+
+
+def _loads_s(config: Config, deployment: Deployment, tokens: list[int], compute_s: float, waits_s: float) -> float:
+    """`load_s` of what a turn has from each tier. Chunks of blocks come up to the first tier below HBM, from each at once, before any is
+    loaded."""
+    (first, size), *lower = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device]
+    if not deployment.pooled:
+        first, size = next((tier, size) for tier, size in [(first, size), *lower] if size)
+        return load_s(config, deployment, first, size, compute_s, waits_s)
+    up = [tier.own.seconds(tier.taken(deployment.stored(more))) for tier, more in lower if more and tier.own is not None]
+    return load_s(config, deployment, first, size + sum(more for _, more in lower), compute_s, waits_s, max(up, default=0.0))
+
+
+def load_s(
+    config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float, ready_s: float = 0.0
+) -> float:
+    """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier, where it is
+    complete `ready_s` after the start."""
     store, layers, size = config.store, deployment.steps.layers, tier.taken(deployment.stored(tokens))
     load = size / deployment.host.read_bytes_per_s + deployment.connection.transfers(layers) * deployment.host.latency_s
-    request_s, early = deployment.connection.request_s, 0.0
+    request_s, early = max(deployment.connection.request_s, ready_s), 0.0
     if tier.own is not None:
-        load = max(load, size / tier.own.read_bytes_per_s + tier.own.latency_s)
+        faster, load = sorted((load, tier.own.seconds(size)))
+        request_s += faster / layers  # the first layer goes over one after the other
     if not deployment.connection.layerwise:
         return request_s + load + compute_s
     if tier.own is None and store.read_buffer_layers:
-        ahead_s = waits_s - request_s
-        request_s, early = max(0.0, -ahead_s), min(store.read_buffer_layers, layers, max(0.0, ahead_s) / load * layers)
+        ahead_s = waits_s - deployment.connection.request_s
+        request_s, early = max(ready_s, -ahead_s, 0.0), 0.0
+        if not ready_s:
+            early = min(store.read_buffer_layers, layers, max(0.0, ahead_s) / load * layers)
     return pipeline_s(layers, compute_s / layers, load / layers, early, request_s)
 
 
@@ -105,7 +140,7 @@ def _links(config: Config, deployment: Deployment, turns: Turns, served: Served)
         return sum(tiers[index].copies * size for index, size in enumerate(served_bytes(deployment, turns, served)) if index in indices)
 
     saved = _saved_s(deployment, turns, served)
-    down = {tier.name: tier.copies * below.written / count for tier, below in zip(tiers[1:], served.below, strict=True)}
+    down = {tier.name: tier.copies * written / count for tier, written in zip(tiers[1:], served.written, strict=True)}
     to_host = down.get(names[1], 0.0) if down and tiers[0].on_device else 0.0
     found = {
         "host to GPU": loaded([index for index, tier in enumerate(tiers) if not tier.on_device]) / host.read_bytes_per_s,

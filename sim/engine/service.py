@@ -5,7 +5,7 @@ from typing import Any
 
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.config import Config
-from kvplan.sim.deployment import rated_writes
+from kvplan.sim.deployment import batching_limits, rated_writes
 from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals, Source
 from kvplan.sim.engine.blockguards import BlockGuards
@@ -25,7 +25,7 @@ from kvplan.sim.engine.waiting import HoldingRoom, WaitingRoom
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.observers import Observers
-from kvplan.sim.policies.base import Limits, Prefetch, Scheduler
+from kvplan.sim.policies.base import Prefetch, Scheduler
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.rng import stream
 from kvplan.sim.store.nothing import Nothing
@@ -131,10 +131,9 @@ def _replica(run: Run, index: int, make_store: StoreMaker, turns: Contexts | Non
         kv, fitting = _of_blocks(run, turns)
     jobs.store, jobs.fitting = kv.store, fitting.job
     waiting = _waiting(run, queue, kv.store, prefetch)
-    gpu, served = deployment.gpu, config.deployment
-    limits = Limits(gpu.name, int(gpu.hbm.value), served.step_tokens, served.prefill_tokens)
+    batching = find("batching", config.batching)(batching_limits(config, deployment))
     kind = Replica if run.observer is None else Watched
-    return kind(run, index, kv, waiting, fitting, find("batching", config.batching)(limits), prefetch)
+    return kind(run, index, kv, waiting, fitting, batching, prefetch)
 
 
 def _waiting(run: Run, queue: Scheduler, store: Store, prefetch: Prefetch) -> WaitingRoom:

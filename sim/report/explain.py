@@ -45,13 +45,39 @@ def _sizes(found: dict) -> list[str]:
         f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM){_windows(model)}, window"
         f" {model['window_tokens']:,} tokens: {format_bytes(model['kv_bytes_at_full_window'])}",
         *_narrower(found["tiers"]),
+        *_blocks(found),
         f"  HBM {format_bytes(hbm['installed_bytes'])}: weights {format_bytes(model['weight_bytes'])}, left for KV"
         f" {format_bytes(hbm['kv_bytes'])} = {hbm['kv_tokens']:,} tokens: {hbm['jobs']:.1f} mean jobs at once,"
-        f" {hbm['jobs_at_full_window']:.1f} at a full window; what they leave is read buffer, up to"
-        f" {format_bytes(hbm['read_buffer_bytes'])}, and write buffer, up to {format_bytes(hbm['write_buffer_bytes'])}",
+        f" {hbm['jobs_at_full_window']:.1f} at a full window; what they leave {_left(found)}",
         f"  mean turn: {turn['prompt_tokens']:,.0f} new tokens after {turn['history_tokens']:,.0f} of history, answer"
         f" {turn['output_tokens']:,.0f}; mean session: {turn['turns_per_session']:.1f} turns, {turn['session_tokens']:,.0f} tokens,"
         f" {format_bytes(turn['session_bytes'])} of KV",
+    ]
+
+
+def _left(found: dict) -> str:
+    """What the HBM that running jobs leave is."""
+    hbm, blocks = found["hbm"], found["blocks"]
+    if blocks:
+        kept = f", {blocks['kept_blocks']:,} of them at most" * (blocks["kept_blocks"] < blocks["blocks"])
+        return "keeps prefixes" + kept
+    return (
+        f"is read buffer, up to {format_bytes(hbm['read_buffer_bytes'])}, and write buffer, up to {format_bytes(hbm['write_buffer_bytes'])}"
+    )
+
+
+def _blocks(found: dict) -> list[str]:
+    """What blocks and chunks are, and what is found in full ones."""
+    blocks = found["blocks"]
+    if not blocks:
+        return []
+    below = len(found["tiers"]) > 1
+    chunks = f"; chunks of {blocks['chunk_tokens']:,} below, {format_bytes(blocks['chunk_bytes'])} of KV" * below
+    in_chunks = f", and in full chunks {blocks['in_full_chunks']:,}" * below
+    return [
+        f"  {blocks['blocks']:,} blocks of {blocks['block_tokens']:,} tokens, {format_bytes(blocks['block_bytes'])} each{chunks}; the mean"
+        f" resumed turn has {blocks['resumed_history_tokens']:,} tokens of history, {blocks['in_full_blocks']:,} of them in full"
+        f" blocks{in_chunks}",
     ]
 
 
@@ -81,7 +107,12 @@ def _tiers(found: dict):
             format_bytes(tier["kept_free_bytes"]),
             f"{tier['sessions']:,.0f}",
             f"{tier['sessions_at_full_window']:,.0f}",
-            f"{found['served'][name]:.0%} of history",
+            f"{found['served'][name]:.0%} of {'prompts' if found['blocks'] else 'history'}",
+        )
+    if found["blocks"]:
+        served = found["served"]
+        return Group(
+            table, shown(f"Together {1 - served['lost']:.1%} of all prompt tokens; if nothing ever left, {served['at_most']:.1%}.")
         )
     windows = found["windows"]
     note = (

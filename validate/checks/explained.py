@@ -100,6 +100,21 @@ def settings(seed: int, sessions: int = SESSIONS) -> list[str]:
     return [*chosen, f"workload.arrival.rate_per_s={_rate(chosen, rng.uniform(0.1, 0.8)):.4g}"]
 
 
+def in_blocks(seed: int, sessions: int = SESSIONS) -> list[str]:
+    """The same with servers of blocks, which all tiers are below."""
+    rng = stream(seed, "explained in blocks")
+    return [
+        *settings(seed, sessions),
+        "store.unit=block",
+        "store.save=async",
+        "store.ttl_s=null",
+        f"store.hbm={rng.choice([0, 2, 5, 10])}GB",
+        f"store.mode={rng.choice(['vllm', 'lmcache'])}",
+        f"batching={rng.choice(['iteration', 'chunked', 'prefill-first'])}",
+        f"workload.system_prompt_tokens={rng.choice([0, 0, 500])}",
+    ]
+
+
 def _store(rng: np.random.Generator, chosen: list[str]) -> list[str]:
     """Tiers that hold from a few per cent to all of what the sessions leave, the lower ones more; and how they are used."""
     loaded = config.load(None, chosen)
@@ -158,6 +173,9 @@ def _served(result: Result) -> dict[str, float]:
     """Shares of all history tokens by the tier that served them."""
     columns, names = result.columns, list(result.summary["tiers"])
     history = max(1, int(columns["history_tokens"].sum()))
+    if result.config.store.unit == "block":
+        prompts = history + int(columns["prompt_tokens"].sum())
+        return {f"served from {name}": float(columns[f"{name}_tokens"].sum() / prompts) for name in names}
     return {
         f"served from {name}": float(columns["cached_tokens"][columns["tier"] == index].sum() / history) for index, name in enumerate(names)
     }

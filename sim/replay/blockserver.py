@@ -1,0 +1,115 @@
+"""One replica's pool of blocks and the tiers of chunks below it, without a server: what a turn finds when it starts, and what it leaves.
+
+Turns start and end when they are said to, hold their blocks between, and begin when others have ended if the pool has no room for them.
+Lookups, stores and what comes up go as in `kvplan.sim.engine.offloading`, but take no time: what is offered is there.
+"""
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from kvplan.sim.blockpool import BlockPool
+from kvplan.sim.replay.blocks import ENDLESS
+from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.chunks import Chunks
+from kvplan.sim.store.blocks.offload import beyond
+from kvplan.sim.store.blocks.tiered import Together
+from kvplan.sim.store.blocks.vllm import Use, VllmPool
+
+
+class BlockTurn(NamedTuple):
+    """Tokens of one."""
+
+    path: Path
+    prompt: int
+    """With the history."""
+    context: int
+    """At its end."""
+    saved: tuple[int, int]
+    """Offered below when its prompt has been computed, and when it ends."""
+
+
+def endless_hits(block_tokens: int, turns: Iterable[BlockTurn]) -> int:
+    """Tokens that they find of each other, one after the other, in a pool that gives nothing up."""
+    pool, hits = VllmPool(ENDLESS, block_tokens), 0
+    for turn in turns:
+        use = pool.begin(*turn[:3])
+        pool.computed(use, turn.context)
+        pool.end(use)
+        hits += use.hit
+    return hits * block_tokens
+
+
+class BlockServer:
+    """`chunks`: for how many each tier below has room, the first first."""
+
+    def __init__(self, pool: BlockPool, chunks: Sequence[int]) -> None:
+        self._pool = VllmPool(pool.usable, pool.block_tokens, pool.most_kept)
+        self._tokens, self._chunk_tokens = pool.block_tokens, pool.chunk_tokens
+        self._tiers = [Chunks(usable) for usable in chunks]
+        self.written = [0] * len(chunks)
+        """Chunks that each tier below had from above it."""
+        self._running: list[tuple[float, int, Use, BlockTurn]] = []
+        """A heap of (end, number, ...)."""
+        self._started = 0
+
+    def start(self, turn: BlockTurn, now: float, ends: float) -> list[int]:
+        """A turn starts; returns the tokens that it finds in the pool, and beyond those in each tier below."""
+        while self._running and (self._running[0][0] <= now or self._pool.taken(*turn[:3]) > self._pool.free):
+            self._end()
+        use = self._pool.begin(*turn[:3])
+        hit = use.hit * self._tokens
+        found = self._below(turn, hit)
+        self._pool.computed(use, turn.prompt)
+        self._offer(0, turn.path, turn.saved[0] // self._chunk_tokens)
+        self._started += 1
+        heappush(self._running, (ends, self._started, use, turn))
+        return [hit, *found]
+
+    def _end(self) -> None:
+        """The next to end does."""
+        _, _, use, turn = heappop(self._running)
+        full = turn.saved[1] // self._chunk_tokens
+        self._pool.computed(use, turn.context)
+        if turn.saved[1] > turn.prompt:
+            self._offer(0, turn.path, full)
+        for tier in self._tiers:
+            tier.renew(self._chunks(turn.path), full)
+        self._pool.end(use)
+
+    def _below(self, turn: BlockTurn, hit: int) -> list[int]:
+        """Tokens that each tier below has of a prompt beyond a hit; they come up to the first."""
+        stops = self._stops(self._chunks(turn.path), (turn.prompt - 1) // self._chunk_tokens)
+        if not stops or not beyond(stops[-1], turn.prompt, hit, self._chunk_tokens):
+            return [0] * len(stops)
+        self._store(0, self._chunks(turn.path), stops[-1])
+        ends = [max(hit, stop * self._chunk_tokens) for stop in stops]
+        return [end - start for start, end in zip([hit, *ends], ends, strict=False)]
+
+    def _stops(self, context: Path, most: int) -> list[int]:
+        """Up to which chunk each tier has a context, with those above it, and the first has room for."""
+        stops: list[int] = []
+        for tier in self._tiers:
+            if not stops:
+                stop, room = tier.reach_and_room(context, most)
+                most = min(most, stop + room)
+            stops.append(stop := max(stop, tier.reach(context, most)))
+        return stops
+
+    def _offer(self, tier: int, path: Path, full: int) -> None:
+        """The first chunks of a context are offered to a tier, and what it takes to the one below."""
+        if tier < len(self._tiers) and (stored := self._store(tier, self._chunks(path), full)):
+            self.written[tier] += stored
+            self._offer(tier + 1, path, full)
+
+    def _store(self, tier: int, context: Path, full: int) -> int:
+        """Chunks that a tier takes."""
+        coming = self._tiers[tier].store(context, full)
+        if coming is None:
+            return 0
+        self._tiers[tier].arrive(coming)
+        return coming.stop - coming.start
+
+    def _chunks(self, path: Path) -> Path:
+        blocks = self._chunk_tokens // self._tokens
+        return path if blocks == 1 else Together(path, blocks)

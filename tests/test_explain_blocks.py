@@ -1,0 +1,112 @@
+"""`kvplan explain` of servers of blocks: what a turn finds and when its first token comes, as the engine has it."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from kvplan.sim import config
+from kvplan.sim.analytic.explain import explain
+from kvplan.sim.analytic.inblocks import serve_blocks
+from kvplan.sim.analytic.turns import turns_of
+from kvplan.sim.analytic.work import prefills
+from kvplan.sim.build_workload import build_workload
+from kvplan.sim.cli.app import app
+from kvplan.sim.deployment import resolve
+from kvplan.sim.simulation import simulate
+from kvplan.validate.checks import explained as against
+
+SERVER = ["model=llama-3.1-8b", "hardware=h100-80g-x8", "deployment.gpus=1", "prices=rent-2026", "store.unit=block", "warmup_turns=0"]
+NARROW = "store.hbm=300MB"
+"""Of KV, 143 blocks of 16 tokens."""
+BELOW = [
+    ["engine=vllm", "store.dram=0GB", "store.ssd=0GB"],
+    ["engine=vllm", NARROW, "store.dram=64GB", "store.ssd=0GB"],
+    ["engine=vllm", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.saved=all"],
+    ["engine=vllm", NARROW, "store.dram=0GB", "store.ssd=2TB"],
+    ["engine=vllm", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.chunk_blocks=8", "store.load=faster"],
+    ["engine=lmcache", NARROW, "store.dram=64GB", "store.ssd=0GB"],
+    ["engine=lmcache", NARROW, "store.dram=2GB", "store.ssd=2TB", "deployment.step_tokens=512"],
+    ["batching=iteration", "store.hbm=600MB", "store.dram=700MB", "store.ssd=2TB", "store.load=always"],
+    ["batching=prefill-first", NARROW, "store.dram=0GB", "store.ssd=2TB", "deployment.window_tokens=4096"],
+    ["batching=chunked", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.positions=embedded", "deployment.window_tokens=4096"],
+]
+
+
+def predicted(loaded, deployment, workload):
+    """Tokens of each turn by tier, and seconds to its first token on idle links and GPUs."""
+    turns = turns_of(loaded, deployment, workload, 0.0, lambda seen: np.zeros(len(seen.session), np.int64))
+    served = serve_blocks(loaded, deployment, workload, turns, np.zeros(workload.turns), lambda done, total: None)
+    found = prefills(loaded, deployment, turns, served, 0.0)
+    return found.served.tokens, found.waits_s + found.compute_s
+
+
+lengths = st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 900)), min_size=3, max_size=6)
+
+
+@pytest.mark.parametrize("overrides", BELOW, ids=" ".join)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sessions=st.lists(lengths, min_size=4, max_size=6))
+def test_turns_one_at_a_time_find_and_take_what_the_engine_says(workload, overrides, sessions):
+    loaded = config.load("default", [*SERVER, *overrides])
+    made = workload(sessions, arrivals=[1000.0 * number for number in range(len(sessions))], gap_s=3500.0)
+    deployment = resolve(loaded, made)
+    tokens, first_s = predicted(loaded, deployment, made)
+    columns = simulate(loaded, made).columns
+    for tier, found in zip(deployment.sizes, tokens, strict=True):
+        assert columns[f"{tier}_tokens"].tolist() == found.tolist(), tier
+    assert columns["first_token_s"] - columns["arrival_s"] == pytest.approx(first_s, rel=1e-9, abs=1e-9)
+
+
+def test_a_turn_finds_full_blocks_in_hbm_and_full_chunks_below(workload):
+    """760 tokens are 47 blocks of 16, and 11 chunks of 64, of which HBM keeps one block; DRAM has 25 chunks, another prompt 24."""
+    below = ["store.hbm=3MB", "store.dram=210MB", "store.ssd=2TB", "store.saved=all", "store.chunk_blocks=4"]
+    alone = [(700, 60), (100, 60)]
+    other = workload([alone, [(1500, 100)]], arrivals=[0, 50], gap_s=100.0)
+    for overrides, made, expected in (
+        ([], workload([alone], arrivals=[0], gap_s=100.0), [[0, 752]]),
+        (below, workload([alone], arrivals=[0], gap_s=100.0), [[0, 16], [0, 688], [0, 0]]),
+        (below, other, [[0, 0, 0], [0, 0, 0], [0, 704, 0]]),
+    ):
+        loaded = config.load("default", [*SERVER, "engine=vllm", "store.dram=0GB", "store.ssd=0GB", *overrides])
+        tokens, _ = predicted(loaded, resolve(loaded, made), made)
+        assert tokens.tolist() == expected
+
+
+def explained(*overrides):
+    loaded = config.load("default", [*SERVER, "engine=vllm", "workload.sessions=100", *overrides])
+    made = build_workload(loaded)
+    return explain(loaded, resolve(loaded, made), made)
+
+
+def test_sizes_are_those_of_blocks_and_chunks():
+    found = explained("store.chunk_blocks=4", "store.hbm=30GB", "store.dram=64GB", "store.ssd=0GB")
+    blocks = found["blocks"]
+    assert blocks["block_bytes"] == 16 * 131_072 and blocks["chunk_bytes"] == 64 * 131_072 and blocks["chunk_tokens"] == 64
+    assert (
+        blocks["blocks"] == found["hbm"]["kv_bytes"] // blocks["block_bytes"] - 1 > blocks["kept_blocks"] == 30e9 // blocks["block_bytes"]
+    )
+    assert blocks["resumed_history_tokens"] - blocks["in_full_chunks"] < 64 and blocks["in_full_blocks"] % 16 == 0
+    assert found["served"]["lost"] >= 1 - found["served"]["at_most"] and not found["windows"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_settings_agree_with_the_simulator_or_the_reason_is_given(seed):
+    one = against.explained_case(against.in_blocks(seed, sessions=60))
+    assert not [one.words(name) for name in one.unexplained]
+
+
+def test_prefixes_of_others_are_served_and_what_there_is_to_find_is_said():
+    single = ["workload.kind=synthetic", "workload.turns={distribution: constant, value: 1}", "store.dram=0GB", "store.ssd=0GB"]
+    assert explained(*single)["served"] == {"hbm": 0.0, "lost": 1.0, "at_most": 0.0}
+    found = explained(*single, "workload.applications={count: 5, tokens: 2000}")["served"]
+    assert found["hbm"] == found["at_most"] > 0.8
+
+
+def test_as_text():
+    result = CliRunner().invoke(
+        app, ["explain", *(part for one in [*SERVER, "engine=vllm", "workload.sessions=100"] for part in ("--set", one))]
+    )
+    assert result.exit_code == 0 and "blocks of 16 tokens, 2.1 MB each; chunks of 16 below" in " ".join(result.stdout.split())
+    assert "of prompts" in result.stdout and "if nothing ever left" in result.stdout and "Look-ahead" not in result.stdout
