@@ -55,9 +55,8 @@ def _replicas(
         rows = np.flatnonzero(turns.replica == replica)
         paths = turn_paths(part, pool.block_tokens, deployment.window, config.deployment.truncation_ratio)
         prompt, context = (turns.history + turns.prompt)[rows], turns.context[rows]
-        saved = deployment.connection.saved(prompt, 0), deployment.connection.saved(context, turns.output[rows])
-        columns = prompt.tolist(), context.tolist(), zip(*(column.tolist() for column in saved), strict=True)
-        yield rows, [BlockTurn(*each) for each in zip(paths, *columns, strict=True)]
+        columns = (prompt, context, context if deployment.connection.saves_answers else prompt)
+        yield rows, [BlockTurn(*each) for each in zip(paths, *(column.tolist() for column in columns), strict=True)]
 
 
 def _found(

@@ -25,17 +25,18 @@ class BlockTurn(NamedTuple):
     """With the history."""
     context: int
     """At its end."""
-    saved: tuple[int, int]
-    """Offered below when its prompt has been computed, and when it ends."""
+    saved: int
+    """Of these, that are offered below when it ends; its prompt has been when it started."""
 
 
 def endless_hits(block_tokens: int, turns: Iterable[BlockTurn]) -> int:
     """Tokens that they find of each other, one after the other, in a pool that gives nothing up."""
     pool, hits = VllmPool(ENDLESS, block_tokens), 0
     for turn in turns:
-        use = pool.begin(*turn[:3])
+        use = pool.begin(turn.path, turn.prompt)
+        pool.grow(pool.needed(turn.context) - pool.needed(turn.prompt))
         pool.computed(use, turn.context)
-        pool.end(use)
+        pool.end(use, turn.context)
         hits += use.hit
     return hits * block_tokens
 
@@ -57,11 +58,12 @@ class BlockServer:
         """A turn starts; returns the tokens that it finds in the pool, and beyond those in each tier below."""
         while self._running and (self._running[0][0] <= now or self._pool.taken(*turn[:3]) > self._pool.free):
             self._end()
-        use = self._pool.begin(*turn[:3])
+        use = self._pool.begin(turn.path, turn.prompt)
+        self._pool.grow(self._pool.needed(turn.context) - self._pool.needed(turn.prompt))
         hit = use.hit * self._tokens
         found = self._below(turn, hit)
         self._pool.computed(use, turn.prompt)
-        self._offer(0, turn.path, turn.saved[0] // self._chunk_tokens)
+        self._offer(0, turn.path, turn.prompt // self._chunk_tokens)
         self._started += 1
         heappush(self._running, (ends, self._started, use, turn))
         return [hit, *found]
@@ -69,13 +71,13 @@ class BlockServer:
     def _end(self) -> None:
         """The next to end does."""
         _, _, use, turn = heappop(self._running)
-        full = turn.saved[1] // self._chunk_tokens
+        full = turn.saved // self._chunk_tokens
         self._pool.computed(use, turn.context)
-        if turn.saved[1] > turn.prompt:
+        if full > turn.prompt // self._chunk_tokens:
             self._offer(0, turn.path, full)
         for tier in self._tiers:
             tier.renew(self._chunks(turn.path), full)
-        self._pool.end(use)
+        self._pool.end(use, turn.context)
 
     def _below(self, turn: BlockTurn, hit: int) -> list[int]:
         """Tokens that each tier below has of a prompt beyond a hit; they come up to the first."""
