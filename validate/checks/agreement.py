@@ -166,9 +166,7 @@ def _clients(loaded: Config, rng: np.random.Generator) -> Config:
 
 def _connectors(loaded: Config, rng: np.random.Generator) -> Config:
     """The case with a connector of the catalogue, or with loads that end before the prefill over the links as they are."""
-    connector, mode = rng.choice(catalogue.names("connector")), rng.choice(["null", "blocking"])
-    if catalogue.load("connector", connector).loads.value == "asynchronous":
-        mode = "blocking"
+    connector, mode = rng.choice(catalogue.names("connector")), rng.choice(["null", "blocking", "asynchronous"])
     return config.load(loaded, [f"store.connector={connector}", f"store.load_mode={mode}"])
 
 

@@ -5,10 +5,10 @@ no event heap, no closed forms, no orders kept up to date. What a configuration 
 which replica a session goes to, is common to both. `kvplan validate reference` compares the two, event by event, on random small cases.
 
 It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; eviction `lru`, `fifo`, `lookahead`;
-prefetch `none`, `lookahead`; loading layer by layer and before the prefill; asynchronous and synchronous saving; write-back of deltas and
-of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several replicas; clients of load
-tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), without tiers below. It refuses what it does not know (`NOT_JUDGED`),
-so that nothing here speaks for that.
+prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous saving;
+write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several
+replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below. It refuses what
+it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
@@ -56,8 +56,8 @@ What the specification leaves open:
   them those on SSD that DRAM has room for, where none is on its way: these come up, also such as HBM has, and then the job loads what HBM
   lacks; of less than one chunk nothing. What comes to DRAM is offered to SSD at once. Jobs whose KV has come go before the queue, in the
   order in which it came.
-- *Saving* starts when the job is admitted and ends a token's transfer after its last step at the earliest. The GPU then stalls until the
-  write buffer can hold what is left of all saves.
+- *Saving* starts when the job is admitted, or has what it loads asynchronously, and ends a token's transfer after its last step at the
+  earliest. The GPU then stalls until the write buffer can hold what is left of all saves.
 """
 
 from collections.abc import Callable
@@ -77,9 +77,6 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",
     "load policies other than always": lambda given: given.config.store.load != "always",
-    "asynchronous loads of sessions": lambda given: (
-        given.config.store.unit == "session" and bool(given.deployment.tiers) and given.deployment.connection.asynchronous
-    ),
     "watchers and observers": lambda given: given.watch is not None or given.observer is not None,
 }
 """What the engine does and the reference does not, and whether a run asks for it."""

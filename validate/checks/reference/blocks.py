@@ -156,8 +156,6 @@ class BlockReplica(Replica):
         self.below = Offloading(deployment, below, chunk, chunk * tokens, self.links, self.seen)
         self.blocks: dict[Turn, list[int]] = {}
         self.found: dict[Turn, Found] = {}
-        self.apart: list[tuple[float, Turn]] = []  # when their KV has come, and whose they are
-        self.loaded: list[Turn] = []  # whose has
 
     def arrive(self, turn: Turn, now: float) -> None:
         if turn.dropped:
@@ -167,43 +165,6 @@ class BlockReplica(Replica):
         super().arrive(turn, now)
 
     # --- a job starts ---------------------------------------------------------------------------------------------------------
-
-    def decide(self, now: float) -> None:
-        turn = self.next(now)
-        if turn is None:
-            super().decide(now)
-            return
-        new = turn.history_tokens + turn.prompt_tokens - turn.cached_tokens
-        compute = self.deployment.steps.prefill(new, turn.cached_tokens)
-        end_s = now + compute + turn.stall_s
-        self.do("prefill", now, end_s)
-        self.count(now, end_s, prefill_s=compute, load_stall_s=turn.stall_s, prefilled_tokens=new)
-        self.jobs.hbm_in_step = self.jobs.hbm_used()
-
-    def next(self, now: float) -> Turn | None:
-        """Who is prefilled now: those whose KV has come go before the queue, and who has to wait for it makes way."""
-        jobs = self.jobs
-        while len(jobs.batch) < self.max_batch:
-            if self.loaded:
-                jobs.batch.append(self.loaded.pop(0))
-                return jobs.batch[-1]
-            if not jobs.queue or jobs.left(jobs.queue[0]) < 0:
-                return None
-            loaded_s = self.enter(now)
-            if loaded_s <= now:
-                return jobs.batch[-1]
-            self.apart.append((loaded_s, jobs.batch.pop()))
-            self.seen["jobs that wait apart for their KV"] += 1
-        return None
-
-    def due_s(self) -> float:
-        return min((loaded_s for loaded_s, _ in self.apart), default=math.inf)
-
-    def load_ends(self, now: float) -> None:
-        self.loaded += [turn for loaded_s, turn in self.apart if loaded_s == now]
-        self.apart = [one for one in self.apart if one[0] > now]
-        if self.doing == "nothing":
-            self.decide(now)
 
     def enter(self, now: float) -> float:
         """The head of the queue starts; returns when it can be prefilled."""
@@ -218,23 +179,25 @@ class BlockReplica(Replica):
         self.blocks[turn] = self.pool.take(hits, self.pool.needed(history + prompt + output))
         self.read.append(self.read[-1] + len(hits) * self.block_bytes)
         self.hold(now)
-        turn.admitted_s, turn.hbm_tokens = now, len(hits) * self.pool.tokens
+        turn.admitted_s = turn.since_s = now
+        turn.hbm_tokens = len(hits) * self.pool.tokens
         turn.prompt_tokens, turn.output_tokens, turn.history_tokens = prompt, output, history
         turn.context, turn.left = history + prompt, output
         self.seen["turns that hit blocks"] += bool(hits)
         self.seen["blocks in use by several"] += any(self.pool.users[block] > 1 for block in hits)
         self.seen["first turns that hit blocks"] += bool(hits) and not turn.place
-        return self.load(turn, since, now)
+        self.load(turn, since, now)
+        return turn.since_s
 
-    def load(self, turn: Turn, since: float, now: float) -> float:
-        """What tiers below have beyond the blocks that HBM has; returns when it can be prefilled."""
+    def load(self, turn: Turn, since: float, now: float) -> None:
+        """What tiers below have beyond the blocks that HBM has."""
         self.below.settle(now)
         found = self.found[turn] = self.below.find(self.names(turn), turn.context, turn.hbm_tokens)
         turn.cached_tokens = turn.hbm_tokens + found.tokens
         turn.dram_tokens, turn.ssd_tokens = found.shares.get("dram", 0), found.shares.get("ssd", 0)
         turn.tier = max((place for place, tier in enumerate(self.tiers) if getattr(turn, f"{tier.name}_tokens")), default=-1)
         if not found.tokens:
-            return now
+            return
         self.seen["turns that load chunks"] += 1
         compute = self.deployment.steps.prefill(turn.context - turn.cached_tokens, turn.cached_tokens)
         first, size = self.tiers[1], self.sizes.stored[found.tokens]
@@ -242,9 +205,9 @@ class BlockReplica(Replica):
         sent = self.loading.book(pace, first.sent(size), now)
         first.went.append((sent, size))
         if self.deployment.connection.asynchronous:
-            return sent.end_s
-        turn.stall_s = self.loading.seconds(pace, compute) - compute
-        return now
+            turn.since_s = sent.end_s
+        else:
+            turn.stall_s = self.loading.seconds(pace, compute) - compute
 
     # --- a prefill ends, and an answer ----------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ class Jobs:
         self.ratio, self.deployment, self.sizes = config.deployment.truncation_ratio, deployment, sizes
         self.queue: list[Turn] = []
         self.batch: list[Turn] = []  # the last one may be in its prefill
+        self.apart: list[tuple[float, Turn]] = []  # asynchronous loads: when they end, and whose they are
+        self.loaded: list[Turn] = []  # those of which the load has ended, and who have no place yet
         self.context: Counter[int] = Counter()  # per session: tokens of history
         self.head_since_s = 0.0
         self.hbm_in_step = 0
@@ -41,9 +43,13 @@ class Jobs:
             history -= math.ceil(history * self.ratio)
         return history, prompt, output
 
+    def started(self) -> list[Turn]:
+        """All that have started and not ended."""
+        return [*self.batch, *(turn for _, turn in self.apart), *self.loaded]
+
     def hbm_used(self) -> int:
         """Bytes of the KV that those that run will have in the end."""
-        return sum(self.sizes.in_hbm[turn.context + turn.left] for turn in self.batch)
+        return sum(self.sizes.in_hbm[turn.context + turn.left] for turn in self.started())
 
     def left(self, turn: Turn) -> int:
         """Bytes of HBM that are free beside this turn and those that run; negative when it does not fit."""

@@ -26,15 +26,16 @@ class Loading:
         self.deployment, self.store, self.h2d, self.ssd_read = deployment, store, links.h2d, links.ssd_read
         self.layers, self.connection = deployment.steps.layers, deployment.connection
 
-    def load(self, session: int, size: int, compute: float, since: float, now: float) -> float:
-        """The session's job has headed the queue `since` then; returns the seconds to the end of its prefill, which computes for
-        `compute`."""
+    def load(self, session: int, size: int, compute: float, since: float, now: float) -> tuple[float, float]:
+        """The session's job has headed the queue `since` then; returns when its KV has come, and the seconds to the end of a prefill that
+        waits for it and computes for `compute`."""
         tier = self.store.home[session]
         fetching = tier.name != "dram" and self.store.fetching == session
         coming_s = self.ssd_read.slow_end_s if fetching else None
         pace = self.pace(tier, size, self.store.ready_s[session], since, now, coming_s)
-        self._count(session, self.book(pace, tier.sent(size), now), size, now)
-        return self.seconds(pace, compute)
+        transfer = self.book(pace, tier.sent(size), now)
+        self._count(session, transfer, size, now)
+        return transfer.end_s, self.seconds(pace, compute)
 
     def pace(self, tier: Tier, size: int, ready_s: float, since: float, now: float, coming_s: float | None = None) -> Pace:
         """KV that is complete in a tier from `ready_s` on, or that a fetch brings until `coming_s`."""

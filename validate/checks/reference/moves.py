@@ -24,7 +24,7 @@ class Moves:
     def _fetch(self, dram: Tier, ssd: Tier, now: float) -> None:
         store = self.store
         store.starved = None
-        free = dram.capacity - dram.reserve - sum(dram.held[turn.session] for turn in store.jobs.batch)
+        free = dram.capacity - dram.reserve - sum(dram.held[turn.session] for turn in store.jobs.started())
         session = self._foremost(dram, ssd, free)
         if session is None or sum(dram.held[one] for one in store.fetched) + ssd.held[session] > free:
             return

@@ -46,6 +46,7 @@ class Replica:
         self.saving = Saving(deployment, self.store, self.links)
         self.loading = Loading(deployment, self.store, self.links)
         self.doing, self.step_end_s, self.in_step, self.store_changed = "nothing", math.inf, False, False
+        self.entered: Turn | None = None  # who is prefilled when the GPU has waited for what is saved
         self.spent: defaultdict[str, list[Span]] = defaultdict(list)
 
     def arrive(self, turn: Turn, now: float) -> None:
@@ -60,22 +61,27 @@ class Replica:
             self.moves.start(now)
 
     def due_s(self) -> float:
-        """When the KV of a job has come that waits apart for it."""
-        return math.inf
+        """When the next load ends that the GPU does not wait for."""
+        return min((loaded_s for loaded_s, _ in self.jobs.apart), default=math.inf)
 
     def load_ends(self, now: float) -> None:
-        """It has."""
+        jobs = self.jobs
+        jobs.loaded += [turn for loaded_s, turn in jobs.apart if loaded_s == now]
+        jobs.apart = [one for one in jobs.apart if one[0] > now]
+        self.moves.end(now)
+        if self.doing == "nothing":
+            self.decide(now)
 
     def decide(self, now: float) -> None:
         """What comes after a step."""
         jobs, saving = self.jobs, self.saving
-        left = jobs.left(jobs.queue[0]) if jobs.queue and len(jobs.batch) < self.max_batch else -1
-        if 0 <= left < self.deployment.write_buffer:
-            saving.wait_for_room(left, now)
-        if saving.stall_until_s > now and (jobs.batch or jobs.queue):
+        turn, waits = (self.entered, False) if self.entered else self.next(now)
+        if saving.stall_until_s > now and (jobs.batch or waits):
+            self.entered = turn
             self.do("stall", now, saving.stall_until_s)
-        elif left >= 0:
-            self.do("prefill", now, now + self.admit(now))
+        elif turn is not None:
+            self.entered = None
+            self.prefill(turn, now)
         elif jobs.batch:
             contexts = sum(turn.context for turn in jobs.batch)
             windows = sum(turn.window_bytes for turn in jobs.batch)
@@ -83,6 +89,33 @@ class Replica:
         else:
             self.doing, self.step_end_s = "nothing", math.inf
         jobs.hbm_in_step = jobs.hbm_used()
+
+    def next(self, now: float) -> tuple[Turn | None, bool]:
+        """Who is prefilled now, or whether somebody fits and waits for HBM that is not saved yet. Those whose KV has come go before the
+        queue, and who has to wait for it makes way."""
+        jobs, saving = self.jobs, self.saving
+        while len(jobs.batch) < self.max_batch and (jobs.loaded or jobs.queue):
+            if jobs.loaded:
+                jobs.batch.append(jobs.loaded.pop(0))
+                return jobs.batch[-1], False
+            left = jobs.left(jobs.queue[0])
+            if 0 <= left < self.deployment.write_buffer:
+                saving.wait_for_room(left, now)
+            if left < 0 or saving.stall_until_s > now:
+                return None, left >= 0
+            loaded_s = self.enter(now)
+            if loaded_s <= now:
+                return jobs.batch[-1], False
+            jobs.apart.append((loaded_s, jobs.batch.pop()))
+            self.seen["jobs that wait apart for their KV"] += 1
+        return None, False
+
+    def prefill(self, turn: Turn, now: float) -> None:
+        new = turn.history_tokens + turn.prompt_tokens - turn.cached_tokens
+        compute = self.deployment.steps.prefill(new, turn.cached_tokens)
+        end_s = now + (compute + turn.stall_s)
+        self.do("prefill", now, end_s)
+        self.count(now, end_s, prefill_s=compute, load_stall_s=turn.stall_s, prefilled_tokens=new)
 
     def do(self, what: str, now: float, end_s: float) -> None:
         self.doing, self.step_end_s = what, end_s
@@ -114,23 +147,30 @@ class Replica:
             self.store_changed = False
             self.moves.start(now)
 
-    def admit(self, now: float) -> float:
-        """The head of the queue starts; returns the seconds of its prefill."""
+    def enter(self, now: float) -> float:
+        """The head of the queue starts; returns when it can be prefilled."""
         self.store_changed = True
         turn, since = self.jobs.start(now)
         history, prompt, output = self.jobs.trimmed(turn)
         cut = self.jobs.context[turn.session] - history
         cached = self.store.claim(turn.session, cut, now)
-        compute = seconds = self.deployment.steps.prefill(prompt + history - cached, cached)
-        if cached:
-            turn.tier = self.store.tiers.index(self.store.home[turn.session])
-            seconds = self.loading.load(turn.session, self.sizes.stored[cached], compute, since, now)
-        turn.admitted_s, turn.stall_s, turn.overflow = now, seconds - compute, cut > 0
+        turn.admitted_s = turn.since_s = now
+        turn.overflow = cut > 0
         turn.prompt_tokens, turn.output_tokens, turn.history_tokens, turn.cached_tokens = prompt, output, history, cached
         turn.context, turn.left = history + prompt, output
         turn.window_bytes = self.sizes.window_bytes(history, prompt, output)
-        self.count(now, now + seconds, prefill_s=compute, load_stall_s=turn.stall_s, prefilled_tokens=prompt + history - cached)
-        return seconds
+        if cached:
+            self.load(turn, since, now)
+        return turn.since_s
+
+    def load(self, turn: Turn, since: float, now: float) -> None:
+        compute = self.deployment.steps.prefill(turn.context - turn.cached_tokens, turn.cached_tokens)
+        turn.tier = self.store.tiers.index(self.store.home[turn.session])
+        loaded_s, seconds = self.loading.load(turn.session, self.sizes.stored[turn.cached_tokens], compute, since, now)
+        if self.deployment.connection.asynchronous:
+            turn.since_s = loaded_s
+        else:
+            turn.stall_s = seconds - compute
 
     def complete(self, turn: Turn, now: float) -> None:
         """The answer is out: its KV is saved, and the session goes on."""

@@ -68,7 +68,7 @@ class Saving:
 
     def _save_behind(self, turn: Turn, tier: Tier, links: list[Wire], missing: int, now: float) -> Span:
         """Asynchronous: since the job was admitted; returns the transfer that ends last."""
-        transfers = [link.send(turn.admitted_s, tier.sent(missing)) for link in links]
+        transfers = [link.send(turn.since_s, tier.sent(missing)) for link in links]
         token = tier.sent(self.sizes.stored[1])
         self.store.ready_s[turn.session] = max(
             *(transfer.end_s for transfer in transfers), *(now + token / link.bandwidth for link in links)
@@ -105,7 +105,7 @@ class Saving:
     def _wait_s(self, turn: Turn, size: int, now: float) -> float:
         """How long the GPU would have to wait for a save of so many bytes to SSD."""
         seconds = [
-            link.start_s(turn.admitted_s) + link.latency_s + (size - self.deployment.write_buffer) / link.bandwidth - now
+            link.start_s(turn.since_s) + link.latency_s + (size - self.deployment.write_buffer) / link.bandwidth - now
             for link in self.links.down_to("ssd")
         ]
         return max(seconds)

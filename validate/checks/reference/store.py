@@ -156,7 +156,7 @@ class Store:
 
     def staying(self) -> set[int | None]:
         """Who leaves no tier."""
-        return {*(turn.session for turn in self.jobs.batch), *self.fetched, self.demoting}
+        return {*(turn.session for turn in self.jobs.started()), *self.fetched, self.demoting}
 
     def victim(self, tier: Tier, wanted_by: int | None = None) -> int | None:
         """Who leaves a tier next; None also when its job comes sooner than that of the session that wants the room."""

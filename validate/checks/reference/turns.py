@@ -35,6 +35,8 @@ class Turn:
     first_token_s: float = math.nan
     done_s: float = math.nan
     stall_s: float = 0.0
+    since_s: float = math.nan
+    """When it started with all that it had to load, or to load that while it computes."""
     history_tokens: int = 0
     cached_tokens: int = 0
     hbm_tokens: int = 0
