@@ -184,6 +184,20 @@ def test_a_queue_that_grows_is_told_from_one_that_is_long(load, fewest, most):
     assert all("overloaded: the queue grew all the time" in found[0] for found in warned if found)
 
 
+def without_queues(came_s: np.ndarray, takes_s: np.ndarray) -> Span:
+    """Of turns that are served at once; every session has one."""
+    return Span(0.0, float(came_s[-1]), came_s, came_s, came_s + takes_s, came_s, came_s + takes_s, 1)
+
+
+def test_a_start_with_empty_stores_is_told_from_a_load_that_falls():
+    steady, fading = np.linspace(0, 1000, 3000), 1000 * np.linspace(0, 1, 3000) ** 2
+    slow_at_first = 2 + 20 * np.exp(-steady / 300)
+    (said,) = load_warnings(without_queues(steady, slow_at_first))
+    assert "not steady: the turns in the server fell all the time" in said and "warmup_turns" in said
+    assert load_warnings(without_queues(fading, np.full(3000, 5.0))) == []
+    assert load_warnings(without_queues(steady, np.full(3000, 5.0))) == []
+
+
 def load_said(*overrides: str) -> tuple[str, str]:
     """What is said of the load: of the run, and of recomputation."""
     settings = config.load(None, overrides)

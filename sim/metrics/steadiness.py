@@ -21,6 +21,8 @@ _RISE = 29
 _FEWEST_TURNS = 100
 _GROWTH = 2.0
 """Second half over first half of the turns in the server, from which on latency depends on the length of the run."""
+_FALL = 0.8
+"""The same over that of the turns that come, from which down a run is still that of a server which starts with nothing stored."""
 _RAMP = 1.5
 """The same of the sessions that are open, from which on the load is not yet that of a service which goes on."""
 _DRAIN = 1 / 3
@@ -60,6 +62,10 @@ class Span:
         edges = np.linspace(self.start_s, self.last_s, _PARTS + 1)
         return np.array([_overlap_s(begin_s, end_s, *part).sum() / (part[1] - part[0]) for part in pairwise(edges)])
 
+    def arrivals(self) -> np.ndarray:
+        """How many turns came in each part of the span."""
+        return np.histogram(self.arrival_s, np.linspace(self.start_s, self.last_s, _PARTS + 1))[0]
+
 
 def _overlap_s(begin_s: np.ndarray, end_s: np.ndarray, begin: float, end: float) -> np.ndarray:
     lasted = np.minimum(end_s, end)
@@ -85,6 +91,12 @@ def load_warnings(span: Span) -> list[str]:
         found.append(
             f"not steady: the turns in the server grew all the time, from {first:.3g} in the first half to {second:.3g} in the second, so"
             " latency depends on how long the run is"
+        )
+    elif _rises(-turns) and _growth(turns) <= _FALL * _growth(span.arrivals()):
+        first, second = np.mean(turns[: _PARTS // 2]), np.mean(turns[_PARTS // 2 :])
+        found.append(
+            f"not steady: the turns in the server fell all the time, from {first:.3g} in the first half to {second:.3g} in the second, and"
+            " the load did not fall so: latency is that of a start with empty stores; more sessions and a longer warmup_turns leave it out"
         )
     drained = float((span.arrival_s > span.last_s).mean())
     if not found and (drained > _DRAIN or (_rises(sessions) and thinking >= _RAMP)):
