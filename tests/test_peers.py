@@ -38,7 +38,7 @@ def test_one_that_is_not_installed_is_named_and_left_out(monkeypatch, capsys):
     absent = simulators.Peer("nobody's", "no_such_module", "lru", "lmcache", "", lambda *_: [])
     alike = simulators.Peer("itself", "json", "lru", "lmcache", "", lambda trace, requests, sizes: [None, 0.5])
     monkeypatch.setattr(command, "PEERS", (absent, alike))
-    monkeypatch.setattr(serving, "MODULE", "no_such_module")
+    monkeypatch.setattr(serving, "ENTRY", "no_such_module")
     assert command.main(["--sessions", "5", "--blocks", "10,1000"]) == 0
     said = capsys.readouterr().out
     assert "nobody's, lru: not installed" in said and "not judged" in said and "50.000" in said and "AISimulate: not installed" in said

@@ -1,12 +1,12 @@
 """`kvplan validate peers`: other simulators over the same requests, hit rates, times and seconds beside kvplan's; those that are installed.
 
-pip install kvcache-simulator libcachesim; pip install --no-deps lmcache aisimulate. Seconds are from the trace's file, or from
+pip install kvcache-simulator libcachesim psutil; pip install --no-deps lmcache aisimulate. Seconds are from the trace's file, or from
 requests in memory for those that take these, to the last figure.
 """
 
 import argparse
 import tempfile
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 from kvplan.sim.replay.blocks import BlockReplay
@@ -24,6 +24,15 @@ SIZES = (500, 2_000, 8_000)
 """Blocks."""
 
 
+def absent(module: str) -> str:
+    """Why a simulator cannot be asked, itself or what it needs; empty where it can."""
+    try:
+        import_module(module)
+    except ImportError as error:
+        return f"not installed ({error})"
+    return ""
+
+
 def kvplans(trace: Path, peer: Peer, sizes: tuple[int, ...]) -> list[float]:
     """Hit rates by the rules of the same name."""
     replay = BlockReplay(MODES[peer.mode], block_contexts(read_trace(trace), BLOCK_TOKENS))
@@ -39,8 +48,8 @@ def compared(sessions: int, sizes: tuple[int, ...]) -> list[list[str]]:
         write_requests(requests, trace)
         for peer in PEERS:
             name = f"{peer.name}, {peer.policy}"
-            if find_spec(peer.module) is None:
-                rows.append([f"{name}: not installed", *[""] * 6])
+            if why := absent(peer.module):
+                rows.append([f"{name}: {why}", *[""] * 6])
                 continue
             with timed() as theirs:
                 found = peer.hit_rates(trace, requests, sizes)
@@ -62,8 +71,8 @@ def _beside(theirs: float | None, ours: float) -> list[str]:
 
 def served(sessions: int) -> list[list[str]]:
     """Rows of the table of whole servers: requests a second, share of HBM, DRAM, simulator, hits, times, seconds."""
-    if find_spec(serving.MODULE) is None:
-        return [[f"{serving.NAME}: not installed", *[""] * 8]]
+    if why := absent(serving.ENTRY):
+        return [[f"{serving.NAME}: {why}", *[""] * 8]]
     requests = drawn(sessions)
     per_s = len(requests) / requests[-1].at_s
     return [

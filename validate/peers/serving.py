@@ -18,6 +18,8 @@ from kvplan.validate.peers.requests import BLOCK_TOKENS, Request, write_requests
 from kvplan.validate.peers.timing import timed
 
 NAME, MODULE = "AISimulate", "aisimulate"
+ENTRY = "aisimulate.predict"
+"""What is called: it needs psutil, too."""
 MODEL = {"kvplan": "llama-3.1-8b", MODULE: "meta-llama/Meta-Llama-3.1-8B"}
 GPU = {"kvplan": "h200-x8", MODULE: "h200_sxm"}
 STEP_TOKENS = 8192
