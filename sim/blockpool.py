@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.keptunit import SERVED, in_blocks
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.traces import Workload
-
-SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
-"""By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,6 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     return pool
 
 
-def in_blocks(deployment: Deployment) -> bool:
-    """Whether a block of KV is as large wherever it is: servers of blocks are not simulated with windows and states."""
-    return not deployment.hbm_kv.is_checkpoint and deployment.in_hbm(1 << 20) == deployment.in_hbm(1) << 20
-
-
 def _check(config: Config, deployment: Deployment) -> None:
     store = config.store
     if store.mode not in SERVED:
@@ -87,7 +80,7 @@ def _check(config: Config, deployment: Deployment) -> None:
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")
     if store.ttl_s is not None:
         raise ConfigError("store.ttl_s: blocks have no time to live; leave it out, or set store.unit=session")
-    if not in_blocks(deployment):
+    if not in_blocks(deployment.hbm_kv):
         raise ConfigError(
             f"store.unit=block: {deployment.model.name} has layers that keep windows or states, which servers of blocks are not simulated"
             " with yet: set store.unit=session, or take another model; `kvplan curve --unit block` replays its windows"

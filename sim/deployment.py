@@ -29,6 +29,7 @@ from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
 from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST, Config, ConfigError, Store, TierSetting
+from kvplan.sim.keptunit import unit_with, why_sessions
 from kvplan.sim.policies.base import Limits
 from kvplan.sim.tiers import TierSpec, Wires
 from kvplan.traces import Workload
@@ -189,7 +190,8 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     wires, drive_links = wires.times(reached), drive_links.times(reached)
     kv, in_hbm = _counted(config, connection, kv, hbm_kv)
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
-    aside = 0 if store.unit == "block" else parse_bytes(store.hbm)
+    blocks = unit_with(config, hbm_kv) == "block"
+    aside = 0 if blocks else parse_bytes(store.hbm)
     budget = int(total - kvsize.weight_bytes(model) - aside)
     if budget < hbm_kv.of(1):
         raise ConfigError(
@@ -198,7 +200,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
             f" store.hbm {format_bytes(parse_bytes(store.hbm))}: use more GPUs"
         )
     listed = list(_tiers(config, model, in_hbm, connection, drive_links))
-    if store.unit == "block":
+    if blocks:
         listed = _one_pool(listed, budget)
     tiers = tuple(tier for tier in listed if tier.capacity)
     write_buffer = parse_bytes(store.write_buffer) if tiers else 0
@@ -229,7 +231,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         read_buffer=read_buffer,
         write_buffer=write_buffer,
         piece=max(1, parse_bytes(store.piece)),
-        pooled=store.unit == "block",
+        pooled=blocks,
     )
     if workload is not None:
         _check(config, deployment, workload, longest)
@@ -407,3 +409,10 @@ def _check(config: Config, deployment: Deployment, workload: Workload, tokens: i
             f"a context of {tokens} tokens needs {format_bytes(needed)} of HBM, but beside weights and"
             f" store.hbm there is {format_bytes(deployment.hbm_budget)}: use more GPUs or a smaller deployment.window_tokens"
         )
+
+
+def of_sessions(config: Config, deployment: Deployment) -> list[str]:
+    """That whole sessions are simulated where blocks are taken if that can be, and why."""
+    if config.store.unit != "auto" or deployment.pooled or not deployment.tiers:
+        return []
+    return [f"a server of whole sessions is simulated, and not one of blocks (store.unit=auto): {why_sessions(config, deployment.hbm_kv)}"]

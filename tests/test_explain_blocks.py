@@ -26,7 +26,7 @@ BELOW = [
     ["engine=vllm", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.saved=all"],
     ["engine=vllm", NARROW, "store.dram=0GB", "store.ssd=2TB"],
     ["engine=vllm", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.chunk_blocks=8", "store.load=faster"],
-    ["engine=lmcache", NARROW, "store.dram=64GB", "store.ssd=0GB"],
+    ["engine=lmcache", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.threshold=2"],
     ["engine=lmcache", NARROW, "store.dram=2GB", "store.ssd=2TB", "deployment.step_tokens=512"],
     ["batching=iteration", "store.hbm=600MB", "store.dram=700MB", "store.ssd=2TB", "store.load=always"],
     ["batching=prefill-first", NARROW, "store.dram=0GB", "store.ssd=2TB", "deployment.window_tokens=4096"],

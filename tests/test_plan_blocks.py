@@ -120,7 +120,7 @@ def applications(*settings):
 def test_no_server_of_blocks_spares_more_than_the_bound():
     config, deployment, workload = applications()
     history, prompt, _ = contexts(workload, deployment.window, config.deployment.truncation_ratio)
-    most = bounds._spared(config, deployment, workload, history, history + prompt)
+    most = bounds._spared(deployment, workload, history, history + prompt)
     had = simulate(config, workload).columns["cached_tokens"]
     assert (had <= most).all() and (had > history).any(), "and more than their own history"
 

@@ -28,7 +28,7 @@ def serve_blocks(
     tokens, written = np.zeros((len(deployment.tiers), len(turns.history)), np.int64), np.zeros(len(room), np.int64)
     done = 0
     for rows, part in _replicas(config, deployment, workload, turns, pool):
-        server = BlockServer(pool, room)
+        server = BlockServer(pool, room, config.store.threshold)
         for row, found in _found(server, rows, part, turns.time_s, answer_s):
             tokens[:, row] = found
             done += 1
@@ -43,7 +43,7 @@ def most_share(config: Config, deployment: Deployment, workload: Workload, turns
     """Share of all prompt tokens that a pool finds which never gives anything up."""
     pool, hits = block_pool(config, deployment, workload), 0
     for rows, part in _replicas(config, deployment, workload, turns, pool):
-        hits += endless_hits(pool.block_tokens, (part[place] for place in _in_order(turns.time_s[rows])))
+        hits += endless_hits(pool, (part[place] for place in _in_order(turns.time_s[rows])))
     return hits / max(int((turns.history + turns.prompt).sum()), 1)
 
 

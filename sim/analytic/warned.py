@@ -7,7 +7,7 @@ from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.analytic.points import at_the_mean_turn
 from kvplan.sim.analytic.sizes import mean_turn
 from kvplan.sim.config import SHORTHANDS, Config
-from kvplan.sim.deployment import Deployment
+from kvplan.sim.deployment import Deployment, of_sessions
 from kvplan.sim.policies.registry import is_users_own
 from kvplan.sim.provided import extras
 from kvplan.traces import Workload
@@ -16,6 +16,7 @@ from kvplan.traces import Workload
 def warnings_of(config: Config, deployment: Deployment, workload: Workload, found: dict) -> Iterator[str]:
     yield from _inverted(deployment)
     yield from extras(deployment)
+    yield from of_sessions(config, deployment)
     yield from _overloads(found)
     yield from _slow_link(config, deployment, found["turn"])
     yield from _slower(config, deployment, found["turn"])

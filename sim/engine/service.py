@@ -86,7 +86,7 @@ class _Service:
         knowledge = EngineKnowledge(clock, given.deployment, workload)
         self.run = run = Run(given, clock, recorder, knowledge, _observer(given), [0] * workload.sessions)
         self._session, self._replica_of = knowledge.session_of, recorder.replica
-        turns = Contexts(config, given.deployment, workload, recorder) if config.store.unit == "block" else None
+        turns = Contexts(config, given.deployment, workload, recorder) if given.deployment.pooled else None
         self.replicas = recorder.replicas = [_replica(run, index, make_store, turns) for index in range(config.deployment.replicas)]
         self._router = router(config, EngineRouting(run, self.replicas))
         alone = len(self.replicas) == 1 and self._router.FIXED
@@ -113,7 +113,7 @@ def _observer(given: RunInput) -> Any:
     config, watching = given.config, [] if given.observer is None else [given.observer]
     if guards.enabled():
         hbm = parse_bytes(config.store.hbm)
-        guarding = BlockGuards if config.store.unit == "block" else guards.Guards
+        guarding = BlockGuards if given.deployment.pooled else guards.Guards
         watching.insert(0, guarding(given.deployment, config.store.ttl_s, hbm, config.workload.clients))
     return Observers(*watching) if watching else None
 

@@ -18,7 +18,7 @@ import numpy as np
 from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.hwmodels.units import format_bytes
 from kvplan.sim.config import ON_DRIVES, ON_HOST, Clients, Config
-from kvplan.sim.deployment import Deployment
+from kvplan.sim.deployment import Deployment, of_sessions
 from kvplan.sim.metrics import steadiness
 from kvplan.sim.metrics.byturn import by_turn
 from kvplan.sim.metrics.measured import Latencies, Measured
@@ -240,7 +240,7 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
     columns = output.columns
     if idle := config.deployment.replicas - len(np.unique(columns["replica"])):
         found.append(f"{idle:,} of {config.deployment.replicas:,} replicas never had a turn: these are too few sessions for so many")
-    found += [*_short_of_hbm(summary), *extras(deployment)]
+    found += [*_short_of_hbm(summary), *extras(deployment), *of_sessions(config, deployment)]
     longest = deployment.stored(int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max()))
     found += [
         f"{tier.name} ({format_bytes(tier.size)}) is smaller than the longest session ({format_bytes(tier.taken(longest))}): what is too"

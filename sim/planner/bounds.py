@@ -35,7 +35,7 @@ def _decode_s(config: Config, deployment: Deployment, workload: Workload) -> flo
     steps = float(output.sum())
     if not steps:
         return 0.0
-    own = history + prompt + output - _common(config, workload, history + prompt)
+    own = history + prompt + output - _common(deployment, workload, history + prompt)
     room = float((output * deployment.in_hbm(own)).sum()) / steps
     read = float((output * (history + prompt + output / 2)).sum()) / steps
     batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / room)))
@@ -48,7 +48,7 @@ def unloaded(config: Config, deployment: Deployment, workload: Workload, objecti
     kept everything."""
     history, prompt, output = contexts(workload, deployment.window, config.deployment.truncation_ratio)
     if objective.measure == "hit_rate":
-        return float(_spared(config, deployment, workload, history, history + prompt).sum() / (history + prompt).sum())
+        return float(_spared(deployment, workload, history, history + prompt).sum() / (history + prompt).sum())
     first = _prefills_s(config, deployment, workload)
     rows = zip((history + prompt).tolist(), np.maximum(output - 1, 0).tolist(), strict=True)
     rest = np.array([deployment.steps.decode(1, context, steps) for context, steps in rows])
@@ -73,20 +73,20 @@ def out_of_reach(objective: Objective, best: float) -> str | None:
 def _prefills_s(config: Config, deployment: Deployment, workload: Workload) -> np.ndarray:
     """Seconds of GPU that each turn's prefill takes at least."""
     history, prompt, _ = contexts(workload, deployment.window, config.deployment.truncation_ratio)
-    spared = _spared(config, deployment, workload, history, history + prompt)
+    spared = _spared(deployment, workload, history, history + prompt)
     rows = zip((history + prompt - spared).tolist(), spared.tolist(), strict=True)
     return np.array([deployment.steps.prefill(new, old) for new, old in rows])
 
 
-def _spared(config: Config, deployment: Deployment, workload: Workload, history: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def _spared(deployment: Deployment, workload: Workload, history: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Of each turn's tokens to prefill, those that a store spares at most."""
-    return np.maximum(history, _common(config, workload, tokens)) if deployment.tiers else np.zeros_like(history)
+    return np.maximum(history, _common(deployment, workload, tokens)) if deployment.tiers else np.zeros_like(history)
 
 
-def _common(config: Config, workload: Workload, tokens: np.ndarray) -> np.ndarray:
+def _common(deployment: Deployment, workload: Workload, tokens: np.ndarray) -> np.ndarray:
     """Of each turn's tokens to prefill, those that other sessions may have had before, which blocks know: all but one, where a trace
     has hashes."""
-    if config.store.unit == "session":
+    if not deployment.pooled:
         return np.zeros_like(tokens)
     begun = workload.common_tokens[workload.session]
     return np.minimum(tokens - 1, begun if workload.blocks is None else tokens)

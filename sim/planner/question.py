@@ -1,6 +1,7 @@
 """What is asked: a load, objectives, and the stores that may be bought; resolved and checked before anything runs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from typing import Any
 
@@ -9,6 +10,7 @@ from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim import config as configuration
 from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.deployment import Deployment, resolve
+from kvplan.sim.keptunit import unit_of
 from kvplan.sim.planner.objective import Objective, objectives
 from kvplan.sim.sweep.axes import Axis, Point, points
 
@@ -70,11 +72,22 @@ class Question:
         """Settings that a plan chooses by itself."""
         return ("deployment.replicas", "warmup_turns", "workload.sessions", *([] if self.axes else NO_STORE))
 
+    @cached_property
+    def _some_of_sessions(self) -> bool:
+        """Whether `store.unit: auto` is whole sessions for any of what is asked: then it is for all, so that they can be compared."""
+        asked = [
+            configuration.load(self.source, [*self.overrides, *point.overrides()]) for point in (points(self.axes) if self.axes else [])
+        ]
+        asked.append(configuration.load(self.source, self.overrides))
+        return any(unit_of(each) == "session" or parse_bytes(each.store.hbm) for each in asked if each.store.unit == "auto")
+
     def config(self, option: Option | None = None) -> Config:
         """Of one replica with that store. Raises ConfigError."""
         overrides = [*self.overrides, "deployment.replicas=1", "warmup_turns=0", *(option.overrides if option else ())]
         config = without_clients(configuration.load(self.source, overrides), "a plan is for a load in sessions per second")
-        if config.store.unit == "block" and parse_bytes(config.store.hbm):
+        if config.store.unit == "auto" and unit_of(config) == "block" and self._some_of_sessions:
+            config = configuration.load(config, {"store.unit": "session"})
+        if unit_of(config) == "block" and parse_bytes(config.store.hbm):
             raise ConfigError(
                 f"store.hbm={config.store.hbm} bounds what a pool of blocks keeps, and no engine can be told so: leave it out, or set"
                 " store.hbm=0GB"

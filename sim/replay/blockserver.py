@@ -13,8 +13,8 @@ from kvplan.sim.replay.blocks import ENDLESS
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.chunks import Chunks
 from kvplan.sim.store.blocks.offload import beyond
+from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.tiered import Together
-from kvplan.sim.store.blocks.vllm import Use, VllmPool
 
 
 class BlockTurn(NamedTuple):
@@ -29,25 +29,25 @@ class BlockTurn(NamedTuple):
     """Of these, that are offered below when it ends; its prompt has been when it started."""
 
 
-def endless_hits(block_tokens: int, turns: Iterable[BlockTurn]) -> int:
+def endless_hits(of: BlockPool, turns: Iterable[BlockTurn]) -> int:
     """Tokens that they find of each other, one after the other, in a pool that gives nothing up."""
-    pool, hits = VllmPool(ENDLESS, block_tokens), 0
+    pool, hits = of.make(ENDLESS, of.block_tokens, ENDLESS), 0
     for turn in turns:
         use = pool.begin(turn.path, turn.prompt)
         pool.grow(pool.needed(turn.context) - pool.needed(turn.prompt))
         pool.computed(use, turn.context)
         pool.end(use, turn.context)
         hits += use.hit
-    return hits * block_tokens
+    return hits * of.block_tokens
 
 
 class BlockServer:
-    """`chunks`: for how many each tier below has room, the first first."""
+    """`chunks`: for how many each tier below has room, the first first; one is stored when it is offered for the `threshold`-th time."""
 
-    def __init__(self, pool: BlockPool, chunks: Sequence[int]) -> None:
-        self._pool = VllmPool(pool.usable, pool.block_tokens, pool.most_kept)
+    def __init__(self, pool: BlockPool, chunks: Sequence[int], threshold: int = 1) -> None:
+        self._pool = pool.make(pool.usable, pool.block_tokens, pool.most_kept)
         self._tokens, self._chunk_tokens = pool.block_tokens, pool.chunk_tokens
-        self._tiers = [Chunks(usable) for usable in chunks]
+        self._tiers = [Chunks(usable, threshold) for usable in chunks]
         self.written = [0] * len(chunks)
         """Chunks that each tier below had from above it."""
         self._running: list[tuple[float, int, Use, BlockTurn]] = []

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
-from kvplan.sim.blockpool import SERVED, in_blocks
 from kvplan.sim.config import named
+from kvplan.sim.deployment import of_sessions
+from kvplan.sim.keptunit import SERVED, in_blocks
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
@@ -76,10 +77,11 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
 
 
 def _set_aside(plan: Plan, best: Answer) -> Iterator[str]:
-    """That a prefix cache of whole sessions is the weaker one to be compared with."""
+    """That a prefix cache of whole sessions is the weaker one to be compared with, and why it is one."""
+    yield from (f"{said[0].upper()}{said[1:]}." for said in of_sessions(best.config, best.deployment))
     if not plan.of_blocks and not best.option.baseline:
         mode = "" if best.config.store.mode in SERVED else "store.mode=vllm with "
-        how = f": {mode}store.unit=block plans with that" if in_blocks(best.deployment) else ""
+        how = f": {mode}store.unit=block plans with that" if in_blocks(best.deployment.hbm_kv) else ""
         yield (
             f"Prefix cache in HBM has {HBM_SHARE:.0%} of what weights leave, set aside; vLLM's and SGLang's have all that running"
             f" requests leave, and may need fewer GPUs{how}."

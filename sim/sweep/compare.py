@@ -72,7 +72,7 @@ def prepare(question: Question, read: Callable[[Config], Workload] = build_workl
     workloads = read_workloads(found, read)
     runnable = [variant for variant in found if variant.failure is None]
     sessions = {variant.label: _bootstrap(variant.config, workloads[variant.label], question.resample) for variant in runnable}
-    count, notes = question.replications, []
+    count, notes = question.replications, list(dict.fromkeys(variant.note for variant in found if variant.note))
     if count == 1:
         notes.append("1 replication: no intervals. --replications gives them.")
     elif runnable and not any(_varies(variant.config, sessions[variant.label]) for variant in runnable):

@@ -109,6 +109,9 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
     """The question's configuration with every eviction policy at every size; powers of two when no sizes are given. Raises ConfigError and
     TraceError."""
     config = load(question.source, question.overrides)
+    if config.store.unit == "auto":  # policies of blocks are another curve
+        question = replace(question, overrides=(*question.overrides, "store.unit=session"))
+        config = load(question.source, question.overrides)
     deployment = resolve(config)
     workload = read(config)
     replica_of(config, workload.sessions, _BY_REPLICA)  # before anything is simulated

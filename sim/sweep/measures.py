@@ -14,7 +14,7 @@ def measure(result: Result) -> dict[str, float]:
     (`bound.resumed`, `bound.tokens`), where sessions share nothing; what has no value (null) is left out."""
     found = numbers(result.summary)
     deployment, config = resolve(result.config), result.config
-    if deployment.tiers and config.store.unit == "session":
+    if deployment.tiers and not deployment.pooled:
         bound = best_possible(result.columns, deployment.room, deployment.stored, config.warmup_turns, deployment.connection.saved)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found

@@ -4,7 +4,7 @@ A user's own policy that cannot be loaded does not stop the others: it becomes t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -14,11 +14,14 @@ from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.inputs import load_policies
+from kvplan.sim.keptunit import unit_of
 from kvplan.sim.policies.registry import PolicyError, find, is_users_own, policies
 from kvplan.sim.settings import POLICY_PATHS
 from kvplan.sim.sweep.axes import Axis, Point, points
 from kvplan.sim.sweep.runs import WorkloadKey
 from kvplan.traces import Workload
+
+_OF_SESSIONS = "whole sessions in all variants, as some are simulated with those only (store.unit=auto is blocks elsewhere)"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Variant:
     """Without the policies that could not be loaded."""
     failure: str | None = None
     """Why it cannot run."""
+    note: str | None = None
+    """What is to be said of it."""
 
     @property
     def label(self) -> str:
@@ -47,7 +52,20 @@ def variants(
 ) -> list[Variant]:
     """The variants of a configuration (as `kvplan.sim.config.load` takes it). Raises ConfigError that names the axes' values."""
     load_policies(configuration.load(source, overrides))  # what is wrong without the axes is no fault of theirs
-    return [_variant(source, overrides, point) for point in points(axes)]
+    found = [_variant(source, overrides, point) for point in points(axes)]
+    units = {unit_of(variant.config) for variant in found if variant.config.store.unit == "auto"}
+    if len(units) < 2:
+        return found
+    return [_of_sessions(source, overrides, variant) if _is_auto_block(variant) else variant for variant in found]
+
+
+def _is_auto_block(variant: Variant) -> bool:
+    return variant.config.store.unit == "auto" and unit_of(variant.config) == "block"
+
+
+def _of_sessions(source: Config | str | PathLike[str] | None, overrides: Sequence[str | tuple[str, Any]], variant: Variant) -> Variant:
+    """The same with whole sessions, so that it can be laid beside others that need them."""
+    return replace(_variant(source, [*overrides, "store.unit=session"], variant.point), note=_OF_SESSIONS)
 
 
 def _variant(source: Config | str | PathLike[str] | None, overrides: Sequence[str | tuple[str, Any]], point: Point) -> Variant:

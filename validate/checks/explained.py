@@ -18,6 +18,7 @@ from kvplan.sim.analytic.limits import GPU, LINKS, SERVED, Limit
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
+from kvplan.sim.keptunit import unit_of
 from kvplan.sim.rng import stream
 from kvplan.sim.simulation import Result, simulate
 from kvplan.validate.show import show
@@ -173,7 +174,7 @@ def _served(result: Result) -> dict[str, float]:
     """Shares of all history tokens by the tier that served them."""
     columns, names = result.columns, list(result.summary["tiers"])
     history = max(1, int(columns["history_tokens"].sum()))
-    if result.config.store.unit == "block":
+    if unit_of(result.config) == "block":
         prompts = history + int(columns["prompt_tokens"].sum())
         return {f"served from {name}": float(columns[f"{name}_tokens"].sum() / prompts) for name in names}
     return {

@@ -67,8 +67,8 @@ from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
-    "sessions in HBM": lambda given: given.config.store.unit == "session" and any(tier.on_device for tier in given.deployment.tiers),
-    "blocks of hashes": lambda given: given.config.store.unit == "block" and given.workload.blocks is not None,
+    "sessions in HBM": lambda given: not given.deployment.pooled and any(tier.on_device for tier in given.deployment.tiers),
+    "blocks of hashes": lambda given: given.deployment.pooled and given.workload.blocks is not None,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "routers other than session": lambda given: given.config.router != "session",

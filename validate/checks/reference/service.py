@@ -24,7 +24,7 @@ class Service:
         self.turns = turns_of(given.workload)
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
         self.sizes = Sizes(given.deployment)
-        kind = BlockReplica if given.config.store.unit == "block" else Replica
+        kind = BlockReplica if given.deployment.pooled else Replica
         self.replicas = [kind(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
         self.place = replica_of(given.config, given.workload.sessions, "the reference has sessions that stay")
         self.answered: list[Turn] = []
@@ -84,7 +84,7 @@ class Service:
 
     def _found(self) -> list[str]:
         """Columns of the tokens that blocks in each tier have served."""
-        blocks = self.given.config.store.unit == "block"
+        blocks = self.given.deployment.pooled
         return [f"{tier.name}_tokens" for tier in self.given.deployment.tiers if blocks]
 
     def _books(self, moments: Sequence[Moment]) -> tuple[Books, ...]:

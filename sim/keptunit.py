@@ -1,0 +1,55 @@
+"""What `store.unit: auto` is: blocks, as engines have them, where servers of blocks are simulated with model and settings; else whole
+sessions, and why."""
+
+from kvplan.hwmodels import catalogue, kvsize
+from kvplan.hwmodels.footprint import Footprint
+from kvplan.sim.config import ON_DEVICE, Config
+
+SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
+"""By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
+_OF_BLOCKS = {
+    "eviction": "lru",
+    "prefetch": "none",
+    "write": "through",
+    "save": "async",
+    "positions": "embedded",
+    "host_buffer": 0.0,
+    "ttl_s": None,
+}
+"""Settings of stores of whole sessions, and what servers of blocks do."""
+
+
+def unit_of(config: Config) -> str:
+    """`session` or `block`. Raises CatalogueError for a model or a node that there is not."""
+    if config.store.unit != "auto":
+        return config.store.unit
+    model = kvsize.in_dtype(catalogue.load("model", config.model, config.catalogue), config.deployment.kv_dtype)
+    gpus = config.deployment.gpus or int(catalogue.load("node", config.hardware, config.catalogue).max_gpus.value)
+    return unit_with(config, kvsize.hbm_footprint(model, gpus))
+
+
+def unit_with(config: Config, hbm_kv: Footprint) -> str:
+    """The same for a model whose jobs take so much HBM."""
+    if config.store.unit != "auto":
+        return config.store.unit
+    return "block" if why_sessions(config, hbm_kv) is None else "session"
+
+
+def why_sessions(config: Config, hbm_kv: Footprint) -> str | None:
+    """What keeps `auto` from blocks."""
+    store = config.store
+    if store.mode not in SERVED:
+        return f"store.mode={store.mode} is simulated with whole sessions"
+    if not store.listed or store.listed[0].name != ON_DEVICE:
+        return f"store.tiers leaves out {ON_DEVICE}, which blocks are in"
+    if not in_blocks(hbm_kv):
+        return f"{config.model} has layers that keep windows or states"
+    if store.threshold > 1 and sum(store.size_of(tier) > 0 for tier in store.listed) > 1 + (store.size_of(store.listed[0]) > 0):
+        return f"store.threshold={store.threshold} is simulated with one tier below HBM"
+    other = [name for name, done in _OF_BLOCKS.items() if getattr(store, name) != done]
+    return f"store.{other[0]}={getattr(store, other[0])} is of whole sessions" if other else None
+
+
+def in_blocks(hbm_kv: Footprint) -> bool:
+    """Whether a block of KV is as large wherever it is: servers of blocks are not simulated with windows and states."""
+    return not hbm_kv.is_checkpoint and hbm_kv.of(1 << 20) == hbm_kv.of(1) << 20

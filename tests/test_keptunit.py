@@ -1,0 +1,99 @@
+"""`store.unit: auto`: blocks where servers of blocks are simulated, else whole sessions, and results say why."""
+
+import pytest
+
+from kvplan.sim import enginesets
+from kvplan.sim.analytic.explain import explain
+from kvplan.sim.build_workload import build_workload
+from kvplan.sim.config import load
+from kvplan.sim.deployment import resolve
+from kvplan.sim.keptunit import unit_of
+from kvplan.sim.planner.question import Question, options
+from kvplan.sim.settings import unused
+from kvplan.sim.simulation import simulate
+from kvplan.sim.sweep.axes import Axis
+from kvplan.sim.sweep.compare import Question as Compared
+from kvplan.sim.sweep.compare import prepare
+from kvplan.sim.sweep.curve import prepare_curves
+
+CHAT = ["workload.sessions=40", "warmup_turns=0", "deployment.replicas=2"]
+OF_SESSIONS = {
+    "store.eviction=lookahead": "store.eviction=lookahead is of whole sessions",
+    "store.prefetch=lookahead": "store.prefetch=lookahead is",
+    "store.write=back": "store.write=back is",
+    "store.save=sync": "store.save=sync is",
+    "store.positions=decoupled": "store.positions=decoupled is",
+    "store.host_buffer=0.1": "store.host_buffer=0.1 is",
+    "store.ttl_s=60": "store.ttl_s=60.0 is",
+    "store.mode=kvcache-simulator": "store.mode=kvcache-simulator is simulated with whole sessions",
+    "store.tiers=[dram, ssd]": "leaves out hbm",
+    "model=gemma-3-27b": "gemma-3-27b has layers that keep windows or states",
+    "model=qwen3-next-80b-a3b": "windows or states",
+}
+
+
+@pytest.mark.parametrize("preset", ["chat-2026", "agents-2026"])
+@pytest.mark.parametrize("engine", ["vllm", "lmcache"])
+def test_servers_of_2026_keep_blocks(preset, engine):
+    config = load(preset, [f"engine={engine}"])
+    assert config.store.unit == "auto" and unit_of(config) == "block" and resolve(config).pooled
+    assert enginesets.described(config.resolved())["otherwise"].keys() <= {"store.unit"}
+
+
+@pytest.mark.parametrize(("override", "why"), OF_SESSIONS.items())
+def test_what_blocks_are_not_simulated_with_takes_sessions_and_is_said(override, why):
+    config = load("chat-2026", [*CHAT, override])
+    workload = build_workload(config)
+    deployment = resolve(config, workload)
+    assert unit_of(config) == "session" and not deployment.pooled
+    said = [*simulate(config, workload).summary["warnings"], *explain(config, deployment, workload)["warnings"]]
+    assert sum("not one of blocks (store.unit=auto)" in each and why in each for each in said) == 2
+
+
+@pytest.mark.parametrize(
+    "override", ["store.dram=64GB", "store.ssd=1TB", "store.hbm=20GB", "store.load=faster", "router=least-loaded", "store.threshold=2"]
+)
+def test_what_blocks_are_simulated_with_takes_them(override):
+    config = load("chat-2026", [*CHAT, override])
+    summary = simulate(config).summary
+    assert "hbm" in summary["tiers"] and not any("store.unit" in each for each in summary["warnings"])
+
+
+def test_other_engines_and_recomputation_keep_what_they_did():
+    assert [unit_of(load("chat-2026", [f"engine={name}"])) for name in ("cachedattention", "sglang", "hicache")] == ["session"] * 3
+    bare = load("chat-2026", CHAT).recompute()
+    assert not resolve(bare).tiers and bare.store.unit == "session"
+
+
+def test_settings_of_sessions_are_not_used_by_blocks():
+    blocks, sessions = (load("chat-2026", [*CHAT, each]) for each in ("seed=1", "store.ttl_s=60"))
+    assert "store.eviction" in unused(blocks, build_workload(blocks)) and "store.eviction" not in unused(sessions, build_workload(sessions))
+
+
+def test_variants_are_compared_with_one_unit():
+    sweep = prepare(Compared("chat-2026", tuple(CHAT), (Axis(("store.eviction",), (("lru",), ("lookahead",))),), replications=1))
+    assert [unit_of(run.config) for run in sweep.runs] == ["session"] * 2
+    assert any("whole sessions in all variants" in note for note in sweep.notes)
+    alike = prepare(Compared("chat-2026", tuple(CHAT), (Axis(("store.dram",), (("64GB",), ("128GB",))),), replications=1))
+    assert [unit_of(run.config) for run in alike.runs] == ["block"] * 2 and not any("unit" in note for note in alike.notes)
+
+
+def test_a_curve_of_policies_is_of_sessions():
+    curves = prepare_curves(Compared("chat-2026", tuple(CHAT), replications=1), "dram", ["64GB"], ["lru", "fifo"])
+    assert {unit_of(run.config) for run in curves.sweep.runs} == {"session"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "axes", "unit"),
+    [
+        ((), (), "block"),
+        (("store.hbm=20GB",), (), "session"),
+        (("store.ttl_s=600",), (), "session"),
+        ((), (Axis(("store.eviction",), (("lru",), ("fifo",))),), "session"),
+        ((), (Axis(("store.dram",), (("64GB",), ("128GB",))),), "block"),
+    ],
+)
+def test_a_plan_has_one_unit(overrides, axes, unit):
+    question = Question("chat-2026", (*CHAT, *overrides), axes=axes)
+    recompute, *others = (question.config(option) for option in options(question))
+    assert unit_of(recompute) == "session" and {unit_of(each) for each in others} == {unit}
