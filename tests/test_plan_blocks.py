@@ -93,7 +93,7 @@ def test_the_account_says_what_is_in_blocks(found):
     ("settings", "message"),
     [
         (("store.hbm=2GB",), "bounds what a pool of blocks keeps"),
-        (("store.mode=sglang",), "store.mode=sglang"),
+        (("store.mode=kvcache-simulator",), "store.mode=kvcache-simulator"),
         (("store.ttl_s=60",), "ttl_s"),
     ],
 )
