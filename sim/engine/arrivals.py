@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Arrivals(Source):
         lasts = np.zeros(workload.turns, np.int8)
         lasts[workload.first_turn[1:] - 1] = 1
         self._is_last = lasts.tobytes()
-        self._firsts = iter(firsts[np.argsort(workload.arrival_s[firsts], kind="stable")].tolist())
+        self._firsts: Iterator[int] = iter(firsts[np.argsort(workload.arrival_s[firsts], kind="stable")].data)
         self._schedule_next_session()
 
     def _schedule_next_session(self) -> None:

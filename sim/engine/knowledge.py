@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import chain, repeat
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class EngineKnowledge(Knowledge):
         """Of each session."""
         arrival = np.full(workload.sessions, math.inf)
         arrival[workload.session[workload.first_turn[:-1]]] = workload.arrival_s[workload.first_turn[:-1]]
-        self._next_use_s: list[float] = arrival.tolist()
+        self._next_use_s: Any = arrival.data
 
     def next_turn(self, session: int, at_s: float) -> None:
         """The session's turn ends now and its next one comes then."""
