@@ -24,6 +24,7 @@ test-compiled:
 $(COMPILED)/.compiled: $(shell find sim hwmodels -name '*.py') pyproject.toml setup.py
 	test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
 	$(COMPILED)/bin/python -m pip install -q -c $(CONSTRAINTS) -e '.[compile,test]'
+	rm -rf $(COMPILED)/wheel  # one of another commit has another version
 	$(MAKE) -s wheel KVPLAN_COMPILED=1 DIST=$(COMPILED)/wheel PYTHON=$(COMPILED)/bin/python
 	$(COMPILED)/bin/python -m pip install -q --no-deps --force-reinstall $(COMPILED)/wheel/kvplan-*.whl
 	touch $@
