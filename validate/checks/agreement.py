@@ -123,6 +123,7 @@ def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
     """The case with blocks of some size, in HBM that may keep only so much."""
     chosen = [
         f"deployment.replicas={rng.choice([1, 1, 2])}",
+        f"router={rng.choice(['session', 'least-loaded'])}",
         f"store.block_tokens={rng.choice([7, 16, 50])}",
         f"deployment.hbm_utilization={rng.choice([0.163, 0.166, 0.18])}",
         f"store.hbm={rng.choice(['0GB', '0GB', '100MB'])}",

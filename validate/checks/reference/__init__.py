@@ -2,13 +2,14 @@
 
 It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies:
 no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Deployment`), and
-which replica a session goes to, is common to both. `kvplan validate reference` compares the two, event by event, on random small cases.
+which replica a session that stays goes to, is common to both. `kvplan validate reference` compares the two, event by event, on random
+small cases.
 
 It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; eviction `lru`, `fifo`, `lookahead`;
 prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous saving;
 write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several
-replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below. It refuses what
-it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
+replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below, and sessions
+that do not stay. It refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
@@ -71,7 +72,9 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "blocks of hashes": lambda given: given.deployment.pooled and given.workload.blocks is not None,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
-    "routers other than session": lambda given: given.config.router != "session",
+    "routers other than session, and with blocks least-loaded": lambda given: (
+        given.config.router not in ("session", *["least-loaded"] * given.deployment.pooled)
+    ),
     "batching other than iteration": lambda given: given.config.batching != "iteration",
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),

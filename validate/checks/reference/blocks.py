@@ -4,7 +4,6 @@ A block's tokens, and all before them, are its name; a token is who wrote it and
 until it is taken for something else; of several with one name the first is found.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics.output import Books
+from kvplan.validate.checks.reference.histories import Histories, Token
 from kvplan.validate.checks.reference.jobs import Jobs
 from kvplan.validate.checks.reference.offloading import Found, Names, Offloading
 from kvplan.validate.checks.reference.replica import Moment, Replica
@@ -22,9 +22,6 @@ from kvplan.validate.checks.reference.turns import Turn
 
 if TYPE_CHECKING:
     from kvplan.validate.checks.reference.service import Service
-
-Token = tuple[int, int]
-"""The turn that wrote it, and its place in what that turn wrote."""
 
 
 class Pool:
@@ -96,11 +93,11 @@ class Pool:
 class BlockJobs(Jobs):
     """Whose HBM is the pool's."""
 
-    def __init__(self, config: Config, deployment: Deployment, sizes, pool: Pool, contexts: dict[int, list[Token]], begun) -> None:
-        super().__init__(config, deployment, sizes)
-        self.pool, self.contexts, self.each = pool, contexts, pool.tokens * deployment.in_hbm(1)
+    def __init__(self, config: Config, deployment: Deployment, sizes, pool: Pool, histories: Histories, begun) -> None:
+        super().__init__(config, deployment, sizes, histories)
+        self.pool, self.contexts, self.each = pool, histories.written, pool.tokens * deployment.in_hbm(1)
         self.begun = begun or defaultdict(list)  # per session, what it begins with: keys of text up to so many tokens
-        self.common: defaultdict[int, float] = defaultdict(lambda: math.inf)  # per session: up to where that can hold
+        self.common = histories.common
         self.known: tuple[Turn | None, int, int] = (None, 0, 0)  # whose answer was asked for last, after so many changes
 
     def hbm_used(self) -> int:
@@ -143,10 +140,10 @@ class BlockReplica(Replica):
         each, kept = tokens * deployment.in_hbm(1), config.store.size_of(config.store.listed[0])
         blocks = deployment.hbm_budget // each - 1
         self.pool = Pool(blocks, tokens, min(blocks, kept // each) if kept else blocks)
-        self.contexts: dict[int, list[Token]] = {}  # per session: the tokens that its next turn can go on from
+        self.contexts = service.histories.written
         begun = service.given.workload.beginnings
         parts = None if begun is None else begun.parts()
-        self.jobs = self.block_jobs = BlockJobs(config, self.deployment, self.sizes, self.pool, self.contexts, parts)
+        self.jobs = self.block_jobs = BlockJobs(config, self.deployment, self.sizes, self.pool, service.histories, parts)
         self.store.jobs = self.jobs
         self.block_bytes = tokens * deployment.stored(1)
         self.hbm, *below = self.tiers = tiers_of(deployment)

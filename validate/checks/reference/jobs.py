@@ -1,10 +1,10 @@
 """Jobs that wait and jobs that run, and the HBM that they take."""
 
 import math
-from collections import Counter
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
+from kvplan.validate.checks.reference.histories import Histories
 from kvplan.validate.checks.reference.sizes import Sizes
 from kvplan.validate.checks.reference.turns import Turn
 
@@ -12,13 +12,13 @@ from kvplan.validate.checks.reference.turns import Turn
 class Jobs:
     """Those of one replica."""
 
-    def __init__(self, config: Config, deployment: Deployment, sizes: Sizes) -> None:
+    def __init__(self, config: Config, deployment: Deployment, sizes: Sizes, histories: Histories) -> None:
         self.ratio, self.deployment, self.sizes = config.deployment.truncation_ratio, deployment, sizes
         self.queue: list[Turn] = []
         self.batch: list[Turn] = []  # the last one may be in its prefill
         self.apart: list[tuple[float, Turn]] = []  # asynchronous loads: when they end, and whose they are
         self.loaded: list[Turn] = []  # those of which the load has ended, and who have no place yet
-        self.context: Counter[int] = Counter()  # per session: tokens of history
+        self.context = histories.tokens
         self.head_since_s = 0.0
         self.hbm_in_step = 0
 

@@ -40,7 +40,7 @@ class Replica:
         self.seen: Counter[str] = Counter()
         self.links = Links(deployment)
         self.sizes = service.sizes
-        self.jobs = Jobs(config, deployment, self.sizes)
+        self.jobs = Jobs(config, deployment, self.sizes, service.histories)
         self.store = Store(config.store, deployment, self.jobs, self.seen)
         self.moves = Moves(self.store, self.links)
         self.saving = Saving(deployment, self.store, self.links)

@@ -10,6 +10,7 @@ from kvplan.sim.metrics.output import Books, RunInput, RunOutput
 from kvplan.sim.rng import stream
 from kvplan.sim.routing import replica_of
 from kvplan.validate.checks.reference.blocks import BlockReplica
+from kvplan.validate.checks.reference.histories import Histories
 from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
 from kvplan.validate.checks.reference.sizes import Sizes
@@ -25,8 +26,10 @@ class Service:
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
         self.sizes = Sizes(given.deployment)
         kind = BlockReplica if given.deployment.pooled else Replica
+        self.histories = Histories()
         self.replicas = [kind(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
-        self.place = replica_of(given.config, given.workload.sessions, "the reference has sessions that stay")
+        self.stays = given.config.router == "session"
+        self.place = replica_of(given.config, given.workload.sessions, "sessions stay") if self.stays else np.empty(0, np.int64)
         self.answered: list[Turn] = []
         self.samples: list[dict[str, float]] = []
         self.warm: list[Moment] = []  # per replica, when the warm-up has ended
@@ -51,10 +54,12 @@ class Service:
                 replica.end_step(replica.step_end_s)
 
     def arrive(self, turn: Turn, now: float) -> None:
+        least = min(self.replicas, key=lambda replica: len(replica.jobs.queue) + len(replica.jobs.started()))
+        turn.replica = self.place[turn.session] if self.stays else self.replicas.index(least)
         self.replica_of(turn).arrive(turn, now)
 
     def replica_of(self, turn: Turn) -> Replica:
-        return self.replicas[self.place[turn.session]]
+        return self.replicas[turn.replica]
 
     def ended(self, turn: Turn, replica: Replica, now: float) -> None:
         self.answered.append(turn)
@@ -70,9 +75,9 @@ class Service:
         lengths = self.given.workload.prompt_tokens + self.given.workload.output_tokens
         end_s = max(turn.done_s for turn in self.turns)
         config = self.given.config
-        more = ["ready_s"] * (config.workload.clients is not None) + self._found()
+        more = ["replica"] + ["ready_s"] * (config.workload.clients is not None) + self._found()
         return RunOutput(
-            columns=columns_of(self.turns, self.answered, more) | {"replica": self.place[self.given.workload.session]},
+            columns=columns_of(self.turns, self.answered, more),
             series={name: np.array([sample[name] for sample in self.samples]) for name in self.samples[0]},
             links=tuple(link.name for link in self.replicas[0].links.all),
             ended=self._books([replica.moment(end_s) for replica in self.replicas]),

@@ -44,6 +44,7 @@ class Turn:
     dram_tokens: int = 0
     ssd_tokens: int = 0
     tier: int = -1
+    replica: int = 0
     overflow: bool = False
     window_bytes: int = 0
     """That a decode step reads of its windows."""
