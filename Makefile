@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 .PHONY: demo ready test compiled test-compiled readme docs notebooks lint bench mutants paper calibrate-gpu wheel dist clean
 
 demo: $(VENV)/.ready
-	$(BIN)/kvplan plan --set store.unit=session
+	$(BIN)/kvplan plan
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n auto

@@ -40,6 +40,12 @@ class EngineSet(_Said):
     """By path."""
     left_out: list[str]
     """What of the engine is not modelled, each in words that follow `left out:`."""
+    left_out_of_sessions: list[str] = []
+    """What more is not where whole sessions are kept."""
+
+    def not_modelled(self, unit: str) -> list[str]:
+        """With this `store.unit`, session or block."""
+        return self.left_out + (self.left_out_of_sessions if unit == "session" else [])
 
 
 def names() -> list[str]:
@@ -72,10 +78,11 @@ def apply(data: dict[str, Any], given: Any, asked: Any) -> None:
             section[leaf] = choice.value
 
 
-def described(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a resolved configuration, as plain data: its engine, the settings that it has otherwise, and what is left out of the engine."""
+def described(resolved: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """Of a resolved configuration that keeps sessions or blocks, as plain data: its engine, the settings that it has otherwise, and what
+    is left out of the engine."""
     found = engine(resolved["engine"])
-    return {"name": found.name, "description": found.description, "otherwise": _otherwise(resolved), "left_out": list(found.left_out)}
+    return {"name": found.name, "description": found.description, "otherwise": _otherwise(resolved), "left_out": found.not_modelled(unit)}
 
 
 def _otherwise(resolved: Mapping[str, Any]) -> dict[str, Any]:

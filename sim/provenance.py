@@ -16,6 +16,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.contents import array, content, text
 from kvplan.sim.deployment import resolve
 from kvplan.sim.inputs import policy_files, workload_files
+from kvplan.sim.keptunit import unit_of
 from kvplan.sim.settings import POLICY_PATHS
 from kvplan.sim.store import tier
 from kvplan.traces import Workload
@@ -75,7 +76,7 @@ def provenance(config: Config, workload: Workload, server: Config | None = None)
         "config_sha256": text(json.dumps(config.resolved(), sort_keys=True)),
         "turns_sha256": _turns(workload),
         "seed": config.seed,
-        "engine": enginesets.described(config.resolved()),
+        "engine": enginesets.described(config.resolved(), unit_of(config)),
         "loop": _loop(config, workload),
         "workload": dict(workload.origin),
     }

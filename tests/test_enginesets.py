@@ -31,7 +31,7 @@ def test_an_engine_says_what_all_say_and_the_configuration_takes_it(name):
     found = enginesets.engine(name)
     assert found.name == name and list(found.settings) == list(enginesets.engine(enginesets.DEFAULT).settings)
     loaded = config.load(None, {"engine": name})
-    assert loaded.engine == name and enginesets.described(loaded.resolved())["otherwise"] == {}
+    assert loaded.engine == name and enginesets.described(loaded.resolved(), "session")["otherwise"] == {}
     assert {path: said(loaded, path) for path in found.settings} == {path: choice.value for path, choice in found.settings.items()}
 
 
@@ -39,14 +39,24 @@ def test_the_default_engine_is_the_defaults():
     """A configuration that says nothing is CachedAttention's, with or without its name."""
     assert config.load("default") == config.load("default", ["engine=cachedattention"])
     bare = Config().resolved()
-    assert enginesets.described(bare)["otherwise"] == {}
+    assert enginesets.described(bare, "session")["otherwise"] == {}
+
+
+@pytest.mark.parametrize("name", ["hicache", "lmcache", "sglang", "vllm"])
+def test_what_sessions_leave_out_is_not_said_of_blocks(name):
+    """What they share, which only blocks have."""
+    resolved = config.load(None, {"engine": name}).resolved()
+    of_blocks, of_sessions = (enginesets.described(resolved, unit)["left_out"] for unit in ("block", "session"))
+    assert (
+        of_sessions[: len(of_blocks)] == of_blocks and "sessions share" in of_sessions[-1] and "sessions share" not in " ".join(of_blocks)
+    )
 
 
 @pytest.mark.parametrize("override", [["store.eviction=fifo", "engine=vllm"], ["engine=vllm", "store.eviction=fifo"]])
 def test_what_the_user_says_wins_over_the_engine(override):
     loaded = config.load("default", override)
     assert (loaded.batching, loaded.store.eviction) == ("chunked", "fifo")
-    assert enginesets.described(loaded.resolved())["otherwise"] == {"store.eviction": "fifo"}
+    assert enginesets.described(loaded.resolved(), "session")["otherwise"] == {"store.eviction": "fifo"}
 
 
 def test_a_file_says_the_rest_on_top_of_its_engine(tmp_path):

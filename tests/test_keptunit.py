@@ -33,11 +33,11 @@ OF_SESSIONS = {
 
 
 @pytest.mark.parametrize("preset", ["chat-2026", "agents-2026"])
-@pytest.mark.parametrize("engine", ["vllm", "lmcache"])
+@pytest.mark.parametrize("engine", ["vllm", "lmcache", "sglang"])
 def test_servers_of_2026_keep_blocks(preset, engine):
     config = load(preset, [f"engine={engine}"])
     assert config.store.unit == "auto" and unit_of(config) == "block" and resolve(config).pooled
-    assert enginesets.described(config.resolved())["otherwise"].keys() <= {"store.unit"}
+    assert enginesets.described(config.resolved(), "block")["otherwise"].keys() <= {"store.unit"}
 
 
 @pytest.mark.parametrize(("override", "why"), OF_SESSIONS.items())
@@ -60,7 +60,7 @@ def test_what_blocks_are_simulated_with_takes_them(override):
 
 
 def test_other_engines_and_recomputation_keep_what_they_did():
-    assert [unit_of(load("chat-2026", [f"engine={name}"])) for name in ("cachedattention", "sglang", "hicache")] == ["session"] * 3
+    assert [unit_of(load("chat-2026", [f"engine={name}"])) for name in ("cachedattention", "hicache")] == ["session"] * 2
     bare = load("chat-2026", CHAT).recompute()
     assert not resolve(bare).tiers and bare.store.unit == "session"
 

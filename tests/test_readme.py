@@ -49,7 +49,7 @@ def test_a_command_that_is_printed_runs(command, folder):
 
 def test_the_demo_is_the_plan():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(r"^demo:.*\n\t\$\(BIN\)/kvplan plan --set store\.unit=session$", makefile, re.MULTILINE)
+    assert re.search(r"^demo:.*\n\t\$\(BIN\)/kvplan plan$", makefile, re.MULTILINE)
 
 
 def test_what_the_text_names_is_there():

@@ -21,6 +21,7 @@ from kvplan.sim.analytic.sizes import hbm_of, mean_turn, model_of, tiers_of, win
 from kvplan.sim.analytic.warned import warnings_of
 from kvplan.sim.config import Config, without_clients
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.keptunit import unit_of
 from kvplan.sim.moving import moving
 from kvplan.traces import Workload
 
@@ -37,7 +38,7 @@ def explain(
     most = max(round(hbm["jobs"]), 1)
     seen = expected(config, deployment, workload, most, report)
     found: dict[str, Any] = {
-        "engine": enginesets.described(config.resolved()),
+        "engine": enginesets.described(config.resolved(), unit_of(config)),
         "model": model_of(config, deployment),
         "hbm": hbm,
         "turn": turn,

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-UsageError = typer.BadParameter.__bases__[0]
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """Of typer's own copy of click, or of click itself, as typer's version has it."""
 
 
@@ -17,12 +17,17 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            if "--help" in (getattr(error, "possibilities", None) or ()):
-                error.possibilities.remove("--help")  # whatever was meant, not this
-            if (option := _unknown(error)) and (paths := _settings(option)):
-                error.message = f"No such option: {option}. It is a setting: {' or '.join(f'--set {path}=…' for path in paths)}"
-                error.possibilities = []
+            _say_more(error)
             raise
+
+
+def _say_more(error: Any) -> None:
+    """See the class."""
+    if "--help" in (getattr(error, "possibilities", None) or ()):
+        error.possibilities.remove("--help")  # whatever was meant, not this
+    if (option := _unknown(error)) and (paths := _settings(option)):
+        error.message = f"No such option: {option}. It is a setting: {' or '.join(f'--set {path}=…' for path in paths)}"
+        error.possibilities = []
 
 
 def _unknown(error: Any) -> str:

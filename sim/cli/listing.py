@@ -162,6 +162,7 @@ def _engines(_folder: str | None):
         rows.append((found.name, "is", "", found.date, found.description))
         rows += [(found.name, path, strictyaml.flow(choice.value), found.date, choice.source) for path, choice in found.settings.items()]
         rows += [(found.name, "left out", "", found.date, words) for words in found.left_out]
+        rows += [(found.name, "left out", "with sessions", found.date, words) for words in found.left_out_of_sessions]
     return ("engine", "what", "value", "date", "source"), rows
 
 

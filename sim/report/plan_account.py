@@ -39,7 +39,7 @@ def account(plan: Plan) -> dict[str, Any]:
         {
             "model": plan.config.model,
             "hardware": plan.config.hardware,
-            "engine": enginesets.described(plan.question.config().resolved()),
+            "engine": enginesets.described(plan.question.config().resolved(), "block" if plan.of_blocks else "session"),
             "prices": plan.config.prices,
             "sessions_per_s": plan.sessions_per_s,
             "objectives": [str(each) for each in plan.question.objectives],
