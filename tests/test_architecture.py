@@ -99,13 +99,14 @@ def test_pydantic_builds_a_class_when_it_is_first_used():
 
     from kvplan.hwmodels import hfconfig
     from kvplan.sim import config
+    from kvplan.validate.published import cases
 
     own: list[type[BaseModel]] = []
     left: list[type[BaseModel]] = [BaseModel]
     while left:
         own += (found := [each for each in left.pop().__subclasses__() if each.__module__.startswith("kvplan.")])
         left += found
-    assert {config.Store, hfconfig.HfConfig} <= set(own)
+    assert {config.Store, hfconfig.HfConfig, cases.Quantity} <= set(own)
     assert [each.__name__ for each in own if not each.model_config.get("defer_build")] == []
 
 

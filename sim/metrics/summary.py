@@ -238,7 +238,7 @@ def _warnings(config: Config, deployment: Deployment, workload: Workload, output
             " KV comes faster than the tiers below take it, or is too large for them"
         )
     columns = output.columns
-    if idle := config.deployment.replicas - len(np.unique(columns["replica"])):
+    if idle := sum(books.sums["prefill_s"] == 0 for books in output.ended):
         found.append(f"{idle:,} of {config.deployment.replicas:,} replicas never had a turn: these are too few sessions for so many")
     found += [*_short_of_hbm(summary), *extras(deployment), *of_sessions(config, deployment)]
     longest = deployment.stored(int((columns["history_tokens"] + columns["prompt_tokens"] + columns["output_tokens"]).max()))

@@ -22,7 +22,7 @@ ASSUMPTIONS = "assumptions"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class Quantity(_Strict):
