@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -104,15 +105,19 @@ def test_no_baseline():
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("simulate --model llama-3.1-8b", "No such option: --model. It is a setting: --set model=…"),
-        ("plan --max-batch 3", "No such option: --max-batch. It is a setting: --set deployment.max_batch=…"),
-        ("simulate --trac t.json", "No such option: --trac (Possible options: --trace)"),
-        ("list --model", "No such option: --model"),
+        ("simulate --model llama-3.1-8b", r"No such option: --model\. It is a setting: --set model=…"),
+        ("plan --max-batch 3", r"No such option: --max-batch\. It is a setting: --set deployment\.max_batch=…"),
+        (
+            "simulate --trac t.json",
+            r"No such option: --trac \(Possible options: --trace\)|No such option '--trac'\. Did you mean '--trace'\?",
+        ),
+        ("list --model", r"No such option: --model|No such option '--model'\."),
     ],
 )
 def test_an_option_that_is_none_is_told_what_it_may_be(command, told):
+    """The last two in click's words, or in those of its version before."""
     result = kvplan(*command.split())
-    assert result.exit_code == 2 and result.stderr.rstrip().endswith(f"Error: {told}")
+    assert result.exit_code == 2 and re.search(rf"Error: ({told})$", result.stderr.rstrip())
 
 
 def test_help_and_version():
