@@ -194,6 +194,13 @@ def test_rows_are_those_of_closed_loops_once_each_and_the_others_are_counted(tmp
     assert "Measured again, 1 of the rows: the longest run took 40.0% more than the shortest" in printed
 
 
+@pytest.mark.parametrize("line", [_line(mode="disagg"), _line(model="b/Unknown")], ids=["none judged", "none known"])
+def test_a_wheel_without_a_row_that_can_be_predicted_is_told_so(line, tmp_path, capsys):
+    wheel = _wheel(tmp_path / "rows.whl", {"aisimulate_core/systems/silicon_sample.csv": f"{COLUMNS}\n{line}"})
+    assert main(["steptimes", "--rows", str(wheel)]) == 2
+    assert "has no row that can be predicted" in capsys.readouterr().err
+
+
 def _served(**other) -> dict:
     """A row of DeepSeek-R1 in TensorRT-LLM over 8 B200."""
     row = {

@@ -6,7 +6,6 @@ from pair to pair. Both must schedule the same events: else they do not do the s
 """
 
 import argparse
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from kvplan.sim import provenance
 from kvplan.validate.arguments import positive
 from kvplan.validate.benchmarks.against.pairs import FORMS, Pair, Unknown, install, pairs, run, speedup
 from kvplan.validate.benchmarks.bench import POLICIES
+from kvplan.validate.ending import FAILED, ended
 from kvplan.validate.show import show
 
 PAIRS, SESSIONS = 12, 1600
@@ -33,14 +33,11 @@ def main(argv: list[str]) -> int:
             settings = [f"workload.sessions={arguments.sessions}", "warmup_turns=0"]
             found = {name: pairs(sides, [*settings, *own], arguments.pairs) for name, own in POLICIES.items()}
     except Unknown as error:
-        print(f"validate against: {error}", file=sys.stderr)
-        return 2
+        return ended("against", error)
     title = f"paper-13b: {arguments.commit}, {arguments.form}, and now, {_own_form()}"
     show(title, list(COLUMNS), [row(*one) for one in found.items()])
     differing = [name for name, one in found.items() if len({side.events for pair in one for side in pair}) > 1]
-    if differing:
-        print(f"validate against: not the same work, by their events: {', '.join(differing)}", file=sys.stderr)
-    return int(bool(differing))
+    return ended("against", f"not the same work, by their events: {', '.join(differing)}", FAILED) if differing else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ The figures are in `validate/checks/blocks/figures.py`, with their sources. Wher
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from kvplan.traces.blockpaths import BlockContexts, block_contexts
 from kvplan.validate.checks.blocks import real
 from kvplan.validate.checks.blocks.figures import BLOCK_TOKENS, ORACLES, PROMPT_TOKENS, REQUESTS, Case
 from kvplan.validate.checks.blocks.ours import ours
-from kvplan.validate.ending import ended
+from kvplan.validate.ending import FAILED, ended
 from kvplan.validate.show import show
 
 _ROUNDING = 1e-6
@@ -34,9 +33,7 @@ def main(argv: list[str]) -> int:
     drive, why_not = real.driver()
     differing = [name for oracle in ORACLES for name in _shown(oracle, arguments.only, contexts, drive)]
     print(why_not or f"real: vLLM {real.version()}, driven here.")
-    if differing:
-        print(f"validate blocks: {len(differing)} figures differ: {'; '.join(differing)}", file=sys.stderr)
-    return 1 if differing else 0
+    return ended("blocks", f"{len(differing)} figures differ: {'; '.join(differing)}", FAILED) if differing else 0
 
 
 def _contexts(path: Path) -> BlockContexts:

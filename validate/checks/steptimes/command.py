@@ -63,7 +63,8 @@ def ratios(rows: Rows) -> pd.DataFrame:
         }
         for row in rows
     ]
-    return with_neighbours(pd.DataFrame(found, columns=None if found else _SERVER))
+    table = pd.DataFrame(found)
+    return with_neighbours(table) if found else table
 
 
 def with_neighbours(table: pd.DataFrame) -> pd.DataFrame:
