@@ -156,11 +156,10 @@ class BlockKv(Keeping):
 
     def _served(self, job: Job, local: int, found: Found) -> int:
         """Writes down where a job's tokens come from; returns the lowest of these tiers, −1 for none."""
-        turns, tier = self._turns, 0 if local else -1
-        turns.found[0][job.turn] = local
-        if job.cached > local:
-            for tier, tokens in found.shares(job.cached - local):
-                turns.found[tier][job.turn] = tokens
+        tier = -1
+        for each, tokens in enumerate([local, *found.shares(job.cached - local)]):
+            if tokens:
+                self._turns.found[each][job.turn], tier = tokens, each
         return tier
 
     def prefilled(self, job: Job, now: float) -> int:

@@ -16,11 +16,11 @@ from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.chunks import Chunks, Coming
+from kvplan.sim.store.blocks.chunks import Chunks, Coming, reached, shares
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.runs import Pieces
-from kvplan.sim.store.blocks.tiered import Together
+from kvplan.sim.store.blocks.tiered import together
 
 
 class Found(NamedTuple):
@@ -28,23 +28,19 @@ class Found(NamedTuple):
 
     path: Path
     """In chunks."""
-    stops: list[tuple[int, int]]
-    """(tier, up to which chunk), the first tier first and without those that add none."""
+    stops: list[int]
+    """See `reached`."""
+    hit: int
+    """Tokens that the pool has."""
     tokens: int
-    """Beyond the pool's hit."""
+    """Beyond those."""
     ready_s: float
     """When all of it can be in the first tier."""
     chunk_tokens: int
 
-    def shares(self, tokens: int) -> list[tuple[int, int]]:
-        """(tier, tokens) of so many that are loaded, as they come first in the context."""
-        shares, last = [], self.stops[-1][1] * self.chunk_tokens - self.tokens
-        for tier, stop in self.stops:
-            mine = min(tokens, max(0, stop * self.chunk_tokens - last))
-            if mine:
-                shares.append((tier, mine))
-            tokens, last = tokens - mine, max(last, stop * self.chunk_tokens)
-        return shares
+    def shares(self, tokens: int) -> list[int]:
+        """Tokens of each tier of so many that are loaded, as they come first in the context."""
+        return shares(self.stops, self.hit, tokens, self.chunk_tokens)
 
 
 class Offloading:
@@ -78,28 +74,22 @@ class Offloading:
     def find(self, path: Path, tokens: int, hit: int, now: float) -> Found:
         """What is there of a prompt of which the pool has `hit` tokens."""
         self.settle(now)
-        context, most = self._chunks(path), (tokens - 1) // self._chunk_tokens
-        stop, room = self._tiers[0].reach_and_room(context, most) if self._tiers else (0, 0)
-        stops, ready_s = [(1, stop)] if stop else [], now
-        most = min(most, stop + room)
-        for tier, below in enumerate(self._tiers[1:], 2):
-            last, stop = stop, max(stop, below.reach(context, most) if most > stop else 0)
-            if stop > last:
-                stops.append((tier, stop))
-                ready_s = max(ready_s, self._up(tier).preview(now, self._sent(tier, stop - last))[1])
-        return Found(context, stops, beyond(stop, tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
+        context = self._chunks(path)
+        stops, ready_s = reached(self._tiers, context, (tokens - 1) // self._chunk_tokens), now
+        for tier, start, stop in _rising(stops):
+            ready_s = max(ready_s, self._up(tier).preview(now, self._sent(tier, stop - start))[1])
+        return Found(context, stops, hit, beyond(stops[-1], tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
 
     def raise_all(self, found: Found, now: float) -> Pieces:
         """What was found comes into the first tier, and may not go before it is let go."""
-        for (_, start), (tier, stop) in pairwise([(0, 0), *found.stops]):
-            if tier > 1:
-                coming = self._tiers[0].store(found.path, stop)
-                assert coming is not None
-                size = (stop - start) * self._each
-                begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
-                self._moves(tier, 1, size, now, begin, end)
-                self._comes(1, coming, now, end)
-        return self._tiers[0].hold(found.path, found.stops[-1][1])
+        for tier, start, stop in _rising(found.stops):
+            coming = self._tiers[0].store(found.path, stop)
+            assert coming is not None
+            size = (stop - start) * self._each
+            begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
+            self._moves(tier, 1, size, now, begin, end)
+            self._comes(1, coming, now, end)
+        return self._tiers[0].hold(found.path, found.stops[-1])
 
     def let_go(self, pieces: Pieces, now: float) -> None:
         """What was loaded may go."""
@@ -108,7 +98,7 @@ class Offloading:
             self._tiers[0].let_go(pieces)
 
     def _chunks(self, path: Path) -> Path:
-        return path if self._blocks == 1 else Together(path, self._blocks)
+        return together(path, self._blocks)
 
     def _up(self, tier: int) -> Link:
         return self._paths.reads[tier] or self._paths.to_device
@@ -158,3 +148,8 @@ class Offloading:
     def counted(self) -> list[tuple[int, int]]:
         """For guards: chunks of each tier, and those that there is room for."""
         return [tier.counted() for tier in self._tiers]
+
+
+def _rising(stops: list[int]) -> list[tuple[int, int, int]]:
+    """(tier, from which chunk, up to which) of what comes up to the first."""
+    return [(tier, start, stop) for tier, (start, stop) in enumerate(pairwise(stops[1:]), 2) if stop > start]

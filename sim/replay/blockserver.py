@@ -5,16 +5,17 @@ Lookups, stores and what comes up go as in `kvplan.sim.engine.offloading`, but t
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.replay.blocks import ENDLESS
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.chunks import Chunks
+from kvplan.sim.store.blocks.chunks import Chunks, reached, shares
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.pool import Use
-from kvplan.sim.store.blocks.tiered import Together
+from kvplan.sim.store.blocks.tiered import together
 
 
 class BlockTurn(NamedTuple):
@@ -31,14 +32,8 @@ class BlockTurn(NamedTuple):
 
 def endless_hits(of: BlockPool, turns: Iterable[BlockTurn]) -> int:
     """Tokens that they find of each other, one after the other, in a pool that gives nothing up."""
-    pool, hits = of.make(ENDLESS, of.block_tokens, ENDLESS), 0
-    for turn in turns:
-        use = pool.begin(turn.path, turn.prompt)
-        pool.grow(pool.needed(turn.context) - pool.needed(turn.prompt))
-        pool.computed(use, turn.context)
-        pool.end(use, turn.context)
-        hits += use.hit
-    return hits * of.block_tokens
+    server = BlockServer(replace(of, usable=ENDLESS, most_kept=ENDLESS), ())
+    return sum(server.start(turn, place, place)[0] for place, turn in enumerate(turns))
 
 
 class BlockServer:
@@ -81,22 +76,12 @@ class BlockServer:
 
     def _below(self, turn: BlockTurn, hit: int) -> list[int]:
         """Tokens that each tier below has of a prompt beyond a hit; they come up to the first."""
-        stops = self._stops(self._chunks(turn.path), (turn.prompt - 1) // self._chunk_tokens)
-        if not stops or not beyond(stops[-1], turn.prompt, hit, self._chunk_tokens):
-            return [0] * len(stops)
-        self._store(0, self._chunks(turn.path), stops[-1])
-        ends = [max(hit, stop * self._chunk_tokens) for stop in stops]
-        return [end - start for start, end in zip([hit, *ends], ends, strict=False)]
-
-    def _stops(self, context: Path, most: int) -> list[int]:
-        """Up to which chunk each tier has a context, with those above it, and the first has room for."""
-        stops: list[int] = []
-        for tier in self._tiers:
-            if not stops:
-                stop, room = tier.reach_and_room(context, most)
-                most = min(most, stop + room)
-            stops.append(stop := max(stop, tier.reach(context, most)))
-        return stops
+        context, chunk_tokens = self._chunks(turn.path), self._chunk_tokens
+        stops = reached(self._tiers, context, (turn.prompt - 1) // chunk_tokens)
+        tokens = beyond(stops[-1], turn.prompt, hit, chunk_tokens)
+        if tokens:
+            self._store(0, context, stops[-1])
+        return shares(stops, hit, tokens, chunk_tokens)
 
     def _offer(self, tier: int, path: Path, full: int) -> None:
         """The first chunks of a context are offered to a tier, and what it takes to the one below."""
@@ -113,5 +98,4 @@ class BlockServer:
         return coming.stop - coming.start
 
     def _chunks(self, path: Path) -> Path:
-        blocks = self._chunk_tokens // self._tokens
-        return path if blocks == 1 else Together(path, blocks)
+        return together(path, self._chunk_tokens // self._tokens)

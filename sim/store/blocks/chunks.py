@@ -6,6 +6,8 @@ is not stored again, and is not found before it has come; until then what comes 
 chunk is stored when it has been offered so often, and when those before it are there.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Path
@@ -92,3 +94,21 @@ class Chunks:
     def counted(self) -> tuple[int, int]:
         """For guards: chunks one by one, and those that there is room for."""
         return sum(self._runs.counted()), self._usable
+
+
+def reached(tiers: Sequence[Chunks], context: Path, most: int) -> list[int]:
+    """Up to which chunk, `most` at most, each of several tiers has a context together with those above it, if the first has room for what
+    comes up. None is before them all."""
+    if not tiers:
+        return [0]
+    stop, room = tiers[0].reach_and_room(context, most)
+    stops, most = [0, stop], min(most, stop + room)
+    for tier in tiers[1:]:
+        stops.append(max(stops[-1], tier.reach(context, most) if most > stops[-1] else 0))
+    return stops
+
+
+def shares(stops: Sequence[int], hit: int, tokens: int, chunk_tokens: int) -> list[int]:
+    """Tokens that each of these tiers has of the first so many beyond a hit."""
+    ends = [min(max(hit, stop * chunk_tokens), hit + tokens) for stop in stops]
+    return [end - start for start, end in pairwise(ends)]

@@ -23,6 +23,11 @@ class Together:
         return self._path[(chunk + 1) * self._blocks - 1]
 
 
+def together(path: Path, blocks: int) -> Path:
+    """A context in chunks of so many blocks."""
+    return path if blocks == 1 else Together(path, blocks)
+
+
 class Tiered:
     """Hits of both. A prompt that does not fit the pool is not served; without a pool the tier alone is asked."""
 
@@ -43,6 +48,6 @@ class Tiered:
         if self._pool is not None and not self._pool.fits(tokens):
             return 0
         hit = 0 if self._pool is None else self._pool.request(path, tokens)
-        more = self.tier.request(Together(path, self._chunk_blocks), tokens, hit)
+        more = self.tier.request(together(path, self._chunk_blocks), tokens, hit)
         self.below += more
         return hit + more
