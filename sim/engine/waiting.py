@@ -54,11 +54,16 @@ class WaitingRoom:
 
     def take(self, now: float) -> float:
         """The head is admitted; returns since when it was the head."""
+        self._pop()
+        since, self.head_since = self.head_since, now
+        return since
+
+    def _pop(self) -> int:
+        """The head waits no more in the queue; returns its turn."""
         turn = self.queue.pop()
         if self.follows:
             del self._turn_of[self._session_of[turn]]
-        since, self.head_since = self.head_since, now
-        return since
+        return turn
 
     def kv_moved(self, session: int, now: float) -> bool:
         """A waiting session's KV has moved or gone; returns whether its job was held and is ready now, or another heads the queue."""
@@ -142,23 +147,16 @@ class HoldingRoom(WaitingRoom):
             return False
         self._was_held.add(turn)
         self._held[session] = self._position(), turn
-        self._turn_of.pop(session, None)
-        self.queue.pop()
+        super()._pop()
         if until < math.inf:
             self._clock.at(until, ARRIVAL, self._patience_ends, turn)
         return True
 
-    def take(self, now: float) -> float:
-        ready, since = self._ready, self.head_since
-        if ready and ready[0][0] <= self._position():
-            turn = heappop(ready)[1]
-        else:
-            turn = self.queue.pop()
-            if self.follows:
-                del self._turn_of[self._session_of[turn]]
+    def _pop(self) -> int:
+        ready = self._ready
+        turn = heappop(ready)[1] if ready and ready[0][0] <= self._position() else super()._pop()
         self._was_held.discard(turn)
-        self.head_since = now
-        return since
+        return turn
 
     def kv_moved(self, session: int, now: float) -> bool:
         if session in self._held:
