@@ -131,6 +131,17 @@ def test_sessions_that_outlast_their_starts(workload):
     assert rate["turns_per_s"] == pytest.approx(0.11, rel=0.1) and rate["steady_turns_per_s"] == pytest.approx(10.0)
 
 
+def test_sessions_that_were_under_way_do_not_begin():
+    """A cut out of a stream in which one session a second begins, and half go on for minutes."""
+    stream = [
+        "workload.steady=true",
+        "workload.arrival.rate_per_s=1",
+        "workload.think_time={distribution: lognormal, median_s: 60, sigma: 2}",
+    ]
+    rate = explained(*stream)["rate"]
+    assert rate["sessions_per_s"] == pytest.approx(299 / rate["span_s"]) == pytest.approx(1.0, rel=0.1)
+
+
 def test_what_expires_serves_nothing(small):
     for ttl, least, most in ((1, 0.0, 0.02), (1e6, 0.95, 1.0)):
         assert least <= 1 - explained(f"store.ttl_s={ttl}")["served"]["lost"] <= most

@@ -10,6 +10,7 @@ from kvplan.sim.analytic.work import read_of
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
+from kvplan.traces.generate.steady import begun
 
 _MIDDLE = (0.05, 0.95)
 """Turns within these quantiles of time tell the rate: a few late sessions do not stretch it."""
@@ -30,14 +31,15 @@ def served_of(deployment: Deployment, seen: Expected) -> dict:
 def rate_of(config: Config, workload: Workload, turns: Turns) -> dict:
     """What arrives at one replica. Sessions may begin within minutes and go on for hours, so turns are counted over their own time;
     `steady` is what would come if sessions kept arriving."""
-    replicas = config.deployment.replicas
+    replicas, sessions = config.deployment.replicas, begun(workload)
     span = float(np.ptp(workload.arrival_s[workload.first_turn[:-1]]))
     low, high = _MIDDLE
     middle = float(np.ptp(np.quantile(turns.time_s, _MIDDLE)))
+    begin_per_s = (sessions - 1) / span / replicas if span else 0.0
     return {
-        "sessions_per_s": (workload.sessions - 1) / span / replicas if span else 0.0,
+        "sessions_per_s": begin_per_s,
         "turns_per_s": (high - low) * (workload.turns - 1) / middle / replicas if middle else 0.0,
-        "steady_turns_per_s": (workload.sessions - 1) / span / replicas * workload.turns / workload.sessions if span else 0.0,
+        "steady_turns_per_s": begin_per_s * workload.turns / sessions,
         "span_s": span,
         "turns_span_s": float(np.ptp(turns.time_s)),
     }

@@ -18,6 +18,9 @@ from kvplan.traces.context import contexts
 from kvplan.traces.rescale import dropped_within
 from kvplan.traces.workload import TraceError, Workload
 
+_UNDER_WAY = "under_way_at_start"
+"""Key in a workload's origin: sessions that began before it, and go on within it."""
+
 
 def cut_from_stream(workload: Workload, window: int, ratio: float, s_per_token: float, rng: np.random.Generator) -> Workload:
     """The sessions of a closed loop with times, those under way when the first arrives, and all of them up to when the last arrives.
@@ -42,7 +45,12 @@ def cut_from_stream(workload: Workload, window: int, ratio: float, s_per_token: 
     stream = workload.select(chosen)
     at = _offsets(stream, s_per_token) + begins[stream.session]
     kept = _kept(stream, at, span, window, ratio)
-    return replace(kept, origin={**workload.origin, "under_way_at_start": len(old)})
+    return replace(kept, origin={**workload.origin, _UNDER_WAY: kept.sessions - workload.sessions})
+
+
+def begun(workload: Workload) -> int:
+    """Sessions of a workload that begin within it: all, but for those that were under way where it is a cut."""
+    return workload.sessions - workload.origin.get(_UNDER_WAY, 0)
 
 
 def _offsets(workload: Workload, s_per_token: float) -> np.ndarray:
