@@ -1,9 +1,11 @@
 """What `store.unit: auto` is: blocks, as engines have them, where servers of blocks are simulated with model and settings; else whole
 sessions, and why."""
 
+from collections.abc import Iterable
+
 from kvplan.hwmodels import catalogue, kvsize
 from kvplan.hwmodels.footprint import Footprint
-from kvplan.sim.config import ON_DEVICE, Config
+from kvplan.sim.config import ON_DEVICE, Config, Store
 
 SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
@@ -17,6 +19,8 @@ _OF_BLOCKS = {
     "ttl_s": None,
 }
 """Settings of stores of whole sessions, and what servers of blocks do."""
+_REFUSED = "save", "ttl_s"
+"""Of these, that servers of blocks refuse; they do not read the others."""
 
 
 def unit_of(config: Config) -> str:
@@ -37,6 +41,15 @@ def unit_with(config: Config, hbm_kv: Footprint) -> str:
 
 def why_sessions(config: Config, hbm_kv: Footprint) -> str | None:
     """What keeps `auto` from blocks."""
+    return _not_simulated(config, hbm_kv) or _of_sessions(config.store, _OF_BLOCKS)
+
+
+def refused(config: Config, hbm_kv: Footprint) -> str | None:
+    """What `store.unit: block` refuses, of what keeps `auto` from blocks."""
+    return _not_simulated(config, hbm_kv) or _of_sessions(config.store, _REFUSED)
+
+
+def _not_simulated(config: Config, hbm_kv: Footprint) -> str | None:
     store = config.store
     if store.mode not in SERVED:
         return f"store.mode={store.mode} is simulated with whole sessions"
@@ -46,8 +59,13 @@ def why_sessions(config: Config, hbm_kv: Footprint) -> str | None:
         return f"{config.model} has layers that keep windows or states"
     if store.threshold > 1 and sum(store.size_of(tier) > 0 for tier in store.listed) > 1 + (store.size_of(store.listed[0]) > 0):
         return f"store.threshold={store.threshold} is simulated with one tier below HBM"
-    other = [name for name, done in _OF_BLOCKS.items() if getattr(store, name) != done]
-    return f"store.{other[0]}={getattr(store, other[0])} is of whole sessions" if other else None
+    return None
+
+
+def _of_sessions(store: Store, names: Iterable[str]) -> str | None:
+    """The first of these settings that is otherwise than servers of blocks have it."""
+    other = next((name for name in names if getattr(store, name) != _OF_BLOCKS[name]), None)
+    return None if other is None else f"store.{other}={getattr(store, other)} is of whole sessions"
 
 
 def in_blocks(hbm_kv: Footprint) -> bool:

@@ -219,6 +219,14 @@ def test_blocks_are_advised_only_where_servers_of_blocks_are_simulated(found):
     assert ["store.unit=block" in each for each in words] == [True, False]
 
 
+@pytest.mark.parametrize("setting", [{"ttl_s": 3600.0}, {"save": "sync"}, {"hbm": "20GB"}])
+def test_blocks_are_not_advised_where_a_setting_refuses_them(found, setting):
+    best = found.cheapest
+    asked = best.config.model_copy(update={"store": best.config.store.model_copy(update=setting)})
+    (words,) = (each for each in said(replace(found, answers=(replace(best, config=asked),))) if "set aside" in each)
+    assert words.endswith("may need fewer GPUs.")
+
+
 def test_in_words_what_a_plan_cannot_judge(found):
     best = found.cheapest
     (seen, *_) = best.point.seen

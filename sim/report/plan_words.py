@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.hwmodels.units import format_bytes, format_seconds, parse_bytes
 from kvplan.sim.config import named
 from kvplan.sim.deployment import of_sessions
-from kvplan.sim.keptunit import SERVED, in_blocks
+from kvplan.sim.keptunit import SERVED, refused
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
@@ -80,12 +80,19 @@ def _set_aside(plan: Plan, best: Answer) -> Iterator[str]:
     """That a prefix cache of whole sessions is the weaker one to be compared with, and why it is one."""
     yield from (f"{said[0].upper()}{said[1:]}." for said in of_sessions(best.config, best.deployment))
     if not plan.of_blocks and not best.option.baseline:
-        mode = "" if best.config.store.mode in SERVED else "store.mode=vllm with "
-        how = f": {mode}store.unit=block plans with that" if in_blocks(best.deployment.hbm_kv) else ""
         yield (
             f"Prefix cache in HBM has {HBM_SHARE:.0%} of what weights leave, set aside; vLLM's and SGLang's have all that running"
-            f" requests leave, and may need fewer GPUs{how}."
+            f" requests leave, and may need fewer GPUs{_in_blocks(best)}."
         )
+
+
+def _in_blocks(best: Answer) -> str:
+    """How to plan with blocks instead, where that needs no other change."""
+    mode = {} if best.config.store.mode in SERVED else {"mode": "vllm"}
+    store = best.config.store.model_copy(update=mode)
+    if refused(best.config.model_copy(update={"store": store}), best.deployment.hbm_kv) or parse_bytes(store.hbm):
+        return ""
+    return f": {'store.mode=vllm with ' if mode else ''}store.unit=block plans with that"
 
 
 def _tied(plan: Plan, best: Answer) -> Iterator[str]:
