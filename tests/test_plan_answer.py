@@ -239,6 +239,15 @@ def test_in_words_what_a_plan_cannot_judge(found):
     assert any("less than the TTL of 11.6 days: what expires was not seen" in each for each in words)
 
 
+def test_what_runs_warn_of_with_other_figures_is_said_once(found):
+    best, longer = found.cheapest, "turns longer than the window of 4096 tokens, cut to it: "
+    texts = [(longer + "74", "step times are extrapolated: batch 99"), (longer + "65", "step times are extrapolated: batch 98")]
+    seen = tuple(replace(each, warnings=pair) for each, pair in zip(best.point.seen, texts, strict=False))
+    changed = replace(found, answers=(replace(best, found=Fewest(best.replicas, (replace(best.point, seen=seen),))),))
+    assert len(seen) == 2 and account(changed)["options"][0]["warnings"] == list(texts[0])
+    assert [each for each in said(changed) if "extrapolated" in each] == ["Step times are extrapolated: batch 99."]
+
+
 def test_in_words_what_is_doubtful_of_the_turns_and_what_is_set_in_vain(found):
     asked = config.load("default", [*SMALL, "deployment.replicas=1"])
     ours = {"format": "mooncake", "doubtful_times": "90 requests come in 0.07 s", "shared_by_sessions": 0.3}

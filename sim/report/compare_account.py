@@ -1,7 +1,6 @@
 """All that a comparison says, as plain data with stable keys: what the table, the report and scripts read."""
 
 import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
@@ -10,12 +9,11 @@ import numpy as np
 from kvplan.sim.assumptions import assumptions
 from kvplan.sim.provenance import version
 from kvplan.sim.report import compare_words
+from kvplan.sim.report.alike import without_figures
 from kvplan.sim.report.metric_names import metric
 from kvplan.sim.sweep import stats
 from kvplan.sim.sweep.compare import MONEY, SERVICE, Compared, Sweep, baseline_of
 from kvplan.sim.sweep.runs import Outcome
-
-_FIGURES = re.compile(r"[0-9][0-9.,]*")
 
 
 def account(compared: Compared) -> dict:
@@ -51,7 +49,7 @@ def _warnings(sweep: Sweep, outcomes: Mapping[str, Outcome], labels: Iterable[st
     for label in labels:
         for run in (run for run in sweep.runs if run.variant == label):
             for text in outcomes[run.digest].warnings:
-                found.setdefault(_FIGURES.sub("#", text), {}).setdefault(label, []).append(text)
+                found.setdefault(without_figures(text), {}).setdefault(label, []).append(text)
     return [
         {"text": next(iter(by_label.values()))[0], "variants": list(by_label), "runs": sum(map(len, by_label.values()))}
         for by_label in found.values()

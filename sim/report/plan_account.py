@@ -15,6 +15,7 @@ from kvplan.sim.planner.regret import pareto, regrets, ties
 from kvplan.sim.planner.search import Point
 from kvplan.sim.planner.sensitivity import Robust, swing
 from kvplan.sim.planner.worth import break_even
+from kvplan.sim.report.alike import once
 from kvplan.sim.report.plan_words import said
 
 _FIGURES: tuple[str, ...] = (
@@ -109,8 +110,8 @@ def _option(plan: Plan, answer: Answer, horizon: float) -> dict[str, Any]:
 
 
 def warnings(answer: Answer) -> list[str]:
-    """What the runs at the answer warn of, once each."""
-    return list(dict.fromkeys(text for each in answer.seen for text in each.warnings))
+    """What the runs at the answer warn of, once each: of those that differ in figures alone the first."""
+    return once(text for each in answer.seen for text in each.warnings)
 
 
 def _saved_usd(answer: Answer, baseline: Answer) -> float | None:

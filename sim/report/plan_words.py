@@ -13,6 +13,7 @@ from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.question import HBM_SHARE
 from kvplan.sim.planner.regret import more, pareto, ties
 from kvplan.sim.provided import extras
+from kvplan.sim.report.alike import once
 from kvplan.sim.settings import in_vain
 from kvplan.traces import origin
 
@@ -160,7 +161,7 @@ def _without_hashes(plan: Plan) -> Iterator[str]:
 
 def _outside(best: Answer) -> Iterator[str]:
     """Step times beyond their calibration, at the answer."""
-    yield from map(_sentence, dict.fromkeys(text for each in best.seen for text in each.warnings if text.startswith("step times")))
+    yield from map(_sentence, once(text for each in best.seen for text in each.warnings if text.startswith("step times")))
 
 
 def _of_workload(plan: Plan) -> Iterator[str]:
