@@ -59,7 +59,7 @@ class Replica:
         """Whether a run of decode steps may end before the first job does, with nobody to enter."""
         self._wakes_at = math.inf
         waiting.wake = self._wake
-        kv.listen(self._fetched, self._kv_moved if waiting.queue.FOLLOWS_KV or waiting.holds else None)
+        kv.listen(self._fetched, self._kv_moved if waiting.watches else None)
 
     # --- arrivals -------------------------------------------------------------------------------------------------------------
 
