@@ -115,7 +115,9 @@ def _listed(folder: str | Path) -> list[Path]:
         raise CatalogueError(str(error)) from None
 
 
+@cache
 def _yaml_files(folder: Path) -> dict[str, Path]:
+    """Of a packaged folder, which nobody changes while kvplan runs."""
     return {path.stem: path for path in folder.glob("*.yaml")}
 
 

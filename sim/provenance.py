@@ -28,6 +28,7 @@ WORDS = ("cli", "report", "api.py")
 _COLUMNS = ("session", "prompt_tokens", "output_tokens", "arrival_s", "gap_s", "dropped_tokens")
 
 
+@cache
 def version() -> str:
     """Version of the installed distribution, or of the source tree."""
     try:
@@ -58,7 +59,13 @@ def sources(config: Config) -> dict[str, Any]:
 
 def maker() -> dict[str, Any]:
     """Code and libraries: what decides results beside the settings and what they name."""
-    return {"libraries": {name: metadata.version(name) for name in _LIBRARIES}, "code_sha256": code()}
+    return {"libraries": dict(_libraries()), "code_sha256": code()}
+
+
+@cache
+def _libraries() -> tuple[tuple[str, str], ...]:
+    """Names and versions: their metadata are read once a process, not once a run."""
+    return tuple((name, metadata.version(name)) for name in _LIBRARIES)
 
 
 def provenance(config: Config, workload: Workload, server: Config | None = None) -> dict[str, Any]:
