@@ -18,7 +18,7 @@ from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.fitting import Fitting
-from kvplan.sim.engine.growth import Growth, InBlocks
+from kvplan.sim.engine.growth import InBlocks
 from kvplan.sim.engine.keeping import Keeping, Stalls
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.offloading import Found, Offloading
@@ -85,7 +85,7 @@ class BlockKv(Keeping):
         pool = turns.pool
         self._pool = pool.make(pool.usable, pool.block_tokens, pool.most_kept)
         stored = deployment.stored(pool.block_tokens)
-        super().__init__(Lookups(self._pool, turns, stored), paths, Stalls(), pool.bytes)
+        super().__init__(Lookups(self._pool, turns, stored), paths, Stalls(), pool.bytes, InBlocks(pool.block_tokens, pool.block_bytes))
         self.follows = True
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
@@ -99,9 +99,6 @@ class BlockKv(Keeping):
     @property
     def skipped_saves(self) -> int:
         return self._below.dropped
-
-    def growth(self) -> Growth:
-        return InBlocks(self._tokens, self.block_bytes)
 
     def needs(self, job: Job) -> int:
         """Bytes of free HBM that a job would take until its end, if it entered now."""

@@ -59,22 +59,20 @@ class Stalls:
 class Keeping(ABC):
     """One replica's."""
 
-    def __init__(self, store: Store, paths: Paths, saver: Stalls, hbm_bytes: int) -> None:
+    def __init__(self, store: Store, paths: Paths, saver: Stalls, hbm_bytes: int, growth: Growth) -> None:
         self.store, self.paths, self.saver = store, paths, saver
         self.tiers: Sequence[Held] = store.tiers
         """For metrics and observers."""
         self.hbm_bytes = hbm_bytes
         """For the KV of running jobs."""
+        self.growth = growth
+        """How their HBM grows."""
         self.elsewhere: list[Store] = []
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
         """Whether a job has started or ended since `settle`."""
         self.follows = False
         """Whether it is to hear of jobs between their start and their end: `grew` and `prefilled`."""
-
-    @abstractmethod
-    def growth(self) -> Growth:
-        """How the HBM of its jobs grows."""
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         """Who is told of sessions whose KV moves ahead of their jobs."""
@@ -145,11 +143,8 @@ class Forgetting(Keeping):
     """An engine without tiers: nothing is kept, and every job computed whole."""
 
     def __init__(self, deployment: Deployment, store: Store, paths: Paths) -> None:
-        super().__init__(store, paths, Stalls(), deployment.hbm_budget)
-        self._prefill_s, self._in_hbm = deployment.steps.prefill, deployment.hbm_kv
-
-    def growth(self) -> Growth:
-        return growth_of(self._in_hbm)
+        super().__init__(store, paths, Stalls(), deployment.hbm_budget, growth_of(deployment.hbm_kv))
+        self._prefill_s = deployment.steps.prefill
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
         job.new = job.left = known = job.known

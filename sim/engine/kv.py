@@ -10,7 +10,7 @@ from collections import defaultdict
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
-from kvplan.sim.engine.growth import Growth, growth_of
+from kvplan.sim.engine.growth import growth_of
 from kvplan.sim.engine.keeping import Arrived, Keeping, Moved
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.mover import Mover
@@ -27,13 +27,13 @@ class Kv(Keeping):
         self, config: Config, deployment: Deployment, store: Store, prefetch: Prefetch, load: Load, paths: Paths, mover: Mover, observer
     ) -> None:
         self._saver = Saver(config, deployment, paths)
-        super().__init__(store, paths, self._saver, deployment.hbm_budget)
+        super().__init__(store, paths, self._saver, deployment.hbm_budget, growth_of(deployment.hbm_kv))
         self.follows = self._saver.early
         self.mover = mover
         self._moved = store.moved
         self._loader = Loader(deployment, config.store, paths, deployment.connection.block)
         self._load_policy = load
-        self._steps, self._kv, self._in_hbm = deployment.steps, deployment.kv, deployment.hbm_kv
+        self._steps, self._kv = deployment.steps, deployment.kv
         self._loads_late = prefetch.LOADS_LATE
         self._connection = connection = deployment.connection
         self._saves_all, self._asynchronous = connection.saves_all, connection.asynchronous
@@ -43,9 +43,6 @@ class Kv(Keeping):
         self._observer = observer
         self._complete_s: defaultdict[int, float] = defaultdict(float)
         """When each session's KV is complete in its top tier."""
-
-    def growth(self) -> Growth:
-        return growth_of(self._in_hbm)
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         self.mover.arrived, self.mover.moved = arrived, moved

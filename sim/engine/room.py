@@ -13,4 +13,4 @@ def batch_for(settings: DeploymentConfig, batching: Batching, kv: Keeping) -> Ba
     reserved, most = settings.admission or batching.RESERVES, settings.max_batch
     if reserved == "answer":
         return Batch(kv.hbm_bytes, most)
-    return (GrowingBatch if reserved == "prompt" else SharingBatch)(kv.hbm_bytes, most, kv.growth())
+    return (GrowingBatch if reserved == "prompt" else SharingBatch)(kv.hbm_bytes, most, kv.growth)
