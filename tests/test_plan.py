@@ -348,16 +348,17 @@ def test_a_pool_of_one_does_what_it_is_told():
     assert one.next() == ("a", 3)
 
 
-def test_the_command_prints_a_plan_and_says_when_there_is_none(monkeypatch):
+def test_the_command_prints_a_plan_and_says_when_there_is_none(monkeypatch, tmp_path):
     options = ["default", *(part for each in SMALL for part in ("--set", each)), "--jobs", "1"]
+    asked = ["plan", *options, "--vary", "store.dram+store.ssd=64GB+1TB", "--out", str(tmp_path / "plan")]
     short = Question.__init__.__defaults__
     monkeypatch.setattr(Question.__init__, "__defaults__", (*short[:5], 300, 200, 2))
-    done = CliRunner().invoke(app, ["plan", *options, "--vary", "store.dram+store.ssd=64GB+0GB", "--json"])
+    done = CliRunner().invoke(app, [*asked, "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["cheapest"] is not None
     assert all({"vLLM", "SGLang", "LMCache", "TensorRT-LLM"} <= {each["engine"] for each in option["flags"]} for option in found["options"])
-    text = CliRunner().invoke(app, ["plan", "--flags", *options, "--vary", "store.dram+store.ssd=64GB+1TB"])
+    text = CliRunner().invoke(app, [*asked, "--flags"])
     assert "To paste, for a replica of 1 GPU with" in text.stdout
     none = CliRunner().invoke(app, ["plan", *options, "--ttft-p95", "1ms"])
     assert none.exit_code == 3 and "Nothing that was tried" in none.stdout
