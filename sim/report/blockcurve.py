@@ -28,7 +28,12 @@ def title(found: dict) -> str:
 
 def sentences(found: dict) -> list[str]:
     """What to know about the table."""
-    return [*found["notes"], *(f"! {line}" for line in found["warnings"])]
+    return list(found["notes"])
+
+
+def warnings(found: dict) -> list[str]:
+    """What makes it doubtful."""
+    return [f"! {line}" for line in found["warnings"]]
 
 
 def table(found: dict) -> Table:

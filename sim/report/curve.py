@@ -40,7 +40,7 @@ def sentences(found: dict) -> list[str]:
         )
     if count > 1:
         lines.append(f"± is the half-width of a 95 % interval over {count} replications with the same seeds for every point.")
-    return lines + found["notes"] + warnings(found)
+    return lines + found["notes"]
 
 
 def warnings(found: dict) -> list[str]:

@@ -15,7 +15,7 @@ SUMMARY, ROWS, PICTURE = names.CURVE, "curve.csv", "curve.png"
 
 
 def words(found: dict) -> ModuleType:
-    """What says it: title, table, sentences, rows and picture."""
+    """What says it: title, table, sentences, warnings, rows and picture."""
     return blockcurve if found.get("unit") == "block" else curve
 
 
@@ -31,7 +31,7 @@ def html(found: dict) -> str:
 
 def _shown(found: dict) -> tuple:
     by = words(found)
-    return by.title(found), by.table(found), by.sentences(found)
+    return by.title(found), by.table(found), [*by.sentences(found), *by.warnings(found)]
 
 
 def write_curve(found: dict, folder: Path) -> None:

@@ -23,7 +23,7 @@ def page(found: Place) -> Page:
         warnings=[*map(compare.failure_text, data["failures"]), *(line.removeprefix("! ") for line in curve.warnings(data))],
         sections=[
             Section("Figures", figures=_figures(found)),
-            Section("Sizes and policies", [line for line in curve.sentences(data) if not line.startswith("! ")], _table(found)),
+            Section("Sizes and policies", curve.sentences(data), _table(found)),
             *common.background(comparison, strictyaml.dumps(without(config, [*varied, *unused]))),
         ],
     )
