@@ -11,6 +11,7 @@ from kvplan.sim import config
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
+from kvplan.sim.counted import counted
 from kvplan.sim.deployment import resolve
 from kvplan.sim.planner import bounds, doubt
 from kvplan.sim.planner.binding import binding, shares
@@ -211,6 +212,17 @@ def test_in_words_when_caching_does_not_help(found):
     words = said(replace(found, answers=(baseline, *stores), demand=replace(found.demand, reuse=0.1)))
     assert words[0] == "DRAM and SSD do not pay here: only 10% of the tokens to prefill are history."
     assert not any("set aside" in each for each in words) and any("set aside" in each for each in said(found)), "of what is compared"
+
+
+def test_one_of_a_thing_is_no_plural(found):
+    one = answered(found.cheapest, 1, point(1, 0.99), usd=50)
+    assert "1 replica, 1 GPU, $" in report.finding(replace(found, answers=(one,)))[0]
+    assert [counted(1, "turn"), counted(1200, "turn"), counted(-1, "GPU", "+d"), counted(0, "run")] == [
+        "1 turn",
+        "1,200 turns",
+        "-1 GPU",
+        "0 runs",
+    ]
 
 
 def test_blocks_are_advised_only_where_servers_of_blocks_are_simulated(found):

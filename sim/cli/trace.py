@@ -14,6 +14,7 @@ from kvplan.sim.cli.deliver import deliver
 from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError, without_clients
+from kvplan.sim.counted import counted
 from kvplan.sim.deployment import kept, narrowed, resolve
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.ours import check_file
@@ -127,7 +128,7 @@ def _check_table(out: Path, read: Iterable[Path]) -> None:
 
 def _write(workload: Workload, out: Path) -> None:
     write_file(out, lambda path: canonical.write_canonical(workload, path))
-    say(f"wrote {out}: {workload.turns:,} turns of {workload.sessions:,} sessions, {_times(workload)}")
+    say(f"wrote {out}: {counted(workload.turns, 'turn')} of {counted(workload.sessions, 'session')}, {_times(workload)}")
     for warning in origin.warnings(workload.origin):
         say(f"! {warning}")
 

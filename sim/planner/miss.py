@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from kvplan.hwmodels.units import format_seconds
+from kvplan.sim.counted import counted
 from kvplan.sim.planner.objective import Objective
 from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.search import Point
@@ -62,7 +63,7 @@ def _off(objective: Objective, value: float | None) -> float:
 
 
 def _lacks(objective: Objective, value: float | None, replicas: int | None) -> str:
-    where = "with any number of replicas" if replicas is None else f"with {replicas} replicas"
+    where = "with any number of replicas" if replicas is None else f"with {counted(replicas, 'replica')}"
     if value is None:
         return f"{where} more turns are over the limit than may be: its runs were ended early"
     if objective.at_least:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from kvplan.foreign.text import cell
+from kvplan.sim.counted import counted
 from kvplan.sim.files.atomic import write_file, write_text
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.report import compare_figures, compare_words
@@ -52,7 +53,7 @@ def title(found: dict) -> str:
     """One line: what was compared."""
     count = found["replications"]
     paths = ", ".join(path for axis in found["axes"] for path in axis["paths"])
-    return f"{len(found['variants'])} variants of {paths}, {count} replication{'s' * (count > 1)}; differences to {found['baseline']}"
+    return f"{counted(len(found['variants']), 'variant')} of {paths}, {counted(count, 'replication')}; differences to {found['baseline']}"
 
 
 @dataclass(frozen=True)
@@ -177,5 +178,5 @@ def run_rows(found: dict) -> Iterator[dict]:
 def failure_text(failure: dict) -> str:
     """One line about a variant that failed."""
     settings, count = " ".join(f"{path}={value}" for path, value in failure["settings"].items()), failure["replications"]
-    what = f"failed in {count} replication{'s' * (count > 1)}" if count else "cannot run"
+    what = f"failed in {counted(count, 'replication')}" if count else "cannot run"
     return f"{settings} {what}: {failure['reason']}"

@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.counted import counted
 from kvplan.sim.report import engine, moving
 from kvplan.sim.report.console import shown
 from kvplan.sim.report.tiers import name_of
@@ -41,7 +42,8 @@ def explanation(found: dict) -> Group:
 def _sizes(found: dict) -> list[str]:
     model, hbm, turn = found["model"], found["hbm"], found["turn"]
     return [
-        f"{model['name']} on {model['gpus']} GPUs of {model['hardware']}" + (f", {model['replicas']} replicas" * (model["replicas"] > 1)),
+        f"{model['name']} on {counted(model['gpus'], 'GPU')} of {model['hardware']}"
+        + (f", {model['replicas']} replicas" * (model["replicas"] > 1)),
         f"  KV {model['kv_bytes_per_token']:,} B per token ({model['hbm_kv_bytes_per_token']:,} B in HBM){_windows(model)}, window"
         f" {model['window_tokens']:,} tokens: {format_bytes(model['kv_bytes_at_full_window'])}",
         *_narrower(found["tiers"]),

@@ -11,6 +11,7 @@ from rich.text import Text
 from kvplan.foreign.text import visible
 from kvplan.hwmodels.units import format_seconds
 from kvplan.sim.assumptions import assumptions
+from kvplan.sim.counted import counted
 from kvplan.sim.planner import doubt
 from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.doubt import probability, saved
@@ -111,7 +112,7 @@ def _flags(answer: Answer) -> dict[str, Any]:
 def pasted(answer: Answer) -> Iterator[str]:
     """An option in the words of the engines, line by line and never wrapped: what is pasted stays whole."""
     yield ""
-    yield f"To paste, for a replica of {answer.gpus} GPU{'s' * (answer.gpus > 1)} with {answer.option.label}:"
+    yield f"To paste, for a replica of {counted(answer.gpus, 'GPU')} with {answer.option.label}:"
     for engine in flags(answer.sizes):
         if engine.lines or engine.notes:
             yield f"{engine.engine} {engine.version}  ({engine.source})"
@@ -189,7 +190,7 @@ def finding(plan: Plan) -> list[str]:
     met = None if best is None else best.met
     if best is None or met is None:
         return ["Nothing that was tried meets the objectives."]
-    size = f"{sure(best)} replicas, {met.gpus} GPUs"
+    size = f"{sure(best)} replica{'s' * (sure(best) != '1')}, {counted(met.gpus, 'GPU')}"
     years = best.config.cost.horizon_years
     cost = unit_costs(met.usd_per_month, plan.demand, years)
     prices = {kind: cost[f"per_million_{kind}_tokens"] for kind in ("input", "output")}
@@ -208,7 +209,7 @@ def meaning(plan: Plan) -> list[str]:
     left_out = [f"{option.label} was not tried: {reason}." for option, reason in plan.refused]
     if plan.cheapest is None:
         return [*left_out, *said(plan)]
-    return [*left_out, *map(_regret, regrets(plan)), *said(plan), *_keeping(plan), f"{plan.simulations} simulations."]
+    return [*left_out, *map(_regret, regrets(plan)), *said(plan), *_keeping(plan), f"{counted(plan.simulations, 'simulation')}."]
 
 
 def _percent(share: float | None) -> str:
@@ -243,7 +244,7 @@ def _against(plan: Plan, best: Answer, baseline: Answer) -> str:
         return f"{baseline.option.label} cannot: {baseline.found.reason}."
     span = "" if gpus["low"] == gpus["high"] else f" ({_span(gpus['low'], gpus['high'])})"
     share = 1 - mine.usd_per_month / theirs.usd_per_month
-    lines = f"Against {baseline.option.label}: {gpus['value']} GPUs fewer{span}, {share:.0%} fewer dollars at equal service"
+    lines = f"Against {baseline.option.label}: {counted(gpus['value'] or 0, 'GPU')} fewer{span}, {share:.0%} fewer dollars at equal service"
     return f"{lines}{_pays(break_even(plan, best, baseline))}."
 
 
@@ -267,7 +268,7 @@ def _regret(found: dict[str, Any]) -> str:
     if not found["feasible"]:
         return f"{where} does not meet it."
     usd = found["usd_per_month_more"]
-    return f"{where}: {found['gpus_more']:+d} GPUs, {'+' if usd >= 0 else '–'}${abs(usd):,.0f} a month."
+    return f"{where}: {counted(found['gpus_more'], 'GPU', '+d')}, {'+' if usd >= 0 else '–'}${abs(usd):,.0f} a month."
 
 
 def _keeping(plan: Plan) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from kvplan.hwmodels.units import format_bytes, format_seconds, parse_bytes
 from kvplan.sim.config import named
+from kvplan.sim.counted import counted
 from kvplan.sim.deployment import of_sessions
 from kvplan.sim.keptunit import SERVED, refused
 from kvplan.sim.planner import doubt
@@ -129,7 +130,7 @@ def _worn(plan: Plan) -> Iterator[str]:
         worn = answer.wear
         if worn is None or not worn.too_short:
             continue
-        times = f"{worn.replacements} more time{'s' * (worn.replacements > 1)}"
+        times = counted(worn.replacements, "more time")
         fate = "ruled out" if answer.replicas is None else f"all of the node's are bought {times}, which is in its cost"
         yield f"{answer.option.label}: writes wear its drives out in {worn.years:.2g} of {worn.horizon_years:g} years; {fate}."
 

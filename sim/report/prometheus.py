@@ -8,6 +8,7 @@ from rich.table import Table
 from kvplan.foreign.text import visible
 from kvplan.hwmodels import strictyaml
 from kvplan.hwmodels.units import format_seconds
+from kvplan.sim.counted import counted
 from kvplan.sim.report.console import print_table, shown_cell
 from kvplan.traces.prometheus.operations import UNKNOWN, Observed
 from kvplan.traces.prometheus.settings import Setting
@@ -25,8 +26,7 @@ def print_observed(found: Observed, where: str) -> None:
 
 def title(found: Observed, where: str) -> str:
     """One line: what was read."""
-    servers = f"{found.servers} server{'s' * (found.servers != 1)}"
-    what = ", ".join(filter(None, (_NAMES.get(found.engine or ""), found.model, servers)))
+    what = ", ".join(filter(None, (_NAMES.get(found.engine or ""), found.model, counted(found.servers, "server"))))
     over = f"in {format_seconds(found.span_s)}" if found.span_s else "since the start of the servers"
     return f"{where}: {what}; {found.turns:,.0f} turns {over}"
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.counted import counted
 from kvplan.sim.report import engine
 from kvplan.sim.report.compare_words import change, compared
 from kvplan.sim.report.console import shown
@@ -132,8 +133,8 @@ def title(summary: Mapping[str, Any]) -> str:
     loop = summary["provenance"]["loop"]
     how = f"{loop} loop" if loop in ("open", "closed") else loop
     return (
-        f"{summary['turns']:,} turns of {summary['sessions']:,} sessions in {format_seconds(summary['makespan_s'])} ({how}),"
-        f" {summary['gpu']['gpus']} GPUs"
+        f"{counted(summary['turns'], 'turn')} of {counted(summary['sessions'], 'session')} in {format_seconds(summary['makespan_s'])}"
+        f" ({how}), {counted(summary['gpu']['gpus'], 'GPU')}"
     )
 
 

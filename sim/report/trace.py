@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
+from kvplan.sim.counted import counted
 from kvplan.sim.report.console import shown
 from kvplan.sim.report.picture import picture
 from kvplan.traces import Workload, origin
@@ -164,7 +165,8 @@ def draw(workload: Workload, found: dict, path: Path) -> None:
 
 
 def _title(found: dict) -> str:
-    return f"{found['turns']:,} turns of {found['sessions']:,} sessions in {format_seconds(found['span_s'])} ({found['loop']} loop)"
+    what = f"{counted(found['turns'], 'turn')} of {counted(found['sessions'], 'session')}"
+    return f"{what} in {format_seconds(found['span_s'])} ({found['loop']} loop)"
 
 
 def _count(value: float) -> str:

@@ -3,6 +3,7 @@
 from string import ascii_uppercase
 
 from kvplan.hwmodels import strictyaml
+from kvplan.sim.counted import counted
 from kvplan.sim.report.page import charts, common
 from kvplan.sim.report.page.charts import Axis, Level, Mark, Part, Row, Series, Swing
 from kvplan.sim.report.page.common import whole_percent
@@ -41,7 +42,7 @@ def _best(found: Place) -> Place | None:
 
 
 def _headline(best: Place | None) -> str:
-    return "no plan" if best is None else f"{best.value['gpus']} GPUs with {best.value['option']}"
+    return "no plan" if best is None else f"{counted(best.value['gpus'], 'GPU')} with {best.value['option']}"
 
 
 def name(option: Place) -> str:
@@ -71,7 +72,9 @@ def _tiles(found: Place, best: Place | None) -> list[Tile]:
     if best is None:
         return []
     tiles = [
-        Tile("GPUs", best.at("gpus").cell(count), Cell(f"{best.value['replicas']} replicas of {best.value['gpus_of_a_replica']}")),
+        Tile(
+            "GPUs", best.at("gpus").cell(count), Cell(f"{counted(best.value['replicas'], 'replica')} of {best.value['gpus_of_a_replica']}")
+        ),
         Tile("a month", best.at("usd_per_month").cell(usd), Cell(best.value["option"])),
         Tile("TTFT p95", best.at("ttft_p95_s").cell(seconds)),
         Tile("prompt tokens from the cache", best.at("token_hit_rate").cell(percent)),
@@ -254,7 +257,7 @@ def _probe(option: Place, point: Place) -> Mark:
     value = point.value
     ends = value["ttft_p95_range_s"] if value["runs"] > 1 and not value["ended_early"] else None
     load = point.at("sessions_per_s_of_a_replica").cell(plain)
-    said = f"{name(option)}: {value['replicas']} replicas, {load.text} sessions/s each, {_verdict(value)}"
+    said = f"{name(option)}: {counted(value['replicas'], 'replica')}, {load.text} sessions/s each, {_verdict(value)}"
     shown = Cell(NONE) if value["ended_early"] else point.at("ttft_p95_s").cell(seconds)
     return Mark(load, shown, tuple(ends) if ends else None, not value["within"], said)
 

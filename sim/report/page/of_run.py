@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.hwmodels import strictyaml
+from kvplan.sim.counted import counted
 from kvplan.sim.metrics.thinned import thinned
 from kvplan.sim.report import moving, table
 from kvplan.sim.report.page import charts, common
@@ -26,7 +27,7 @@ def page(found: Place, settings: Mapping[str, Any], series: Mapping[str, np.ndar
     said = table.words(summary, baseline)
     finding = [line for line in said if line.startswith("Against recomputation")] or said[:1]
     return Page(
-        title=f"{settings['model']} on {summary['gpu']['gpus']} GPUs of {settings['hardware']}",
+        title=f"{settings['model']} on {counted(summary['gpu']['gpus'], 'GPU')} of {settings['hardware']}",
         question=table.title(summary),
         finding=finding,
         tiles=_tiles(found),
