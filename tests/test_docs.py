@@ -80,6 +80,8 @@ def test_columns_of_turns_have_a_meaning():
 
     config = kvplan.load("default", {"workload.sessions": 3, "workload.clients": {"active": 2}})
     assert set(kvplan.simulate(config).columns) <= set(TURN_COLUMNS)
+    blocks = kvplan.load("default", {"workload.sessions": 3, "engine": "vllm", "store.hbm": "1MB", "store.dram": "8GB"})
+    assert {"hbm_tokens", "deferrals"} <= set(kvplan.simulate(blocks).columns) <= set(TURN_COLUMNS)
 
 
 def test_a_shell_completes_presets_and_what_is_listed():

@@ -7,6 +7,7 @@ import pytest
 
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
+from kvplan.sim.report import table
 from kvplan.sim.simulation import simulate
 from kvplan.traces.workload import untimed
 
@@ -45,6 +46,31 @@ def test_a_job_alone_starts_when_its_kv_is_there():
     pieces = (deployment.steps.layers - 1) * deployment.host.latency_s  # layer by layer each has its own latency
     assert blocking.columns["first_token_s"][1] - pieces == pytest.approx(run.columns["first_token_s"][1], rel=1e-12)
     assert run.summary["gpu"]["load_stall_s"] == 0 < blocking.summary["gpu"]["load_stall_s"]
+
+
+def test_the_summary_says_who_was_deferred_for_its_kv():
+    """A load that the GPUs do without defers its turn; one that they wait for does not, and the table names it only then."""
+    run = served([[(0, 3000, 10), (CAME, 200, 5)], [(0, 50, 1)]])[1]
+    assert run.columns["deferrals"].tolist() == [0, 1, 0]
+    assert (run.summary["deferred_turns"], run.summary["deferrals"]) == (1, 1)
+    assert [row[1] for row in table.rows(run.summary) if row[0].startswith("turns deferred")] == ["1"]
+    blocking = served([[(0, 3000, 10), (CAME, 200, 5)]], mode="blocking")[1]
+    assert "deferrals" not in blocking.columns and "deferred_turns" not in blocking.summary
+    assert not any(row[0].startswith("turns deferred") for row in table.rows(blocking.summary))
+
+
+def test_who_is_held_for_a_fetch_is_deferred():
+    small = [
+        "workload.sessions=12",
+        "workload.think_time.median_s=1",
+        "warmup_turns=0",
+        "store.dram=1GB",
+        "store.ssd=1TB",
+        "store.load=always",
+    ]
+    held = simulate(config.load(None, [*small, "store.prefetch=wait-complete", "deployment.max_batch=4"]))
+    assert held.summary["deferred_turns"] > 0
+    assert "deferred_turns" not in simulate(config.load(None, [*small, "store.prefetch=none", "deployment.max_batch=4"])).summary
 
 
 def test_who_decodes_goes_on_during_a_load():

@@ -184,6 +184,7 @@ class Replica:
             tier = self.kv.start(job, cut, head_since, batch.hbm_bytes - batch.hbm_in_step, now)
             self.recorder.entered(job, tier, cut, now)
         if job.since_s > now:
+            self.recorder.deferred(job.turn)
             batch.enter_apart(job)
             self.clock.at(job.since_s, ARRIVAL, self._loaded, job)
         else:

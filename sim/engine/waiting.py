@@ -112,7 +112,7 @@ class HoldingRoom(WaitingRoom):
         super().__init__(queue, store, session_of)
         self.holds = self.watches = True
         self._clock, self._prefetch = clock, prefetch
-        self._arrival_s, self._tokens_in = recorder.arrival_s, tokens_in
+        self._recorder, self._arrival_s, self._tokens_in = recorder, recorder.arrival_s, tokens_in
         self._held: dict[int, tuple[float, int]] = {}
         """Session -> (position, turn)."""
         self._was_held: set[int] = set()
@@ -146,6 +146,7 @@ class HoldingRoom(WaitingRoom):
         if until <= now:
             return False
         self._was_held.add(turn)
+        self._recorder.deferred(turn)
         self._held[session] = self._position(), turn
         super()._pop()
         if until < math.inf:

@@ -45,9 +45,16 @@ class Rows:
 
     def preempted(self, turn: int) -> None:
         """A turn has given way to others, and is to be computed again. Not every run has the column."""
-        if "preemptions" not in self.columns:
-            self.columns["preemptions"] = np.zeros(self.turns, np.int64)
-        self.columns["preemptions"][turn] += 1
+        self._count("preemptions", turn)
+
+    def deferred(self, turn: int) -> None:
+        """A turn whose time has come waits for its KV, and others pass it. Not every run has the column."""
+        self._count("deferrals", turn)
+
+    def _count(self, name: str, turn: int) -> None:
+        if name not in self.columns:
+            self.columns[name] = np.zeros(self.turns, np.int64)
+        self.columns[name][turn] += 1
 
     def _views(self, names: tuple[str, ...]) -> list[Any]:
         return [self.columns[name].data for name in names]

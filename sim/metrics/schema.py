@@ -215,6 +215,12 @@ class Summary(TypedDict):
     """Turns that gave way because answers had outgrown HBM, and were computed again; where any did."""
     preemptions: NotRequired[int]
     """How often they did."""
+    deferred_turns: NotRequired[int]
+    """Turns whose time had come, that waited for their KV while others passed them: it was loaded asynchronously, or was on its way up
+    where the prefetch policy holds turns back for it; where any did. vLLM counts these as waiting because `deferred`, others for
+    `capacity`."""
+    deferrals: NotRequired[int]
+    """How often they did."""
     cost_usd: Cost
     ssd_wear: SsdWear
     provenance: dict[str, object]
@@ -246,8 +252,13 @@ TURN_COLUMNS = {
     "cached_tokens": "Of these, tokens that were loaded and not computed again.",
     "output_tokens": "Tokens of its answer.",
     "order": "Its place in the order in which turns ended, from 0.",
+    "hbm_tokens": "Of its prompt tokens with history, those that blocks in HBM served, where blocks are kept; so are the next.",
+    "dram_tokens": "Those that chunks in DRAM served.",
+    "ssd_tokens": "Those that came up from chunks on SSD.",
     "tier": "The tier that served it, from 0 for the fastest of the store; −1 when nothing was found.",
     "overflow": "1 where history was cut to fit into the window.",
     "replica": "The replica that served it.",
+    "preemptions": "How often it gave way because answers had outgrown HBM, where any turn did.",
+    "deferrals": "How often it waited for its KV while others passed it, where any turn did.",
 }
 """turns.parquet: every column that a run may have, with its meaning; seconds are since the start of the trace."""

@@ -94,7 +94,8 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
         **({"moving": moved} if (moved := moving(deployment)) else {}),
         "overflow_turns": int(col["overflow"].sum()),
         "skipped_saves": int(sums.get("skipped_saves", 0)),
-        **_preempted(col),
+        **_times(col, "preempted", "preemptions"),
+        **_times(col, "deferred", "deferrals"),
         "cost_usd": run_cost_usd(
             deployment.prices,
             deployment.gpu.name,
@@ -124,10 +125,10 @@ def summarize(config: Config, deployment: Deployment, workload: Workload, output
     return summary
 
 
-def _preempted(col: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Of a run in which turns gave way to others."""
-    times = col.get("preemptions")
-    return {} if times is None else {"preempted_turns": int((times > 0).sum()), "preemptions": int(times.sum())}
+def _times(col: Mapping[str, np.ndarray], what: str, times: str) -> dict[str, int]:
+    """How many turns that happened to, and how often, in a run in which it did."""
+    found = col.get(times)
+    return {} if found is None else {f"{what}_turns": int((found > 0).sum()), times: int(found.sum())}
 
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:

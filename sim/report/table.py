@@ -112,7 +112,7 @@ def cells(found: Place) -> list[list[Cell]]:
     baseline = found.at("recompute")
     *others, last = _paid_names(found.value)
     storage, rows = f"{', '.join(others)} and {last}", []
-    for label, path, show, compares in [*_hits(found.value), *_ROWS, *_preempted(found.value)]:
+    for label, path, show, compares in [*_hits(found.value), *_ROWS, *_passed(found.value)]:
         row = [Cell(label.format(storage=storage)), _get(found, path, show)]
         if baseline.value is not None:
             row += [_get(baseline, path, show), _change(baseline, path)] if compares else [Cell(NONE), Cell("")]
@@ -181,9 +181,15 @@ _ROWS = [
 ]
 
 
-def _preempted(summary: Mapping[str, Any]) -> list[tuple]:
-    """The row of turns that gave way to others, where any did."""
-    return [("turns preempted, and computed again", "preempted_turns", "{:,}".format, False)] if summary.get("preempted_turns") else []
+_PASSED = [
+    ("turns preempted, and computed again", "preempted_turns", "{:,}".format, False),
+    ("turns deferred until their KV came", "deferred_turns", "{:,}".format, False),
+]
+
+
+def _passed(summary: Mapping[str, Any]) -> list[tuple]:
+    """Rows of turns that others passed, where any did."""
+    return [row for row in _PASSED if summary.get(row[1])]
 
 
 def _paid_tiers(summary: Mapping[str, Any]) -> list[str]:

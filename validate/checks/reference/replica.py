@@ -106,6 +106,7 @@ class Replica:
             loaded_s = self.enter(now)
             if loaded_s <= now:
                 return jobs.batch[-1], False
+            jobs.batch[-1].deferrals += 1
             jobs.apart.append((loaded_s, jobs.batch.pop()))
             self.seen["jobs that wait apart for their KV"] += 1
         return None, False

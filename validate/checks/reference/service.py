@@ -76,6 +76,7 @@ class Service:
         end_s = max(turn.done_s for turn in self.turns)
         config = self.given.config
         more = ["replica"] + ["ready_s"] * (config.workload.clients is not None) + self._found()
+        more += ["deferrals"] * any(turn.deferrals for turn in self.turns)
         return RunOutput(
             columns=columns_of(self.turns, self.answered, more),
             series={name: np.array([sample[name] for sample in self.samples]) for name in self.samples[0]},

@@ -46,6 +46,8 @@ class Turn:
     tier: int = -1
     replica: int = 0
     overflow: bool = False
+    deferrals: int = 0
+    """How often others passed it while its KV came."""
     window_bytes: int = 0
     """That a decode step reads of its windows."""
     context: int = 0
