@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from kvplan.hwmodels import catalogue
 from kvplan.sim import config
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
@@ -20,9 +21,10 @@ from kvplan.sim.planner.money import Demand, Wear, demand, keeping, paying_load,
 from kvplan.sim.planner.objective import Objective, Sample, objectives
 from kvplan.sim.planner.plan import plan
 from kvplan.sim.planner.probe import Seen
-from kvplan.sim.planner.question import Question
+from kvplan.sim.planner.question import Question, options
 from kvplan.sim.planner.regret import pareto, regrets, ties
 from kvplan.sim.planner.search import Fewest, judged
+from kvplan.sim.provided import extras
 from kvplan.sim.report import plan as report
 from kvplan.sim.report import rundir
 from kvplan.sim.report.plan_account import account
@@ -176,7 +178,8 @@ def test_the_account_agrees_with_the_plan(found):
     assert best["gpus_saved"]["prefix cache in HBM"]["value"] == hbm["gpus"] - best["gpus"]
     assert best["gpus_saved"]["recompute"] is None, "which cannot"
     assert best["usd_saved_per_month"]["prefix cache in HBM"] == pytest.approx(hbm["usd_per_month"] - best["usd_per_month"])
-    assert data["pareto"] == [each.option.label for each in pareto(found)] and data["pareto"][0] == data["cheapest"]
+    assert [each["option"] for each in data["pareto"]] == [each.answer.option.label for each in pareto(found)]
+    assert (data["pareto"][0]["option"], data["pareto"][0]["replicas"]) == (data["cheapest"], best["replicas"])
     assert [each["replicas"] for each in best["points"]] == [each.replicas for each in found.cheapest.found.points]
     assert best["judgements"][0]["meets"] in (True, None) and 0.5 <= best["probability"] <= 1
 
@@ -281,7 +284,13 @@ def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
         answered(each, 5, point(4, 0.5), point(5, share), usd=usd)
         for each, share, usd in zip(found.answers[-2:], (0.96, 0.99), (100, 200), strict=True)
     )
-    assert "Faster for $500 more a month: dram 64GB+ssd 0GB, TTFT p95 101 ms." in said(replace(found, answers=(cheap, fast)))
+    assert "Faster for $500 more a month: 5 replicas of dram 64GB+ssd 0GB, TTFT p95 101 ms." in said(replace(found, answers=(cheap, fast)))
+    more = answered(cheap, 5, point(4, 0.5), point(5, 0.96), point(6, 0.999), usd=100)
+    dear = replace(found, answers=(more, fast))
+    assert [text for text in said(dear) if text.startswith("Faster")] == [
+        "Faster for $100 more a month: 6 replicas of dram 16GB+ssd 0GB, TTFT p95 100 ms."
+    ], "the same store once more is cheaper and faster than the other one"
+    assert [(each.answer, each.replicas) for each in pareto(dear)] == [(more, 5), (more, 6)]
     large = replace(cheap, deployment=resolve(config.load("default", [*SMALL, "store.ssd=10TB"])))
     assert any("is more than the 3.84 TB that come with" in each for each in said(replace(found, answers=(large,))))
 
@@ -374,3 +383,14 @@ def test_the_command_names_the_horizon_and_the_miss():
     assert done.exit_code == 3 and json.loads(done.stdout)["horizon_years"] == 1.5
     assert CliRunner().invoke(app, ["plan", *options, "--horizon", "soon"]).exit_code == 2
     assert CliRunner().invoke(app, ["plan", *options, "--set", "slo.ttft_p50_s=1"]).exit_code == 2
+
+
+_RENTED = [node for node in catalogue.names("node") if catalogue.load("node", node).gpu in catalogue.load("prices", "rent-2026").gpus]
+
+
+@pytest.mark.parametrize("node", _RENTED)
+def test_no_size_that_is_tried_is_more_than_what_comes_with_the_rent(node):
+    asked = Question("default", (f"hardware={node}", "prices=rent-2026"), 4.0)
+    for option in options(asked):
+        deployment = resolve(asked.config(option))
+        assert not [text for text in extras(deployment) if "that come with" in text or "comes with" in text]

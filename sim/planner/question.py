@@ -1,5 +1,6 @@
 """What is asked: a load, objectives, and the stores that may be bought; resolved and checked before anything runs."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -140,13 +141,15 @@ def _offered(question: Question) -> list[Option]:
 
 
 def _node_dram(deployment: Deployment) -> float:
-    """What comes with the rent of the node's GPUs, else half of what the board takes."""
+    """What comes with the rent of the node's GPUs, as far as the board takes it; else half of what the board takes."""
     included, _ = included_bytes(deployment.prices, deployment.gpu.name, deployment.gpus)
+    most = deployment.node.max_dram
     if included:
-        return included
-    return deployment.node.max_dram.value / 2 if deployment.node.max_dram is not None else 512e9
+        return min(included, math.inf if most is None else most.value)
+    return 512e9 if most is None else most.value / 2
 
 
 def _whole(size: float) -> str:
-    """A size that can be bought, as text: whole GB or TB."""
-    return format_bytes(float(f"{size:.2g}")).replace(" ", "")
+    """A size to name, as text: three digits, and never more than there is, for the rest would be bought beside it."""
+    unit = 10 ** (math.floor(math.log10(size)) - 2)
+    return format_bytes(size // unit * unit).replace(" ", "")

@@ -1,26 +1,53 @@
 """What the sizes next to the cheapest would have cost, which options nobody should take, and which are all the same."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.planner.doubt import apart
 from kvplan.sim.planner.plan import Answer, Plan
+from kvplan.sim.planner.probe import ttft_p95_s
+from kvplan.sim.planner.search import Point
 
 
-def pareto(plan: Plan) -> list[Answer]:
-    """Those that no other beats in both cost and TTFT p95, cheapest first."""
-    points = [
-        (cost, ttft, each)
-        for each in plan.answers
-        if (cost := each.cost_usd_per_month) is not None and (ttft := each.ttft_p95_s) is not None
-    ]
-    front: list[Answer] = []
-    best = float("inf")
-    for _, ttft, answer in sorted(points, key=lambda point: point[:2]):
-        if ttft < best:
-            front, best = [*front, answer], ttft
+@dataclass(frozen=True)
+class Offer:
+    """An option with a number of replicas that meets the objectives: its fewest, or more that were looked at."""
+
+    answer: Answer
+    replicas: int
+    ttft_p95_s: float
+
+    @property
+    def usd_per_month(self) -> float:
+        """Of all replicas."""
+        return self.replicas * sum(self.answer.usd_per_month.values())
+
+
+def pareto(plan: Plan) -> list[Offer]:
+    """Those that no other beats in both cost and TTFT p95, cheapest first: more replicas of a cheap store may beat a dearer one."""
+    front: list[Offer] = []
+    for offer in sorted(_offers(plan), key=lambda each: (round(each.usd_per_month, 2), each.ttft_p95_s)):
+        if not front or offer.ttft_p95_s < front[-1].ttft_p95_s:
+            front.append(offer)
     return front
+
+
+def _offers(plan: Plan) -> Iterator[Offer]:
+    for answer in plan.answers:
+        for point in _enough(answer):
+            ttft = ttft_p95_s(point.seen)
+            if ttft is not None:
+                yield Offer(answer, point.replicas, ttft)
+
+
+def _enough(answer: Answer) -> list[Point]:
+    """What was seen at the answer, and at more replicas that meet the objectives."""
+    least = answer.replicas
+    if least is None:
+        return []
+    return [each for each in answer.found.points if each.replicas == least or (each.replicas > least and each.within)]
 
 
 def regrets(plan: Plan) -> list[dict[str, Any]]:

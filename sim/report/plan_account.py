@@ -11,7 +11,7 @@ from kvplan.sim.planner.miss import nearest
 from kvplan.sim.planner.money import PUBLIC_CACHE_PRICES, Wear, keeping, unit_costs
 from kvplan.sim.planner.plan import Answer, Plan, row
 from kvplan.sim.planner.probe import ttft_p95_s
-from kvplan.sim.planner.regret import pareto, regrets, ties
+from kvplan.sim.planner.regret import Offer, pareto, regrets, ties
 from kvplan.sim.planner.search import Point
 from kvplan.sim.planner.sensitivity import Robust, swing
 from kvplan.sim.planner.worth import break_even
@@ -49,7 +49,7 @@ def account(plan: Plan) -> dict[str, Any]:
             "simulations": plan.simulations,
             "cheapest": None if plan.cheapest is None else plan.cheapest.option.label,
             "nearest_miss": None if miss is None else asdict(miss),
-            "pareto": [each.option.label for each in pareto(plan)],
+            "pareto": [_offer(each) for each in pareto(plan)],
             "ties": [each.option.label for each in ties(plan)],
             "regrets": regrets(plan),
             "keeping": {**keeping(plan.answers[0].deployment, plan.demand), "public": PUBLIC_CACHE_PRICES},
@@ -58,6 +58,15 @@ def account(plan: Plan) -> dict[str, Any]:
             "options": [_option(plan, answer, horizon) for answer in plan.answers],
         }
     )
+
+
+def _offer(found: Offer) -> dict[str, Any]:
+    return {
+        "option": found.answer.option.label,
+        "replicas": found.replicas,
+        "usd_per_month": found.usd_per_month,
+        "ttft_p95_s": found.ttft_p95_s,
+    }
 
 
 def robust(found: Robust) -> dict[str, Any]:

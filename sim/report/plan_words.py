@@ -24,6 +24,8 @@ _LITTLE = 0.3
 """Share of history in what is prefilled, from which down there is little to keep."""
 _FEW = 200
 """Sessions of a trace below which means and tails rest on few of them."""
+_OFFERS = 3
+"""Faster offers that are named."""
 
 
 def said(plan: Plan) -> list[str]:
@@ -137,10 +139,10 @@ def _worn(plan: Plan) -> Iterator[str]:
 
 def _faster(plan: Plan, best: Answer) -> Iterator[str]:
     """What more money buys in TTFT."""
-    for other in (each for each in pareto(plan) if each is not best):
-        usd, ttft = more(best.cost_usd_per_month, other.cost_usd_per_month), other.ttft_p95_s
-        if usd is not None and ttft is not None:
-            yield f"Faster for ${usd:,.0f} more a month: {other.option.label}, TTFT p95 {format_seconds(ttft)}."
+    for offer in pareto(plan)[1 : 1 + _OFFERS]:
+        usd = offer.usd_per_month - (best.cost_usd_per_month or 0.0)
+        what = f"{counted(offer.replicas, 'replica')} of {offer.answer.option.label}"
+        yield f"Faster for ${usd:,.0f} more a month: {what}, TTFT p95 {format_seconds(offer.ttft_p95_s)}."
 
 
 def _beyond(best: Answer) -> Iterator[str]:

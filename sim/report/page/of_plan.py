@@ -189,6 +189,7 @@ def _front(data: dict, options: list[Place]) -> list[Figure]:
     known = [option for option in options if option.value["usd_per_month"] is not None and option.value["ttft_p95_s"] is not None]
     if len(known) < 2:
         return []
+    front = [(each["option"], each["replicas"]) for each in data["pareto"]]
     series = [
         Series(
             name(option),
@@ -196,7 +197,7 @@ def _front(data: dict, options: list[Place]) -> list[Figure]:
                 Mark(
                     option.at("usd_per_month").cell(usd),
                     option.at("ttft_p95_s").cell(seconds),
-                    hollow=option.value["option"] not in data["pareto"],
+                    hollow=(option.value["option"], option.value["replicas"]) not in front,
                 )
             ],
             _style(option),
