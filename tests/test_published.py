@@ -248,10 +248,31 @@ def test_links_are_changed_each_alone():
         changed(disk=2)
 
 
-def test_groups_of_requests_are_mixed_evenly():
-    found = runs._requested([{"count": 2, "turns": [[0, 7, 1], [9, 1, 2]]}, {"count": 4, "turns": [[5, 3, 1]]}])
-    assert found.prompt_tokens.tolist() == [3, 7, 1, 3, 3, 7, 1, 3] and found.arrival_s.tolist() == [5, 0, 9, 5, 5, 0, 9, 5]
+def requested(mixed):
+    found = runs._requested([{"count": 2, "turns": [[0, 7, 1], [9, 1, 2]]}, {"count": 4, "turns": [[5, 3, 1]]}], mixed)
     assert found.open_loop and found.sessions == 6
+    return found.prompt_tokens.tolist(), found.arrival_s.round(3).tolist(), found.arrival_s
+
+
+def test_groups_of_requests_come_in_their_order_or_are_mixed_evenly():
+    prompts, at_s, exactly_s = requested(mixed=False)
+    assert (prompts, at_s) == ([7, 1, 7, 1, 3, 3, 3, 3], [0, 9, 0, 9, 5, 5, 5, 5])
+    assert exactly_s[4] < exactly_s[5] < exactly_s[6] < exactly_s[7] < 5.001
+    assert requested(mixed=True)[:2] == ([3, 7, 1, 3, 3, 7, 1, 3], [5, 0, 9, 5, 5, 0, 9, 5])
+
+
+def test_who_comes_first_decides_whether_loads_hide_behind_computing():
+    """One kind after the other takes what both take, since HBM bounds how many loads are under way; mixed, little more than the longer."""
+    hits, misses = {"count": 500, "turns": [[0, 511, 1], [900, 1, 1]]}, {"count": 60, "turns": [[900, 512, 1]]}
+    base = cases.load("published", "vllm-throughput").base | {"deployment.hbm_utilization": 0.25, "warmup_turns": 500}
+
+    def took_s(**more):
+        return runs.one(base | more)["e2e_s"]["max"]
+
+    computed, loaded = took_s(requests=[misses], warmup_turns=0), took_s(requests=[hits])
+    listed, mixed = (took_s(requests=[hits, misses], order=order) for order in ("listed", "mixed"))
+    assert listed > 0.9 * (computed + loaded)
+    assert mixed < 1.2 * max(computed, loaded)
 
 
 def test_a_batch_by_the_pipeline_is_its_closed_form():

@@ -1,9 +1,10 @@
 """A case: one published figure or benchmark as YAML, with its conditions, its runs, and the numbers that were published.
 
 `points` are what the figure varies (models, sizes, rates), `runs` what it compares at each point. A run's settings are those of the case's
-`base`, then of the point, then of the run, by path as `--set` takes them, with four words of their own: `preset` is where they start,
-`requests` is a small workload in full, `pipeline` one batch by the layer pipeline's arithmetic instead of a simulation, and `what_if` what
-no setting changes (see `runs`). A quantity says what is taken of which run; its published numbers go by point, two where a range was given.
+`base`, then of the point, then of the run, by path as `--set` takes them, with five words of their own: `preset` is where they start,
+`requests` is a small workload in full, whose groups come one after another, or with `order: mixed` evenly mixed, `pipeline` one batch by
+the layer pipeline's arithmetic instead of a simulation, and `what_if` what no setting changes (see `runs`). A quantity says what is taken
+of which run; its published numbers go by point, two where a range was given.
 """
 
 from functools import cache

@@ -63,11 +63,12 @@ def one(settings: Settings) -> Found:
     changed = partial(_changed, what_if=settings.get("what_if", {}))
     if "pipeline" in settings:
         return _pipelined(changed(resolve(config)), **settings["pipeline"])
-    workload = _requested(settings["requests"]) if "requests" in settings else _built(_key_of_workload(config), config)
+    mixed = settings.get("order", "listed") == "mixed"
+    workload = _requested(settings["requests"], mixed) if "requests" in settings else _built(_key_of_workload(config), config)
     return dict(simulate(config, workload, engine=lambda given: _engine(given, changed)).summary)
 
 
-_WORDS = ("preset", "requests", "pipeline", "what_if")
+_WORDS = ("preset", "requests", "order", "pipeline", "what_if")
 
 
 def _engine(given: RunInput, changed: Callable[[Deployment], Deployment]) -> RunOutput:
@@ -124,10 +125,16 @@ def _built(name: str, config: Config) -> Workload:
     return _kept[name]
 
 
-def _requested(groups: list[dict[str, Any]]) -> Workload:
-    """Sessions in full, at their own times: `count` sessions, each with `turns` of [sent at, prompt, answer]; groups are mixed evenly."""
+_APART_S = 1e-6
+"""Between requests of one time, so that they come in their order."""
+
+
+def _requested(groups: list[dict[str, Any]], mixed: bool) -> Workload:
+    """Sessions in full, at their own times: `count` sessions, each with `turns` of [sent at, prompt, answer]; groups follow each other, or
+    are mixed evenly."""
     places = [((number + 0.5) / group["count"], group["turns"]) for group in groups for number in range(group["count"])]
-    each = [turns for _, turns in sorted(places, key=lambda place: place[0])]
+    each = [turns for _, turns in (sorted(places, key=lambda place: place[0]) if mixed else places)]
     at_s, prompts, answers = np.array([turn for turns in each for turn in turns], float).T
-    table = untimed(np.repeat(np.arange(len(each)), [len(turns) for turns in each]), prompts, answers)
-    return replace(table, arrival_s=at_s, gap_s=np.zeros(len(at_s)), open_loop=True)
+    session = np.repeat(np.arange(len(each)), [len(turns) for turns in each])
+    table = untimed(session, prompts, answers)
+    return replace(table, arrival_s=at_s + _APART_S * session, gap_s=np.zeros(len(at_s)), open_loop=True)
