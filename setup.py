@@ -23,6 +23,7 @@ COMPILED = (
     "sim/metrics/r*.py",
     "sim/tiers.py",
     "hwmodels/steptime.py",
+    "hwmodels/hosttime.py",
     "hwmodels/footprint.py",
     "hwmodels/connector.py",
 )

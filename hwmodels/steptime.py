@@ -143,15 +143,19 @@ class StepTime:
         """Fewest decode steps that take at least `seconds`: the inverse of `decode`."""
         if seconds <= 0:
             return 0
-        half_growth = 0.5 * self.per_context * batch
-        linear = self.decode(batch, context, 1, window_bytes) - half_growth
-        root = math.sqrt(linear * linear + 4 * half_growth * seconds)
-        steps = max(1, math.ceil(2 * seconds / (linear + root)))
+        steps = max(1, self._about(batch, context, seconds, window_bytes))
         while steps > 1 and self.decode(batch, context, steps - 1, window_bytes) >= seconds:
             steps -= 1
         while self.decode(batch, context, steps, window_bytes) < seconds:
             steps += 1
         return steps
+
+    def _about(self, batch: int, context: int, seconds: float, window_bytes: int) -> int:
+        """The same, but for rounding."""
+        half_growth = 0.5 * self.per_context * batch
+        linear = self.decode(batch, context, 1, window_bytes) - half_growth
+        root = math.sqrt(linear * linear + 4 * half_growth * seconds)
+        return math.ceil(2 * seconds / (linear + root))
 
 
 def pipeline_s(layers: int, compute_s: float, load_s: float, preloaded: float = 0.0, delay_s: float = 0.0) -> float:

@@ -116,6 +116,13 @@ class DeploymentConfig(_Section):
     """Share of the history, oldest first, that is cut off when prompt, history and answer do not fit into the window."""
     step_time_factor: Annotated[float, Field(gt=0, le=100)] = 1.0
     """Every step of the GPU takes this many times as long as calibration or roofline say: their error, as a what-if."""
+    host_step_s: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Seconds that the host works on each step, scheduling it, preparing its inputs and dealing with its outputs, beside the little that
+    step times have in them."""
+    host_request_s: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The same for each request in the step."""
+    host_work: Literal["hidden", "added"] = "added"
+    """Whether the host works a step ahead, so that a step takes as long as the longer of GPUs and host (`hidden`), or they wait for it."""
     link_efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of what `store.connector` and the links give that KV is moved with: the error of their figures, as a what-if."""
     kv_dtype: KvDtype | None = None

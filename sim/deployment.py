@@ -25,6 +25,7 @@ from kvplan.hwmodels import (
 )
 from kvplan.hwmodels.cost import usd_per_s
 from kvplan.hwmodels.footprint import Footprint, Tokens
+from kvplan.hwmodels.hosttime import with_host
 from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.simplified import unsupported
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
@@ -339,7 +340,8 @@ def _own(tier: TierSetting, reached: float) -> Wires | None:
 
 def _steps(config: Config, steps: StepTime) -> StepTime:
     """What the configuration makes of step times."""
-    return steps.times(config.deployment.step_time_factor)
+    served = config.deployment
+    return with_host(steps.times(served.step_time_factor), served.host_step_s, served.host_request_s, served.host_work == "hidden")
 
 
 def batching_limits(config: Config, deployment: Deployment) -> Limits:

@@ -112,6 +112,8 @@ def _unused_by_store(config: Config) -> Iterator[str]:
 
 
 def _unused_by_batching(config: Config) -> Iterator[str]:
+    if not config.deployment.host_step_s and not config.deployment.host_request_s:
+        yield "deployment.host_work"
     if not is_users_own(config.batching):
         yield from (f"deployment.{name}" for name in LIMITS if name not in policies("batching")[config.batching].NEEDS)
 

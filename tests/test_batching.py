@@ -301,6 +301,22 @@ def test_runs_equal_single_steps(batching, seed, batch, tokens, rate, loads, adm
         assert value == pytest.approx(slow.summary["gpu"][name], rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.parametrize("work", ["hidden", "added"])
+@pytest.mark.parametrize("batching", ["iteration", *PACKED])
+def test_runs_equal_single_steps_beside_the_hosts_work(batching, work):
+    """Also where the first steps of a run are the host's and its last are the GPUs'."""
+    few = ["workload.sessions=6", "workload.max_tokens=1500", "workload.think_time.median_s=2", "workload.arrival.rate_per_s=3"]
+    loaded = config.load(None, [f"batching={batching}", *NO_STORE, *few])
+    alone = simulate(loaded)
+    host_s = resolve(loaded, alone.workload).steps.decode(1, 700)
+    loaded = config.load(loaded, [f"deployment.host_step_s={host_s}", "deployment.host_request_s=2e-5", f"deployment.host_work={work}"])
+    fast, slow = (simulate(loaded, longest_run=longest) for longest in (None, 1))
+    for name in ("admitted_s", "first_token_s", "done_s"):
+        np.testing.assert_allclose(fast.columns[name], slow.columns[name], rtol=1e-9)
+    ratio = fast.summary["tpot_s"]["mean"] / alone.summary["tpot_s"]["mean"]
+    assert 1 < ratio < 1.1 if work == "hidden" else ratio > 1.9
+
+
 def test_what_a_run_of_steps_leaves_of_hbm_reads_ahead():
     """As much of a waiting job's history as the last step left room for, not the first one."""
     small = ("deployment.max_batch=4", "workload.sessions=10", "workload.max_tokens=1500", "workload.think_time.median_s=1", "seed=781994")

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import hwmodels
 from kvplan.hwmodels import StepTime, kvsize
+from kvplan.hwmodels.hosttime import with_host
 from kvplan.hwmodels.quantization import Quantization, WeightBits
 
 SECONDS = st.floats(0, 1e-2)
@@ -39,6 +41,33 @@ def test_a_run_of_steps_takes_what_its_steps_take_one_by_one(form, batch, contex
     one_by_one = sum(form.decode(batch, context + step * batch) for step in range(steps))
     assert form.decode(batch, context, steps) == pytest.approx(one_by_one, rel=1e-9)
     assert form.steps_until(batch, context, form.decode(batch, context, steps)) == steps
+
+
+HOSTS = st.tuples(st.floats(0, 0.1), st.floats(0, 1e-3))
+
+
+@given(FORMS, HOSTS, st.integers(1, 300), st.integers(0, 10**6), st.integers(1, 40), st.booleans())
+def test_steps_with_the_hosts_work_take_the_sum_or_the_longer_of_the_two(form, host, batch, context, steps, hidden):
+    """One by one and as a run, whose first steps are the host's and whose last the GPUs'."""
+    served, each = with_host(form, *host, hidden=hidden), host[0] + host[1] * batch
+    alone = [form.decode(batch, context + step * batch) for step in range(steps)]
+    expected = sum(max(gpu, each) if hidden else gpu + each for gpu in alone)
+    assert served.decode(batch, context, steps) == pytest.approx(expected, rel=1e-9)
+    assert served.steps_until(batch, context, served.decode(batch, context, steps)) == steps
+    assert served.times(2).decode(batch, context) == pytest.approx(
+        max(2 * alone[0], each) if hidden and each else 2 * served.decode(batch, context)
+    )
+
+
+@given(FORMS, HOSTS, st.integers(1, 5000), st.integers(0, 5000), st.integers(0, 64), st.booleans())
+def test_a_mixed_step_has_the_hosts_work_once(form, host, new, history, batch, hidden):
+    served, alone, each = with_host(form, *host, hidden=hidden), form.step([(new, history)], batch, 7), host[0] + host[1] * (batch + 1)
+    expected = max(alone, each) if hidden else alone + each
+    assert served.step([(new, history)], batch, 7) == pytest.approx(expected, rel=1e-12)
+    assert served.prefill(new, history) == served.step([(new, history)])
+    np.testing.assert_allclose(
+        served.prefill(np.array([new, 1]), np.array([history, 0])), [served.prefill(new, history), served.prefill(1)]
+    )
 
 
 @given(FORMS, st.integers(1, 5000), st.integers(0, 5000), st.integers(0, 64))

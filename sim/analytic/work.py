@@ -51,8 +51,8 @@ def server(deployment: Deployment, turns: Turns, alone_s: float, most: int) -> S
     steps = float(decoded.mean())
     weight = max(float(decoded.sum()), 1.0)
     context = float((decoded * (turns.history + turns.prompt + turns.output / 2)).sum()) / weight
-    window_s = deployment.steps.per_window_byte * deployment.window_bytes(turns.history + turns.prompt, decoded)
-    return Server(alone_s, steps, lambda jobs: deployment.steps.decode(jobs, jobs * context) + jobs * window_s, most)
+    windows = deployment.window_bytes(turns.history + turns.prompt, decoded)
+    return Server(alone_s, steps, lambda jobs: deployment.steps.decode(jobs, jobs * context, 1, jobs * windows), most)
 
 
 @dataclass(frozen=True)
