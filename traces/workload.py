@@ -249,14 +249,18 @@ class Workload:
         share = "" if not self.gap_known.any() else f" for {taken:,} of {int((~self.is_first).sum()):,} turns"
         return replace(closed, origin={**self.origin, "think_times": f"times between requests{share}: answers included"})
 
+    def rows_of(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int64: the turns of the sessions of these numbers, one session after the other; and how many each has."""
+        first = self.first_turn
+        counts = np.diff(first)[sessions]
+        ends = np.cumsum(counts)
+        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first[:-1][sessions] - (ends - counts), counts), counts
+
     def select(self, sessions: np.ndarray) -> "Workload":
         """The sessions of these numbers, in this order; a session may come more than once. Then each time stands for another session like
         it: blocks that it shared with others stay shared, and so do beginnings; blocks that it alone has become others. A
         session whose root does not come before it comes by itself."""
-        first = self.first_turn
-        counts = np.diff(first)[sessions]
-        ends = np.cumsum(counts)
-        rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first[:-1][sessions] - (ends - counts), counts)
+        rows, counts = self.rows_of(sessions)
         pick = {name: getattr(self, name)[rows] for name in ("prompt_tokens", "output_tokens", "arrival_s", "gap_s")}
         for name in ("dropped_tokens", "record"):
             column = getattr(self, name)

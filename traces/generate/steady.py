@@ -35,16 +35,19 @@ def cut_from_stream(workload: Workload, window: int, ratio: float, s_per_token: 
     span = float(np.ptp(starts))
     if span <= 0:
         raise TraceError("workload.steady needs sessions that arrive one after another, and these arrive all at once")
-    offset = _offsets(workload, s_per_token)
-    lasts = offset[workload.first_turn[1:] - 1]
+    gap_s = _gap_s(workload, s_per_token)
+    lasts = _offsets(gap_s, np.diff(workload.first_turn))[workload.first_turn[1:] - 1]
     copies = rng.poisson(lasts / span)  # λ·d with λ = sessions / span, for each of the sessions
     old = np.repeat(np.arange(workload.sessions), copies)
     ages = rng.random(len(old)) * lasts[old]
     chosen = np.concatenate([np.arange(workload.sessions), old])
     begins = np.concatenate([starts - starts.min(), -ages])
-    stream = workload.select(chosen)
-    at = _offsets(stream, s_per_token) + begins[stream.session]
-    kept = _kept(stream, at, span, window, ratio)
+    rows, counts = workload.rows_of(chosen)
+    at = _offsets(gap_s[rows], counts) + np.repeat(begins, counts)
+    inside = (at >= 0) & (at <= span)
+    here = np.logical_or.reduceat(inside, np.cumsum(counts) - counts)  # most of a stream with long pauses is never seen
+    turns = np.repeat(here, counts)
+    kept = _kept(replace(workload, families=None, blocks=None).select(chosen[here]), at[turns], inside[turns], window, ratio)
     return replace(kept, origin={**workload.origin, _UNDER_WAY: kept.sessions - workload.sessions})
 
 
@@ -53,17 +56,20 @@ def begun(workload: Workload) -> int:
     return workload.sessions - workload.origin.get(_UNDER_WAY, 0)
 
 
-def _offsets(workload: Workload, s_per_token: float) -> np.ndarray:
-    """Seconds from a session's start to each of its turns."""
+def _gap_s(workload: Workload, s_per_token: float) -> np.ndarray:
+    """Seconds from the start of the turn before to each turn's; 0 where a session begins."""
     answers = np.append(0.0, workload.output_tokens[:-1] * s_per_token)
-    gaps = np.where(workload.is_first, 0.0, workload.gap_s + answers)
-    total = np.cumsum(gaps)
-    return total - total[workload.first_turn[workload.session]]
+    return np.where(workload.is_first, 0.0, workload.gap_s + answers)
 
 
-def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: float) -> Workload:
-    """Turns within the span; a session's first of them brings along what it said before."""
-    inside = (at >= 0) & (at <= span)
+def _offsets(gap_s: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Seconds from a session's start to each of its turns, for sessions of so many turns, one after the other."""
+    total = np.cumsum(gap_s)
+    return total - np.repeat(total[np.cumsum(counts) - counts], counts)
+
+
+def _kept(stream: Workload, at: np.ndarray, inside: np.ndarray, window: int, ratio: float) -> Workload:
+    """Turns within the span, at these times; a session's first of them brings along what it said before."""
     rows = np.flatnonzero(inside)
     history, prompt, _ = contexts(stream, window, ratio)
     opens = np.ones(len(rows), bool)
@@ -74,14 +80,12 @@ def _kept(stream: Workload, at: np.ndarray, span: float, window: int, ratio: flo
     kept = replace(
         stream,
         dropped_tokens=None,
-        families=None,
         session=session.astype(np.int32),
         prompt_tokens=np.where(brought, (history + prompt)[rows], stream.prompt_tokens[rows]).astype(np.int32),
         arrival_s=np.where(opens, at[rows], np.nan),
         tenant=None if stream.tenant is None else stream.tenant[stream.session[rows][opens]],
         beginnings=None if stream.beginnings is None else _begun(stream.beginnings, stream, rows[opens], (history + prompt)[rows[opens]]),
         record=None if stream.record is None else stream.record[rows],
-        blocks=None,
         **pick,
     )
     if stream.dropped_tokens is None:
