@@ -1,5 +1,10 @@
 """`kvplan explain` of servers of blocks: what a turn finds and when its first token comes, as the engine has it."""
 
+import itertools
+import math
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,14 +12,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from kvplan.sim import config
+from kvplan.sim.analytic import inblocks
 from kvplan.sim.analytic.explain import explain
-from kvplan.sim.analytic.inblocks import serve_blocks
-from kvplan.sim.analytic.turns import turns_of
+from kvplan.sim.analytic.inblocks import most_share, serve_blocks
+from kvplan.sim.analytic.turns import Served, turns_of
 from kvplan.sim.analytic.work import prefills
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.deployment import resolve
 from kvplan.sim.simulation import simulate
+from kvplan.traces.blockpaths import turn_paths
 from kvplan.validate.checks import explained as against
 
 SERVER = ["model=llama-3.1-8b", "hardware=h100-80g-x8", "deployment.gpus=1", "prices=rent-2026", "store.unit=block", "warmup_turns=0"]
@@ -105,6 +112,41 @@ def test_prefixes_of_others_are_served_and_what_there_is_to_find_is_said():
     assert explained(*single)["served"] == {"hbm": 0.0, "lost": 1.0, "at_most": 0.0}
     found = explained(*single, "workload.applications={count: 5, tokens: 2000}")["served"]
     assert found["hbm"] == found["at_most"] > 0.8
+
+
+def test_what_an_endless_pool_finds_is_what_anybody_had_before():
+    loaded = config.load("default", [*SERVER, "engine=vllm", "workload.sessions=40", "workload.applications={count: 3, tokens: 500}"])
+    made = build_workload(loaded)
+    deployment = resolve(loaded, made)
+    turns = turns_of(loaded, deployment, made, 0.0, lambda seen: np.zeros(len(seen.session), np.int64))
+    paths, seen, found = turn_paths(made, 16, deployment.window, 0.5), set(), 0
+    for turn in np.argsort(turns.time_s, kind="stable").tolist():
+        keys, most = list(paths[turn]), (int(turns.history[turn] + turns.prompt[turn]) - 1) // 16
+        found += 16 * sum(1 for _ in itertools.takewhile(seen.__contains__, keys[:most]))
+        seen.update(keys)
+    assert most_share(loaded, deployment, made, turns) == found / (turns.history + turns.prompt).sum()
+
+
+def test_of_many_replicas_some_are_enough_and_that_is_said(monkeypatch):
+    """Hits of all 24 are as near to those of 10 as these say themselves; the rate is that of all."""
+    many = ["deployment.replicas=24", "workload.sessions=600", "workload.arrival.rate_per_s=4", "store.hbm=2GB", "store.dram=0GB"]
+    whole = explained(*many)
+    monkeypatch.setattr(inblocks, "_ENOUGH_TURNS", 1500)
+    found = explained(*many)
+    (words,) = [limit["words"] for limit in found["limits"] if "replicas" in limit["words"]]
+    within = float(re.search(r"within ([\d.]+) points", words)[1]) / 100
+    assert words.startswith("they are those of 10 of 24 replicas") and within < 0.15
+    assert found["rate"] == whole["rate"] and 0 < abs(found["served"]["hbm"] - whole["served"]["hbm"]) < within
+    assert not any("replicas" in limit["words"] for limit in whole["limits"])
+
+
+def test_how_far_all_may_be_from_some():
+    """One replica finds all and the other nothing: a half, of which two standard errors are 100 points. Where each has a session that finds
+    all and one that finds nothing, they are those of four sessions."""
+    one = np.full(4, 100)
+    turns = SimpleNamespace(history=one, prompt=0 * one, is_first=one > 0, replica=np.array([0, 0, 1, 1]))
+    for found, expected in (([100, 100, 0, 0], 1.0), ([100, 0, 100, 0], 1 / math.sqrt(3))):
+        assert inblocks.error_of(turns, Served(np.array([found]), ())) == pytest.approx(expected)
 
 
 def test_as_text():

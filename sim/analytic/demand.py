@@ -21,7 +21,7 @@ _HOLDS_UP = ("GPU", "host to GPU", "GPU to host")
 def served_of(deployment: Deployment, seen: Expected) -> dict:
     """Shares that an LRU store of these tiers serves from each, and loses: of the history tokens, or with blocks of all prompt tokens, as
     those of others serve new ones too."""
-    served, turns = seen.work.served, seen.turns
+    served, turns = seen.work.served, seen.walked
     total = max(float((turns.history + turns.prompt if deployment.pooled else turns.history).sum()), 1.0)
     found = {name: float(tokens.sum()) / total for name, tokens in zip(deployment.sizes, served.tokens, strict=True)}
     found |= {"lost": 1.0 - float(served.cached.sum()) / total}

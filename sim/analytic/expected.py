@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvplan.sim.analytic.inblocks import most_share, serve_blocks
+from kvplan.sim.analytic.inblocks import error_of, most_share, serve_blocks, some_replicas
 from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Turns, serve, served_bytes, turns_of
 from kvplan.sim.analytic.work import Work, recomputing_s, server, work
@@ -24,6 +24,8 @@ class Expected:
     """What the arithmetic expects of a run."""
 
     turns: Turns
+    walked: Turns
+    """Those that `work` is of: all, or of some replicas where many turns would go through blocks."""
     work: Work
     server: Server
     recomputing_s: float
@@ -38,6 +40,8 @@ class Expected:
     """Bytes per tier that running jobs were served, and which stay as long as they run."""
     most_share: float | None
     """Of all prompt tokens, that blocks could serve if none ever left; None of sessions."""
+    error: float
+    """Two standard errors of what is found, as a share of all prompt tokens, where not all turns are walked."""
 
 
 def expected(config: Config, deployment: Deployment, workload: Workload, most: int, report: Callable[[int, int], None]) -> Expected:
@@ -46,25 +50,30 @@ def expected(config: Config, deployment: Deployment, workload: Workload, most: i
     token_s = _token_s(config, deployment, workload, most)
     turns = turns_of(config, deployment, workload, token_s, _nothing if deployment.pooled else _reporting(report, workload.turns))
     rates, span_s = _rates(turns, config.deployment.replicas, token_s)
-    roughly = server(deployment, turns, recomputing_s(config, deployment, turns), most)
+    walked = some_replicas(turns) if deployment.pooled else turns
+    recomputing = recomputing_s(config, deployment, turns)
+    roughly = server(deployment, turns, recomputing, most)
     mean = len(turns.time_s) / config.deployment.replicas / span_s
     if deployment.pooled:
-        served = serve_blocks(config, deployment, workload, turns, _answers_s(turns, token_s), report)
+        served = serve_blocks(config, deployment, workload, walked, _answers_s(walked, token_s), report)
     else:
         served = serve(config, deployment, turns, mean * token_s * float(turns.output.mean()))
-    done = work(config, deployment, turns, served, _waits_s(roughly, rates))
-    found = server(deployment, turns, done.prefill_s + done.stall_s + done.save_s, most)
+    done = work(config, deployment, walked, served, _waits_s(roughly, rates))
+    of_all = recomputing / recomputing_s(config, deployment, walked)  # those walked tell what is saved, not how long prompts are
+    found = server(deployment, turns, (done.prefill_s + done.stall_s + done.save_s) * of_all, most)
     jobs = float(np.mean([found.running(rate) for rate in rates[rates > 0].tolist()]))
     return Expected(
         turns=turns,
+        walked=walked,
         work=done,
         server=found,
-        recomputing_s=recomputing_s(config, deployment, turns),
+        recomputing_s=recomputing,
         busy={"GPU": float(found.busy(rates).mean())} | {name: seconds * mean for name, seconds in done.links_s.items()},
         jobs=jobs,
         load=float(rates.max()) / found.most_per_s,
-        pinned=[jobs * size for size in served_bytes(deployment, turns, done.served)],
-        most_share=most_share(config, deployment, workload, turns) if deployment.pooled else None,
+        pinned=[jobs * size for size in served_bytes(deployment, walked, done.served)],
+        most_share=most_share(config, deployment, workload, walked) if deployment.pooled else None,
+        error=0.0 if walked is turns else error_of(walked, done.served),
     )
 
 

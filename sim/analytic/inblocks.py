@@ -17,6 +17,35 @@ from kvplan.traces import Workload
 from kvplan.traces.blockpaths import turn_paths
 
 _REPORT_EVERY = 1000
+_ENOUGH_TURNS = 12_000
+"""To go through, where that is two replicas at least: hits of chats are known to one or two points then."""
+
+
+def some_replicas(turns: Turns) -> Turns:
+    """Turns of as many replicas as are enough, out of all: sessions come to each at random."""
+    all_of_them = np.unique(turns.replica)
+    count = max(2, _ENOUGH_TURNS * len(all_of_them) // len(turns.replica))
+    if count >= len(all_of_them):
+        return turns
+    return turns.of(all_of_them[np.linspace(0, len(all_of_them) - 1, count).astype(int)])
+
+
+def error_of(turns: Turns, served: Served) -> float:
+    """Two standard errors of the shares of prompt tokens that turns of these replicas find in a tier, or in all: the largest of them.
+
+    What each finds beyond the share, or short of it, adds up at random: session by session, and replica by replica, as sessions of one have
+    its room in common. The larger counts, as replicas are few.
+    """
+    tokens, session = turns.history + turns.prompt, np.cumsum(turns.is_first) - 1
+    groups = session, np.unique(turns.replica, return_inverse=True)[1]
+    shares = [(found, found.sum() / tokens.sum()) for found in (*served.tokens, served.cached)]
+    return 2 * max(_at_random(found - share * tokens, group) for found, share in shares for group in groups) / float(tokens.sum())
+
+
+def _at_random(each: np.ndarray, group: np.ndarray) -> float:
+    """Standard deviation of a sum, of what groups add to it."""
+    sums = np.bincount(group, each)
+    return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)))
 
 
 def serve_blocks(
@@ -51,7 +80,7 @@ def _replicas(
     config: Config, deployment: Deployment, workload: Workload, turns: Turns, pool: BlockPool
 ) -> Iterator[tuple[np.ndarray, list[BlockTurn]]]:
     """Of each replica the places of its turns in `turns`, and the turns."""
-    for replica, part in by_replica(config, workload):
+    for replica, part in by_replica(config, workload, np.unique(turns.replica)):
         rows = np.flatnonzero(turns.replica == replica)
         paths = turn_paths(part, pool.block_tokens, deployment.window, config.deployment.truncation_ratio)
         prompt, context = (turns.history + turns.prompt)[rows], turns.context[rows]

@@ -29,6 +29,7 @@ def limits(config: Config, deployment: Deployment, seen: Expected) -> Iterator[L
     yield from _policies(config, deployment, seen)
     yield from () if deployment.pooled else _room(config, deployment, seen)
     yield from _saturation(seen)
+    yield from _sample(seen)
     if len(seen.turns.history) < _FEW_TURNS:
         yield Limit((SERVED, GPU, LINKS), f"{len(seen.turns.history)} turns are few: chance moves every figure")
 
@@ -82,6 +83,17 @@ def _saturation(seen: Expected) -> Iterator[Limit]:
         yield Limit(
             (SERVED, GPU, LINKS),
             f"{busiest} is busy {seen.busy[busiest]:.0%} of the time: transfers wait for each other, and so do GPUs and saves",
+        )
+
+
+def _sample(seen: Expected) -> Iterator[Limit]:
+    """Not all replicas were looked at."""
+    walked, replicas = (len(np.unique(turns.replica)) for turns in (seen.walked, seen.turns))
+    if walked < replicas:
+        yield Limit(
+            (SERVED, GPU, LINKS),
+            f"they are those of {walked} of {replicas} replicas, {len(seen.walked.history):,} of {len(seen.turns.history):,} turns: hits of"
+            f" all, in any tier, are within {100 * seen.error:.1f} points (two standard errors)",
         )
 
 

@@ -7,7 +7,7 @@ tier holds that tiers above hold too takes its room there without adding to thei
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -46,6 +46,11 @@ class Turns:
         """Tokens after the turn."""
         return self.history + self.prompt + self.output
 
+    def of(self, replicas: np.ndarray) -> "Turns":
+        """Those of some replicas."""
+        here = np.isin(self.replica, replicas)
+        return Turns(**{column.name: getattr(self, column.name)[here] for column in fields(self)})
+
 
 def turns_of(
     config: Config, deployment: Deployment, workload: Workload, token_s: float, distances: Callable[[Accesses], np.ndarray]
@@ -55,11 +60,11 @@ def turns_of(
     return Turns(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def by_replica(config: Config, workload: Workload) -> Iterator[tuple[int, Workload]]:
-    """Each replica that sessions come to, and what comes to it."""
+def by_replica(config: Config, workload: Workload, only: np.ndarray | None = None) -> Iterator[tuple[int, Workload]]:
+    """Each replica that sessions come to, of all or of these, and what comes to it."""
     place = replica_of(config, workload.sessions, "hits are worked out replica by replica")
-    replicas = np.unique(place).tolist()
-    for replica in replicas:
+    replicas = np.unique(place)
+    for replica in (replicas if only is None else only).tolist():
         yield replica, workload if len(replicas) == 1 else workload.select(np.flatnonzero(place == replica))
 
 

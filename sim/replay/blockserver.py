@@ -5,7 +5,6 @@ Lookups, stores and what comes up go as in `kvplan.sim.engine.offloading`, but t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -32,8 +31,14 @@ class BlockTurn(NamedTuple):
 
 def endless_hits(of: BlockPool, turns: Iterable[BlockTurn]) -> int:
     """Tokens that they find of each other, one after the other, in a pool that gives nothing up."""
-    server = BlockServer(replace(of, usable=ENDLESS, most_kept=ENDLESS), ())
-    return sum(server.start(turn, place, place)[0] for place, turn in enumerate(turns))
+    pool, hits = of.make(ENDLESS, of.block_tokens, ENDLESS), 0
+    for turn in turns:
+        use = pool.begin(turn.path, turn.prompt)
+        hits += use.hit * of.block_tokens
+        pool.grow(pool.needed(turn.context) - pool.needed(turn.prompt))
+        pool.computed(use, turn.context)
+        pool.end(use, turn.context)
+    return hits
 
 
 class BlockServer:
