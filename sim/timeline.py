@@ -19,6 +19,8 @@ from typing import Any
 from kvplan.sim.engine.link import Link
 from kvplan.traces import Workload
 
+HEAD = b'{"displayTimeUnit":'
+"""How a file of it begins."""
 MOST = 500_000
 """Events; 60 MB of JSON."""
 _GPU = 1

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from kvplan.sim.cli.app import app
 from kvplan.sim.files import atomic, ours, told, workshop
 from kvplan.sim.files.atomic import WriteError, replacing, write_text
-from kvplan.sim.files.ours import Kind, OutputError, check_file, check_folder, says
+from kvplan.sim.files.ours import Kind, OutputError, begins, check_file, check_folder, says
 from kvplan.sim.report import rundir, sweepdir
 from kvplan.sim.sweep.kept_runs import KeptRuns
 from kvplan.sim.sweep.runs import Outcome
@@ -165,7 +165,7 @@ def test_symbolic_links_are_followed(tmp_path):
     write_text(tmp_path / "dangling", "x")
     assert (tmp_path / "deep" / "file.txt").read_text() == "x" and (tmp_path / "dangling").is_symlink()
     (tmp_path / "round").symlink_to("round")
-    for check in (check_file, lambda path: check_folder(path, PAIR)):
+    for check in (lambda path: check_file(path, begins(b"x")), lambda path: check_folder(path, PAIR)):
         with pytest.raises(OutputError, match="round in a circle"):
             check(tmp_path / "round")
 
@@ -184,7 +184,11 @@ def test_a_mount_point_is_written_into_but_not_replaced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}/y", f"new/{'x' * 300}"])
 def test_a_name_that_is_too_long_is_known_before(tmp_path, name):
-    for check in (check_file, lambda path: check_folder(path, PAIR), lambda path: check_folder(path, sweepdir.KIND)):
+    for check in (
+        lambda path: check_file(path, begins(b"x")),
+        lambda path: check_folder(path, PAIR),
+        lambda path: check_folder(path, sweepdir.KIND),
+    ):
         with pytest.raises(OutputError, match="File name too long"):
             check(tmp_path / name)
     assert names(tmp_path) == set()
@@ -458,3 +462,22 @@ def test_another_file_that_fails_while_one_is_written_is_named(tmp_path):
     with pytest.raises(WriteError, match=r"cannot write .*/pair: Too many open files \(/fonts/a.ttf\)"), replacing(tmp_path / "pair", PAIR):
         raise OSError(errno.EMFILE, "Too many open files", "/fonts/a.ttf")
     assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("trace", "generate", *SMALL), "turns.csv"),
+        (("trace", "generate", *SMALL), "turns.parquet"),
+        (("simulate", *SMALL, "--no-baseline", "--timeline"), "run.json"),
+        (("trace", "describe", *SMALL, "--figure"), "lengths.png"),
+    ],
+)
+def test_a_file_of_somebody_else_is_not_replaced_and_ours_is(tmp_path, command, name):
+    there = tmp_path / name
+    there.write_text("user,prompt,answer\nthe only copy,1,2\n")
+    refused = kvplan(*command, there)
+    assert refused.exit_code == 2 and "is not what kvplan writes, and would be lost" in refused.stderr
+    assert there.read_text() == "user,prompt,answer\nthe only copy,1,2\n"
+    there.write_text("")
+    assert [kvplan(*command, there).exit_code for _ in range(2)] == [0, 0], "what is empty, and what we wrote"

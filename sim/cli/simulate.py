@@ -15,7 +15,7 @@ from kvplan.sim.cli.talk import say
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.files.atomic import write_text
-from kvplan.sim.files.ours import check_file, check_folder
+from kvplan.sim.files.ours import begins, check_file, check_folder
 from kvplan.sim.files.strictjson import dumps, dumps_flat
 from kvplan.sim.inputs import inputs, load_policies
 from kvplan.sim.metrics.intervals import intervals
@@ -24,7 +24,7 @@ from kvplan.sim.settings import in_vain, unused
 from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep import against
 from kvplan.sim.sweep.pool import pool
-from kvplan.sim.timeline import Timeline, window
+from kvplan.sim.timeline import HEAD, Timeline, window
 
 _TURNS_IN_ONE_PROCESS = 100_000
 _SPAN = "60s"
@@ -48,7 +48,7 @@ def run(
     if out is not None:
         check_folder(out, rundir.KIND, inputs(config, loaded))
     if timeline is not None:
-        check_file(timeline, inputs(config, loaded))
+        check_file(timeline, begins(HEAD), inputs(config, loaded))
     result, summary, watched = _measured(loaded, configuration.named(overrides), replications, baseline, equal, span_s)
     traced = [] if watched is None else [(timeline, partial(_write_timeline, watched))]
     deliver(partial(_show, summary, json), (out, partial(rundir.write_run, result, summary)), *traced)

@@ -17,7 +17,7 @@ from kvplan.sim.config import Config, ConfigError, without_clients
 from kvplan.sim.counted import counted
 from kvplan.sim.deployment import kept, narrowed, resolve
 from kvplan.sim.files.atomic import write_file, write_text
-from kvplan.sim.files.ours import check_file
+from kvplan.sim.files.ours import begins, check_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs
 from kvplan.sim.report import picture, prometheus, trace
@@ -81,7 +81,7 @@ def generate(config: str | None, overrides: list[str], out: Path) -> None:
 def from_prometheus(files: Sequence[Path], labels: Sequence[str], turns_per_session: float | None, json: bool, out: Path | None) -> None:
     """Prints what metrics of servers say of their workload, and writes a configuration of it."""
     if out is not None:
-        check_file(out, files)
+        check_file(out, begins(prometheus.HEAD.encode()), files)
     found = observed(read_series(files, [_label(text) for text in labels]))
     settings = workload_settings(found, turns_per_session)
     where = ", ".join(map(str, files))
@@ -122,7 +122,7 @@ def _catalogued(name: str | None) -> str | None:
 
 def _check_table(out: Path, read: Iterable[Path]) -> None:
     """Before long work: that the table can be written there. Raises OutputError and TraceError."""
-    check_file(out, read)
+    check_file(out, canonical.is_written, read)
     canonical.check_name(out)
 
 

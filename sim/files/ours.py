@@ -74,10 +74,21 @@ def check_folder(out: Path, kind: Kind, inputs: Iterable[Path] = ()) -> None:
         _rehearse(out, target)
 
 
-def check_file(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Before long work: that a file is nothing that is read, nor in a folder that is, and can be written. Raises OutputError."""
+def begins(*heads: bytes) -> Callable[[Path], bool]:
+    """Whether a file begins with one of these."""
+
+    def proof(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.read(max(map(len, heads))).startswith(heads)
+
+    return proof
+
+
+def check_file(path: Path, proof: Callable[[Path], bool], inputs: Iterable[Path] = ()) -> None:
+    """Before long work: that a file is new, empty or, by its `proof`, such as we write there; that it is nothing that is read, nor in a
+    folder that is, and can be written. Raises OutputError."""
     target = _resolved(path)
-    if problem := _file_problem(target, inputs):
+    if problem := _file_problem(target, proof, inputs):
         raise OutputError(f"will not write {path}: {problem}; name another file")
     _rehearse(path, target)
 
@@ -94,7 +105,7 @@ def _folder_problem(target: Path, kind: Kind, inputs: Iterable[Path]) -> str:
         return told.line(error)
 
 
-def _file_problem(target: Path, inputs: Iterable[Path]) -> str:
+def _file_problem(target: Path, proof: Callable[[Path], bool], inputs: Iterable[Path]) -> str:
     for source in inputs:
         if target.is_relative_to(_real(source)):
             return f"it is {'' if target == _real(source) else 'in '}{source}, which is read"
@@ -102,6 +113,11 @@ def _file_problem(target: Path, inputs: Iterable[Path]) -> str:
         return "it is a folder"
     if target.exists() and not target.is_file():
         return "it is not a plain file"
+    try:
+        if target.exists() and target.stat().st_size and not proof(target):
+            return "what is there is not what kvplan writes, and would be lost"
+    except OSError as error:
+        return told.line(error)
     return "it is a mount point" if _is_mounted(target) else ""
 
 

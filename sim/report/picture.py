@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kvplan.foreign.text import CELL, visible
-from kvplan.sim.files.ours import OutputError, check_file
+from kvplan.sim.files.ours import OutputError, begins, check_file
 
 FORMATS = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Suffix -> metadata that would change from day to day, left out."""
+_HEADS = {".png": (b"\x89PNG",), ".svg": (b"<?xml", b"<svg"), ".pdf": (b"%PDF",)}
+"""How pictures begin, of which another one may take the place."""
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -32,7 +34,7 @@ def check_picture(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Before long work: that a picture can be written there, and takes the place of no input. Raises OutputError."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"cannot draw {path}: the name of a picture ends in {', '.join(FORMATS)}")
-    check_file(path, inputs)
+    check_file(path, begins(*_HEADS[path.suffix.lower()]), inputs)
 
 
 @contextmanager

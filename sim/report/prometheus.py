@@ -13,6 +13,8 @@ from kvplan.sim.report.console import print_table, shown_cell
 from kvplan.traces.prometheus.operations import UNKNOWN, Observed
 from kvplan.traces.prometheus.settings import Setting
 
+HEAD = "# Of "
+"""How a configuration of it begins."""
 _COLUMNS = ("mean", "p10", "p50", "p90", "p95", "p99")
 _SIZES = {"prompt": "prompt tokens, history included", "uncached": "  of them computed", "output": "answer tokens"}
 _LATENCIES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "queue": "queue"}
@@ -66,7 +68,7 @@ def configuration(found: Observed, workload: dict[str, Setting], model: str | No
     """YAML that `simulate` and `plan` take; what is assumed says so."""
     begin = datetime.fromtimestamp(found.begin_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
     lines = [
-        f"# Of {visible(where)}: {found.turns:,.0f} turns"
+        f"{HEAD}{visible(where)}: {found.turns:,.0f} turns"
         + (f" in {format_seconds(found.span_s)} from {begin}" if found.span_s else " since the start of the servers"),
         *(f"# Prefix hit rate, {visible(name)}: {each.rate:.4f} of {each.of}; calibrate by it" for name, each in found.hits.items()),
         *(

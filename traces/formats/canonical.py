@@ -127,6 +127,14 @@ def check_name(path: Path) -> None:
         raise TraceError(f"{path}: kvplan writes {' and '.join(_WRITERS)}")
 
 
+def is_written(path: Path) -> bool:
+    """Whether a file that is there is a table with our columns, which `write_canonical` may replace. Raises OSError."""
+    if path.suffix == ".parquet":
+        return parquet.keys(path)[0] >= _COLUMNS
+    with path.open("rb") as file:
+        return {*file.readline(1 << 16).decode(errors="replace").strip().split(",")} >= _COLUMNS
+
+
 def write_canonical(workload: Workload, path: Path) -> None:
     """Writes a workload as `.parquet` or `.csv` (without block hashes). Raises TraceError for another suffix, OSError if it cannot."""
     check_name(path)
