@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from kvplan.sim.policies.eviction.fifo import Fifo
 from kvplan.sim.policies.eviction.lookahead import LookAhead
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.policies.lazyheap import LazyHeap
+from kvplan.sim.policies.load.always import Always
 from kvplan.sim.policies.prefetch.lookahead import LookAhead as LookAheadFetch
 from kvplan.sim.policies.scheduling.fcfs import Fcfs
 from kvplan.sim.policies.write.back import Back
@@ -562,6 +564,42 @@ class LoadsForNothing(Load):
 def test_a_user_policy_that_fails_is_named_with_its_call_and_key(setting, message):
     with pytest.raises(registry.PolicyError, match=message):
         simulate(config.load(None, ["workload.sessions=60", "store.dram=5GB", "workload.arrival.rate_per_s=5", setting]))
+
+
+class LruOfNumpy(Lru):
+    def victim(self):
+        return None if (victim := super().victim()) is None else np.int64(victim)
+
+
+class FcfsOfNumpy(Fcfs):
+    def push(self, turn):
+        return np.float32(super().push(turn))
+
+    def head(self):
+        return None if (head := super().head()) is None else np.int32(head)
+
+    def pop(self):
+        return np.int32(super().pop())
+
+
+class AlwaysOfNumpy(Always):
+    def loads(self, job):
+        tokens, compute_s, done_s = super().loads(job)
+        return np.int64(tokens), np.float64(compute_s), np.float64(done_s)
+
+
+class BackOfNumpy(Back):
+    def demotes(self, session, uses, size, now_s):
+        return np.bool_(super().demotes(session, uses, size, now_s))
+
+
+def test_numpy_numbers_of_a_user_policy_are_numbers():
+    setup = ["workload.sessions=60", "store.dram=5GB", "workload.arrival.rate_per_s=2"]
+    names = {"store.eviction": "lru", "scheduler": "fcfs", "store.load": "always", "store.write": "back"}
+    own = {"store.eviction": "LruOfNumpy", "scheduler": "FcfsOfNumpy", "store.load": "AlwaysOfNumpy", "store.write": "BackOfNumpy"}
+    plain = simulate(config.load(None, [*setup, *(f"{path}={name}" for path, name in names.items())]))
+    numpy = simulate(config.load(None, [*setup, *(f"{path}=test_store:{name}" for path, name in own.items())]))
+    assert plain.to_frame().equals(numpy.to_frame())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from kvplan.sim.policies.base import ADMISSIONS, NEEDS, Batching, Eviction, Load, Prefetch, Router, Scheduler, View, Write
 
 
@@ -45,7 +47,7 @@ def supervised(kind: str, base: type, name: str, policy: type) -> type:
         audit = _AUDITS.get((base, call))
 
         def run(self, *arguments):
-            answer = guard(call, getattr(self.inner, call), arguments)
+            answer = _plain(guard(call, getattr(self.inner, call), arguments))
             wrong = audit(self, answer, *arguments) if audit else None
             if wrong:
                 raise PolicyError(f"{_place(kind, name, call, arguments)} {wrong}")
@@ -136,6 +138,13 @@ def _settings(base: type) -> list[str]:
 def _place(kind: str, name: str, call: str, arguments: tuple) -> str:
     shown = ", ".join(repr(each) if isinstance(each, int | float | None) else type(each).__name__ for each in arguments)
     return f"{kind} policy {name!r}: {call}({shown})"
+
+
+def _plain(answer: Any) -> Any:
+    """The same with Python's own numbers in the place of NumPy's, which compiled code does not take."""
+    if isinstance(answer, np.generic):
+        return answer.item()
+    return type(answer)(map(_plain, answer)) if type(answer) in (tuple, list) else answer
 
 
 def _is_number(answer: Any) -> bool:
