@@ -208,6 +208,16 @@ def test_jobs_give_way_until_twenty_steps_of_the_others_fit():
     assert batch.left_beside(job) == free - round(share * (2 * 65 - batch.hbm_used)) - 65
 
 
+def test_who_gave_way_counts_where_the_least_loaded_replica_is_asked_for():
+    """Of three turns two go to the first replica, where one gives way: the fourth goes to the second, which has one."""
+    two = ("deployment.replicas=2", "router=least-loaded", tight(500), "deployment.window_tokens=500")
+    sessions = [(20, 400), (20, 470), (20, 400), (10, 2)]
+    steps, _ = served("chunked", sessions[:1])
+    _, columns = served("chunked", sessions, [0.0, 0.0, 0.0, steps.decode(1, 21, 300)], *two)
+    assert columns["preemptions"].tolist() == [0, 0, 1, 0] and columns["done_s"][1] > columns["arrival_s"][3] > columns["first_token_s"][2]
+    assert columns["replica"].tolist() == [0, 1, 0, 1]
+
+
 def test_a_prompt_that_is_being_computed_gives_way():
     """The last of those that run is in its prefill: it begins anew, and its first token comes once."""
     steps, columns = served("chunked", [(20, 400), (460, 2)], [0.0, 1e-6], tight(490), "deployment.step_tokens=21")

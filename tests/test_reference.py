@@ -72,6 +72,18 @@ def test_engine_and_reference_agree_on_blocks():
     )
 
 
+STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts in parts")
+
+
+@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("batching")])
+def test_engine_and_reference_agree_on_steps_that_hold_several_jobs(family):
+    happened = agreed(family, (13, 18, 26) if family.startswith("HBM;") else (10, 19, 24) if "blocks" in family else (10, 19, 39))
+    assert min(happened[what] for what in (*STEPS, "jobs that give way"))
+    assert (
+        family == "no store; batching" or happened["turns that hit blocks" if "blocks" in family else "jobs that wait apart for their KV"]
+    )
+
+
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("connectors")])
 def test_engine_and_reference_agree_under_every_connector(family):
     used = {agreement.random_case(family, seed)[0].store.connector for seed in SEEDS}
@@ -145,7 +157,7 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
 
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if "DRAM and SSD" not in family])
 def test_engine_and_reference_agree_on_what_the_warmup_cuts(family):
-    for seed in SEEDS[: 6 if family == "HBM; blocks" else 2] if "blocks" in family else SEEDS:
+    for seed in SEEDS[19:21] if "batching" in family else SEEDS[: 6 if family == "HBM; blocks" else 2] if "blocks" in family else SEEDS:
         loaded, table = agreement.random_case(family, seed)
         assert not agreement.compare(config.load(loaded, [f"warmup_turns={table.turns // 3}"]), table)[0], f"{family}, seed {seed}"
 
@@ -186,7 +198,8 @@ def test_the_reference_is_an_engine():
         ("store.hbm=1GB", "sessions in HBM"),
         ("scheduler=shortest-prefill", "schedulers"),
         ("batching=mine.py:Whole", "batching"),
-        ("batching=chunked", "batching"),
+        ("store.unit=block store.mode=sglang", "blocks by other rules"),
+        ("store.unit=block store.threshold=2 store.ssd=0GB", "chunks stored when they are offered again"),
         ("router=least-loaded", "routers"),
         ("store.eviction=belady", "evictions"),
         ("store.prefetch=hint", "prefetching"),
@@ -195,7 +208,7 @@ def test_the_reference_is_an_engine():
     ],
 )
 def test_the_reference_refuses_what_it_does_not_know_by_name(setting, what):
-    loaded = config.load("default", ["workload.sessions=2", "store.load=always", setting])
+    loaded = config.load("default", ["workload.sessions=2", "store.load=always", *setting.split()])
     with pytest.raises(config.ConfigError, match=f"the reference does not know {what}"):
         simulate(loaded, engine=reference.run_reference)
 

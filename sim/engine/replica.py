@@ -337,6 +337,11 @@ class Replica:
 
     # --- what the metrics and observers read ----------------------------------------------------------------------------------
 
+    @property
+    def queued(self) -> int:
+        """Turns that wait, with those that had to give way."""
+        return len(self.waiting) + len(self.batch.preempted)
+
     def begin(self, now: float) -> None:
         """The measured span begins."""
         self.kv.begin(now)
@@ -355,7 +360,7 @@ class Replica:
     def sample(self, now: float) -> tuple:
         """A row of the time series: time, replica, waiting, running, HBM bytes of running jobs, bytes per tier."""
         used = [tier.spec.taken(tier.used) for tier in self.kv.tiers]
-        return (now, self.index, len(self.waiting), self.batch.decoding, self.batch.hbm_used, *used)
+        return (now, self.index, self.queued, self.batch.decoding, self.batch.hbm_used, *used)
 
     def served(self, turn: int) -> dict[str, int]:
         """A turn that was admitted: its session, and its tokens by where they come from."""

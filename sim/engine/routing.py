@@ -23,7 +23,7 @@ class EngineRouting(RouterView):
         return self._run.clock.now
 
     def waiting(self, replica: int) -> int:
-        return len(self._all[replica].waiting)
+        return self._all[replica].queued
 
     def running(self, replica: int) -> int:
         batch = self._all[replica].batch

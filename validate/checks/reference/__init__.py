@@ -1,13 +1,14 @@
-"""A second simulator, slow and plain: one decode step at a time, scanning queue and store for every decision.
+"""A second simulator, slow and plain: one step at a time, scanning queue and store for every decision.
 
 It is written from the specification (DESIGN.md and the CachedAttention paper) and shares no code with `sim`'s engine, store and policies:
 no event heap, no closed forms, no orders kept up to date. What a configuration means in seconds and bytes (`StepTime`, `Deployment`), and
 which replica a session that stays goes to, is common to both. `kvplan validate reference` compares the two, event by event, on random
 small cases.
 
-It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; eviction `lru`, `fifo`, `lookahead`;
-prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous saving;
-write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several
+It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; batching `iteration`, `chunked` and
+`prefill-first`; jobs that start with HBM for their answers, for their prompts, or by a share, and give way; eviction `lru`, `fifo`,
+`lookahead`; prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous
+saving; write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several
 replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below, and sessions
 that do not stay. It refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
 
@@ -57,6 +58,18 @@ What the specification leaves open:
   them those on SSD that DRAM has room for, where none is on its way: these come up, also such as HBM has, and then the job loads what HBM
   lacks; of less than one chunk nothing. What comes to DRAM is offered to SSD at once. Jobs whose KV has come go before the queue, in the
   order in which it came.
+- *Steps.* A step that prefills and decodes first has its decodes end, then its prompts, in the order in which their jobs got places. Before
+  a step, whose KV has come gets a place, unless somebody is to give way; then those that gave way, and then the queue, as long as a place,
+  HBM and tokens of a step are left. A prompt's first part waits for all that its job loads, as if it were prefilled whole and alone; of
+  several the step waits for the longest.
+- *HBM that answers grow into* is theirs for every token that is out, and before the first one for that, too. Who starts leaves a token for
+  each that decodes, or where shares are reserved that, and all answers of those that do not decode yet. The share falls with each
+  decode step, and is the first one again when a job starts and no other has HBM.
+- *Who gives way* is asked when a step is to decode and finds no HBM for a token of each; then jobs may start anew before it. It gives all
+  HBM back, and loads again what its store still keeps for it, or finds in blocks. What is told of a turn's start is of its first one; it
+  was admitted then, and saving starts then. It counts as waiting.
+- *Blocks* have names when a prompt is prefilled, and when a job ends or gives way, of all that is computed by then. An answer that has
+  filled its blocks takes a free one more when its next token is out.
 - *Saving* starts when the job is admitted, or has what it loads asynchronously, and ends a token's transfer after its last step at the
   earliest. The GPU then stalls until the write buffer can hold what is left of all saves.
 """
@@ -65,17 +78,22 @@ from collections.abc import Callable
 
 from kvplan.sim.config import ConfigError
 from kvplan.sim.metrics.output import RunInput, RunOutput
+from kvplan.validate.checks.reference.batching import BATCHINGS
 from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "sessions in HBM": lambda given: not given.deployment.pooled and any(tier.on_device for tier in given.deployment.tiers),
+    "blocks by other rules than vllm's and lmcache's": lambda given: (
+        given.deployment.pooled and given.config.store.mode not in ("vllm", "lmcache")
+    ),
+    "chunks stored when they are offered again": lambda given: given.deployment.pooled and given.config.store.threshold > 1,
     "blocks of hashes": lambda given: given.deployment.pooled and given.workload.blocks is not None,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "routers other than session, and with blocks least-loaded": lambda given: (
         given.config.router not in ("session", *["least-loaded"] * given.deployment.pooled)
     ),
-    "batching other than iteration": lambda given: given.config.batching != "iteration",
+    "batching other than iteration, chunked and prefill-first": lambda given: given.config.batching not in BATCHINGS,
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",

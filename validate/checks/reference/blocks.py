@@ -4,6 +4,7 @@ A block's tokens, and all before them, are its name; a token is who wrote it and
 until it is taken for something else; of several with one name the first is found.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -93,26 +94,32 @@ class Pool:
 class BlockJobs(Jobs):
     """Whose HBM is the pool's."""
 
-    def __init__(self, config: Config, deployment: Deployment, sizes, pool: Pool, histories: Histories, begun) -> None:
-        super().__init__(config, deployment, sizes, histories)
+    def __init__(self, config: Config, deployment: Deployment, sizes, pool: Pool, histories: Histories, reserves: str, begun) -> None:
+        super().__init__(config, deployment, sizes, histories, reserves)
         self.pool, self.contexts, self.each = pool, histories.written, pool.tokens * deployment.in_hbm(1)
         self.begun = begun or defaultdict(list)  # per session, what it begins with: keys of text up to so many tokens
         self.common = histories.common
-        self.known: tuple[Turn | None, int, int] = (None, 0, 0)  # whose answer was asked for last, after so many changes
+        self.known: tuple[Turn | None, int, int] = (None, 0, 0)  # whose blocks in use were counted last, after so many changes
+
+    def size(self, tokens: int) -> int:
+        return self.pool.needed(tokens) * self.each
 
     def hbm_used(self) -> int:
         return self.pool.used() * self.each
 
-    def left(self, turn: Turn) -> int:
-        if self.known[:2] != (turn, self.pool.changes):
-            self.known = turn, self.pool.changes, self.left_now(turn)
-        return self.known[2]
+    def free(self) -> int:
+        return len(self.pool.free) * self.each
 
-    def left_now(self, turn: Turn) -> int:
-        history, prompt, output = self.trimmed(turn)
-        hits = self.pool.hits(self.prompt(turn, history, prompt))
-        taken = self.pool.needed(history + prompt + output) - sum(self.pool.users[block] > 0 for block in hits)
-        return (len(self.pool.free) - taken) * self.each
+    def takes(self, turn: Turn, tokens: int) -> int:
+        if self.known[:2] != (turn, self.pool.changes):
+            hits = self.pool.hits(self.has(turn))
+            self.known = turn, self.pool.changes, sum(self.pool.users[block] > 0 for block in hits)
+        return self.size(tokens) - self.known[2] * self.each
+
+    def has(self, turn: Turn) -> list[Token]:
+        """All that a job has before its next token."""
+        history, prompt, _ = self.trimmed(turn)
+        return self.contexts[turn.session] if turn in self.preempted else self.prompt(turn, history, prompt)
 
     def prompt(self, turn: Turn, history: int, prompt: int) -> list[Token]:
         """All that it has before its answer. What its oldest tokens were cut off is no longer what it was."""
@@ -143,7 +150,7 @@ class BlockReplica(Replica):
         self.contexts = service.histories.written
         begun = service.given.workload.beginnings
         parts = None if begun is None else begun.parts()
-        self.jobs = self.block_jobs = BlockJobs(config, self.deployment, self.sizes, self.pool, service.histories, parts)
+        self.jobs = self.block_jobs = BlockJobs(config, self.deployment, self.sizes, self.pool, service.histories, self.reserves, parts)
         self.store.jobs = self.jobs
         self.block_bytes = tokens * deployment.stored(1)
         self.hbm, *below = self.tiers = tiers_of(deployment)
@@ -163,40 +170,35 @@ class BlockReplica(Replica):
 
     # --- a job starts ---------------------------------------------------------------------------------------------------------
 
-    def enter(self, now: float) -> float:
-        """The head of the queue starts; returns when it can be prefilled."""
-        turn, since = self.jobs.start(now)
-        history, prompt, output = self.jobs.trimmed(turn)
-        context = self.block_jobs.prompt(turn, history, prompt)
-        hits = self.pool.hits(context)
-        turn.overflow = self.jobs.context[turn.session] > history
-        self.contexts[turn.session] = context
-        if turn.overflow or prompt < turn.prompt_tokens:
-            self.block_jobs.parts_from(turn.session, 0 if turn.overflow else history + prompt)
-        self.blocks[turn] = self.pool.take(hits, self.pool.needed(history + prompt + output))
+    def claim(self, turn: Turn, cut: int, clipped: bool, now: float) -> None:
+        history, prompt = turn.history_tokens, turn.prompt_tokens
+        self.contexts[turn.session] = self.block_jobs.prompt(turn, history, prompt)
+        if cut or clipped:
+            self.block_jobs.parts_from(turn.session, 0 if cut else history + prompt)
+
+    def take(self, turn: Turn, since: float, now: float) -> int:
+        """Uses what the pool has of a job's context, and loads what tiers below have beyond that; returns the lowest of these tiers."""
+        hits = self.pool.hits(self.contexts[turn.session])
+        self.blocks[turn] = self.pool.take(hits, self.pool.needed(self.jobs.tokens(turn)))
         self.read.append(self.read[-1] + len(hits) * self.block_bytes)
         self.hold(now)
-        turn.admitted_s = turn.since_s = now
-        turn.hbm_tokens = len(hits) * self.pool.tokens
-        turn.prompt_tokens, turn.output_tokens, turn.history_tokens = prompt, output, history
-        turn.context, turn.left = history + prompt, output
         self.seen["turns that hit blocks"] += bool(hits)
         self.seen["blocks in use by several"] += any(self.pool.users[block] > 1 for block in hits)
         self.seen["first turns that hit blocks"] += bool(hits) and not turn.place
-        self.load(turn, since, now)
-        return turn.since_s
-
-    def load(self, turn: Turn, since: float, now: float) -> None:
-        """What tiers below have beyond the blocks that HBM has."""
+        local = len(hits) * self.pool.tokens
         self.below.settle(now)
-        found = self.found[turn] = self.below.find(self.names(turn), turn.context, turn.hbm_tokens)
-        turn.cached_tokens = turn.hbm_tokens + found.tokens
-        turn.dram_tokens, turn.ssd_tokens = found.shares.get("dram", 0), found.shares.get("ssd", 0)
-        turn.tier = max((place for place, tier in enumerate(self.tiers) if getattr(turn, f"{tier.name}_tokens")), default=-1)
-        if not found.tokens:
-            return
+        found = self.found[turn] = self.below.find(self.names(turn), turn.context, local)
+        turn.loaded = local + found.tokens
+        if found.tokens:
+            self.load(turn, found, since, now)
+        shares = [local, found.shares.get("dram", 0), found.shares.get("ssd", 0)]
+        if not turn.preemptions:
+            turn.hbm_tokens, turn.dram_tokens, turn.ssd_tokens = shares
+        return max((place for place, tier in enumerate(self.tiers) if getattr(turn, f"{tier.name}_tokens")), default=-1)
+
+    def load(self, turn: Turn, found: Found, since: float, now: float) -> None:
         self.seen["turns that load chunks"] += 1
-        compute = self.deployment.steps.prefill(turn.context - turn.cached_tokens, turn.cached_tokens)
+        compute = self.deployment.steps.prefill(turn.context - turn.loaded, turn.loaded)
         first, size = self.tiers[1], self.sizes.stored[found.tokens]
         pace = self.loading.pace(first, size, self.below.bring_up(found, now), since, now)
         sent = self.loading.book(pace, first.sent(size), now)
@@ -204,39 +206,62 @@ class BlockReplica(Replica):
         if self.deployment.connection.asynchronous:
             turn.since_s = sent.end_s
         else:
-            turn.stall_s = self.loading.seconds(pace, compute) - compute
+            turn.waits_s = self.loading.seconds(pace, compute) - compute
 
-    # --- a prefill ends, and an answer ----------------------------------------------------------------------------------------
+    # --- a step ends, a prefill, and an answer ----------------------------------------------------------------------------------
 
-    def end_step(self, now: float) -> None:
-        if self.doing == "prefill":
-            turn = self.jobs.batch[-1]
-            self.name(turn)
-            self.below.settle(now)
-            self.below.let_go(self.found.pop(turn))
+    def grew(self, now: float) -> None:
+        for turn in self.decoding:
+            self.write(turn)
+            blocks = self.blocks[turn]
+            blocks += self.pool.take([], max(0, self.pool.needed(turn.context) - len(blocks)))
+        self.hold(now)
+
+    def prefilled(self, turn: Turn, now: float) -> None:
+        self.name(turn, turn.context)
+        self.below.settle(now)
+        self.below.let_go(self.found.pop(turn))
+        if math.isnan(turn.first_token_s):
             self.below.store(0, self.names(turn), now)
-        super().end_step(now)
+        super().prefilled(turn, now)
 
     def complete(self, turn: Turn, now: float) -> None:
-        context = self.contexts[turn.session]
-        saved = self.names(turn)
-        context += [self.block_jobs.token(turn, len(context) + place) for place in range(turn.output_tokens)]
-        self.name(turn)
+        prompt = turn.history_tokens + turn.prompt_tokens
+        self.write(turn)
+        self.name(turn, turn.context)
         self.below.settle(now)
-        if self.deployment.connection.saves_answers and len(self.names(turn)) > len(saved):
-            saved = self.names(turn)
+        saved = self.names(turn)
+        offered = prompt // self.below.tokens
+        if not self.deployment.connection.saves_answers:
+            saved = saved[:offered]
+        elif len(saved) > offered:
             self.below.store(0, saved, now)
         self.below.renew(saved)
         self.pool.give_back(self.blocks.pop(turn))
         self.hold(now)
         super().complete(turn, now)
 
+    def give_back(self, turn: Turn, now: float) -> None:
+        """What it has computed stays like that of one that has ended."""
+        self.write(turn)
+        self.name(turn, turn.context if turn.decodes else turn.computed)
+        self.below.settle(now)
+        self.below.let_go(self.found.pop(turn, Found()))
+        self.pool.give_back(self.blocks.pop(turn))
+        self.hold(now)
+
+    def write(self, turn: Turn) -> None:
+        """What is out of its answer is a part of its context."""
+        context = self.contexts[turn.session]
+        context += [self.block_jobs.token(turn, place) for place in range(len(context), turn.context)]
+
     def names(self, turn: Turn) -> Names:
         """Of the whole chunks of its context."""
         return self.below.names(self.pool.path(self.contexts[turn.session]))
 
-    def name(self, turn: Turn) -> None:
-        named = self.pool.name(self.blocks[turn], self.contexts[turn.session])
+    def name(self, turn: Turn, tokens: int) -> None:
+        """The first tokens of its context are in HBM."""
+        named = self.pool.name(self.blocks[turn], self.contexts[turn.session][:tokens])
         self.written.append(self.written[-1] + named * self.block_bytes)
 
     def hold(self, now: float) -> None:

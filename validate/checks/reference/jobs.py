@@ -1,4 +1,4 @@
-"""Jobs that wait and jobs that run, and the HBM that they take."""
+"""Jobs that wait and jobs that run, the HBM that they take, and who gives way when answers have outgrown it."""
 
 import math
 
@@ -8,14 +8,22 @@ from kvplan.validate.checks.reference.histories import Histories
 from kvplan.validate.checks.reference.sizes import Sizes
 from kvplan.validate.checks.reference.turns import Turn
 
+FIRST_SHARE = 0.7
+LEAST_SHARE = 0.098
+STEPS_OF_FALL = 600
+STEPS_AHEAD = 20
+
 
 class Jobs:
-    """Those of one replica."""
+    """Those of one replica. `reserves`: a job starts when there is HBM for its whole `answer`, for its `prompt`, or for its answer beside a
+    `share` of what others may still write."""
 
-    def __init__(self, config: Config, deployment: Deployment, sizes: Sizes, histories: Histories) -> None:
+    def __init__(self, config: Config, deployment: Deployment, sizes: Sizes, histories: Histories, reserves: str) -> None:
         self.ratio, self.deployment, self.sizes = config.deployment.truncation_ratio, deployment, sizes
+        self.reserves, self.share = reserves, FIRST_SHARE
         self.queue: list[Turn] = []
-        self.batch: list[Turn] = []  # the last one may be in its prefill
+        self.preempted: list[Turn] = []  # who gave way, and goes before the queue
+        self.batch: list[Turn] = []  # those that are prefilled or decode, in the order in which they got a place
         self.apart: list[tuple[float, Turn]] = []  # asynchronous loads: when they end, and whose they are
         self.loaded: list[Turn] = []  # those of which the load has ended, and who have no place yet
         self.context = histories.tokens
@@ -26,11 +34,22 @@ class Jobs:
         self.head_since_s = self.head_since_s if self.queue else now
         self.queue.append(turn)
 
-    def start(self, now: float) -> tuple[Turn, float]:
-        """The head of the queue joins the batch; it, and since when it was the head."""
-        since, self.head_since_s = self.head_since_s, now
-        self.batch.append(self.queue.pop(0))
-        return self.batch[-1], since
+    def first(self) -> Turn | None:
+        """Who starts next."""
+        return next(iter([*self.preempted, *self.queue]), None)
+
+    def start(self, turn: Turn, now: float) -> float:
+        """The first joins the batch; returns since when it headed the queue."""
+        since = now
+        if turn in self.preempted:
+            self.preempted.remove(turn)
+        else:
+            self.queue.remove(turn)
+            since, self.head_since_s = self.head_since_s, now
+        if not self.with_hbm():
+            self.share = FIRST_SHARE
+        self.batch.append(turn)
+        return since
 
     def trimmed(self, turn: Turn) -> tuple[int, int, int]:
         """(history, prompt, output) that fit into the window: what is too much is cut from the history, its oldest share at a time."""
@@ -43,14 +62,94 @@ class Jobs:
             history -= math.ceil(history * self.ratio)
         return history, prompt, output
 
-    def started(self) -> list[Turn]:
-        """All that have started and not ended."""
+    # --- who is where ---------------------------------------------------------------------------------------------------------
+
+    def prefilling(self) -> list[Turn]:
+        return [turn for turn in self.batch if not turn.decodes]
+
+    def decoding(self) -> list[Turn]:
+        return [turn for turn in self.batch if turn.decodes]
+
+    def with_hbm(self) -> list[Turn]:
         return [*self.batch, *(turn for _, turn in self.apart), *self.loaded]
 
+    def started(self) -> list[Turn]:
+        """All that have started and not ended."""
+        return [*self.with_hbm(), *self.preempted]
+
+    # --- HBM ------------------------------------------------------------------------------------------------------------------
+
+    def tokens(self, turn: Turn) -> int:
+        """That a job has HBM for: all to its end, or those that are out, and the first before it is."""
+        if self.reserves == "answer":
+            return turn.context + turn.left
+        return turn.context + (0 if turn.decodes else min(1, turn.left))
+
+    def size(self, tokens: int) -> int:
+        """Bytes in HBM."""
+        return self.sizes.in_hbm[tokens]
+
     def hbm_used(self) -> int:
-        """Bytes of the KV that those that run will have in the end."""
-        return sum(self.sizes.in_hbm[turn.context + turn.left] for turn in self.started())
+        return sum(self.size(self.tokens(turn)) for turn in self.with_hbm())
+
+    def free(self) -> int:
+        return self.deployment.hbm_budget - self.hbm_used()
+
+    def takes(self, turn: Turn, tokens: int) -> int:
+        """Bytes of free HBM that a job takes which starts with room for so many tokens."""
+        return self.size(tokens)
+
+    def growth(self, steps: int) -> int:
+        """Bytes that so many decode steps take."""
+        return sum(self.size(turn.context + steps) - self.size(turn.context) for turn in self.decoding())
+
+    def short(self) -> bool:
+        """Whether there is less HBM than the next decode step takes."""
+        return self.reserves != "answer" and self.growth(1) > self.free()
 
     def left(self, turn: Turn) -> int:
         """Bytes of HBM that are free beside this turn and those that run; negative when it does not fit."""
-        return self.deployment.hbm_budget - self.hbm_used() - self.sizes.in_hbm[sum(self.trimmed(turn))]
+        if turn in self.preempted:
+            context, output = turn.context, turn.left
+        else:
+            history, prompt, output = self.trimmed(turn)
+            context = history + prompt
+        if self.reserves == "prompt":
+            return self.free() - self.growth(1) - self.takes(turn, context + min(1, output))
+        return self.free() - self.reserved() - self.takes(turn, context + output)
+
+    def reserved(self) -> int:
+        """Bytes that others may still take: those that decode a share of that only."""
+        if self.reserves == "answer":
+            return 0
+        to_come = {turn: self.size(turn.context + turn.left) - self.size(self.tokens(turn)) for turn in self.with_hbm()}
+        decoding = sum(size for turn, size in to_come.items() if turn.decodes)
+        return sum(to_come.values()) - decoding + round(max(LEAST_SHARE, self.share) * decoding)
+
+    def stepped(self) -> None:
+        """A decode step has ended."""
+        self.share -= (FIRST_SHARE - LEAST_SHARE) / STEPS_OF_FALL
+
+    # --- who gives way --------------------------------------------------------------------------------------------------------
+
+    def next_to_give_way(self, given_way: int) -> Turn | None:
+        """After so many others: the last of those that run, until a step fits; where shares are reserved that with the shortest answer so
+        far, of such the longest prompt, until twenty steps fit or nobody is beside it."""
+        decoding = self.decoding()
+        if self.reserves == "prompt":
+            return self.batch[-1] if self.short() else None
+        if not decoding or (given_way and (len(decoding) == 1 or self.growth(STEPS_AHEAD) <= self.free())):
+            return None
+        return min(decoding, key=lambda turn: (turn.made, -turn.history_tokens - turn.prompt_tokens))
+
+    def gives_way(self, turn: Turn) -> None:
+        """It goes to the front of those that wait, and begins anew, answer so far included."""
+        self.batch.remove(turn)
+        self.preempted.insert(0, turn)
+        turn.decodes, turn.preemptions = False, turn.preemptions + 1
+
+    def cleared(self) -> None:
+        """Enough have given way."""
+        decoding = self.decoding()
+        answers = sum(turn.output_tokens for turn in decoding)
+        self.share = min(1.0, sum(turn.made + STEPS_AHEAD for turn in decoding) / (answers + 1))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics.output import Books
+from kvplan.validate.checks.reference.batching import BATCHINGS, RESERVES, Chunks
 from kvplan.validate.checks.reference.jobs import Jobs
 from kvplan.validate.checks.reference.links import Links
 from kvplan.validate.checks.reference.loading import Loading
@@ -33,20 +34,23 @@ class Moment:
 
 
 class Replica:
-    """`doing`: "nothing", "stall", "prefill" or "decode"."""
+    """`doing`: "nothing", "stall" or "step"."""
 
     def __init__(self, config: Config, deployment: Deployment, service: "Service") -> None:
         self.service, self.max_batch, self.deployment = service, config.deployment.max_batch, deployment
         self.seen: Counter[str] = Counter()
         self.links = Links(deployment)
         self.sizes = service.sizes
-        self.jobs = Jobs(config, deployment, self.sizes, service.histories)
+        self.batching = BATCHINGS[config.batching](config, deployment)
+        self.reserves = config.deployment.admission or RESERVES[config.batching]
+        self.jobs = Jobs(config, deployment, self.sizes, service.histories, self.reserves)
         self.store = Store(config.store, deployment, self.jobs, self.seen)
         self.moves = Moves(self.store, self.links)
         self.saving = Saving(deployment, self.store, self.links)
         self.loading = Loading(deployment, self.store, self.links)
         self.doing, self.step_end_s, self.in_step, self.store_changed = "nothing", math.inf, False, False
-        self.entered: Turn | None = None  # who is prefilled when the GPU has waited for what is saved
+        self.chunks: Chunks = ()  # of the step under way, which computes so many tokens of these
+        self.decoding: list[Turn] = []  # and one of each of these
         self.spent: defaultdict[str, list[Span]] = defaultdict(list)
 
     def arrive(self, turn: Turn, now: float) -> None:
@@ -75,56 +79,78 @@ class Replica:
     def decide(self, now: float) -> None:
         """What comes after a step."""
         jobs, saving = self.jobs, self.saving
-        turn, waits = (self.entered, False) if self.entered else self.next(now)
+        waits = self.fill(now)
+        chunks, decodes = self.batching.step(jobs)
         if saving.stall_until_s > now and (jobs.batch or waits):
-            self.entered = turn
+            self.chunks, self.decoding = (), []
             self.do("stall", now, saving.stall_until_s)
-        elif turn is not None:
-            self.entered = None
-            self.prefill(turn, now)
+        elif decodes and jobs.short():
+            self.make_way(now)
+            self.decide(now)
         elif jobs.batch:
-            contexts = sum(turn.context for turn in jobs.batch)
-            windows = sum(turn.window_bytes for turn in jobs.batch)
-            self.do("decode", now, now + self.deployment.steps.decode(len(jobs.batch), contexts, 1, windows))
+            self.chunks, self.decoding = chunks, jobs.decoding() if decodes else []
+            self.step(now)
         else:
             self.doing, self.step_end_s = "nothing", math.inf
         jobs.hbm_in_step = jobs.hbm_used()
 
-    def next(self, now: float) -> tuple[Turn | None, bool]:
-        """Who is prefilled now, or whether somebody fits and waits for HBM that is not saved yet. Those whose KV has come go before the
-        queue, and who has to wait for it makes way."""
-        jobs, saving = self.jobs, self.saving
-        while len(jobs.batch) < self.max_batch and (jobs.loaded or jobs.queue):
-            if jobs.loaded:
-                jobs.batch.append(jobs.loaded.pop(0))
-                return jobs.batch[-1], False
-            left = jobs.left(jobs.queue[0])
+    def fill(self, now: float) -> bool:
+        """All that can start; whether somebody fits and waits for HBM that is not saved yet. Those whose KV has come go before the queue,
+        unless somebody is to give way, and who has to wait for it makes way."""
+        jobs = self.jobs
+        while jobs.loaded and not jobs.short() and self.has_place():
+            jobs.batch.append(jobs.loaded.pop(0))
+        while self.has_place() and (turn := jobs.first()) is not None:
+            left = jobs.left(turn)
             if 0 <= left < self.deployment.write_buffer:
-                saving.wait_for_room(left, now)
-            if left < 0 or saving.stall_until_s > now:
-                return None, left >= 0
-            loaded_s = self.enter(now)
-            if loaded_s <= now:
-                return jobs.batch[-1], False
-            jobs.batch[-1].deferrals += 1
-            jobs.apart.append((loaded_s, jobs.batch.pop()))
-            self.seen["jobs that wait apart for their KV"] += 1
-        return None, False
+                self.saving.wait_for_room(left, now)
+            if left < 0 or self.saving.stall_until_s > now:
+                return left >= 0
+            self.enter(turn, now)
+            if turn.since_s > now:
+                turn.deferrals += 1
+                jobs.batch.remove(turn)
+                jobs.apart.append((turn.since_s, turn))
+                self.seen["jobs that wait apart for their KV"] += 1
+        return False
 
-    def prefill(self, turn: Turn, now: float) -> None:
-        new = turn.history_tokens + turn.prompt_tokens - turn.cached_tokens
-        compute = self.deployment.steps.prefill(new, turn.cached_tokens)
-        end_s = now + (compute + turn.stall_s)
-        self.do("prefill", now, end_s)
-        self.count(now, end_s, prefill_s=compute, load_stall_s=turn.stall_s, prefilled_tokens=new)
+    def has_place(self) -> bool:
+        return len(self.jobs.batch) < self.max_batch and self.batching.admits(self.jobs)
+
+    def make_way(self, now: float) -> None:
+        """Jobs give way until a step fits."""
+        given_way = 0
+        while (turn := self.jobs.next_to_give_way(given_way)) is not None:
+            self.seen["jobs that give way"] += 1
+            self.seen["jobs that give way in their prefill"] += not turn.decodes
+            self.give_back(turn, now)
+            self.jobs.gives_way(turn)
+            given_way += 1
+        self.jobs.cleared()
+
+    def give_back(self, turn: Turn, now: float) -> None:
+        """A job gives back its HBM before its end."""
+
+    def step(self, now: float) -> None:
+        """It computes parts of prompts, or a token of each that decodes, or both; a prompt's first part waits for what is loaded."""
+        steps = self.deployment.steps
+        batch, contexts = len(self.decoding), sum(turn.context for turn in self.decoding)
+        windows = sum(turn.window_bytes for turn in self.decoding)
+        compute = steps.step([(tokens, turn.computed) for turn, tokens in self.chunks], batch, contexts, windows)
+        stall = max((turn.waits_s for turn, _ in self.chunks if turn.computed == turn.loaded), default=0.0)
+        alone = steps.step([], batch, contexts, windows) if batch else 0.0
+        self.do("step", now, end_s := now + (compute + stall))
+        new = sum(tokens for _, tokens in self.chunks)
+        self.count(now, end_s, prefill_s=compute - alone, decode_s=alone, load_stall_s=stall, prefilled_tokens=new)
+        self.seen["steps that prefill and decode"] += bool(self.chunks and batch)
+        self.seen["steps of several prompts"] += len(self.chunks) > 1
+        self.seen["prompts in parts"] += any(tokens < turn.to_prefill for turn, tokens in self.chunks)
 
     def do(self, what: str, now: float, end_s: float) -> None:
         self.doing, self.step_end_s = what, end_s
         if what == "stall":
             self.seen["stalls for saving"] += 1
             self.count(now, end_s, save_stall_s=end_s - now)
-        if what == "decode":
-            self.count(now, end_s, decode_s=end_s - now)
 
     def count(self, start_s: float, end_s: float, **amounts: float) -> None:
         for name, amount in amounts.items():
@@ -133,45 +159,80 @@ class Replica:
     def end_step(self, now: float) -> None:
         self.moves.end(now)
         self.in_step = True
-        if self.doing == "prefill":
-            self.jobs.batch[-1].first_token_s = now
-            self.saving.save_early(self.jobs.batch[-1], now)
-        advanced = {"stall": [], "prefill": self.jobs.batch[-1:], "decode": self.jobs.batch}[self.doing]
-        for turn in sorted(advanced, key=self.service.turns.index):
-            if turn.left:
-                turn.context, turn.left = turn.context + 1, turn.left - 1
+        for turn in self.decoding:
+            turn.context, turn.left = turn.context + 1, turn.left - 1
+        if self.decoding:
+            self.jobs.stepped()
+            self.grew(now)
+        for turn in sorted(self.decoding, key=self.service.turns.index):
             if not turn.left:
                 self.complete(turn, now)
+        for turn, tokens in self.chunks:
+            turn.computed += tokens
+            if not turn.to_prefill:
+                self.prefilled(turn, now)
         self.in_step = False
         self.decide(now)
         if self.store_changed:
             self.store_changed = False
             self.moves.start(now)
 
-    def enter(self, now: float) -> float:
-        """The head of the queue starts; returns when it can be prefilled."""
+    def grew(self, now: float) -> None:
+        """Each that decodes has a token more."""
+
+    def prefilled(self, turn: Turn, now: float) -> None:
+        """All that a job has before its next token is computed, and that is out."""
+        if math.isnan(turn.first_token_s):
+            turn.first_token_s = now
+            self.saving.save_early(turn, now)
+        if turn.left:
+            turn.context, turn.left = turn.context + 1, turn.left - 1
+        turn.decodes = True
+        if not turn.left:
+            self.complete(turn, now)
+
+    # --- a job starts, and ends -----------------------------------------------------------------------------------------------
+
+    def enter(self, turn: Turn, now: float) -> None:
+        """A job starts, or starts again; `since_s` is when it can be prefilled."""
+        again = turn in self.jobs.preempted
+        since = self.jobs.start(turn, now)
+        if not again:
+            self.begin(turn, now)
+        turn.since_s, turn.loaded, turn.waits_s = turn.admitted_s, 0, 0.0
+        tier = self.take(turn, since, now)
+        turn.computed = turn.loaded
+        if not again:
+            turn.cached_tokens, turn.stall_s, turn.tier = turn.loaded, turn.waits_s, tier
+
+    def begin(self, turn: Turn, now: float) -> None:
+        """A turn is admitted, as much of it as fits into the window."""
         self.store_changed = True
-        turn, since = self.jobs.start(now)
         history, prompt, output = self.jobs.trimmed(turn)
-        cut = self.jobs.context[turn.session] - history
-        cached = self.store.claim(turn.session, cut, now)
-        turn.admitted_s = turn.since_s = now
-        turn.overflow = cut > 0
-        turn.prompt_tokens, turn.output_tokens, turn.history_tokens, turn.cached_tokens = prompt, output, history, cached
+        cut, clipped = self.jobs.context[turn.session] - history, prompt < turn.prompt_tokens
+        turn.admitted_s, turn.overflow = now, cut > 0
+        turn.prompt_tokens, turn.output_tokens, turn.history_tokens = prompt, output, history
         turn.context, turn.left = history + prompt, output
         turn.window_bytes = self.sizes.window_bytes(history, prompt, output)
-        if cached:
-            self.load(turn, since, now)
-        return turn.since_s
+        self.claim(turn, cut, clipped, now)
 
-    def load(self, turn: Turn, since: float, now: float) -> None:
-        compute = self.deployment.steps.prefill(turn.context - turn.cached_tokens, turn.cached_tokens)
-        turn.tier = self.store.tiers.index(self.store.home[turn.session])
-        loaded_s, seconds = self.loading.load(turn.session, self.sizes.stored[turn.cached_tokens], compute, since, now)
+    def claim(self, turn: Turn, cut: int, clipped: bool, now: float) -> None:
+        """What is kept of its session stays, without the oldest tokens that were cut; its prompt may have been, too."""
+        self.store.claim(turn.session, cut, now)
+
+    def take(self, turn: Turn, since: float, now: float) -> int:
+        """Loads what there is of a job's context; returns the tier, −1 for none."""
+        home = self.store.home.get(turn.session)
+        turn.loaded = 0 if home is None else self.sizes.tokens(home.held[turn.session])
+        if home is None or not turn.loaded:
+            return -1
+        compute = self.deployment.steps.prefill(turn.context - turn.loaded, turn.loaded)
+        loaded_s, seconds = self.loading.load(turn.session, self.sizes.stored[turn.loaded], compute, since, now)
         if self.deployment.connection.asynchronous:
             turn.since_s = loaded_s
         else:
-            turn.stall_s = seconds - compute
+            turn.waits_s = seconds - compute
+        return self.store.tiers.index(home)
 
     def complete(self, turn: Turn, now: float) -> None:
         """The answer is out: its KV is saved, and the session goes on."""
@@ -191,7 +252,7 @@ class Replica:
     def sample(self, now: float) -> dict[str, float]:
         """A row of the series."""
         jobs, held = self.jobs, {f"{tier.name}_bytes": tier.sent(sum(tier.held.values())) for tier in self.store.tiers}
-        counts = {"waiting": len(jobs.queue), "running": len(jobs.batch), "hbm_running_bytes": jobs.hbm_used()}
+        counts = {"waiting": len(jobs.queue) + len(jobs.preempted), "running": len(jobs.decoding()), "hbm_running_bytes": jobs.hbm_used()}
         return {"time_s": now, "replica": self.service.replicas.index(self), **counts, **held}
 
     def books(self, at: Moment, since: Moment | None) -> Books:

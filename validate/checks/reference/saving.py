@@ -81,7 +81,7 @@ class Saving:
         """Synchronous saving, after a prefill: the GPU waits until the first tier has what is new."""
         if self.store.tiers and self.store.settings.save == "sync":
             first, block = self.store.tiers[0], self.deployment.connection.block
-            self.early[turn.session] = self.sizes.stored[turn.context // block * block - turn.cached_tokens]
+            self.early[turn.session] = self.sizes.stored[turn.context // block * block - turn.loaded]
             if self.early[turn.session]:
                 self._wait_for(self.links.down_to(first.name), first.sent(self.early[turn.session]), now)
 

@@ -77,6 +77,7 @@ class Service:
         config = self.given.config
         more = ["replica"] + ["ready_s"] * (config.workload.clients is not None) + self._found()
         more += ["deferrals"] * any(turn.deferrals for turn in self.turns)
+        more += ["preemptions"] * any(turn.preemptions for turn in self.turns)
         return RunOutput(
             columns=columns_of(self.turns, self.answered, more),
             series={name: np.array([sample[name] for sample in self.samples]) for name in self.samples[0]},

@@ -5,12 +5,15 @@ from bisect import bisect_right
 from kvplan.hwmodels import kvsize
 from kvplan.sim.deployment import Deployment
 
+AHEAD = 20
+"""Steps that are looked ahead to, whether answers end before or not."""
+
 
 class Sizes:
-    """Of up to a window of tokens. `shortest` is that of the layers which keep the fewest tokens in a store."""
+    """Of up to a window of tokens, and in HBM of some more. `shortest` is that of the layers which keep the fewest tokens in a store."""
 
     def __init__(self, deployment: Deployment) -> None:
-        model, gpus, tokens = deployment.model, deployment.gpus, range(deployment.window + 1)
+        model, gpus, tokens = deployment.model, deployment.gpus, range(deployment.window + 1 + AHEAD)
         self.layers = model.layers
         self.apart = bool(deployment.kv.windows)
         keeps: kvsize.Keeps = "windowed" if self.apart else "every-token"

@@ -37,6 +37,15 @@ class Turn:
     stall_s: float = 0.0
     since_s: float = math.nan
     """When it started with all that it had to load, or to load that while it computes."""
+    waits_s: float = 0.0
+    """What its first step takes longer for what is loaded; `stall_s`, but for one that gave way and starts again."""
+    loaded: int = 0
+    """Tokens that it did not have to compute, since it started or started again."""
+    computed: int = 0
+    """Tokens that are in HBM of those that it has before its next one, which are `context`."""
+    decodes: bool = False
+    """Whether all of these were, and it goes on token by token."""
+    preemptions: int = 0
     history_tokens: int = 0
     cached_tokens: int = 0
     hbm_tokens: int = 0
@@ -53,6 +62,15 @@ class Turn:
     context: int = 0
     """Tokens so far, `left` those of the answer to come."""
     left: int = 0
+
+    @property
+    def to_prefill(self) -> int:
+        return 0 if self.decodes else self.context - self.computed
+
+    @property
+    def made(self) -> int:
+        """Tokens of its answer that are out."""
+        return self.output_tokens - self.left
 
 
 def turns_of(table: Workload) -> list[Turn]:
