@@ -11,7 +11,7 @@ from kvplan.sim.deployment import resolve
 from kvplan.sim.sweep.pool import Failed
 from kvplan.validate.published import cases, command, drawn, implied, measures, reconcile, runs
 from kvplan.validate.published.cases import Assumption, Case, CaseError, Quantity
-from kvplan.validate.published.page import short
+from kvplan.validate.published.page import short, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = tuple(command.GROUPS)
@@ -116,7 +116,8 @@ def test_a_file_that_is_no_case_is_refused(tmp_path, monkeypatch):
 
 def test_later_settings_win_and_words_of_ours_are_merged_within():
     case = made(quantity(), base={"what_if": {"ssd": 2}, "a": 0}, points={"1": {"a": 1, "pipeline": {"new": 5}}})
-    assert case.setup("1", "re", {"a": 2, "off": False, "what_if": {"reads": 3}}) == {
+    (found,) = case.setup("1", "re", {"a": 2, "off": False, "what_if": {"reads": 3}})
+    assert found == {
         "what_if": {"ssd": 2, "reads": 3}, "a": 2, "off": True, "pipeline": {"new": 5}
     }  # fmt: skip
 
@@ -330,5 +331,27 @@ def test_the_docs_have_every_published_number(group):
     page = (ROOT / "docs" / f"{group}.md").read_text(encoding="utf-8")
     assert f"\n    {command.GROUPS[group].command}\n" in page
     told = re.findall(r"^\| (\S+) \| (.+?) \| (.+?) \| (.+?) \|", page.partition("## Every published number")[2], re.MULTILINE)[2:]
-    cells = [measures.Cell(name, each, point, None) for name in cases.names(group) for each, point in cases.load(group, name).published]
+    cells = [measures.Cell(name, each, point, ()) for name in cases.names(group) for each, point in cases.load(group, name).published]
     assert told == [(short(cell.figure), cell.quantity.name, cell.point, drawn.published(cell)) for cell in cells]
+
+
+# --- runs that are as chance has it -----------------------------------------------------------------------------------------------
+
+
+def test_a_case_with_seeds_takes_their_mean_and_says_when_a_miss_is_within_them():
+    case = cases.load("published", "mooncake-ssd").model_copy(update={"seeds": [1, 2, 3]})
+    quantity = next(each for each in case.quantities if each.name == "hits in round 4")
+    settings = case.setup("GPU", "HiCache")
+    assert [each["seed"] for each in settings] == [1, 2, 3]
+    turns = [{"by_turn": [{}, {}, {}, {}, {"hit_rate": {"tokens": share}}]} for share in (0.01, 0.02, 0.27)]
+    figures = dict(zip(map(runs.key, settings), turns, strict=True))
+    cell = measures.Cell("mooncake-ssd", quantity, "GPU", measures.valued(case, quantity, "GPU", figures))
+    assert cell.ours == pytest.approx(10) and cell.error == pytest.approx(6) and not cell.holds and cell.is_chance
+    assert verdict(cell) == "miss; 1% to 27% by seed"
+    figures[runs.key(settings[0])] = Failed("no room")
+    assert measures.valued(case, quantity, "GPU", figures) == ()
+
+
+def test_attention_alone_is_changed():
+    as_is, found = (changed(**more).steps for more in ({}, {"attention": 2}))
+    assert found.per_pair == 2 * as_is.per_pair and found.per_token == as_is.per_token

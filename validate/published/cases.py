@@ -66,14 +66,17 @@ class Case(_Strict):
     points: dict[str, Settings] = Field(min_length=1)
     runs: dict[str, Settings] = Field(min_length=1)
     quantities: list[Quantity] = Field(min_length=1)
+    seeds: list[int] = []
+    """Of runs that are published once, and are as chance has it: each is run with all of these, and a number is their mean."""
     reconcile: list[str] = []
     """Names of assumptions that are tried."""
     tried_at: list[str] = []
     """Points at which they are."""
 
-    def setup(self, point: str, run: str, more: Settings | None = None) -> Settings:
-        """The settings of a run; what is tried changes those of the point, not what tells the runs apart."""
-        return merged(self.base, self.points[point], more or {}, self.runs[run])
+    def setup(self, point: str, run: str, more: Settings | None = None) -> list[Settings]:
+        """The settings of a run, by seed; what is tried changes those of the point, not what tells the runs apart."""
+        settings = merged(self.base, self.points[point], more or {}, self.runs[run])
+        return [settings | {"seed": seed} for seed in self.seeds] or [settings]
 
     @property
     def published(self) -> list[tuple[Quantity, str]]:

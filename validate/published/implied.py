@@ -39,8 +39,8 @@ def claims(case: Case, figures: Figures) -> list[Claim]:
         one: dict[str, Any] = {name: numbers[point] for name, numbers in published.items() if point in numbers}
         deployment = resolve(load(case.points[point]["preset"]))
         found += _same(point, one, deployment.gpus)
-        found += _turns(point, one, figures[key(case.setup(point, "CachedAttention"))])
-        found += _decoding(point, one, deployment, figures[key(case.setup(point, "recompute"))])
+        found += _turns(point, one, figures[key(case.setup(point, "CachedAttention")[0])])
+        found += _decoding(point, one, deployment, figures[key(case.setup(point, "recompute")[0])])
     return found + _buffer(cases.load("paper", BUFFER).quantities[0].published, resolve(load("paper-13b", ["deployment.gpus=1"])))
 
 

@@ -20,8 +20,13 @@ class Cell:
     figure: str
     quantity: Quantity
     point: str
-    ours: float | None
-    """None where a run failed."""
+    values: tuple[float, ...]
+    """Ours, by seed; none where a run failed."""
+
+    @property
+    def ours(self) -> float | None:
+        """Their mean."""
+        return fmean(self.values) if self.values else None
 
     @property
     def published(self) -> Number | None:
@@ -44,6 +49,14 @@ class Cell:
         return self.error is not None and abs(self.error) <= (HOLDS_POINTS if self.quantity.in_points else HOLDS_SHARE)
 
     @property
+    def is_chance(self) -> bool:
+        """Whether it does not hold, but lies where single runs do that differ by their seed alone."""
+        if self.holds or len(self.values) < 2 or self.published is None:
+            return False
+        low, high = ends(self.published)
+        return min(self.values) <= high and low <= max(self.values)
+
+    @property
     def kind(self) -> str:
         """Its class, with the unit of its errors; what was fitted to it says nothing of the rest."""
         fitted = " (fitted to these)" if self.point in self.quantity.fitted else ""
@@ -63,13 +76,19 @@ def cells(figure: str, case: Case, figures: Figures) -> list[Cell]:
 
 def valued(
     case: Case, quantity: Quantity, point: str, figures: Figures, more: Settings | None = None, take: Sequence[str] | None = None
-) -> float | None:
-    """A quantity at a point, under more settings; None where a run failed. `take`: other keys than its own."""
-    runs = (figures[key(case.setup(point, run, more))] for run in (quantity.run, quantity.against or quantity.run))
-    ours, other = (_taken(run, take or quantity.take, quantity.per) for run in runs)
-    if ours is None or other is None:
-        return None
-    return quantity.scale * _SHOWN[quantity.shown](ours, other)
+) -> tuple[float, ...]:
+    """A quantity at a point, under more settings, by seed; none where a run failed. `take`: other keys than its own."""
+    runs = (case.setup(point, run, more) for run in (quantity.run, quantity.against or quantity.run))
+    values = [
+        _shown(quantity, *(_taken(figures[key(each)], take or quantity.take, quantity.per) for each in both))
+        for both in zip(*runs, strict=True)
+    ]
+    found = tuple(value for value in values if value is not None)
+    return found if len(found) == len(values) else ()
+
+
+def _shown(quantity: Quantity, ours: float | None, other: float | None) -> float | None:
+    return None if ours is None or other is None else quantity.scale * _SHOWN[quantity.shown](ours, other)
 
 
 _SHOWN: dict[str, Callable[[float, float], float]] = {
@@ -127,4 +146,4 @@ def _errors(kind: str, found: list[Cell]) -> Errors:
 
 def wanted(case: Case, points: Iterable[str] = (), more: Settings | None = None) -> list[Settings]:
     """The settings of all runs of a case, point by point, so that runs that share a workload follow each other."""
-    return [case.setup(point, run, more) for point in points or case.points for run in case.runs]
+    return [settings for point in points or case.points for run in case.runs for settings in case.setup(point, run, more)]

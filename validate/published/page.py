@@ -73,6 +73,8 @@ def finding(results: Results) -> list[str]:
     hold = sum(cell.holds for cell in judged)
     lines = [f"{hold} of {len(judged)} published numbers hold: within 5 points where they are percentages, within 10% elsewhere."]
     mended = [miss for miss in results.misses if miss.reconciled]
+    if chance := sum(cell.is_chance for cell in judged):
+        lines.append(f"{chance} of the {len(judged) - hold} others lie where single runs do, whose clients come in another random order.")
     if results.misses:
         clean = sum(miss.clean for miss in mended)
         lines.append(
@@ -112,11 +114,19 @@ def number_rows(results: Results, figure: str | None = None) -> list[list[Cell]]
             Cell(drawn.published(cell), measures.ends(cell.published or 0.0)[0]),
             Cell(drawn.number(cell.ours, cell.quantity.unit), cell.ours),
             Cell(error(cell), cell.error),
-            Cell("" if cell.holds else "miss"),
+            Cell(verdict(cell)),
         ]
         for cell in results.judged
         if figure in (None, cell.figure)
     ]
+
+
+def verdict(cell: measures.Cell) -> str:
+    """In a word or two; nothing where it holds."""
+    if cell.holds or not cell.is_chance:
+        return "" if cell.holds else "miss"
+    low, high = (drawn.number(end(cell.values), cell.quantity.unit) for end in (min, max))
+    return f"miss; {low} to {high} by seed"
 
 
 def place(results: Results, cell: measures.Cell) -> str:

@@ -1,8 +1,8 @@
 """Settings of a case -> figures: a simulation's summary, or one batch by the layer pipeline. Runs that several figures share are made once.
 
 `what_if` changes what no setting does, of one replica: `compute` makes arithmetic of prefills so many times as long and leaves decoding as
-it is, `reads` the reading of weights and KV by a step, `host_link` and `ssd` are factors of bandwidth, and `capacity` is the share of
-each tier that can be used, where all of it is paid.
+it is, `attention` that of their attention alone, `reads` the reading of weights and KV by a step, `host_link` and `ssd` are factors of
+bandwidth, and `capacity` is the share of each tier that can be used, where all of it is paid.
 """
 
 import json
@@ -76,9 +76,9 @@ def _engine(given: RunInput, changed: Callable[[Deployment], Deployment]) -> Run
 
 
 def _changed(deployment: Deployment, what_if: Mapping[str, float]) -> Deployment:
-    if unknown := set(what_if) - {"compute", "reads", "host_link", "ssd", "capacity"}:
+    if unknown := set(what_if) - {"compute", "attention", "reads", "host_link", "ssd", "capacity"}:
         raise ValueError(f"what_if knows no {', '.join(sorted(unknown))}")
-    steps = _steps(deployment.steps, what_if.get("compute", 1.0), what_if.get("reads", 1.0))
+    steps = _steps(deployment.steps, what_if.get("compute", 1.0), what_if.get("attention", 1.0), what_if.get("reads", 1.0))
     host, drives = (
         links.times(what_if.get(name, 1.0)) for links, name in ((deployment.host, "host_link"), (deployment.drive_links, "ssd"))
     )
@@ -87,14 +87,14 @@ def _changed(deployment: Deployment, what_if: Mapping[str, float]) -> Deployment
     return replace(deployment, steps=steps, host=host, drive_links=drives, tiers=tiers)
 
 
-def _steps(steps: StepTime, compute: float, reads: float) -> StepTime:
+def _steps(steps: StepTime, compute: float, attention: float, reads: float) -> StepTime:
     """What a token of a decode step costs is the sum of `per_token` and `per_request`, so that the one can grow at the other's expense."""
     return replace(
         steps,
         fixed=reads * steps.fixed,
         per_context=reads * steps.per_context,
         per_token=compute * steps.per_token,
-        per_pair=compute * steps.per_pair,
+        per_pair=compute * attention * steps.per_pair,
         per_request=steps.per_request - (compute - 1) * steps.per_token,
     )
 
