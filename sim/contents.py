@@ -12,6 +12,7 @@ import numpy as np
 from kvplan.foreign import files
 
 _COMPILED = (".pyc", ".so")
+_PART_BYTES = 1 << 16
 
 
 def content(*paths: Path, but: Collection[Path] = ()) -> str:
@@ -48,8 +49,11 @@ def _file(path: Path) -> str:
 @cache
 def _read(path: Path, _size: int, _changed_ns: int) -> str:
     """A part at a time: traces can be larger than memory."""
+    digest = hashlib.sha256()
     with files.opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(_PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def array(column: np.ndarray) -> str:

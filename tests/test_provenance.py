@@ -145,8 +145,13 @@ def test_a_word_in_a_report_or_in_help_makes_no_other_run(file, counts, tmp_path
     assert (provenance.code.__wrapped__() != before) == counts
 
 
-def test_no_run_imports_what_only_prints():
-    code = "import sys, kvplan.sim.sweep.runs, kvplan.sim.planner.probe, kvplan.sim.sweep.pool; print(*sys.modules)"
+def test_no_run_imports_what_only_prints_or_is_slow_to_load():
+    code = (
+        "import sys, kvplan, kvplan.sim.sweep.runs, kvplan.sim.planner.probe, kvplan.sim.sweep.pool;"
+        "kvplan.simulate(kvplan.load('default', ['workload.sessions=5']));"
+        "print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     printing = tuple(f"kvplan.sim.{name.removesuffix('.py')}" for name in provenance.WORDS)
     assert "kvplan.sim.simulation" in loaded and not [name for name in loaded if name.startswith(printing)]
+    assert not {"scipy", "pandas", "pyarrow", "joblib", "matplotlib", "rich", "typer", "asyncio"} & set(loaded)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _LOOK_S = 0.2
-_OBJECTS = 100_000
-"""New ones after which the collector looks for circles. Modules make hundreds of thousands that stay, and a run as many that live long; to
-look through them after every 700 takes a tenth of a command's time."""
+_OBJECTS = 300_000
+"""New ones after which the collector looks for circles. Modules make 200,000 that stay, and a run as many that live long; to
+look through them after every 700 takes a tenth of a command's time, and even once a twentieth of a short one's."""
 _starting: list[None] = []
 """One for each `deaf` that lasts."""
 _FOR_THE_PARENT = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
