@@ -78,8 +78,6 @@ def _check(config: Config, deployment: Deployment) -> None:
         )
     if store.save == "sync":
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")
-    if store.ttl_s is not None:
-        raise ConfigError("store.ttl_s: blocks have no time to live; leave it out, or set store.unit=session")
     if not in_blocks(deployment.hbm_kv):
         raise ConfigError(
             f"store.unit=block: {deployment.model.name} has layers that keep windows or states, which servers of blocks are not simulated"

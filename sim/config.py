@@ -231,7 +231,8 @@ class Store(_Section):
     threshold: Annotated[int, Field(ge=1, le=1000)] = 1
     """A chunk is stored in DRAM when it is offered for this many-th time, as by vLLM's store_threshold (mode vllm)."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds after which KV that nobody used is dropped; null keeps it."""
+    """Seconds after which KV that nobody used is dropped: from a turn's end to the next one's arrival, of blocks to the start of a next one
+    that shares them; null keeps it."""
     windows: Keeps | None = None
     """What is kept of layers that attend to a window of tokens: `windowed` keeps those in it, as vLLM does since May 2026 and SGLang, and
     `every-token` all, as before; null: `windowed`, unless every layer has a window."""

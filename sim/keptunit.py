@@ -16,10 +16,9 @@ _OF_BLOCKS = {
     "save": "async",
     "positions": "embedded",
     "host_buffer": 0.0,
-    "ttl_s": None,
 }
 """Settings of stores of whole sessions, and what servers of blocks do."""
-_REFUSED = "save", "ttl_s"
+_REFUSED = ("save",)
 """Of these, that servers of blocks refuse; they do not read the others."""
 
 

@@ -15,6 +15,7 @@ from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder
+from kvplan.sim.store.blocks.runs import Runs
 from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.vllm import VllmPool
@@ -318,6 +319,50 @@ def test_hbm_keeps_no_more_than_it_may():
     assert served(workload, 9, *ALONE, f"store.hbm={2 * CHUNK}B")["cached_tokens"].tolist() == [0, 16]
 
 
+BELOW_HBM = [f"store.dram={8 * CHUNK}B", "store.ssd=0GB", *CHUNKS]
+
+
+@pytest.mark.parametrize(
+    "tiers", [ALONE, BELOW_HBM, [*BELOW_HBM, "store.hbm=1MB", "store.load_mode=blocking"]], ids=["HBM", "both", "DRAM"]
+)
+def test_blocks_are_found_until_their_time_is_over_and_at_that_instant(tiers):
+    """It counts from the end of their last use, in DRAM from when they have come there, which takes less than a second."""
+    workload = requests([1, 2, 3], [1, 2, 4], prompts=[24, 24])
+    ended = served(workload, 20, *tiers)["done_s"][0]
+    found = served(workload, 20, *tiers, f"store.ttl_s={1000.0 - ended}")["cached_tokens"].tolist()
+    late = served(workload, 20, *tiers, f"store.ttl_s={999.0 - ended}")["cached_tokens"].tolist()
+    assert (found, late) == ([0, 16], [0, 0])
+
+
+def test_blocks_of_a_job_that_runs_do_not_expire():
+    """Another that comes long after its prefill finds its prompt's, and one that comes as long after its end does not."""
+    workload = requests([1, 2, 3], [1, 2, 4], [1, 2, 5], prompts=[24, 24, 24], answers=[4000, 0, 0], apart_s=10.0)
+    found = served(workload, 600, *ALONE, "store.ttl_s=5")
+    assert found["done_s"][0] > 20 and found["cached_tokens"].tolist() == [0, 16, 16]
+    alone = requests([1, 2, 3], [1, 2, 4], prompts=[24, 24], apart_s=10.0)
+    assert served(alone, 600, *ALONE, "store.ttl_s=5")["cached_tokens"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("expires", "ttl_s", "what"), [(lambda *_: [], 10, "found at"), (None, 1e6, "expire at")], ids=["late", "early"])
+def test_guards_hold_blocks_to_their_time(monkeypatch, expires, ttl_s, what):
+    """Blocks that stay when it is over, and such as go before."""
+    monkeypatch.setenv("KVPLAN_GUARDS", "1")
+    expire = Runs.expire
+    monkeypatch.setattr(Runs, "expire", expires or (lambda runs, _, now: expire(runs, 0.1, now)))
+    with pytest.raises(guards.GuardError, match=what):
+        served(requests([1, 2, 3], [1, 2, 4], prompts=[24, 24]), 20, *ALONE, f"store.ttl_s={ttl_s}")
+
+
+def test_what_a_use_has_not_renewed_expires_alone():
+    """The head of a context that others used since is found, and its tail is not; what expired leaves its room."""
+    workload = requests([1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 4], prompts=[32, 24, 32])
+    run = ran(workload, 20, *ALONE, "store.ttl_s=1500")
+    assert run.columns["cached_tokens"].tolist() == [0, 16, 16]
+    assert served(workload, 20, *ALONE)["cached_tokens"].tolist() == [0, 16, 24]
+    kept = ran(workload, 20, *ALONE)
+    assert kept.series["hbm_bytes"][-1] - run.series["hbm_bytes"][-1] == CHUNK, "the tail is written anew, and its old copy gone"
+
+
 def test_a_system_prompt_is_in_hbm_once():
     shared = ["workload.kind=synthetic", "workload.system_prompt_tokens=3000", "workload.sessions=40", "warmup_turns=0"]
     summary = simulate(load("default", [*SERVER, *ALONE, *shared])).summary
@@ -333,7 +378,6 @@ def test_a_system_prompt_is_in_hbm_once():
     [
         (["store.mode=kvcache-simulator"], "store.mode=kvcache-simulator"),
         (["store.threshold=2", "store.dram=1GB", "store.ssd=1GB"], "store.threshold=2"),
-        (["store.ttl_s=60"], "store.ttl_s"),
         (["store.save=sync"], "store.save=sync"),
         (["model=gemma-3-27b"], "windows or states"),
         (["store.tiers=[dram, ssd]"], "leaves out hbm"),

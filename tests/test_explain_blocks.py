@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,7 +37,7 @@ BELOW = [
     ["engine=lmcache", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.threshold=2"],
     ["engine=lmcache", NARROW, "store.dram=2GB", "store.ssd=2TB", "deployment.step_tokens=512"],
     ["engine=sglang", NARROW, "store.dram=64GB", "store.ssd=0GB"],
-    ["engine=hicache", NARROW, "store.dram=2GB", "store.ssd=2TB"],
+    ["engine=hicache", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.ttl_s=3600"],
     ["engine=sglang", "store.dram=0GB", "store.ssd=0GB"],
     ["batching=iteration", "store.hbm=600MB", "store.dram=700MB", "store.ssd=2TB", "store.load=always"],
     ["batching=prefill-first", NARROW, "store.dram=0GB", "store.ssd=2TB", "deployment.window_tokens=4096"],
@@ -67,6 +68,16 @@ def test_turns_one_at_a_time_find_and_take_what_the_engine_says(workload, overri
     for tier, found in zip(deployment.sizes, tokens, strict=True):
         assert columns[f"{tier}_tokens"].tolist() == found.tolist(), tier
     assert columns["first_token_s"] - columns["arrival_s"] == pytest.approx(first_s, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(("ttl_s", "hits"), [(50, [0, 0, 0]), (150, [0, 752, 0])])
+def test_what_has_expired_is_not_found(workload, ttl_s, hits):
+    """A turn a hundred seconds after the first finds it or not, and one two hundred seconds later does not, in HBM or below."""
+    made = replace(workload([[(700, 60)] * 3], arrivals=[0]), gap_s=np.array([0.0, 100.0, 200.0]))
+    for tiers in (["store.dram=0GB"], ["store.dram=64GB", "store.saved=all"]):
+        loaded = config.load("default", [*SERVER, "engine=vllm", "store.ssd=0GB", *tiers, f"store.ttl_s={ttl_s}"])
+        tokens, _ = predicted(loaded, resolve(loaded, made), made)
+        assert tokens.sum(axis=0).tolist() == simulate(loaded, made).columns["cached_tokens"].tolist() == hits
 
 
 def test_a_turn_finds_full_blocks_in_hbm_and_full_chunks_below(workload):

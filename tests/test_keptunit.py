@@ -24,7 +24,6 @@ OF_SESSIONS = {
     "store.save=sync": "store.save=sync is",
     "store.positions=decoupled": "store.positions=decoupled is",
     "store.host_buffer=0.1": "store.host_buffer=0.1 is",
-    "store.ttl_s=60": "store.ttl_s=60.0 is",
     "store.mode=kvcache-simulator": "store.mode=kvcache-simulator is simulated with whole sessions",
     "store.tiers=[dram, ssd]": "leaves out hbm",
     "model=gemma-3-27b": "gemma-3-27b has layers that keep windows or states",
@@ -51,7 +50,16 @@ def test_what_blocks_are_not_simulated_with_takes_sessions_and_is_said(override,
 
 
 @pytest.mark.parametrize(
-    "override", ["store.dram=64GB", "store.ssd=1TB", "store.hbm=20GB", "store.load=faster", "router=least-loaded", "store.threshold=2"]
+    "override",
+    [
+        "store.dram=64GB",
+        "store.ssd=1TB",
+        "store.hbm=20GB",
+        "store.load=faster",
+        "router=least-loaded",
+        "store.threshold=2",
+        "store.ttl_s=60",
+    ],
 )
 def test_what_blocks_are_simulated_with_takes_them(override):
     config = load("chat-2026", [*CHAT, override])
@@ -66,7 +74,7 @@ def test_other_engines_and_recomputation_keep_what_they_did():
 
 
 def test_settings_of_sessions_are_not_used_by_blocks():
-    blocks, sessions = (load("chat-2026", [*CHAT, each]) for each in ("seed=1", "store.ttl_s=60"))
+    blocks, sessions = (load("chat-2026", [*CHAT, each]) for each in ("seed=1", "store.save=sync"))
     assert "store.eviction" in unused(blocks, build_workload(blocks)) and "store.eviction" not in unused(sessions, build_workload(sessions))
 
 
@@ -88,7 +96,7 @@ def test_a_curve_of_policies_is_of_sessions():
     [
         ((), (), "block"),
         (("store.hbm=20GB",), (), "session"),
-        (("store.ttl_s=600",), (), "session"),
+        (("store.save=sync",), (), "session"),
         ((), (Axis(("store.eviction",), (("lru",), ("fifo",))),), "session"),
         ((), (Axis(("store.dram",), (("64GB",), ("128GB",))),), "block"),
     ],

@@ -94,7 +94,7 @@ def test_the_account_says_what_is_in_blocks(found):
     [
         (("store.hbm=2GB",), "bounds what a pool of blocks keeps"),
         (("store.mode=kvcache-simulator",), "store.mode=kvcache-simulator"),
-        (("store.ttl_s=60",), "ttl_s"),
+        (("store.save=sync",), "store.save=sync"),
     ],
 )
 def test_what_a_plan_of_blocks_refuses_before_it_simulates(settings, message):

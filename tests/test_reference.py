@@ -61,14 +61,24 @@ def test_engine_and_reference_agree_on_turns_that_clients_send(family):
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("; blocks") and " and " in family])
 def test_engine_and_reference_agree_on_chunks_below_blocks(family):
     happened = agreed(family, (8, 9, 17))
-    assert min(happened[what] for what in ("turns that load chunks", "jobs that wait apart for their KV", "chunks without room"))
+    assert min(
+        happened[what]
+        for what in ("turns that load chunks", "jobs that wait apart for their KV", "chunks without room", "chunks that expire")
+    )
     assert bool(happened["chunks that come up"]) == ("DRAM and SSD" in family)
 
 
 def test_engine_and_reference_agree_on_blocks():
     happened = agreed("HBM; blocks", range(8))
     assert min(
-        happened[what] for what in ("blocks in use by several", "first turns that hit blocks", "truncations", "turns that drop history")
+        happened[what]
+        for what in (
+            "blocks in use by several",
+            "first turns that hit blocks",
+            "blocks that expire",
+            "truncations",
+            "turns that drop history",
+        )
     )
 
 

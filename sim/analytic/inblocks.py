@@ -57,7 +57,7 @@ def serve_blocks(
     tokens, written = np.zeros((len(deployment.tiers), len(turns.history)), np.int64), np.zeros(len(room), np.int64)
     done = 0
     for rows, part in _replicas(config, deployment, workload, turns, pool):
-        server = BlockServer(pool, room, config.store.threshold)
+        server = BlockServer(pool, room, config.store.threshold, config.store.ttl_s)
         for row, found in _found(server, rows, part, turns.time_s, answer_s):
             tokens[:, row] = found
             done += 1

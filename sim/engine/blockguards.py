@@ -1,10 +1,10 @@
 """The guards of a run whose KV is in blocks: what `kvplan.sim.engine.guards` says, for a pool and the tiers below it.
 
 Blocks are conserved: those in use and those free are all of the pool, and jobs that run have room for their contexts. A hit serves only
-blocks that were computed on this replica.
+blocks that were computed on this replica, and in HBM only such as somebody uses, or used within the TTL; what expires is none of these.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable
 
 from kvplan.sim.engine.guards import Guards, demand
@@ -17,15 +17,37 @@ class BlockGuards(Guards):
         super().__init__(*arguments)
         self._computed: defaultdict[object, set[Hashable]] = defaultdict(set)
         """Keys, per replica's KV."""
+        self._users: Counter[tuple[object, Hashable]] = Counter()
+        """Jobs with that key, by replica's KV and key."""
+        self._left_s: defaultdict[tuple[object, Hashable], list[float]] = defaultdict(list)
+        """When they left: several may have had blocks of one key each."""
 
     def blocks_computed(self, kv, path, start: int, count: int) -> None:
         """So many blocks of a context are in HBM since, and may be found."""
         self._computed[kv].update(path[block] for block in range(start, start + count))
 
-    def blocks_found(self, kv, path, count: int) -> None:
-        """A job uses the first blocks of its context, and does not compute them."""
+    def blocks_found(self, kv, path, hit: int, count: int, now: float) -> None:
+        """A job uses the first blocks of its context, those of the hit from HBM, and does not compute them."""
         strange = [block for block in range(count) if path[block] not in self._computed[kv]]
         demand(not strange, 6, f"blocks {strange[:3]} of a context are found, and nobody has computed them")
+        late = [block for block in range(hit) if not self._users[kv, path[block]] and self._is_over(self._left_s[kv, path[block]][-1], now)]
+        demand(not late, 6, f"blocks {late[:3]} of a context are found at {now}, when their time is over")
+        self._users.update((kv, key) for key in path)
+
+    def blocks_left(self, kv, path, now: float) -> None:
+        """A job that used a context has ended, or given way."""
+        keys = [(kv, key) for key in path]
+        self._users.subtract(keys)
+        for key in keys:
+            self._left_s[key].append(now)
+
+    def blocks_expired(self, kv, path, start: int, stop: int, now: float) -> None:
+        """Blocks of a context lose their names because nobody used them for too long."""
+        early = [block for block in range(start, stop) if not self._is_over(self._left_s[kv, path[block]][0], now)]
+        demand(not early, 6, f"blocks {early[:3]} of a context expire at {now}, and their time is not over")
+
+    def _is_over(self, left_s: float, now: float) -> bool:
+        return left_s + self._ttl_s < now
 
     def saved(self, replica, job, tier: int) -> None:
         """A job has ended, and what it gives back was in use."""

@@ -3,7 +3,8 @@
 A job enters when the pool has the blocks that `deployment.admission` asks for free, those apart that it finds in use, and takes more as its
 answer grows. Its prompt's blocks are found by others when its prefill has ended, and offered to the tier below then; its answer's when it
 ends. What it finds below is loaded as `store.load` and the connector say: it has its blocks meanwhile. One that gives way leaves its full
-blocks in the pool like one that has ended, and looks for them when it comes back.
+blocks in the pool like one that has ended, and looks for them when it comes back. With `store.ttl_s` blocks and chunks whose last use ended
+longer ago go when a turn comes or starts; who waits does not use them yet.
 
 Left out: who looks into the pool while jobs decode finds blocks that a run of steps is about to take.
 """
@@ -93,6 +94,7 @@ class BlockKv(Keeping):
         self._turns, self._observer = turns, observer
         self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
         self._running: dict[int, _Running] = {}
+        self._ttl_s = config.store.ttl_s
         self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens), load
         self._prefill, self._connection, self._stored = deployment.steps.prefill, deployment.connection, deployment.stored
 
@@ -103,6 +105,20 @@ class BlockKv(Keeping):
     def needs(self, job: Job) -> int:
         """Bytes of free HBM that a job would take until its end, if it entered now."""
         return self._pool.taken(self._turns.paths[job.turn], job.known, job.context) * self.block_bytes
+
+    def come(self, session: int, kept: int | None, now: float) -> None:
+        if self._ttl_s is not None:
+            self._expire(self._ttl_s, now)
+
+    def _expire(self, ttl_s: float, now: float) -> None:
+        """What nobody has used for longer goes."""
+        self._below.expire(ttl_s, now)
+        gone = self._pool.expire(ttl_s, now)
+        if gone:
+            self._fill(now)
+        if self._observer is not None:
+            for run in gone:
+                self._observer.blocks_expired(self, run.path, run.start, run.stop, now)
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
         local, found = self._begin(job, head_since, free, now)
@@ -115,6 +131,8 @@ class BlockKv(Keeping):
         """A job uses what there is of its context, and is to compute the rest. Returns the tokens that the pool has, and what was found
         below."""
         path, tokens = self._turns.paths[job.turn], job.known
+        if self._ttl_s is not None:
+            self._expire(self._ttl_s, now)
         use = self._pool.begin(path, tokens)
         local = use.hit * self._tokens
         found = self._below.find(path, tokens, local, now)
@@ -125,7 +143,7 @@ class BlockKv(Keeping):
         job.cached += local
         job.new = job.left = tokens - job.cached
         if self._observer is not None:
-            self._observer.blocks_found(self, path, job.cached // self._tokens)
+            self._observer.blocks_found(self, path, use.hit, job.cached // self._tokens, now)
         self._levels[0].read += use.hit * self._stored_bytes
         return local, found
 
@@ -182,7 +200,9 @@ class BlockKv(Keeping):
         """A job with so many tokens has ended, or given way, of which so many are computed; returns the bytes that nobody has any more."""
         before = self._pool.in_use
         self._computed(use, computed)
-        self._pool.end(use, tokens)
+        self._pool.end(use, tokens, now)
+        if self._observer is not None:
+            self._observer.blocks_left(self, use.path, now)
         self._fill(now)
         return (before - self._pool.in_use) * self.block_bytes
 

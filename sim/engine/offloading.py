@@ -66,8 +66,15 @@ class Offloading:
         """What is due by now has come, and goes on to the tier below."""
         while self._coming and self._coming[0][0] <= now:
             end, _, tier, coming = heappop(self._coming)
-            self._tiers[tier - 1].arrive(coming)
+            self._tiers[tier - 1].arrive(coming, end)
             self._store(tier + 1, coming.path, coming.stop, end)
+
+    def expire(self, ttl_s: float, now: float) -> None:
+        """What nobody has used for longer goes."""
+        self.settle(now)
+        for number, tier in enumerate(self._tiers, 1):
+            if tier.expire(ttl_s, now):
+                self._levels[number].hold(tier.held * self._each, now)
 
     # --- lookups and loads ----------------------------------------------------------------------------------------------------
 
@@ -83,7 +90,7 @@ class Offloading:
     def raise_all(self, found: Found, now: float) -> Pieces:
         """What was found comes into the first tier, and may not go before it is let go."""
         for tier, start, stop in _rising(found.stops):
-            coming = self._tiers[0].store(found.path, stop)
+            coming = self._tiers[0].store(found.path, stop, now)
             assert coming is not None
             size = (stop - start) * self._each
             begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
@@ -95,7 +102,7 @@ class Offloading:
         """What was loaded may go."""
         if pieces:
             self.settle(now)
-            self._tiers[0].let_go(pieces)
+            self._tiers[0].let_go(pieces, now)
 
     def _chunks(self, path: Path) -> Path:
         return together(path, self._blocks)
@@ -119,11 +126,11 @@ class Offloading:
         """A request with this context has ended."""
         self.settle(now)
         for tier in self._tiers:
-            tier.renew(self._chunks(path), tokens // self._chunk_tokens)
+            tier.renew(self._chunks(path), tokens // self._chunk_tokens, now)
 
     def _store(self, tier: int, path: Path, full: int, now: float) -> None:
         """Chunks are offered to a tier, where there is one."""
-        coming = self._tiers[tier - 1].store(path, full) if tier <= len(self._tiers) else None
+        coming = self._tiers[tier - 1].store(path, full, now) if tier <= len(self._tiers) else None
         if coming is None:
             return
         chunks = coming.stop - coming.start

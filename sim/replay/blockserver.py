@@ -42,12 +42,14 @@ def endless_hits(of: BlockPool, turns: Iterable[BlockTurn]) -> int:
 
 
 class BlockServer:
-    """`chunks`: for how many each tier below has room, the first first; one is stored when it is offered for the `threshold`-th time."""
+    """`chunks`: for how many each tier below has room, the first first; one is stored when it is offered for the `threshold`-th time. What
+    nobody has used for `ttl_s` goes."""
 
-    def __init__(self, pool: BlockPool, chunks: Sequence[int], threshold: int = 1) -> None:
+    def __init__(self, pool: BlockPool, chunks: Sequence[int], threshold: int = 1, ttl_s: float | None = None) -> None:
         self._pool = pool.make(pool.usable, pool.block_tokens, pool.most_kept)
         self._tokens, self._chunk_tokens = pool.block_tokens, pool.chunk_tokens
         self._tiers = [Chunks(usable, threshold) for usable in chunks]
+        self._ttl_s = ttl_s
         self.written = [0] * len(chunks)
         """Chunks that each tier below had from above it."""
         self._running: list[tuple[float, int, Use, BlockTurn]] = []
@@ -57,49 +59,57 @@ class BlockServer:
     def start(self, turn: BlockTurn, now: float, ends: float) -> list[int]:
         """A turn starts; returns the tokens that it finds in the pool, and beyond those in each tier below."""
         while self._running and (self._running[0][0] <= now or self._pool.taken(*turn[:3]) > self._pool.free):
-            self._end()
+            self._end(min(self._running[0][0], now))
+        if self._ttl_s is not None:
+            self._expire(self._ttl_s, now)
         use = self._pool.begin(turn.path, turn.prompt)
         self._pool.grow(self._pool.needed(turn.context) - self._pool.needed(turn.prompt))
         hit = use.hit * self._tokens
-        found = self._below(turn, hit)
+        found = self._below(turn, hit, now)
         self._pool.computed(use, turn.prompt)
-        self._offer(0, turn.path, turn.prompt // self._chunk_tokens)
+        self._offer(0, turn.path, turn.prompt // self._chunk_tokens, now)
         self._started += 1
         heappush(self._running, (ends, self._started, use, turn))
         return [hit, *found]
 
-    def _end(self) -> None:
+    def _expire(self, ttl_s: float, now: float) -> None:
+        """What nobody has used for longer goes."""
+        self._pool.expire(ttl_s, now)
+        for tier in self._tiers:
+            tier.expire(ttl_s, now)
+
+    def _end(self, now: float) -> None:
         """The next to end does."""
         _, _, use, turn = heappop(self._running)
         full = turn.saved // self._chunk_tokens
         self._pool.computed(use, turn.context)
         if full > turn.prompt // self._chunk_tokens:
-            self._offer(0, turn.path, full)
+            self._offer(0, turn.path, full, now)
         for tier in self._tiers:
-            tier.renew(self._chunks(turn.path), full)
-        self._pool.end(use, turn.context)
+            tier.renew(self._chunks(turn.path), full, now)
+        self._pool.end(use, turn.context, now)
 
-    def _below(self, turn: BlockTurn, hit: int) -> list[int]:
+    def _below(self, turn: BlockTurn, hit: int, now: float) -> list[int]:
         """Tokens that each tier below has of a prompt beyond a hit; they come up to the first."""
         context, chunk_tokens = self._chunks(turn.path), self._chunk_tokens
         stops = reached(self._tiers, context, (turn.prompt - 1) // chunk_tokens)
         tokens = beyond(stops[-1], turn.prompt, hit, chunk_tokens)
         if tokens:
-            self._store(0, context, stops[-1])
+            self._store(0, context, stops[-1], now)
         return shares(stops, hit, tokens, chunk_tokens)
 
-    def _offer(self, tier: int, path: Path, full: int) -> None:
+    def _offer(self, tier: int, path: Path, full: int, now: float) -> None:
         """The first chunks of a context are offered to a tier, and what it takes to the one below."""
-        if tier < len(self._tiers) and (stored := self._store(tier, self._chunks(path), full)):
+        if tier < len(self._tiers) and (stored := self._store(tier, self._chunks(path), full, now)):
             self.written[tier] += stored
-            self._offer(tier + 1, path, full)
+            self._offer(tier + 1, path, full, now)
 
-    def _store(self, tier: int, context: Path, full: int) -> int:
+    def _store(self, tier: int, context: Path, full: int, now: float) -> int:
         """Chunks that a tier takes."""
-        coming = self._tiers[tier].store(context, full)
+        coming = self._tiers[tier].store(context, full, now)
         if coming is None:
             return 0
-        self._tiers[tier].arrive(coming)
+        self._tiers[tier].arrive(coming, now)
         return coming.stop - coming.start
 
     def _chunks(self, path: Path) -> Path:

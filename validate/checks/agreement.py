@@ -91,6 +91,8 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         loaded, table = _more(family, loaded, table, rng)
     for mechanism in MECHANISMS.get(last or kind, ()):
         loaded = mechanism(loaded, rng)
+    if kind == "blocks":
+        loaded = config.load(loaded, [f"store.ttl_s={rng.choice(['null', 'null', '0.3', '3'])}"])
     return loaded, table
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.offload import Offers
-from kvplan.sim.store.blocks.runs import Pieces, Runs, depth
+from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
 
 
 class Coming(NamedTuple):
@@ -55,11 +55,11 @@ class Chunks:
         """So many leading chunks of a context may not go until they are let go."""
         return self._runs.take(path, chunks)
 
-    def let_go(self, pieces: Pieces) -> None:
+    def let_go(self, pieces: Pieces, now: float = 0.0) -> None:
         """They may."""
-        self._runs.give_back(pieces)
+        self._runs.give_back(pieces, now)
 
-    def store(self, path: Path, full: int) -> "Coming | None":
+    def store(self, path: Path, full: int, now: float = 0.0) -> "Coming | None":
         """The first `full` chunks of a context are offered. Those that are missing are on their way from now on, until `arrive`; None where
         none is, or they have no room."""
         there = self._runs.take(path, full)
@@ -68,7 +68,7 @@ class Chunks:
             full = self._due(path, start, full)
         if start == full or room < full - start:
             self.dropped += room < full - start
-            self._runs.give_back(there)
+            self._runs.give_back(there, now)
             return None
         self._runs.evict(max(0, self.held + full - start - self._usable))
         missing = self._runs.name(path, there, full)
@@ -81,15 +81,19 @@ class Chunks:
         enough = [self._offers.are_enough(path[chunk]) for chunk in range(start, full)]
         return start + enough.index(False) if False in enough else full
 
-    def arrive(self, coming: "Coming") -> None:
+    def arrive(self, coming: "Coming", now: float = 0.0) -> None:
         """Chunks that were on their way are there, and may go."""
         for run in [run for piece in coming.missing for run in piece.runs()]:
             run.ready = True
-        self._runs.give_back(coming.there + coming.missing)
+        self._runs.give_back(coming.there + coming.missing, now)
 
-    def renew(self, path: Path, full: int) -> None:
+    def renew(self, path: Path, full: int, now: float = 0.0) -> None:
         """A request with these chunks has ended."""
-        self._runs.give_back(self._runs.take(path, full))
+        self._runs.give_back(self._runs.take(path, full), now)
+
+    def expire(self, ttl_s: float, now: float) -> list[Run]:
+        """Chunks that nobody has used for longer go; returns them. What is on its way, loaded or prefilled with is in use."""
+        return self._runs.expire(ttl_s, now)
 
     def counted(self) -> tuple[int, int]:
         """For guards: chunks one by one, and those that there is room for."""

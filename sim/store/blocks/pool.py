@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns, Pieces, depth
+from kvplan.sim.store.blocks.runs import OfRuns, Pieces, Run, depth
 
 
 @dataclass
@@ -88,11 +88,17 @@ class Pool(OfRuns):
         """So many tokens of a request are there now. Returns the blocks that have names since."""
         raise NotImplementedError
 
-    def end(self, use: Use, tokens: int) -> None:
+    def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
         """A request has ended, or given way, of which so many tokens have blocks."""
         self._unnamed += self.needed(tokens) - depth(use.pieces)
-        self._runs.give_back(use.pieces)
+        self._runs.give_back(use.pieces, now)
         self._forget(self._runs.blocks - self._most_kept)
+
+    def expire(self, ttl_s: float, now: float) -> list[Run]:
+        """Free blocks that nobody has used for longer lose their names; returns them."""
+        gone = self._runs.expire(ttl_s, now)
+        self._unnamed += sum(run.blocks for run in gone)
+        return gone
 
     def counted(self, uses: Iterable[tuple[Use, int]]) -> tuple[int, int]:
         """For guards: blocks in use by these, of so many tokens each, and free ones, run by run."""

@@ -18,7 +18,7 @@ from kvplan.sim.store.blocks.base import Path
 class Run:
     """The blocks from `start` up to `stop` of a context."""
 
-    __slots__ = ("ahead", "behind", "copied", "number", "path", "ready", "rest", "start", "stop", "users")
+    __slots__ = ("ahead", "behind", "copied", "number", "path", "ready", "rest", "since", "start", "stop", "users")
     ahead: "Run"
     """In the order, the one that goes before it."""
     behind: "Run"
@@ -34,6 +34,8 @@ class Run:
         """Whether there are copies of it, or were."""
         self.ready = True
         """Whether all of it is there, and nothing on its way."""
+        self.since = 0.0
+        """When its last use ended, where nobody uses it."""
         self.rest: Run = self
         """What it went on with before it was cut."""
 
@@ -169,9 +171,11 @@ class Runs:
         parts = (start, known, True), (known, stop, False)
         return [Piece(self._list(path, begin, end, copied), end) for begin, end, copied in parts if begin < end]
 
-    def give_back(self, pieces: Pieces) -> None:
-        """One use has ended: what nobody uses then is the last to go, and the last of it before the others."""
+    def give_back(self, pieces: Pieces, now: float = 0.0) -> None:
+        """One use has ended: what nobody uses then is the last to go, and the last of it before the others. Never sooner than the one
+        before."""
         for run in reversed(self._joined([run for piece in pieces for run in piece.runs()])):
+            run.since = now
             run.follow(self._order.ahead)
 
     def _joined(self, runs: Iterable[Run]) -> list[Run]:
@@ -210,6 +214,15 @@ class Runs:
         self._forget(run)
         return run.blocks
 
+    def expire(self, ttl_s: float, now: float) -> list[Run]:
+        """What nobody has used for longer goes; returns it."""
+        gone = []
+        while (run := self._order.behind) is not self._order and run.since + ttl_s < now:
+            self.blocks -= run.blocks
+            self._forget(run)
+            gone.append(run)
+        return gone
+
     # --- runs -----------------------------------------------------------------------------------------------------------------
 
     def _list(self, path: Path, start: int, stop: int, copied: bool) -> Run:
@@ -222,7 +235,7 @@ class Runs:
     def _cut(self, run: Run, place: int) -> Run:
         """What is behind a place is a run of its own; returns it."""
         rest = Run(run.path, place, run.stop, run.number, run.users, run.copied)
-        rest.ready, run.stop = run.ready, place
+        rest.ready, rest.since, run.stop = run.ready, run.since, place
         rest.rest, run.rest = run.rest, rest
         self._heads.setdefault(run.path[place], []).append(rest)
         if not run.users:

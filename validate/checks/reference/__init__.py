@@ -49,7 +49,8 @@ What the specification leaves open:
   save goes to another tier than the first, its links have had nothing yet.
 - *A dtype of a tier* makes its bytes of KV fewer, and those on every link to it and from it; a move goes in the dtype of the lower tier.
 - *A TTL* counts from a turn's end to the next one's arrival, over when more has passed. KV leaves when any turn comes or starts after
-  that; what moves, once it has arrived, and when its own turn comes.
+  that; what moves, once it has arrived, and when its own turn comes. A block's counts from the end of its last use to the start of the next
+  job that has it; so does a chunk's, whose uses are named below.
 - *A turn that drops history* cuts every copy to what it goes on from when it comes.
 - *Chunks* of blocks are in use while their context is loaded and prefilled, or some of it is on its way. When a use ends, they are the
   last to go, tail before head; so they are when they are offered, and when their job ends. A prompt's are offered when its prefill has

@@ -33,6 +33,7 @@ class Pool:
         self.free = list(range(blocks))  # the first is taken next
         self.users = [0] * blocks
         self.names: dict[int, int] = {}  # of blocks, in the order in which they were named
+        self.left_s = [0.0] * blocks  # when each was used last
         self.changes = 0
         self.numbers: dict[tuple[int, tuple[Token, ...]], int] = {}  # names as numbers: of what comes before, and the block's own tokens
 
@@ -72,11 +73,20 @@ class Pool:
         self.names |= dict(new)
         return len(new)
 
-    def give_back(self, blocks: list[int]) -> None:
+    def expire(self, ttl_s: float, now: float) -> None:
+        """What nobody has used for longer is not found any more."""
+        over = [block for block in self.free if block in self.names and self.left_s[block] + ttl_s < now]
+        for block in over:
+            del self.names[block]
+        self.changes += bool(over)
+        self.free.sort(key=lambda block: block in self.names)
+
+    def give_back(self, blocks: list[int], now: float) -> None:
         """The last comes first into the queue; what has no name is taken first."""
         self.changes += 1
         for block in reversed(blocks):
             self.users[block] -= 1
+            self.left_s[block] = now
             if not self.users[block]:
                 self.free.insert(len(self.free) if block in self.names else 0, block)
         named = [block for block in self.free if block in self.names]
@@ -158,6 +168,7 @@ class BlockReplica(Replica):
         together = 256 if config.store.mode == "lmcache" else deployment.connection.block
         chunk = max(config.store.chunk_blocks, -(-together // tokens))
         self.below = Offloading(deployment, below, chunk, chunk * tokens, self.links, self.seen)
+        self.ttl_s = math.inf if config.store.ttl_s is None else config.store.ttl_s
         self.blocks: dict[Turn, list[int]] = {}
         self.found: dict[Turn, Found] = {}
 
@@ -166,7 +177,17 @@ class BlockReplica(Replica):
             before = self.contexts.get(turn.session, [])
             self.contexts[turn.session] = before = before[: max(0, len(before) - turn.dropped)]
             self.block_jobs.parts_from(turn.session, len(before))
+        self.expire(now)
         super().arrive(turn, now)
+
+    def expire(self, now: float) -> None:
+        """What nobody has used for the TTL goes, when a turn comes or starts."""
+        named = len(self.pool.names)
+        self.pool.expire(self.ttl_s, now)
+        self.seen["blocks that expire"] += named - len(self.pool.names)
+        self.below.settle(now)
+        self.below.expire(self.ttl_s, now)
+        self.hold(now)
 
     # --- a job starts ---------------------------------------------------------------------------------------------------------
 
@@ -178,6 +199,7 @@ class BlockReplica(Replica):
 
     def take(self, turn: Turn, since: float, now: float) -> int:
         """Uses what the pool has of a job's context, and loads what tiers below have beyond that; returns the lowest of these tiers."""
+        self.expire(now)
         hits = self.pool.hits(self.contexts[turn.session])
         self.blocks[turn] = self.pool.take(hits, self.pool.needed(self.jobs.tokens(turn)))
         self.read.append(self.read[-1] + len(hits) * self.block_bytes)
@@ -220,7 +242,7 @@ class BlockReplica(Replica):
     def prefilled(self, turn: Turn, now: float) -> None:
         self.name(turn, turn.context)
         self.below.settle(now)
-        self.below.let_go(self.found.pop(turn))
+        self.below.let_go(self.found.pop(turn), now)
         if math.isnan(turn.first_token_s):
             self.below.store(0, self.names(turn), now)
         super().prefilled(turn, now)
@@ -236,8 +258,8 @@ class BlockReplica(Replica):
             saved = saved[:offered]
         elif len(saved) > offered:
             self.below.store(0, saved, now)
-        self.below.renew(saved)
-        self.pool.give_back(self.blocks.pop(turn))
+        self.below.renew(saved, now)
+        self.pool.give_back(self.blocks.pop(turn), now)
         self.hold(now)
         super().complete(turn, now)
 
@@ -246,8 +268,8 @@ class BlockReplica(Replica):
         self.write(turn)
         self.name(turn, turn.context if turn.decodes else turn.computed)
         self.below.settle(now)
-        self.below.let_go(self.found.pop(turn, Found()))
-        self.pool.give_back(self.blocks.pop(turn))
+        self.below.let_go(self.found.pop(turn, Found()), now)
+        self.pool.give_back(self.blocks.pop(turn), now)
         self.hold(now)
 
     def write(self, turn: Turn) -> None:

@@ -24,6 +24,7 @@ class Shelf:
         self.tier, self.each, self.room = tier, each, tier.capacity // each
         self.users: Counter[int] = Counter()
         self.stamps: dict[int, tuple[int, int]] = {}  # when its last use ended, and how far from the end; of all that have room
+        self.left_s: dict[int, float] = {}  # when the last use of each ended
         self.coming: set[int] = set()
         self.uses = 0
 
@@ -44,7 +45,7 @@ class Shelf:
         there = self.there(names)
         missing = names[len(there) :]
         if len(missing) > self.most(there):
-            self.use(there)
+            self.use(there, now)
             return None
         gone = len(self.stamps) + len(missing) - self.room
         free = [name for name in self.stamps if not self.users[name] and name not in there]
@@ -60,17 +61,26 @@ class Shelf:
     def hold(self, names: Names) -> None:
         self.users.update(names)
 
-    def let_go(self, names: Names) -> None:
+    def let_go(self, names: Names, now: float) -> None:
         """A use has ended: the last of them is the first to go."""
         self.uses += 1
         self.users.subtract(names)
         for place, name in enumerate(names):
             if not self.users[name]:
-                self.stamps[name] = self.uses, -place
+                self.stamps[name], self.left_s[name] = (self.uses, -place), now
 
-    def use(self, names: Names) -> None:
+    def use(self, names: Names, now: float) -> None:
         self.hold(names)
-        self.let_go(names)
+        self.let_go(names, now)
+
+    def expire(self, ttl_s: float, now: float) -> int:
+        """Drops what nobody has used for longer; returns how many."""
+        over = [name for name in self.stamps if not self.users[name] and self.left_s[name] + ttl_s < now]
+        for name in over:
+            del self.stamps[name]
+        if over:
+            self.tier.put(0, -len(over) * self.each, now)
+        return len(over)
 
 
 @dataclass
@@ -117,7 +127,7 @@ class Offloading:
             self.ways.remove(way)
             shelf = self.shelves[way.shelf]
             shelf.coming.difference_update(way.missing)
-            shelf.let_go(way.names)
+            shelf.let_go(way.names, way.end_s)
             self.store(way.shelf + 1, way.names, way.end_s)
 
     def store(self, place: int, names: Names, now: float) -> None:
@@ -130,7 +140,7 @@ class Offloading:
             self.seen["chunks without room"] += 1
             self.dropped += place == 0
         elif not missing:
-            shelf.let_go(names)
+            shelf.let_go(names, now)
         else:
             wires = [self.links.ssd_write] if place else self.links.down_to(shelf.tier.name)
             sent = max((wire.send(now, shelf.tier.sent(len(missing) * shelf.each)) for wire in wires), key=lambda span: span.end_s)
@@ -179,12 +189,17 @@ class Offloading:
         first.hold(found.names)
         return ready_s
 
-    def let_go(self, found: Found) -> None:
+    def let_go(self, found: Found, now: float) -> None:
         """A job has been prefilled."""
         if found.names:
-            self.shelves[0].let_go(found.names)
+            self.shelves[0].let_go(found.names, now)
 
-    def renew(self, names: Names) -> None:
+    def renew(self, names: Names, now: float) -> None:
         """A job with these chunks has ended."""
         for shelf in self.shelves:
-            shelf.use(shelf.there(names))
+            shelf.use(shelf.there(names), now)
+
+    def expire(self, ttl_s: float, now: float) -> None:
+        """What nobody has used for longer goes."""
+        for shelf in self.shelves:
+            self.seen["chunks that expire"] += shelf.expire(ttl_s, now)
