@@ -13,14 +13,19 @@ from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards
 from kvplan.sim.engine.arrivals import Arrivals
 from kvplan.sim.engine.batch import Batch
+from kvplan.sim.engine.blockkv import BlockKv
 from kvplan.sim.engine.clients import Client, _Fifo, _Rounds
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.gpu import Gpu
+from kvplan.sim.engine.growing import GrowingBatch
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.metrics.output import Books
 from kvplan.sim.metrics.recorder import Recorder
+from kvplan.sim.policies.batching.chunked import Chunked
+from kvplan.sim.policies.batching.prefill_first import PrefillFirst
 from kvplan.sim.simulation import simulate
+from kvplan.sim.store.blocks.pool import Pool
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.tier import Tier
 from kvplan.traces.workload import untimed
@@ -296,6 +301,89 @@ def test_2_more_jobs_than_places(monkeypatch):
     wrap(monkeypatch, Replica, "_dispatch", crowd)
     with expect(2):
         simulate(config.load(RUN, ["deployment.max_batch=2"]))
+
+
+PRESSED = ("workload.sessions=20", "deployment.window_tokens=1600", "deployment.hbm_utilization=0.164", "deployment.step_tokens=200")
+KEPT = {
+    "sessions": ("store.load_mode=asynchronous", "store.load=always", "deployment.max_batch=3"),
+    "blocks": ("store.unit=block", "store.dram=2GB", "store.ssd=0GB"),
+}
+
+
+def pressed(kept: str, *overrides: str):
+    """Jobs outgrow HBM, and some give way."""
+    return simulate(config.load(RUN, ["batching=chunked", *PRESSED, *KEPT[kept], *overrides]))
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("batching", ["chunked", "prefill-first"])
+def test_the_guards_pass_where_jobs_give_way(kept, batching):
+    found = pressed(kept, f"batching={batching}").summary
+    assert found["preemptions"] and found["turns"] > 50
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("policy", [Chunked, PrefillFirst])
+def test_2_a_step_of_more_tokens_than_its_budget(monkeypatch, policy):
+    def stuff(original, self, batch):
+        self.tokens += 1
+        found = original(self, batch)
+        self.tokens -= 1
+        return found
+
+    wrap(monkeypatch, policy, "step", stuff)
+    with expect(2):
+        pressed("sessions", f"batching={policy.NAME}")
+
+
+@pytest.mark.pure
+def test_2_loaded_jobs_that_take_places_of_others(monkeypatch):
+    def push(original, self):
+        while self.batch.loaded:
+            self.batch.resume()
+
+    wrap(monkeypatch, Replica, "_resume", push)
+    with expect(2):
+        pressed("sessions")
+
+
+@pytest.mark.pure
+def test_2_jobs_that_never_give_way(monkeypatch):
+    monkeypatch.setattr(GrowingBatch, "is_short", False)
+    with expect(2):
+        pressed("sessions")
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("kept", KEPT)
+def test_8_a_job_that_gave_way_and_is_not_computed_again(monkeypatch, kept):
+    def remember(original, self, job, now):
+        original(self, job, now)
+        job.new = job.left = 1
+
+    wrap(monkeypatch, Replica, "_start_again", remember)
+    with expect(8):
+        pressed(kept)
+
+
+@pytest.mark.pure
+def test_1_a_pool_that_is_given_all_blocks_of_who_gives_way(monkeypatch):
+    """Those that others have, too."""
+    wrap(
+        monkeypatch,
+        BlockKv,
+        "gives_back",
+        lambda original, self, job, tokens, held, now: original(self, job, tokens, held, now) + self.block_bytes,
+    )
+    with expect(1):
+        pressed("blocks")
+
+
+@pytest.mark.pure
+def test_1_a_pool_that_loses_the_blocks_that_answers_grow_into(monkeypatch):
+    wrap(monkeypatch, Pool, "grow", lambda original, self, blocks: original(self, max(0, blocks - 1)))
+    with expect(1):
+        pressed("blocks")
 
 
 @pytest.mark.pure

@@ -1,7 +1,7 @@
 """The invariants of a simulation, checked while it runs. On in every test, off for users (`KVPLAN_GUARDS=1` turns them on).
 
 1. Bytes are conserved in every tier and on every link.
-2. No tier exceeds its capacity at any time, HBM included.
+2. No tier exceeds its capacity at any time, HBM included; no batch its places, and no step that prefills its tokens.
 3. Every turn that arrives ends exactly once.
 4. Turns of a session never overlap and keep their order.
 5. No transfer is faster than its link; no resource is busy for longer than has elapsed, nor for longer than the measured span.
@@ -42,9 +42,10 @@ def enabled() -> bool:
 class Guards:
     """Books of one run."""
 
-    def __init__(self, deployment, ttl_s: float | None, hbm_tier: int, clients: Clients | None = None) -> None:
+    def __init__(self, deployment, ttl_s: float | None, hbm_tier: int, step_tokens: int | None, clients: Clients | None = None) -> None:
         self._deployment, self._connection = deployment, deployment.connection
         self._hbm_tier = hbm_tier
+        self._step_tokens = math.inf if step_tokens is None else step_tokens
         self._ttl_s = math.inf if ttl_s is None else ttl_s
         self._clients = clients
         self._idle_since: dict[tuple[object, int], float] = {}
@@ -158,10 +159,14 @@ class Guards:
         self._saved_tokens[store][session] = 0
 
     def stepped(self, replica, start: float, end: float) -> None:
-        """The GPU was busy from start to end."""
+        """The GPU was busy from start to end, with the step that it has still."""
         demand(start >= self._step_end.get(replica, 0.0), 8, "a step starts before the last one ended, at", start)
         self._step_end[replica] = end
         self._busy_s[replica] = self._busy_s.get(replica, 0.0) + end - start
+        gpu = replica.gpu
+        if gpu.chunks:
+            tokens = sum([tokens for _, tokens in gpu.chunks]) + gpu.steps * replica.batch.decoding
+            demand(tokens <= self._step_tokens, 2, "a step has", tokens, "of", self._step_tokens, "tokens")
 
     def check(self, replica, now: float) -> None:
         """After a step: capacities, and now and then every sum."""

@@ -114,7 +114,7 @@ def _observer(given: RunInput) -> Any:
     if guards.enabled():
         hbm = parse_bytes(config.store.hbm)
         guarding = BlockGuards if given.deployment.pooled else guards.Guards
-        watching.insert(0, guarding(given.deployment, config.store.ttl_s, hbm, config.workload.clients))
+        watching.insert(0, guarding(given.deployment, config.store.ttl_s, hbm, config.deployment.step_tokens, config.workload.clients))
     return Observers(*watching) if watching else None
 
 
