@@ -25,6 +25,8 @@ class Connection:
     """Each way, of all its GPUs together; infinite where the links decide."""
     request_s: float
     """Of each load, before its first byte moves."""
+    byte_s: float
+    """Of each of its bytes, before the first moves too: what a load by itself takes beside its links."""
     loads: Loads
     block: int
     """Tokens that are kept and loaded together or not at all."""
@@ -47,6 +49,10 @@ class Connection:
         """Whether every token is kept."""
         return self.block == 1 and self.saves_answers
 
+    def ahead_s(self, size: float) -> float:
+        """Seconds of a load of so many bytes, before the first moves."""
+        return self.request_s + self.byte_s * size
+
     def transfers(self, layers: int) -> int:
         """Into how many a load is cut, each with the link's latency: one goes on without the GPUs, who take layers as they come."""
         return 1 if self.asynchronous else layers
@@ -66,10 +72,12 @@ class Connection:
 
 def connect(connector: Connector, gpus: int) -> Connection:
     """Of a replica of so many GPUs of one server."""
+    bytes_per_s = min(gpus * _said(connector.per_gpu, math.inf), _said(connector.per_server, math.inf))
     return Connection(
         name=connector.name,
-        bytes_per_s=min(gpus * _said(connector.per_gpu, math.inf), _said(connector.per_server, math.inf)),
+        bytes_per_s=bytes_per_s,
         request_s=_said(connector.request, 0.0),
+        byte_s=max(0.0, 1 / (gpus * _said(connector.alone, math.inf)) - 1 / bytes_per_s),
         loads=connector.loads.value,
         block=int(_said(connector.block, 1)),
         replicated=_said(connector.replicated, False),
@@ -77,5 +85,5 @@ def connect(connector: Connector, gpus: int) -> Connection:
     )
 
 
-def _said(row: Row, otherwise):
-    return otherwise if isinstance(row, Unknown) else row.value
+def _said(row: Row | None, otherwise):
+    return otherwise if row is None or isinstance(row, Unknown) else row.value

@@ -322,6 +322,8 @@ class Connector(Entry):
     """What it moves to one GPU in effect; the same is taken for the way back."""
     per_server: OrUnknown[BytesPerSecond]
     """The same of all GPUs of a server together."""
+    alone: OrUnknown[BytesPerSecond] | None = None
+    """What one load by itself gets, to one GPU, where that is less: the host works on it for longer, while other loads go on."""
     request: OrUnknown[Seconds]
     """Of each load, before its first byte moves."""
     loads: Fact[Loads]

@@ -18,6 +18,7 @@ def moving(deployment: Deployment) -> dict[str, Any] | None:
             "name": connection.name,
             "read_bytes_per_s": connector,
             "request_s": connection.request_s,
+            **({"byte_s": connection.byte_s} if connection.byte_s else {}),
             "layerwise": connection.layerwise,
             "loads": connection.loads,
             "block_tokens": connection.block,

@@ -27,20 +27,19 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
     sizes = {name: size * deployment.copies.get(name, 1.0) for name in deployment.links}
     own = {name: sizes[name] / links.read_bytes_per_s + links.latency_s for name, links in deployment.links.items()}
     over_host = {name: each / host.read_bytes_per_s + latency_s for name, each in sizes.items()}
-    request_s, layerwise = deployment.connection.request_s, deployment.connection.layerwise
+    ahead_s, layerwise = deployment.connection.ahead_s, deployment.connection.layerwise
     buffered = min(config.store.read_buffer_layers, layers) if layerwise else 0
 
-    def turn(seconds: float, preloaded: float, ready_s: float = 0.0) -> float:
-        begins_s = max(request_s, ready_s)
+    def turn(seconds: float, preloaded: float, begins_s: float) -> float:
         if not layerwise:
             return begins_s + seconds + compute
         return pipeline_s(layers, compute / layers, seconds / layers, preloaded, 0.0 if preloaded else begins_s)
 
     def from_below(name: str) -> float:
         if deployment.pooled and ON_HOST in deployment.sizes:  # chunks come up to DRAM before they are loaded
-            return turn(load, 0, own[name])
+            return turn(load, 0, max(ahead_s(in_dram), own[name]))
         faster, slower = sorted((over_host[name], own[name]))
-        return turn(slower, 0, request_s + faster / layers)
+        return turn(slower, 0, ahead_s(sizes[name]) + faster / layers)
 
     layers_needed = max(0.0, load - compute) * host.read_bytes_per_s / (in_dram / layers)
     return {
@@ -51,8 +50,8 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
         "prefill_new_s": compute,
         "load_dram_s": load,
         **{f"load_{name}_s": seconds for name, seconds in own.items()},
-        "with_dram_s": turn(load, buffered),
-        "with_dram_unbuffered_s": turn(load, 0),
+        "with_dram_s": turn(load, buffered, ahead_s(in_dram)),
+        "with_dram_unbuffered_s": turn(load, 0, ahead_s(in_dram)),
         **{f"with_{name}_s": from_below(name) for name in own},
         "break_even_bytes_per_s": in_dram / (recompute - compute),
         "s_buf_bytes": layers_needed * (size / layers),

@@ -108,14 +108,15 @@ def load_s(
     complete `ready_s` after the start."""
     store, layers, size = config.store, deployment.steps.layers, tier.taken(deployment.stored(tokens))
     load = size / deployment.host.read_bytes_per_s + deployment.connection.transfers(layers) * deployment.host.latency_s
-    request_s, early = max(deployment.connection.request_s, ready_s), 0.0
+    asks_s = deployment.connection.ahead_s(size)
+    request_s, early = max(asks_s, ready_s), 0.0
     if tier.own is not None:
         faster, load = sorted((load, tier.own.seconds(size)))
         request_s += faster / layers  # the first layer goes over one after the other
     if not deployment.connection.layerwise:
         return request_s + load + compute_s
     if tier.own is None and store.read_buffer_layers:
-        ahead_s = waits_s - deployment.connection.request_s
+        ahead_s = waits_s - asks_s
         request_s, early = max(ready_s, -ahead_s, 0.0), 0.0
         if not ready_s:
             early = min(store.read_buffer_layers, layers, max(0.0, ahead_s) / load * layers)

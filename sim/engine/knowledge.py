@@ -30,7 +30,7 @@ class EngineKnowledge(Knowledge):
         self._deployment = deployment
         host = deployment.host.read_bytes_per_s
         self._read_bytes_per_s = {tier.name: tier.read_bytes_per_s(host) for tier in deployment.tiers}
-        self._request_s = {tier.name: 0.0 if tier.on_device else deployment.connection.request_s for tier in deployment.tiers}
+        self._ahead_s = {tier.name: deployment.connection.ahead_s for tier in deployment.tiers if not tier.on_device}
         turns = np.diff(workload.first_turn).tolist()
         self.session_of: list[int] = list(chain.from_iterable(map(repeat, range(workload.sessions), turns)))
         """Of each turn; one number for all of a session, which are held once."""
@@ -52,7 +52,8 @@ class EngineKnowledge(Knowledge):
         return self._deployment.steps.prefill(max(1, self._deployment.tokens_in(size)), 0)
 
     def load_s(self, tier: str, size: int) -> float:
-        return size / self._read_bytes_per_s[tier] + self._request_s[tier]
+        ahead_s = self._ahead_s.get(tier)
+        return size / self._read_bytes_per_s[tier] + (0.0 if ahead_s is None else ahead_s(size))
 
     def next_use_s(self, session: int) -> float:
         return self._next_use_s[session]

@@ -24,7 +24,7 @@ class Loader(LoadView):
         self._steps = deployment.steps
         self._layers = deployment.steps.layers
         self._kv, self._hbm_kv = deployment.kv, deployment.hbm_kv
-        self._request_s, self.block = deployment.connection.request_s, block
+        self._ahead_s, self.block = deployment.connection.ahead_s, block
         self._layerwise = deployment.connection.layerwise
         self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
@@ -76,9 +76,10 @@ class Loader(LoadView):
         layers, link, now, own = self._layers, self._paths.to_device, self._now, self._paths.reads[self._tier]
         load = size / layers / link.bandwidth + self._latency_s
         ready = self._ready
-        asked = now + self._request_s
+        ahead_s = self._ahead_s(size)
+        asked = now + ahead_s
         if own is None:
-            start = max(ready, self._since + self._request_s if self._read_buffer else asked)
+            start = max(ready, self._since + ahead_s if self._read_buffer else asked)
             if start < now:
                 return 0.0, load, min(self._read_buffer, self._free * layers / self._hbm_kv.of(tokens), (now - start) / load)
             return start - now, load, 0.0
@@ -93,7 +94,7 @@ class Loader(LoadView):
         delay, load, preloaded = self._pace(tokens)
         size, now, own = self._worked_out[1], self._now, self._paths.reads[self._tier]
         if own is not None and self._fetched_at == math.inf:
-            own.book(now + self._request_s, size)
+            own.book(now + self._ahead_s(size), size)
         start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
         self._paths.to_device.occupy(start, end, size)
         return start, end

@@ -111,6 +111,8 @@ class LinksAlone(TypedDict):
     """Towards the GPUs, by tier, copies of ranks included."""
     request_s: float
     """Of a load, beside its bytes."""
+    byte_s: NotRequired[float]
+    """Of each of its bytes, beside the links."""
 
 
 class ByConnector(LinksAlone):

@@ -27,7 +27,7 @@ def rows(found: Mapping[str, Any]) -> list[list[str]]:
 def _figures(one: Mapping[str, Any]) -> list[str]:
     rates, request_s = list(one["read_bytes_per_s"].values()), one["request_s"]
     each = format_seconds(request_s) if request_s else "–"
-    return [*(f"{format_bytes(rate)}/s" for rate in rates), each, format_seconds(request_s + _GB / rates[0])]
+    return [*(f"{format_bytes(rate)}/s" for rate in rates), each, format_seconds(request_s + _GB * one.get("byte_s", 0.0) + _GB / rates[0])]
 
 
 def _how(connector: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ class Loading:
         latencies = 1 if self.connection.asynchronous else self.layers
         each, early = sent / self.layers / h2d.bandwidth + h2d.latency_s * latencies / self.layers, 0.0
         ready = max(h2d.free_s, ready_s)
-        asked = self.connection.request_s + (since if tier.name == "dram" and self._reads_ahead() else now)
+        asked = self.connection.ahead_s(sent) + (since if tier.name == "dram" and self._reads_ahead() else now)
         delay = max(0.0, ready - now, asked - now)
         if tier.name == "dram":
             early = self._early(size, each, max(ready, asked), now)
