@@ -114,7 +114,8 @@ def _observer(given: RunInput) -> Any:
     if guards.enabled():
         hbm = parse_bytes(config.store.hbm)
         guarding = BlockGuards if given.deployment.pooled else guards.Guards
-        watching.insert(0, guarding(given.deployment, config.store.ttl_s, hbm, config.deployment.step_tokens, config.workload.clients))
+        budget = config.deployment.step_tokens if "step_tokens" in find("batching", config.batching).NEEDS else None
+        watching.insert(0, guarding(given.deployment, config.store.ttl_s, hbm, budget, config.workload.clients))
     return Observers(*watching) if watching else None
 
 
