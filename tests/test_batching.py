@@ -218,6 +218,18 @@ def test_who_gave_way_counts_where_the_least_loaded_replica_is_asked_for():
     assert columns["replica"].tolist() == [0, 1, 0, 1]
 
 
+def test_of_equal_jobs_the_last_gives_way():
+    """As SGLang sorts them: three came at once, and the first goes on."""
+    batch = SharingBatch(100, 9, Even(1))
+    for turn in range(3):
+        job = Job(turn, turn, 0, 5, 65, 65)
+        job.left = 5
+        batch.enter(job)
+        batch.prefilled(job, 5)
+    batch.decoded(batch.at_most(50))
+    assert [job.turn for job in batch.give_way()] == [2, 1]
+
+
 def test_a_prompt_that_is_being_computed_gives_way():
     """The last of those that run is in its prefill: it begins anew, and its first token comes once."""
     steps, columns = served("chunked", [(20, 400), (460, 2)], [0.0, 1e-6], tight(490), "deployment.step_tokens=21")

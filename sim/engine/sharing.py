@@ -2,7 +2,8 @@
 
 The share falls with each decode step, from 0.7 to 0.1 in 600 of them, and is 0.7 again in an empty batch. So a job that cannot enter may
 come to be able to while others only decode: a run of steps ends there. Where HBM is short all the same, jobs give way until 20 steps of the
-others fit, those with the shortest answers so far first; the share is then what those have made, and 20 steps, of their answers.
+others fit: those with the shortest answers so far first, of such those with the longest prompts, and of such the last. The share is then
+what the others have made, and 20 steps, of their answers.
 
 Left out: a server does not know how long answers become, and counts with their limits, 4,096 tokens at most; and who gave way goes to the
 end of the queue, not before it.
@@ -77,7 +78,7 @@ class SharingBatch(GrowingBatch):
     def give_way(self, gives_back: GivesBack = own) -> list[Job]:
         found: list[Job] = []
         while self.decoding and (not found or (self.decoding > 1 and self._growth(_CLEARED_STEPS) > self.hbm_bytes - self.hbm_used)):
-            decoding = [job for job in self._order.values() if job.end_step]
+            decoding = [job for job in reversed(self._order.values()) if job.end_step]
             found.append(self._preempt(min(decoding, key=lambda job: (self._made(job), job.made - job.known)), gives_back))
         made = [(self._made(job), job.output) for job in self._order.values() if job.end_step]
         answers = sum(output for _, output in made)

@@ -134,13 +134,13 @@ class Jobs:
 
     def next_to_give_way(self, given_way: int) -> Turn | None:
         """After so many others: the last of those that run, until a step fits; where shares are reserved that with the shortest answer so
-        far, of such the longest prompt, until twenty steps fit or nobody is beside it."""
+        far, of such the longest prompt, of such the last, until twenty steps fit or nobody is beside it."""
         decoding = self.decoding()
         if self.reserves == "prompt":
             return self.batch[-1] if self.short() else None
         if not decoding or (given_way and (len(decoding) == 1 or self.growth(STEPS_AHEAD) <= self.free())):
             return None
-        return min(decoding, key=lambda turn: (turn.made, -turn.history_tokens - turn.prompt_tokens))
+        return min(reversed(decoding), key=lambda turn: (turn.made, -turn.history_tokens - turn.prompt_tokens))
 
     def gives_way(self, turn: Turn) -> None:
         """It goes to the front of those that wait, and begins anew, answer so far included."""
