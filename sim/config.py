@@ -192,7 +192,7 @@ class Store(_Section):
     eviction: Annotated[str, AfterValidator(_policy("eviction"))] = "lookahead"
     """What leaves a tier that needs room."""
     prefetch: Annotated[str, AfterValidator(_policy("prefetch"))] = "lookahead"
-    """Which waiting sessions' KV is fetched from SSD before their jobs start."""
+    """Which waiting sessions' KV is fetched from SSD before their jobs start; with blocks best-effort, timeout and wait-complete do."""
     load: Annotated[str, AfterValidator(_policy("load"))] = "faster"
     """How much of a cached history a job loads, and how much it recomputes: `faster` never waits for longer than recomputing takes."""
     connector: str = "cachedattention"

@@ -2,20 +2,23 @@
 sessions, and why."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from kvplan.hwmodels import catalogue, kvsize
 from kvplan.hwmodels.footprint import Footprint
-from kvplan.sim.config import ON_DEVICE, Config, Store
+from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, Store
 
 SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
-_OF_BLOCKS = {
-    "eviction": "lru",
-    "prefetch": "none",
-    "write": "through",
-    "save": "async",
-    "positions": "embedded",
-    "host_buffer": 0.0,
+FETCHES = "best-effort", "timeout", "wait-complete"
+"""Prefetch policies, HiCache's, that chunks come up by ahead of jobs."""
+_OF_BLOCKS: dict[str, tuple[Any, ...]] = {
+    "eviction": ("lru",),
+    "prefetch": ("none", *FETCHES),
+    "write": ("through",),
+    "save": ("async",),
+    "positions": ("embedded",),
+    "host_buffer": (0.0,),
 }
 """Settings of stores of whole sessions, and what servers of blocks do."""
 _REFUSED = ("save",)
@@ -63,8 +66,14 @@ def _not_simulated(config: Config, hbm_kv: Footprint) -> str | None:
 
 def _of_sessions(store: Store, names: Iterable[str]) -> str | None:
     """The first of these settings that is otherwise than servers of blocks have it."""
-    other = next((name for name in names if getattr(store, name) != _OF_BLOCKS[name]), None)
+    other = next((name for name in names if getattr(store, name) not in _OF_BLOCKS[name]), None)
     return None if other is None else f"store.{other}={getattr(store, other)} is of whole sessions"
+
+
+def fetches_ahead(store: Store) -> bool:
+    """Whether chunks come up ahead of jobs: to DRAM, where it is the first tier below HBM and others are below it."""
+    below = [tier.name for tier in store.listed[1:] if store.size_of(tier)]
+    return store.prefetch in FETCHES and len(below) > 1 and below[0] == ON_HOST
 
 
 def in_blocks(hbm_kv: Footprint) -> bool:

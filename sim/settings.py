@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from kvplan.sim import config as configuration
 from kvplan.sim.config import SHORTHANDS, Config
-from kvplan.sim.keptunit import unit_of
+from kvplan.sim.keptunit import fetches_ahead, unit_of
 from kvplan.sim.policies.base import LIMITS
 from kvplan.sim.policies.registry import KINDS, is_users_own, policies
 from kvplan.traces import Workload
@@ -100,8 +100,8 @@ def _unused_by_store(config: Config) -> Iterator[str]:
     store = config.store
     yield "store.retention"  # of curves of blocks alone
     if unit_of(config) == "block":
-        names = "eviction", "prefetch", "write", "ssd_write", "write_buffer", "positions", "host_buffer", "piece"
-        yield from (f"store.{name}" for name in names)
+        names = "eviction", "write", "ssd_write", "write_buffer", "positions", "host_buffer", "piece"
+        yield from (f"store.{name}" for name in (*names, *["prefetch"] * (not fetches_ahead(store))))
         return
     yield from ("store.mode", "store.chunk_blocks", "store.threshold")
     on = [tier.name for tier in store.listed if store.size_of(tier)]

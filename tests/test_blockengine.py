@@ -319,6 +319,73 @@ def test_hbm_keeps_no_more_than_it_may():
     assert served(workload, 9, *ALONE, f"store.hbm={2 * CHUNK}B")["cached_tokens"].tolist() == [0, 16]
 
 
+FETCHED = ["engine=hicache", "store.block_tokens=64", "store.hbm=1MB", "batching=prefill-first"]
+PAGE = 8 * CHUNK
+
+
+def fetched(policy, *more, prompt=1280, apart_s=(0.0, 100.0, 200.0), others=0):
+    """Contexts of a prompt, of which DRAM has room for one: the first comes again, and `others` with it, when SSD alone has it."""
+    pages = prompt // 64
+    contexts = [np.full(pages, 1), np.full(pages, 2), *[np.append(np.full(pages, 1), 3)] * (1 + others)]
+    workload = requests(*contexts, block_tokens=64, prompts=[prompt, prompt, *[prompt + 64] * (1 + others)])
+    workload = replace(workload, arrival_s=np.append(apart_s, 200.0 + 1e-3 * np.arange(1, others + 1)))
+    sizes = [f"store.dram={pages * PAGE}B", "store.ssd=1TB", f"store.prefetch={policy}"]
+    config = load("default", [*SERVER, *FETCHED, *sizes, *more])
+    return resolve(config, workload), served(workload, (2 + others) * (pages + 1), *FETCHED, *sizes, *more)
+
+
+@pytest.mark.parametrize("policy", ["wait-complete", "timeout"])
+def test_a_job_waits_for_what_storage_brings_up_ahead_of_it(policy):
+    """Alone: the fetch over SSD's link, then the load over the host's, then the last block's prefill. Others that come pass it."""
+    deployment, found = fetched(policy, "store.load_mode=blocking")
+    read, host = deployment.links["ssd"], deployment.host
+    fetch_s = 20 * PAGE / read.read_bytes_per_s + read.latency_s
+    assert found["admitted_s"][2] - 200 == pytest.approx(fetch_s, rel=1e-9) and found["deferrals"].tolist() == [0, 0, 1]
+    assert found["cached_tokens"].tolist() == [0, 0, 1280] == found["dram_tokens"].tolist()
+    load_s = 20 * PAGE / host.read_bytes_per_s
+    assert found["first_token_s"][2] - found["admitted_s"][2] == pytest.approx(load_s + deployment.steps.prefill(64, 1280), rel=0.02)
+
+
+def test_what_has_not_come_when_a_job_starts_is_computed():
+    """With best effort nothing has, but it comes for others: of two that come together, and of which the second waits for the first."""
+    found = fetched("best-effort", "deployment.max_batch=1", others=1)[1]
+    assert found["cached_tokens"].tolist() == [0, 0, 0, 1280] and "deferrals" not in found
+
+
+def test_a_timeout_ends_a_fetch_between_two_batches():
+    """After 1 s and 0.25 s per 1,024 tokens, of which a batch of 128 pages has come, and its next is under way."""
+    read = "[hbm, dram, {name: pool, size: 1TB, read: 0.4GB/s, write: 9GB/s, latency: 0s, price: 0USD/GB/h}]"
+    more = [f"store.tiers={read}", "store.ssd=0GB", "deployment.window_tokens=32768"]
+    _, found = fetched("timeout", *more, prompt=256 * 64)
+    batch_s = 128 * PAGE / 0.4e9
+    assert batch_s < (patience_s := 1 + 0.25 * 16) < 2 * batch_s
+    assert found["admitted_s"][2] == pytest.approx(200 + patience_s) and found["cached_tokens"].tolist() == [0, 0, 128 * 64]
+
+
+def test_less_than_256_tokens_are_not_fetched():
+    found = [fetched("wait-complete", prompt=prompt)[1]["cached_tokens"].tolist() for prompt in (192, 256)]
+    assert found == [[0, 0, 0], [0, 0, 256]]
+
+
+@pytest.mark.parametrize("policy", ["best-effort", "timeout"])
+def test_fetches_are_the_same_whether_steps_come_in_runs_or_one_by_one(policy):
+    """Under guards, with replicas, a TTL, shared beginnings, and links that are too slow for what is fetched."""
+    small = [
+        "workload.sessions=25",
+        "workload.arrival.rate_per_s=3",
+        "workload.system_prompt_tokens=2000",
+        "workload.think_time.median_s=4",
+    ]
+    server = ["engine=hicache", f"store.prefetch={policy}", "store.hbm=300MB", "store.dram=2GB", "store.ssd=20GB", "store.ttl_s=30"]
+    config = load("default", [*SERVER, *server, *small, "deployment.link_efficiency=0.05", "deployment.replicas=2", "router=least-loaded"])
+    fast, slow = (simulate(config, longest_run=longest) for longest in (None, 1))
+    for name in ("admitted_s", "first_token_s", "done_s"):
+        np.testing.assert_allclose(fast.columns[name], slow.columns[name], rtol=1e-9)
+    assert fast.columns["cached_tokens"].tolist() == slow.columns["cached_tokens"].tolist()
+    assert fast.summary["token_hits"]["dram"] > 0 == fast.summary["token_hits"]["ssd"]
+    assert ("deferred_turns" in fast.summary) == (policy == "timeout")
+
+
 BELOW_HBM = [f"store.dram={8 * CHUNK}B", "store.ssd=0GB", *CHUNKS]
 
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kvplan.sim.analytic.expected import Expected
-from kvplan.sim.config import Config
+from kvplan.sim.config import Config, Store
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.keptunit import fetches_ahead
 from kvplan.sim.tiers import fetch_target
 
 SERVED, GPU, LINKS = "served", "GPU", "links"
@@ -41,16 +42,16 @@ def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterato
             (SERVED, GPU, LINKS),
             f"links are taken to be idle: store.load={store.load} decides by how busy they are, and loads less or more",
         )
-    if deployment.pooled:
-        return
-    if store.eviction != "lru" and _leave(deployment, seen):
-        yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
-    if store.prefetch != "none" and fetch_target(deployment.tiers) is not None and _leave(deployment, seen):
+    if fetches_ahead(store) if deployment.pooled else _fetches(store, deployment, seen):
         yield Limit(
             (SERVED, GPU, LINKS),
             f"nothing is fetched ahead: store.prefetch={store.prefetch} brings what waiting jobs need from SSD into DRAM, which then"
             " serves it",
         )
+    if deployment.pooled:
+        return
+    if store.eviction != "lru" and _leave(deployment, seen):
+        yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
     if store.ttl_s is not None and len(deployment.tiers) > 1:
         yield Limit((LINKS,), "what expires leaves room and is not written down: less moves between tiers than is said")
     if store.write == "within-rating" and len(deployment.tiers) > 1:
@@ -95,6 +96,11 @@ def _sample(seen: Expected) -> Iterator[Limit]:
             f"they are those of {walked} of {replicas} replicas, {len(seen.walked.history):,} of {len(seen.turns.history):,} turns: hits of"
             f" all, in any tier, are within {100 * seen.error:.1f} points (two standard errors)",
         )
+
+
+def _fetches(store: Store, deployment: Deployment, seen: Expected) -> bool:
+    """Whether whole sessions are fetched ahead."""
+    return store.prefetch != "none" and fetch_target(deployment.tiers) is not None and _leave(deployment, seen)
 
 
 def _leave(deployment: Deployment, seen: Expected) -> bool:

@@ -18,14 +18,16 @@ from kvplan.sim.blockpool import block_pool
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
+from kvplan.sim.engine.blockfetch import Fetches
+from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.growth import InBlocks
-from kvplan.sim.engine.keeping import Keeping, Stalls
+from kvplan.sim.engine.keeping import Arrived, Keeping, Moved, Stalls
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.offloading import Found, Offloading
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.metrics.recorder import Recorder
-from kvplan.sim.policies.base import Load
+from kvplan.sim.policies.base import Load, Prefetch, Queue
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.pool import Pool, Use
 from kvplan.sim.store.blocks.runs import Pieces
@@ -64,9 +66,12 @@ class _Running:
 class Lookups(Nothing):
     """What a replica's policies see: what its pool has of the next turn of each session."""
 
-    def __init__(self, pool: Pool, contexts: Contexts, block_bytes: int) -> None:
+    fetches: Fetches | None = None
+
+    def __init__(self, pool: Pool, contexts: Contexts, deployment: Deployment) -> None:
         super().__init__()
-        self._pool, self._contexts, self._block_bytes = pool, contexts, block_bytes
+        self._pool, self._contexts, self._stored = pool, contexts, deployment.stored
+        self._block_bytes = deployment.stored(contexts.pool.block_tokens)
 
     def lookup(self, session: int) -> tuple[int, int]:
         turn = self._contexts.next_turn[session]
@@ -78,6 +83,9 @@ class Lookups(Nothing):
     def arrived(self, session: int) -> tuple[int, int]:
         return self.lookup(session)
 
+    def bytes_to_come(self, session: int) -> int:
+        return 0 if self.fetches is None else self._stored(self.fetches.to_come(session))
+
 
 class BlockKv(Keeping):
     """See the module."""
@@ -86,7 +94,8 @@ class BlockKv(Keeping):
         pool = turns.pool
         self._pool = pool.make(pool.usable, pool.block_tokens, pool.most_kept)
         stored = deployment.stored(pool.block_tokens)
-        super().__init__(Lookups(self._pool, turns, stored), paths, Stalls(), pool.bytes, InBlocks(pool.block_tokens, pool.block_bytes))
+        self._lookups = Lookups(self._pool, turns, deployment)
+        super().__init__(self._lookups, paths, Stalls(), pool.bytes, InBlocks(pool.block_tokens, pool.block_bytes))
         self.follows = True
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
@@ -95,8 +104,25 @@ class BlockKv(Keeping):
         self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
         self._running: dict[int, _Running] = {}
         self._ttl_s = config.store.ttl_s
+        self._fetches: Fetches | None = None
         self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens), load
         self._prefill, self._connection, self._stored = deployment.steps.prefill, deployment.connection, deployment.stored
+
+    def fetches_ahead(self, policy: Prefetch, queue: Queue, clock: Clock) -> None:
+        """What tiers below the first have comes up to it ahead of jobs, as the policy says, or not at all."""
+        self._below.fetches_ahead()
+        self._fetches = self._lookups.fetches = Fetches(self._below, policy, queue, clock)
+        self._lookups.fetch_target = 1
+
+    def listen(self, arrived: Arrived, moved: Moved | None) -> None:
+        if self._fetches is not None:
+            self._fetches.arrived = arrived
+
+    def moves_end_s(self, held_only: bool) -> float:
+        return math.inf if self._fetches is None else self._fetches.ends_s
+
+    def fetch_next(self, now: float) -> bool:
+        return self._fetches is not None and self._fetches.next(now)
 
     @property
     def skipped_saves(self) -> int:
@@ -109,6 +135,10 @@ class BlockKv(Keeping):
     def come(self, session: int, kept: int | None, now: float) -> None:
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
+        if self._fetches is not None:
+            turn = self._turns.next_turn[session]
+            path, prompt = self._turns.paths[turn], self._turns.prompts[turn]
+            self._fetches.want(session, path, prompt, self._pool.reach(path, prompt)[0] * self._tokens, now)
 
     def _expire(self, ttl_s: float, now: float) -> None:
         """What nobody has used for longer goes."""
@@ -133,6 +163,8 @@ class BlockKv(Keeping):
         path, tokens = self._turns.paths[job.turn], job.known
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
+        if self._fetches is not None:
+            self._fetches.ends(job.session)
         use = self._pool.begin(path, tokens)
         local = use.hit * self._tokens
         found = self._below.find(path, tokens, local, now)

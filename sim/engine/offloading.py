@@ -1,6 +1,6 @@
 """Tiers of chunks below one replica's pool of blocks, written through: the first from HBM, each other from the one above it when a chunk
 has come there. A lookup goes on where the pool's hit ends. What only a lower tier has comes up to the first before it is loaded, if that
-has room; a chunk is found in a tier when all of it has come.
+has room; or it comes ahead of its job alone (`kvplan.sim.engine.blockfetch`). A chunk is found in a tier when all of it has come.
 
 Stores and what comes up are booked on the links when they begin, and end without an event: `settle` ends what is due before anything else
 is asked or told. Left out: requests that wait for chunks on their way; blocks of HBM that are kept until they are stored; chunks without
@@ -53,9 +53,14 @@ class Offloading:
         self._each = deployment.stored(chunk_tokens)
         self._paths, self._levels = paths, levels
         self._tiers = [Chunks(level.capacity // self._each, threshold) for level in levels[1:]]
+        self._loaded_from = self._tiers
         self._coming: list[tuple[float, int, int, Coming]] = []
         """A heap of (end, number, tier, chunks)."""
         self._booked = 0
+
+    def fetches_ahead(self) -> None:
+        """Jobs load from the first tier alone, to which others are brought up ahead of them."""
+        self._loaded_from = self._tiers[:1]
 
     @property
     def dropped(self) -> int:
@@ -82,7 +87,7 @@ class Offloading:
         """What is there of a prompt of which the pool has `hit` tokens."""
         self.settle(now)
         context = self._chunks(path)
-        stops, ready_s = reached(self._tiers, context, (tokens - 1) // self._chunk_tokens), now
+        stops, ready_s = reached(self._loaded_from, context, (tokens - 1) // self._chunk_tokens), now
         for tier, start, stop in _rising(stops):
             ready_s = max(ready_s, self._up(tier).preview(now, self._sent(tier, stop - start))[1])
         return Found(context, stops, hit, beyond(stops[-1], tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
@@ -90,13 +95,31 @@ class Offloading:
     def raise_all(self, found: Found, now: float) -> Pieces:
         """What was found comes into the first tier, and may not go before it is let go."""
         for tier, start, stop in _rising(found.stops):
-            coming = self._tiers[0].store(found.path, stop, now)
-            assert coming is not None
-            size = (stop - start) * self._each
-            begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
-            self._moves(tier, 1, size, now, begin, end)
-            self._comes(1, coming, now, end)
+            self._raise(tier, found.path, start, stop, now)
         return self._tiers[0].hold(found.path, found.stops[-1])
+
+    def _raise(self, tier: int, path: Path, start: int, stop: int, now: float) -> float:
+        """Chunks of a context come from a tier to the first; returns when they are there."""
+        coming = self._tiers[0].store(path, stop, now)
+        assert coming is not None
+        begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
+        self._moves(tier, 1, (stop - start) * self._each, now, begin, end)
+        self._comes(1, coming, now, end)
+        return end
+
+    def to_come(self, path: Path, tokens: int, hit: int, now: float) -> int:
+        """Tokens of a prompt, of which the pool has `hit`, that only tiers below the first have, and the first has room for."""
+        self.settle(now)
+        stops = reached(self._tiers, self._chunks(path), (tokens - 1) // self._chunk_tokens)
+        return beyond(stops[-1], tokens, max(hit, stops[1] * self._chunk_tokens), self._chunk_tokens)
+
+    def bring(self, path: Path, tokens: int, most: int, now: float) -> float | None:
+        """The next `most` of these chunks, or fewer, come up; returns when they are there. None: there are no more."""
+        context = self._chunks(path)
+        stops = reached(self._tiers, context, (tokens - 1) // self._chunk_tokens)
+        for tier, start, stop in _rising(stops):
+            return self._raise(tier, context, start, min(stop, start + most), now)
+        return None
 
     def let_go(self, pieces: Pieces, now: float) -> None:
         """What was loaded may go."""

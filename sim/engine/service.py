@@ -22,6 +22,7 @@ from kvplan.sim.engine.replica import Replica, Watched
 from kvplan.sim.engine.routing import EngineRouting, router
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import HoldingRoom, WaitingRoom
+from kvplan.sim.keptunit import fetches_ahead
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.observers import Observers
@@ -123,13 +124,13 @@ def _replica(run: Run, index: int, make_store: StoreMaker, turns: Contexts | Non
     config, deployment = run.given.config, run.given.deployment
     jobs = EngineJobs(run.clock, deployment, run.knowledge, config.tenant_weights)
     queue = find("scheduling", config.scheduler)(jobs)
-    prefetch = find("prefetch", config.store.prefetch if turns is None else "none")()
+    prefetch = find("prefetch", config.store.prefetch if turns is None or fetches_ahead(config.store) else "none")()
     fitting: Fitting
     kv: Keeping
     if turns is None:
         kv, fitting = _of_sessions(run, make_store(run, queue, prefetch), prefetch)
     else:
-        kv, fitting = _of_blocks(run, turns)
+        kv, fitting = _of_blocks(run, turns, queue, prefetch)
     jobs.store, jobs.fitting = kv.store, fitting.job
     waiting = _waiting(run, queue, kv.store, prefetch)
     batching = find("batching", config.batching)(batching_limits(config, deployment))
@@ -155,8 +156,10 @@ def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Keeping, F
     return Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, run.observer), fitting
 
 
-def _of_blocks(run: Run, turns: Contexts) -> tuple[BlockKv, BlockFitting]:
+def _of_blocks(run: Run, turns: Contexts, queue: Scheduler, prefetch: Prefetch) -> tuple[BlockKv, BlockFitting]:
     config, deployment = run.given.config, run.given.deployment
     paths = Paths(deployment, deployment.tiers, run.observer)
     kv = BlockKv(config, deployment, turns, find("load", config.store.load)(), paths, run.observer)
+    if fetches_ahead(config.store):
+        kv.fetches_ahead(prefetch, queue, run.clock)
     return kv, BlockFitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, kv)

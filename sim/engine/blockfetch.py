@@ -1,0 +1,83 @@
+"""Chunks that come up to the first tier below HBM ahead of the jobs that wait for them, as HiCache fetches from its storage.
+
+When a turn comes, what tiers below the first have of its prompt is looked up, and wanted where it is `LEAST_TOKENS` or more. What is wanted
+comes in order of arrival, one turn's after the other's, a batch of chunks at a time. A job starts with what has come of it, when its
+prefetch policy lets it, and computes the rest: a batch under way then comes for others, and what is behind it does not.
+
+Left out: that what is wanted takes at most 0.8 of the host memory beyond HBM's; that host memory is taken for all of it at once.
+Source: SGLang 0.5, srt/mem_cache/hiradix_cache.py, srt/managers/cache_controller.py.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.keeping import Arrived
+from kvplan.sim.engine.offloading import Offloading
+from kvplan.sim.policies.base import Prefetch
+from kvplan.sim.policies.base import Queue as Waiting
+from kvplan.sim.store.blocks.base import Path
+
+LEAST_TOKENS: Final = 256
+"""`prefetch_threshold`."""
+BATCH: Final = 128
+"""Chunks, which are pages there: `storage_batch_size`."""
+
+
+@dataclass
+class _Wanted:
+    path: Path
+    prompt: int
+    """Tokens, with the history."""
+    tokens: int
+    """Of these, that were to come when the turn did."""
+
+
+class Fetches:
+    """One replica's."""
+
+    arrived: Arrived
+    """Called with the session and the time when all has come of it that can."""
+
+    def __init__(self, below: Offloading, policy: Prefetch, queue: Waiting, clock: Clock) -> None:
+        self._below, self._policy, self._queue, self._clock = below, policy, queue, clock
+        self._wanted: dict[int, _Wanted] = {}
+        """By session."""
+        self.ends_s = math.inf
+        """When the batch under way has come; infinite when there is none."""
+
+    def want(self, session: int, path: Path, prompt: int, hit: int, now: float) -> None:
+        """A turn has come, of whose prompt the pool has `hit` tokens."""
+        tokens = self._below.to_come(path, prompt, hit, now)
+        if tokens >= LEAST_TOKENS:
+            self._wanted[session] = _Wanted(path, prompt, tokens)
+            self._policy.want(session, None)
+
+    def to_come(self, session: int) -> int:
+        """Tokens that a waiting turn's fetch is to bring, or has begun to; 0 when it has ended."""
+        wanted = self._wanted.get(session)
+        return 0 if wanted is None else wanted.tokens
+
+    def ends(self, session: int) -> None:
+        """Nothing more comes for a turn: it starts, or all has come."""
+        if self._wanted.pop(session, None) is not None:
+            self._policy.drop(session)
+
+    def next(self, now: float) -> bool:
+        """The next batch begins to come, where none is under way; whether one is now."""
+        while self.ends_s == math.inf and (session := self._policy.next(self._queue, 0.0)) is not None:
+            wanted = self._wanted[session]
+            end = self._below.bring(wanted.path, wanted.prompt, BATCH, now)
+            if end is None:
+                self.ends(session)
+                self.arrived(session, now)
+            else:
+                self.ends_s = end
+                self._clock.before(end, self._has_come)
+        return self.ends_s < math.inf
+
+    def _has_come(self, now: float) -> None:
+        at_s, self.ends_s = self.ends_s, math.inf
+        self._below.settle(at_s)
+        self.next(at_s)
