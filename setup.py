@@ -18,7 +18,7 @@ NOT_SHIPPED = ("calibration*", "miniserver*", "cases*")
 """Rooms of validate/ that need PyTorch, or real tokenizers, and a clone: the bench, and what was measured with it."""
 COMPILED = (
     "sim/engine/*.py",
-    "sim/store/*.py",
+    "sim/store/**/*.py",
     "sim/policies/**/*.py",
     "sim/metrics/r*.py",
     "sim/tiers.py",
@@ -26,6 +26,7 @@ COMPILED = (
     "hwmodels/hosttime.py",
     "hwmodels/footprint.py",
     "hwmodels/connector.py",
+    "traces/blockkeys.py",
 )
 INTERPRETED = ("__init__.py", "clock.py", "guards.py", "blockguards.py", "registry.py", "supervise.py", "sketch.py", "wtinylfu.py")
 """Of those: what inherits from SimPy's classes, makes classes, or looks into any that it is given; and what the compiler fails at."""

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from kvplan.hwmodels.footprint import Checkpoint, Footprint
+from kvplan.hwmodels.steptime import StepTime, Window
 from kvplan.sim import provenance
 from kvplan.sim.engine import replica
 from kvplan.sim.policies import base
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.store import sessions
+from kvplan.sim.store.blocks import runs
+from kvplan.traces.blockkeys import Answered, Parts, Written
 
 OWN = """from collections import OrderedDict
 
@@ -89,7 +92,7 @@ def test_a_users_own_policies_are_interpreted_and_do_as_those_of_kvplan(small, t
 
 def test_all_of_it_is_compiled_or_nothing():
     lru = sys.modules[policies("eviction")["lru"].__module__]
-    is_source = {Path(str(module.__file__)).suffix == ".py" for module in (base, lru, replica, sessions)}
+    is_source = {Path(str(module.__file__)).suffix == ".py" for module in (base, lru, replica, runs, sessions)}
     assert is_source == {provenance.form() == "pure Python"}
 
 
@@ -100,3 +103,20 @@ def test_bytes_of_an_array_are_those_of_its_numbers(kept):
     assert kept.of(np.array(tokens)).tolist() == [kept.of(each) for each in tokens]
     assert kept.window_reads(np.array(tokens), np.array(tokens)).tolist() == [kept.window_reads(each, each) for each in tokens]
     assert kept.window_reads(2.5, 0.5) >= 0 and kept.of(2.5) >= 25
+
+
+def test_steps_of_an_array_take_what_those_of_its_numbers_do():
+    """`explain` asks with columns and with means."""
+    steps = StepTime(2, 1e-3, 1e-5, 1e-9, 1e-8, 1e-7, windows=(Window(8, 1e-9, 1e-8),), experts=1e-3, spared=0.9)
+    new, history = [1, 20, 300], [0, 5, 4000]
+    assert steps.prefill(np.array(new), np.array(history)).tolist() == [steps.prefill(*each) for each in zip(new, history, strict=True)]
+    assert steps.decode(4, 4 * 2.5) > steps.decode(4, 4)
+
+
+def test_keys_of_blocks_are_asked_one_by_one_or_gone_through():
+    written = Written([8, 14], [3, 5], 3, 4)
+    answered = Answered([7, 8], 2, written)
+    assert [answered[block] for block in range(3)] == list(answered) == [7, 8, written[2]]
+    assert list(Parts([5, 6], 2)) == [10, 11, 12, 13]
+    with pytest.raises(IndexError):
+        written[3]

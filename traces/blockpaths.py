@@ -11,14 +11,14 @@ What an answer's hashes are only the session's next prompt says; where it does n
 were cut has other positions, and shares nothing with what was there before.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 
+from kvplan.traces.blockkeys import Answered, Keys, Parts, Written
 from kvplan.traces.context import contexts
 from kvplan.traces.prefixes import prefixes
 from kvplan.traces.reuse import in_order
@@ -28,14 +28,6 @@ _NOTHING = (
     "no prompt is known to share anything with another: the workload has neither block hashes, nor sessions of several turns, nor"
     " sessions that begin alike; a cache of blocks needs one of them (hash_ids of requests, a session_id, chats, or workload.applications)"
 )
-
-
-class Keys(Protocol):
-    """Of a context's blocks."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, block: int, /) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -99,13 +91,13 @@ def _has_been(cut: np.ndarray, workload: Workload) -> np.ndarray:
     return cuts[1:] > cuts[first]
 
 
-def _answered(hashed: Sequence[Keys], full: Sequence[int], grown: Sequence["Written"], is_first: Sequence[bool]) -> Iterator[Keys]:
+def _answered(hashed: Sequence[Keys], full: Sequence[int], grown: Sequence[Written], is_first: Sequence[bool]) -> Iterator[Keys]:
     """Per turn: its prompt's hashes, so many blocks, and those of its answer where the session's next prompt has them."""
     for turn, (path, blocks) in enumerate(zip(hashed, full, strict=True)):
         goes_on = turn + 1 < len(full) and not is_first[turn + 1] and full[turn + 1] > blocks > 0
         if goes_on and hashed[turn + 1][blocks - 1] == path[blocks - 1]:
             path, blocks = hashed[turn + 1], min(len(grown[turn]), full[turn + 1])
-        yield _Answered(path, blocks, grown[turn])
+        yield Answered(path, blocks, grown[turn])
 
 
 def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens: int) -> Sequence[Keys]:
@@ -117,7 +109,7 @@ def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens:
     if blocks.block_tokens == block_tokens:
         return whole
     if blocks.block_tokens % block_tokens == 0:
-        return [_Parts(path, blocks.block_tokens // block_tokens) for path in whole]
+        return [Parts(path, blocks.block_tokens // block_tokens) for path in whole]
     if block_tokens % blocks.block_tokens == 0:
         return [path[block_tokens // blocks.block_tokens - 1 :: block_tokens // blocks.block_tokens] for path in whole]
     raise TraceError(
@@ -126,61 +118,12 @@ def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Blocks that are equal parts of others: what comes before a part is what comes before the whole, and the parts ahead of it."""
-
-    whole: Sequence[int]
-    parts: int
-
-    def __len__(self) -> int:
-        return len(self.whole) * self.parts
-
-    def __getitem__(self, block: int) -> int:
-        return self.whole[block // self.parts] * self.parts + block % self.parts
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Blocks of a session's context, by who wrote their last token."""
-
-    ends: Sequence[int]
-    """Tokens of the context up to the end of each part of it."""
-    writers: Sequence[int]
-    """Of each part: a row of the workload, or a number below 0 for what sessions begin with."""
-    blocks: int
-    block_tokens: int
-
-    def __len__(self) -> int:
-        return self.blocks
-
-    def __getitem__(self, block: int) -> int:
-        if block >= self.blocks:
-            raise IndexError(block)
-        return ~(self.writers[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """A context of which the first blocks are known by their hashes, and the others by who wrote them."""
-
-    hashed: Keys
-    known: int
-    written: Keys
-
-    def __len__(self) -> int:
-        return len(self.written)
-
-    def __getitem__(self, block: int) -> int:
-        return self.hashed[block] if block < self.known else self.written[block]
-
-
 def written(workload: Workload, block_tokens: int) -> list[Written]:
     """Per turn, the blocks of its prompt, with all of its history."""
     columns = workload.history_tokens, workload.prompt_tokens, workload.output_tokens
     grown = _grown(workload, columns, np.zeros(workload.turns, bool), block_tokens)
     prompts = ((columns[0] + columns[1]) // block_tokens).tolist()
-    return [replace(path, blocks=blocks) for path, blocks in zip(grown, prompts, strict=True)]
+    return [path.up_to(blocks) for path, blocks in zip(grown, prompts, strict=True)]
 
 
 def _grown(workload: Workload, columns: tuple[np.ndarray, np.ndarray, np.ndarray], cut: np.ndarray, block_tokens: int) -> list[Written]:

@@ -8,7 +8,8 @@ from itertools import takewhile
 
 import numpy as np
 
-from kvplan.traces.blockpaths import Written, known, written
+from kvplan.traces.blockkeys import Written
+from kvplan.traces.blockpaths import known, written
 from kvplan.traces.blockreuse import full_blocks
 from kvplan.traces.reuse import in_order
 from kvplan.traces.workload import Blocks, Workload

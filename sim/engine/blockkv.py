@@ -33,7 +33,8 @@ from kvplan.sim.store.blocks.pool import Pool, Use
 from kvplan.sim.store.blocks.runs import Pieces
 from kvplan.sim.store.nothing import Nothing
 from kvplan.traces import Workload
-from kvplan.traces.blockpaths import Keys, turn_paths
+from kvplan.traces.blockkeys import Keys
+from kvplan.traces.blockpaths import turn_paths
 from kvplan.traces.context import contexts
 
 

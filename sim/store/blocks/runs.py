@@ -18,13 +18,17 @@ from kvplan.sim.store.blocks.base import Path
 class Run:
     """The blocks from `start` up to `stop` of a context."""
 
-    __slots__ = ("ahead", "behind", "copied", "number", "path", "ready", "rest", "since", "start", "stop", "users")
+    __slots__ = ("ahead", "behind", "copied", "head", "number", "path", "ready", "rest", "since", "start", "stop", "users")
     ahead: "Run"
     """In the order, the one that goes before it."""
     behind: "Run"
 
-    def __init__(self, path: Path, start: int, stop: int, number: int = 0, users: int = 0, copied: bool = False) -> None:
+    def __init__(
+        self, path: Path, start: int, stop: int, head: Hashable = None, number: int = 0, users: int = 0, copied: bool = False
+    ) -> None:
         self.path = path
+        self.head = head
+        """Key of its first block."""
         self.start = start
         self.stop = stop
         self.number = number
@@ -66,6 +70,10 @@ class Run:
 
 
 _NONE: list[Run] = []
+
+
+def _number(run: Run) -> int:
+    return run.number
 
 
 class Piece(NamedTuple):
@@ -132,14 +140,15 @@ class Runs:
         """Runs that together have a context's leading blocks from `start` on, and which blocks of each."""
         heads, along, copies = self._heads, [], list[Run]()
         while start < most:
-            found = heads.get(path[start], _NONE)
+            key = path[start]
+            found = heads.get(key, _NONE)
             if copies or len(found) > 1:
-                copies = [*found, *(run for run in copies if run.stop > start and run.path[start] == path[start])]
-                found = sorted(copies, key=lambda run: run.number)
+                copies = found = [*found, *[run for run in copies if run.stop > start and run.path[start] == key]]
             if not found:
                 break
-            stop = found[0].shared(path, most, start)
-            along.append((found[0], start, stop))
+            run = found[0] if len(found) == 1 else min(found, key=_number)
+            stop = run.shared(path, most, start)
+            along.append((run, start, stop))
             start = stop
         return along
 
@@ -163,7 +172,9 @@ class Runs:
     def name(self, path: Path, before: Pieces, stop: int) -> Pieces:
         """A context's blocks from where `before` ends up to `stop` are there from now on, and in use by one, who uses those before."""
         start = known = depth(before)
-        if start < stop and path[start] not in self._heads and not any(piece.copied for piece in before):
+        if start >= stop:
+            return []
+        if path[start] not in self._heads and not any([piece.copied for piece in before]):
             return [Piece(self._list(path, start, stop, False), stop)]
         for run, _, end in self._along(path, stop):
             if end > start:
@@ -227,17 +238,19 @@ class Runs:
 
     def _list(self, path: Path, start: int, stop: int, copied: bool) -> Run:
         self._names = number = self._names + 1
-        run = Run(path, start, stop, number, 1, copied)
-        self._heads.setdefault(path[start], []).append(run)
-        self.used += run.blocks
+        head = path[start]
+        run = Run(path, start, stop, head, number, 1, copied)
+        self._heads.setdefault(head, []).append(run)
+        self.used += stop - start
         return run
 
     def _cut(self, run: Run, place: int) -> Run:
         """What is behind a place is a run of its own; returns it."""
-        rest = Run(run.path, place, run.stop, run.number, run.users, run.copied)
+        head = run.path[place]
+        rest = Run(run.path, place, run.stop, head, run.number, run.users, run.copied)
         rest.ready, rest.since, run.stop = run.ready, run.since, place
         rest.rest, run.rest = run.rest, rest
-        self._heads.setdefault(run.path[place], []).append(rest)
+        self._heads.setdefault(head, []).append(rest)
         if not run.users:
             rest.follow(run.ahead)
         return rest
@@ -247,11 +260,11 @@ class Runs:
         self._unlist(run)
 
     def _unlist(self, run: Run) -> None:
-        head = run.path[run.start]
-        found = self._heads[head]
-        found.remove(run)
-        if not found:
-            del self._heads[head]
+        found = self._heads[run.head]
+        if len(found) > 1:
+            found.remove(run)
+        else:
+            del self._heads[run.head]
 
 
 class OfRuns:

@@ -1,0 +1,85 @@
+"""What the blocks of a context are called, one number each, worked out when asked for: parts of hashed blocks, blocks by who wrote them, and
+those of a prompt with its answer. `kvplan.traces.blockpaths` says which context has which.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+
+class Keys(Protocol):
+    """Of a context's blocks."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, block: int, /) -> int: ...
+
+
+class _Known:
+    """Keys that can also be gone through one by one."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, block: int, /) -> int:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([self[block] for block in range(len(self))])
+
+
+class Parts(_Known):
+    """Blocks that are equal parts of others: what comes before a part is what comes before the whole, and the parts ahead of it."""
+
+    __slots__ = ("_parts", "_whole")
+
+    def __init__(self, whole: Sequence[int], parts: int) -> None:
+        self._whole, self._parts = whole, parts
+
+    def __len__(self) -> int:
+        return len(self._whole) * self._parts
+
+    def __getitem__(self, block: int, /) -> int:
+        return self._whole[block // self._parts] * self._parts + block % self._parts
+
+
+class Written(_Known):
+    """Blocks of a session's context, by who wrote their last token."""
+
+    __slots__ = ("block_tokens", "blocks", "ends", "writers")
+
+    def __init__(self, ends: Sequence[int], writers: Sequence[int], blocks: int, block_tokens: int) -> None:
+        self.ends = ends
+        """Tokens of the context up to the end of each part of it."""
+        self.writers = writers
+        """Of each part: a row of the workload, or a number below 0 for what sessions begin with."""
+        self.blocks, self.block_tokens = blocks, block_tokens
+
+    def __len__(self) -> int:
+        return self.blocks
+
+    def __getitem__(self, block: int, /) -> int:
+        if block >= self.blocks:
+            raise IndexError(block)
+        return ~(self.writers[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block)
+
+    def up_to(self, blocks: int) -> "Written":
+        """The same context with so many blocks."""
+        return Written(self.ends, self.writers, blocks, self.block_tokens)
+
+
+class Answered(_Known):
+    """A context of which the first blocks are known by their hashes, and the others by who wrote them."""
+
+    __slots__ = ("_hashed", "_known", "_written")
+
+    def __init__(self, hashed: Keys, known: int, written: Keys) -> None:
+        self._hashed, self._known, self._written = hashed, known, written
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+    def __getitem__(self, block: int, /) -> int:
+        return self._hashed[block] if block < self._known else self._written[block]
