@@ -30,7 +30,7 @@ $(COMPILED)/.compiled: $(shell find sim hwmodels -name '*.py') pyproject.toml se
 	touch $@
 
 # Tests of what is compiled, and of what makes use of it.
-CHOSEN = compiled unchanged engine store policies eviction batching by_hand loads proofs replay timeline provenance
+CHOSEN = compiled unchanged engine blockengine blocks explain_blocks store policies eviction batching by_hand loads proofs replay timeline provenance
 
 # What takes ten seconds and more: commands of the README and of the manual, as they are printed there, and the notebooks.
 READ ?= slow or minutes

@@ -37,16 +37,16 @@ class HiddenHost(StepTime):
     host_step: float = 0.0
     host_request: float = 0.0
 
-    def prefill(self, new: int, history: int = 0) -> float:
-        return _longer(super().prefill(new, history), self._host(1))
+    def prefill(self, new: float, history: float = 0) -> float:
+        return max(super().prefill(new, history), self._host(1))
 
     def step(self, chunks: Sequence[tuple[int, int]], batch: int = 0, context: int = 0, window_bytes: int = 0) -> float:
-        return _longer(super().step(chunks, batch, context, window_bytes), self._host(len(chunks) + batch))
+        return max(super().step(chunks, batch, context, window_bytes), self._host(len(chunks) + batch))
 
-    def decode(self, batch: int, context: int, steps: int = 1, window_bytes: int = 0) -> float:
+    def decode(self, batch: float, context: float, steps: int = 1, window_bytes: float = 0) -> float:
         host = self._host(batch)
         if steps == 1:
-            return _longer(super().decode(batch, context, 1, window_bytes), host)
+            return max(super().decode(batch, context, 1, window_bytes), host)
         first = min(steps, self._host_bound(batch, context, window_bytes))
         if not first:
             return super().decode(batch, context, steps, window_bytes)
@@ -59,10 +59,10 @@ class HiddenHost(StepTime):
             return math.ceil(seconds / host)
         return first + super()._about(batch, context + first * batch, seconds - first * host, window_bytes)
 
-    def _host(self, requests: int) -> float:
+    def _host(self, requests: float) -> float:
         return self.host_step + self.host_request * requests
 
-    def _host_bound(self, batch: int, context: int, window_bytes: int) -> int:
+    def _host_bound(self, batch: float, context: float, window_bytes: float) -> int:
         """Of steps of a batch, the first that the host is longer for than the GPUs; more than any run has, where all are."""
         short = self._host(batch) - super().decode(batch, context, 1, window_bytes)
         if short <= 0:
@@ -73,8 +73,3 @@ class HiddenHost(StepTime):
 
 _ALL = 1 << 40
 """Steps."""
-
-
-def _longer(first: float, second: float) -> float:
-    """`max`, of arrays too."""
-    return first * (first >= second) + second * (first < second)

@@ -57,7 +57,7 @@ class Window:
     per_pair: float
     per_history: float
 
-    def prefill(self, new: int, history: int) -> float:
+    def prefill(self, new: float, history: float) -> float:
         """As StepTime's."""
         pairs = attended(history + new, self.tokens) - attended(history, self.tokens)
         return self.per_pair * pairs + self.per_history * least(history, self.tokens)
@@ -85,7 +85,7 @@ class StepTime:
     """Share of the routed experts that one token leaves alone: 1 − k/E."""
     per_request: float = 0.0
 
-    def _with_experts(self, tokens: int) -> float:
+    def _with_experts(self, tokens: float) -> float:
         """The part of a step of so many tokens that one token does not add to, but by the experts that it touches."""
         return self.fixed + self.experts * (1 - self.spared**tokens)
 
@@ -95,13 +95,13 @@ class StepTime:
         scaled = {name: factor * getattr(self, name) for name in (*COEFFICIENTS, *_ROOFLINE_ONLY)}
         return replace(self, windows=windows, **scaled)
 
-    def prefill(self, new: int, history: int = 0) -> float:
+    def prefill(self, new: float, history: float = 0) -> float:
         """Seconds to prefill `new` tokens after `history` tokens whose KV is in HBM."""
         base = (self._with_experts(new) if self.experts else self.fixed) + self.per_request + self.per_token * new
         seconds = base + self.per_pair * new * (history + 0.5 * (new + 1)) + self.per_history * history
         return seconds + sum([window.prefill(new, history) for window in self.windows]) if self.windows else seconds
 
-    def decode(self, batch: int, context: int, steps: int = 1, window_bytes: int = 0) -> float:
+    def decode(self, batch: float, context: float, steps: int = 1, window_bytes: float = 0) -> float:
         """Seconds of `steps` decode steps of a constant batch whose contexts sum to `context` tokens before the first, and which reads
         `window_bytes` of windows a step.
 

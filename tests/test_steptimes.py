@@ -3,7 +3,6 @@
 from dataclasses import replace
 from fractions import Fraction
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,9 +64,6 @@ def test_a_mixed_step_has_the_hosts_work_once(form, host, new, history, batch, h
     expected = max(alone, each) if hidden else alone + each
     assert served.step([(new, history)], batch, 7) == pytest.approx(expected, rel=1e-12)
     assert served.prefill(new, history) == served.step([(new, history)])
-    np.testing.assert_allclose(
-        served.prefill(np.array([new, 1]), np.array([history, 0])), [served.prefill(new, history), served.prefill(1)]
-    )
 
 
 @given(FORMS, st.integers(1, 5000), st.integers(0, 5000), st.integers(0, 64))

@@ -1,5 +1,5 @@
-"""What the blocks of a context are called, one number each, worked out when asked for: parts of hashed blocks, blocks by who wrote them, and
-those of a prompt with its answer. `kvplan.traces.blockpaths` says which context has which.
+"""What the blocks of a context are called, one number each, worked out when asked for: parts of hashed blocks, blocks by who wrote them,
+and those of a prompt with its answer. `kvplan.traces.blockpaths` says which context has which.
 """
 
 from bisect import bisect_right

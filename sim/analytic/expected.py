@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvplan.sim.analytic.inblocks import error_of, most_share, serve_blocks, some_replicas
+from kvplan.sim.analytic.prefilling import each_s
 from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Turns, serve, served_bytes, turns_of
 from kvplan.sim.analytic.work import Work, recomputing_s, server, work
@@ -108,7 +109,7 @@ def _token_s(config: Config, deployment: Deployment, workload: Workload, most: i
     full_s = deployment.steps.decode(most, most * float(contexts.mean()))
     turns = turns_of(config, deployment, workload, full_s, _nothing)
     rates, _ = _rates(turns, config.deployment.replicas, full_s)
-    found = server(deployment, turns, float(deployment.steps.prefill(turns.prompt, turns.history).mean()), most)
+    found = server(deployment, turns, float(each_s(deployment.steps.prefill, turns.prompt, turns.history).mean()), most)
     bearable = rates[(rates > 0) & (rates < found.most_per_s)]
     if not len(bearable):
         return full_s

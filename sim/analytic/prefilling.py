@@ -36,15 +36,20 @@ def step_tokens(config: Config, deployment: Deployment) -> int:
     return chunks[0][1]
 
 
+def each_s(seconds: Callable[[int, int], float], new: np.ndarray, history: np.ndarray) -> np.ndarray:
+    """Per turn, what so many new tokens take after so many. The compiled form of step times is asked one by one."""
+    return np.array([seconds(*turn) for turn in zip(new.tolist(), history.tolist(), strict=True)], np.float64)
+
+
 def prefill_alone(config: Config, deployment: Deployment) -> Alone:
     """What a prompt takes."""
     steps, most = deployment.steps, step_tokens(config, deployment)
 
     def seconds(new: np.ndarray, history: np.ndarray) -> np.ndarray:
-        found = steps.prefill(np.minimum(new, most), history)
+        found = each_s(steps.prefill, np.minimum(new, most), history)
         for start in range(most, int(new.max(initial=0)), most):
             part = np.clip(new - start, 0, most)
-            found = found + np.where(part, steps.prefill(part, history + start), 0.0)
+            found = found + np.where(part, each_s(steps.prefill, part, history + start), 0.0)
         return found
 
     return seconds

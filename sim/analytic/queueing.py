@@ -7,7 +7,7 @@ of those that join. With turns that come at random, n is a birth-death chain, wh
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
@@ -23,15 +23,15 @@ class Server:
     """Seconds of a job in which the GPUs work for it alone: prefill, and waiting for its KV."""
     steps: float
     """Decode steps of a job."""
-    step_s: Callable[[Any], Any]
-    """Seconds of a decode step of so many jobs, a number or an array of them."""
+    step_s: Callable[[float], float]
+    """Seconds of a decode step of so many jobs."""
     most: int
     """Jobs in a batch at most."""
 
     @property
     def most_per_s(self) -> float:
         """Turns/s of full batches."""
-        return float(self._ends_per_s(np.array([self.most]))[0])
+        return float(self._ends_per_s[self.most - 1])
 
     def busy(self, turns_per_s: np.ndarray) -> np.ndarray:
         """Shares of the time in which any job is there, per rate."""
@@ -47,14 +47,16 @@ class Server:
         shares = self._shares(np.array([turns_per_s]))[:, 0]
         return float(shares @ np.minimum(np.arange(len(shares)), self.most)) / max(1 - float(shares[0]), 1e-12)
 
-    def _ends_per_s(self, jobs: np.ndarray) -> np.ndarray:
-        running = np.minimum(jobs, self.most)
-        return running / (self.steps * self.step_s(running) + running * self.alone_s)
+    @cached_property
+    def _ends_per_s(self) -> np.ndarray:
+        """Turns/s that end while 1, 2, … jobs are there, as far as they are looked at."""
+        running = np.arange(1, self.most + 1)
+        ends = running / (self.steps * np.array([self.step_s(jobs) for jobs in running.tolist()]) + running * self.alone_s)
+        return np.append(ends, np.full(_LONGEST - 1, ends[-1]))
 
     def _shares(self, turns_per_s: np.ndarray) -> np.ndarray:
         """Per number of jobs and rate: the share of the time with so many there. As far as they are looked at, when overloaded."""
-        ends = self._ends_per_s(np.arange(1, self.most + _LONGEST))
-        growth = np.log(np.maximum(turns_per_s, 1e-300)) - np.log(ends)[:, None]
+        growth = np.log(np.maximum(turns_per_s, 1e-300)) - np.log(self._ends_per_s)[:, None]
         weight = np.concatenate([np.zeros((1, len(turns_per_s))), np.cumsum(growth, axis=0)])
         weight = np.exp(weight - weight.max(axis=0))
         return weight / weight.sum(axis=0)

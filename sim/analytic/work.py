@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kvplan.hwmodels import pipeline_s
-from kvplan.sim.analytic.prefilling import prefill_alone
+from kvplan.sim.analytic.prefilling import each_s, prefill_alone
 from kvplan.sim.analytic.queueing import Server
 from kvplan.sim.analytic.turns import Served, Turns, served_bytes
 from kvplan.sim.config import Config
@@ -72,13 +72,13 @@ def prefills(config: Config, deployment: Deployment, turns: Turns, served: Serve
     resident = served.tokens[_on_device(deployment, True)].sum(axis=0)
     outside = served.cached - resident
     compute = alone(context - served.cached, served.cached)
-    whole = deployment.steps.prefill(context - served.cached, served.cached)
+    whole = each_s(deployment.steps.prefill, context - served.cached, served.cached)
     waits = np.zeros(len(outside))
     for turn in np.flatnonzero(outside).tolist():
         seconds = float(whole[turn])
         waits[turn] = _loads_s(config, deployment, served.tokens[:, turn].tolist(), seconds, waits_s) - seconds
     if config.store.load != "always":
-        again = deployment.steps.prefill(context - resident, resident)
+        again = each_s(deployment.steps.prefill, context - resident, resident)
         slow = (outside > 0) & (again < whole + waits)
         compute, waits = np.where(slow, alone(context - resident, resident), compute), np.where(slow, 0.0, waits)
         served = replace(served, tokens=np.where(slow & _on_device(deployment, False)[:, None], 0, served.tokens))

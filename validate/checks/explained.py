@@ -15,6 +15,7 @@ from kvplan.hwmodels import catalogue
 from kvplan.sim import config
 from kvplan.sim.analytic.explain import explain
 from kvplan.sim.analytic.limits import GPU, LINKS, SERVED, Limit
+from kvplan.sim.analytic.prefilling import each_s
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
@@ -151,7 +152,8 @@ def _rate(chosen: list[str], load: float) -> float:
     deployment, table, most = resolve(loaded), build_workload(loaded), loaded.deployment.max_batch
     context = np.minimum(table.history_tokens + table.prompt_tokens, deployment.window)
     step = deployment.steps.decode(most, most * float(context.mean()))
-    turn_s = float(deployment.steps.prefill(context).mean()) + float(table.output_tokens.mean()) * step / most
+    alone_s = each_s(deployment.steps.prefill, context, np.zeros_like(context))
+    turn_s = float(alone_s.mean()) + float(table.output_tokens.mean()) * step / most
     return load / turn_s * loaded.deployment.replicas * table.sessions / table.turns
 
 

@@ -174,7 +174,7 @@ class Runs:
         start = known = depth(before)
         if start >= stop:
             return []
-        if path[start] not in self._heads and not any([piece.copied for piece in before]):
+        if path[start] not in self._heads and not any(piece.copied for piece in before):
             return [Piece(self._list(path, start, stop, False), stop)]
         for run, _, end in self._along(path, stop):
             if end > start:

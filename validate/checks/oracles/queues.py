@@ -72,7 +72,7 @@ def _recursion(slots: int, longest: int, load: float) -> Finding:
 
 def _service_s(steps: StepTime) -> np.ndarray:
     """float64: seconds of a turn with 1, 2, … tokens of answer, in a batch of its own."""
-    return steps.prefill(PROMPT) + steps.decode(1, PROMPT + 1, np.arange(LONGEST))
+    return steps.prefill(PROMPT) + np.array([steps.decode(1, PROMPT + 1, after) for after in range(LONGEST)])
 
 
 def _laws(service_s: np.ndarray) -> dict[str, np.ndarray]:
