@@ -538,7 +538,7 @@ def test_azure_is_one_turn_a_row(real):
 
 # --- fuzzing ----------------------------------------------------------------------------------------------------------------------
 
-INPUTS = int(os.environ.get("KVPLAN_INPUTS", "4000"))
+INPUTS = int(os.environ.get("KVPLAN_INPUTS", "2500"))
 """For each format; more by hand."""
 
 

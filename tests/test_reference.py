@@ -167,7 +167,9 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
 
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if "DRAM and SSD" not in family])
 def test_engine_and_reference_agree_on_what_the_warmup_cuts(family):
-    for seed in SEEDS[19:21] if "batching" in family else SEEDS[: 6 if family == "HBM; blocks" else 2] if "blocks" in family else SEEDS:
+    for seed in (
+        SEEDS[19:21] if "batching" in family else SEEDS[: 6 if family == "HBM; blocks" else 2] if "blocks" in family else SEEDS[:10]
+    ):
         loaded, table = agreement.random_case(family, seed)
         assert not agreement.compare(config.load(loaded, [f"warmup_turns={table.turns // 3}"]), table)[0], f"{family}, seed {seed}"
 
