@@ -64,9 +64,10 @@ def footprint(model: Model, keeps: Keeps) -> Footprint:
     return _footprint(model, sizes) if keeps == "windowed" else kept_as(sum(sizes), (), state_bytes(model))
 
 
-def hbm_footprint(model: Model, gpus: int) -> Footprint:
-    """Of a running job in the HBM of all ranks together, under tensor parallelism, which keeps windows alone."""
-    return _footprint(model, [_hbm_bytes(model, group, gpus) for group in model.layers])
+def hbm_footprint(model: Model, gpus: int, keeps: Keeps = "windowed") -> Footprint:
+    """Of a running job in the HBM of all ranks together, under tensor parallelism, which keeps windows alone, or every token of them."""
+    sizes = [_hbm_bytes(model, group, gpus) for group in model.layers]
+    return _footprint(model, sizes) if keeps == "windowed" else kept_as(sum(sizes), (), state_bytes(model))
 
 
 def _hbm_bytes(model: Model, group: LayerGroup, gpus: int) -> int:

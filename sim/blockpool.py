@@ -13,6 +13,11 @@ from kvplan.sim.keptunit import SERVED, in_blocks
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.traces import Workload
 
+_EVERY = (
+    "store.windows=every-token for blocks that hold all tokens of them, as in vLLM without its hybrid manager; `kvplan curve --unit block`"
+    " replays windows"
+)
+
 
 @dataclass(frozen=True)
 class BlockPool:
@@ -79,7 +84,9 @@ def _check(config: Config, deployment: Deployment) -> None:
     if store.save == "sync":
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")
     if not in_blocks(deployment.hbm_kv):
+        states = deployment.hbm_kv.state
+        kind, way = ("keep states", "take another model") if states else ("attend to windows", _EVERY)
         raise ConfigError(
-            f"store.unit=block: {deployment.model.name} has layers that keep windows or states, which servers of blocks are not simulated"
-            " with yet: set store.unit=session, or take another model; `kvplan curve --unit block` replays its windows"
+            f"store.unit=block: {deployment.model.name} has layers that {kind}, which servers of blocks are not simulated with yet: set"
+            f" store.unit=session, or {way}"
         )

@@ -235,7 +235,8 @@ class Store(_Section):
     that shares them; null keeps it."""
     windows: Keeps | None = None
     """What is kept of layers that attend to a window of tokens: `windowed` keeps those in it, as vLLM does since May 2026 and SGLang, and
-    `every-token` all, as before; null: `windowed`, unless every layer has a window."""
+    `every-token` all, as before; of blocks HBM then holds all, too, as in vLLM without its hybrid manager. null: `windowed`, unless every
+    layer has a window."""
     kv_dtype: Annotated[KvDtype | dict[str, KvDtype] | None, BeforeValidator(_dtypes)] = None
     """KV below HBM, in all tiers (`fp8`) or by tier (`{dram: fp8, ssd: nvfp4}`): bf16, fp8 or nvfp4. null keeps it as HBM has it; a tier
     not named keeps what the tier above has."""

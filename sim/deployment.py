@@ -57,6 +57,8 @@ class Deployment:
     """Of a session in the store, stored once and as HBM has it; what a tier makes of it says `TierSpec.taken`."""
     hbm_kv: Footprint
     """Of a running job, in the HBM of all ranks together."""
+    attended: Footprint
+    """What its steps read of that: of layers with windows those alone."""
     window: int
     """Tokens of context at most."""
     hbm_budget: int
@@ -129,7 +131,7 @@ class Deployment:
 
     def window_bytes(self, before: np.ndarray, steps: np.ndarray) -> float:
         """That a decode step reads of a job's windows in the mean, of jobs with so many steps each, after so many tokens."""
-        return float(np.sum(self.hbm_kv.window_reads(before, steps))) / max(float(steps.sum()), 1.0)
+        return float(np.sum(self.attended.window_reads(before, steps))) / max(float(steps.sum()), 1.0)
 
     @property
     def rents(self) -> dict[str, float]:
@@ -181,7 +183,9 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     if window > model.max_position_embeddings:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
     connection = _connection(config, connect(connector, gpus))
-    kv, hbm_kv = kept(config, model), kvsize.hbm_footprint(model, gpus)
+    kv, attended = kept(config, model), kvsize.hbm_footprint(model, gpus)
+    blocks = unit_with(config, attended) == "block"
+    hbm_kv = kvsize.hbm_footprint(model, gpus, "every-token") if blocks and store.windows == "every-token" else attended
     drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
     wires, drive_links = (
         Wires(read, write, entry.latency.value)
@@ -191,7 +195,6 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     wires, drive_links = wires.times(reached), drive_links.times(reached)
     kv, in_hbm = _counted(config, connection, kv, hbm_kv)
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
-    blocks = unit_with(config, hbm_kv) == "block"
     aside = 0 if blocks else parse_bytes(store.hbm)
     budget = int(total - kvsize.weight_bytes(model) - aside)
     if budget < hbm_kv.of(1):
@@ -220,6 +223,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         gpus=gpus,
         kv=kv,
         hbm_kv=hbm_kv,
+        attended=attended,
         window=window,
         hbm_budget=budget,
         tiers=tiers,

@@ -57,11 +57,20 @@ def _not_simulated(config: Config, hbm_kv: Footprint) -> str | None:
         return f"store.mode={store.mode} is simulated with whole sessions"
     if not store.listed or store.listed[0].name != ON_DEVICE:
         return f"store.tiers leaves out {ON_DEVICE}, which blocks are in"
-    if not in_blocks(hbm_kv):
-        return f"{config.model} has layers that keep windows or states"
+    if (why := _in_parts(config, hbm_kv)) is not None:
+        return why
     if store.threshold > 1 and sum(store.size_of(tier) > 0 for tier in store.listed) > 1 + (store.size_of(store.listed[0]) > 0):
         return f"store.threshold={store.threshold} is simulated with one tier below HBM"
     return None
+
+
+def _in_parts(config: Config, hbm_kv: Footprint) -> str | None:
+    """Which layers of the model make a block of KV larger in one place than in another, if any do."""
+    if in_blocks(hbm_kv) or (config.store.windows == "every-token" and not hbm_kv.state):
+        return None
+    if hbm_kv.state:
+        return f"{config.model} has layers that keep states"
+    return f"{config.model} has layers that attend to windows; with store.windows=every-token blocks hold all tokens of them"
 
 
 def _of_sessions(store: Store, names: Iterable[str]) -> str | None:

@@ -48,7 +48,8 @@ def _narrower(deployment: Deployment) -> list[str]:
 def _every_token(deployment: Deployment) -> list[str]:
     if deployment.kv.windows or not deployment.tiers:
         return []
-    return list(every_token(deployment.model, "the store keeps and moves every token of them (store.windows)"))
+    holder = "blocks hold and tiers move" if deployment.pooled else "the store keeps and moves"
+    return list(every_token(deployment.model, f"{holder} every token of them (store.windows)"))
 
 
 def _of_model(deployment: Deployment) -> list[str]:

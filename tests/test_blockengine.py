@@ -440,13 +440,23 @@ def test_a_system_prompt_is_in_hbm_once():
     assert summary["token_hits"]["hbm"] == summary["hit_rate"]["tokens"] > alone["hit_rate"]["tokens"]
 
 
+def test_blocks_of_every_token_take_the_time_of_windows():
+    """One job alone is as fast as in a server of sessions, whose HBM keeps windows."""
+    few = ["model=gemma-3-27b", "hardware=h100-80g-x8", "deployment.gpus=2", "prices=rent-2026", "batching=chunked", *ALONE]
+    alone = untimed([0], [3000], [400]).with_times(np.zeros(1), np.zeros(1))
+    blocks, sessions = (simulate(load("default", [*few, *more]), alone) for more in (["store.unit=block", "store.windows=every-token"], []))
+    assert blocks.columns["done_s"] == pytest.approx(sessions.columns["done_s"], rel=1e-12)
+    assert any("blocks hold and tiers move every token" in each for each in blocks.summary["warnings"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (["store.mode=kvcache-simulator"], "store.mode=kvcache-simulator"),
         (["store.threshold=2", "store.dram=1GB", "store.ssd=1GB"], "store.threshold=2"),
         (["store.save=sync"], "store.save=sync"),
-        (["model=gemma-3-27b"], "windows or states"),
+        (["model=gemma-3-27b"], "attend to windows.*store.windows=every-token"),
+        (["model=qwen3-next-80b-a3b", "deployment.gpus=4"], "keep states.*another model"),
         (["store.tiers=[dram, ssd]"], "leaves out hbm"),
     ],
 )

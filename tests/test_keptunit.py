@@ -26,8 +26,8 @@ OF_SESSIONS = {
     "store.host_buffer=0.1": "store.host_buffer=0.1 is",
     "store.mode=kvcache-simulator": "store.mode=kvcache-simulator is simulated with whole sessions",
     "store.tiers=[dram, ssd]": "leaves out hbm",
-    "model=gemma-3-27b": "gemma-3-27b has layers that keep windows or states",
-    "model=qwen3-next-80b-a3b": "windows or states",
+    "model=gemma-3-27b": "gemma-3-27b has layers that attend to windows; with store.windows=every-token blocks hold all tokens of them",
+    "model=qwen3-next-80b-a3b": "has layers that keep states",
 }
 
 
@@ -65,6 +65,16 @@ def test_what_blocks_are_simulated_with_takes_them(override):
     config = load("chat-2026", [*CHAT, override])
     summary = simulate(config).summary
     assert "hbm" in summary["tiers"] and not any("store.unit" in each for each in summary["warnings"])
+
+
+def test_windows_of_every_token_take_blocks_and_states_do_not():
+    """Their blocks are as large as those of full attention, and steps read windows as before."""
+    loaded = [load("chat-2026", [*CHAT, "model=gemma-3-27b", *more]) for more in ((), ("store.windows=every-token",))]
+    apart, every = map(resolve, loaded)
+    assert [apart.pooled, every.pooled] == [False, True]
+    assert every.hbm_kv.of(5000) == 5000 * apart.hbm_kv.of(1) > apart.hbm_kv.of(5000)
+    assert every.attended == apart.attended == apart.hbm_kv
+    assert unit_of(load("chat-2026", [*CHAT, "model=qwen3-next-80b-a3b", "store.windows=every-token"])) == "session"
 
 
 def test_other_engines_and_recomputation_keep_what_they_did():

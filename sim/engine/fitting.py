@@ -23,7 +23,7 @@ class Fitting:
         self._in_hbm = store.tiers[0].held if store.tiers and store.tiers[0].spec.on_device else None
         self._rest, self._begun = deployment.kv.rest, deployment.connection.begun
         self._taken, self._stored = store.tiers[0].spec.taken if store.tiers else int, deployment.stored
-        self._windows = deployment.hbm_kv.window_reads if deployment.hbm_kv.is_checkpoint else None
+        self._windows = deployment.attended.window_reads if deployment.attended.is_checkpoint else None
 
     def job(self, turn: int) -> Job:
         """The job that a waiting turn would be now: room is kept for its answer."""
