@@ -244,9 +244,11 @@ def differences(ours: Result, theirs: Result) -> list[str]:
 
 
 def _rough(settings: Config) -> set[str]:
-    """What the engine gives roughly: blocks that answers grow into count from the end of a run of decode steps."""
+    """What the engine gives roughly: blocks that answers grow into count from the end of a run of steps, when others have expired."""
     grows = settings.deployment.admission or ("answer" if settings.batching == "iteration" else "")
-    return {"tiers.hbm.mean_bytes"} if settings.store.unit == "block" and grows != "answer" else set()
+    if settings.store.unit != "block" or grows == "answer":
+        return set()
+    return {"tiers.hbm.mean_bytes", *["tiers.hbm.peak_bytes"] * (settings.store.ttl_s is not None)}
 
 
 def _leaves(data: Any, name: str = "") -> Iterator[tuple[str, Any]]:

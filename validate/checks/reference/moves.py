@@ -97,7 +97,7 @@ class Moves:
     def _end_fetch(self, session: int, now: float) -> None:
         self.store.fetching = None
         self.store.ready_s[session] = now
-        if session != NOBODY:
+        if session != NOBODY and self.store.tiers[0].held[session]:  # its job may have ended meanwhile, and gone to SSD
             self.store.arrived(session, now)
 
     def _end_demotion(self, session: int, now: float) -> None:
