@@ -153,6 +153,8 @@ class TierSetting(_Section):
     """Of a transfer over its own links."""
     price: Annotated[str, _quantity("usd_per_byte_s", "0.001USD/GB/h")] | None = None
     """A rent, which no price list has: 0USD/GB/h when another price contains it."""
+    objects: bool = False
+    """Whether it is a storage of objects, as Mooncake's store, that knows no contexts; with store.unit=block, below DRAM."""
 
     @model_validator(mode="before")
     @classmethod
@@ -167,6 +169,10 @@ class TierSetting(_Section):
             raise ValueError(f"{self.name} takes no {', '.join(given)} here: its size is store.{self.name}, and the node has the rest")
         if self.name not in SHORTHANDS and lacks:
             raise ValueError(f"tier {self.name} lacks {', '.join(lacks)}: only {', '.join(SHORTHANDS)} are known by name alone")
+        if self.name in SHORTHANDS and self.objects:
+            raise ValueError(
+                f"{self.name} is no storage of objects: give one of your own, such as {{name: pool, objects: true, size: ...}}"
+            )
         if self.name in _TAKEN:
             raise ValueError(f"a tier cannot be called {self.name}: results say something else by that name")
         if any(value is not None and not units.parse(value, "bytes_per_s") for value in (self.read, self.write)):

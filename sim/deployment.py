@@ -195,6 +195,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     wires, drive_links = wires.times(reached), drive_links.times(reached)
     kv, in_hbm = _counted(config, connection, kv, hbm_kv)
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
+    _check_objects(store, blocks)
     aside = 0 if blocks else parse_bytes(store.hbm)
     budget = int(total - kvsize.weight_bytes(model) - aside)
     if budget < hbm_kv.of(1):
@@ -304,6 +305,7 @@ def _tiers(config: Config, model: Model, in_hbm: Fraction, connection: Connectio
             on_device=each.name == ON_DEVICE,
             copies=float(copies),
             kv_dtype=dtype if share != 1 else "",
+            objects=each.objects,
             usd_per_byte_s=None if each.price is None else parse(each.price, "usd_per_byte_s"),
         )
 
@@ -333,6 +335,15 @@ def narrowed(store: Store, model: Model) -> Iterator[tuple[str, Fraction]]:
                 )
             dtype, least, above = named, share, each.name
         yield dtype, least
+
+
+def _check_objects(store: Store, blocks: bool) -> None:
+    """Raises ConfigError for a storage of objects where nobody would put any."""
+    named = [tier.name for tier in store.listed if tier.objects and store.size_of(tier)]
+    if named and not (blocks and parse_bytes(store.dram)):
+        raise ConfigError(
+            f"store.tiers: {named[0]} is a storage of objects, which blocks in DRAM go on to: set store.unit=block and store.dram"
+        )
 
 
 def _own(tier: TierSetting, reached: float) -> Wires | None:

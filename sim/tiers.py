@@ -46,6 +46,8 @@ class TierSpec:
     connectors may keep the copies too."""
     kv_dtype: str = ""
     """Of KV here, where it is not that of HBM."""
+    objects: bool = False
+    """Whether it knows chunks of blocks one by one, and no contexts."""
     usd_per_byte_s: float | None = None
     """What it costs, where that is no matter of the price list."""
 

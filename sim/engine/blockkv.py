@@ -100,7 +100,7 @@ class BlockKv(Keeping):
         self.follows = True
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
-        self._below = Offloading(deployment, pool.block_tokens, pool.chunk_tokens, config.store.threshold, paths, self._levels)
+        self._below = Offloading(deployment, pool, config.store.threshold, paths, self._levels)
         self._turns, self._observer = turns, observer
         self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
         self._running: dict[int, _Running] = {}

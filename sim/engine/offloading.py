@@ -12,12 +12,14 @@ from heapq import heappop, heappush
 from itertools import pairwise
 from typing import NamedTuple
 
+from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.chunks import Chunks, Coming, reached, shares
+from kvplan.sim.store.blocks.chunks import Below, Chunks, Moves, reached, shares
 from kvplan.sim.store.blocks.level import Level
+from kvplan.sim.store.blocks.objects import Objects
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.runs import Pieces
 from kvplan.sim.store.blocks.tiered import together
@@ -47,20 +49,31 @@ class Offloading:
     """One replica's, of as many tiers as there are, or none. They are numbered as in its store, where HBM is 0."""
 
     def __init__(
-        self, deployment: Deployment, block_tokens: int, chunk_tokens: int, threshold: int, paths: Paths, levels: Sequence[Level]
+        self,
+        deployment: Deployment,
+        pool: BlockPool,
+        threshold: int,
+        paths: Paths,
+        levels: Sequence[Level],
     ) -> None:
+        chunk_tokens, block_tokens = pool.chunk_tokens, pool.block_tokens
         self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
         self._each = deployment.stored(chunk_tokens)
         self._paths, self._levels = paths, levels
-        self._tiers = [Chunks(level.capacity // self._each, threshold) for level in levels[1:]]
-        self._loaded_from = self._tiers
-        self._coming: list[tuple[float, int, int, Coming]] = []
+        rooms = [level.capacity // self._each for level in levels[1:]]
+        self._first = Chunks(rooms[0], threshold) if rooms else None
+        self._lower: list[Below] = [
+            Objects(room) if level.spec.objects else Chunks(room, threshold) for level, room in zip(levels[2:], rooms[1:], strict=True)
+        ]
+        self._tiers: list[Below] = [*filter(None, [self._first]), *self._lower]
+        self._loads_from = self._lower
+        self._coming: list[tuple[float, int, int, Moves]] = []
         """A heap of (end, number, tier, chunks)."""
         self._booked = 0
 
     def fetches_ahead(self) -> None:
         """Jobs load from the first tier alone, to which others are brought up ahead of them."""
-        self._loaded_from = self._tiers[:1]
+        self._loads_from = []
 
     @property
     def dropped(self) -> int:
@@ -72,7 +85,7 @@ class Offloading:
         while self._coming and self._coming[0][0] <= now:
             end, _, tier, coming = heappop(self._coming)
             self._tiers[tier - 1].arrive(coming, end)
-            self._store(tier + 1, coming.path, coming.stop, end)
+            self._store(tier + 1, coming.path, coming.start, coming.stop, end)
 
     def expire(self, ttl_s: float, now: float) -> None:
         """What nobody has used for longer goes."""
@@ -87,20 +100,24 @@ class Offloading:
         """What is there of a prompt of which the pool has `hit` tokens."""
         self.settle(now)
         context = self._chunks(path)
-        stops, ready_s = reached(self._loaded_from, context, (tokens - 1) // self._chunk_tokens), now
+        stops, ready_s = reached(self._first, self._loads_from, context, (tokens - 1) // self._chunk_tokens), now
         for tier, start, stop in _rising(stops):
             ready_s = max(ready_s, self._up(tier).preview(now, self._sent(tier, stop - start))[1])
         return Found(context, stops, hit, beyond(stops[-1], tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
 
     def raise_all(self, found: Found, now: float) -> Pieces:
         """What was found comes into the first tier, and may not go before it is let go."""
+        first = self._first
+        if first is None:
+            return []
         for tier, start, stop in _rising(found.stops):
-            self._raise(tier, found.path, start, stop, now)
-        return self._tiers[0].hold(found.path, found.stops[-1])
+            self._raise(first, tier, found.path, start, stop, now)
+        return first.hold(found.path, found.stops[-1])
 
-    def _raise(self, tier: int, path: Path, start: int, stop: int, now: float) -> float:
+    def _raise(self, first: Chunks, tier: int, path: Path, start: int, stop: int, now: float) -> float:
         """Chunks of a context come from a tier to the first; returns when they are there."""
-        coming = self._tiers[0].store(path, stop, now)
+        self._tiers[tier - 1].ask(path, start, stop, now)
+        coming = first.store(path, stop, now)
         assert coming is not None
         begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
         self._moves(tier, 1, (stop - start) * self._each, now, begin, end)
@@ -110,22 +127,22 @@ class Offloading:
     def to_come(self, path: Path, tokens: int, hit: int, now: float) -> int:
         """Tokens of a prompt, of which the pool has `hit`, that only tiers below the first have, and the first has room for."""
         self.settle(now)
-        stops = reached(self._tiers, self._chunks(path), (tokens - 1) // self._chunk_tokens)
+        stops = reached(self._first, self._lower, self._chunks(path), (tokens - 1) // self._chunk_tokens)
         return beyond(stops[-1], tokens, max(hit, stops[1] * self._chunk_tokens), self._chunk_tokens)
 
     def bring(self, path: Path, tokens: int, most: int, now: float) -> float | None:
         """The next `most` of these chunks, or fewer, come up; returns when they are there. None: there are no more."""
         context = self._chunks(path)
-        stops = reached(self._tiers, context, (tokens - 1) // self._chunk_tokens)
-        for tier, start, stop in _rising(stops):
-            return self._raise(tier, context, start, min(stop, start + most), now)
+        stops = reached(self._first, self._lower, context, (tokens - 1) // self._chunk_tokens)
+        for tier, start, stop in _rising(stops) if self._first is not None else ():
+            return self._raise(self._first, tier, context, start, min(stop, start + most), now)
         return None
 
     def let_go(self, pieces: Pieces, now: float) -> None:
         """What was loaded may go."""
-        if pieces:
+        if pieces and self._first is not None:
             self.settle(now)
-            self._tiers[0].let_go(pieces, now)
+            self._first.let_go(pieces, now)
 
     def _chunks(self, path: Path) -> Path:
         return together(path, self._blocks)
@@ -143,7 +160,7 @@ class Offloading:
         self.settle(now)
         full = tokens // self._chunk_tokens
         if full > known // self._chunk_tokens:
-            self._store(1, self._chunks(path), full, now)
+            self._store(1, self._chunks(path), known // self._chunk_tokens, full, now)
 
     def renew(self, path: Path, tokens: int, now: float) -> None:
         """A request with this context has ended."""
@@ -151,12 +168,12 @@ class Offloading:
         for tier in self._tiers:
             tier.renew(self._chunks(path), tokens // self._chunk_tokens, now)
 
-    def _store(self, tier: int, path: Path, full: int, now: float) -> None:
-        """Chunks are offered to a tier, where there is one."""
-        coming = self._tiers[tier - 1].store(path, full, now) if tier <= len(self._tiers) else None
+    def _store(self, tier: int, path: Path, start: int, full: int, now: float) -> None:
+        """Chunks that are new from `start` on are offered to a tier, where there is one."""
+        coming = self._tiers[tier - 1].store(path, full, now, start) if tier <= len(self._tiers) else None
         if coming is None:
             return
-        chunks = coming.stop - coming.start
+        chunks = coming.chunks
         booked = [link.book(now, self._sent(tier, chunks)) for link in self._paths.demotions[tier - 1]]
         begin, end = max(booked, key=lambda times: times[1])
         self._moves(tier - 1, tier, chunks * self._each, now, begin, end)
@@ -170,7 +187,7 @@ class Offloading:
         self._levels[target].written += size
         self._paths.saved[target].add(ready, begin, end, size)
 
-    def _comes(self, tier: int, coming: Coming, now: float, end: float) -> None:
+    def _comes(self, tier: int, coming: Moves, now: float, end: float) -> None:
         self._booked += 1
         heappush(self._coming, (end, self._booked, tier, coming))
         self._levels[tier].hold(self._tiers[tier - 1].held * self._each, now)

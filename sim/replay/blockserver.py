@@ -92,7 +92,7 @@ class BlockServer:
     def _below(self, turn: BlockTurn, hit: int, now: float) -> list[int]:
         """Tokens that each tier below has of a prompt beyond a hit; they come up to the first."""
         context, chunk_tokens = self._chunks(turn.path), self._chunk_tokens
-        stops = reached(self._tiers, context, (turn.prompt - 1) // chunk_tokens)
+        stops = reached(self._tiers[0] if self._tiers else None, self._tiers[1:], context, (turn.prompt - 1) // chunk_tokens)
         tokens = beyond(stops[-1], turn.prompt, hit, chunk_tokens)
         if tokens:
             self._store(0, context, stops[-1], now)

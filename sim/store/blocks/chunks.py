@@ -8,7 +8,7 @@ chunk is stored when it has been offered so often, and when those before it are 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.offload import Offers
@@ -26,6 +26,11 @@ class Coming(NamedTuple):
     """What comes before them."""
     missing: Pieces
 
+    @property
+    def chunks(self) -> int:
+        """How many."""
+        return self.stop - self.start
+
 
 class Chunks:
     """Room for `usable` chunks."""
@@ -42,9 +47,12 @@ class Chunks:
         """Chunks that have room, those on their way too."""
         return self._runs.blocks + self._runs.used
 
-    def reach(self, path: Path, most: int) -> int:
-        """Leading chunks of a context that are there, up to `most`."""
-        return self._runs.reach(path, most)[0]
+    def reach(self, path: Path, most: int, start: int = 0) -> int:
+        """Up to which chunk a context is there, `most` at most, and `start` at least: none is there without those before it."""
+        return max(start, self._runs.reach(path, most)[0])
+
+    def ask(self, path: Path, start: int, stop: int, now: float) -> None:
+        """These are to come up: they are renewed when their request ends."""
 
     def reach_and_room(self, path: Path, most: int) -> tuple[int, int]:
         """The same, and how many more can come behind them; none while the next is on its way."""
@@ -59,11 +67,11 @@ class Chunks:
         """They may."""
         self._runs.give_back(pieces, now)
 
-    def store(self, path: Path, full: int, now: float = 0.0) -> "Coming | None":
+    def store(self, path: Path, full: int, now: float = 0.0, start: int = 0) -> "Coming | None":
         """The first `full` chunks of a context are offered. Those that are missing are on their way from now on, until `arrive`; None where
         none is, or they have no room."""
         there = self._runs.take(path, full)
-        start, room = depth(there), self._usable - self._runs.used
+        start, room = depth(there), self._usable - self._runs.used  # wherever they are new from
         if self._offers.threshold > 1:
             full = self._due(path, start, full)
         if start == full or room < full - start:
@@ -100,15 +108,44 @@ class Chunks:
         return sum(self._runs.counted()), self._usable
 
 
-def reached(tiers: Sequence[Chunks], context: Path, most: int) -> list[int]:
+class Moves(Protocol):
+    """Chunks on their way, into any tier."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
+
+
+class Below(Protocol):
+    """A tier of chunks, as the first one and those below it see it."""
+
+    dropped: int
+
+    @property
+    def held(self) -> int: ...
+    def reach(self, path: Path, most: int, start: int) -> int: ...
+    def ask(self, path: Path, start: int, stop: int, now: float) -> None: ...
+    def store(self, path: Path, full: int, now: float, start: int) -> Moves | None: ...
+    def arrive(self, coming: Any, now: float) -> None: ...
+    def renew(self, path: Path, full: int, now: float) -> None: ...
+    def expire(self, ttl_s: float, now: float) -> Sequence[object]: ...
+    def counted(self) -> tuple[int, int]: ...
+
+
+def reached(first: Chunks | None, lower: Sequence[Below], context: Path, most: int) -> list[int]:
     """Up to which chunk, `most` at most, each of several tiers has a context together with those above it, if the first has room for what
     comes up. None is before them all."""
-    if not tiers:
+    if first is None:
         return [0]
-    stop, room = tiers[0].reach_and_room(context, most)
+    stop, room = first.reach_and_room(context, most)
     stops, most = [0, stop], min(most, stop + room)
-    for tier in tiers[1:]:
-        stops.append(max(stops[-1], tier.reach(context, most) if most > stops[-1] else 0))
+    for tier in lower:
+        stops.append(tier.reach(context, most, stops[-1]) if most > stops[-1] else stops[-1])
     return stops
 
 
