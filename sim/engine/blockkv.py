@@ -122,6 +122,10 @@ class BlockKv(Keeping):
     def moves_end_s(self, held_only: bool) -> float:
         return math.inf if self._fetches is None else self._fetches.ends_s
 
+    def settle(self, now: float) -> None:
+        self.changed = False
+        self.fetch_next(now)
+
     def fetch_next(self, now: float) -> bool:
         return self._fetches is not None and self._fetches.next(now)
 
@@ -140,6 +144,7 @@ class BlockKv(Keeping):
             turn = self._turns.next_turn[session]
             path, prompt = self._turns.paths[turn], self._turns.prompts[turn]
             self._fetches.want(session, path, prompt, self._pool.reach(path, prompt)[0] * self._tokens, now)
+            self.changed = True
 
     def _expire(self, ttl_s: float, now: float) -> None:
         """What nobody has used for longer goes."""

@@ -70,7 +70,7 @@ class Keeping(ABC):
         self.elsewhere: list[Store] = []
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
-        """Whether a job has started or ended since `settle`."""
+        """Whether a job has started or ended since `settle`, or a turn come."""
         self.follows = False
         """Whether it is to hear of jobs between their start and their end: `grew` and `prefilled`."""
 

@@ -132,10 +132,11 @@ class Offloading:
 
     def bring(self, path: Path, tokens: int, most: int, now: float) -> float | None:
         """The next `most` of these chunks, or fewer, come up; returns when they are there. None: there are no more."""
-        context = self._chunks(path)
-        stops = reached(self._first, self._lower, context, (tokens - 1) // self._chunk_tokens)
-        for tier, start, stop in _rising(stops) if self._first is not None else ():
-            return self._raise(self._first, tier, context, start, min(stop, start + most), now)
+        context, first = self._chunks(path), self._first
+        stops = reached(first, self._lower, context, (tokens - 1) // self._chunk_tokens)
+        if first is not None:
+            for tier, start, stop in _rising(stops):
+                return self._raise(first, tier, context, start, min(stop, start + most), now)
         return None
 
     def let_go(self, pieces: Pieces, now: float) -> None:

@@ -264,7 +264,9 @@ class Replica:
         batch.hbm_in_step = batch.hbm_used
         if not self.waiting.holds_jobs:
             return
-        if not self.kv.fetch_next(now) and not batch.apart and self.waiting.release_first():
+        held = len(self.waiting.held())
+        fetches = self.kv.fetch_next(now)
+        if len(self.waiting.held()) < held or (not fetches and not batch.apart and self.waiting.release_first()):
             self._dispatch(now)
         else:
             self._watch_moves()
