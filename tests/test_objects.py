@@ -120,7 +120,7 @@ def test_one_that_is_too_small_serves_less():
     assert 0 < objects["token_hits"]["pool"] < plain["token_hits"]["pool"]
 
 
-@pytest.mark.parametrize("size, seed", [("3GB", 2), ("2GB", 1)])
+@pytest.mark.parametrize(("size", "seed"), [("3GB", 2), ("2GB", 1)])
 def test_nobody_waits_for_what_has_gone_since_the_turn_came(size, seed):
     """HiCache fetches ahead: a turn waits, and when its turn is there the storage has given up the rest."""
     tiers = ["hbm", "dram", POOL | {"objects": True, "size": size}, "ssd"]
