@@ -21,6 +21,7 @@ from kvplan.sim.config import ConfigError, Store, load
 from kvplan.sim.replay.blockcurve import block_curve
 from kvplan.sim.replay.blocks import ENDLESS, BlockReplay
 from kvplan.sim.report import curves
+from kvplan.sim.report.blockcurve_account import account
 from kvplan.sim.report.page import folder
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.modes import MODES
@@ -368,6 +369,8 @@ def test_a_curve_has_hit_rates_over_all_prompt_tokens(small):
     none, most = (point.found["lru"].served for point in curve.points)
     assert none.hit_tokens == 0 and none.prompt_tokens == most.prompt_tokens == sum(curve.contexts.tokens)
     assert most == curve.endless and most.hit_tokens % 16 == 0
+    said, late = (account(found)["warnings"] for found in (curve, block_curve(small("store.ttl_s=60"), None, ["0GB"], [])))
+    assert [line for line in late if line not in said and line.startswith("store.ttl_s=60: nothing expires here")]
 
 
 def test_a_curve_of_dram_below_hbm(small):

@@ -3,8 +3,9 @@ has come there. A lookup goes on where the pool's hit ends. What only a lower ti
 has room; or it comes ahead of its job alone (`kvplan.sim.engine.blockfetch`). A chunk is found in a tier when all of it has come.
 
 Stores and what comes up are booked on the links when they begin, and end without an event: `settle` ends what is due before anything else
-is asked or told. Left out: requests that wait for chunks on their way; blocks of HBM that are kept until they are stored; chunks without
-those before them: what comes up begins where the first tier ends, though HBM may have some of it.
+is asked or told. Left out: requests that wait for chunks on their way, or for those that another loads: they take what is there, and load
+it again; blocks of HBM that are kept until they are stored; chunks without those before them: what comes up begins where the first tier
+ends, though HBM may have some of it.
 """
 
 from collections.abc import Sequence

@@ -99,6 +99,8 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
             f"{found.past_window:,} prompts are longer than the window of {found.config.model}: a server would refuse or cut them, here"
             " they are whole"
         )
+    if found.config.store.ttl_s is not None:
+        yield f"store.ttl_s={found.config.store.ttl_s:g}: nothing expires here, as there is no clock; `kvplan simulate` follows it"
     yield from origin.warnings(found.workload.origin, but=_OF_SESSIONS)
 
 
