@@ -410,6 +410,7 @@ def test_blocks_of_a_job_that_runs_do_not_expire():
     assert served(alone, 600, *ALONE, "store.ttl_s=5")["cached_tokens"].tolist() == [0, 0]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("expires", "ttl_s", "what"), [(lambda *_: [], 10, "found at"), (None, 1e6, "expire at")], ids=["late", "early"])
 def test_guards_hold_blocks_to_their_time(monkeypatch, expires, ttl_s, what):
     """Blocks that stay when it is over, and such as go before."""
