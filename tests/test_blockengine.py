@@ -277,6 +277,14 @@ def test_runs_equal_single_steps(below, admission):
     assert fast["preemptions"].any()
 
 
+@pytest.mark.parametrize("usable", [22, 60, 2500])
+def test_blocks_of_answers_grow_as_they_are_written(usable):
+    """What HBM holds in the mean is that of single steps, however many are one event."""
+    workload = overlapping(3, requested=40)
+    fast, slow = (ran(workload, usable, *ALONE, longest_run=longest).ended[0] for longest in (None, 1))
+    assert fast.sums["hbm.byte_seconds"] == pytest.approx(slow.sums["hbm.byte_seconds"], rel=2e-3)
+
+
 @pytest.mark.parametrize("below", BELOW)
 def test_with_room_for_all_answers_admission_says_nothing(below):
     whole, prompt, share = (

@@ -185,9 +185,12 @@ class BlockKv(Keeping):
         self._levels[0].read += use.hit * self._stored_bytes
         return local, found
 
-    def grew(self, hbm_used: int, now: float) -> None:
-        self._pool.grow(hbm_used // self.block_bytes - self._pool.in_use)
-        self._fill(now)
+    def grew(self, hbm_used: int, now: float, began: float, steps: int = 1) -> None:
+        pool, taken = self._pool, hbm_used // self.block_bytes - self._pool.in_use
+        before = pool.filled
+        pool.grow(taken)
+        new = pool.filled - before
+        self._fill(began + (now - began) * 0.5 * (new / taken + 1 / steps) if new > 0 else now)
 
     def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
         running = self._running.pop(job.turn)

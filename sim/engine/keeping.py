@@ -89,8 +89,8 @@ class Keeping(ABC):
         """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
         queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
 
-    def grew(self, hbm_used: int, now: float) -> None:
-        """Jobs have so many bytes of HBM now: one has entered, or answers have grown."""
+    def grew(self, hbm_used: int, now: float, began: float, steps: int = 1) -> None:
+        """Jobs have so many bytes of HBM now: one has entered, or answers have grown, step by step in as many as began then."""
 
     def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
         """A job gives way that has so many tokens, in `held` bytes of HBM. Returns those of them that nobody else has."""

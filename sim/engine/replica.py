@@ -190,7 +190,7 @@ class Replica:
         else:
             batch.enter(job)
         if self.kv.follows:
-            self.kv.grew(batch.hbm_used, now)
+            self.kv.grew(batch.hbm_used, now, now)
 
     def _start_again(self, job: Job, now: float) -> None:
         """Who had to give way is computed again."""
@@ -285,7 +285,7 @@ class Replica:
         if gpu.steps:
             ended = batch.decoded(gpu.steps)
             if batch.grows:
-                kv.grew(batch.hbm_used, now)
+                kv.grew(batch.hbm_used, now, gpu.began, gpu.steps)
             for job in ended:
                 self._complete(job, now)
         for job, tokens in gpu.chunks:
