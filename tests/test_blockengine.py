@@ -349,7 +349,7 @@ def test_a_job_waits_for_what_storage_brings_up_ahead_of_it(policy):
     read, host = deployment.links["ssd"], deployment.host
     fetch_s = 20 * PAGE / read.read_bytes_per_s + read.latency_s
     assert found["admitted_s"][2] - 200 == pytest.approx(fetch_s, rel=1e-9) and found["deferrals"].tolist() == [0, 0, 1]
-    assert found["cached_tokens"].tolist() == [0, 0, 1280] == found["dram_tokens"].tolist()
+    assert found["cached_tokens"].tolist() == [0, 0, 1280] == found["ssd_tokens"].tolist(), "where they lay when it came"
     load_s = 20 * PAGE / host.read_bytes_per_s
     assert found["first_token_s"][2] - found["admitted_s"][2] == pytest.approx(load_s + deployment.steps.prefill(64, 1280), rel=0.02)
 
@@ -390,7 +390,7 @@ def test_fetches_are_the_same_whether_steps_come_in_runs_or_one_by_one(policy):
     for name in ("admitted_s", "first_token_s", "done_s"):
         np.testing.assert_allclose(fast.columns[name], slow.columns[name], rtol=1e-9)
     assert fast.columns["cached_tokens"].tolist() == slow.columns["cached_tokens"].tolist()
-    assert fast.summary["token_hits"]["dram"] > 0 == fast.summary["token_hits"]["ssd"]
+    assert fast.summary["token_hits"]["dram"] > 0 < fast.summary["token_hits"]["ssd"]
     assert ("deferred_turns" in fast.summary) == (policy == "timeout")
 
 

@@ -44,14 +44,16 @@ class Fetches:
         self._below, self._policy, self._queue, self._clock = below, policy, queue, clock
         self._wanted: dict[int, _Wanted] = {}
         """By session."""
+        self._stops: dict[int, list[int]] = {}
+        """What tiers had when a turn came, of those that wait and wanted something."""
         self.ends_s = math.inf
         """When the batch under way has come; infinite when there is none."""
 
     def want(self, session: int, path: Path, prompt: int, hit: int, now: float) -> None:
         """A turn has come, of whose prompt the pool has `hit` tokens."""
-        tokens = self._below.to_come(path, prompt, hit, now)
+        tokens, stops = self._below.to_come(path, prompt, hit, now)
         if tokens >= LEAST_TOKENS:
-            self._wanted[session] = _Wanted(path, prompt, tokens)
+            self._wanted[session], self._stops[session] = _Wanted(path, prompt, tokens), stops
             self._policy.want(session, None)
 
     def to_come(self, session: int) -> int:
@@ -59,8 +61,14 @@ class Fetches:
         wanted = self._wanted.get(session)
         return 0 if wanted is None else wanted.tokens
 
-    def ends(self, session: int) -> None:
-        """Nothing more comes for a turn: it starts, or all has come."""
+    def starts(self, session: int) -> list[int] | None:
+        """A turn's job starts: what comes of it from now on is for others. Returns what each tier had when it came, where it wanted
+        something: see `kvplan.sim.store.blocks.chunks.reached`."""
+        self._end(session)
+        return self._stops.pop(session, None)
+
+    def _end(self, session: int) -> None:
+        """Nothing more comes for a turn."""
         if self._wanted.pop(session, None) is not None:
             self._policy.drop(session)
 
@@ -70,7 +78,7 @@ class Fetches:
             wanted = self._wanted[session]
             end = self._below.bring(wanted.path, wanted.prompt, BATCH, now)
             if end is None:
-                self.ends(session)
+                self._end(session)
                 self.arrived(session, now)
             else:
                 self.ends_s = end

@@ -157,8 +157,9 @@ class BlockKv(Keeping):
                 self._observer.blocks_expired(self, run.path, run.start, run.stop, now)
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
+        before = None if self._fetches is None else self._fetches.starts(job.session)
         local, found = self._begin(job, head_since, free, now)
-        return self._served(job, local, found)
+        return self._served(job, local, found.shares(job.cached - local, before))
 
     def again(self, job: Job, free: int, now: float) -> None:
         self._begin(job, now, free, now)
@@ -169,8 +170,6 @@ class BlockKv(Keeping):
         path, tokens = self._turns.paths[job.turn], job.known
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
-        if self._fetches is not None:
-            self._fetches.ends(job.session)
         use = self._pool.begin(path, tokens)
         local = use.hit * self._tokens
         found = self._below.find(path, tokens, local, now)
@@ -210,10 +209,10 @@ class BlockKv(Keeping):
             if self._connection.asynchronous:
                 job.since_s, job.prefill_s = end, job.compute_s
 
-    def _served(self, job: Job, local: int, found: Found) -> int:
+    def _served(self, job: Job, local: int, below: Sequence[int]) -> int:
         """Writes down where a job's tokens come from; returns the lowest of these tiers, −1 for none."""
         tier = -1
-        for each, tokens in enumerate([local, *found.shares(job.cached - local)]):
+        for each, tokens in enumerate([local, *below]):
             if tokens:
                 self._turns.found[each][job.turn], tier = tokens, each
         return tier

@@ -41,9 +41,11 @@ class Found(NamedTuple):
     """When all of it can be in the first tier."""
     chunk_tokens: int
 
-    def shares(self, tokens: int) -> list[int]:
-        """Tokens of each tier of so many that are loaded, as they come first in the context."""
-        return shares(self.stops, self.hit, tokens, self.chunk_tokens)
+    def shares(self, tokens: int, before: Sequence[int] | None = None) -> list[int]:
+        """Tokens of each tier of so many that are loaded, as they come first in the context; `before`: where they lay before some came up
+        ahead of their job."""
+        stops = self.stops if before is None else [*(min(stop, self.stops[-1]) for stop in before[:-1]), self.stops[-1]]
+        return shares(stops, self.hit, tokens, self.chunk_tokens)
 
 
 class Offloading:
@@ -125,11 +127,12 @@ class Offloading:
         self._comes(1, coming, now, end)
         return end
 
-    def to_come(self, path: Path, tokens: int, hit: int, now: float) -> int:
-        """Tokens of a prompt, of which the pool has `hit`, that only tiers below the first have, and the first has room for."""
+    def to_come(self, path: Path, tokens: int, hit: int, now: float) -> tuple[int, list[int]]:
+        """Tokens of a prompt, of which the pool has `hit`, that only tiers below the first have, and the first has room for; and
+        what each tier has."""
         self.settle(now)
         stops = reached(self._first, self._lower, self._chunks(path), (tokens - 1) // self._chunk_tokens)
-        return beyond(stops[-1], tokens, max(hit, stops[1] * self._chunk_tokens), self._chunk_tokens)
+        return beyond(stops[-1], tokens, max(hit, stops[1] * self._chunk_tokens), self._chunk_tokens), stops
 
     def bring(self, path: Path, tokens: int, most: int, now: float) -> float | None:
         """The next `most` of these chunks, or fewer, come up; returns when they are there. None: there are no more."""
