@@ -182,7 +182,7 @@ def _tiers(deployment: Deployment, sums, output: RunOutput, span_s: float, count
         found[name] = {
             "capacity_bytes": tier.size * count,
             "peak_bytes": round(each * sum(books.peak_bytes.get(name, 0) for books in output.ended)),
-            "mean_bytes": each * _ratio(sums.get(f"{name}.byte_seconds", 0.0), span_s),
+            "mean_bytes": each * _ratio(max(sums.get(f"{name}.byte_seconds", 0.0), 0.0), span_s),  # what is left of 0 by rounding
             "written_bytes": round(each * sums.get(f"{name}.written", 0)),
             "read_bytes": round(each * sums.get(f"{name}.read", 0)),
         }
