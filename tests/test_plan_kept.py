@@ -57,8 +57,20 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def short(monkeypatch):
-    defaults = Question.__init__.__defaults__
-    monkeypatch.setattr(Question.__init__, "__defaults__", (*defaults[:4], *SHORT))
+    _shorten(monkeypatch)
+
+
+def _shorten(patch):
+    patch.setattr(Question.__init__, "__defaults__", (*Question.__init__.__defaults__[:4], *SHORT))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A plan, and the folder of its simulations."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        _shorten(patch)
+        return planned(keep=folder), folder
 
 
 @pytest.fixture
@@ -104,10 +116,10 @@ def test_a_killed_plan_goes_on_where_it_was(number, start, tmp_path):
         assert {path.name for path in (tmp_path / "p").iterdir()} == {path.name for path in (tmp_path / "q").iterdir()}
 
 
-def test_what_is_done_is_not_simulated_again(short, tmp_path, monkeypatch):
-    first = planned(keep=tmp_path)
+def test_what_is_done_is_not_simulated_again(first, short, monkeypatch):
+    found, folder = first
     monkeypatch.setattr("kvplan.sim.planner.plan.look", lambda probe: pytest.fail("simulated again"))
-    assert planned(keep=tmp_path).to_frame().equals(first.to_frame())
+    assert planned(keep=folder).to_frame().equals(found.to_frame())
 
 
 def planned(vary=None, **more):
@@ -115,8 +127,8 @@ def planned(vary=None, **more):
     return kvplan.plan("default", vary, overrides=SETTINGS, sessions_per_s=1.5, ttft_p95_s=0.25, jobs=1, **more)
 
 
-def test_a_plan_is_what_the_command_gives(short):
-    given = planned()
+def test_a_plan_is_what_the_command_gives(first, short):
+    given, _ = first
     command = ["plan", "default", *SMALL, *ASKED, "--vary", "store.dram+store.ssd=32GB+0GB,64GB+0GB", "--jobs", "1", "--json"]
     printed = json.loads(CliRunner().invoke(app, command).stdout)
     assert printed["cheapest"] == given.cheapest.option.label

@@ -129,12 +129,22 @@ def found():
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(sensitivity, "inputs", lambda _: [PRICE, LOAD])
-    monkeypatch.setattr(sensitivity, "what_ifs", lambda _: [LARGE])
+    _ask_little(monkeypatch)
 
 
-def test_each_scenario_is_planned_again(found, few):
-    robust = robustness(found)
+def _ask_little(patch):
+    patch.setattr(sensitivity, "inputs", lambda _: [PRICE, LOAD])
+    patch.setattr(sensitivity, "what_ifs", lambda _: [LARGE])
+
+
+@pytest.fixture(scope="module")
+def robust(found):
+    with pytest.MonkeyPatch.context() as patch:
+        _ask_little(patch)
+        return robustness(found)
+
+
+def test_each_scenario_is_planned_again(found, robust):
     by_name = {pair[0].scenario.name: pair for pair in robust.inputs}
     low, high = by_name["price of GPU"]
     assert low.best.replicas == found.cheapest.replicas
@@ -148,10 +158,11 @@ def test_each_scenario_is_planned_again(found, few):
     assert large.best is None and "does not fit" in large.reason, "reported with its cause, and the rest goes on"
 
 
-def test_what_else_may_be_true_is_data_and_text_and_no_pool_matters(found, few, capsys):
+def test_what_else_may_be_true_is_data_and_text_and_no_pool_matters(found, robust, few, capsys):
     with pool(2) as workers:
-        one, two = (json.loads(rundir.dumps(report.data(replace(found, robust=robustness(found, each))))) for each in (None, workers))
+        again = robustness(found, workers)
+    one, two = (json.loads(rundir.dumps(report.data(replace(found, robust=each)))) for each in (robust, again))
     assert one == two and [each["input"] for each in one["robust"]["sensitivity"]] == ["load", "price of GPU"]
-    report.print_plan(replace(found, robust=robustness(found)))
+    report.print_plan(replace(found, robust=robust))
     printed = capsys.readouterr().out
     assert "What else may be true" in printed and "does not fit" in printed

@@ -47,7 +47,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     sizes = ["--sizes", "2GB,4GB,8GB", "--policies", "lru,fifo"]
     assert kvplan("curve", *TINY, *sizes, *several, "--out", str(found["curve"])).exit_code == 0
     axes = (Varied.parse("store.dram+store.ssd=64GB+0GB,64GB+200GB"),)
-    answered = plan(Question("default", (*SMALL, "slo.ttft_p95_s=0.5"), 4.0, axes, 32, 400, 300, 2))
+    answered = plan(Question("default", (*SMALL, "slo.ttft_p95_s=0.5"), 2.0, axes, 32, 400, 300, 2))
     plandir.write_plan(answered, plan_report.data(answered), found["plan"])
     found["robust"] = root / "robust"
     found["robust"].mkdir()
