@@ -25,6 +25,8 @@ from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.batching.chunked import Chunked
 from kvplan.sim.policies.batching.prefill_first import PrefillFirst
 from kvplan.sim.simulation import simulate
+from kvplan.sim.store.blocks.chunks import Chunks
+from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.pool import Pool
 from kvplan.sim.store.sessions import SessionStore
 from kvplan.sim.store.tier import Tier
@@ -383,6 +385,39 @@ def test_1_a_pool_that_is_given_all_blocks_of_who_gives_way(monkeypatch):
 def test_1_a_pool_that_loses_the_blocks_that_answers_grow_into(monkeypatch):
     wrap(monkeypatch, Pool, "grow", lambda original, self, blocks: original(self, max(0, blocks - 1)))
     with expect(1):
+        pressed("blocks")
+
+
+@pytest.mark.pure
+def test_1_a_job_that_gives_back_what_it_never_had(monkeypatch):
+    wrap(monkeypatch, BlockKv, "_leaves", lambda original, self, *job: original(self, *job) + self.hbm_bytes)
+    with expect(1):
+        pressed("blocks")
+
+
+@pytest.mark.pure
+def test_2_a_pool_above_its_hbm(monkeypatch):
+    wrap(monkeypatch, Level, "hold", lambda original, self, size, now: original(self, size + self.capacity * self.spec.on_device, now))
+    with expect(2):
+        pressed("blocks")
+
+
+@pytest.mark.pure
+def test_2_chunks_above_their_tier(monkeypatch):
+    wrap(monkeypatch, Chunks, "__init__", lambda original, self, usable, threshold: original(self, 9 * usable, threshold))
+    with expect(2):
+        pressed("blocks")
+
+
+@pytest.mark.pure
+def test_6_a_block_that_nobody_has_computed(monkeypatch):
+    def find_more(original, self, path, tokens):
+        use = original(self, path, tokens)
+        use.hit += 1
+        return use
+
+    wrap(monkeypatch, Pool, "begin", find_more)
+    with expect(6):
         pressed("blocks")
 
 
