@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError, Store
-from kvplan.sim.deployment import Deployment
+from kvplan.sim.deployment import Deployment, batching_limits
 from kvplan.sim.keptunit import SERVED, in_blocks
+from kvplan.sim.policies.registry import find
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
+from kvplan.sim.store.blocks.pool import Pool
 from kvplan.traces import Workload
 
 _EVERY = (
@@ -32,8 +34,14 @@ class BlockPool:
     """Of these, that may be kept when nobody uses them."""
     chunk_tokens: int
     """That the tiers below store together."""
+    together: int | None
+    """Tokens of a request that one step computes at most; None: any."""
     make: MakePool
     """An empty one."""
+
+    def empty(self) -> Pool:
+        """A new one."""
+        return self.make(self.usable, self.block_tokens, self.most_kept, self.together)
 
     @property
     def bytes(self) -> int:
@@ -59,7 +67,7 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     kept_together = max(deployment.connection.block, MODES[store.mode].block_tokens if store.mode not in SERVED.values() else 1)
     chunk = tokens * max(store.chunk_blocks, -(-kept_together // tokens))
     assert mode.pool is not None
-    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk, mode.pool)
+    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk, _together(config, deployment), mode.pool)
     longest = min(int(workload.session_tokens.max()), deployment.window)
     if -(-longest // tokens) > usable:
         raise ConfigError(
@@ -67,6 +75,12 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
             f" ({format_bytes(pool.bytes)}): use more GPUs or a smaller deployment.window_tokens"
         )
     return pool
+
+
+def _together(config: Config, deployment: Deployment) -> int | None:
+    """Tokens of a step, where its batching has such a budget."""
+    policy = find("batching", config.batching)
+    return getattr(policy(batching_limits(config, deployment)), "tokens", None) if "step_tokens" in policy.NEEDS else None
 
 
 def _check(config: Config, deployment: Deployment) -> None:

@@ -152,6 +152,15 @@ def test_sglang_has_no_page_twice():
     assert (pool.in_use, pool.held, pool.free) == (0, 3, 9)
 
 
+@pytest.mark.parametrize(("together", "left"), [(None, 0), (8, 4), (4, 5), (100, 0)])
+def test_sglang_gives_up_whole_nodes_which_are_what_a_step_computes_at_most(together, left):
+    """Six pages of four tokens are kept, and a context of three needs one of them."""
+    pool, path = RadixCache(8, 4, None, together), full("abcdefghijklmnopqrstuvwx", 4)
+    pool.request(path, 24)
+    pool.request(full("ABCDEFGHIJKL", 4), 12)
+    assert pool.reach(path, 25)[0] == left
+
+
 def _capped(fifo):
     """Chunks: the last token of a prompt is always computed."""
     plain = fifo.request

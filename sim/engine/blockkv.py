@@ -93,7 +93,7 @@ class BlockKv(Keeping):
 
     def __init__(self, config: Config, deployment: Deployment, turns: Contexts, load: Load, paths: Paths, observer: Any) -> None:
         pool = turns.pool
-        self._pool = pool.make(pool.usable, pool.block_tokens, pool.most_kept)
+        self._pool = pool.empty()
         stored = deployment.stored(pool.block_tokens)
         self._lookups = Lookups(self._pool, turns, deployment)
         super().__init__(self._lookups, paths, Stalls(), pool.bytes, InBlocks(pool.block_tokens, pool.block_bytes))

@@ -31,7 +31,7 @@ class BlockTurn(NamedTuple):
 
 def endless_hits(of: BlockPool, turns: Iterable[BlockTurn]) -> int:
     """Tokens that they find of each other, one after the other, in a pool that gives nothing up."""
-    pool, hits = of.make(ENDLESS, of.block_tokens, ENDLESS), 0
+    pool, hits = of.make(ENDLESS, of.block_tokens, ENDLESS, of.together), 0
     for turn in turns:
         use = pool.begin(turn.path, turn.prompt)
         hits += use.hit * of.block_tokens
@@ -46,7 +46,7 @@ class BlockServer:
     nobody has used for `ttl_s` goes."""
 
     def __init__(self, pool: BlockPool, chunks: Sequence[int], threshold: int = 1, ttl_s: float | None = None) -> None:
-        self._pool = pool.make(pool.usable, pool.block_tokens, pool.most_kept)
+        self._pool = pool.empty()
         self._tokens, self._chunk_tokens = pool.block_tokens, pool.chunk_tokens
         self._tiers = [Chunks(usable, threshold) for usable in chunks]
         self._ttl_s = ttl_s

@@ -18,8 +18,9 @@ Simple = Callable[[int, int], BlockCache]
 Make = Callable[[int, int, Sequence[Path], Sequence[int]], BlockCache]
 """The same, with the contexts and tokens of all requests to come."""
 
-MakePool = Callable[[int, int, int], Pool]
-"""(usable blocks, tokens of a block, blocks that may be kept when nobody uses them) -> an empty pool."""
+MakePool = Callable[[int, int, int, int | None], Pool]
+"""(usable blocks, tokens of a block, blocks that may be kept when nobody uses them, tokens that one step computes of a request at most) ->
+an empty pool."""
 
 MakeOffload = Callable[[int, int, int], Offload]
 """(usable chunks, tokens of a chunk, offers until one is stored) -> an empty tier."""

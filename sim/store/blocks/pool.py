@@ -22,17 +22,20 @@ class Use:
 
 
 class Pool(OfRuns):
-    """`usable` blocks, of which `most_kept` may be kept when nobody uses them; None: all."""
+    """`usable` blocks, of which `most_kept` may be kept when nobody uses them; None: all. `together`: tokens of a request that one step
+    computes at most; None: any."""
 
     JOINS: ClassVar[bool] = True
     """Whether runs of blocks are one where one request used them together last."""
 
-    def __init__(self, usable: int, block_tokens: int, most_kept: int | None = None) -> None:
+    def __init__(self, usable: int, block_tokens: int, most_kept: int | None = None, together: int | None = None) -> None:
         super().__init__(usable, block_tokens, self.JOINS)
         self._unnamed = usable
         """Free blocks without a name."""
         self._most_kept = usable if most_kept is None else most_kept
         """Free blocks that may have one."""
+        self._together = None if together is None else max(1, together // block_tokens)
+        """Blocks that one step computes of a request at most."""
 
     @property
     def free(self) -> int:

@@ -218,12 +218,15 @@ class Runs:
                 self._forget(run)
             run.stop -= gone
 
-    def evict_run(self) -> int:
-        """The first run goes, all of it; returns its blocks."""
+    def evict_node(self, most: int | None) -> int:
+        """Of the first run the last node goes, all of it where nodes have no end but the run's; returns its blocks. `most`: of a node."""
         run = self._order.behind
-        self.blocks -= run.blocks
-        self._forget(run)
-        return run.blocks
+        gone = run.blocks if most is None else (run.blocks - 1) % most + 1
+        self.blocks -= gone
+        if gone == run.blocks:
+            self._forget(run)
+        run.stop -= gone
+        return gone
 
     def expire(self, ttl_s: float, now: float) -> list[Run]:
         """What nobody has used for longer goes; returns it."""

@@ -1,9 +1,9 @@
 """SGLang's radix cache: a tree whose nodes are runs of pages. Only leaves that nobody uses are given up, the least recently used first, and
 whole nodes go, also where less room is needed.
 
-A node ends where a context has parted from it or has ended. A lookup covers at most all tokens but one. What a request has computed joins
-the tree when its prefill has ended, and its answer when that has: of a page that is there by then the tree's is used, and the request's own
-is free. So no page is there twice. A request whose pages do not fit is not served.
+A node ends where a context has parted from it or has ended, and where a step did that computed a part of it. A lookup covers at most all
+tokens but one. What a request has computed joins the tree when its prefill has ended, and its answer when that has: of a page that is
+there by then the tree's is used, and the request's own is free. So no page is there twice. A request whose pages do not fit is not served.
 
 Left out: that a node's lower half is as new as the upper when it is cut; that requests enter by the longest prefix, which is not SGLang's
 default.
@@ -31,6 +31,6 @@ class RadixCache(Pool):
 
     def _forget(self, blocks: int) -> None:
         while blocks > 0:
-            gone = self._runs.evict_run()
+            gone = self._runs.evict_node(self._together)
             self._unnamed += gone
             blocks -= gone
