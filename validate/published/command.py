@@ -43,7 +43,8 @@ GROUPS = {
     ),
     "published": Group(
         "Published measurements of other systems, simulated",
-        "Settings written down before a run was looked at, one file a case; nothing is fitted to these numbers but what a case says.",
+        "Settings from sources, one file a case, which says what is fitted to these numbers, and what was set otherwise after a run was"
+        " looked at.",
         "kvplan validate published --reconcile --html docs/figures/published.html --markdown docs/published.md",
     ),
 }
