@@ -139,7 +139,7 @@ def test_the_check_says_what_happened_and_in_how_many_families(monkeypatch, caps
     monkeypatch.setattr(agreement, "FAMILIES", {name: agreement.FAMILIES[name] for name in ("no store", "DRAM and SSD")})
     agreement.run()
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["turns", str(2 * agreement.random_case("DRAM", 0)[1].turns), "2"] in rows
+    assert ["turns", str(2 * agreement.random_case("no store", 0)[1].turns), "2"] in rows
     assert [row[-1] for row in rows if row[:1] == ["demotions"]] == ["1"]
 
 
