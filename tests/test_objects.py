@@ -140,3 +140,28 @@ def test_where_nobody_would_put_any_it_is_refused(more, message):
     tiers = {"store.tiers": ["hbm", "dram", POOL | {"objects": True}, "ssd"]}
     with pytest.raises(ConfigError, match=message):
         resolve(config.load("bench-mooncake-ssd", {**SERVER, **tiers, **more}))
+
+
+@pytest.mark.pure
+def test_what_a_turn_wants_is_fetched_from_when_it_comes(monkeypatch):
+    """Also of a turn that is sent as a step ends, and while others run."""
+    from kvplan.sim.engine.blockfetch import Fetches
+    from kvplan.sim.engine.offloading import Offloading
+
+    wanted, brought = [], []
+    want, bring = Fetches.want, Offloading.bring
+
+    def wants(self, session, path, prompt, hit, now):
+        want(self, session, path, prompt, hit, now)
+        if self.to_come(session) and self.ends_s == float("inf"):
+            wanted.append(now)
+
+    def brings(self, path, tokens, most, now):
+        brought.append(now)
+        return bring(self, path, tokens, most, now)
+
+    monkeypatch.setattr(Fetches, "want", wants)
+    monkeypatch.setattr(Offloading, "bring", brings)
+    tiers = ["hbm", "dram", POOL, "ssd"]
+    simulate(config.load("bench-mooncake-ssd", {**SERVER, "store.dram": "1GB", "store.tiers": tiers, "store.prefetch": "wait-complete"}))
+    assert len(wanted) > 10 and set(wanted) <= set(brought)

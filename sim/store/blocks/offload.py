@@ -13,7 +13,7 @@ Left out: time. Chunks are there when the request ends. Source: vLLM 0.33, v1/kv
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence, Set
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -182,6 +182,6 @@ class LruOrder:
                 self._order.move_to_end(key)
 
 
-def first_of(order: Iterable[Hashable], count: int, spared: Set[Hashable]) -> Iterable[Hashable]:
+def first_of(order: Iterable[Hashable], count: int, spared: frozenset[Hashable]) -> Iterable[Hashable]:
     """The first keys of an order, `count` at most, that are not spared."""
     return islice((key for key in order if key not in spared), count)
