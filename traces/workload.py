@@ -254,7 +254,9 @@ class Workload:
         first = self.first_turn
         counts = np.diff(first)[sessions]
         ends = np.cumsum(counts)
-        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first[:-1][sessions] - (ends - counts), counts), counts
+        rows = np.arange(ends[-1] if len(ends) else 0)
+        rows += np.repeat(first[:-1][sessions] - (ends - counts), counts)
+        return rows, counts
 
     def select(self, sessions: np.ndarray) -> "Workload":
         """The sessions of these numbers, in this order; a session may come more than once. Then each time stands for another session like

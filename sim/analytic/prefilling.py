@@ -48,8 +48,8 @@ def prefill_alone(config: Config, deployment: Deployment) -> Alone:
     def seconds(new: np.ndarray, history: np.ndarray) -> np.ndarray:
         found = each_s(steps.prefill, np.minimum(new, most), history)
         for start in range(most, int(new.max(initial=0)), most):
-            part = np.clip(new - start, 0, most)
-            found = found + np.where(part, each_s(steps.prefill, part, history + start), 0.0)
+            here = np.flatnonzero(new > start)
+            found[here] += each_s(steps.prefill, np.minimum(new[here] - start, most), history[here] + start)
         return found
 
     return seconds

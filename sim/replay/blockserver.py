@@ -58,7 +58,7 @@ class BlockServer:
 
     def start(self, turn: BlockTurn, now: float, ends: float) -> list[int]:
         """A turn starts; returns the tokens that it finds in the pool, and beyond those in each tier below."""
-        while self._running and (self._running[0][0] <= now or self._pool.taken(*turn[:3]) > self._pool.free):
+        while self._running and (self._running[0][0] <= now or not self._fits(turn)):
             self._end(min(self._running[0][0], now))
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
@@ -71,6 +71,11 @@ class BlockServer:
         self._started += 1
         heappush(self._running, (ends, self._started, use, turn))
         return [hit, *found]
+
+    def _fits(self, turn: BlockTurn) -> bool:
+        """Whether the pool has what a turn takes; most often without what others use of its context."""
+        pool = self._pool
+        return pool.needed(turn.context) <= pool.free or pool.taken(turn.path, turn.prompt, turn.context) <= pool.free
 
     def _expire(self, ttl_s: float, now: float) -> None:
         """What nobody has used for longer goes."""

@@ -43,7 +43,8 @@ def cut_from_stream(workload: Workload, window: int, ratio: float, s_per_token: 
     chosen = np.concatenate([np.arange(workload.sessions), old])
     begins = np.concatenate([starts - starts.min(), -ages])
     rows, counts = workload.rows_of(chosen)
-    at = _offsets(gap_s[rows], counts) + np.repeat(begins, counts)
+    at = _offsets(gap_s[rows], counts)
+    at += np.repeat(begins, counts)  # in place: there may be millions
     inside = (at >= 0) & (at <= span)
     here = np.logical_or.reduceat(inside, np.cumsum(counts) - counts)  # most of a stream with long pauses is never seen
     turns = np.repeat(here, counts)
@@ -64,8 +65,9 @@ def _gap_s(workload: Workload, s_per_token: float) -> np.ndarray:
 
 def _offsets(gap_s: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Seconds from a session's start to each of its turns, for sessions of so many turns, one after the other."""
-    total = np.cumsum(gap_s)
-    return total - np.repeat(total[np.cumsum(counts) - counts], counts)
+    offsets = np.cumsum(gap_s)
+    offsets -= np.repeat(offsets[np.cumsum(counts) - counts], counts)
+    return offsets
 
 
 def _kept(stream: Workload, at: np.ndarray, inside: np.ndarray, window: int, ratio: float) -> Workload:
