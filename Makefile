@@ -54,7 +54,7 @@ lint: $(VENV)/.lint-ready build/links
 AGAINST ?=
 BENCHED = $(VENV)/.ready $(if $(AGAINST),$(patsubst %,%/.compiled,$(wildcard $(COMPILED))))
 bench: $(BENCHED)
-	$(if $(AGAINST),,$(BIN)/kvplan validate bench reading policycost planbench)
+	$(if $(AGAINST),,$(BIN)/kvplan validate bench reading policycost planbench && $(BIN)/kvplan validate blockbench)
 	$(if $(AGAINST),code=0; for each in $(^D); do $$each/bin/kvplan validate against $(AGAINST) || code=1; done; exit $$code)
 
 mutants: $(VENV)/.test-ready

@@ -32,12 +32,12 @@ CHUNK = 8 * 131_072
 """Bytes of 8 tokens."""
 
 
-def served(workload, usable, *overrides, longest_run=None):
+def served(workload, usable, *overrides, **given):
     """The columns of a run with a pool of so many blocks."""
-    return ran(workload, usable, *overrides, longest_run=longest_run).columns
+    return ran(workload, usable, *overrides, **given).columns
 
 
-def ran(workload, usable, *overrides, longest_run=None):
+def ran(workload, usable, *overrides, **given):
     """The same, all that it has to say."""
     config = load("default", [*SERVER, *overrides])
     deployment = resolve(config, workload)
@@ -45,7 +45,7 @@ def ran(workload, usable, *overrides, longest_run=None):
     budget = (usable + 1) * tokens * deployment.in_hbm(1)
     hbm, *below = deployment.tiers
     deployment = replace(deployment, hbm_budget=budget, tiers=(replace(hbm, capacity=budget), *below))
-    return run_service(RunInput(config, deployment, workload, longest_run=longest_run))
+    return run_service(RunInput(config, deployment, workload, **given))
 
 
 def requests(*contexts, block_tokens=8, prompts, answers=None, apart_s=1000.0):
@@ -111,6 +111,34 @@ def test_requests_one_at_a_time_hit_below_what_a_replay_hits_there(chunk_blocks)
     assert found["cached_tokens"].tolist() == [cache.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)]
     assert found["dram_tokens"].sum() == cache.below > 0
     assert (found["hbm_tokens"] + found["dram_tokens"] == found["cached_tokens"]).all()
+
+
+@pytest.mark.parametrize("saved", ["all", "prompt"])
+@pytest.mark.parametrize("mode", POOLS)
+@pytest.mark.parametrize("seed", range(3))
+def test_after_turns_that_took_no_time_the_others_find_what_they_would_have_found(seed, mode, saved):
+    """One at a time, so that no time matters: the same hits by tier, loads and prefills, to the last bit."""
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(1, 9, 120)
+    contexts = [np.where(np.arange(length) < draw.integers(1, 9), 7, draw.integers(0, 4)) for length in lengths]
+    answers = draw.integers(1, 20, 120).tolist()
+    workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 120)).tolist(), answers=answers)
+    settings = [*CHUNKS, f"store.saved={saved}", f"store.mode={mode}", f"store.dram={14 * CHUNK}B", f"store.ssd={30 * CHUNK}B"]
+    whole, rest = (served(workload, 13, *settings, passing=passing) for passing in (0, 70))
+    assert rest["order"].tolist() == list(range(120)) and np.isfinite(rest["done_s"]).all()
+    assert (rest["first_token_s"] == rest["arrival_s"])[:70].all() and (rest["first_token_s"] > rest["arrival_s"])[70:].all()
+    for name in ("cached_tokens", "hbm_tokens", "dram_tokens", "ssd_tokens", "admitted_s", "first_token_s", "done_s"):
+        assert rest[name][70:].tolist() == whole[name][70:].tolist(), name
+    assert whole["cached_tokens"][70:].sum() > whole["hbm_tokens"][70:].sum() > 0, "tiers below are of use"
+
+
+def test_sessions_go_on_from_turns_that_took_no_time(workload):
+    turns = workload([[(16, 8)] * 4, [(16, 8)] * 4], arrivals=[0.0, 1.0], gap_s=5.0)
+    whole, rest = (served(turns, 100, *ALONE, "store.block_tokens=8", passing=passing) for passing in (0, 4))
+    later = rest["order"] >= 4
+    assert later.sum() == 4 and (np.diff(rest["arrival_s"].reshape(2, 4)) >= 5).all()
+    assert rest["history_tokens"].tolist() == whole["history_tokens"].tolist()
+    assert rest["cached_tokens"][later].tolist() == whole["cached_tokens"][later].tolist()
 
 
 def test_chunks_are_stored_when_they_have_been_offered_often_enough():

@@ -8,7 +8,7 @@ import pytest
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ConfigError, load
 from kvplan.sim.deployment import resolve
-from kvplan.sim.planner import bounds, confirmed, headroom, surely
+from kvplan.sim.planner import bounds, confirmed, headroom, probe, surely
 from kvplan.sim.planner import load as of_load
 from kvplan.sim.planner.binding import shares
 from kvplan.sim.planner.flags import Sizes, flags, warnings
@@ -172,3 +172,16 @@ def test_flags_of_a_pool_count_its_hbm_once(found):
     assert any("vLLM's pool" in each for each in warnings(dram.sizes))
     assert not any("add up" in each for each in warnings(Sizes(8 * 10**9, 0, 1, hbm=10**10, pooled=True)))
     assert not any("vLLM's pool" in each for each in warnings(recompute.sizes))
+
+
+@pytest.mark.parametrize(("unit", "before"), [("block", 300), ("session", 0)])
+def test_turns_that_only_fill_the_tiers_take_no_time_in_a_look(unit, before, monkeypatch):
+    monkeypatch.setattr(probe, "_WARM_TURNS", 200)
+    asked = []
+    monkeypatch.setattr(probe, "simulate", lambda *given, passing, **named: asked.append(passing) or simulate(*given, **named))
+    config = load(
+        None, [*SMALL, *BARE, f"store.unit={unit}", "workload.sessions=140", "workload.arrival.rate_per_s=0.2", "workload.steady=true"]
+    )
+    turns = build_workload(config).turns
+    probe.look(probe.Probe(config, Question(config).objectives, turns - 500, to_the_end=True))
+    assert turns > 600 and asked == [before]

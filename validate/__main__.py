@@ -27,6 +27,7 @@ CHECKS = {
 COMMANDS = {
     "paper": "kvplan.validate.published.paper",
     "published": "kvplan.validate.published.systems",
+    "blockbench": "kvplan.validate.benchmarks.blockbench",
     "against": "kvplan.validate.benchmarks.against.command",
     "models": "kvplan.validate.models.command",
     "blocks": "kvplan.validate.checks.blocks.command",

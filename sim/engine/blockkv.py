@@ -236,6 +236,17 @@ class BlockKv(Keeping):
         job.hbm_bytes = self._leaves(use, job.context, job.context, now)
         return 0
 
+    def passes(self, job: Job, now: float) -> None:
+        path, pool = self._turns.paths[job.turn], self._pool
+        if self._ttl_s is not None:
+            self._expire(self._ttl_s, now)
+        use = pool.begin(path, job.known)
+        self._computed(use, job.known)
+        pool.grow(pool.needed(job.context) - pool.needed(job.known))
+        self._turns.next_turn[job.session] = job.turn + 1
+        self._below.passes(path, job.context if self._connection.saves_answers else job.known, now)
+        self._leaves(use, job.context, job.context, now)
+
     def _leaves(self, use: Use, computed: int, tokens: int, now: float) -> int:
         """A job with so many tokens has ended, or given way, of which so many are computed; returns the bytes that nobody has any more."""
         before = self._pool.in_use

@@ -167,6 +167,19 @@ class Offloading:
         if full > known // self._chunk_tokens:
             self._store(1, self._chunks(path), known // self._chunk_tokens, full, now)
 
+    def passes(self, path: Path, tokens: int, now: float) -> None:
+        """A request with this context takes no time: what is offered is there at once, and goes on to the tier below."""
+        context, full = self._chunks(path), tokens // self._chunk_tokens
+        offered = True
+        for tier, level in zip(self._tiers, self._levels[1:], strict=True):
+            coming = tier.store(context, full, now) if offered else None
+            offered = coming is not None
+            if coming is None:
+                tier.renew(context, full, now)
+            else:
+                tier.arrive(coming, now)
+                level.hold(tier.held * self._each, now)
+
     def renew(self, path: Path, tokens: int, now: float) -> None:
         """A request with this context has ended."""
         self.settle(now)

@@ -82,6 +82,24 @@ class Replica:
         if self.waiting.watches:
             self._watch_moves()
 
+    def passes(self, turn: int) -> None:
+        """A turn takes no time: what is kept of it is there at once. Its session goes on as behind the answer of an idle server."""
+        now, run = self.clock.now, self.run
+        if self._dropped is not None:
+            self._keep_only(turn, int(self._dropped[turn]))
+        job = self.fitting.passing(turn)
+        cut = run.context[job.session] - job.history if job.is_cut else 0
+        self.kv.passes(job, now)
+        self.recorder.passed(job, cut, now)
+        run.context[job.session] = job.context
+        if self._observer is not None:
+            self._observer.queued(self, turn, now)
+            self._observer.admitted(self, turn, now)
+            self._observer.completed(self, turn, now)
+        self.recorder.done(turn, now, self)
+        answer_s = self._steps.decode(1, job.known, job.context - job.known, job.window_bytes)
+        run.source.ended(turn, now + self._steps.prefill(job.known) + answer_s)
+
     def _keep_only(self, turn: int, dropped: int) -> int | None:
         """The turn goes on from less than its session's whole history; returns the tokens that are kept, None for all."""
         context, session = self.run.context, self._session_of[turn]

@@ -91,7 +91,8 @@ class _Service:
         self.replicas = recorder.replicas = [_replica(run, index, make_store, turns) for index in range(config.deployment.replicas)]
         self._router = router(config, EngineRouting(run, self.replicas))
         alone = len(self.replicas) == 1 and self._router.FIXED
-        run.source = self._source(config, workload, self.replicas[0].arrive if alone else self._arrive)
+        self._passing, self._arrives = given.passing, self.replicas[0].arrive if alone else self._arrive
+        run.source = self._source(config, workload, self._pass if given.passing else self._arrives)
         for replica in self.replicas if not self._router.STICKY else ():
             replica.kv.elsewhere = [other.kv.store for other in self.replicas if other is not replica]
 
@@ -102,6 +103,15 @@ class _Service:
             return Arrivals(run.clock, workload, run.recorder, arrive)
         draw = stream(config.seed, "clients").random
         return Client(run.clock, config.workload.clients, workload, self._session, run.recorder, arrive, draw)
+
+    def _pass(self, turn: int) -> None:
+        """The first turns take no time, and the others do."""
+        if self._passing:
+            self._passing -= 1
+            self._replica_of[turn] = replica = self._router.route(self._session[turn], turn)
+            self.replicas[replica].passes(turn)
+        else:
+            self._arrives(turn)
 
     def _arrive(self, turn: int) -> None:
         """A turn comes, and goes to a replica."""

@@ -28,6 +28,9 @@ class RunInput:
     """Called as often with the columns so far (`kvplan.sim.metrics.recorder`), and ends the run by raising what it likes."""
     observer: Any = None
     """Hears what happens (`kvplan.sim.observers`)."""
+    passing: int = 0
+    """So many turns, the first that come, take no time of the server: what is kept of them is there at once. So stores are full when the
+    others come. Of servers of blocks."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,12 @@ class Rows:
         if job.prefill_s != job.compute_s:
             self.stall_s[turn] = job.prefill_s - job.compute_s
 
+    def passed(self, job: "Job", cut: int, now: float) -> None:
+        """A turn that takes no time: nothing of it is computed."""
+        job.cached, job.compute_s, job.prefill_s = job.known, 0.0, 0.0
+        self.entered(job, self.NO_TIER, cut, now)
+        self.first_token_s[job.turn] = now
+
     def _cut(self, job: "Job", cut: int) -> None:
         """Its turn passes the window: with its history, or even without."""
         turn = job.turn

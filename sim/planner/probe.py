@@ -15,6 +15,7 @@ import numpy as np
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
+from kvplan.sim.keptunit import unit_of
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.steadiness import Span, rising
 from kvplan.sim.metrics.thinned import thinned
@@ -87,7 +88,7 @@ def look(probe: Probe) -> Seen:
     config = probe.config.model_copy(update={"warmup_turns": warmup})
     watch = None if probe.to_the_end else _Watch(probe.objectives, warmup, workload.turns - warmup)
     try:
-        result = simulate(config, workload, watch=watch)
+        result = simulate(config, workload, watch=watch, passing=_passing(config, warmup))
     except _Hopeless:
         return Seen(None, {})
     measured = (result.columns["order"] >= warmup) & (result.columns["arrival_s"] <= _last_arrival_s(workload))
@@ -99,6 +100,11 @@ def look(probe: Probe) -> Seen:
     quantiles = tuple(np.quantile(ttft_s, np.linspace(0, 1, _QUANTILES)).tolist())
     figures = _figures(result.summary) | _running(result)
     return Seen(samples, figures, tuple(_unsteady(result)), rises, warnings, thinned(result.series), quantiles)
+
+
+def _passing(config: Config, warmup: int) -> int:
+    """Turns that only fill the tiers, and need not be simulated for it: where KV is in blocks, all but the last before measuring."""
+    return max(0, warmup - _WARM_TURNS) if unit_of(config) == "block" else 0
 
 
 def ttft_p95_s(seen: Sequence[Seen]) -> float | None:

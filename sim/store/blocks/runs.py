@@ -40,7 +40,7 @@ class Run:
         """Whether all of it is there, and nothing on its way."""
         self.since = 0.0
         """When its last use ended, where nobody uses it."""
-        self.rest: Run = self
+        self.rest: Run | None = None
         """What it went on with before it was cut."""
 
     @property
@@ -67,8 +67,10 @@ class Run:
     def leave(self) -> None:
         """Is in no order any more."""
         self.ahead.behind, self.behind.ahead = self.behind, self.ahead
+        self.ahead = self.behind = _NOWHERE  # it keeps nobody: of runs that go, memory is free at once
 
 
+_NOWHERE = Run((), 0, 0)
 _NONE: list[Run] = []
 
 
@@ -91,9 +93,12 @@ class Piece(NamedTuple):
 
     def runs(self) -> list[Run]:
         """What the run has been cut into since."""
-        found = [self.run]
-        while found[-1].stop < self.stop:
-            found.append(found[-1].rest)
+        run = self.run
+        found = [run]
+        while run.stop < self.stop:
+            assert run.rest is not None
+            run = run.rest
+            found.append(run)
         return found
 
 
