@@ -9,7 +9,7 @@ import numpy as np
 from kvplan import traces
 from kvplan.hwmodels import catalogue
 from kvplan.sim.config import Clients, Config, WorkloadConfig
-from kvplan.sim.deployment import resolve
+from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.rng import stream
 from kvplan.traces import TraceError, Workload, rescale
 from kvplan.traces.answers import prefilled_again
@@ -61,12 +61,17 @@ def _sent_by(clients: Clients, workload: Workload) -> Workload:
 
 
 def _steady(workload: Workload, config: Config) -> Workload:
-    """A cut out of an endless stream. Answers are taken to come in batches half as full as HBM allows."""
+    """A cut out of an endless stream."""
     deployment, ratio = resolve(config), config.deployment.truncation_ratio
+    step_s = token_s(config, deployment, workload)
+    return cut_from_stream(workload, deployment.window, ratio, step_s, stream(config.seed, "under way"))
+
+
+def token_s(config: Config, deployment: Deployment, workload: Workload) -> float:
+    """About how long a token of an answer takes: in batches half as full as HBM allows."""
     context = float(np.minimum(workload.session_tokens, deployment.window).mean()) / 2
     batch = max(1, min(config.deployment.max_batch, int(deployment.hbm_budget / deployment.in_hbm(context))) // 2)
-    step_s = deployment.steps.decode(batch, round(batch * context))
-    return cut_from_stream(workload, deployment.window, ratio, step_s, stream(config.seed, "under way"))
+    return deployment.steps.decode(batch, round(batch * context))
 
 
 def recorded_workload(config: Config, progress: Callable[[int, int], None] | None = None) -> Workload | None:

@@ -27,7 +27,7 @@ CHECKS = {
 COMMANDS = {
     "paper": "kvplan.validate.published.paper",
     "published": "kvplan.validate.published.systems",
-    "blockbench": "kvplan.validate.benchmarks.blockbench",
+    "blockbench": "kvplan.validate.benchmarks.blockbench.command",
     "against": "kvplan.validate.benchmarks.against.command",
     "models": "kvplan.validate.models.command",
     "blocks": "kvplan.validate.checks.blocks.command",

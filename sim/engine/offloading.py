@@ -172,7 +172,7 @@ class Offloading:
         context, full = self._chunks(path), tokens // self._chunk_tokens
         offered = True
         for tier, level in zip(self._tiers, self._levels[1:], strict=True):
-            coming = tier.store(context, full, now) if offered else None
+            coming = tier.store(context, full, now, 0) if offered else None
             offered = coming is not None
             if coming is None:
                 tier.renew(context, full, now)

@@ -82,8 +82,9 @@ class Replica:
         if self.waiting.watches:
             self._watch_moves()
 
-    def passes(self, turn: int) -> None:
-        """A turn takes no time: what is kept of it is there at once. Its session goes on as behind the answer of an idle server."""
+    def passes(self, turn: int, token_s: float) -> None:
+        """A turn takes no time of the server: what is kept of it is there at once, and its session goes on as if each token of the answer
+        had taken so long."""
         now, run = self.clock.now, self.run
         if self._dropped is not None:
             self._keep_only(turn, int(self._dropped[turn]))
@@ -97,8 +98,7 @@ class Replica:
             self._observer.admitted(self, turn, now)
             self._observer.completed(self, turn, now)
         self.recorder.done(turn, now, self)
-        answer_s = self._steps.decode(1, job.known, job.context - job.known, job.window_bytes)
-        run.source.ended(turn, now + self._steps.prefill(job.known) + answer_s)
+        run.source.ended(turn, now + token_s * job.output)
 
     def _keep_only(self, turn: int, dropped: int) -> int | None:
         """The turn goes on from less than its session's whole history; returns the tokens that are kept, None for all."""

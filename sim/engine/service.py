@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.build_workload import token_s
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import batching_limits, rated_writes
 from kvplan.sim.engine import guards
@@ -91,6 +92,8 @@ class _Service:
         self.replicas = recorder.replicas = [_replica(run, index, make_store, turns) for index in range(config.deployment.replicas)]
         self._router = router(config, EngineRouting(run, self.replicas))
         alone = len(self.replicas) == 1 and self._router.FIXED
+        self._token_s = token_s(config, given.deployment, workload) if given.passing else 0.0
+        """Of answers that take no time of the server: as long as those of sessions that were under way when the workload begins."""
         self._passing, self._arrives = given.passing, self.replicas[0].arrive if alone else self._arrive
         run.source = self._source(config, workload, self._pass if given.passing else self._arrives)
         for replica in self.replicas if not self._router.STICKY else ():
@@ -109,7 +112,7 @@ class _Service:
         if self._passing:
             self._passing -= 1
             self._replica_of[turn] = replica = self._router.route(self._session[turn], turn)
-            self.replicas[replica].passes(turn)
+            self.replicas[replica].passes(turn, self._token_s)
         else:
             self._arrives(turn)
 

@@ -8,6 +8,7 @@ the fastest of some runs, guards off.
 
 import argparse
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,21 +78,30 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--trace", type=Path, help="conversation_trace.jsonl of github.com/kvcache-ai/Mooncake, instead of drawn requests")
     parser.add_argument("--requests", type=int, metavar="N", help="so many drawn requests, in blocks of 512 tokens")
     arguments = parser.parse_args(argv)
-    sizes = [(arguments.requests, BLOCK_TOKENS)] if arguments.requests else list(EVENTS)
     try:
         given = None if arguments.trace is None else read_trace(arguments.trace)
     except TraceError as error:
         return ended("blockbench", error)
+    sizes = [(arguments.requests, BLOCK_TOKENS)] if arguments.requests else list(EVENTS)
     if given is not None:
-        sizes = [(given.turns, 512), (given.turns, 16)]
-    rows, wrong = [], []
-    for requests, tokens in sizes:
-        events, seconds = measure(drawn(requests) if given is None else given, tokens, 3 if requests < 100_000 else 1)
-        rows.append(
-            [f"{requests:,} requests, blocks of {tokens}", f"{requests / seconds:,.0f}", f"{seconds / requests * 1e6:.1f}", f"{events:,}"]
-        )
-        expected = events if given is not None else EVENTS.get((requests, tokens), events)
-        if expected != events:
-            wrong.append(f"{requests:,} requests in blocks of {tokens}: {events} events, {expected} expected")
-    show("vLLM with HBM, DRAM and SSD", ["run", "requests/s", "us/request", "events"], rows)
+        _shown((given, tokens) for tokens in (512, 16))
+        return 0
+    events = _shown((drawn(requests), tokens) for requests, tokens in sizes)
+    wrong = [
+        f"{requests:,} requests in blocks of {tokens}: {events[requests, tokens]} events, {expected} expected"
+        for (requests, tokens), expected in EVENTS.items()
+        if events.get((requests, tokens), expected) != expected
+    ]
     return ended("blockbench", f"the model has changed: {'; '.join(wrong)}", FAILED) if wrong else 0
+
+
+def _shown(runs: Iterable[tuple[Workload, int]]) -> dict[tuple[int, int], int]:
+    """Runs them and prints the table; returns the events."""
+    rows, found = [], {}
+    for workload, tokens in runs:
+        requests = workload.turns
+        found[requests, tokens], seconds = measure(workload, tokens, 3 if requests < 100_000 else 1)
+        name, each_us = f"{requests:,} requests, blocks of {tokens}", seconds / requests * 1e6
+        rows.append([name, f"{1e6 / each_us:,.0f}", f"{each_us:.1f}", f"{found[requests, tokens]:,}"])
+    show("vLLM with HBM, DRAM and SSD", ["run", "requests/s", "us/request", "events"], rows)
+    return found

@@ -1,0 +1,1 @@
+"""Servers of blocks: requests per second, and events that must be what they were."""
