@@ -35,7 +35,7 @@ SERVER = (
     "store.ssd=2TB",
     "warmup_turns=0",
 )
-EVENTS = {(12_031, 512): 81_973, (12_031, 16): 81_994, (120_310, 512): 850_768}
+EVENTS = {(12_031, 512): 81_966, (12_031, 16): 81_999, (120_310, 512): 850_791}
 """(requests, tokens of a block) -> events of those that are drawn."""
 RECENT = 2_000
 """A request goes on from one of so many before it."""
