@@ -151,6 +151,12 @@ def test_of_many_replicas_some_are_enough_and_that_is_said(monkeypatch):
     assert not any("replicas" in limit["words"] for limit in whole["limits"])
 
 
+def test_some_replicas_tell_what_is_saved_and_not_how_long_prompts_are(monkeypatch):
+    monkeypatch.setattr(inblocks, "_ENOUGH_TURNS", 50)
+    found = explained("deployment.replicas=6", "store.hbm=1MB", "store.dram=0GB", "store.ssd=0GB")["demand"]["resources"]
+    assert found["GPU"]["seconds_per_turn"] == pytest.approx(found["GPU, recomputing"]["seconds_per_turn"], rel=1e-12)
+
+
 def test_how_far_all_may_be_from_some():
     """One replica finds all and the other nothing: a half, of which two standard errors are 100 points. Where each has a session that finds
     all and one that finds nothing, they are those of four sessions."""
