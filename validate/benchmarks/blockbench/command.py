@@ -2,8 +2,8 @@
 
 vLLM serves on four replicas with a pool in HBM, and DRAM and SSD below it, in blocks of 512 and of 16 tokens. Requests are drawn to be like
 those of Mooncake's conversation trace (12,031 in an hour, prompts of 12,000 tokens in the mean and 6,900 in the median, answers of 340, a
-third of all blocks seen before), or are those of a trace. Event counts must be what they were. The processor time is the engine's alone,
-the fastest of some runs, guards off.
+third of all blocks seen before), or are those of a trace. Event counts must be what they were. The processor time is that of
+`simulate`, the fastest of some runs, guards off.
 """
 
 import argparse
@@ -15,10 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kvplan.sim import config
-from kvplan.sim.deployment import resolve
-from kvplan.sim.engine.service import run_service
-from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.rng import stream
+from kvplan.sim.simulation import simulate
 from kvplan.traces import TraceError, Workload, read_trace
 from kvplan.traces.workload import Blocks, untimed
 from kvplan.validate.ending import FAILED, ended
@@ -61,13 +59,12 @@ def drawn(requests: int) -> Workload:
 
 
 def measure(workload: Workload, block_tokens: int, repeats: int) -> tuple[int, float]:
-    """(events, processor seconds) of the engine."""
+    """(events, processor seconds) of `simulate`, where the workload is there."""
     loaded = config.load(None, [*SERVER, f"store.block_tokens={block_tokens}"])
     seconds = []
     for _ in range(repeats):
-        given = RunInput(loaded, resolve(loaded, workload), workload)
         started = time.process_time()
-        events = run_service(given).events
+        events = simulate(loaded, workload).events
         seconds.append(time.process_time() - started)
     return events, min(seconds)
 
