@@ -234,7 +234,7 @@ def test_blocks_are_advised_only_where_servers_of_blocks_are_simulated(found):
     assert ["store.unit=block" in each for each in words] == [True, False]
 
 
-@pytest.mark.parametrize("setting", [{"ttl_s": 3600.0}, {"save": "sync"}, {"hbm": "20GB"}])
+@pytest.mark.parametrize("setting", [{"save": "sync"}, {"hbm": "20GB"}])
 def test_blocks_are_not_advised_where_a_setting_refuses_them(found, setting):
     best = found.cheapest
     asked = best.config.model_copy(update={"store": best.config.store.model_copy(update=setting)})
@@ -282,15 +282,17 @@ def test_in_words_what_is_doubtful_of_the_turns_and_what_is_set_in_vain(found):
 def test_in_words_what_more_money_buys_and_what_the_rent_lacks(found):
     cheap, fast = (
         answered(each, 5, point(4, 0.5), point(5, share), usd=usd)
-        for each, share, usd in zip(found.answers[-2:], (0.96, 0.99), (100, 200), strict=True)
+        for each, share, usd in zip(found.answers[-2:], (0.96, 0.99), (100, 150), strict=True)
     )
-    assert "Faster for $500 more a month: 5 replicas of dram 64GB+ssd 0GB, TTFT p95 101 ms." in said(replace(found, answers=(cheap, fast)))
+    assert "Faster for $250 more a month: 5 replicas of dram 64GB+ssd 0GB, TTFT p95 101 ms." in said(replace(found, answers=(cheap, fast)))
     more = answered(cheap, 5, point(4, 0.5), point(5, 0.96), point(6, 0.999), usd=100)
     dear = replace(found, answers=(more, fast))
     assert [text for text in said(dear) if text.startswith("Faster")] == [
         "Faster for $100 more a month: 6 replicas of dram 16GB+ssd 0GB, TTFT p95 100 ms."
     ], "the same store once more is cheaper and faster than the other one"
     assert [(each.answer, each.replicas) for each in pareto(dear)] == [(more, 5), (more, 6)]
+    far = replace(found, answers=(cheap, replace(fast, usd_per_month={"gpu": 201.0, "dram": 0.0, "ssd": 0.0})))
+    assert len(pareto(far)) == 2 and not any(text.startswith("Faster") for text in said(far)), "at more than twice the cost"
     large = replace(cheap, deployment=resolve(config.load("default", [*SMALL, "store.ssd=10TB"])))
     assert any("is more than the 3.84 TB that come with" in each for each in said(replace(found, answers=(large,))))
 

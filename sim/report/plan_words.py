@@ -138,9 +138,10 @@ def _worn(plan: Plan) -> Iterator[str]:
 
 
 def _faster(plan: Plan, best: Answer) -> Iterator[str]:
-    """What more money buys in TTFT."""
-    for offer in pareto(plan)[1 : 1 + _OFFERS]:
-        usd = offer.usd_per_month - (best.cost_usd_per_month or 0.0)
+    """What more money buys in TTFT, up to twice as much."""
+    least = best.cost_usd_per_month or 0.0
+    for offer in [each for each in pareto(plan)[1:] if each.usd_per_month <= 2 * least][:_OFFERS]:
+        usd = offer.usd_per_month - least
         what = f"{counted(offer.replicas, 'replica')} of {offer.answer.option.label}"
         yield f"Faster for ${usd:,.0f} more a month: {what}, TTFT p95 {format_seconds(offer.ttft_p95_s)}."
 
