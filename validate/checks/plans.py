@@ -1,10 +1,10 @@
 """The worked plans of docs/plans.md against brute force: no cheaper store and number of replicas of a grid meets the target.
 
 It takes half an hour, and compiled five minutes. Every combination is simulated to its end with two seeds, the first two of the plan's: no
-bounds, no search, nothing ended early. The answer gets eight, and so do those that seem to meet the target for less, and those no dearer than
-the cheapest that does, which may meet it or not. Sizes are those of the question and some between. What is done is kept in `build/plans`, so
-that the next call goes on; the tables are committed, `validate/cases/plans/*.csv`. Left out: a store next to the answer that no size of the
-grid has.
+bounds, no search, nothing ended early. The answer gets eight, and so do those that seem to meet the target for less, and those no dearer
+than the cheapest that does, which may meet it or not. Sizes are those of the question and some between. What is done is kept in
+`build/plans`, so that the next call goes on; the tables are committed, `validate/cases/plans/*.csv`. Left out: a store next to the answer
+that no size of the grid has.
 """
 
 import csv
