@@ -190,15 +190,21 @@ def test_a_job_enters_when_the_share_of_running_answers_leaves_room_for_its_own(
     assert columns["done_s"][1] == pytest.approx(columns["done_s"][0] + again, rel=1e-9)
 
 
-def test_jobs_give_way_until_twenty_steps_of_the_others_fit():
-    """The shortest answers go first; the share is then what the others have made of their answers, and twenty steps of each."""
+def sharing(jobs: int, steps: int) -> tuple[SharingBatch, Job]:
+    """A batch of jobs with 60 tokens to write each, that came one after the other, so many steps apart; and the last of them."""
     batch = SharingBatch(100, 9, Even(1))
-    for turn in range(4):
+    for turn in range(jobs):
         job = Job(turn, turn, 0, 5, 65, 65)
         job.left = 5
         batch.enter(job)
         batch.prefilled(job, 5)
-        batch.decoded(1)
+        batch.decoded(steps)
+    return batch, job
+
+
+def test_jobs_give_way_until_twenty_steps_of_the_others_fit():
+    """The shortest answers go first; the share is then what the others have made of their answers, and twenty steps of each."""
+    batch, job = sharing(4, 1)
     batch.decoded(batch.at_most(50))
     assert (batch.hbm_used, batch.is_short) == (98, True), "and two tokens are no step of four"
     assert [job.turn for job in batch.give_way()] == [3, 2] and [job.turn for job in batch.preempted] == [2, 3]
@@ -220,12 +226,7 @@ def test_who_gave_way_counts_where_the_least_loaded_replica_is_asked_for():
 
 def test_of_equal_jobs_the_last_gives_way():
     """As SGLang sorts them: three came at once, and the first goes on."""
-    batch = SharingBatch(100, 9, Even(1))
-    for turn in range(3):
-        job = Job(turn, turn, 0, 5, 65, 65)
-        job.left = 5
-        batch.enter(job)
-        batch.prefilled(job, 5)
+    batch, _ = sharing(3, 0)
     batch.decoded(batch.at_most(50))
     assert [job.turn for job in batch.give_way()] == [2, 1]
 

@@ -138,28 +138,32 @@ def _with_beginnings(table: Workload, rng: np.random.Generator) -> Workload:
 
 def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
     """The case with blocks of some size, in HBM that may keep only so much."""
-    chosen = [
-        f"deployment.replicas={rng.choice([1, 1, 2])}",
-        f"router={rng.choice(['session', 'least-loaded'])}",
-        f"store.block_tokens={rng.choice([7, 16, 50])}",
-        f"deployment.hbm_utilization={rng.choice([0.163, 0.166, 0.18])}",
-        f"store.hbm={rng.choice(['0GB', '0GB', '100MB'])}",
-    ]
-    return config.load(loaded, chosen)
+    choices = {
+        "deployment.replicas": [1, 1, 2],
+        "router": ["session", "least-loaded"],
+        "store.block_tokens": [7, 16, 50],
+        "deployment.hbm_utilization": [0.163, 0.166, 0.18],
+        "store.hbm": ["0GB", "0GB", "100MB"],
+    }
+    return config.load(loaded, _drawn(choices, rng))
+
+
+def _drawn(choices: dict[str, list], rng: np.random.Generator) -> list[str]:
+    """Settings, each one of some values."""
+    return [f"{path}={rng.choice(values)}" for path, values in choices.items()]
 
 
 def _chunks(loaded: Config, rng: np.random.Generator) -> Config:
     """The case with some connector, loads of all kinds, and tiers of less than a chunk, too."""
-    connector = rng.choice(catalogue.names("connector"))
-    modes = ["null", "blocking", "asynchronous"]
-    chosen = [
-        f"store.mode={rng.choice(['vllm', 'lmcache'])}",
-        f"store.connector={connector}",
-        f"store.load_mode={rng.choice(modes)}",
-        f"store.saved={rng.choice(['null', 'all', 'prompt'])}",
-        f"store.chunk_blocks={rng.choice([1, 2, 5])}",
-        f"store.hbm={rng.choice(['0GB', '10MB', '100MB'])}",
-    ]
+    choices = {
+        "store.connector": catalogue.names("connector"),
+        "store.mode": ["vllm", "lmcache"],
+        "store.load_mode": ["null", "blocking", "asynchronous"],
+        "store.saved": ["null", "all", "prompt"],
+        "store.chunk_blocks": [1, 2, 5],
+        "store.hbm": ["0GB", "10MB", "100MB"],
+    }
+    chosen = _drawn(choices, rng)
     if rng.random() < 0.3:
         chosen.append("store.block_tokens=null")
     on = [tier for tier in loaded.store.listed[1:] if loaded.store.size_of(tier)]
@@ -184,20 +188,20 @@ def _clients(loaded: Config, rng: np.random.Generator) -> Config:
 
 def _connectors(loaded: Config, rng: np.random.Generator) -> Config:
     """The case with a connector of the catalogue, or with loads that end before the prefill over the links as they are."""
-    connector, mode = rng.choice(catalogue.names("connector")), rng.choice(["null", "blocking", "asynchronous"])
-    return config.load(loaded, [f"store.connector={connector}", f"store.load_mode={mode}"])
+    choices = {"store.connector": catalogue.names("connector"), "store.load_mode": ["null", "blocking", "asynchronous"]}
+    return config.load(loaded, _drawn(choices, rng))
 
 
 def _batching(loaded: Config, rng: np.random.Generator) -> Config:
     """The case with steps of some tokens, and HBM of little more than the longest context."""
-    chosen = [
-        f"batching={rng.choice(['chunked', 'chunked', 'prefill-first', 'prefill-first', 'iteration'])}",
-        f"deployment.step_tokens={rng.choice([9, 20, 64, 300, 5000])}",
-        f"deployment.prefill_tokens={rng.choice(['null', '20', '100', '700'])}",
-        f"deployment.admission={rng.choice(['null', 'null', 'answer', 'prompt', 'share'])}",
-        f"deployment.hbm_utilization={_utilization(loaded, 1 + rng.exponential(0.5))!r}",
-    ]
-    return config.load(loaded, chosen)
+    choices = {
+        "batching": ["chunked", "chunked", "prefill-first", "prefill-first", "iteration"],
+        "deployment.step_tokens": [9, 20, 64, 300, 5000],
+        "deployment.prefill_tokens": ["null", "20", "100", "700"],
+        "deployment.admission": ["null", "null", "answer", "prompt", "share"],
+    }
+    chosen = _drawn(choices, rng)
+    return config.load(loaded, [*chosen, f"deployment.hbm_utilization={_utilization(loaded, 1 + rng.exponential(0.5))!r}"])
 
 
 def _utilization(loaded: Config, contexts: float) -> float:
