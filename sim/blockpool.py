@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError, Store
-from kvplan.sim.deployment import Deployment, batching_limits
+from kvplan.sim.deployment import Deployment
 from kvplan.sim.keptunit import SERVED, in_blocks
-from kvplan.sim.policies.registry import find
+from kvplan.sim.stepbudget import step_budget
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.sim.store.blocks.pool import Pool
 from kvplan.traces import Workload
@@ -67,7 +67,7 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     kept_together = max(deployment.connection.block, MODES[store.mode].block_tokens if store.mode not in SERVED.values() else 1)
     chunk = tokens * max(store.chunk_blocks, -(-kept_together // tokens))
     assert mode.pool is not None
-    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk, _together(config, deployment), mode.pool)
+    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk, step_budget(config, deployment), mode.pool)
     longest = min(int(workload.session_tokens.max()), deployment.window)
     if -(-longest // tokens) > usable:
         raise ConfigError(
@@ -75,12 +75,6 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
             f" ({format_bytes(pool.bytes)}): use more GPUs or a smaller deployment.window_tokens"
         )
     return pool
-
-
-def _together(config: Config, deployment: Deployment) -> int | None:
-    """Tokens of a step, where its batching has such a budget."""
-    policy = find("batching", config.batching)
-    return getattr(policy(batching_limits(config, deployment)), "tokens", None) if "step_tokens" in policy.NEEDS else None
 
 
 def _check(config: Config, deployment: Deployment) -> None:

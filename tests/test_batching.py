@@ -17,6 +17,7 @@ from kvplan.sim.policies import registry
 from kvplan.sim.policies.base import Limits
 from kvplan.sim.report import table as report
 from kvplan.sim.simulation import simulate
+from kvplan.sim.stepbudget import step_budget
 from kvplan.traces.workload import untimed
 
 NO_STORE = ("store.dram=0GB", "store.ssd=0GB")
@@ -363,3 +364,11 @@ def test_the_budget_is_the_engines_default_for_the_gpu(gpu, gib, chunked, prefil
     limits = Limits(gpu, gib * 2**30)
     assert [registry.policies("batching")[name](limits).tokens for name in PACKED] == [chunked, prefill_first]
     assert registry.policies("batching")["chunked"](limits._replace(step_tokens=77)).tokens == 77
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "tokens"), [("chat-2026", [], 8_192), ("chat-2026", ["deployment.step_tokens=99"], 99), ("default", [], None)]
+)
+def test_the_budget_of_a_step_is_that_of_its_policy_where_nobody_sets_it(preset, settings, tokens):
+    loaded = config.load(preset, settings)
+    assert step_budget(loaded, resolve(loaded)) == tokens

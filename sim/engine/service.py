@@ -30,6 +30,7 @@ from kvplan.sim.observers import Observers
 from kvplan.sim.policies.base import Prefetch, Scheduler
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.rng import stream
+from kvplan.sim.stepbudget import step_budget
 from kvplan.sim.store.nothing import Nothing
 from kvplan.sim.store.protocol import Store
 from kvplan.sim.store.sessions import SessionStore
@@ -128,7 +129,7 @@ def _observer(given: RunInput) -> Any:
     if guards.enabled():
         hbm = parse_bytes(config.store.hbm)
         guarding = BlockGuards if given.deployment.pooled else guards.Guards
-        budget = config.deployment.step_tokens if "step_tokens" in find("batching", config.batching).NEEDS else None
+        budget = step_budget(config, given.deployment)
         watching.insert(0, guarding(given.deployment, config.store.ttl_s, hbm, budget, config.workload.clients))
     return Observers(*watching) if watching else None
 
