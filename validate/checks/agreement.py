@@ -148,8 +148,8 @@ def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
     return config.load(loaded, _drawn(choices, rng))
 
 
-def _drawn(choices: dict[str, list], rng: np.random.Generator) -> list[str]:
-    """Settings, each one of some values."""
+def _drawn(choices: Mapping[str, Any], rng: np.random.Generator) -> list[str]:
+    """Settings, each one of a list of values."""
     return [f"{path}={rng.choice(values)}" for path, values in choices.items()]
 
 
