@@ -35,20 +35,19 @@ def cut_from_stream(workload: Workload, window: int, ratio: float, s_per_token: 
     span = float(np.ptp(starts))
     if span <= 0:
         raise TraceError("workload.steady needs sessions that arrive one after another, and these arrive all at once")
-    gap_s = _gap_s(workload, s_per_token)
-    lasts = _offsets(gap_s, np.diff(workload.first_turn))[workload.first_turn[1:] - 1]
+    first, offsets = workload.first_turn, _offsets(workload, s_per_token)
+    lasts = offsets[first[1:] - 1]
     copies = rng.poisson(lasts / span)  # λ·d with λ = sessions / span, for each of the sessions
     old = np.repeat(np.arange(workload.sessions), copies)
     ages = rng.random(len(old)) * lasts[old]
-    chosen = np.concatenate([np.arange(workload.sessions), old])
-    begins = np.concatenate([starts - starts.min(), -ages])
+    next_turn = _next_turn(offsets, first[old], first[old + 1], ages)
+    seen = offsets[next_turn] - ages <= span  # most of a stream with long pauses never is
+    chosen = np.append(np.arange(workload.sessions), old[seen])
+    begins = np.append(starts - starts.min(), -ages[seen])
     rows, counts = workload.rows_of(chosen)
-    at = _offsets(gap_s[rows], counts)
-    at += np.repeat(begins, counts)  # in place: there may be millions
+    at = offsets[rows] + np.repeat(begins, counts)
     inside = (at >= 0) & (at <= span)
-    here = np.logical_or.reduceat(inside, np.cumsum(counts) - counts)  # most of a stream with long pauses is never seen
-    turns = np.repeat(here, counts)
-    kept = _kept(replace(workload, families=None, blocks=None).select(chosen[here]), at[turns], inside[turns], window, ratio)
+    kept = _kept(workload, rows[inside], np.repeat(np.arange(len(chosen)), counts)[inside], at[inside], window, ratio)
     return replace(kept, origin={**workload.origin, _UNDER_WAY: kept.sessions - workload.sessions})
 
 
@@ -57,46 +56,49 @@ def begun(workload: Workload) -> int:
     return workload.sessions - workload.origin.get(_UNDER_WAY, 0)
 
 
-def _gap_s(workload: Workload, s_per_token: float) -> np.ndarray:
-    """Seconds from the start of the turn before to each turn's; 0 where a session begins."""
+def _offsets(workload: Workload, s_per_token: float) -> np.ndarray:
+    """Seconds from a session's start to each of its turns'."""
     answers = np.append(0.0, workload.output_tokens[:-1] * s_per_token)
-    return np.where(workload.is_first, 0.0, workload.gap_s + answers)
+    offsets = np.cumsum(np.where(workload.is_first, 0.0, workload.gap_s + answers))
+    return offsets - offsets[workload.first_turn[workload.session]]
 
 
-def _offsets(gap_s: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Seconds from a session's start to each of its turns, for sessions of so many turns, one after the other."""
-    offsets = np.cumsum(gap_s)
-    offsets -= np.repeat(offsets[np.cumsum(counts) - counts], counts)
-    return offsets
+def _next_turn(offsets: np.ndarray, low: np.ndarray, high: np.ndarray, age_s: np.ndarray) -> np.ndarray:
+    """Of sessions whose turns are those from `low` up to `high`, the first at this age or after."""
+    while np.any(low < high):
+        middle = (low + high) // 2
+        before = offsets[middle] < age_s
+        low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
+    return low
 
 
-def _kept(stream: Workload, at: np.ndarray, inside: np.ndarray, window: int, ratio: float) -> Workload:
-    """Turns within the span, at these times; a session's first of them brings along what it said before."""
-    rows = np.flatnonzero(inside)
-    history, prompt, _ = contexts(stream, window, ratio)
-    opens = np.ones(len(rows), bool)
-    opens[1:] = stream.session[rows][1:] != stream.session[rows][:-1]
-    brought = opens & ~stream.is_first[rows]
-    session = np.cumsum(opens) - 1
-    pick = {name: getattr(stream, name)[rows] for name in ("output_tokens", "gap_s")}
+def _kept(workload: Workload, rows: np.ndarray, copy: np.ndarray, at: np.ndarray, window: int, ratio: float) -> Workload:
+    """These turns, each of a copy of its session, at these times; the first of a copy brings along what it said before."""
+    history, prompt, _ = contexts(workload, window, ratio)
+    opens = np.diff(copy, prepend=-1) > 0
+    brought = opens & ~workload.is_first[rows]
+    begins = rows[opens]
     kept = replace(
-        stream,
+        workload,
+        families=None,
+        blocks=None,
         dropped_tokens=None,
-        session=session.astype(np.int32),
-        prompt_tokens=np.where(brought, (history + prompt)[rows], stream.prompt_tokens[rows]).astype(np.int32),
-        arrival_s=np.where(opens, at[rows], np.nan),
-        tenant=None if stream.tenant is None else stream.tenant[stream.session[rows][opens]],
-        beginnings=None if stream.beginnings is None else _begun(stream.beginnings, stream, rows[opens], (history + prompt)[rows[opens]]),
-        record=None if stream.record is None else stream.record[rows],
-        **pick,
+        session=(np.cumsum(opens) - 1).astype(np.int32),
+        prompt_tokens=np.where(brought, (history + prompt)[rows], workload.prompt_tokens[rows]).astype(np.int32),
+        output_tokens=workload.output_tokens[rows],
+        arrival_s=np.where(opens, at, np.nan),
+        gap_s=workload.gap_s[rows],
+        tenant=None if workload.tenant is None else workload.tenant[workload.session[begins]],
+        beginnings=None if workload.beginnings is None else _begun(workload.beginnings, workload, begins, (history + prompt)[begins]),
+        record=None if workload.record is None else workload.record[rows],
     )
-    if stream.dropped_tokens is None:
+    if workload.dropped_tokens is None:
         return kept
-    return replace(kept, dropped_tokens=dropped_within(kept, stream.dropped_tokens[rows]))
+    return replace(kept, dropped_tokens=dropped_within(kept, workload.dropped_tokens[rows]))
 
 
-def _begun(beginnings: Beginnings, stream: Workload, rows: np.ndarray, left: np.ndarray) -> Beginnings:
+def _begun(beginnings: Beginnings, workload: Workload, rows: np.ndarray, left: np.ndarray) -> Beginnings:
     """Of the sessions that these turns open, with what is `left` of their contexts: nothing where the start of it was cut off."""
-    whole = (stream.history_tokens + stream.prompt_tokens)[rows]
-    picked = stream.session[rows]
-    return beginnings.those(picked).cut(np.where(left < whole, 0, stream.session_tokens[picked]))
+    whole = (workload.history_tokens + workload.prompt_tokens)[rows]
+    picked = workload.session[rows]
+    return beginnings.those(picked).cut(np.where(left < whole, 0, workload.session_tokens[picked]))

@@ -7,6 +7,8 @@ origin has the share of them.
 Left out: any other relation between a session's turns, prompts and answers, trends within a session, text.
 """
 
+from statistics import NormalDist
+
 import numpy as np
 
 from kvplan.traces.generate.laws import Law
@@ -63,9 +65,8 @@ def _beside(values: np.ndarray, others: np.ndarray, correlation: float, rng: np.
 
 
 def _normal_scores(values: np.ndarray) -> np.ndarray:
-    from scipy.special import ndtri
-
-    return ndtri((np.argsort(np.argsort(values)) + 0.5) / len(values))
+    shares = (np.argsort(np.argsort(values)) + 0.5) / len(values)
+    return np.array([NormalDist().inv_cdf(share) for share in shares.tolist()])
 
 
 def _whole(law: Law, count: int, rng: np.random.Generator) -> np.ndarray:
