@@ -93,6 +93,17 @@ def test_help_does_not_load_heavy_libraries():
     assert out.stdout.strip() == "[]"
 
 
+def test_explain_loads_what_it_uses():
+    """An instant command: half of its time is what it loads."""
+    code = (
+        "import sys; from kvplan.sim.cli.app import app; "
+        "app(['explain', 'agents-2026', '--set', 'workload.sessions=100'], standalone_mode=False); "
+        "print([m for m in ('scipy', 'pandas', 'simpy', 'kvplan.sim.simulation', 'kvplan.traces.registry') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
 def test_pydantic_builds_a_class_when_it_is_first_used():
     """Most commands use few of them, and what is inside another is built with that one."""
     from pydantic import BaseModel

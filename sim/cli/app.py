@@ -91,33 +91,50 @@ def _reports_errors(command: Callable) -> Callable:
 
     @wraps(command)
     def run(*arguments, **options):
-        from kvplan.foreign.files import UnreadableError
-        from kvplan.hwmodels import CatalogueError
-        from kvplan.sim.cli.talk import say
-        from kvplan.sim.config import ConfigError
-        from kvplan.sim.files import told
-        from kvplan.sim.files.atomic import WriteError
-        from kvplan.sim.files.ours import OutputError
-        from kvplan.sim.policies.supervise import PolicyError
-        from kvplan.sim.sweep.pool import SweepError
-        from kvplan.traces import TraceError
-
         try:
             command(*arguments, **options)
-        except (ConfigError, CatalogueError, TraceError, OutputError, UnreadableError) as error:
-            say(f"kvplan: {error}")
+        except _wrong() as error:
+            _say(error)
             raise typer.Exit(2) from None
-        except (SweepError, PolicyError, WriteError) as error:
-            say(f"kvplan: {error}")
+        except _failed() as error:
+            _say(error)
             raise typer.Exit(1) from None
         except MemoryError:
             print("kvplan: out of memory: simulate fewer sessions", file=sys.stderr)
             raise typer.Exit(1) from None
         except OSError as error:
-            say(f"kvplan: {told.line(error)}")
+            from kvplan.sim.files import told
+
+            _say(told.line(error))
             raise typer.Exit(told.exit_code(error)) from None
 
     return run
+
+
+def _wrong() -> tuple[type[Exception], ...]:
+    """Bad input; asked for when something is raised, for a command loads no more than it uses."""
+    from kvplan.foreign.files import UnreadableError
+    from kvplan.hwmodels import CatalogueError
+    from kvplan.sim.config import ConfigError
+    from kvplan.sim.files.ours import OutputError
+    from kvplan.traces import TraceError
+
+    return ConfigError, CatalogueError, TraceError, OutputError, UnreadableError
+
+
+def _failed() -> tuple[type[Exception], ...]:
+    """What could not be done."""
+    from kvplan.sim.files.atomic import WriteError
+    from kvplan.sim.policies.supervise import PolicyError
+    from kvplan.sim.sweep.pool import SweepError
+
+    return SweepError, PolicyError, WriteError
+
+
+def _say(what: object) -> None:
+    from kvplan.sim.cli.talk import say
+
+    say(f"kvplan: {what}")
 
 
 @app.callback(invoke_without_command=True)
