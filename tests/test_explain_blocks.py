@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from kvplan.sim import config
 from kvplan.sim.analytic import inblocks
 from kvplan.sim.analytic.explain import explain
-from kvplan.sim.analytic.inblocks import most_share, serve_blocks
+from kvplan.sim.analytic.inblocks import serve_blocks
 from kvplan.sim.analytic.turns import Served, turns_of
 from kvplan.sim.analytic.work import prefills
 from kvplan.sim.build_workload import build_workload
@@ -47,8 +47,8 @@ BELOW = [
 
 def predicted(loaded, deployment, workload):
     """Tokens of each turn by tier, and seconds to its first token on idle links and GPUs."""
-    turns = turns_of(loaded, deployment, workload, 0.0, lambda seen: np.zeros(len(seen.session), np.int64))
-    served = serve_blocks(loaded, deployment, workload, turns, np.zeros(workload.turns), lambda done, total: None)
+    turns = turns_of(loaded, deployment, workload)
+    served, _ = serve_blocks(loaded, deployment, workload, turns, np.zeros(workload.turns), lambda done, total: None)
     found = prefills(loaded, deployment, turns, served, 0.0)
     return found.served.tokens, found.waits_s + found.compute_s
 
@@ -129,13 +129,14 @@ def test_what_an_endless_pool_finds_is_what_anybody_had_before():
     loaded = config.load("default", [*SERVER, "engine=vllm", "workload.sessions=40", "workload.applications={count: 3, tokens: 500}"])
     made = build_workload(loaded)
     deployment = resolve(loaded, made)
-    turns = turns_of(loaded, deployment, made, 0.0, lambda seen: np.zeros(len(seen.session), np.int64))
+    turns = turns_of(loaded, deployment, made)
     paths, seen, found = turn_paths(made, 16, deployment.window, 0.5), set(), 0
     for turn in np.argsort(turns.time_s, kind="stable").tolist():
         keys, most = list(paths[turn]), (int(turns.history[turn] + turns.prompt[turn]) - 1) // 16
         found += 16 * sum(1 for _ in itertools.takewhile(seen.__contains__, keys[:most]))
         seen.update(keys)
-    assert most_share(loaded, deployment, made, turns) == found / (turns.history + turns.prompt).sum()
+    _, most_share = serve_blocks(loaded, deployment, made, turns, np.zeros(made.turns), lambda done, total: None)
+    assert most_share == found / (turns.history + turns.prompt).sum()
 
 
 def test_of_many_replicas_some_are_enough_and_that_is_said(monkeypatch):

@@ -67,13 +67,18 @@ def accesses(workload: Workload, unit: int, window: int, answer_s: np.ndarray | 
     the latest when the session's next turn comes. `ratio`: the share of the history that truncation cuts off at a time.
     """
     history, prompt, output = contexts(workload, window, ratio)
-    size, time = history + prompt + output, starts(workload, answer_s)
+    return accesses_of(workload, history * unit, (history + prompt + output) * unit, answer_s)
+
+
+def accesses_of(workload: Workload, history: np.ndarray, size: np.ndarray, answer_s: np.ndarray | float) -> Accesses:
+    """The same, with what each turn could reuse and what its session holds then, in the workload's order."""
+    time = starts(workload, answer_s)
     gap = np.diff(time, prepend=np.nan)
     gap[workload.is_first] = np.nan
     following = np.append(np.where(workload.is_first, np.inf, time)[1:], np.inf)
     end = np.minimum(time + answer_s, following)
     order = np.argsort(time, kind="stable")
-    return Accesses(workload.session[order], time[order], gap[order], (history * unit)[order], (size * unit)[order], end[order])
+    return Accesses(workload.session[order], time[order], gap[order], history[order], size[order], end[order])
 
 
 def starts(workload: Workload, answer_s: np.ndarray | float = 0.0) -> np.ndarray:

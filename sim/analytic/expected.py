@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvplan.sim.analytic.inblocks import error_of, most_share, serve_blocks, some_replicas
-from kvplan.sim.analytic.prefilling import each_s
+from kvplan.sim.analytic.inblocks import error_of, serve_blocks, some_replicas
+from kvplan.sim.analytic.prefilling import each_s, prefill_alone
 from kvplan.sim.analytic.queueing import Server
-from kvplan.sim.analytic.turns import Turns, serve, served_bytes, turns_of
-from kvplan.sim.analytic.work import Work, recomputing_s, server, work
+from kvplan.sim.analytic.turns import Turns, serve, served_bytes
+from kvplan.sim.analytic.work import Work, server, work
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.traces import Workload
-from kvplan.traces.reuse import Accesses, stack_distances
 
 _TURNS_PER_BIN = 40
 _BINS = 50
@@ -45,22 +44,27 @@ class Expected:
     """Two standard errors of what is found, as a share of all prompt tokens, where not all turns are walked."""
 
 
-def expected(config: Config, deployment: Deployment, workload: Workload, most: int, report: Callable[[int, int], None]) -> Expected:
+def expected(
+    config: Config, deployment: Deployment, workload: Workload, turns: Turns, most: int, report: Callable[[int, int], None]
+) -> Expected:
     """For batches of at most `most` jobs. How long answers take depends on how full batches are, and the other way round: first they are
     taken to be full, then they are what comes of it. `report(done, total)` is called while distances are worked out."""
-    token_s = _token_s(config, deployment, workload, most)
-    turns = turns_of(config, deployment, workload, token_s, _nothing if deployment.pooled else _reporting(report, workload.turns))
+    token_s = _token_s(config, deployment, workload, turns, most)
+    turns = turns.timed(workload, token_s)
     rates, span_s = _rates(turns, config.deployment.replicas, token_s)
-    walked = some_replicas(turns) if deployment.pooled else turns
-    recomputing = recomputing_s(config, deployment, turns)
-    roughly = server(deployment, turns, recomputing, most)
+    here = some_replicas(turns) if deployment.pooled else np.ones(len(turns.time_s), bool)
+    recomputing = prefill_alone(config, deployment)(turns.history + turns.prompt, np.zeros_like(turns.history))
+    recomputing_s = float(recomputing.mean())
+    roughly = server(deployment, turns, recomputing_s, most)
     mean = len(turns.time_s) / config.deployment.replicas / span_s
     if deployment.pooled:
-        served = serve_blocks(config, deployment, workload, walked, _answers_s(walked, token_s), report)
+        walked = turns.of(here)
+        served, most_share = serve_blocks(config, deployment, workload, walked, _answers_s(walked, token_s), report)
     else:
-        served = serve(config, deployment, turns, mean * token_s * float(turns.output.mean()))
+        walked = turns = turns.measured(deployment, workload, token_s, report)
+        served, most_share = serve(config, deployment, turns, mean * token_s * float(turns.output.mean())), None
     done = work(config, deployment, walked, served, _waits_s(roughly, rates))
-    of_all = recomputing / recomputing_s(config, deployment, walked)  # those walked tell what is saved, not how long prompts are
+    of_all = recomputing_s / float(recomputing[here].mean())  # those walked tell what is saved, not how long prompts are
     found = server(deployment, turns, (done.prefill_s + done.stall_s + done.save_s) * of_all, most)
     jobs = float(np.mean([found.running(rate) for rate in rates[rates > 0].tolist()]))
     return Expected(
@@ -68,19 +72,14 @@ def expected(config: Config, deployment: Deployment, workload: Workload, most: i
         walked=walked,
         work=done,
         server=found,
-        recomputing_s=recomputing,
+        recomputing_s=recomputing_s,
         busy={"GPU": float(found.busy(rates).mean())} | {name: seconds * mean for name, seconds in done.links_s.items()},
         jobs=jobs,
         load=float(rates.max()) / found.most_per_s,
         pinned=[jobs * size for size in served_bytes(deployment, walked, done.served)],
-        most_share=most_share(config, deployment, workload, walked) if deployment.pooled else None,
-        error=0.0 if walked is turns else error_of(walked, done.served),
+        most_share=most_share,
+        error=0.0 if here.all() else error_of(walked, done.served),
     )
-
-
-def _nothing(seen: Accesses) -> np.ndarray:
-    """Distances, where nobody asks for them."""
-    return np.zeros(len(seen.session), np.int64)
 
 
 def _answers_s(turns: Turns, token_s: float) -> np.ndarray:
@@ -89,26 +88,12 @@ def _answers_s(turns: Turns, token_s: float) -> np.ndarray:
     return np.minimum(turns.output * token_s, after)
 
 
-def _reporting(report: Callable[[int, int], None], total: int) -> Callable[[Accesses], np.ndarray]:
-    """`stack_distances`, whose reports go on from replica to replica."""
-    before = 0
-
-    def distances(seen: Accesses) -> np.ndarray:
-        nonlocal before
-        found = stack_distances(seen, lambda done, _: report(before + done, total))
-        before += len(seen.session)
-        return found
-
-    return distances
-
-
-def _token_s(config: Config, deployment: Deployment, workload: Workload, most: int) -> float:
+def _token_s(config: Config, deployment: Deployment, workload: Workload, turns: Turns, most: int) -> float:
     """Seconds per token of an answer, from a turn's arrival to its end (Little: what is there, by what comes), where batches are not full
     all the time; of full batches where they are."""
     contexts = np.minimum(workload.history_tokens + workload.prompt_tokens + workload.output_tokens / 2, deployment.window)
     full_s = deployment.steps.decode(most, most * float(contexts.mean()))
-    turns = turns_of(config, deployment, workload, full_s, _nothing)
-    rates, _ = _rates(turns, config.deployment.replicas, full_s)
+    rates, _ = _rates(turns.timed(workload, full_s), config.deployment.replicas, full_s)
     found = server(deployment, turns, float(each_s(deployment.steps.prefill, turns.prompt, turns.history).mean()), most)
     bearable = rates[(rates > 0) & (rates < found.most_per_s)]
     if not len(bearable):

@@ -18,6 +18,7 @@ from kvplan.sim.analytic.inblocks import blocks_of
 from kvplan.sim.analytic.limits import limits
 from kvplan.sim.analytic.points import points_of
 from kvplan.sim.analytic.sizes import hbm_of, mean_turn, model_of, tiers_of, windows_of
+from kvplan.sim.analytic.turns import turns_of
 from kvplan.sim.analytic.warned import warnings_of
 from kvplan.sim.config import Config, without_clients
 from kvplan.sim.deployment import Deployment
@@ -32,11 +33,12 @@ def explain(
     """All of it as plain data: bytes, seconds, tokens, dollars an hour. `report(done, total)` is called while distances are worked out.
     Raises ConfigError for clients, whose load follows from the answers."""
     without_clients(config, "explain works out what is asked for from when turns come")
-    turn = mean_turn(deployment, workload, config.deployment.truncation_ratio)
+    turns = turns_of(config, deployment, workload)
+    turn = mean_turn(deployment, workload, turns.history, turns.prompt, turns.output)
     blocks = blocks_of(config, deployment, workload, turn) if deployment.pooled else {}
     hbm = hbm_of(config, deployment, turn, blocks.get("block_tokens", 1))
     most = max(round(hbm["jobs"]), 1)
-    seen = expected(config, deployment, workload, most, report)
+    seen = expected(config, deployment, workload, turns, most, report)
     found: dict[str, Any] = {
         "engine": enginesets.described(config.resolved(), unit_of(config)),
         "model": model_of(config, deployment),

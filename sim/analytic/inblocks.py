@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kvplan.sim.analytic.turns import Served, Turns, by_replica
+from kvplan.sim.analytic.turns import Served, Turns
 from kvplan.sim.blockpool import BlockPool, block_pool
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.replay.blockserver import BlockServer, BlockTurn, endless_hits
+from kvplan.sim.routing import replica_of
 from kvplan.traces import Workload
 from kvplan.traces.blockpaths import turn_paths
 
@@ -21,13 +22,11 @@ _ENOUGH_TURNS = 12_000
 """To go through, where that is two replicas at least: hits of chats are known to one or two points then."""
 
 
-def some_replicas(turns: Turns) -> Turns:
-    """Turns of as many replicas as are enough, out of all: sessions come to each at random."""
+def some_replicas(turns: Turns) -> np.ndarray:
+    """bool per turn: it is one of as many replicas as are enough, out of all: sessions come to each at random."""
     all_of_them = np.unique(turns.replica)
-    count = max(2, _ENOUGH_TURNS * len(all_of_them) // len(turns.replica))
-    if count >= len(all_of_them):
-        return turns
-    return turns.of(all_of_them[np.linspace(0, len(all_of_them) - 1, count).astype(int)])
+    count = min(max(2, _ENOUGH_TURNS * len(all_of_them) // len(turns.replica)), len(all_of_them))
+    return np.isin(turns.replica, all_of_them[np.linspace(0, len(all_of_them) - 1, count).astype(int)])
 
 
 def error_of(turns: Turns, served: Served) -> float:
@@ -50,56 +49,41 @@ def _at_random(each: np.ndarray, group: np.ndarray) -> float:
 
 def serve_blocks(
     config: Config, deployment: Deployment, workload: Workload, turns: Turns, answer_s: np.ndarray, report: Callable[[int, int], None]
-) -> Served:
-    """What each turn finds, when its answer takes so long; `report(done, total)` is called meanwhile."""
+) -> tuple[Served, float]:
+    """What each turn of some replicas finds, when its answer takes so long; and the share of all prompt tokens that they would find if
+    nothing were ever given up. `report(done, total)` is called meanwhile."""
     pool = block_pool(config, deployment, workload)
     room = [tier.capacity // deployment.stored(pool.chunk_tokens) for tier in deployment.tiers[1:]]
     tokens, written = np.zeros((len(deployment.tiers), len(turns.history)), np.int64), np.zeros(len(room), np.int64)
-    done = 0
+    done = hits = 0
     for rows, part in _replicas(config, deployment, workload, turns, pool):
         server = BlockServer(pool, room, config.store.threshold, config.store.ttl_s)
-        for row, found in _found(server, rows, part, turns.time_s, answer_s):
-            tokens[:, row] = found
+        order = np.argsort(turns.time_s[rows], kind="stable")
+        starts, ends = turns.time_s[rows][order], (turns.time_s + answer_s)[rows][order]
+        in_order, found = [part[place] for place in order.tolist()], list[list[int]]()
+        for turn in zip(in_order, starts.tolist(), ends.tolist(), strict=True):
+            found.append(server.start(*turn))
             done += 1
             if done % _REPORT_EVERY == 0:
                 report(done, len(turns.history))
+        tokens[:, rows[order]] = np.array(found).T
         written += np.array(server.written, np.int64)
+        hits += endless_hits(in_order, pool.block_tokens)
     each = deployment.stored(pool.chunk_tokens)
-    return Served(tokens, tuple(int(chunks) * each for chunks in written))
-
-
-def most_share(config: Config, deployment: Deployment, workload: Workload, turns: Turns) -> float:
-    """Share of all prompt tokens that a pool finds which never gives anything up."""
-    pool, hits = block_pool(config, deployment, workload), 0
-    for rows, part in _replicas(config, deployment, workload, turns, pool):
-        hits += endless_hits(pool, (part[place] for place in _in_order(turns.time_s[rows])))
-    return hits / max(int((turns.history + turns.prompt).sum()), 1)
+    return Served(tokens, tuple(int(chunks) * each for chunks in written)), hits / max(int((turns.history + turns.prompt).sum()), 1)
 
 
 def _replicas(
     config: Config, deployment: Deployment, workload: Workload, turns: Turns, pool: BlockPool
 ) -> Iterator[tuple[np.ndarray, list[BlockTurn]]]:
     """Of each replica the places of its turns in `turns`, and the turns."""
-    for replica, part in by_replica(config, workload, np.unique(turns.replica)):
-        rows = np.flatnonzero(turns.replica == replica)
+    place = replica_of(config, workload.sessions, "hits are worked out replica by replica")
+    for replica in np.unique(turns.replica):
+        rows, part = np.flatnonzero(turns.replica == replica), workload.select(np.flatnonzero(place == replica))
         paths = turn_paths(part, pool.block_tokens, deployment.window, config.deployment.truncation_ratio)
         prompt, context = (turns.history + turns.prompt)[rows], turns.context[rows]
         columns = (prompt, context, context if deployment.connection.saves_answers else prompt)
         yield rows, [BlockTurn(*each) for each in zip(paths, *(column.tolist() for column in columns), strict=True)]
-
-
-def _found(
-    server: BlockServer, rows: np.ndarray, turns: list[BlockTurn], time_s: np.ndarray, answer_s: np.ndarray
-) -> Iterator[tuple[int, list[int]]]:
-    """Per turn of a replica, in order of their starts: its place, and what it finds in each tier."""
-    places, starts, ends = rows.tolist(), time_s[rows].tolist(), (time_s + answer_s)[rows].tolist()
-    for turn in _in_order(time_s[rows]):
-        yield places[turn], server.start(turns[turn], starts[turn], ends[turn])
-
-
-def _in_order(starts: np.ndarray) -> list[int]:
-    """Turns in order of their starts."""
-    return np.argsort(starts, kind="stable").tolist()
 
 
 def blocks_of(config: Config, deployment: Deployment, workload: Workload, turn: dict) -> dict:

@@ -1,11 +1,12 @@
 """What fits: models, budgets, the mean turn, and how many jobs and sessions each tier holds."""
 
+import numpy as np
+
 from kvplan.hwmodels import kvsize
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.tiers import fetch_target
 from kvplan.traces import Workload
-from kvplan.traces.context import contexts
 
 
 def model_of(config: Config, deployment: Deployment) -> dict:
@@ -26,9 +27,8 @@ def model_of(config: Config, deployment: Deployment) -> dict:
     }
 
 
-def mean_turn(deployment: Deployment, workload: Workload, ratio: float) -> dict:
-    """Tokens of the mean turn, and of the mean session at its end, after truncation to the window."""
-    history, prompt, output = contexts(workload, deployment.window, ratio)
+def mean_turn(deployment: Deployment, workload: Workload, history: np.ndarray, prompt: np.ndarray, output: np.ndarray) -> dict:
+    """Tokens of the mean turn, and of the mean session at its end; of all turns these are left after truncation to the window."""
     context = history + prompt + output
     last = workload.first_turn[1:] - 1
     resumed = ~workload.is_first

@@ -6,8 +6,8 @@ tier holds that tiers above hold too takes its room there without adding to thei
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from kvplan.sim.routing import replica_of
 from kvplan.sim.tiers import fetch_target
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
-from kvplan.traces.reuse import Accesses, accesses
+from kvplan.traces.reuse import accesses_of, stack_distances, starts
 
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns of all replicas, each replica's sessions one after the other, in order of their turns."""
+    """The turns of a workload, in its order."""
 
     is_first: np.ndarray
     history: np.ndarray
@@ -39,49 +39,51 @@ class Turns:
     idle_s: np.ndarray
     """Since the answer before; NaN for first turns."""
     distance: np.ndarray
-    """Bytes that an LRU store of the replica needs to hit; -1 for first turns."""
+    """Bytes that an LRU store of the replica needs to hit; -1 for first turns, and 0 for all until `measured`."""
 
     @property
     def context(self) -> np.ndarray:
         """Tokens after the turn."""
         return self.history + self.prompt + self.output
 
-    def of(self, replicas: np.ndarray) -> "Turns":
-        """Those of some replicas."""
-        here = np.isin(self.replica, replicas)
-        return Turns(**{column.name: getattr(self, column.name)[here] for column in fields(self)})
+    def of(self, chosen: np.ndarray) -> "Turns":
+        """Those for which `chosen` (bool per turn) is true, whole sessions."""
+        return Turns(**{column.name: getattr(self, column.name)[chosen] for column in fields(self)})
+
+    def timed(self, workload: Workload, token_s: float) -> "Turns":
+        """The same, when an answer takes `token_s` per token."""
+        answer_s = workload.output_tokens * token_s
+        time_s = starts(workload, answer_s)
+        since = np.where(self.is_first, np.nan, np.diff(time_s, prepend=0.0))
+        return replace(self, time_s=time_s, idle_s=np.maximum(since - np.append(0.0, answer_s[:-1]), 0.0))
+
+    def measured(self, deployment: Deployment, workload: Workload, token_s: float, report: Callable[[int, int], None]) -> "Turns":
+        """The same with distances; `report(done, total)` is called meanwhile."""
+        seen = accesses_of(workload, self.history, deployment.stored(self.context), workload.output_tokens * token_s)
+        rows, distance, before = np.argsort(self.time_s, kind="stable"), np.empty_like(self.distance), 0
+
+        def on(done: int, _: int) -> None:
+            report(before + done, len(rows))
+
+        for replica in range(int(self.replica.max()) + 1):
+            here = self.replica[rows] == replica
+            distance[rows[here]] = stack_distances(seen.those(here), on)
+            before += int(here.sum())
+        return replace(self, distance=distance)
 
 
-def turns_of(
-    config: Config, deployment: Deployment, workload: Workload, token_s: float, distances: Callable[[Accesses], np.ndarray]
-) -> Turns:
-    """All turns, when an answer takes `token_s` per token; `distances` of the accesses of one replica, as `stack_distances` has them."""
-    parts = [_part(config, deployment, part, replica, token_s, distances) for replica, part in by_replica(config, workload)]
-    return Turns(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def by_replica(config: Config, workload: Workload, only: np.ndarray | None = None) -> Iterator[tuple[int, Workload]]:
-    """Each replica that sessions come to, of all or of these, and what comes to it."""
-    place = replica_of(config, workload.sessions, "hits are worked out replica by replica")
-    replicas = np.unique(place)
-    for replica in (replicas if only is None else only).tolist():
-        yield replica, workload if len(replicas) == 1 else workload.select(np.flatnonzero(place == replica))
-
-
-def _part(config: Config, deployment: Deployment, workload: Workload, replica: int, token_s: float, distances) -> tuple[np.ndarray, ...]:
-    """The columns of `Turns` for one replica."""
-    answer_s, ratio = workload.output_tokens * token_s, config.deployment.truncation_ratio
-    seen = accesses(workload, 1, deployment.window, answer_s, ratio).sized(deployment.stored)
-    rows = np.argsort(seen.session, kind="stable")
-    idle_s = np.maximum(seen.gap_s[rows] - np.append(0.0, answer_s[:-1]), 0.0)
-    history, prompt, output = contexts(workload, deployment.window, ratio)
+def turns_of(config: Config, deployment: Deployment, workload: Workload) -> Turns:
+    """All turns, when answers take no time."""
+    history, prompt, output = contexts(workload, deployment.window, config.deployment.truncation_ratio)
     dropped = 0 if workload.dropped_tokens is None else workload.dropped_tokens
     before = np.append(0, (history + prompt + output)[:-1]) - dropped
     cut = ~workload.is_first & (history < before)
     edited = np.zeros(workload.turns, bool) if workload.dropped_tokens is None else dropped > 0
     void = cut & (config.store.positions == "embedded" or deployment.kv.state > 0) | edited & deployment.kv.is_checkpoint
-    here = np.full(workload.turns, replica)
-    return workload.is_first, history, prompt, output, cut, void, here, seen.time_s[rows], idle_s, distances(seen)[rows]
+    replica = replica_of(config, workload.sessions, "hits are worked out replica by replica")[workload.session]
+    nothing = np.zeros(workload.turns, np.int64)
+    turns = Turns(workload.is_first, history, prompt, output, cut, void, replica, nothing, nothing, nothing)
+    return turns.timed(workload, 0.0)
 
 
 @dataclass(frozen=True)

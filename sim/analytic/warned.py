@@ -11,6 +11,7 @@ from kvplan.sim.deployment import Deployment, of_sessions
 from kvplan.sim.policies.registry import is_users_own
 from kvplan.sim.provided import extras
 from kvplan.traces import Workload
+from kvplan.traces.context import contexts
 
 
 def warnings_of(config: Config, deployment: Deployment, workload: Workload, found: dict) -> Iterator[str]:
@@ -52,7 +53,8 @@ def _overloads(found: dict) -> Iterator[str]:
 
 def slower_than_recomputing(config: Config, deployment: Deployment, workload: Workload) -> list[str]:
     """The tiers from which a hit takes longer than none at the mean turn: what makes a store worse than none."""
-    return list(_slower(config, deployment, mean_turn(deployment, workload, config.deployment.truncation_ratio)))
+    columns = contexts(workload, deployment.window, config.deployment.truncation_ratio)
+    return list(_slower(config, deployment, mean_turn(deployment, workload, *columns)))
 
 
 def _slow_link(config: Config, deployment: Deployment, turn: dict) -> Iterator[str]:

@@ -4,6 +4,7 @@ A turn that has to wait finds the GPUs in the middle of a decode step, and its r
 job starts: without a queue a fetch begins when its job does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,11 +41,6 @@ def work(config: Config, deployment: Deployment, turns: Turns, served: Served, w
     return Work(done.served, float(done.compute_s.mean()), stall, save, links)
 
 
-def recomputing_s(config: Config, deployment: Deployment, turns: Turns) -> float:
-    """Seconds of the mean turn's prefill without any store."""
-    return float(prefill_alone(config, deployment)(turns.history + turns.prompt, np.zeros_like(turns.history)).mean())
-
-
 def server(deployment: Deployment, turns: Turns, alone_s: float, most: int) -> Server:
     """The replica for turns whose prefill takes `alone_s`."""
     decoded = np.maximum(turns.output - 1, 0)
@@ -70,18 +66,17 @@ def prefills(config: Config, deployment: Deployment, turns: Turns, served: Serve
     """`waits_s` as for `work`."""
     alone, context = prefill_alone(config, deployment), turns.history + turns.prompt
     resident = served.tokens[_on_device(deployment, True)].sum(axis=0)
-    outside = served.cached - resident
-    compute = alone(context - served.cached, served.cached)
-    whole = each_s(deployment.steps.prefill, context - served.cached, served.cached)
-    waits = np.zeros(len(outside))
-    for turn in np.flatnonzero(outside).tolist():
-        seconds = float(whole[turn])
-        waits[turn] = _loads_s(config, deployment, served.tokens[:, turn].tolist(), seconds, waits_s) - seconds
+    compute, waits = alone(context - served.cached, served.cached), np.zeros(len(context))
+    loading = np.flatnonzero(served.cached > resident)
+    whole = each_s(deployment.steps.prefill, (context - served.cached)[loading], served.cached[loading])
+    waits[loading] = _loads_s(config, deployment, served.tokens[:, loading], whole, waits_s) - whole
     if config.store.load != "always":
-        again = each_s(deployment.steps.prefill, context - resident, resident)
-        slow = (outside > 0) & (again < whole + waits)
-        compute, waits = np.where(slow, alone(context - resident, resident), compute), np.where(slow, 0.0, waits)
-        served = replace(served, tokens=np.where(slow & _on_device(deployment, False)[:, None], 0, served.tokens))
+        again = each_s(deployment.steps.prefill, (context - resident)[loading], resident[loading])
+        slow = loading[again < whole + waits[loading]]
+        compute[slow], waits[slow] = alone((context - resident)[slow], resident[slow]), 0.0
+        tokens = served.tokens.copy()
+        tokens[np.ix_(_on_device(deployment, False), slow)] = 0
+        served = replace(served, tokens=tokens)
     return Prefills(served, compute, waits)
 
 
@@ -90,37 +85,48 @@ def _on_device(deployment: Deployment, so: bool) -> np.ndarray:
     return np.array([tier.on_device == so for tier in deployment.tiers], bool)
 
 
-def _loads_s(config: Config, deployment: Deployment, tokens: list[int], compute_s: float, waits_s: float) -> float:
-    """`load_s` of what a turn has from each tier. Chunks of blocks come up to the first tier below HBM, from each at once, before any is
-    loaded."""
-    (first, size), *lower = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device]
-    if not deployment.pooled:
-        first, size = next((tier, size) for tier, size in [(first, size), *lower] if size)
-        return load_s(config, deployment, first, size, compute_s, waits_s)
-    up = [tier.own.seconds(tier.taken(deployment.stored(more))) for tier, more in lower if more and tier.own is not None]
-    return load_s(config, deployment, first, size + sum(more for _, more in lower), compute_s, waits_s, max(up, default=0.0))
+def _loads_s(config: Config, deployment: Deployment, tokens: np.ndarray, compute_s: np.ndarray, waits_s: float) -> np.ndarray:
+    """`_load_s` of what each turn has from each tier. Chunks of blocks come up to the first tier below HBM, from each at once, before any
+    is loaded."""
+    below = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device]
+    found, ready_s = np.zeros(len(compute_s)), np.zeros(len(compute_s))
+    if deployment.pooled and below:
+        (first, _), *lower = below
+        for tier, more in lower:
+            up = [tier.own.seconds(tier.taken(deployment.stored(size))) if tier.own and size else 0.0 for size in more.tolist()]
+            ready_s = np.maximum(ready_s, up)
+        below = [(first, sum(sizes for _, sizes in below))]
+    for tier, sizes in below:
+        here, load_s = np.flatnonzero(sizes), _load_s(config, deployment, tier, waits_s)
+        columns = (column[here].tolist() for column in (sizes, compute_s, ready_s))
+        found[here] = [load_s(*turn) for turn in zip(*columns, strict=True)]
+    return found
 
 
-def load_s(
-    config: Config, deployment: Deployment, tier: TierSpec, tokens: int, compute_s: float, waits_s: float, ready_s: float = 0.0
-) -> float:
-    """Seconds from a job's start to the end of its prefill, which takes `compute_s`, while its history is loaded from a tier, where it is
-    complete `ready_s` after the start."""
-    store, layers, size = config.store, deployment.steps.layers, tier.taken(deployment.stored(tokens))
-    load = size / deployment.host.read_bytes_per_s + deployment.connection.transfers(layers) * deployment.host.latency_s
-    asks_s = deployment.connection.ahead_s(size)
-    request_s, early = max(asks_s, ready_s), 0.0
-    if tier.own is not None:
-        faster, load = sorted((load, tier.own.seconds(size)))
-        request_s += faster / layers  # the first layer goes over one after the other
-    if not deployment.connection.layerwise:
-        return request_s + load + compute_s
-    if tier.own is None and store.read_buffer_layers:
-        ahead_s = waits_s - asks_s
-        request_s, early = max(ready_s, -ahead_s, 0.0), 0.0
-        if not ready_s:
-            early = min(store.read_buffer_layers, layers, max(0.0, ahead_s) / load * layers)
-    return pipeline_s(layers, compute_s / layers, load / layers, early, request_s)
+def _load_s(config: Config, deployment: Deployment, tier: TierSpec, waits_s: float) -> Callable[[int, float, float], float]:
+    """(tokens of history in a tier, seconds that the prefill takes, seconds after a job's start until the history is complete there) ->
+    seconds from the start to the end of the prefill, while the history is loaded."""
+    layers, stored, host, connection, own = deployment.steps.layers, deployment.stored, deployment.host, deployment.connection, tier.own
+    latency_s = connection.transfers(layers) * host.latency_s
+    buffered = min(config.store.read_buffer_layers, layers) if own is None else 0
+
+    def seconds(tokens: int, compute_s: float, ready_s: float) -> float:
+        size = tier.taken(stored(tokens))
+        load, asks_s = size / host.read_bytes_per_s + latency_s, connection.ahead_s(size)
+        request_s, early = max(asks_s, ready_s), 0.0
+        if own is not None:
+            faster, load = sorted((load, own.seconds(size)))
+            request_s += faster / layers  # the first layer goes over one after the other
+        if not connection.layerwise:
+            return request_s + load + compute_s
+        if buffered:
+            ahead_s = waits_s - asks_s
+            request_s = max(ready_s, -ahead_s, 0.0)
+            if not ready_s:
+                early = min(buffered, max(0.0, ahead_s) / load * layers)
+        return pipeline_s(layers, compute_s / layers, load / layers, early, request_s)
+
+    return seconds
 
 
 def read_of(tier: str) -> str:

@@ -9,11 +9,11 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from kvplan.sim.blockpool import BlockPool
-from kvplan.sim.replay.blocks import ENDLESS
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.chunks import Chunks, reached, shares
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.pool import Use
+from kvplan.sim.store.blocks.runs import Runs, depth
 from kvplan.sim.store.blocks.tiered import together
 
 
@@ -29,15 +29,13 @@ class BlockTurn(NamedTuple):
     """Of these, that are offered below when it ends; its prompt has been when it started."""
 
 
-def endless_hits(of: BlockPool, turns: Iterable[BlockTurn]) -> int:
-    """Tokens that they find of each other, one after the other, in a pool that gives nothing up."""
-    pool, hits = of.make(ENDLESS, of.block_tokens, ENDLESS, of.together), 0
+def endless_hits(turns: Iterable[BlockTurn], block_tokens: int) -> int:
+    """Tokens that they find of each other, one after the other, where nothing is ever given up."""
+    runs, hits = Runs(), 0
     for turn in turns:
-        use = pool.begin(turn.path, turn.prompt)
-        hits += use.hit * of.block_tokens
-        pool.grow(pool.needed(turn.context) - pool.needed(turn.prompt))
-        pool.computed(use, turn.context)
-        pool.end(use, turn.context)
+        use = runs.take(turn.path, (turn.prompt - 1) // block_tokens)
+        hits += depth(use) * block_tokens
+        runs.give_back(use + runs.name(turn.path, use, turn.context // block_tokens))
     return hits
 
 
@@ -88,9 +86,8 @@ class BlockServer:
         _, _, use, turn = heappop(self._running)
         full = turn.saved // self._chunk_tokens
         self._pool.computed(use, turn.context)
-        if full > turn.prompt // self._chunk_tokens:
-            self._offer(0, turn.path, full, now)
-        for tier in self._tiers:
+        offered = self._offer(0, turn.path, full, now) if full > turn.prompt // self._chunk_tokens else 0
+        for tier in self._tiers[offered:]:  # what is offered is renewed
             tier.renew(self._chunks(turn.path), full, now)
         self._pool.end(use, turn.context, now)
 
@@ -103,11 +100,13 @@ class BlockServer:
             self._store(0, context, stops[-1], now)
         return shares(stops, hit, tokens, chunk_tokens)
 
-    def _offer(self, tier: int, path: Path, full: int, now: float) -> None:
-        """The first chunks of a context are offered to a tier, and what it takes to the one below."""
-        if tier < len(self._tiers) and (stored := self._store(tier, self._chunks(path), full, now)):
-            self.written[tier] += stored
-            self._offer(tier + 1, path, full, now)
+    def _offer(self, tier: int, path: Path, full: int, now: float) -> int:
+        """The first chunks of a context are offered to a tier, and what it takes to the one below. Returns the first that they are not."""
+        if tier == len(self._tiers):
+            return tier
+        stored = self._store(tier, self._chunks(path), full, now)
+        self.written[tier] += stored
+        return self._offer(tier + 1, path, full, now) if stored else tier + 1
 
     def _store(self, tier: int, context: Path, full: int, now: float) -> int:
         """Chunks that a tier takes."""
