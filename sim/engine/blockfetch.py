@@ -85,7 +85,7 @@ class Fetches:
                 self._clock.before(end, self._has_come)
         return self.ends_s < math.inf
 
-    def _has_come(self, now: float) -> None:
-        at_s, self.ends_s = self.ends_s, math.inf
+    def _has_come(self, at_s: float) -> None:
+        self.ends_s = math.inf
         self._below.settle(at_s)
         self.next(at_s)

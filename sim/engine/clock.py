@@ -63,7 +63,7 @@ class Clock(simpy.Environment):
         heappush(self._timers, (time, priority, number, timer))
 
     def before(self, time: float, settle: Callable[[float], None]) -> None:
-        """Calls `settle(now)` before the first event at `time` or later; at equal times in the order of these calls."""
+        """Calls `settle(time)` before the first event at `time` or later; at equal times in the order of these calls."""
         self._calls = number = self._calls + 1
         heappush(self._due, (time, number, settle))
         self._due_s = self._due[0][0]
@@ -93,6 +93,6 @@ class Clock(simpy.Environment):
 
     def _end_what_is_due(self, now: float) -> None:
         while self._due_s <= now:
-            settle = heappop(self._due)[2]
+            time, _, settle = heappop(self._due)
             self._due_s = self._due[0][0] if self._due else math.inf
-            settle(now)
+            settle(time)

@@ -16,12 +16,14 @@ class Flow:
         self._earlier = 0.0, 0.0
 
     def add(self, ready: float, start: float, end: float, size: int) -> None:
-        """A transfer from `start` to `end`, either of which may be past. Nobody will ask about a time before `ready`."""
-        ahead = self._ahead
-        ahead.append((start, end, size))
-        if len(ahead) > self._most:
-            self._ahead = ahead = [each for each in ahead if each[1] > ready]
-            self._most = len(ahead) + _MOST
+        """A transfer from `start` to `end`, either of which may be past. Nobody will ask about a time before `ready`:
+        what has ended by then is not kept."""
+        if end > ready:
+            ahead = self._ahead
+            ahead.append((start, end, size))
+            if len(ahead) > self._most:
+                self._ahead = ahead = [each for each in ahead if each[1] > ready]
+                self._most = len(ahead) + _MOST
         if start < self._begin:
             share = min(1.0, (self._begin - start) / (end - start))
             self._earlier = self._earlier[0] + share * size, self._earlier[1] + share

@@ -5,16 +5,17 @@ sessions that wait is passed on (`moved`) after each call that may have moved so
 """
 
 import math
-from collections import defaultdict
+from typing import Any
 
-from kvplan.sim.config import Config
-from kvplan.sim.deployment import Deployment
+import numpy as np
+
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.growth import growth_of
 from kvplan.sim.engine.keeping import Arrived, Keeping, Moved
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
+from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.saver import Saver
 from kvplan.sim.policies.base import Load, Prefetch
 from kvplan.sim.store.protocol import ALL, Store, Useful
@@ -23,9 +24,8 @@ from kvplan.sim.store.protocol import ALL, Store, Useful
 class Kv(Keeping):
     """See the module."""
 
-    def __init__(
-        self, config: Config, deployment: Deployment, store: Store, prefetch: Prefetch, load: Load, paths: Paths, mover: Mover, observer
-    ) -> None:
+    def __init__(self, run: Run, store: Store, prefetch: Prefetch, load: Load, paths: Paths, mover: Mover) -> None:
+        config, deployment = run.given.config, run.given.deployment
         self._saver = Saver(config, deployment, paths)
         super().__init__(store, paths, self._saver, deployment.hbm_budget, growth_of(deployment.hbm_kv))
         self.follows = self._saver.early
@@ -40,12 +40,15 @@ class Kv(Keeping):
         self._unit = None if deployment.kv.is_checkpoint else deployment.stored(connection.block)
         """Bytes of KV that are of use alone."""
         self._embedded = config.store.positions == "embedded"
-        self._observer = observer
-        self._complete_s: defaultdict[int, float] = defaultdict(float)
+        self._observer = run.observer
+        self._complete_s: Any = np.zeros(run.given.workload.sessions).data
         """When each session's KV is complete in its top tier."""
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
-        self.mover.arrived, self.mover.moved = arrived, moved
+        self.mover.arrived = arrived
+        self.store.tells = moved is not None
+        if moved is not None:
+            self.mover.moved = moved
 
     def moves_end_s(self, held_only: bool) -> float:
         mover = self.mover

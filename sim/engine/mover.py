@@ -6,6 +6,7 @@ from its link, and the clock has every move ended before any event at that time 
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.link import Link
@@ -17,6 +18,9 @@ from kvplan.sim.store.tier import Tier
 class _Way:
     """Between two tiers, over links of which the first and slowest decides."""
 
+    settle: Callable[[float], None]
+    """Ends the move, where it is due by then."""
+
     def __init__(self, links: list[Link], upper: Tier, lower: Tier) -> None:
         self.link, *self.others = links
         self.upper = upper
@@ -24,6 +28,8 @@ class _Way:
         """In whose dtype KV moves."""
         self.move: Move | None = None
         """Under way."""
+        self.listed = math.inf
+        """When the clock will call `settle`."""
 
 
 class Mover:
@@ -31,8 +37,8 @@ class Mover:
 
     arrived: Callable[[int, float], None]
     """Called with the session and the time when a fetch has ended."""
-    moved: Callable[[int, float], None] | None = None
-    """Called with a session that waits and whose KV has another home, or none, and since when, if anybody wants to know."""
+    moved: Callable[[int, float], None]
+    """Called with a session that waits and whose KV has another home, or none, and since when."""
 
     def __init__(self, clock: Clock, store: Store, paths: Paths) -> None:
         self._clock = clock
@@ -43,8 +49,8 @@ class Mover:
         self._fetch = None if target is None or below is None else _Way([below], tiers[target], tiers[target + 1])
         self._demotions = [_Way(links, tiers[source], tiers[source + 1]) for source, links in enumerate(paths.demotions)]
         self._ways = [way for way in (self._fetch, *self._demotions) if way is not None]
-        self._listed = math.inf
-        """When the clock will call."""
+        for way in self._ways:
+            way.settle = partial(self._settle, way)
 
     @property
     def fetching(self) -> int | None:
@@ -80,56 +86,49 @@ class Mover:
 
     def heed(self, now: float) -> None:
         """Passes on what the store has moved."""
-        moved, tell = self.store.moved, self.moved
-        if tell is None:
-            moved.clear()
-            return
-        sessions = moved.copy()
-        moved.clear()
+        sessions = self.store.moved.copy()
+        self.store.moved.clear()
         for session in sessions:
-            tell(session, now)
+            self.moved(session, now)
 
     def _book(self, way: _Way, move: Move, now: float) -> None:
         way.move, size = move, way.lower.taken(move.size)
         for link in way.others:
             link.book(now, size)
-        self._list(way.link.book_background(now, size))
+        self._list(way, way.link.book_background(now, size))
 
-    def _list(self, at_s: float) -> None:
+    def _list(self, way: _Way, at_s: float) -> None:
         """The clock is to call then, or before. Demand traffic may push an end back meanwhile, never forward."""
-        if at_s < self._listed:
-            self._listed = at_s
-            self._clock.before(at_s, self._settle)
+        if at_s < way.listed:
+            way.listed = at_s
+            self._clock.before(at_s, way.settle)
 
-    def _settle(self, now: float) -> None:
-        """Ends the moves that are due by now, in order of time, and starts what follows from each at that time."""
-        if self._listed > now:
+    def _settle(self, way: _Way, at_s: float) -> None:
+        """Ends the move, and starts what follows from that; or is called again where the move ends later by now."""
+        if at_s != way.listed:
             return  # a call that an earlier one has replaced
-        self._listed = math.inf
-        while True:
-            first, done = math.inf, None
-            for way in self._ways:
-                if way.move is not None and way.link.background_end < first:
-                    first, done = way.link.background_end, way
-            if done is None or first > now:
-                break
-            self._end(done, first)
-            self.start(first)
-        self._list(first)
+        way.listed = math.inf
+        if way.move is None:
+            return
+        end_s = way.link.background_end
+        if end_s > at_s:
+            self._list(way, end_s)
+        else:
+            self._end(way, at_s)
+            self.start(at_s)
 
     def _end(self, way: _Way, at_s: float) -> None:
         move, way.move = way.move, None
         assert move is not None
         if way is not self._fetch:
             way.link.background_is_done()
-            self.store.end_move(move, at_s)
-        elif move.session >= 0:
-            self.store.end_move(move, at_s)
-            if self.store.moved:
-                self.heed(at_s)
-            self.arrived(move.session, at_s)
+        elif move.session < 0:
+            return
+        self.store.end_move(move, at_s)
         if self.store.moved:
             self.heed(at_s)
+        if way is self._fetch:
+            self.arrived(move.session, at_s)
 
     def abandon(self, session: int) -> None:
         """What a fetch brings of the session is of no use any more."""

@@ -65,15 +65,15 @@ class Replica:
 
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        now = self.clock.now
+        now, session = self.clock.now, self._session_of[turn]
         kept = None if self._dropped is None else self._keep_only(turn, int(self._dropped[turn]))
         if self._keeps:
-            self.kv.come(self._session_of[turn], kept, now)
+            self.kv.come(session, kept, now)
         position = self.waiting.push(turn, now)
         if self._observer is not None:
             self._observer.queued(self, turn, now)
         if self._keeps:
-            self.kv.store.expect(self._session_of[turn], position)
+            self.kv.store.expect(session, position)
         if self.gpu.doing == BOUNDARY:
             return  # the step that is ending goes on with what waits
         self._welcome(now)

@@ -86,7 +86,7 @@ class Saver(Stalls):
             booked = link.book(since, sent)
             if booked[1] > end:
                 start, end = booked
-        self._flows[tier].add(since, start, end, size)
+        self._flows[tier].add(now, start, end, size)
         self.make_room(self.write_buffer)
         last = now + self._last_token_s[tier]
         return end if end > last else last

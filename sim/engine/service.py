@@ -166,8 +166,7 @@ def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Keeping, F
     paths = Paths(deployment, [tier.spec for tier in store.tiers], run.observer)
     if not store.tiers:
         return Forgetting(deployment, store, paths), fitting
-    mover = Mover(run.clock, store, paths)
-    return Kv(config, deployment, store, prefetch, find("load", config.store.load)(), paths, mover, run.observer), fitting
+    return Kv(run, store, prefetch, find("load", config.store.load)(), paths, Mover(run.clock, store, paths)), fitting
 
 
 def _of_blocks(run: Run, turns: Contexts, queue: Scheduler, prefetch: Prefetch) -> tuple[BlockKv, BlockFitting]:

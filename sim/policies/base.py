@@ -123,6 +123,8 @@ class Prefetch(ABC):
     """Which session to bring from SSD to DRAM next, ahead of its job, and how long the job waits for that."""
 
     NAME: ClassVar[str]
+    FETCHES: ClassVar[bool] = True
+    """Whether it ever names a session: `next` is asked."""
     LOADS_LATE: ClassVar[bool] = True
     """Whether a job that starts before all its KV has come from SSD loads the rest on its way; else it recomputes the rest."""
     LEAD_S: ClassVar[float] = 0.0

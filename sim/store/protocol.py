@@ -57,6 +57,8 @@ class Store(ABC):
     """Saves for which no tier had room."""
     moved: list[int]
     """Sessions that are expected, and whose KV has another home since the owner looked, or none. The owner empties it."""
+    tells: bool = True
+    """Whether anything comes into `moved`: not where the owner wants to know nothing."""
 
     # --- where KV is
 

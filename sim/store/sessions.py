@@ -60,8 +60,8 @@ class SessionStore(Store):
         rewrite_whole: bool = False,
         kept: Kept = PROPORTIONAL,
     ) -> None:
-        self._prefetch, self._queue, self._write, self._rewrite_whole = prefetch, queue, write, rewrite_whole
-        self._kept, self._records = kept, (records := Records())
+        self._prefetch, self._fetches, self._queue, self._write = prefetch, prefetch.FETCHES, queue, write
+        self._rewrite_whole, self._kept, self._records = rewrite_whole, kept, (records := Records())
         self._expiry = None if ttl_s is None else Expiry(ttl_s, records)
         self._pinned: set[int] = set()
         self.tiers = _tiers(tiers, eviction, records, knowledge)
@@ -293,7 +293,9 @@ class SessionStore(Store):
             return None
         target = staging.tier
         target.low_water = target.reserve
-        for_waiting = staging.for_waiting
+        if not self._fetches:
+            return None
+        for_waiting = staging.for_waiting()
         while True:
             session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
             if session is None:
@@ -337,7 +339,10 @@ class SessionStore(Store):
 
     def _want(self, session: int, record: Record) -> None:
         """The session is to be fetched, if it lies below the fetch target and that could take it."""
-        if self._staging is not None and record.fetched is None and self.bytes_to_come(session):
+        staging = self._staging
+        if staging is None or record.home <= staging.tier.index or record.fetched is not None:
+            return
+        if staging.takes(self.tiers[record.home].held[session]):
             self._prefetch.want(session, record.position)
 
     def _arrived(self, session: int, target: Tier, now: float) -> None:
@@ -436,7 +441,7 @@ class SessionStore(Store):
         """`size` more bytes of a session come into a tier, `for_turn` that runs or waits."""
         tier.add(session, size, now, for_turn)
         staging = self._staging
-        if staging is not None and tier is staging.tier:
+        if record.claimed is not None and staging is not None and tier is staging.tier:
             staging.gain(record, size)
 
     def _cut(self, tier: Tier, session: int, size: int, now: float, moved: bool = False) -> None:
@@ -488,7 +493,7 @@ class SessionStore(Store):
 
     def _has_moved(self, session: int, record: Record) -> None:
         """Whoever expects the session hears of it."""
-        if record.position is not None:
+        if self.tells and record.position is not None:
             self.moved.append(session)
 
     # --- time to live ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ class Staging:
         self.fetched = 0
         """For jobs that wait."""
 
-    @property
     def for_waiting(self) -> int:
         """That jobs which wait may have there, what they have included."""
         return self.tier.capacity - self.tier.reserve - self.claimed

@@ -10,6 +10,7 @@ class NoPrefetch(Prefetch):
     """O(1) per call."""
 
     NAME = "none"
+    FETCHES = False
 
     def want(self, session: int, position: float | None) -> None:
         pass
