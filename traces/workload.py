@@ -227,7 +227,10 @@ class Workload:
 
     def filled(self, gap_s: np.ndarray) -> "Workload":
         """The same turns in a closed loop, with think times from `gap_s` (one per turn, seconds) where they are not known."""
-        return self.with_gaps(np.where(np.isnan(self.gap_s), gap_s, self.gap_s))
+        gaps = self.gap_s.copy()
+        np.copyto(gaps, gap_s, where=np.isnan(gaps))
+        gaps[self.is_first] = 0.0
+        return replace(self, gap_s=gaps, open_loop=False)
 
     def with_times(self, arrival_s: np.ndarray, gap_s: np.ndarray) -> "Workload":
         """Both: a closed loop."""

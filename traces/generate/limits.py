@@ -19,7 +19,7 @@ def draw_within(draw: Callable[[int], Drawn], sessions: int, max_turns: int, max
     while missing > 0:
         turns, prompt, output = draw(max(missing, 1000))
         starts = np.cumsum(turns) - turns
-        within = (turns <= max_turns) & (np.add.reduceat(prompt + output, starts) <= max_tokens)
+        within = (turns <= max_turns) & (np.add.reduceat(prompt + output, starts, dtype=np.int64) <= max_tokens)
         if within.mean() < 0.01:
             raise TraceError(f"fewer than 1 % of {kind} sessions are within {max_turns} turns and {max_tokens} tokens: raise the limits")
         seen, kept = seen + len(within), kept + int(within.sum())

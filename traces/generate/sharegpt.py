@@ -19,6 +19,8 @@ from kvplan.traces.workload import Workload, untimed
 
 SOURCE = "generator sharegpt: ShareGPT-90K quantiles (YitaoYuan/sharegpt-statistics)"
 TOKENS = "Llama-3.1 tokens, as published"
+_PIECE = 1 << 14
+"""Messages whose lengths are drawn at a time."""
 
 
 def generate(
@@ -51,12 +53,19 @@ def _draw(sessions: int, rng: np.random.Generator, correlation: float) -> Drawn:
     turns = values[np.minimum(np.searchsorted(cdf, uniform, side="left"), len(values) - 1)].astype(np.int64)
     turns = np.maximum(turns, 1)
     factor = np.repeat(np.sqrt(correlation) * rng.standard_normal(sessions), turns)
-    lengths = []
-    for name in ("human_tokens", "gpt_tokens"):
-        normal = factor + np.sqrt(1 - correlation) * rng.standard_normal(len(factor))
-        cdf, values = quantiles()[name]
-        lengths.append(np.maximum(np.rint(np.interp(_normal_cdf(normal), cdf, values)), 1).astype(np.int64))
-    return turns, *lengths
+    return turns, *(_lengths(name, factor, np.sqrt(1 - correlation), rng) for name in ("human_tokens", "gpt_tokens"))
+
+
+def _lengths(name: str, factor: np.ndarray, own: float, rng: np.random.Generator) -> np.ndarray:
+    """Tokens of messages whose sessions have these factors; each message's own has this weight. A piece at a time: what it takes between
+    would be several times what comes of it."""
+    cdf, values = quantiles()[name]
+    lengths = np.empty(len(factor), np.int32)
+    for begin in range(0, len(factor), _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        normal = factor[piece] + own * rng.standard_normal(len(factor[piece]))
+        lengths[piece] = np.maximum(np.rint(np.interp(_normal_cdf(normal), cdf, values)), 1)
+    return lengths
 
 
 def _normal_cdf(x: np.ndarray) -> np.ndarray:
