@@ -1,10 +1,12 @@
 """The command `kvplan`, also as `python -m kvplan`."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Entry point."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for any, it reads the metadata of all that is installed
     try:
         from kvplan.sim.cli import process
 

@@ -22,7 +22,7 @@ def content(*paths: Path, but: Collection[Path] = ()) -> str:
     left_out = {str(other) for other in but}
     for path in paths:
         for place, file in _inside(str(path), left_out) if path.is_dir() else [(".", str(path))]:
-            total.update(os.fsencode(place) + f"\0{_file(Path(file))}\n".encode())
+            total.update(os.fsencode(place) + f"\0{_file(file)}\n".encode())
     return total.hexdigest()[:16]
 
 
@@ -37,17 +37,17 @@ def _inside(folder: str, left_out: Collection[str], under: str = "") -> Iterator
             yield from _inside(entry.path, left_out, f"{under}{entry.name}/")
 
 
-def _file(path: Path) -> str:
+def _file(path: str) -> str:
     """Remembered for as long as the file looks the same."""
     try:
-        looks = path.stat()
+        looks = os.stat(path)
     except OSError:
         return _read(path, 0, 0)  # says why
-    return _read(path.absolute(), looks.st_size, looks.st_mtime_ns)
+    return _read(os.path.abspath(path), looks.st_size, looks.st_mtime_ns)
 
 
 @cache
-def _read(path: Path, _size: int, _changed_ns: int) -> str:
+def _read(path: str, _size: int, _changed_ns: int) -> str:
     """A part at a time: traces can be larger than memory."""
     digest = hashlib.sha256()
     with files.opened(path) as file:

@@ -171,8 +171,9 @@ def tier_warnings(name: str, size: int, room: int, start_s: float, time_s: np.nd
 
 def held(series: Mapping[str, np.ndarray], tier: str, replicas: int) -> tuple[np.ndarray, np.ndarray]:
     """(times, bytes in a tier of all replicas together) from a run's samples, which are of one replica each."""
-    last, totals = [0] * replicas, []
+    last, total, totals = [0] * replicas, 0, []
     for replica, size in zip(series["replica"].tolist(), series[f"{tier}_bytes"].tolist(), strict=True):
+        total += size - last[replica]
         last[replica] = size
-        totals.append(sum(last))
+        totals.append(total)
     return series["time_s"], np.array(totals)

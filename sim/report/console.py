@@ -14,6 +14,12 @@ _PRE = '<pre style="font-family:monospace;white-space:pre;overflow-x:auto;line-h
 """Said here, for a notebook's own style may show it in letters of different widths, and break lines anywhere."""
 
 
+def stdout(file_width: int) -> Console:
+    """Of a terminal; and where it is none, plain text of that width. No name is taken for an emoji."""
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=file_width, no_color=True)
+
+
 def html(*parts: RenderableType) -> str:
     """What would be printed, as HTML with the text escaped: for notebooks."""
     tables = [Console(width=_UNBOUNDED).measure(part).maximum for part in parts if isinstance(part, Table)]
@@ -39,9 +45,8 @@ def shown_cell(text: str) -> Text:
 
 def print_table(title: str, table: Table, lines: Iterable[str]) -> None:
     """To stdout: title, table, and lines of text; plain text when that is no terminal."""
-    stdout = Console(highlight=False)
-    width = stdout.width if stdout.is_terminal else _FILE_WIDTH
-    needed = Console(width=_UNBOUNDED).measure(table).maximum
-    plain = not stdout.is_terminal
-    Console(highlight=False, width=max(width, needed), no_color=plain).print(shown(title, "bold"), table, sep="\n")
-    Console(highlight=False, width=width, no_color=plain).print("", *map(shown, lines), sep="\n")
+    console = stdout(_FILE_WIDTH)
+    width = max(console.width, Console(width=_UNBOUNDED).measure(table).maximum)
+    wide = Console(highlight=False, emoji=False, width=width, no_color=not console.is_terminal)
+    wide.print(shown(title, "bold"), table, sep="\n")
+    console.print("", *map(shown, lines), sep="\n")

@@ -1,23 +1,20 @@
 """An explained configuration as text."""
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.counted import counted
 from kvplan.sim.report import engine, moving
-from kvplan.sim.report.console import shown
+from kvplan.sim.report.console import shown, stdout
 from kvplan.sim.report.tiers import name_of
 from kvplan.traces import origin
 
 
 def print_explanation(found: dict) -> None:
     """To stdout; plain text when that is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120, no_color=True)
-    console.print(explanation(found))
+    stdout(120).print(explanation(found))
 
 
 def explanation(found: dict) -> Group:

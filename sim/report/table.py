@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -11,7 +11,7 @@ from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.counted import counted
 from kvplan.sim.report import engine
 from kvplan.sim.report.compare_words import change, compared
-from kvplan.sim.report.console import shown
+from kvplan.sim.report.console import shown, stdout
 from kvplan.sim.report.page.place import NONE, Cell, Place, count, total
 from kvplan.sim.report.tiers import among, name_of
 from kvplan.sim.sweep.stats import LEVEL, Ratio
@@ -122,10 +122,7 @@ def cells(found: Place) -> list[list[Cell]]:
 
 def print_comparison(summary: Mapping[str, Any], baseline: dict | None) -> None:
     """To stdout; plain text, never narrower than the table, when that is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=110, no_color=True)
-    console.print(comparison(summary, baseline), soft_wrap=False)
+    stdout(110).print(comparison(summary, baseline), soft_wrap=False)
 
 
 def title(summary: Mapping[str, Any]) -> str:

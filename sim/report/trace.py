@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from kvplan.hwmodels.units import format_bytes, format_seconds
 from kvplan.sim.counted import counted
-from kvplan.sim.report.console import shown
+from kvplan.sim.report.console import shown, stdout
 from kvplan.sim.report.picture import picture
 from kvplan.traces import Workload, origin
 from kvplan.traces.reuse import accesses
@@ -20,10 +20,7 @@ _COLUMNS = ("mean", "p10", "p50", "p90", "p95", "p99", "max")
 
 def print_description(found: dict, model: str) -> None:
     """To stdout; plain text when that is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=110, no_color=True)
-    console.print(description(found, model))
+    stdout(110).print(description(found, model))
 
 
 def description(found: dict, model: str) -> Group:
