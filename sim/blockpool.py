@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.keptunit import SERVED, in_blocks
+from kvplan.sim.keptunit import OWN_ORDER, SERVED, in_blocks
 from kvplan.sim.stepbudget import step_budget
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.sim.store.blocks.pool import Pool
@@ -88,6 +88,11 @@ def _check(config: Config, deployment: Deployment) -> None:
         raise ConfigError(
             f"store.threshold={store.threshold}: where a tier lies below DRAM, servers store all that is offered;"
             " set store.ssd=0GB, or store.threshold=1"
+        )
+    if store.ttl_s is not None and store.eviction != OWN_ORDER:
+        raise ConfigError(
+            f"store.ttl_s with store.eviction={store.eviction}: with store.unit=block what is over is found by store.eviction={OWN_ORDER};"
+            " set that, or store.unit=session"
         )
     if store.save == "sync":
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")

@@ -12,8 +12,9 @@ SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
 FETCHES = "best-effort", "timeout", "wait-complete"
 """Prefetch policies, HiCache's, that chunks come up by ahead of jobs."""
+OWN_ORDER = "lru"
+"""Eviction policy that servers of blocks have as the engines do, chunk by chunk; others order sessions."""
 _OF_BLOCKS: dict[str, tuple[Any, ...]] = {
-    "eviction": ("lru",),
     "prefetch": ("none", *FETCHES),
     "write": ("through",),
     "save": ("async",),
@@ -61,6 +62,8 @@ def _not_simulated(config: Config, hbm_kv: Footprint) -> str | None:
         return why
     if store.threshold > 1 and sum(store.size_of(tier) > 0 for tier in store.listed) > 1 + (store.size_of(store.listed[0]) > 0):
         return f"store.threshold={store.threshold} is simulated with one tier below HBM"
+    if store.ttl_s is not None and store.eviction != OWN_ORDER:
+        return f"store.ttl_s is simulated with store.eviction={OWN_ORDER}, and with other orders in stores of whole sessions"
     return None
 
 

@@ -100,8 +100,9 @@ def _unused_by_store(config: Config) -> Iterator[str]:
     store = config.store
     yield "store.retention"  # of curves of blocks alone
     if unit_of(config) == "block":
-        names = "eviction", "write", "ssd_write", "write_buffer", "positions", "host_buffer", "piece"
-        yield from (f"store.{name}" for name in (*names, *["prefetch"] * (not fetches_ahead(store))))
+        names = "write", "ssd_write", "write_buffer", "positions", "host_buffer", "piece"
+        unread = {"prefetch": not fetches_ahead(store), "eviction": not any(map(store.size_of, store.listed[1:]))}
+        yield from (f"store.{name}" for name in (*names, *(name for name in unread if unread[name])))
         return
     yield from ("store.mode", "store.chunk_blocks", "store.threshold")
     on = [tier.name for tier in store.listed if store.size_of(tier)]

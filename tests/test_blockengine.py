@@ -26,7 +26,15 @@ from kvplan.traces.reuse import in_order
 from kvplan.traces.workload import Blocks, untimed
 
 MOONCAKE = SHARED / "mooncake_conversation.jsonl"
-SERVER = ["model=llama-3.1-8b", "hardware=h100-80g-x8", "deployment.gpus=1", "prices=rent-2026", "batching=chunked", "store.unit=block"]
+SERVER = [
+    "model=llama-3.1-8b",
+    "hardware=h100-80g-x8",
+    "deployment.gpus=1",
+    "prices=rent-2026",
+    "batching=chunked",
+    "store.unit=block",
+    "store.eviction=lru",
+]
 ALONE = ["store.dram=0GB", "store.ssd=0GB"]
 CHUNKS = ["store.block_tokens=8", "store.connector=vllm-native", "store.load=always", "store.saved=all"]
 CHUNK = 8 * 131_072
@@ -250,6 +258,8 @@ BELOW = {
     "none": ALONE,
     "DRAM": [*CHUNKS, f"store.dram={20 * CHUNK}B", "store.ssd=0GB"],
     "DRAM and SSD": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B"],
+    "look-ahead": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "store.eviction=lookahead"],
+    "belady": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "store.eviction=belady"],
     "slow links": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "deployment.link_efficiency=0.01"],
     "prefill-first": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "batching=prefill-first"],
     "sglang": ["engine=sglang", "store.unit=block", "batching=prefill-first", *ALONE, "store.block_tokens=8"],

@@ -25,7 +25,15 @@ from kvplan.sim.simulation import simulate
 from kvplan.traces.blockpaths import turn_paths
 from kvplan.validate.checks import explained as against
 
-SERVER = ["model=llama-3.1-8b", "hardware=h100-80g-x8", "deployment.gpus=1", "prices=rent-2026", "store.unit=block", "warmup_turns=0"]
+SERVER = [
+    "model=llama-3.1-8b",
+    "hardware=h100-80g-x8",
+    "deployment.gpus=1",
+    "prices=rent-2026",
+    "store.unit=block",
+    "store.eviction=lru",
+    "warmup_turns=0",
+]
 NARROW = "store.hbm=300MB"
 """Of KV, 143 blocks of 16 tokens."""
 BELOW = [

@@ -18,7 +18,6 @@ from kvplan.sim.sweep.curve import prepare_curves
 
 CHAT = ["workload.sessions=40", "warmup_turns=0", "deployment.replicas=2"]
 OF_SESSIONS = {
-    "store.eviction=lookahead": "store.eviction=lookahead is of whole sessions",
     "store.prefetch=lookahead": "store.prefetch=lookahead is",
     "store.write=back": "store.write=back is",
     "store.save=sync": "store.save=sync is",
@@ -85,11 +84,11 @@ def test_other_engines_and_recomputation_keep_what_they_did():
 
 def test_settings_of_sessions_are_not_used_by_blocks():
     blocks, sessions = (load("chat-2026", [*CHAT, each]) for each in ("seed=1", "store.save=sync"))
-    assert "store.eviction" in unused(blocks, build_workload(blocks)) and "store.eviction" not in unused(sessions, build_workload(sessions))
+    assert "store.write" in unused(blocks, build_workload(blocks)) and "store.write" not in unused(sessions, build_workload(sessions))
 
 
 def test_variants_are_compared_with_one_unit():
-    sweep = prepare(Compared("chat-2026", tuple(CHAT), (Axis(("store.eviction",), (("lru",), ("lookahead",))),), replications=1))
+    sweep = prepare(Compared("chat-2026", tuple(CHAT), (Axis(("store.save",), (("async",), ("sync",))),), replications=1))
     assert [unit_of(run.config) for run in sweep.runs] == ["session"] * 2
     assert any("whole sessions in all variants" in note for note in sweep.notes)
     alike = prepare(Compared("chat-2026", tuple(CHAT), (Axis(("store.dram",), (("64GB",), ("128GB",))),), replications=1))
@@ -107,7 +106,8 @@ def test_a_curve_of_policies_is_of_sessions():
         ((), (), "block"),
         (("store.hbm=20GB",), (), "session"),
         (("store.save=sync",), (), "session"),
-        ((), (Axis(("store.eviction",), (("lru",), ("fifo",))),), "session"),
+        ((), (Axis(("store.save",), (("async",), ("sync",))),), "session"),
+        ((), (Axis(("store.eviction",), (("lru",), ("fifo",))),), "block"),
         ((), (Axis(("store.dram",), (("64GB",), ("128GB",))),), "block"),
     ],
 )

@@ -40,7 +40,8 @@ def test_choices_come_from_the_schema():
         (["store.ssd=0GB"], ["store.prefetch", "store.ssd_write"], ["store.eviction"]),
         (["store.ssd=0GB", "store.dram=0GB"], ["store.eviction", "store.piece", "store.read_buffer_layers"], ["store.dram"]),
         (["scheduler=fair-share"], [], ["tenant_weights"]),
-        (["store.unit=block"], ["store.retention", "store.eviction"], ["store.mode", "store.chunk_blocks", "store.save"]),
+        (["store.unit=block"], ["store.retention"], ["store.mode", "store.chunk_blocks", "store.save", "store.eviction"]),
+        (["store.unit=block", "store.dram=0GB", "store.ssd=0GB"], ["store.eviction"], ["store.mode"]),
     ],
 )
 def test_what_a_run_does_not_use(overrides, spare, in_use):

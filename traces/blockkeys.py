@@ -15,6 +15,14 @@ class Keys(Protocol):
     def __getitem__(self, block: int, /) -> int: ...
 
 
+class TurnKeys(Keys, Protocol):
+    """Of a turn's context."""
+
+    @property
+    def session(self) -> int:
+        """The turn's, as the workload numbers it."""
+
+
 class _Known:
     """Keys that can also be gone through one by one."""
 
@@ -48,9 +56,10 @@ class Parts(_Known):
 class Written(_Known):
     """Blocks of a session's context, by who wrote their last token."""
 
-    __slots__ = ("block_tokens", "blocks", "ends", "writers")
+    __slots__ = ("block_tokens", "blocks", "ends", "session", "writers")
 
-    def __init__(self, ends: Sequence[int], writers: Sequence[int], blocks: int, block_tokens: int) -> None:
+    def __init__(self, session: int, ends: Sequence[int], writers: Sequence[int], blocks: int, block_tokens: int) -> None:
+        self.session = session
         self.ends = ends
         """Tokens of the context up to the end of each part of it."""
         self.writers = writers
@@ -67,16 +76,17 @@ class Written(_Known):
 
     def up_to(self, blocks: int) -> "Written":
         """The same context with so many blocks."""
-        return Written(self.ends, self.writers, blocks, self.block_tokens)
+        return Written(self.session, self.ends, self.writers, blocks, self.block_tokens)
 
 
 class Answered(_Known):
     """A context of which the first blocks are known by their hashes, and the others by who wrote them."""
 
-    __slots__ = ("_hashed", "_known", "_written")
+    __slots__ = ("_hashed", "_known", "_written", "session")
 
-    def __init__(self, hashed: Keys, known: int, written: Keys) -> None:
+    def __init__(self, hashed: Keys, known: int, written: TurnKeys) -> None:
         self._hashed, self._known, self._written = hashed, known, written
+        self.session = written.session
 
     def __len__(self) -> int:
         return len(self._written)

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kvplan.traces.blockkeys import Answered, Keys, Parts, Written
+from kvplan.traces.blockkeys import Answered, Keys, Parts, TurnKeys, Written
 from kvplan.traces.context import contexts
 from kvplan.traces.prefixes import prefixes
 from kvplan.traces.reuse import in_order
@@ -61,7 +61,7 @@ def known(workload: Workload) -> bool:
     return begun or workload.blocks is not None or workload.turns > workload.sessions
 
 
-def turn_paths(workload: Workload, block_tokens: int, window: int, ratio: float) -> Sequence[Keys]:
+def turn_paths(workload: Workload, block_tokens: int, window: int, ratio: float) -> Sequence[TurnKeys]:
     """Per turn, in the workload's order: keys of the full blocks of its context after the answer, where contexts are cut to the window
     (`kvplan.traces.context`). Raises TraceError when blocks are no parts of those that are hashed."""
     columns = contexts(workload, window, ratio)
@@ -91,7 +91,7 @@ def _has_been(cut: np.ndarray, workload: Workload) -> np.ndarray:
     return cuts[1:] > cuts[first]
 
 
-def _answered(hashed: Sequence[Keys], full: Sequence[int], grown: Sequence[Written], is_first: Sequence[bool]) -> Iterator[Keys]:
+def _answered(hashed: Sequence[Keys], full: Sequence[int], grown: Sequence[Written], is_first: Sequence[bool]) -> Iterator[TurnKeys]:
     """Per turn: its prompt's hashes, so many blocks, and those of its answer where the session's next prompt has them."""
     for turn, (path, blocks) in enumerate(zip(hashed, full, strict=True)):
         goes_on = turn + 1 < len(full) and not is_first[turn + 1] and full[turn + 1] > blocks > 0
@@ -133,8 +133,8 @@ def _grown(workload: Workload, columns: tuple[np.ndarray, np.ndarray, np.ndarray
     ends: list[int] = []
     writers: list[int] = []
     begun = iter([] if workload.beginnings is None else workload.beginnings.numbered().parts())
-    rows, context = zip(*(column.tolist() for column in (workload.is_first, cut, *columns)), strict=True), 0
-    for turn, (first, is_cut, history, prompt, output) in enumerate(rows):
+    rows, context = zip(*(column.tolist() for column in (workload.session, workload.is_first, cut, *columns)), strict=True), 0
+    for turn, (session, first, is_cut, history, prompt, output) in enumerate(rows):
         if first:
             parts = next(begun, [])
             ends, writers = [end for _, end in parts], [-1 - number for number, _ in parts]
@@ -147,5 +147,5 @@ def _grown(workload: Workload, columns: tuple[np.ndarray, np.ndarray, np.ndarray
         if not ends or context > ends[-1]:
             ends.append(context)
             writers.append(turn)
-        found.append(Written(ends, writers, context // block_tokens, block_tokens))
+        found.append(Written(session, ends, writers, context // block_tokens, block_tokens))
     return found

@@ -48,10 +48,11 @@ def _policies(config: Config, deployment: Deployment, seen: Expected) -> Iterato
             f"nothing is fetched ahead: store.prefetch={store.prefetch} brings what waiting jobs need from SSD into DRAM, which then"
             " serves it",
         )
+    leave = len(deployment.tiers) > 1 if deployment.pooled else _leave(deployment, seen)
+    if store.eviction != "lru" and leave:
+        yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
     if deployment.pooled:
         return
-    if store.eviction != "lru" and _leave(deployment, seen):
-        yield Limit((SERVED, LINKS), f"tiers are taken to be LRU: store.eviction={store.eviction} lets others leave")
     if store.ttl_s is not None and len(deployment.tiers) > 1:
         yield Limit((LINKS,), "what expires leaves room and is not written down: less moves between tiers than is said")
     if store.write == "within-rating" and len(deployment.tiers) > 1:

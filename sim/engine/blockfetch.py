@@ -17,7 +17,7 @@ from kvplan.sim.engine.keeping import Arrived
 from kvplan.sim.engine.offloading import Offloading
 from kvplan.sim.policies.base import Prefetch
 from kvplan.sim.policies.base import Queue as Waiting
-from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.base import Context
 
 LEAST_TOKENS: Final = 256
 """`prefetch_threshold`."""
@@ -27,7 +27,7 @@ BATCH: Final = 128
 
 @dataclass
 class _Wanted:
-    path: Path
+    path: Context
     prompt: int
     """Tokens, with the history."""
     tokens: int
@@ -49,7 +49,7 @@ class Fetches:
         self.ends_s = math.inf
         """When the batch under way has come; infinite when there is none."""
 
-    def want(self, session: int, path: Path, prompt: int, hit: int, now: float) -> None:
+    def want(self, session: int, path: Context, prompt: int, hit: int, now: float) -> None:
         """A turn has come, of whose prompt the pool has `hit` tokens."""
         tokens, stops = self._below.to_come(path, prompt, hit, now)
         if tokens >= LEAST_TOKENS:

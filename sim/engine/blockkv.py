@@ -29,11 +29,12 @@ from kvplan.sim.engine.paths import Paths
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Load, Prefetch, Queue
 from kvplan.sim.store.blocks.level import Level
+from kvplan.sim.store.blocks.ordered import Orders
 from kvplan.sim.store.blocks.pool import Pool, Use
 from kvplan.sim.store.blocks.runs import Pieces
 from kvplan.sim.store.nothing import Nothing
 from kvplan.traces import Workload
-from kvplan.traces.blockkeys import Keys
+from kvplan.traces.blockkeys import TurnKeys
 from kvplan.traces.blockpaths import turn_paths
 from kvplan.traces.context import contexts
 
@@ -45,7 +46,7 @@ class Contexts:
         self.pool = pool = block_pool(config, deployment, workload)
         ratio = config.deployment.truncation_ratio
         history, prompt, _ = contexts(workload, deployment.window, ratio)
-        self.paths: Sequence[Keys] = turn_paths(workload, pool.block_tokens, deployment.window, ratio)
+        self.paths: Sequence[TurnKeys] = turn_paths(workload, pool.block_tokens, deployment.window, ratio)
         self.prompts: list[int] = (history + prompt).tolist()
         """Tokens, with the history."""
         self.next_turn: list[int] = [0] * workload.sessions
@@ -68,6 +69,7 @@ class Lookups(Nothing):
     """What a replica's policies see: what its pool has of the next turn of each session."""
 
     fetches: Fetches | None = None
+    below: Offloading
 
     def __init__(self, pool: Pool, contexts: Contexts, deployment: Deployment) -> None:
         super().__init__()
@@ -84,6 +86,9 @@ class Lookups(Nothing):
     def arrived(self, session: int) -> tuple[int, int]:
         return self.lookup(session)
 
+    def expect(self, session: int, position: float) -> None:
+        self.below.expect(session, position)
+
     def bytes_to_come(self, session: int) -> int:
         return 0 if self.fetches is None else self._stored(self.fetches.to_come(session))
 
@@ -91,7 +96,16 @@ class Lookups(Nothing):
 class BlockKv(Keeping):
     """See the module."""
 
-    def __init__(self, config: Config, deployment: Deployment, turns: Contexts, load: Load, paths: Paths, observer: Any) -> None:
+    def __init__(
+        self,
+        config: Config,
+        deployment: Deployment,
+        turns: Contexts,
+        load: Load,
+        paths: Paths,
+        observer: Any,
+        orders: Orders | None = None,
+    ) -> None:
         pool = turns.pool
         self._pool = pool.empty()
         stored = deployment.stored(pool.block_tokens)
@@ -100,7 +114,9 @@ class BlockKv(Keeping):
         self.follows = True
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
-        self._below = Offloading(deployment, pool, config.store.threshold, paths, self._levels)
+        self._below = Offloading(deployment, pool, config.store.threshold, paths, self._levels, orders)
+        self._lookups.below = self._below
+        self.foresees = orders is not None and orders.foresee
         self._turns, self._observer = turns, observer
         self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
         self._running: dict[int, _Running] = {}
@@ -170,6 +186,7 @@ class BlockKv(Keeping):
         path, tokens = self._turns.paths[job.turn], job.known
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
+        self._below.claim(job.session)
         use = self._pool.begin(path, tokens)
         local = use.hit * self._tokens
         found = self._below.find(path, tokens, local, now)
@@ -193,7 +210,7 @@ class BlockKv(Keeping):
 
     def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
         running = self._running.pop(job.turn)
-        self._below.let_go(running.loaded, now)
+        self._below.let_go(self._turns.paths[job.turn], running.loaded, now)
         return self._leaves(running.use, job.in_hbm if job.left else tokens, tokens, now)
 
     def _load(self, job: Job, found: Found, local: int, head_since: float, free: int, now: float) -> None:
@@ -218,21 +235,21 @@ class BlockKv(Keeping):
         return tier
 
     def prefilled(self, job: Job, now: float) -> int:
-        running, before = self._running[job.turn], self._pool.in_use
+        running, before, path = self._running[job.turn], self._pool.in_use, self._turns.paths[job.turn]
         self._computed(running.use, job.known)
-        self._below.let_go(running.loaded, now)
+        self._below.let_go(path, running.loaded, now)
         running.loaded = []
         if not job.made:
-            self._below.offer(running.use.path, 0, job.known, now)
+            self._below.offer(path, 0, job.known, now)
         return (before - self._pool.in_use) * self.block_bytes
 
     def save(self, job: Job, since: float, now: float) -> int:
-        use = self._running.pop(job.turn).use
+        use, path = self._running.pop(job.turn).use, self._turns.paths[job.turn]
         self._turns.next_turn[job.session] = job.turn + 1
         prompt = job.history + job.prompt
         saved = job.context if self._connection.saves_answers else prompt
-        self._below.offer(use.path, prompt, saved, now)
-        self._below.renew(use.path, saved, now)
+        self._below.offer(path, prompt, saved, now)
+        self._below.renew(path, saved, now)
         job.hbm_bytes = self._leaves(use, job.context, job.context, now)
         return 0
 

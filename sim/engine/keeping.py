@@ -71,6 +71,8 @@ class Keeping(ABC):
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
         """Whether a job has started or ended since `settle`, or a turn come."""
+        self.foresees = any("future" in tier.eviction.NEEDS for tier in store.tiers)
+        """Whether who leaves goes by when sessions come back."""
         self.follows = False
         """Whether it is to hear of jobs between their start and their end: `grew` and `prefilled`."""
 

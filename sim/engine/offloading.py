@@ -17,19 +17,20 @@ from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
-from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.base import Context
 from kvplan.sim.store.blocks.chunks import Below, Chunks, Moves, reached, shares
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.objects import Objects
 from kvplan.sim.store.blocks.offload import beyond
+from kvplan.sim.store.blocks.ordered import Orders
 from kvplan.sim.store.blocks.runs import Pieces
-from kvplan.sim.store.blocks.tiered import together
+from kvplan.sim.store.blocks.tiered import context_together
 
 
 class Found(NamedTuple):
     """What a lookup has found of a context."""
 
-    path: Path
+    path: Context
     """In chunks."""
     stops: list[int]
     """See `reached`."""
@@ -58,21 +59,28 @@ class Offloading:
         threshold: int,
         paths: Paths,
         levels: Sequence[Level],
+        orders: Orders | None = None,
     ) -> None:
         chunk_tokens, block_tokens = pool.chunk_tokens, pool.block_tokens
         self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
         self._each = deployment.stored(chunk_tokens)
         self._paths, self._levels = paths, levels
-        rooms = [level.capacity // self._each for level in levels[1:]]
-        self._first = Chunks(rooms[0], threshold) if rooms else None
+        self._orders, self._threshold = orders, threshold
+        self._first = self._of_chunks(levels[1]) if len(levels) > 1 else None
         self._lower: list[Below] = [
-            Objects(room) if level.spec.objects else Chunks(room, threshold) for level, room in zip(levels[2:], rooms[1:], strict=True)
+            Objects(level.capacity // self._each) if level.spec.objects else self._of_chunks(level) for level in levels[2:]
         ]
         self._tiers: list[Below] = [*filter(None, [self._first]), *self._lower]
         self._loads_from = self._lower
         self._coming: list[tuple[float, int, int, Moves]] = []
         """A heap of (end, number, tier, chunks)."""
         self._booked = 0
+
+    def _of_chunks(self, level: Level) -> Chunks:
+        """An empty tier."""
+        if self._orders is None:
+            return Chunks(level.capacity // self._each, self._threshold)
+        return self._orders.chunks(level, level is self._levels[-1], self._threshold, self._each)
 
     def fetches_ahead(self) -> None:
         """Jobs load from the first tier alone, to which others are brought up ahead of them."""
@@ -97,9 +105,25 @@ class Offloading:
             if tier.expire(ttl_s, now):
                 self._levels[number].hold(tier.held * self._each, now)
 
+    # --- the life of a turn, for those who order sessions -----------------------------------------------------------------------
+
+    def expect(self, session: int, position: float) -> None:
+        """Its job has this place in the queue."""
+        if self._orders is not None:
+            self._orders.waits(session, position)
+            for tier in self._tiers:
+                tier.expect(session)
+
+    def claim(self, session: int) -> None:
+        """Its job starts."""
+        if self._orders is not None:
+            self._orders.starts(session)
+            for tier in self._tiers:
+                tier.claim(session)
+
     # --- lookups and loads ----------------------------------------------------------------------------------------------------
 
-    def find(self, path: Path, tokens: int, hit: int, now: float) -> Found:
+    def find(self, path: Context, tokens: int, hit: int, now: float) -> Found:
         """What is there of a prompt of which the pool has `hit` tokens."""
         self.settle(now)
         context = self._chunks(path)
@@ -117,24 +141,26 @@ class Offloading:
             self._raise(first, tier, found.path, start, stop, now)
         return first.hold(found.path, found.stops[-1])
 
-    def _raise(self, first: Chunks, tier: int, path: Path, start: int, stop: int, now: float) -> float:
-        """Chunks of a context come from a tier to the first; returns when they are there."""
+    def _raise(self, first: Chunks, tier: int, path: Context, start: int, stop: int, now: float) -> float | None:
+        """Chunks of a context come from a tier to the first; returns when they are there. None: the first keeps what it has, and they pass
+        through it."""
         self._tiers[tier - 1].ask(path, start, stop, now)
         coming = first.store(path, stop, now)
-        assert coming is not None
         begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
-        self._moves(tier, 1, (stop - start) * self._each, now, begin, end)
+        self._moves(tier, 0 if coming is None else 1, (stop - start) * self._each, now, begin, end)
+        if coming is None:
+            return None
         self._comes(1, coming, now, end)
         return end
 
-    def to_come(self, path: Path, tokens: int, hit: int, now: float) -> tuple[int, list[int]]:
+    def to_come(self, path: Context, tokens: int, hit: int, now: float) -> tuple[int, list[int]]:
         """Tokens of a prompt, of which the pool has `hit`, that only tiers below the first have, and the first has room for; and
         what each tier has."""
         self.settle(now)
         stops = reached(self._first, self._lower, self._chunks(path), (tokens - 1) // self._chunk_tokens)
         return beyond(stops[-1], tokens, max(hit, stops[1] * self._chunk_tokens), self._chunk_tokens), stops
 
-    def bring(self, path: Path, tokens: int, most: int, now: float) -> float | None:
+    def bring(self, path: Context, tokens: int, most: int, now: float) -> float | None:
         """The next `most` of these chunks, or fewer, come up; returns when they are there. None: there are no more."""
         context, first = self._chunks(path), self._first
         stops = reached(first, self._lower, context, (tokens - 1) // self._chunk_tokens)
@@ -143,14 +169,14 @@ class Offloading:
                 return self._raise(first, tier, context, start, min(stop, start + most), now)
         return None
 
-    def let_go(self, pieces: Pieces, now: float) -> None:
+    def let_go(self, path: Context, pieces: Pieces, now: float) -> None:
         """What was loaded may go."""
         if pieces and self._first is not None:
             self.settle(now)
-            self._first.let_go(pieces, now)
+            self._first.let_go(path, pieces, now)
 
-    def _chunks(self, path: Path) -> Path:
-        return together(path, self._blocks)
+    def _chunks(self, path: Context) -> Context:
+        return context_together(path, self._blocks)
 
     def _up(self, tier: int) -> Link:
         return self._paths.reads[tier] or self._paths.to_device
@@ -160,17 +186,18 @@ class Offloading:
 
     # --- stores ---------------------------------------------------------------------------------------------------------------
 
-    def offer(self, path: Path, known: int, tokens: int, now: float) -> None:
+    def offer(self, path: Context, known: int, tokens: int, now: float) -> None:
         """The first tokens of a context are in HBM, and those beyond `known` of them are new: where they fill a chunk, all are offered."""
         self.settle(now)
         full = tokens // self._chunk_tokens
         if full > known // self._chunk_tokens:
             self._store(1, self._chunks(path), known // self._chunk_tokens, full, now)
 
-    def passes(self, path: Path, tokens: int, now: float) -> None:
+    def passes(self, path: Context, tokens: int, now: float) -> None:
         """A request with this context takes no time: what is offered is there at once, and goes on to the tier below."""
         context, full = self._chunks(path), tokens // self._chunk_tokens
         offered = True
+        self.claim(path.session)
         for tier, level in zip(self._tiers, self._levels[1:], strict=True):
             coming = tier.store(context, full, now, 0) if offered else None
             offered = coming is not None
@@ -179,14 +206,16 @@ class Offloading:
             else:
                 tier.arrive(coming, now)
                 level.hold(tier.held * self._each, now)
+            tier.release(path.session, now)
 
-    def renew(self, path: Path, tokens: int, now: float) -> None:
+    def renew(self, path: Context, tokens: int, now: float) -> None:
         """A request with this context has ended."""
         self.settle(now)
         for tier in self._tiers:
             tier.renew(self._chunks(path), tokens // self._chunk_tokens, now)
+            tier.release(path.session, now)
 
-    def _store(self, tier: int, path: Path, start: int, full: int, now: float) -> None:
+    def _store(self, tier: int, path: Context, start: int, full: int, now: float) -> None:
         """Chunks that are new from `start` on are offered to a tier, where there is one."""
         coming = self._tiers[tier - 1].store(path, full, now, start) if tier <= len(self._tiers) else None
         if coming is None:
@@ -198,12 +227,13 @@ class Offloading:
         self._comes(tier, coming, now, end)
 
     def _moves(self, source: int, target: int, size: int, ready: float, begin: float, end: float) -> None:
-        """Books what a move reads and writes."""
+        """Books what a move reads and writes, but for HBM."""
         if source:
             self._levels[source].read += size
             self._paths.loaded[source].add(ready, begin, end, size)
-        self._levels[target].written += size
-        self._paths.saved[target].add(ready, begin, end, size)
+        if target:
+            self._levels[target].written += size
+            self._paths.saved[target].add(ready, begin, end, size)
 
     def _comes(self, tier: int, coming: Moves, now: float, end: float) -> None:
         self._booked += 1

@@ -53,7 +53,7 @@ class Replica:
         self._dropped = run.given.workload.dropped_tokens
         self._lead_s = prefetch.LEAD_S
         self._keeps = bool(kv.tiers)
-        self._foresees = self._keeps and (self._lead_s > 0 or any("future" in tier.eviction.NEEDS for tier in kv.store.tiers))
+        self._foresees = self._keeps and (self._lead_s > 0 or kv.foresees)
         self._holds = waiting.holds
         self._cuts_runs = self.batch.grows or run.given.longest_run is not None
         """Whether a run of decode steps may end before the first job does, with nobody to enter."""
@@ -90,6 +90,8 @@ class Replica:
             self._keep_only(turn, int(self._dropped[turn]))
         job = self.fitting.passing(turn)
         cut = run.context[job.session] - job.history if job.is_cut else 0
+        if self._foresees:
+            run.knowledge.next_turn(job.session, run.source.next_arrival(turn, now + token_s * job.output))
         self.kv.passes(job, now)
         self.recorder.passed(job, cut, now)
         run.context[job.session] = job.context

@@ -23,7 +23,7 @@ from kvplan.sim.engine.replica import Replica, Watched
 from kvplan.sim.engine.routing import EngineRouting, router
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import HoldingRoom, WaitingRoom
-from kvplan.sim.keptunit import fetches_ahead
+from kvplan.sim.keptunit import OWN_ORDER, fetches_ahead
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.observers import Observers
@@ -31,6 +31,7 @@ from kvplan.sim.policies.base import Prefetch, Scheduler
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.rng import stream
 from kvplan.sim.stepbudget import step_budget
+from kvplan.sim.store.blocks.ordered import Orders
 from kvplan.sim.store.nothing import Nothing
 from kvplan.sim.store.protocol import Store
 from kvplan.sim.store.sessions import SessionStore
@@ -172,7 +173,9 @@ def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Keeping, F
 def _of_blocks(run: Run, turns: Contexts, queue: Scheduler, prefetch: Prefetch) -> tuple[BlockKv, BlockFitting]:
     config, deployment = run.given.config, run.given.deployment
     paths = Paths(deployment, deployment.tiers, run.observer)
-    kv = BlockKv(config, deployment, turns, find("load", config.store.load)(), paths, run.observer)
+    eviction = config.store.eviction
+    orders = None if eviction == OWN_ORDER else Orders(find("eviction", eviction), run.knowledge)
+    kv = BlockKv(config, deployment, turns, find("load", config.store.load)(), paths, run.observer, orders)
     if fetches_ahead(config.store):
         kv.fetches_ahead(prefetch, queue, run.clock)
     return kv, BlockFitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, kv)

@@ -9,18 +9,18 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from kvplan.sim.blockpool import BlockPool
-from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.base import Context
 from kvplan.sim.store.blocks.chunks import Chunks, reached, shares
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.runs import Runs, depth
-from kvplan.sim.store.blocks.tiered import together
+from kvplan.sim.store.blocks.tiered import context_together
 
 
 class BlockTurn(NamedTuple):
     """Tokens of one."""
 
-    path: Path
+    path: Context
     prompt: int
     """With the history."""
     context: int
@@ -100,7 +100,7 @@ class BlockServer:
             self._store(0, context, stops[-1], now)
         return shares(stops, hit, tokens, chunk_tokens)
 
-    def _offer(self, tier: int, path: Path, full: int, now: float) -> int:
+    def _offer(self, tier: int, path: Context, full: int, now: float) -> int:
         """The first chunks of a context are offered to a tier, and what it takes to the one below. Returns the first that they are not."""
         if tier == len(self._tiers):
             return tier
@@ -108,7 +108,7 @@ class BlockServer:
         self.written[tier] += stored
         return self._offer(tier + 1, path, full, now) if stored else tier + 1
 
-    def _store(self, tier: int, context: Path, full: int, now: float) -> int:
+    def _store(self, tier: int, context: Context, full: int, now: float) -> int:
         """Chunks that a tier takes."""
         coming = self._tiers[tier].store(context, full, now)
         if coming is None:
@@ -116,5 +116,5 @@ class BlockServer:
         self._tiers[tier].arrive(coming, now)
         return coming.stop - coming.start
 
-    def _chunks(self, path: Path) -> Path:
-        return together(path, self._chunk_tokens // self._tokens)
+    def _chunks(self, path: Context) -> Context:
+        return context_together(path, self._chunk_tokens // self._tokens)

@@ -145,7 +145,7 @@ def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
         "deployment.hbm_utilization": [0.163, 0.166, 0.18],
         "store.hbm": ["0GB", "0GB", "100MB"],
     }
-    return config.load(loaded, _drawn(choices, rng))
+    return config.load(loaded, [*_drawn(choices, rng), "store.eviction=lru"])
 
 
 def _drawn(choices: Mapping[str, Any], rng: np.random.Generator) -> list[str]:

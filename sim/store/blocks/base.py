@@ -13,6 +13,14 @@ class Path(Protocol):
     def __getitem__(self, block: int, /) -> Hashable: ...
 
 
+class Context(Path, Protocol):
+    """That of a session's turn."""
+
+    @property
+    def session(self) -> int:
+        """Its number in the workload."""
+
+
 class BlockCache(Protocol):
     """One that requests come to one at a time."""
 

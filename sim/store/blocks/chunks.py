@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
-from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.offload import Offers
 from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
 
@@ -18,7 +18,7 @@ from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
 class Coming(NamedTuple):
     """Chunks on their way into a tier."""
 
-    path: Path
+    path: Context
     start: int
     """The first of them."""
     stop: int
@@ -63,26 +63,41 @@ class Chunks:
         """So many leading chunks of a context may not go until they are let go."""
         return self._runs.take(path, chunks)
 
-    def let_go(self, pieces: Pieces, now: float = 0.0) -> None:
+    def let_go(self, path: Context, pieces: Pieces, now: float = 0.0) -> None:
         """They may."""
         self._runs.give_back(pieces, now)
 
-    def store(self, path: Path, full: int, now: float = 0.0, start: int = 0) -> "Coming | None":
+    def claim(self, session: int) -> None:
+        """A turn of a session begins."""
+
+    def expect(self, session: int) -> None:
+        """A job of a session waits, or has another place in the queue."""
+
+    def release(self, session: int, now: float) -> None:
+        """A turn of a session has ended, and its chunks have been renewed."""
+
+    def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> "Coming | None":
         """The first `full` chunks of a context are offered. Those that are missing are on their way from now on, until `arrive`; None where
         none is, or they have no room."""
         there = self._runs.take(path, full)
-        start, room = depth(there), self._usable - self._runs.used  # wherever they are new from
+        start = depth(there)  # wherever they are new from
         if self._offers.threshold > 1:
             full = self._due(path, start, full)
-        if start == full or room < full - start:
-            self.dropped += room < full - start
-            self._runs.give_back(there, now)
+        if start == full or not self._make_room(full - start):
+            self.dropped += start < full
+            self.let_go(path, there, now)
             return None
-        self._runs.evict(max(0, self.held + full - start - self._usable))
         missing = self._runs.name(path, there, full)
         for piece in missing:
             piece.run.ready = False
         return Coming(path, start, full, there, missing)
+
+    def _make_room(self, chunks: int) -> bool:
+        """Others go for so many; none where all that may go are not enough."""
+        if self._usable - self._runs.used < chunks:
+            return False
+        self._runs.evict(max(0, self.held + chunks - self._usable))
+        return True
 
     def _due(self, path: Path, start: int, full: int) -> int:
         """Up to which chunk a context has been offered often enough, of those that are offered now and not there. Costs by the chunk."""
@@ -93,11 +108,11 @@ class Chunks:
         """Chunks that were on their way are there, and may go."""
         for run in [run for piece in coming.missing for run in piece.runs()]:
             run.ready = True
-        self._runs.give_back(coming.there + coming.missing, now)
+        self.let_go(coming.path, coming.there + coming.missing, now)
 
-    def renew(self, path: Path, full: int, now: float = 0.0) -> None:
+    def renew(self, path: Context, full: int, now: float = 0.0) -> None:
         """A request with these chunks has ended."""
-        self._runs.give_back(self._runs.take(path, full), now)
+        self.let_go(path, self._runs.take(path, full), now)
 
     def expire(self, ttl_s: float, now: float) -> list[Run]:
         """Chunks that nobody has used for longer go; returns them. What is on its way, loaded or prefilled with is in use."""
@@ -112,7 +127,7 @@ class Moves(Protocol):
     """Chunks on their way, into any tier."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Context: ...
     @property
     def start(self) -> int: ...
     @property
@@ -130,9 +145,12 @@ class Below(Protocol):
     def held(self) -> int: ...
     def reach(self, path: Path, most: int, start: int) -> int: ...
     def ask(self, path: Path, start: int, stop: int, now: float) -> None: ...
-    def store(self, path: Path, full: int, now: float, start: int) -> Moves | None: ...
+    def claim(self, session: int) -> None: ...
+    def expect(self, session: int) -> None: ...
+    def release(self, session: int, now: float) -> None: ...
+    def store(self, path: Context, full: int, now: float, start: int) -> Moves | None: ...
     def arrive(self, coming: Any, now: float) -> None: ...
-    def renew(self, path: Path, full: int, now: float) -> None: ...
+    def renew(self, path: Context, full: int, now: float) -> None: ...
     def expire(self, ttl_s: float, now: float) -> Sequence[object]: ...
     def counted(self) -> tuple[int, int]: ...
 

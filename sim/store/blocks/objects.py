@@ -14,7 +14,7 @@ import random
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.base import Context, Path
 
 _SHARD_BITS = 10
 """There are 1,024 shards."""
@@ -31,7 +31,7 @@ Key = tuple[Hashable, int]
 class Put(NamedTuple):
     """Chunks on their way into a storage."""
 
-    path: Path
+    path: Context
     start: int
     stop: int
     """With those between that are there."""
@@ -77,7 +77,16 @@ class Objects:
         for chunk in range(start, stop):
             self._lease(path[chunk], now)
 
-    def store(self, path: Path, full: int, now: float, start: int) -> "Put | None":
+    def claim(self, session: int) -> None:
+        """A turn of a session begins: no matter, as are the next two."""
+
+    def expect(self, session: int) -> None:
+        """A job of a session waits."""
+
+    def release(self, session: int, now: float) -> None:
+        """A turn of a session has ended."""
+
+    def store(self, path: Context, full: int, now: float, start: int) -> "Put | None":
         """The chunks of a context from `start` on are put. Those that are missing are on their way from now on, until `arrive`; None where
         none is, or they have no room."""
         keys = [path[chunk] for chunk in range(start, full)]
@@ -92,7 +101,7 @@ class Objects:
         """Chunks that were on their way are there."""
         self._coming.difference_update(coming.missing)
 
-    def renew(self, path: Path, full: int, now: float) -> None:
+    def renew(self, path: Context, full: int, now: float) -> None:
         """A request with these chunks has ended: no matter."""
 
     def expire(self, ttl_s: float, now: float) -> Sequence[object]:

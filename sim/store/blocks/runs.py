@@ -70,6 +70,13 @@ class Run:
         self.ahead = self.behind = _NOWHERE  # it keeps nobody: of runs that go, memory is free at once
 
 
+def empty_order() -> Run:
+    """What comes before the first to go, and after the last; nobody is in between yet."""
+    end = Run((), 0, 0)
+    end.ahead = end.behind = end
+    return end
+
+
 _NOWHERE = Run((), 0, 0)
 _NONE: list[Run] = []
 
@@ -120,9 +127,7 @@ class Runs:
         self._joins = joins
         self._names = 0
         self._heads: dict[Hashable, list[Run]] = {}
-        self._order = Run((), 0, 0)
-        """Comes before the first to go, and after the last."""
-        self._order.ahead = self._order.behind = self._order
+        self._order = empty_order()
 
     # --- what is there --------------------------------------------------------------------------------------------------------
 
@@ -187,12 +192,13 @@ class Runs:
         parts = (start, known, True), (known, stop, False)
         return [Piece(self._list(path, begin, end, copied), end) for begin, end, copied in parts if begin < end]
 
-    def give_back(self, pieces: Pieces, now: float = 0.0) -> None:
+    def give_back(self, pieces: Pieces, now: float = 0.0, order: Run | None = None) -> None:
         """One use has ended: what nobody uses then is the last to go, and the last of it before the others. Never sooner than the one
-        before."""
+        before. `order`: another than that of all."""
+        end = self._order if order is None else order
         for run in reversed(self._joined([run for piece in pieces for run in piece.runs()])):
             run.since = now
-            run.follow(self._order.ahead)
+            run.follow(end.ahead)
 
     def _joined(self, runs: Iterable[Run]) -> list[Run]:
         """Those that nobody uses any more, as few as they can be."""
@@ -212,11 +218,12 @@ class Runs:
 
     # --- room -----------------------------------------------------------------------------------------------------------------
 
-    def evict(self, count: int) -> None:
-        """So many blocks go; no more than there are that nobody uses."""
+    def evict(self, count: int, order: Run | None = None) -> None:
+        """So many blocks go, of an order or of that of all; no more than there are that nobody uses."""
+        end = self._order if order is None else order
         self.blocks -= count
         while count:
-            run = self._order.behind
+            run = end.behind
             gone = min(count, run.blocks)
             count -= gone
             if gone == run.blocks:

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 
-from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.offload import Offload
 from kvplan.sim.store.blocks.vllm import VllmPool
 
@@ -23,9 +23,24 @@ class Together:
         return self._path[(chunk + 1) * self._blocks - 1]
 
 
+class ContextTogether(Together):
+    """That of a session's turn."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, context: Context, blocks: int) -> None:
+        super().__init__(context, blocks)
+        self.session = context.session
+
+
 def together(path: Path, blocks: int) -> Path:
     """A context in chunks of so many blocks."""
     return path if blocks == 1 else Together(path, blocks)
+
+
+def context_together(context: Context, blocks: int) -> Context:
+    """The same of a session's turn."""
+    return context if blocks == 1 else ContextTogether(context, blocks)
 
 
 class Tiered:

@@ -95,6 +95,9 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
         given.config.router not in ("session", *["least-loaded"] * given.deployment.pooled)
     ),
     "batching other than iteration, chunked and prefill-first": lambda given: given.config.batching not in BATCHINGS,
+    "evictions of blocks other than lru": lambda given: (
+        given.deployment.pooled and len(given.deployment.tiers) > 1 and given.config.store.eviction != "lru"
+    ),
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",
