@@ -113,7 +113,7 @@ def test_steps_are_asked_with_means_too():
 
 
 def test_keys_of_blocks_are_asked_one_by_one_or_gone_through():
-    written = Written([8, 14], [3, 5], 3, 4)
+    written = Written(0, [8, 14], [3, 5], 3, 4)
     answered = Answered([7, 8], 2, written)
     assert [answered[block] for block in range(3)] == list(answered) == [7, 8, written[2]]
     assert list(Parts([5, 6], 2)) == [10, 11, 12, 13]
