@@ -97,14 +97,7 @@ class BlockKv(Keeping):
     """See the module."""
 
     def __init__(
-        self,
-        config: Config,
-        deployment: Deployment,
-        turns: Contexts,
-        load: Load,
-        paths: Paths,
-        observer: Any,
-        orders: Orders | None = None,
+        self, config: Config, deployment: Deployment, turns: Contexts, load: Load, paths: Paths, observer: Any, orders: Orders | None
     ) -> None:
         pool = turns.pool
         self._pool = pool.empty()
@@ -114,9 +107,7 @@ class BlockKv(Keeping):
         self.follows = True
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
-        self._below = Offloading(deployment, pool, config.store.threshold, paths, self._levels, orders)
-        self._lookups.below = self._below
-        self.foresees = orders is not None and orders.foresee
+        self._below = self._lookups.below = Offloading(deployment, pool, config.store.threshold, paths, self._levels, orders)
         self._turns, self._observer = turns, observer
         self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
         self._running: dict[int, _Running] = {}
@@ -124,6 +115,10 @@ class BlockKv(Keeping):
         self._fetches: Fetches | None = None
         self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens), load
         self._prefill, self._connection, self._stored = deployment.steps.prefill, deployment.connection, deployment.stored
+
+    @property
+    def foresees(self) -> bool:
+        return self._below.foresees
 
     def fetches_ahead(self, policy: Prefetch, queue: Queue, clock: Clock) -> None:
         """What tiers below the first have comes up to it ahead of jobs, as the policy says, or not at all."""

@@ -71,10 +71,13 @@ class Keeping(ABC):
         """Stores of other replicas that may hold KV of the sessions that come here: of all where sessions do not stay."""
         self.changed = False
         """Whether a job has started or ended since `settle`, or a turn come."""
-        self.foresees = any("future" in tier.eviction.NEEDS for tier in store.tiers)
-        """Whether who leaves goes by when sessions come back."""
         self.follows = False
         """Whether it is to hear of jobs between their start and their end: `grew` and `prefilled`."""
+
+    @property
+    def foresees(self) -> bool:
+        """Whether who leaves a tier goes by when sessions come back."""
+        return any("future" in tier.eviction.NEEDS for tier in self.store.tiers)
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
         """Who is told of sessions whose KV moves ahead of their jobs."""

@@ -59,7 +59,7 @@ class Offloading:
         threshold: int,
         paths: Paths,
         levels: Sequence[Level],
-        orders: Orders | None = None,
+        orders: Orders | None,
     ) -> None:
         chunk_tokens, block_tokens = pool.chunk_tokens, pool.block_tokens
         self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
@@ -90,6 +90,11 @@ class Offloading:
     def dropped(self) -> int:
         """Times that chunks were offered to the first tier and had no room."""
         return sum(tier.dropped for tier in self._tiers[:1])
+
+    @property
+    def foresees(self) -> bool:
+        """Whether who leaves a tier goes by when sessions come back."""
+        return self._orders is not None and self._orders.foresee
 
     def settle(self, now: float) -> None:
         """What is due by now has come, and goes on to the tier below."""
