@@ -11,9 +11,9 @@ from kvplan.sim.deployment import resolve
 from kvplan.sim.planner import bounds, confirmed, headroom, probe, surely
 from kvplan.sim.planner import load as of_load
 from kvplan.sim.planner.binding import shares
+from kvplan.sim.planner.filling import Filling
 from kvplan.sim.planner.flags import Sizes, flags, warnings
 from kvplan.sim.planner.plan import plan
-from kvplan.sim.planner.probe import mean_session
 from kvplan.sim.planner.question import NO_STORE, Question, options
 from kvplan.sim.planner.search import Fewest
 from kvplan.sim.report.plan import data, title
@@ -117,6 +117,10 @@ def applications(*settings):
     return config, resolve(config, workload), workload
 
 
+def filled_s(config, workload):
+    return Filling(config, resolve(config, workload), workload).seconds(1.0)
+
+
 def test_no_server_of_blocks_spares_more_than_the_bound():
     config, deployment, workload = applications()
     history, prompt, _ = contexts(workload, deployment.window, config.deployment.truncation_ratio)
@@ -129,7 +133,7 @@ def test_what_sessions_share_needs_fewer_replicas_and_less_room():
     config, deployment, workload = applications()
     alone = replace(workload, beginnings=None)
     assert bounds.least_replicas(config, deployment, workload, 200.0) < bounds.least_replicas(config, deployment, alone, 200.0)
-    assert mean_session(config, workload)[0] < mean_session(config, alone)[0]
+    assert filled_s(config, workload) > filled_s(config, alone)
     assert bounds.unloaded(config, deployment, workload, hits()) > bounds.unloaded(config, deployment, alone, hits())
 
 
@@ -137,7 +141,7 @@ def test_of_whole_sessions_nothing_is_shared():
     config, deployment, workload = applications("store.unit=session")
     alone = replace(workload, beginnings=None)
     assert bounds.least_replicas(config, deployment, workload, 200.0) == bounds.least_replicas(config, deployment, alone, 200.0)
-    assert mean_session(config, workload) == mean_session(config, alone)
+    assert filled_s(config, workload) == filled_s(config, alone)
 
 
 def test_hashes_may_be_those_of_all_of_a_prompt_but_a_token():

@@ -16,10 +16,11 @@ from kvplan.sim.config import ON_DRIVES, Config, ConfigError
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner import bounds, load
 from kvplan.sim.planner.confirmed import Confirmed
+from kvplan.sim.planner.filling import Filling
 from kvplan.sim.planner.flags import Sizes
 from kvplan.sim.planner.headroom import Bearing
 from kvplan.sim.planner.money import MONTH_S, Demand, Wear, demand, wear, wear_usd_per_s
-from kvplan.sim.planner.probe import Probe, Seen, look, mean_session, sessions_for, ttft_p95_s
+from kvplan.sim.planner.probe import Probe, Seen, look, sessions_for, ttft_p95_s
 from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import near
 from kvplan.sim.planner.search import Fed, Fewest, Point, fewest
@@ -272,7 +273,7 @@ class Side(Fed):
         self._deployment = deployment = resolve(self._config, population)
         if deployment.pooled:
             block_pool(self._config, deployment, population)
-        self._mean_bytes, self._turns = mean_session(self._config, population)
+        self._filling, self._turns = Filling(self._config, deployment, population), population.turns / population.sessions
         self._fills = True
         self._unloaded = tuple(bounds.unloaded(self._config, deployment, population, each) for each in question.objectives)
         reasons = map(bounds.out_of_reach, question.objectives, self._unloaded)
@@ -295,10 +296,10 @@ class Side(Fed):
 
     def probe(self, replicas: float, replication: int) -> Probe:
         """Of one replica of so many; not a whole number for another load than the one asked for."""
-        question = self._question
-        count, fills = sessions_for(self._config, self._mean_bytes, self._turns, question.measured_turns, question.most_sessions)
+        question, rate = self._question, self._rate / replicas
+        count, fills = sessions_for(self._filling, rate, self._turns, question.measured_turns, question.most_sessions)
         self._fills &= fills
-        config = load.share(self._config, self._recorded, self._rate / replicas, count)
+        config = load.share(self._config, self._recorded, rate, count)
         return Probe(replicated(config, replication, None), question.objectives, question.measured_turns)
 
     def answer(self) -> Answer:

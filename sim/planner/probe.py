@@ -19,20 +19,21 @@ from kvplan.sim.keptunit import unit_of
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.steadiness import Span, rising
 from kvplan.sim.metrics.thinned import thinned
+from kvplan.sim.planner.filling import Filling
 from kvplan.sim.planner.objective import Objective, Sample, latency, sample
 from kvplan.sim.simulation import Result, simulate
 from kvplan.sim.sweep.digest import digest
 from kvplan.traces import Workload
 
 FILL = 1.2
-"""Sessions that come before measuring, for every one that the tiers hold."""
+"""Time before measuring, for every second that the tiers take to fill."""
 FULL = 0.9
 """A tier holds this share of its capacity, or no longer grows, when it is steady."""
 _FAR = 2.0
 """Times as many turns over a limit as may be, from which on a run is ended."""
 _GROWTH = 1.25
 """Second half over first half of the turns in the server, from which on they are said to rise."""
-_QUANTILES = 401
+_QUANTILES = 2001
 _WARM_TURNS = 6000
 """Turns before measuring at least: a batch takes time to reach its size, whatever the tiers hold."""
 _LOOKS = 50
@@ -177,17 +178,8 @@ def _unsteady(result: Result) -> list[str]:
     return found
 
 
-def sessions_for(config: Config, mean_session_bytes: float, turns_per_session: float, measured_turns: int, most: int) -> tuple[int, bool]:
+def sessions_for(filling: Filling, sessions_per_s: float, turns_per_session: float, measured_turns: int, most: int) -> tuple[int, bool]:
     """Sessions of a run that fills the tiers and measures so many turns then, and whether `most` is enough for it."""
-    held = resolve(config).room / max(mean_session_bytes, 1.0)
-    needed = math.ceil(max(FILL * held, _WARM_TURNS / turns_per_session) + measured_turns / turns_per_session)
+    before = max(FILL * filling.seconds(sessions_per_s) * sessions_per_s, _WARM_TURNS / turns_per_session)
+    needed = math.ceil(before + measured_turns / turns_per_session)
     return min(needed, most), needed <= most
-
-
-def mean_session(config: Config, workload: Workload) -> tuple[float, float]:
-    """Bytes of KV that a session holds at its end, in blocks those that it has alone, and its turns, in the mean."""
-    deployment = resolve(config)
-    tokens = np.minimum(workload.session_tokens, deployment.window)
-    if deployment.pooled:
-        tokens = np.maximum(tokens - workload.common_tokens, 0)
-    return float(deployment.stored(tokens).mean()), workload.turns / workload.sessions
