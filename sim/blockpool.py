@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.keptunit import OWN_ORDER, SERVED, in_blocks
+from kvplan.sim.keptunit import OWN_ORDER, SERVED, fetches_ahead, in_blocks
 from kvplan.sim.stepbudget import step_budget
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.sim.store.blocks.pool import Pool
@@ -93,6 +93,11 @@ def _check(config: Config, deployment: Deployment) -> None:
         raise ConfigError(
             f"store.ttl_s with store.eviction={store.eviction}: with store.unit=block what is over is found by store.eviction={OWN_ORDER};"
             " set that, or store.unit=session"
+        )
+    if store.defers and fetches_ahead(store):
+        raise ConfigError(
+            f"store.defers: what jobs would wait for comes up ahead of them by store.prefetch={store.prefetch}; set store.defers=false, or"
+            " store.prefetch=none"
         )
     if store.save == "sync":
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")

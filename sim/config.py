@@ -236,6 +236,9 @@ class Store(_Section):
     """Which blocks of layers with a window a pool of blocks keeps for others: those before the end of a prompt, or all (mode vllm)."""
     threshold: Annotated[int, Field(ge=1, le=1000)] = 1
     """A chunk is stored in DRAM when it is offered for this many-th time, as by vLLM's store_threshold (mode vllm)."""
+    defers: bool = False
+    """Of blocks: others pass a job that would load chunks which are on their way to the tier that jobs load from, or to another job, until
+    they have come; else it loads what is there, and computes the rest."""
     ttl_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which KV that nobody used is dropped: from a turn's end to the next one's arrival, of blocks to the start of a next one
     that shares them; null keeps it."""

@@ -261,6 +261,7 @@ BELOW = {
     "look-ahead": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "store.eviction=lookahead"],
     "belady": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "store.eviction=belady"],
     "slow links": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "deployment.link_efficiency=0.01"],
+    "deferred": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "deployment.link_efficiency=0.01", "store.defers=true"],
     "prefill-first": [*CHUNKS, f"store.dram={12 * CHUNK}B", f"store.ssd={60 * CHUNK}B", "batching=prefill-first"],
     "sglang": ["engine=sglang", "store.unit=block", "batching=prefill-first", *ALONE, "store.block_tokens=8"],
     "hicache": [

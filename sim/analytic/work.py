@@ -69,7 +69,10 @@ def prefills(config: Config, deployment: Deployment, turns: Turns, served: Serve
     compute, waits = alone(context - served.cached, served.cached), np.zeros(len(context))
     loading = np.flatnonzero(served.cached > resident)
     whole = each_s(deployment.steps.prefill, (context - served.cached)[loading], served.cached[loading])
-    waits[loading] = _loads_s(config, deployment, served.tokens[:, loading], whole, waits_s) - whole
+    comes_up_s, before = _comes_up_s(deployment, served.tokens[:, loading]), np.zeros(len(context))
+    if config.store.defers:
+        before[loading], comes_up_s = comes_up_s, np.zeros(len(loading))
+    waits[loading] = _loads_s(config, deployment, served.tokens[:, loading], whole, waits_s, comes_up_s) - whole
     if config.store.load != "always":
         again = each_s(deployment.steps.prefill, (context - resident)[loading], resident[loading])
         slow = loading[again < whole + waits[loading]]
@@ -77,7 +80,7 @@ def prefills(config: Config, deployment: Deployment, turns: Turns, served: Serve
         tokens = served.tokens.copy()
         tokens[np.ix_(_on_device(deployment, False), slow)] = 0
         served = replace(served, tokens=tokens)
-    return Prefills(served, compute, waits)
+    return Prefills(served, compute, before + waits)
 
 
 def _on_device(deployment: Deployment, so: bool) -> np.ndarray:
@@ -85,21 +88,27 @@ def _on_device(deployment: Deployment, so: bool) -> np.ndarray:
     return np.array([tier.on_device == so for tier in deployment.tiers], bool)
 
 
-def _loads_s(config: Config, deployment: Deployment, tokens: np.ndarray, compute_s: np.ndarray, waits_s: float) -> np.ndarray:
-    """`_load_s` of what each turn has from each tier. Chunks of blocks come up to the first tier below HBM, from each at once, before any
-    is loaded."""
-    below = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device]
-    found, ready_s = np.zeros(len(compute_s)), np.zeros(len(compute_s))
+def _loads_s(
+    config: Config, deployment: Deployment, tokens: np.ndarray, compute_s: np.ndarray, waits_s: float, ready_s: np.ndarray
+) -> np.ndarray:
+    """`_load_s` of what each turn has from each tier, of chunks of blocks all from the first tier below HBM."""
+    below, found = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device], np.zeros(len(compute_s))
     if deployment.pooled and below:
-        (first, _), *lower = below
-        for tier, more in lower:
-            up = [tier.own.seconds(tier.taken(deployment.stored(size))) if tier.own and size else 0.0 for size in more.tolist()]
-            ready_s = np.maximum(ready_s, up)
-        below = [(first, sum(sizes for _, sizes in below))]
+        below = [(below[0][0], sum(sizes for _, sizes in below))]
     for tier, sizes in below:
         here, load_s = np.flatnonzero(sizes), _load_s(config, deployment, tier, waits_s)
         columns = (column[here].tolist() for column in (sizes, compute_s, ready_s))
         found[here] = [load_s(*turn) for turn in zip(*columns, strict=True)]
+    return found
+
+
+def _comes_up_s(deployment: Deployment, tokens: np.ndarray) -> np.ndarray:
+    """Seconds until a turn's chunks of blocks have come up to the first tier below HBM, from each at once: before any is loaded, or before
+    its job starts where it is deferred for that."""
+    below, found = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device], np.zeros(tokens.shape[1])
+    for tier, more in below[1:] if deployment.pooled else ():
+        up = [tier.own.seconds(tier.taken(deployment.stored(size))) if tier.own and size else 0.0 for size in more.tolist()]
+        found = np.maximum(found, up)
     return found
 
 

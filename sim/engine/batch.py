@@ -16,6 +16,7 @@ class Job:
         "cached",
         "compute_s",
         "context",
+        "deferred_s",
         "end_step",
         "hbm_bytes",
         "history",
@@ -56,6 +57,8 @@ class Job:
         """Of KV in windows that each of its decode steps reads, in the mean."""
         self.made = 0
         """Tokens of its answer that were out when it had to give way: computed again, before the next one."""
+        self.deferred_s = 0.0
+        """Until when others pass it, once it had to give way."""
         self.end_step = 0
         """Of the batch's decode steps, the one after which it ends, once it decodes."""
 
@@ -150,6 +153,10 @@ class Batch:
     def give_way(self, gives_back: GivesBack = own) -> list[Job]:
         """Jobs give way, where the batch is short of HBM; returns them as they were."""
         return []
+
+    def next_again(self, now: float) -> Job | None:
+        """The first of those that had to give way that others need not pass."""
+        return next((job for job in self.preempted if job.deferred_s <= now), None) if self.preempted else None
 
     def enter(self, job: Job) -> None:
         """A job has HBM and a place, and is to be prefilled."""

@@ -2,6 +2,7 @@
 
 Blocks are conserved: those in use and those free are all of the pool, and jobs that run have room for their contexts. A hit serves only
 blocks that were computed on this replica, and in HBM only such as somebody uses, or used within the TTL; what expires is none of these.
+Where jobs are deferred, nobody loads what another is loading.
 """
 
 from collections import Counter, defaultdict
@@ -21,6 +22,8 @@ class BlockGuards(Guards):
         """Jobs with that key, by replica's KV and key."""
         self._left_s: defaultdict[tuple[object, Hashable], list[float]] = defaultdict(list)
         """When they left: several may have had blocks of one key each."""
+        self._loaded_s: defaultdict[tuple[object, Hashable], float] = defaultdict(float)
+        """When the last load of a chunk has come, by replica's KV and key."""
 
     def blocks_computed(self, kv, path, start: int, count: int) -> None:
         """So many blocks of a context are in HBM since, and may be found."""
@@ -33,6 +36,13 @@ class BlockGuards(Guards):
         late = [block for block in range(hit) if not self._users[kv, path[block]] and self._is_over(self._left_s[kv, path[block]][-1], now)]
         demand(not late, 6, f"blocks {late[:3]} of a context are found at {now}, when their time is over")
         self._users.update((kv, key) for key in path)
+
+    def chunks_loaded(self, kv, path, chunks: range, now: float, end: float) -> None:
+        """A job loads chunks of its context until then, and the GPUs go on."""
+        keys = [(kv, path[chunk]) for chunk in chunks]
+        twice = [key for key in keys if kv.loads_once and self._loaded_s[key] > now]
+        demand(not twice, 6, f"{len(twice)} chunks are loaded at {now} that are on their way to another job")
+        self._loaded_s.update(dict.fromkeys(keys, end))
 
     def blocks_left(self, kv, path, now: float) -> None:
         """A job that used a context has ended, or given way."""

@@ -2,7 +2,8 @@
 
 A job enters when the pool has the blocks that `deployment.admission` asks for free, those apart that it finds in use, and takes more as its
 answer grows. Its prompt's blocks are found by others when its prefill has ended, and offered to the tier below then; its answer's when it
-ends. What it finds below is loaded as `store.load` and the connector say: it has its blocks meanwhile. One that gives way leaves its full
+ends. What it finds below is loaded as `store.load` and the connector say: it has its blocks meanwhile, and others find them when they have
+come. With `store.defers` it starts when nothing that it would load is under way (`comes_s`). One that gives way leaves its full
 blocks in the pool like one that has ended, and looks for them when it comes back. With `store.ttl_s` blocks and chunks whose last use ended
 longer ago go when a turn comes or starts; who waits does not use them yet.
 
@@ -101,7 +102,6 @@ class BlockKv(Keeping):
     ) -> None:
         pool = turns.pool
         self._pool = pool.empty()
-        stored = deployment.stored(pool.block_tokens)
         self._lookups = Lookups(self._pool, turns, deployment)
         super().__init__(self._lookups, paths, Stalls(), pool.bytes, InBlocks(pool.block_tokens, pool.block_bytes))
         self.follows = True
@@ -109,12 +109,18 @@ class BlockKv(Keeping):
         self.tiers = self._levels
         self._below = self._lookups.below = Offloading(deployment, pool, config.store.threshold, paths, self._levels, orders)
         self._turns, self._observer = turns, observer
-        self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, stored, pool.block_bytes
+        self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, deployment.stored(pool.block_tokens), pool.block_bytes
         self._running: dict[int, _Running] = {}
         self._ttl_s = config.store.ttl_s
         self._fetches: Fetches | None = None
+        self.loads_once = config.store.defers and pool.most_kept > 0
+        """Whether jobs are deferred for what another loads: they find it in HBM then."""
+        self._asked: dict[int, list[int]] = {}
+        """What tiers had when turns asked first for chunks of lower ones, of those that wait."""
+        if config.store.defers:
+            self._below.defers()
         self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens), load
-        self._prefill, self._connection, self._stored = deployment.steps.prefill, deployment.connection, deployment.stored
+        self._deployment = deployment
 
     @property
     def foresees(self) -> bool:
@@ -168,12 +174,27 @@ class BlockKv(Keeping):
                 self._observer.blocks_expired(self, run.path, run.start, run.stop, now)
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
-        before = None if self._fetches is None else self._fetches.starts(job.session)
+        before = self._asked.pop(job.turn, None) if self._fetches is None else self._fetches.starts(job.session)
         local, found = self._begin(job, head_since, free, now)
         return self._served(job, local, found.shares(job.cached - local, before))
 
     def again(self, job: Job, free: int, now: float) -> None:
+        self._asked.pop(job.turn, None)
         self._begin(job, now, free, now)
+
+    def comes_s(self, job: Job, now: float) -> float:
+        if self._ttl_s is not None:
+            self._expire(self._ttl_s, now)
+        path, tokens = self._turns.paths[job.turn], job.known
+        comes_s, stops = self._below.ask(path, tokens, self._pool.reach(path, tokens)[0] * self._tokens, now)
+        if comes_s > now and len(set(stops[1:])) > 1:
+            self._asked.setdefault(job.turn, stops)
+        return comes_s
+
+    def loaded(self, job: Job, now: float) -> int:
+        before = self._pool.in_use
+        self._computed(self._running[job.turn].use, job.cached)
+        return (before - self._pool.in_use) * self.block_bytes
 
     def _begin(self, job: Job, head_since: float, free: int, now: float) -> tuple[int, Found]:
         """A job uses what there is of its context, and is to compute the rest. Returns the tokens that the pool has, and what was found
@@ -185,7 +206,7 @@ class BlockKv(Keeping):
         use = self._pool.begin(path, tokens)
         local = use.hit * self._tokens
         found = self._below.find(path, tokens, local, now)
-        job.compute_s = job.prefill_s = self._prefill(tokens - local, local)
+        job.compute_s = job.prefill_s = self._deployment.steps.prefill(tokens - local, local)
         if found.tokens:
             self._load(job, found, local, head_since, free, now)
         self._running[job.turn] = _Running(use, self._below.raise_all(found, now) if job.cached else [])
@@ -214,12 +235,16 @@ class BlockKv(Keeping):
         loader.begin(1, found.tokens, job.known - local - found.tokens, now, found.ready_s, head_since, math.inf, free, local)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
-            size = self._stored(job.cached)
+            size = self._deployment.stored(job.cached)
             start, end = loader.take(job.cached)
             self.paths.loaded[1].add(now, start, end, size)
             self._levels[1].read += size
-            if self._connection.asynchronous:
+            if self._deployment.connection.asynchronous:
                 job.since_s, job.prefill_s = end, job.compute_s
+                if self.loads_once:
+                    self._below.loads(found, job.cached, end)
+                if self._observer is not None:
+                    self._observer.chunks_loaded(self, found.path, found.chunks(job.cached), now, end)
 
     def _served(self, job: Job, local: int, below: Sequence[int]) -> int:
         """Writes down where a job's tokens come from; returns the lowest of these tiers, −1 for none."""
@@ -242,7 +267,7 @@ class BlockKv(Keeping):
         use, path = self._running.pop(job.turn).use, self._turns.paths[job.turn]
         self._turns.next_turn[job.session] = job.turn + 1
         prompt = job.history + job.prompt
-        saved = job.context if self._connection.saves_answers else prompt
+        saved = job.context if self._deployment.connection.saves_answers else prompt
         self._below.offer(path, prompt, saved, now)
         self._below.renew(path, saved, now)
         job.hbm_bytes = self._leaves(use, job.context, job.context, now)
@@ -256,7 +281,7 @@ class BlockKv(Keeping):
         self._computed(use, job.known)
         pool.grow(pool.needed(job.context) - pool.needed(job.known))
         self._turns.next_turn[job.session] = job.turn + 1
-        self._below.passes(path, job.context if self._connection.saves_answers else job.known, now)
+        self._below.passes(path, job.context if self._deployment.connection.saves_answers else job.known, now)
         self._leaves(use, job.context, job.context, now)
 
     def _leaves(self, use: Use, computed: int, tokens: int, now: float) -> int:

@@ -94,6 +94,14 @@ class Keeping(ABC):
         """A job starts, without the oldest `cut` tokens of its session's history: finds what is kept, and loads it. It has headed the
         queue since `head_since`, with `free` bytes of HBM. Returns the tier that it loads from, −1 for none."""
 
+    def comes_s(self, job: Job, now: float) -> float:
+        """A job that may be deferred asks for what it would load; returns when all of it has come that is under way."""
+        return now
+
+    def loaded(self, job: Job, now: float) -> int:
+        """What a job loads asynchronously has come. Returns the bytes of its HBM that it gives back, since others have the same."""
+        return 0
+
     def grew(self, hbm_used: int, now: float, began: float, steps: int = 1) -> None:
         """Jobs have so many bytes of HBM now: one has entered, or answers have grown, step by step in as many as began then."""
 

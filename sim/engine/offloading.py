@@ -2,10 +2,12 @@
 has come there. A lookup goes on where the pool's hit ends. What only a lower tier has comes up to the first before it is loaded, if that
 has room; or it comes ahead of its job alone (`kvplan.sim.engine.blockfetch`). A chunk is found in a tier when all of it has come.
 
+Where jobs are deferred, a job asks for its chunks before it starts: what only a lower tier has begins to come up then, and the job comes
+again when all is there that it would load, also what is being stored, or loaded by another. Elsewhere it takes what is there.
+
 Stores and what comes up are booked on the links when they begin, and end without an event: `settle` ends what is due before anything else
-is asked or told. Left out: requests that wait for chunks on their way, or for those that another loads: they take what is there, and load
-it again; blocks of HBM that are kept until they are stored; chunks without those before them: what comes up begins where the first tier
-ends, though HBM may have some of it.
+is asked or told. Left out: blocks of HBM that are kept until they are stored; chunks without those before them: what comes up begins where
+the first tier ends, though HBM may have some of it.
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.ordered import Orders
 from kvplan.sim.store.blocks.runs import Pieces
 from kvplan.sim.store.blocks.tiered import context_together
+from kvplan.sim.store.blocks.underway import UnderWay
 
 
 class Found(NamedTuple):
@@ -47,6 +50,10 @@ class Found(NamedTuple):
         ahead of their job."""
         stops = self.stops if before is None else [*(min(stop, self.stops[-1]) for stop in before[:-1]), self.stops[-1]]
         return shares(stops, self.hit, tokens, self.chunk_tokens)
+
+    def chunks(self, tokens: int) -> range:
+        """Of its context, that so many tokens beyond the hit are in."""
+        return range(self.hit // self.chunk_tokens, -(-(self.hit + tokens) // self.chunk_tokens))
 
 
 class Offloading:
@@ -75,6 +82,12 @@ class Offloading:
         self._coming: list[tuple[float, int, int, Moves]] = []
         """A heap of (end, number, tier, chunks)."""
         self._booked = 0
+        self._under_way: UnderWay | None = None
+        """To the first tier, or from it to HBM, where jobs are deferred for it."""
+
+    def defers(self) -> None:
+        """Jobs ask for their chunks before they start."""
+        self._under_way = UnderWay()
 
     def _of_chunks(self, level: Level) -> Chunks:
         """An empty tier."""
@@ -146,17 +159,37 @@ class Offloading:
             self._raise(first, tier, found.path, start, stop, now)
         return first.hold(found.path, found.stops[-1])
 
-    def _raise(self, first: Chunks, tier: int, path: Context, start: int, stop: int, now: float) -> float | None:
+    def _raise(self, first: Chunks, tier: int, path: Context, start: int, stop: int, now: float, through: bool = True) -> float | None:
         """Chunks of a context come from a tier to the first; returns when they are there. None: the first keeps what it has, and they pass
-        through it."""
+        through it, or stay where they are."""
         self._tiers[tier - 1].ask(path, start, stop, now)
         coming = first.store(path, stop, now)
+        if coming is None and not through:
+            return None
         begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
         self._moves(tier, 0 if coming is None else 1, (stop - start) * self._each, now, begin, end)
         if coming is None:
             return None
         self._comes(1, coming, now, end)
         return end
+
+    def ask(self, path: Context, tokens: int, hit: int, now: float) -> tuple[float, list[int]]:
+        """A job that is deferred for chunks under way asks for those of a prompt of which the pool has `hit` tokens. What only tiers below
+        the first have begins to come up. Returns when all has come that the job would load, and what each tier had."""
+        self.settle(now)
+        first, context, under_way = self._first, self._chunks(path), self._under_way
+        stops = reached(first, self._lower, context, (tokens - 1) // self._chunk_tokens, coming=True)
+        if first is None or under_way is None or not beyond(stops[-1], tokens, hit, self._chunk_tokens):
+            return now, stops[:1]
+        for tier, start, stop in _rising(stops):
+            self._raise(first, tier, context, start, stop, now, through=False)
+        return under_way.until(context, hit // self._chunk_tokens, stops[-1], now), stops
+
+    def loads(self, found: Found, tokens: int, end: float) -> None:
+        """So many tokens of what was found are being loaded until then."""
+        if self._under_way is not None:
+            chunks = found.chunks(tokens)
+            self._under_way.begins(found.path, chunks.start, chunks.stop, end)
 
     def to_come(self, path: Context, tokens: int, hit: int, now: float) -> tuple[int, list[int]]:
         """Tokens of a prompt, of which the pool has `hit`, that only tiers below the first have, and the first has room for; and
@@ -244,6 +277,8 @@ class Offloading:
         self._booked += 1
         heappush(self._coming, (end, self._booked, tier, coming))
         self._levels[tier].hold(self._tiers[tier - 1].held * self._each, now)
+        if tier == 1 and self._under_way is not None:
+            self._under_way.begins(coming.path, coming.start, coming.stop, end)
 
     def counted(self) -> list[tuple[int, int]]:
         """For guards: chunks of each tier, and those that there is room for."""

@@ -15,6 +15,9 @@ Where KV is loaded asynchronously, a job that has entered waits apart with its H
 then it has the next place that is free, before the queue. Elsewhere its first step waits for its KV: a job that is prefilled with others,
 or in several steps, loads its history as if it were prefilled whole and alone, and the step waits for the longest of several jobs.
 
+Where jobs are deferred (`store.defers`), one that heads the queue asks for its KV, once when it comes to the head and again when HBM has
+room for it. While something that it would load is under way, others pass it; then it is at its place again.
+
 Left out: the KV of the last generated token counts as saved.
 """
 
@@ -158,6 +161,8 @@ class Replica:
             self._resume()
         while (batch.running < batch.most or self._holds) and self._batching.admits(batch) and (head := self._head(now)) is not None:
             left = batch.left_beside(head)
+            if self.waiting.defers and self._defer(head, left, now):
+                continue
             if left < 0:
                 head = None
                 break
@@ -174,10 +179,33 @@ class Replica:
         else:
             self._rest(now)
 
+    def _defer(self, job: Job, left: int, now: float) -> bool:
+        """Whether others pass the head, which HBM has room for where `left` is not below 0, since KV that it would load is under way."""
+        if left < 0 and job.turn == self.waiting.asked:
+            return False
+        self.waiting.asked = job.turn
+        comes_s = self.kv.comes_s(job, now)
+        if comes_s <= now:
+            return False
+        self.waiting.asked = -1
+        self.recorder.deferred(job.turn)
+        if job in self.batch.preempted:
+            job.deferred_s = comes_s
+        else:
+            self.waiting.defer(comes_s, now)
+        self.clock.at(comes_s, ARRIVAL, self._deferred)
+        return True
+
+    def _deferred(self, timer: Timer) -> None:
+        """What a job has waited for has come."""
+        self._wake(self.clock.now)
+
     def _next_to_enter(self, now: float) -> Job | None:
-        """Who would enter next, if there is room in HBM."""
+        """Who would enter next, if there is room in HBM, or is to ask for its KV."""
         job = self._head(now)
-        return job if job is not None and self.batch.left_beside(job) >= 0 else None
+        if job is None or self.batch.left_beside(job) >= 0:
+            return job
+        return job if self.waiting.defers and job.turn != self.waiting.asked else None
 
     def _head(self, now: float) -> Job | None:
         """Who had to give way, else the head of the queue, if there is a place in the batch."""
@@ -185,16 +213,18 @@ class Replica:
         ready = self.waiting.head(now) if self._holds else None  # who is to be held is held, whether there is a place or not
         if batch.running >= batch.most:
             return None
-        if batch.preempted:
-            return self.fitting.again(batch.preempted[0])
-        turn = ready if self._holds else self.waiting.queue.head()
+        if (again := batch.next_again(now)) is not None:
+            return self.fitting.again(again)
+        turn = ready if self._holds else self.waiting.head(now)
         return None if turn is None else self.fitting.job(turn)
 
     def _enter(self, job: Job, now: float) -> None:
         """A job enters the batch, and what is kept of its history is loaded."""
         batch = self.batch
-        if batch.preempted:
-            self._start_again(batch.preempted.popleft(), now)
+        self.waiting.asked = -1
+        if job in batch.preempted:
+            batch.preempted.remove(job)
+            self._start_again(job, now)
         else:
             cut = self.run.context[job.session] - job.history if job.is_cut else 0
             head_since = self.waiting.take(now)
@@ -222,7 +252,10 @@ class Replica:
 
     def _loaded(self, timer: Timer) -> None:
         """The KV of a job that the GPUs do without has come."""
-        self.batch.loaded.append(timer.payload)
+        job: Job = timer.payload
+        self.batch.loaded.append(job)
+        if self.kv.follows:
+            self.batch.hbm_used -= self.kv.loaded(job, self.clock.now)
         self._wake(self.clock.now)
 
     def _resume(self) -> None:

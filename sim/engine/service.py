@@ -22,7 +22,7 @@ from kvplan.sim.engine.paths import Paths
 from kvplan.sim.engine.replica import Replica, Watched
 from kvplan.sim.engine.routing import EngineRouting, router
 from kvplan.sim.engine.run import Run
-from kvplan.sim.engine.waiting import HoldingRoom, WaitingRoom
+from kvplan.sim.engine.waiting import DeferringRoom, HoldingRoom, WaitingRoom
 from kvplan.sim.keptunit import OWN_ORDER, fetches_ahead
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
@@ -154,8 +154,10 @@ def _replica(run: Run, index: int, make_store: StoreMaker, turns: Contexts | Non
 
 
 def _waiting(run: Run, queue: Scheduler, store: Store, prefetch: Prefetch) -> WaitingRoom:
-    """Jobs are held back for KV that can be fetched, where the policy says so."""
+    """Jobs are held back for KV that can be fetched, where the policy says so, or deferred for chunks under way."""
     session_of = run.knowledge.session_of
+    if run.given.deployment.pooled and run.given.config.store.defers:
+        return DeferringRoom(queue, store, session_of)
     if not prefetch.HOLDS or store.fetch_target is None:
         return WaitingRoom(queue, store, session_of)
     return HoldingRoom(run.clock, queue, store, prefetch, run.recorder, session_of, run.given.deployment.tokens_in)

@@ -1,7 +1,9 @@
-"""The jobs that wait: the scheduler's queue, and jobs held back until their KV has come from SSD, for as long as the prefetch policy says.
+"""The jobs that wait: the scheduler's queue, and jobs aside, which others pass: held back until their KV has come from SSD, for as long as
+the prefetch policy says; or deferred until KV that is under way has come.
 
-A held job keeps the position that it had, or is given back to a scheduler that follows the KV, which ranks it by where that is now. It
-is held once, until its KV has come or can come no more, or its patience is over. Without a policy that holds jobs back, the queue is all.
+A job aside keeps the position that it had, or is given back to a scheduler that follows the KV, which ranks it by where that is now. It
+is held once, until its KV has come or can come no more, or its patience is over. It is deferred as often as it heads the queue and
+something is under way that it would load. Where neither is done, the queue is all.
 """
 
 import math
@@ -29,6 +31,10 @@ class WaitingRoom:
         """Since when the head has been the head."""
         self.holds = False
         """Whether jobs may be held at all."""
+        self.defers = False
+        """Whether jobs may be deferred."""
+        self.asked = -1
+        """Then the turn that was the last to ask for its KV, and has neither started nor been deferred."""
         self.learns = queue.LEARNS
         """Whether the queue is to hear of answers."""
         self._store, self._session_of = store, session_of
@@ -57,6 +63,10 @@ class WaitingRoom:
         self._pop()
         since, self.head_since = self.head_since, now
         return since
+
+    def defer(self, until_s: float, now: float) -> None:
+        """Others pass the head until then, where jobs may be deferred."""
+        raise NotImplementedError
 
     def _pop(self) -> int:
         """The head waits no more in the queue; returns its turn."""
@@ -103,8 +113,76 @@ class WaitingRoom:
         return len(self.queue)
 
 
-class HoldingRoom(WaitingRoom):
-    """The same, with jobs held back."""
+class AsideRoom(WaitingRoom):
+    """The same, with jobs aside."""
+
+    def __init__(self, queue: Scheduler, store: Store, session_of: list[int]) -> None:
+        super().__init__(queue, store, session_of)
+        self._ready: list[tuple[float, int]] = []
+        """A heap of (position, turn) that were aside."""
+
+    def _first(self) -> int | None:
+        """The first of the queue and of those that were aside."""
+        return self._ready[0][1] if self._was_aside() else self.queue.head()
+
+    def _was_aside(self) -> bool:
+        """Whether the first of all was aside."""
+        return bool(self._ready) and self._ready[0][0] <= self._position()
+
+    def _position(self) -> float:
+        """Of the queue's head; infinite when there is none."""
+        position = self.queue.position_at(0)
+        return math.inf if position is None else position
+
+    def _pop(self) -> int:
+        return heappop(self._ready)[1] if self._was_aside() else super()._pop()
+
+    def _comes_back(self, position: float, turn: int, now: float) -> None:
+        """A job is aside no more."""
+        if self.follows:
+            self._store.expect(self._session_of[turn], self.push(turn, now))
+        else:
+            heappush(self._ready, (position, turn))
+
+    def __len__(self) -> int:
+        return len(self.queue) + len(self._ready)
+
+
+class DeferringRoom(AsideRoom):
+    """With jobs that are deferred."""
+
+    def __init__(self, queue: Scheduler, store: Store, session_of: list[int]) -> None:
+        super().__init__(queue, store, session_of)
+        self.defers = True
+        self._deferred: list[tuple[float, float, int]] = []
+        """A heap of (until when, position, turn)."""
+
+    def push(self, turn: int, now: float) -> float:
+        since, first = self.head_since, self.head(now)
+        position = super().push(turn, now)
+        self.head_since = since if self._first() == first else now
+        return position
+
+    def head(self, now: float) -> int | None:
+        deferred = self._deferred
+        while deferred and deferred[0][0] <= now:
+            until_s, position, turn = heappop(deferred)
+            self._comes_back(position, turn, now)
+            if self._first() == turn:
+                self.head_since = until_s
+        return self._first()
+
+    def defer(self, until_s: float, now: float) -> None:
+        position = self._ready[0][0] if self._was_aside() else self._position()
+        heappush(self._deferred, (until_s, position, self._pop()))
+        self.head_since = now
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._deferred)
+
+
+class HoldingRoom(AsideRoom):
+    """With jobs that are held back."""
 
     def __init__(
         self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], tokens_in: Count
@@ -117,22 +195,13 @@ class HoldingRoom(WaitingRoom):
         """Session -> (position, turn)."""
         self._was_held: set[int] = set()
         """Turns that have been held, and still wait."""
-        self._ready: list[tuple[float, int]] = []
-        """A heap of (position, turn) that were held."""
 
     def head(self, now: float) -> int | None:
-        queue, ready = self.queue, self._ready
-        while True:
-            turn = queue.head()
-            if ready and ready[0][0] <= self._position():
-                return ready[0][1]
+        while not self._was_aside():
+            turn = self.queue.head()
             if turn is None or not self._hold(turn, now):
                 return turn
-
-    def _position(self) -> float:
-        """Of the queue's head; infinite when there is none."""
-        position = self.queue.position_at(0)
-        return math.inf if position is None else position
+        return self._ready[0][1]
 
     def _hold(self, turn: int, now: float) -> bool:
         """Whether the queue's head goes aside to wait for its KV."""
@@ -148,14 +217,13 @@ class HoldingRoom(WaitingRoom):
         self._was_held.add(turn)
         self._recorder.deferred(turn)
         self._held[session] = self._position(), turn
-        super()._pop()
+        WaitingRoom._pop(self)
         if until < math.inf:
             self._clock.at(until, ARRIVAL, self._patience_ends, turn)
         return True
 
     def _pop(self) -> int:
-        ready = self._ready
-        turn = heappop(ready)[1] if ready and ready[0][0] <= self._position() else super()._pop()
+        turn = super()._pop()
         self._was_held.discard(turn)
         return turn
 
@@ -168,10 +236,7 @@ class HoldingRoom(WaitingRoom):
         held = self._held.pop(session, None)
         if held is None:
             return False
-        if self.follows:
-            self._store.expect(session, self.push(held[1], self._clock.now))
-        else:
-            heappush(self._ready, held)
+        self._comes_back(*held, self._clock.now)
         return True
 
     def release_first(self) -> bool:
@@ -192,4 +257,4 @@ class HoldingRoom(WaitingRoom):
         return bool(self._held)
 
     def __len__(self) -> int:
-        return len(self.queue) + len(self._held) + len(self._ready)
+        return super().__len__() + len(self._held)

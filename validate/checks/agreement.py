@@ -94,6 +94,7 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         loaded = mechanism(loaded, rng)
     if kind == "blocks":
         loaded = config.load(loaded, [f"store.ttl_s={rng.choice(['null', 'null', '0.3', '3'])}"])
+        loaded = _deferred(loaded, rng)
     return loaded, table
 
 
@@ -170,6 +171,16 @@ def _chunks(loaded: Config, rng: np.random.Generator) -> Config:
     if rng.random() < 0.3:
         chosen += [f"store.{tier.name}={int(loaded.store.size_of(tier) * rng.uniform(0.01, 0.3))}B" for tier in on]
     return config.load(loaded, chosen)
+
+
+def _deferred(loaded: Config, rng: np.random.Generator) -> Config:
+    """The case with jobs that others pass until chunks under way have come, in half of the cases, over links of some speed."""
+    choices = {
+        "store.defers": ["true", "false"],
+        "deployment.link_efficiency": [0.02, 0.2, 1.0],
+        "store.hbm": [loaded.store.hbm] * 3 + ["1B"],
+    }
+    return config.load(loaded, _drawn(choices, rng))
 
 
 def _clients(loaded: Config, rng: np.random.Generator) -> Config:

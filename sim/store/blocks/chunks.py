@@ -59,6 +59,11 @@ class Chunks:
         ready, used, there = self._runs.reach(path, most)
         return ready, 0 if there > ready else self._usable - self._runs.used - (ready - used)
 
+    def named_and_room(self, path: Path, most: int) -> tuple[int, int]:
+        """The same, where those on their way count as there."""
+        there, used = self._runs.named(path, most)
+        return there, self._usable - self._runs.used - (there - used)
+
     def hold(self, path: Path, chunks: int) -> Pieces:
         """So many leading chunks of a context may not go until they are let go."""
         return self._runs.take(path, chunks)
@@ -155,12 +160,12 @@ class Below(Protocol):
     def counted(self) -> tuple[int, int]: ...
 
 
-def reached(first: Chunks | None, lower: Sequence[Below], context: Path, most: int) -> list[int]:
+def reached(first: Chunks | None, lower: Sequence[Below], context: Path, most: int, coming: bool = False) -> list[int]:
     """Up to which chunk, `most` at most, each of several tiers has a context together with those above it, if the first has room for what
-    comes up. None is before them all."""
+    comes up; `coming`: those on their way to the first count as there. None is before them all."""
     if first is None:
         return [0]
-    stop, room = first.reach_and_room(context, most)
+    stop, room = first.named_and_room(context, most) if coming else first.reach_and_room(context, most)
     stops, most = [0, stop], min(most, stop + room)
     for tier in lower:
         stops.append(tier.reach(context, most, stops[-1]) if most > stops[-1] else stops[-1])

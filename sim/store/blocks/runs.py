@@ -141,6 +141,11 @@ class Runs:
                 used += (stop - start) * bool(run.users)
         return ready, used, stop
 
+    def named(self, path: Path, most: int) -> tuple[int, int]:
+        """How many leading blocks of a context have names, ready or on their way, up to `most`; and how many of these are in use."""
+        along = self._along(path, most)
+        return along[-1][2] if along else 0, sum([stop - start for run, start, stop in along if run.users])
+
     def counted(self) -> tuple[int, int]:
         """For guards: `blocks` and `used`, run by run."""
         runs = [run for runs in self._heads.values() for run in runs]

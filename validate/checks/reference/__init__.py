@@ -58,7 +58,11 @@ What the specification leaves open:
   stored where all that is missing does not fit beside what is in use. A lookup finds the first chunks that have come to DRAM, and behind
   them those on SSD that DRAM has room for, where none is on its way: these come up, also such as HBM has, and then the job loads what HBM
   lacks; of less than one chunk nothing. What comes to DRAM is offered to SSD at once. Jobs whose KV has come go before the queue, in the
-  order in which it came.
+  order in which it came, and others find in HBM what they have loaded asynchronously.
+- *Jobs that are deferred* ask for their chunks when they come to be the first of those that wait, and a place and tokens of a step are
+  left; and again when HBM has room for them. What is neither in DRAM nor on its way there begins to come up then, as much as DRAM has room
+  for. While any of that which HBM lacks is on its way, or is being loaded by another and HBM keeps blocks, others pass the job; then it is
+  where it was. What SSD had of it when it first asked for some of that counts as SSD's.
 - *Steps.* A step that prefills and decodes first has its decodes end, then its prompts, in the order in which their jobs got places. Before
   a step, whose KV has come gets a place, unless somebody is to give way; then those that gave way, and then the queue, as long as a place,
   HBM and tokens of a step are left. A prompt's first part waits for all that its job loads, as if it were prefilled whole and alone; of

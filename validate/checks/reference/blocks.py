@@ -168,9 +168,11 @@ class BlockReplica(Replica):
         together = 256 if config.store.mode == "lmcache" else deployment.connection.block
         chunk = max(config.store.chunk_blocks, -(-together // tokens))
         self.below = Offloading(deployment, below, chunk, chunk * tokens, self.links, self.seen)
+        self.defers = config.store.defers
         self.ttl_s = math.inf if config.store.ttl_s is None else config.store.ttl_s
         self.blocks: dict[Turn, list[int]] = {}
         self.found: dict[Turn, Found] = {}
+        self.asked_of: dict[Turn, Found] = {}  # what a turn asked for first that was on SSD
 
     def arrive(self, turn: Turn, now: float) -> None:
         if turn.dropped:
@@ -190,6 +192,27 @@ class BlockReplica(Replica):
         self.hold(now)
 
     # --- a job starts ---------------------------------------------------------------------------------------------------------
+
+    def comes_s(self, turn: Turn, now: float) -> float:
+        if not self.defers:
+            return now
+        self.expire(now)
+        context = self.block_jobs.has(turn)
+        local = len(self.pool.hits(context)) * self.pool.tokens
+        found = self.below.find(self.below.names(self.pool.path(context)), len(context), local, coming=True)
+        if not found.tokens:
+            return now
+        self.below.bring_up(found, now)
+        until_s = self.below.comes_s(found, local, now)
+        if until_s > now and len(found.names) > found.on_first:
+            self.asked_of.setdefault(turn, found)
+        self.seen["jobs that others pass"] += until_s > now
+        self.seen["jobs that gave way and others pass"] += until_s > now and turn in self.jobs.preempted
+        return until_s
+
+    def loaded(self, turn: Turn, now: float) -> None:
+        self.name(turn, turn.loaded)
+        self.hold(now)
 
     def claim(self, turn: Turn, cut: int, clipped: bool, now: float) -> None:
         history, prompt = turn.history_tokens, turn.prompt_tokens
@@ -213,7 +236,8 @@ class BlockReplica(Replica):
         turn.loaded = local + found.tokens
         if found.tokens:
             self.load(turn, found, since, now)
-        shares = [local, found.shares.get("dram", 0), found.shares.get("ssd", 0)]
+        asked = self.asked_of.pop(turn, None)
+        shares = [local, *self.below.shares(found, local, found.on_first if asked is None else asked.on_first)]
         if not turn.preemptions:
             turn.hbm_tokens, turn.dram_tokens, turn.ssd_tokens = shares
         return max((place for place, tier in enumerate(self.tiers) if getattr(turn, f"{tier.name}_tokens")), default=-1)
@@ -222,11 +246,15 @@ class BlockReplica(Replica):
         self.seen["turns that load chunks"] += 1
         compute = self.deployment.steps.prefill(turn.context - turn.loaded, turn.loaded)
         first, size = self.tiers[1], self.sizes.stored[found.tokens]
-        pace = self.loading.pace(first, size, self.below.bring_up(found, now), since, now)
+        ready_s = self.below.bring_up(found, now)
+        self.below.hold(found)
+        pace = self.loading.pace(first, size, ready_s, since, now)
         sent = self.loading.book(pace, first.sent(size), now)
         first.went.append((sent, size))
         if self.deployment.connection.asynchronous:
             turn.since_s = sent.end_s
+            if self.pool.kept:  # else nobody finds in HBM what it has loaded
+                self.below.loads.append((sent.end_s, found.names[(turn.loaded - found.tokens) // self.below.tokens :]))
         else:
             turn.waits_s = self.loading.seconds(pace, compute) - compute
 

@@ -22,6 +22,8 @@ class Jobs:
         self.ratio, self.deployment, self.sizes = config.deployment.truncation_ratio, deployment, sizes
         self.reserves, self.share = reserves, FIRST_SHARE
         self.queue: list[Turn] = []
+        self.aside: dict[Turn, float] = {}  # who waits for KV under way, and is passed by others until then
+        self.asked: Turn | None = None  # who asked last for its KV, and has neither started nor stepped aside
         self.preempted: list[Turn] = []  # who gave way, and goes before the queue
         self.batch: list[Turn] = []  # those that are prefilled or decode, in the order in which they got a place
         self.apart: list[tuple[float, Turn]] = []  # asynchronous loads: when they end, and whose they are
@@ -31,12 +33,28 @@ class Jobs:
         self.hbm_in_step = 0
 
     def join(self, turn: Turn, now: float) -> None:
-        self.head_since_s = self.head_since_s if self.queue else now
+        self.head_since_s = self.head_since_s if self.in_turn(self.queue) else now
         self.queue.append(turn)
 
     def first(self) -> Turn | None:
         """Who starts next."""
-        return next(iter([*self.preempted, *self.queue]), None)
+        return next(iter(self.in_turn([*self.preempted, *self.queue])), None)
+
+    def in_turn(self, turns: list[Turn]) -> list[Turn]:
+        """Those whom others do not pass."""
+        return [turn for turn in turns if turn not in self.aside]
+
+    def steps_aside(self, turn: Turn, until_s: float, now: float) -> None:
+        self.aside[turn] = until_s
+        if turn in self.queue:
+            self.head_since_s = now
+
+    def come_back(self, now: float) -> None:
+        """Those whose time has come are where they were."""
+        for turn in sorted((turn for turn, until_s in self.aside.items() if until_s <= now), key=self.aside.__getitem__):
+            until_s = self.aside.pop(turn)
+            if self.in_turn(self.queue)[:1] == [turn]:
+                self.head_since_s = until_s
 
     def start(self, turn: Turn, now: float) -> float:
         """The first joins the batch; returns since when it headed the queue."""

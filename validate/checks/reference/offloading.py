@@ -5,7 +5,7 @@ A chunk's name is that of the block that it ends with. A tier that a chunk comes
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 
 from kvplan.sim.deployment import Deployment
@@ -103,8 +103,6 @@ class Found:
     """Of these, those on the first shelf; the others are on the second."""
     tokens: int = 0
     """Beyond the pool's."""
-    shares: dict[str, int] = field(default_factory=dict)
-    """By tier."""
 
 
 class Offloading:
@@ -114,6 +112,7 @@ class Offloading:
         self.blocks, self.tokens, self.links, self.seen = blocks, tokens, links, seen
         self.shelves = [Shelf(tier, deployment.stored(tokens)) for tier in tiers]
         self.ways: list[Way] = []
+        self.loads: list[tuple[float, Names]] = []  # when they end, and what they are of
         self.dropped = 0
 
     def names(self, blocks: Names) -> Names:
@@ -154,28 +153,29 @@ class Offloading:
         shelf.tier.came.append((sent, len(missing) * shelf.each))
         self.ways.append(Way(sent.end_s, place, names, missing))
 
-    def find(self, names: Names, tokens: int, hit: int) -> Found:
-        """What is here of a prompt beyond the tokens that HBM has; the last token is always computed."""
+    def find(self, names: Names, tokens: int, hit: int, coming: bool = False) -> Found:
+        """What is here of a prompt beyond the tokens that HBM has; the last token is always computed. `coming`: what is on its way to the
+        first shelf is as good as there."""
         names = names[: (tokens - 1) // self.tokens]
         if not self.shelves:
             return Found()
         first = self.shelves[0]
-        there = first.come(names)
+        there = first.there(names) if coming else first.come(names)
         up = 0
         if self.shelves[1:] and len(first.there(names)) == len(there):
             up = max(0, min(len(self.shelves[1].come(names)) - len(there), first.most(there)))
         found = names[: len(there) + up]
         beyond = len(found) * self.tokens - hit
-        if beyond < self.tokens:
-            return Found()
-        above = max(0, len(there) * self.tokens - hit)
-        shares = {first.tier.name: above}
-        if up:
-            shares[self.shelves[1].tier.name] = beyond - above
-        return Found(found, len(there), beyond, shares)
+        return Found(found, len(there), beyond) if beyond >= self.tokens else Found()
+
+    def shares(self, found: Found, hit: int, on_first: int) -> tuple[int, int]:
+        """Tokens that DRAM has of what was found beyond a hit, and SSD, when so many chunks are the first shelf's."""
+        above = max(0, min(on_first, len(found.names)) * self.tokens - hit) if found.tokens else 0
+        mine = {shelf.tier.name: tokens for shelf, tokens in zip(self.shelves, (above, found.tokens - above), strict=False)}
+        return mine.get("dram", 0), mine.get("ssd", 0)
 
     def bring_up(self, found: Found, now: float) -> float:
-        """What is found comes to the first shelf, and stays while the job is prefilled; returns when all of it is there."""
+        """What is found comes to the first shelf; returns when all of it is there."""
         first, up, ready_s = self.shelves[0], found.names[found.on_first :], now
         if up:
             below, size = self.shelves[1].tier, len(up) * first.each
@@ -186,8 +186,17 @@ class Offloading:
             self.comes(0, found.names, up, sent, now)
             ready_s = sent.end_s
             self.seen["chunks that come up"] += len(up)
-        first.hold(found.names)
         return ready_s
+
+    def comes_s(self, found: Found, hit: int, now: float) -> float:
+        """When nothing of it that HBM lacks is on its way to the first shelf any more, or from there to another job."""
+        wanted = {*found.names[hit // self.tokens :]}
+        ways = [(way.end_s, way.missing) for way in self.ways if way.shelf == 0]
+        return max([now, *(end_s for end_s, names in [*ways, *self.loads] if wanted & {*names})])
+
+    def hold(self, found: Found) -> None:
+        """It stays while the job is prefilled."""
+        self.shelves[0].hold(found.names)
 
     def let_go(self, found: Found, now: float) -> None:
         """A job has been prefilled."""

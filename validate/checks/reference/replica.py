@@ -65,13 +65,16 @@ class Replica:
             self.moves.start(now)
 
     def due_s(self) -> float:
-        """When the next load ends that the GPU does not wait for."""
-        return min((loaded_s for loaded_s, _ in self.jobs.apart), default=math.inf)
+        """When the next load ends that the GPU does not wait for, or something that a job waits for has come."""
+        return min([*(loaded_s for loaded_s, _ in self.jobs.apart), *self.jobs.aside.values()], default=math.inf)
 
     def load_ends(self, now: float) -> None:
         jobs = self.jobs
-        jobs.loaded += [turn for loaded_s, turn in jobs.apart if loaded_s == now]
+        for turn in [turn for loaded_s, turn in jobs.apart if loaded_s == now]:
+            jobs.loaded.append(turn)
+            self.loaded(turn, now)
         jobs.apart = [one for one in jobs.apart if one[0] > now]
+        jobs.come_back(now)
         self.moves.end(now)
         if self.doing == "nothing":
             self.decide(now)
@@ -102,10 +105,13 @@ class Replica:
             jobs.batch.append(jobs.loaded.pop(0))
         while self.has_place() and (turn := jobs.first()) is not None:
             left = jobs.left(turn)
+            if self.steps_aside(turn, left, now):
+                continue
             if 0 <= left < self.deployment.write_buffer:
                 self.saving.wait_for_room(left, now)
             if left < 0 or self.saving.stall_until_s > now:
                 return left >= 0
+            jobs.asked = None
             self.enter(turn, now)
             if turn.since_s > now:
                 turn.deferrals += 1
@@ -113,6 +119,26 @@ class Replica:
                 jobs.apart.append((turn.since_s, turn))
                 self.seen["jobs that wait apart for their KV"] += 1
         return False
+
+    def steps_aside(self, turn: Turn, left: int, now: float) -> bool:
+        """Whether others pass the first, since something that it would load is under way. It asks when it comes to be the first, and again
+        when it fits."""
+        if left < 0 and turn is self.jobs.asked:
+            return False
+        self.jobs.asked, until_s = turn, self.comes_s(turn, now)
+        if until_s <= now:
+            return False
+        self.jobs.asked = None
+        turn.deferrals += 1
+        self.jobs.steps_aside(turn, until_s, now)
+        return True
+
+    def comes_s(self, turn: Turn, now: float) -> float:
+        """When all has come that it would load."""
+        return now
+
+    def loaded(self, turn: Turn, now: float) -> None:
+        """What a job loads asynchronously has come."""
 
     def has_place(self) -> bool:
         return len(self.jobs.batch) < self.max_batch and self.batching.admits(self.jobs)
