@@ -95,10 +95,11 @@ class Eviction(ABC):
         a caller can see."""
 
     def use(self, session: int) -> None:
-        """A turn of a session of the order has ended, and it was in the tier when the turn came. By default nothing changes."""
+        """A turn of a session of the order has ended, and it was in the tier when the turn came: no job of it waits. By default nothing
+        changes."""
 
     def expect(self, session: int) -> None:
-        """A job of a session of the order has joined the queue, has another place in it, or has ended. For those who need `queue`."""
+        """A job of a session of the order has joined the queue, or has another place in it. For those who need `queue`."""
 
     def set_aside(self, session: int) -> None:
         """A session of the order is in use just when it should leave: it leaves the order, until `restore`."""

@@ -209,7 +209,7 @@ class SessionStore(Store):
             self._pinned.discard(session)
         for tier in self.tiers:
             if tier.held[session]:
-                tier.use(session, self._needs_queue)
+                tier.use(session)
         if 0 <= record.home < self._last and self._write.copies(session, record.uses):
             self.tiers[record.home].copies_due.append(session)
 

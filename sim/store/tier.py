@@ -100,18 +100,15 @@ class Tier:
             del self.out[session]
             self.eviction.restore(session)
 
-    def use(self, session: int, needs_queue: bool) -> None:
+    def use(self, session: int) -> None:
         """A turn of a session that is here has ended."""
         out = self.out.pop(session, None)
-        eviction = self.eviction
         if out == NEW:
-            eviction.insert(session)
+            self.eviction.insert(session)
             return
         if out == ASIDE:
-            eviction.restore(session)
-        eviction.use(session)
-        if needs_queue:
-            eviction.expect(session)
+            self.eviction.restore(session)
+        self.eviction.use(session)
 
     # --- what the metrics read ------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,11 @@ class LookAhead(Eviction):
         if session in self._idle:
             self._idle.move_to_end(session, last=False)
 
+    def use(self, session: int) -> None:
+        self._awaited.pop(session, None)
+        self._idle[session] = None
+        self._idle.move_to_end(session)
+
     def expect(self, session: int) -> None:
         if self._awaited.pop(session, None) is None:
             del self._idle[session]
