@@ -22,8 +22,6 @@ from kvplan.sim.metrics.intervals import intervals
 from kvplan.sim.report import rundir, table
 from kvplan.sim.settings import in_vain, unused
 from kvplan.sim.simulation import Result, simulate
-from kvplan.sim.sweep import against
-from kvplan.sim.sweep.pool import pool
 from kvplan.sim.timeline import HEAD, Timeline, window
 
 _TURNS_IN_ONE_PROCESS = 100_000
@@ -111,6 +109,9 @@ def _measured(
 
             summary["equal_service"] = equal_service(config, workload, recorded=recorded, report=report)
     if baseline and summary["tiers"]:
+        from kvplan.sim.sweep import against
+        from kvplan.sim.sweep.pool import pool
+
         with (
             pool(most=_tasks(result, replications)) as workers,
             progress("recomputing, and both again with other seeds", "replications") as report,
