@@ -8,23 +8,21 @@ chunk is stored when it has been offered so often, and when those before it are 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.offload import Offers
 from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
 
 
-class Coming(NamedTuple):
+class Coming:
     """Chunks on their way into a tier."""
 
-    path: Context
-    start: int
-    """The first of them."""
-    stop: int
-    there: Pieces
-    """What comes before them."""
-    missing: Pieces
+    def __init__(self, path: Context, start: int, stop: int, there: Pieces, missing: Pieces) -> None:
+        self.path, self.start, self.stop = path, start, stop
+        """`start`: the first of them."""
+        self.there, self.missing = there, missing
+        """`there`: what comes before them."""
 
     @property
     def chunks(self) -> int:

@@ -10,7 +10,6 @@ long as it is there. Runs of which there are copies stay apart from others, so t
 """
 
 from collections.abc import Hashable, Iterable
-from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Path
 
@@ -85,13 +84,13 @@ def _number(run: Run) -> int:
     return run.number
 
 
-class Piece(NamedTuple):
-    """What somebody uses of a context."""
+class Piece:
+    """What somebody uses of a context: a run as it was, and where it stopped then."""
 
-    run: Run
-    """As it was."""
-    stop: int
-    """Where it stopped then."""
+    __slots__ = ("run", "stop")
+
+    def __init__(self, run: Run, stop: int) -> None:
+        self.run, self.stop = run, stop
 
     @property
     def copied(self) -> bool:
