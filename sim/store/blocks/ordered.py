@@ -211,8 +211,6 @@ class OrderedChunks(Chunks):
         if out == ASIDE:
             eviction.restore(session)
         eviction.use(session)
-        if self._needs_queue:
-            eviction.expect(session)
 
     # --- room -----------------------------------------------------------------------------------------------------------------
 
