@@ -5,20 +5,18 @@ what is kept so, and 0GB bounds nothing.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
-from kvplan.sim.config import Config, ConfigError, Store
+from kvplan.sim.config import ON_DEVICE, Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.keptunit import OWN_ORDER, SERVED, fetches_ahead, in_blocks
+from kvplan.sim.keptunit import OWN_ORDER, SERVED, fetches_ahead, unlike
+from kvplan.sim.layergroups import layout
 from kvplan.sim.stepbudget import step_budget
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.sim.store.blocks.pool import Pool
+from kvplan.sim.store.blocks.windows import Groups, WindowsPool
 from kvplan.traces import Workload
-
-_EVERY = (
-    "store.windows=every-token for blocks that hold all tokens of them, as in vLLM without its hybrid manager; `kvplan curve --unit block`"
-    " replays windows"
-)
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,10 @@ class BlockPool:
     """Tokens of a request that one step computes at most; None: any."""
     make: MakePool
     """An empty one."""
+    stored_bytes: int
+    """Of a block, stored once."""
+    groups: Groups | None
+    """Of layers, where each has blocks of its own."""
 
     def empty(self) -> Pool:
         """A new one."""
@@ -60,18 +62,22 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     store = config.store
     _check(config, deployment)
     mode = MODES[SERVED[store.mode]]
-    tokens = block_tokens(store, workload, mode)
-    each = tokens * deployment.in_hbm(1)
+    tokens, groups, make = block_tokens(store, workload, mode), None, mode.pool
+    each, stored = tokens * deployment.in_hbm(1), deployment.stored(tokens)
+    if deployment.hbm_kv.windows and (found := layout(deployment.model, deployment.hbm_kv, store.retention == "dense")) is not None:
+        groups, make, each = found.groups, partial(WindowsPool, found.groups), tokens * found.token_bytes
+        stored = round(each / deployment.copies[ON_DEVICE])
     usable = deployment.hbm_budget // each - mode.reserved
     kept = parse_bytes(store.hbm) // each if parse_bytes(store.hbm) else usable
     kept_together = max(deployment.connection.block, MODES[store.mode].block_tokens if store.mode not in SERVED.values() else 1)
     chunk = tokens * max(store.chunk_blocks, -(-kept_together // tokens))
-    assert mode.pool is not None
-    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk, step_budget(config, deployment), mode.pool)
+    assert make is not None
+    pool = BlockPool(tokens, each, usable, min(kept, usable), chunk, step_budget(config, deployment), make, stored, groups)
     longest = min(int(workload.session_tokens.max()), deployment.window)
-    if -(-longest // tokens) > usable:
+    needed = pool.empty().alone(longest, longest)
+    if needed > usable:
         raise ConfigError(
-            f"a context of {longest} tokens needs {-(-longest // tokens)} blocks of {tokens} tokens, and beside weights HBM has {usable}"
+            f"a context of {longest} tokens needs {needed} blocks of {tokens} tokens, and beside weights HBM has {usable}"
             f" ({format_bytes(pool.bytes)}): use more GPUs or a smaller deployment.window_tokens"
         )
     return pool
@@ -101,10 +107,5 @@ def _check(config: Config, deployment: Deployment) -> None:
         )
     if store.save == "sync":
         raise ConfigError("store.save=sync: blocks are saved while the GPUs go on; set store.save=async")
-    if not in_blocks(deployment.hbm_kv):
-        states = deployment.hbm_kv.state
-        kind, way = ("keep states", "take another model") if states else ("attend to windows", _EVERY)
-        raise ConfigError(
-            f"store.unit=block: {deployment.model.name} has layers that {kind}, which servers of blocks are not simulated with yet: set"
-            f" store.unit=session, or {way}"
-        )
+    if (why := unlike(config, deployment.model, deployment.hbm_kv)) is not None:
+        raise ConfigError(f"store.unit=block: {why}; store.unit=session keeps whole sessions")

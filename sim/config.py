@@ -223,8 +223,8 @@ class Store(_Section):
     """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
     unit: Literal["session", "block", "auto"] = "session"
     """What is kept: whole `session`s, or `block`s that all requests with the same prefix share, by the rules of `mode`, in HBM that running
-    requests leave and below it (modes vllm and lmcache; `curve`); `auto` is blocks, or whole sessions where a model's windows or states, or
-    a setting that is of whole sessions, need them, and results say so."""
+    requests leave and below it (modes vllm and lmcache; `curve`); `auto` is blocks, or whole sessions where a model's states, its windows
+    in tiers below HBM, or a setting that is of whole sessions need them, and results say so."""
     mode: Literal["vllm", "sglang", "lmcache", "kvcache-simulator"] = "vllm"
     """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
     block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -233,7 +233,8 @@ class Store(_Section):
     chunk_blocks: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Blocks of HBM that are one chunk in DRAM (mode vllm)."""
     retention: Literal["boundary", "dense"] = "boundary"
-    """Which blocks of layers with a window a pool of blocks keeps for others: those before the end of a prompt, or all (mode vllm)."""
+    """Which blocks of layers with a window a pool of blocks keeps for others: those before the end of a prompt, and before where it parts
+    from others, or all (mode vllm, `curve`)."""
     threshold: Annotated[int, Field(ge=1, le=1000)] = 1
     """A chunk is stored in DRAM when it is offered for this many-th time, as by vLLM's store_threshold (mode vllm)."""
     defers: bool = False
@@ -244,7 +245,8 @@ class Store(_Section):
     that shares them; null keeps it."""
     windows: Keeps | None = None
     """What is kept of layers that attend to a window of tokens: `windowed` keeps those in it, as vLLM does since May 2026 and SGLang, and
-    `every-token` all, as before; of blocks HBM then holds all, too, as in vLLM without its hybrid manager. null: `windowed`, unless every
+    `every-token` all, as before; of blocks HBM then holds all, too, as in vLLM without its hybrid manager, and else blocks of layers in
+    groups, as with it. null: `windowed`, unless every
     layer has a window."""
     kv_dtype: Annotated[KvDtype | dict[str, KvDtype] | None, BeforeValidator(_dtypes)] = None
     """KV below HBM, in all tiers (`fp8`) or by tier (`{dram: fp8, ssd: nvfp4}`): bf16, fp8 or nvfp4. null keeps it as HBM has it; a tier

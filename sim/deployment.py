@@ -184,7 +184,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
         raise ConfigError(f"deployment.window_tokens is {window}, but {model.name} has {model.max_position_embeddings} positions")
     connection = _connection(config, connect(connector, gpus))
     kv, attended = kept(config, model), kvsize.hbm_footprint(model, gpus)
-    blocks = unit_with(config, attended) == "block"
+    blocks = unit_with(config, model, attended) == "block"
     hbm_kv = kvsize.hbm_footprint(model, gpus, "every-token") if blocks and store.windows == "every-token" else attended
     drives, reached = _drives(config, node, ssd), config.deployment.link_efficiency
     wires, drive_links = (
@@ -432,4 +432,5 @@ def of_sessions(config: Config, deployment: Deployment) -> list[str]:
     """That whole sessions are simulated where blocks are taken if that can be, and why."""
     if config.store.unit != "auto" or deployment.pooled or not deployment.tiers:
         return []
-    return [f"a server of whole sessions is simulated, and not one of blocks (store.unit=auto): {why_sessions(config, deployment.hbm_kv)}"]
+    why = why_sessions(config, deployment.model, deployment.hbm_kv)
+    return [f"a server of whole sessions is simulated, and not one of blocks (store.unit=auto): {why}"]

@@ -4,9 +4,10 @@ sessions, and why."""
 from collections.abc import Iterable
 from typing import Any
 
-from kvplan.hwmodels import catalogue, kvsize
+from kvplan.hwmodels import Model, catalogue, kvsize
 from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, Store
+from kvplan.sim.layergroups import layout
 
 SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
@@ -32,33 +33,33 @@ def unit_of(config: Config) -> str:
         return config.store.unit
     model = kvsize.in_dtype(catalogue.load("model", config.model, config.catalogue), config.deployment.kv_dtype)
     gpus = config.deployment.gpus or int(catalogue.load("node", config.hardware, config.catalogue).max_gpus.value)
-    return unit_with(config, kvsize.hbm_footprint(model, gpus))
+    return unit_with(config, model, kvsize.hbm_footprint(model, gpus))
 
 
-def unit_with(config: Config, hbm_kv: Footprint) -> str:
-    """The same for a model whose jobs take so much HBM."""
+def unit_with(config: Config, model: Model, hbm_kv: Footprint) -> str:
+    """The same where jobs of a model take so much HBM."""
     if config.store.unit != "auto":
         return config.store.unit
-    return "block" if why_sessions(config, hbm_kv) is None else "session"
+    return "block" if why_sessions(config, model, hbm_kv) is None else "session"
 
 
-def why_sessions(config: Config, hbm_kv: Footprint) -> str | None:
+def why_sessions(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     """What keeps `auto` from blocks."""
-    return _not_simulated(config, hbm_kv) or _of_sessions(config.store, _OF_BLOCKS)
+    return _not_simulated(config, model, hbm_kv) or _of_sessions(config.store, _OF_BLOCKS)
 
 
-def refused(config: Config, hbm_kv: Footprint) -> str | None:
+def refused(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     """What `store.unit: block` refuses, of what keeps `auto` from blocks."""
-    return _not_simulated(config, hbm_kv) or _of_sessions(config.store, _REFUSED)
+    return _not_simulated(config, model, hbm_kv) or _of_sessions(config.store, _REFUSED)
 
 
-def _not_simulated(config: Config, hbm_kv: Footprint) -> str | None:
+def _not_simulated(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     store = config.store
     if store.mode not in SERVED:
         return f"store.mode={store.mode} is simulated with whole sessions"
     if not store.listed or store.listed[0].name != ON_DEVICE:
         return f"store.tiers leaves out {ON_DEVICE}, which blocks are in"
-    if (why := _in_parts(config, hbm_kv)) is not None:
+    if (why := unlike(config, model, hbm_kv)) is not None:
         return why
     if store.threshold > 1 and sum(store.size_of(tier) > 0 for tier in store.listed) > 1 + (store.size_of(store.listed[0]) > 0):
         return f"store.threshold={store.threshold} is simulated with one tier below HBM"
@@ -67,13 +68,31 @@ def _not_simulated(config: Config, hbm_kv: Footprint) -> str | None:
     return None
 
 
-def _in_parts(config: Config, hbm_kv: Footprint) -> str | None:
-    """Which layers of the model make a block of KV larger in one place than in another, if any do."""
-    if in_blocks(hbm_kv) or (config.store.windows == "every-token" and not hbm_kv.state):
-        return None
+def unlike(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
+    """What of the model's layers servers of blocks are not simulated with, where jobs take so much HBM."""
     if hbm_kv.state:
-        return f"{config.model} has layers that keep states"
-    return f"{config.model} has layers that attend to windows; with store.windows=every-token blocks hold all tokens of them"
+        return f"{model.name} has layers that keep states: blocks that hold one are not simulated"
+    if not hbm_kv.windows or config.store.windows == "every-token":
+        return None
+    if (why := _of_windows(config, model, hbm_kv)) is None:
+        return None
+    return f"{model.name} has layers that attend to windows, {why}; with store.windows=every-token blocks hold all tokens of them"
+
+
+def _of_windows(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
+    """What keeps blocks of windows from being simulated."""
+    store = config.store
+    if layout(model, hbm_kv, dense=False) is None:
+        return "and not to one beside full attention with as many bytes a layer, as groups of blocks are simulated"
+    if SERVED[store.mode] != "vllm":
+        return "which are simulated by vLLM's rules alone (store.mode=vllm)"
+    if store.ttl_s is not None:
+        return "whose blocks are simulated without store.ttl_s"
+    if store.retention == "dense":
+        return "of which servers are simulated that keep what is before the ends of prompts (store.retention=boundary)"
+    if below := [tier.name for tier in store.listed[1:] if store.size_of(tier)]:
+        return f"whose blocks are simulated in HBM alone ({', '.join(f'store.{name}=0GB' for name in below)})"
+    return None
 
 
 def _of_sessions(store: Store, names: Iterable[str]) -> str | None:
@@ -86,8 +105,3 @@ def fetches_ahead(store: Store) -> bool:
     """Whether chunks come up ahead of jobs: to DRAM, where it is the first tier below HBM and others are below it."""
     below = [tier.name for tier in store.listed[1:] if store.size_of(tier)]
     return store.prefetch in FETCHES and len(below) > 1 and below[0] == ON_HOST
-
-
-def in_blocks(hbm_kv: Footprint) -> bool:
-    """Whether a block of KV is as large wherever it is: servers of blocks are not simulated with windows and states."""
-    return not hbm_kv.is_checkpoint and hbm_kv.of(1 << 20) == hbm_kv.of(1) << 20

@@ -305,3 +305,124 @@ class Windowed:
         if block in self.name:
             del self.copies[self.name.pop(block)][block]
         return block
+
+
+class SharedWindows:
+    """vLLM's pool for requests that overlap, some groups with full attention and some with a window. Of each window a job has as many
+    blocks as it needs, those with names in `named` and the others in `rest`; a named one that several use has another in `reserve` for each
+    of the others."""
+
+    def __init__(self, usable, size, window, full, windowed, step):
+        self.free, self.users, self.size = OrderedDict.fromkeys(range(usable)), [0] * usable, size
+        self.full, self.windowed = range(full), range(full, full + windowed)
+        self.reach, self.in_step = self.blocks(window - 1), self.blocks(window - 1 + step) + 1
+        self.name, self.copies, self.reserve, self.owed = {}, {}, [], 0
+
+    def blocks(self, tokens):
+        return -(-tokens // self.size)
+
+    def windows(self, tokens):
+        return min(self.blocks(tokens), self.reach + 1)
+
+    def ahead(self, tokens, hit):
+        return min(self.blocks(tokens) - max(0, hit - self.reach), self.in_step) - self.windows(tokens)
+
+    def there(self, groups, path, start, stop):
+        return all(self.copies.get((group, path[at])) for group in groups for at in range(start, stop))
+
+    def hit(self, path, tokens):
+        there = max(found for found in range((tokens - 1) // self.size + 1) if self.there(self.full, path, 0, found))
+        return max(hit for hit in range(there + 1) if self.there(self.windowed, path, max(0, hit - self.reach), hit)), there
+
+    def first(self, group, key):
+        return next(iter(self.copies[group, key]))
+
+    def taken(self, path, tokens, context):
+        hit, _ = self.hit(path, tokens)
+        windows = self.windows(context) + self.ahead(tokens, hit)
+        used = sum(self.users[self.first(group, path[at])] > 0 for group in self.full for at in range(hit))
+        return len(self.full) * self.blocks(context) + len(self.windowed) * windows - used
+
+    def take(self):
+        block = self.free.popitem(last=False)[0]
+        if block in self.name:
+            name = self.name.pop(block)
+            del self.copies[name][block]
+        self.users[block] = 1
+        return block
+
+    def use(self, group, key):
+        block = self.first(group, key)
+        self.free.pop(block, None)
+        self.users[block] += 1
+        return block
+
+    def leave(self, block):
+        self.users[block] -= 1
+        if not self.users[block]:
+            self.free[block] = None
+            self.free.move_to_end(block, last=block in self.name)
+
+    def give(self, block, name):
+        self.name[block] = name
+        self.copies.setdefault(name, OrderedDict())[block] = None
+
+    def begin(self, path, tokens, context):
+        hit, there = self.hit(path, tokens)
+        job = {"path": path, "context": context, "ends": [(tokens - 1) // self.size, *([there] if there > hit else [])], "known": hit}
+        job["full"] = {(group, at): self.use(group, path[at]) for group in self.full for at in range(hit)}
+        job["named"], again = {}, 0
+        for at in range(max(0, hit - self.reach), hit):
+            for group in self.windowed:
+                again += self.users[self.first(group, path[at])] > 0
+                job["named"][group, at] = self.use(group, path[at])
+        self.reserve += [self.take() for _ in range(again)]
+        job["full"] |= {(group, at): self.take() for group in self.full for at in range(hit, self.blocks(context))}
+        windows = len(self.windowed) * (self.windows(context) + self.ahead(tokens, hit))
+        job["rest"] = [self.take() for _ in range(windows - len(job["named"]))]
+        return job
+
+    def computed(self, job, tokens):
+        path, stop = job["path"], tokens // self.size
+        for (group, at), block in job["full"].items():
+            if job["known"] <= at < stop:
+                self.give(block, (group, path[at]))
+        for at in range(job["known"], stop):
+            if any(end - self.reach <= at < end for end in job["ends"]):
+                for group in self.windowed:
+                    if not job["rest"]:  # settled below: a window has left others by then
+                        job["rest"].append(len(self.users))
+                        self.users.append(1)
+                        self.owed += 1
+                    job["named"][group, at] = job["rest"].pop()
+                    self.give(job["named"][group, at], (group, path[at]))
+        job["known"] = max(job["known"], stop)
+
+    def decodes(self, job, tokens):
+        """Its windows have left what is before the last blocks of so many tokens."""
+        first = self.blocks(tokens) - self.reach - 1
+        for group in self.windowed:
+            for at in reversed([at for of, at in job["named"] if of == group and at < first]):
+                self.leaves_window(job["named"].pop((group, at)))
+        more = len(job["rest"]) + len(job["named"]) - len(self.windowed) * self.windows(job["context"])
+        for _ in range(more):
+            self.leave(job["rest"].pop())
+        while self.owed:
+            self.take()
+            self.owed -= 1
+        job["rest"] += [self.take() for _ in range(-more)]
+
+    def leaves_window(self, block):
+        self.leave(block)
+        if self.users[block]:
+            self.leave(self.reserve.pop())
+
+    def end(self, job):
+        for group in self.full:
+            for block in reversed([block for (of, _), block in job["full"].items() if of == group]):
+                self.leave(block)
+        for group in self.windowed:
+            for block in reversed([block for (of, _), block in job["named"].items() if of == group]):
+                self.leaves_window(block)
+        for block in job["rest"]:
+            self.leave(block)

@@ -506,8 +506,15 @@ def test_blocks_of_every_token_take_the_time_of_windows():
         (["store.mode=kvcache-simulator"], "store.mode=kvcache-simulator"),
         (["store.threshold=2", "store.dram=1GB", "store.ssd=1GB"], "store.threshold=2"),
         (["store.save=sync"], "store.save=sync"),
-        (["model=gemma-3-27b"], "attend to windows.*store.windows=every-token"),
-        (["model=qwen3-next-80b-a3b", "deployment.gpus=4"], "keep states.*another model"),
+        (
+            ["model=gemma-3-27b"],
+            "attend to windows, whose blocks .* in HBM alone .*store.dram=0GB, store.ssd=0GB.*store.windows=every-token",
+        ),
+        (["model=gpt-oss-20b", *ALONE, "store.mode=sglang"], "simulated by vLLM's rules alone"),
+        (["model=gpt-oss-20b", *ALONE, "store.retention=dense"], "store.retention=boundary"),
+        (["model=gpt-oss-20b", *ALONE, "store.ttl_s=60"], "without store.ttl_s"),
+        (["model=mistral-7b", *ALONE], "and not to one beside full attention"),
+        (["model=qwen3-next-80b-a3b", "deployment.gpus=4"], "keep states: .*store.unit=session"),
         (["store.tiers=[dram, ssd]"], "leaves out hbm"),
     ],
 )

@@ -31,7 +31,7 @@ from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.trie import FifoTrie, LruTrie
 from kvplan.sim.store.blocks.vllm import VllmPool
-from kvplan.sim.store.blocks.windows import Groups, WindowedPool
+from kvplan.sim.store.blocks.windows import Groups, WindowsPool
 from kvplan.traces import TraceError, read_trace
 from kvplan.traces.blockpaths import block_contexts
 from kvplan.traces.workload import Blocks, untimed
@@ -230,7 +230,7 @@ def test_a_pool_of_groups_is_that_of_a_literal_one(dense):
     @settings(max_examples=150)
     @given(st.integers(0, 24), blocks_of, st.integers(2, 6), st.integers(1, 2), texts)
     def compare(usable, size, window, windowed, requests):
-        fast = WindowedPool(usable, size, Groups(1, windowed, window, dense))
+        fast = WindowsPool(Groups(1, windowed, window, dense, junctions=False), usable, size)
         slow = literal.Windowed(usable, size, window, windowed, dense)
         for text in requests:
             assert fast.request(full(text, size), len(text)) == slow.request(full(text, size), len(text))
@@ -241,7 +241,7 @@ def test_a_pool_of_groups_is_that_of_a_literal_one(dense):
 
 def test_of_windows_only_the_end_of_a_prompt_is_kept():
     for dense, hit in ((False, 0), (True, 8)):
-        pool = WindowedPool(99, 4, Groups(1, 1, 5, dense))
+        pool = WindowsPool(Groups(1, 1, 5, dense), 99, 4)
         assert [pool.request(full(text, 4), len(text)) for text in ("abcdefghijkl_", "abcdefgh_")] == [0, hit]
 
 

@@ -47,6 +47,7 @@ BELOW = [
     ["engine=sglang", NARROW, "store.dram=64GB", "store.ssd=0GB"],
     ["engine=hicache", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.prefetch=none", "store.ttl_s=3600"],
     ["engine=sglang", "store.dram=0GB", "store.ssd=0GB"],
+    ["engine=vllm", "model=gpt-oss-20b", NARROW, "store.dram=0GB", "store.ssd=0GB"],
     ["batching=iteration", "store.hbm=600MB", "store.dram=700MB", "store.ssd=2TB", "store.load=always"],
     ["batching=prefill-first", NARROW, "store.dram=0GB", "store.ssd=2TB", "deployment.window_tokens=4096"],
     ["batching=chunked", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.positions=embedded", "deployment.window_tokens=4096"],

@@ -25,7 +25,7 @@ OF_SESSIONS = {
     "store.host_buffer=0.1": "store.host_buffer=0.1 is",
     "store.mode=kvcache-simulator": "store.mode=kvcache-simulator is simulated with whole sessions",
     "store.tiers=[dram, ssd]": "leaves out hbm",
-    "model=gemma-3-27b": "gemma-3-27b has layers that attend to windows; with store.windows=every-token blocks hold all tokens of them",
+    "model=gemma-3-27b": "gemma-3-27b has layers that attend to windows, whose blocks are simulated in HBM alone (store.dram=0GB)",
     "model=qwen3-next-80b-a3b": "has layers that keep states",
 }
 

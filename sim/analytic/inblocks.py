@@ -93,6 +93,7 @@ def blocks_of(config: Config, deployment: Deployment, workload: Workload, turn: 
     return {
         "block_tokens": pool.block_tokens,
         "block_bytes": pool.block_bytes,
+        "groups": None if pool.groups is None else {"full": pool.groups.full, "windowed": pool.groups.windowed},
         "blocks": pool.usable,
         "kept_blocks": pool.most_kept,
         "chunk_tokens": pool.chunk_tokens,

@@ -25,17 +25,34 @@ class BlockGuards(Guards):
         self._loaded_s: defaultdict[tuple[object, Hashable], float] = defaultdict(float)
         """When the last load of a chunk has come, by replica's KV and key."""
 
-    def blocks_computed(self, kv, path, start: int, count: int) -> None:
-        """So many blocks of a context are in HBM since, and may be found."""
-        self._computed[kv].update(path[block] for block in range(start, start + count))
+    def blocks_computed(self, kv, use, count: int) -> None:
+        """The first blocks of a context are in HBM since, and may be found."""
+        for path in use.contexts:
+            self._computed[kv].update(path[block] for block in range(count))
 
-    def blocks_found(self, kv, path, hit: int, count: int, now: float) -> None:
-        """A job uses the first blocks of its context, those of the hit from HBM, and does not compute them."""
-        strange = [block for block in range(count) if path[block] not in self._computed[kv]]
+    def blocks_found(self, kv, use, count: int, now: float) -> None:
+        """A job uses the first blocks of its context, those of the hit from HBM, and does not compute them; of windows what is before its
+        end."""
+        for path in use.contexts:
+            self._found(kv, path, range(count), use.hit, now)
+            self._users.update((kv, key) for key in path)
+        reached = range(max(0, use.hit - self._reach(kv)), use.hit)
+        for path, blocks in use.windows.items():
+            demand([*blocks] == [*reached], 6, f"of a window blocks {blocks} are used, and a hit of {use.hit} reaches {reached}")
+            self._found(kv, path, blocks, use.hit, now)
+            self._users.update((kv, path[block]) for block in blocks)
+
+    def _reach(self, kv) -> int:
+        """Blocks before a token that a window reaches into."""
+        windows = self._deployment.hbm_kv.windows
+        return -(-(windows[0][0] - 1) // kv.block_tokens) if windows else 0
+
+    def _found(self, kv, path, blocks, hit: int, now: float) -> None:
+        strange = [block for block in blocks if path[block] not in self._computed[kv]]
         demand(not strange, 6, f"blocks {strange[:3]} of a context are found, and nobody has computed them")
-        late = [block for block in range(hit) if not self._users[kv, path[block]] and self._is_over(self._left_s[kv, path[block]][-1], now)]
+        keys = {block: (kv, path[block]) for block in blocks if block < hit}
+        late = [block for block, key in keys.items() if not self._users[key] and self._is_over(self._left_s[key][-1], now)]
         demand(not late, 6, f"blocks {late[:3]} of a context are found at {now}, when their time is over")
-        self._users.update((kv, key) for key in path)
 
     def chunks_loaded(self, kv, path, chunks: range, now: float, end: float) -> None:
         """A job loads chunks of its context until then, and the GPUs go on."""
@@ -44,11 +61,22 @@ class BlockGuards(Guards):
         demand(not twice, 6, f"{len(twice)} chunks are loaded at {now} that are on their way to another job")
         self._loaded_s.update(dict.fromkeys(keys, end))
 
-    def blocks_left(self, kv, path, now: float) -> None:
+    def blocks_left(self, kv, use, now: float) -> None:
         """A job that used a context has ended, or given way."""
-        keys = [(kv, key) for key in path]
-        self._users.subtract(keys)
-        for key in keys:
+        for path in use.contexts:
+            self._left(kv, path, range(len(path)), now)
+
+    def windows_changed(self, kv, before, after, now: float) -> None:
+        """A job uses other blocks of windows with names than before: it has computed some, or left some."""
+        for path, blocks in before.items():
+            new = set(after[path]) - set(blocks)
+            self._computed[kv].update(path[block] for block in new)
+            self._users.update((kv, path[block]) for block in new)
+            self._left(kv, path, set(blocks) - set(after[path]), now)
+
+    def _left(self, kv, path, blocks, now: float) -> None:
+        for key in [(kv, path[block]) for block in blocks]:
+            self._users[key] -= 1
             self._left_s[key].append(now)
 
     def blocks_expired(self, kv, path, start: int, stop: int, now: float) -> None:

@@ -4,26 +4,27 @@ A job enters when the pool has the blocks that `deployment.admission` asks for f
 answer grows. Its prompt's blocks are found by others when its prefill has ended, and offered to the tier below then; its answer's when it
 ends. What it finds below is loaded as `store.load` and the connector say: it has its blocks meanwhile, and others find them when they have
 come. With `store.defers` it starts when nothing that it would load is under way (`comes_s`). One that gives way leaves its full
-blocks in the pool like one that has ended, and looks for them when it comes back. With `store.ttl_s` blocks and chunks whose last use ended
-longer ago go when a turn comes or starts; who waits does not use them yet.
+blocks in the pool like one that has ended, and looks for them when it comes back; what windows of jobs that decode leave is free. With
+`store.ttl_s` blocks and chunks whose last use ended longer ago go when a turn comes or starts; who waits does not use them yet.
 
 Left out: who looks into the pool while jobs decode finds blocks that a run of steps is about to take.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.sim.blockpool import block_pool
+from kvplan.sim.blockpool import BlockPool, block_pool
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.blockfetch import Fetches
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitting
-from kvplan.sim.engine.growth import InBlocks
+from kvplan.sim.engine.growth import Growth, InBlocks, Uneven
 from kvplan.sim.engine.keeping import Arrived, Keeping, Moved, Stalls
+from kvplan.sim.engine.leaving import Leaving
 from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.offloading import Found, Offloading
 from kvplan.sim.engine.paths import Paths
@@ -31,7 +32,7 @@ from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Load, Prefetch, Queue
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.ordered import Orders
-from kvplan.sim.store.blocks.pool import Pool, Use
+from kvplan.sim.store.blocks.pool import Pool, Use, Windows
 from kvplan.sim.store.blocks.runs import Pieces
 from kvplan.sim.store.nothing import Nothing
 from kvplan.traces import Workload
@@ -75,14 +76,14 @@ class Lookups(Nothing):
     def __init__(self, pool: Pool, contexts: Contexts, deployment: Deployment) -> None:
         super().__init__()
         self._pool, self._contexts, self._stored = pool, contexts, deployment.stored
-        self._block_bytes = deployment.stored(contexts.pool.block_tokens)
+        self._tokens = contexts.pool.block_tokens
 
     def lookup(self, session: int) -> tuple[int, int]:
         turn = self._contexts.next_turn[session]
         if turn >= len(self._contexts.paths):
             return -1, 0
         hit, _ = self._pool.reach(self._contexts.paths[turn], self._contexts.prompts[turn])
-        return (0, hit * self._block_bytes) if hit else (-1, 0)
+        return (0, self._stored(hit * self._tokens)) if hit else (-1, 0)
 
     def arrived(self, session: int) -> tuple[int, int]:
         return self.lookup(session)
@@ -94,6 +95,13 @@ class Lookups(Nothing):
         return 0 if self.fetches is None else self._stored(self.fetches.to_come(session))
 
 
+def _growth(pool: BlockPool, empty: Pool) -> Growth:
+    if pool.groups is None:
+        return InBlocks(pool.block_tokens, pool.block_bytes)
+    each, needed = pool.block_bytes, empty.needed
+    return Uneven(lambda tokens: needed(tokens) * each, (pool.groups.full + pool.groups.windowed) * each, pool.block_tokens)
+
+
 class BlockKv(Keeping):
     """See the module."""
 
@@ -103,14 +111,15 @@ class BlockKv(Keeping):
         pool = turns.pool
         self._pool = pool.empty()
         self._lookups = Lookups(self._pool, turns, deployment)
-        super().__init__(self._lookups, paths, Stalls(), pool.bytes, InBlocks(pool.block_tokens, pool.block_bytes))
+        super().__init__(self._lookups, paths, Stalls(), pool.bytes, _growth(pool, self._pool))
         self.follows = True
         self._levels = [Level(tier) for tier in deployment.tiers]
         self.tiers = self._levels
         self._below = self._lookups.below = Offloading(deployment, pool, config.store.threshold, paths, self._levels, orders)
         self._turns, self._observer = turns, observer
-        self._tokens, self._stored_bytes, self.block_bytes = pool.block_tokens, deployment.stored(pool.block_tokens), pool.block_bytes
+        self.block_tokens, self.block_bytes = pool.block_tokens, pool.block_bytes
         self._running: dict[int, _Running] = {}
+        self._leaving = Leaving()
         self._ttl_s = config.store.ttl_s
         self._fetches: Fetches | None = None
         self.loads_once = config.store.defers and pool.most_kept > 0
@@ -160,7 +169,7 @@ class BlockKv(Keeping):
         if self._fetches is not None:
             turn = self._turns.next_turn[session]
             path, prompt = self._turns.paths[turn], self._turns.prompts[turn]
-            self._fetches.want(session, path, prompt, self._pool.reach(path, prompt)[0] * self._tokens, now)
+            self._fetches.want(session, path, prompt, self._pool.reach(path, prompt)[0] * self.block_tokens, now)
             self.changed = True
 
     def _expire(self, ttl_s: float, now: float) -> None:
@@ -186,14 +195,14 @@ class BlockKv(Keeping):
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
         path, tokens = self._turns.paths[job.turn], job.known
-        comes_s, stops = self._below.ask(path, tokens, self._pool.reach(path, tokens)[0] * self._tokens, now)
+        comes_s, stops = self._below.ask(path, tokens, self._pool.reach(path, tokens)[0] * self.block_tokens, now)
         if comes_s > now and len(set(stops[1:])) > 1:
             self._asked.setdefault(job.turn, stops)
         return comes_s
 
     def loaded(self, job: Job, now: float) -> int:
         before = self._pool.in_use
-        self._computed(self._running[job.turn].use, job.cached)
+        self._computed(self._running[job.turn].use, job.cached, now)
         return (before - self._pool.in_use) * self.block_bytes
 
     def _begin(self, job: Job, head_since: float, free: int, now: float) -> tuple[int, Found]:
@@ -203,8 +212,8 @@ class BlockKv(Keeping):
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
         self._below.claim(job.session)
-        use = self._pool.begin(path, tokens)
-        local = use.hit * self._tokens
+        use = self._pool.begin(path, tokens, job.history + job.prompt)
+        local = use.hit * self.block_tokens
         found = self._below.find(path, tokens, local, now)
         job.compute_s = job.prefill_s = self._deployment.steps.prefill(tokens - local, local)
         if found.tokens:
@@ -213,16 +222,19 @@ class BlockKv(Keeping):
         job.cached += local
         job.new = job.left = tokens - job.cached
         if self._observer is not None:
-            self._observer.blocks_found(self, path, use.hit, job.cached // self._tokens, now)
-        self._levels[0].read += use.hit * self._stored_bytes
+            self._observer.blocks_found(self, use, job.cached // self.block_tokens, now)
+        self._levels[0].read += use.found * self._turns.pool.stored_bytes
         return local, found
 
-    def grew(self, hbm_used: int, now: float, began: float, steps: int = 1) -> None:
+    def grew(self, hbm_used: int, now: float, began: float, steps: int) -> None:
+        for step, tokens, use in self._leaving.after(steps):
+            self._moves_on(use, tokens, self._pool.goes_on, now)
+            self._fill(began + (now - began) * step / steps)
         pool, taken = self._pool, hbm_used // self.block_bytes - self._pool.in_use
         before = pool.filled
         pool.grow(taken)
         new = pool.filled - before
-        self._fill(began + (now - began) * 0.5 * (new / taken + 1 / steps) if new > 0 else now)
+        self._fill(began + (now - began) * 0.5 * (new / taken + 1 / steps) if new > 0 and steps else now)
 
     def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
         running = self._running.pop(job.turn)
@@ -256,7 +268,9 @@ class BlockKv(Keeping):
 
     def prefilled(self, job: Job, now: float) -> int:
         running, before, path = self._running[job.turn], self._pool.in_use, self._turns.paths[job.turn]
-        self._computed(running.use, job.known)
+        self._computed(running.use, job.known, now)
+        if job.context > job.known + 1:
+            self._moves_on(running.use, job.known + 1, self._pool.decodes, now)
         self._below.let_go(path, running.loaded, now)
         running.loaded = []
         if not job.made:
@@ -278,8 +292,14 @@ class BlockKv(Keeping):
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
         use = pool.begin(path, job.known)
-        self._computed(use, job.known)
+        if self._observer is not None:
+            self._observer.blocks_found(self, use, use.hit, now)
+        self._computed(use, job.known, now)
         pool.grow(pool.needed(job.context) - pool.needed(job.known))
+        windows = self._windows(use)
+        pool.decoded(use, job.known, job.context, now)
+        if self._observer is not None:
+            self._observer.windows_changed(self, windows, use.windows, now)
         self._turns.next_turn[job.session] = job.turn + 1
         self._below.passes(path, job.context if self._deployment.connection.saves_answers else job.known, now)
         self._leaves(use, job.context, job.context, now)
@@ -287,22 +307,36 @@ class BlockKv(Keeping):
     def _leaves(self, use: Use, computed: int, tokens: int, now: float) -> int:
         """A job with so many tokens has ended, or given way, of which so many are computed; returns the bytes that nobody has any more."""
         before = self._pool.in_use
-        self._computed(use, computed)
+        self._computed(use, computed, now)
+        windows = self._windows(use)
         self._pool.end(use, tokens, now)
         if self._observer is not None:
-            self._observer.blocks_left(self, use.path, now)
+            self._observer.windows_changed(self, windows, use.windows, now)
+            self._observer.blocks_left(self, use, now)
         self._fill(now)
         return (before - self._pool.in_use) * self.block_bytes
 
-    def _computed(self, use: Use, tokens: int) -> None:
+    def _computed(self, use: Use, tokens: int, now: float) -> None:
         """So many tokens of a job are in HBM."""
+        windows = self._windows(use)
         named = self._pool.computed(use, tokens)
         if self._observer is not None:
-            self._observer.blocks_computed(self, use.path, tokens // self._tokens - named, named)
-        self._levels[0].written += named * self._stored_bytes
+            self._observer.blocks_computed(self, use, tokens // self.block_tokens)
+            self._observer.windows_changed(self, windows, use.windows, now)
+        self._levels[0].written += named * self._turns.pool.stored_bytes
+
+    def _moves_on(self, use: Use, tokens: int, move: Callable[[Use, int, float], int | None], now: float) -> None:
+        """A job that decodes has blocks for so many tokens by now: its windows leave some of the others."""
+        windows = self._windows(use)
+        self._leaving.wait(use, tokens, move(use, tokens, now))
+        if self._observer is not None:
+            self._observer.windows_changed(self, windows, use.windows, now)
+
+    def _windows(self, use: Use) -> Windows:
+        return {} if self._observer is None else use.windows
 
     def _fill(self, now: float) -> None:
-        self._levels[0].hold(self._pool.filled * self._stored_bytes, now)
+        self._levels[0].hold(self._pool.filled * self._turns.pool.stored_bytes, now)
 
     def counted(self, tokens: Mapping[int, int]) -> tuple[int, int, list[tuple[int, int]]]:
         """For guards, who say how many tokens of each turn have HBM: blocks of the pool that are in use, and free; and (chunks, chunks that

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 
 from kvplan.hwmodels.footprint import Footprint
 
@@ -49,15 +50,14 @@ class Even(Growth):
 
 
 class Uneven(Growth):
-    """Of layers with windows. O(jobs)."""
+    """Of layers with windows: `size` is that of a job of so many tokens, and so many `together` take `each` bytes at most. O(jobs)."""
 
-    def __init__(self, footprint: Footprint) -> None:
-        self._of = footprint.of
-        self._most_each = footprint.per_token + sum(each for _, each in footprint.windows)
+    def __init__(self, size: Callable[[int], int], each: int, together: int = 1) -> None:
+        self._size, self._each, self._together = size, each, together
         self._places: Counter[int] = Counter()
 
     def size(self, tokens: int) -> int:
-        return self._of(tokens)
+        return self._size(tokens)
 
     def joins(self, place: int) -> None:
         self._places[place] += 1
@@ -72,7 +72,7 @@ class Uneven(Growth):
         return sum([jobs * (self.size(tokens + steps) - self.size(tokens)) for tokens, jobs in now])
 
     def most(self, step: int, decoding: int, free: int) -> int:
-        return free // (decoding * self._most_each)
+        return free // (decoding * self._each) * self._together
 
 
 class InBlocks(Growth):
@@ -111,4 +111,6 @@ class InBlocks(Growth):
 
 def growth_of(footprint: Footprint) -> Growth:
     """Of jobs that have room for their tokens, not for blocks of them."""
-    return Uneven(footprint) if footprint.is_checkpoint else Even(footprint.per_token)
+    if not footprint.is_checkpoint:
+        return Even(footprint.per_token)
+    return Uneven(footprint.of, footprint.per_token + sum(each for _, each in footprint.windows))

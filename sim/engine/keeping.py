@@ -102,8 +102,8 @@ class Keeping(ABC):
         """What a job loads asynchronously has come. Returns the bytes of its HBM that it gives back, since others have the same."""
         return 0
 
-    def grew(self, hbm_used: int, now: float, began: float, steps: int = 1) -> None:
-        """Jobs have so many bytes of HBM now: one has entered, or answers have grown, step by step in as many as began then."""
+    def grew(self, hbm_used: int, now: float, began: float, steps: int) -> None:
+        """Jobs have so many bytes of HBM now: answers have grown, step by step in as many as began then; in none, one has entered."""
 
     def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
         """A job gives way that has so many tokens, in `held` bytes of HBM. Returns those of them that nobody else has."""

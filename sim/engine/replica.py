@@ -240,7 +240,7 @@ class Replica:
         else:
             batch.enter(job)
         if self.kv.follows:
-            self.kv.grew(batch.hbm_used, now, now)
+            self.kv.grew(batch.hbm_used, now, now, 0)
 
     def _start_again(self, job: Job, now: float) -> None:
         """Who had to give way is computed again."""
@@ -337,7 +337,7 @@ class Replica:
         now = gpu.end()
         if gpu.steps:
             ended = batch.decoded(gpu.steps)
-            if batch.grows:
+            if kv.follows:
                 kv.grew(batch.hbm_used, now, gpu.began, gpu.steps)
             for job in ended:
                 self._complete(job, now)

@@ -13,13 +13,13 @@ from kvplan.sim.blockpool import block_tokens
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError, without_clients
 from kvplan.sim.deployment import Deployment, resolve
+from kvplan.sim.layergroups import Layout, layout
 from kvplan.sim.replay.blocks import ENDLESS, BlockReplay, Served
-from kvplan.sim.replay.layergroups import Layout, layout
 from kvplan.sim.store.blocks.base import BlockCache
 from kvplan.sim.store.blocks.modes import MODES, Mode
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.vllm import VllmPool
-from kvplan.sim.store.blocks.windows import Groups, WindowedPool
+from kvplan.sim.store.blocks.windows import Groups, WindowsPool
 from kvplan.traces import Workload
 from kvplan.traces.blockpaths import BlockContexts, block_contexts
 
@@ -146,14 +146,14 @@ def _layout(config: Config, deployment: Deployment) -> Layout | None:
     """Of vLLM's pool, where windows are kept as windows."""
     if config.store.mode != "vllm" or config.store.windows == "every-token":
         return None
-    return layout(deployment, config.store.retention == "dense")
+    return layout(deployment.model, deployment.hbm_kv, config.store.retention == "dense")
 
 
 def _grouped(found: Layout, mode: Mode, block_tokens: int) -> _Memory:
     """vLLM's pool for a model with windows."""
 
     def make(policy: str, blocks: int) -> BlockCache:
-        return WindowedPool(max(0, blocks - mode.reserved), block_tokens, found.groups)
+        return WindowsPool(found.groups, max(0, blocks - mode.reserved), block_tokens)
 
     return _Memory(found.token_bytes * block_tokens, make, groups=found.groups)
 

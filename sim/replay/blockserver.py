@@ -65,6 +65,7 @@ class BlockServer:
         hit = use.hit * self._tokens
         found = self._below(turn, hit, now)
         self._pool.computed(use, turn.prompt)
+        self._pool.decoded(use, turn.prompt, turn.context, now)
         self._offer(0, turn.path, turn.prompt // self._chunk_tokens, now)
         self._started += 1
         heappush(self._running, (ends, self._started, use, turn))
@@ -73,7 +74,7 @@ class BlockServer:
     def _fits(self, turn: BlockTurn) -> bool:
         """Whether the pool has what a turn takes; most often without what others use of its context."""
         pool = self._pool
-        return pool.needed(turn.context) <= pool.free or pool.taken(turn.path, turn.prompt, turn.context) <= pool.free
+        return pool.alone(turn.prompt, turn.context) <= pool.free or pool.taken(turn.path, turn.prompt, turn.context) <= pool.free
 
     def _expire(self, ttl_s: float, now: float) -> None:
         """What nobody has used for longer goes."""

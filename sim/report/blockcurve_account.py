@@ -76,7 +76,10 @@ def _notes(found: BlockCurve) -> Iterator[str]:
 def _grouped(found: BlockCurve) -> Iterator[str]:
     if found.groups is None:
         return
-    groups, kept = found.groups, "every block" if found.groups.dense else "the blocks before a prompt's end"
+    groups, kept = (
+        found.groups,
+        "every block" if found.groups.dense else "the blocks before a prompt's end, and before where it parts from others",
+    )
     yield (
         f"A block is of one group of layers: of full attention there are {groups.full}, with a window of {groups.window_tokens:,} tokens"
         f" {groups.windowed}, of which {kept} are kept for others (store.retention={found.config.store.retention})."

@@ -94,7 +94,7 @@ def _in_blocks(best: Answer) -> str:
     """How to plan with blocks instead, where that needs no other change."""
     mode = {} if best.config.store.mode in SERVED else {"mode": "vllm"}
     store = best.config.store.model_copy(update=mode)
-    if refused(best.config.model_copy(update={"store": store}), best.deployment.hbm_kv) or parse_bytes(store.hbm):
+    if refused(best.config.model_copy(update={"store": store}), best.deployment.model, best.deployment.hbm_kv) or parse_bytes(store.hbm):
         return ""
     return f": {'store.mode=vllm with ' if mode else ''}store.unit=block plans with that"
 

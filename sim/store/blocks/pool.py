@@ -2,7 +2,7 @@
 that are computed twice, is the engine's: `kvplan.sim.store.blocks.vllm`, `kvplan.sim.store.blocks.sglang`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +19,25 @@ class Use:
     """Blocks that were there."""
     pieces: Pieces
     """Those with names."""
+
+    @property
+    def found(self) -> int:
+        """Blocks that were there, of all layers."""
+        return self.hit
+
+    @property
+    def contexts(self) -> Sequence[Path]:
+        """For guards: by the names of which blocks its context is there from the start."""
+        return [self.path]
+
+    @property
+    def windows(self) -> "Windows":
+        """For guards."""
+        return {}
+
+
+Windows = Mapping[Path, Sequence[int]]
+"""Of layers with windows, by the names that blocks of a context have: those with names that somebody uses."""
 
 
 class Pool(OfRuns):
@@ -54,7 +73,7 @@ class Pool(OfRuns):
 
     def fits(self, tokens: int) -> bool:
         """Whether a prompt can be served."""
-        return self.needed(tokens) <= self._usable
+        return self.alone(tokens, tokens) <= self._usable
 
     def request(self, path: Path, tokens: int) -> int:
         """See `BlockCache`."""
@@ -71,12 +90,16 @@ class Pool(OfRuns):
         """Blocks that a prompt of so many tokens would hit, and how many of these are in use."""
         return self._runs.reach(path, self._most(tokens))[:2]
 
+    def alone(self, tokens: int, context: int) -> int:
+        """Blocks that a request takes which finds nothing: a prompt of so many tokens, of `context` at its end."""
+        return self.needed(context)
+
     def taken(self, path: Path, tokens: int, context: int) -> int:
         """Free blocks that a request takes, of `context` tokens at its end."""
         return self.needed(context) - self.reach(path, tokens)[1]
 
-    def begin(self, path: Path, tokens: int) -> Use:
-        """A request that has what it takes begins: a prompt of so many tokens."""
+    def begin(self, path: Path, tokens: int, prompt: int | None = None) -> Use:
+        """A request that has what it takes begins, with so many tokens: its prompt, and where `prompt` is less, some of its answer."""
         pieces = self._runs.take(path, self._most(tokens))
         use = Use(path, depth(pieces), pieces)
         self.grow(self.needed(tokens) - use.hit)
@@ -90,6 +113,21 @@ class Pool(OfRuns):
     def computed(self, use: Use, tokens: int) -> int:
         """So many tokens of a request are there now. Returns the blocks that have names since."""
         raise NotImplementedError
+
+    def decodes(self, use: Use, tokens: int, now: float) -> int | None:
+        """A request's prefill has ended, not its answer, and it has blocks for so many tokens. Returns with how many its windows will have
+        left more of them; None: with none."""
+        return None
+
+    def goes_on(self, use: Use, tokens: int, now: float) -> int | None:
+        """The same of one that has blocks for so many tokens by now."""
+        return None
+
+    def decoded(self, use: Use, tokens: int, context: int, now: float) -> None:
+        """A request has got from its prompt of so many tokens to the end of its answer at once, and has had blocks for all of them."""
+        until = self.decodes(use, tokens + 1, now) if context > tokens + 1 else None
+        while until is not None and until <= context:
+            until = self.goes_on(use, until, now)
 
     def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
         """A request has ended, or given way, of which so many tokens have blocks."""
@@ -112,7 +150,11 @@ class Pool(OfRuns):
         return (tokens - 1) // self._block_tokens
 
     def needed(self, tokens: int) -> int:
-        """Blocks of so many tokens."""
+        """Blocks that a request with so many tokens has when its prefill has ended."""
+        return self.blocks(tokens)
+
+    def blocks(self, tokens: int) -> int:
+        """Of so many tokens."""
         return -(-tokens // self._block_tokens)
 
     def _forget(self, blocks: int) -> None:

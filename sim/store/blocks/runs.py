@@ -145,6 +145,10 @@ class Runs:
         along = self._along(path, most)
         return along[-1][2] if along else 0, sum([stop - start for run, start, stop in along if run.users])
 
+    def has(self, key: Hashable) -> bool:
+        """Whether a run begins with this block."""
+        return key in self._heads
+
     def counted(self) -> tuple[int, int]:
         """For guards: `blocks` and `used`, run by run."""
         runs = [run for runs in self._heads.values() for run in runs]
@@ -195,6 +199,10 @@ class Runs:
                 run.copied, known = True, end
         parts = (start, known, True), (known, stop, False)
         return [Piece(self._list(path, begin, end, copied), end) for begin, end, copied in parts if begin < end]
+
+    def name_alone(self, path: Path, block: int) -> Piece:
+        """A block of a context is there from now on, whatever is before it, and in use by one: it stays a run."""
+        return Piece(self._list(path, block, block + 1, True), block + 1)
 
     def give_back(self, pieces: Pieces, now: float = 0.0, order: Run | None = None) -> None:
         """One use has ended: what nobody uses then is the last to go, and the last of it before the others. Never sooner than the one

@@ -1,19 +1,27 @@
 """vLLM's pool of blocks for a model with layers that attend to a window: each group of layers has blocks of its own, all of one pool.
 
 A lookup finds the longest prefix whose blocks the groups with full attention have all of, and those with a window the last, as far as the
-window reaches; only these are used. What a new request needs again is named: of windows every block (`dense`), or those before the longest
-prefix that a lookup of the same prompt could find (the replay boundary, vLLM's default). The rest is free without a name when the request
-ends. Otherwise it is `kvplan.sim.store.blocks.vllm`, block by block, and costs by the block.
+window reaches; only these are used. What a new request needs again is named: all blocks of full attention, and of windows those before the
+longest prefix that a lookup of the same prompt could find (its replay boundary), and those before the place up to which full attention had
+its context when it began, where windows had less (a junction: others have that beginning, too); or all (`dense`).
 
-Left out: what vLLM also keeps where it knows that prompts part. Source: vLLM 0.33, v1/core/kv_cache_coordinator.py.
+Of its windows a request has one block more than a window reaches; until its prefill has ended also those that a step needs, which computes
+many tokens at once. What a window has left is free: the last to go if it has a name, else the first. Full attention is kept in runs;
+windows cost by the block, as many as they reach in each group.
+
+Left out: a block that several windows use counts for each, as if each had a copy that it is about to need; and a block that a window has
+left goes when the next one is taken, or when the prefill has ended.
+Source: vLLM 0.33, v1/core/single_type_kv_cache_manager.py, kv_cache_coordinator.py.
 """
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import count
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.pool import Use, Windows
+from kvplan.sim.store.blocks.runs import Piece, Pieces, depth
+from kvplan.sim.store.blocks.vllm import VllmPool
 
 
 @dataclass(frozen=True)
@@ -26,109 +34,192 @@ class Groups:
     window_tokens: int
     dense: bool = False
     """Whether every block of a window is named."""
+    junctions: bool = True
+    """Whether those before a junction are: vLLM's scheduler says where one is."""
+
+    def reach(self, block_tokens: int) -> int:
+        """Blocks before a token that its window reaches into."""
+        return -(-(self.window_tokens - 1) // block_tokens)
 
 
-class WindowedPool:
-    """`usable` blocks, each of one group."""
+class _Of:
+    """A context in the blocks of a group other than the first."""
 
-    def __init__(self, usable: int, block_tokens: int, groups: Groups) -> None:
-        self._usable = usable
-        self._block_tokens = block_tokens
-        self._full = range(groups.full)
-        self._windowed = range(groups.full, groups.full + groups.windowed)
-        self._reach = -(-(groups.window_tokens - 1) // block_tokens)
-        self._dense = groups.dense
-        self._unnamed = usable
-        self._named = _Named()
+    __slots__ = ("_group", "_path")
 
-    @property
-    def held(self) -> int:
-        """See `BlockCache`."""
-        return len(self._named)
-
-    def request(self, path: Path, tokens: int) -> int:
-        """See `BlockCache`."""
-        most, blocks = (tokens - 1) // self._block_tokens, -(-tokens // self._block_tokens)
-        hit = self._hit(path, most)
-        used = [(group, path[block]) for group, block in self._reached(hit, hit)]
-        needed = (blocks - hit) * (len(self._full) + len(self._windowed))
-        if needed + len(used) > self._usable:
-            return 0
-        for name in used:
-            self._named.take(name)
-        self._allocate(needed)
-        kept = list(self._kept(hit, tokens // self._block_tokens, most))
-        for group, block in kept:
-            self._named.put((group, path[block]), first=block < hit)
-        self._unnamed += needed + len(used) - len(kept)
-        return hit * self._block_tokens
-
-    def _hit(self, path: Path, most: int) -> int:
-        """Blocks of the longest prefix that all groups can go on from."""
-        blocks = 0
-        while blocks < most and self._has(self._full, path[blocks]):
-            blocks += 1
-        found = 0
-        for block in range(blocks - 1, -1, -1):
-            found = found + 1 if self._has(self._windowed, path[block]) else 0
-            if found == self._reach:
-                return block + found
-        return found
-
-    def _has(self, groups: Iterable[int], key: Hashable) -> bool:
-        return all((group, key) in self._named for group in groups)
-
-    def _reached(self, hit: int, stop: int) -> Iterator[tuple[int, int]]:
-        """(group, block) of what a request has of its first `stop` blocks after that hit, the last of each group first."""
-        for groups, start in ((self._full, 0), (self._windowed, max(0, hit - self._reach))):
-            for group in groups:
-                yield from ((group, block) for block in range(stop - 1, start - 1, -1))
-
-    def _kept(self, hit: int, full: int, most: int) -> Iterator[tuple[int, int]]:
-        """Of these, what has a name when the request ends."""
-        for group, block in self._reached(hit, full):
-            if group in self._full or block < hit or self._dense or most - self._reach <= block < most:
-                yield group, block
-
-    def _allocate(self, blocks: int) -> None:
-        unnamed = min(blocks, self._unnamed)
-        self._unnamed -= unnamed
-        self._named.evict(blocks - unnamed)
-
-
-class _Named:
-    """Free blocks with names, the next to be taken first. Several may have one name: the oldest is used first."""
-
-    def __init__(self) -> None:
-        self._numbers = count()
-        self._order: OrderedDict[int, Hashable] = OrderedDict()
-        self._copies: dict[Hashable, list[int]] = {}
+    def __init__(self, path: Path, group: int) -> None:
+        self._path, self._group = path, group
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._path)
 
-    def __contains__(self, name: Hashable) -> bool:
-        return name in self._copies
+    def __getitem__(self, block: int, /) -> tuple[int, object]:
+        return self._group, self._path[block]
 
-    def take(self, name: Hashable) -> None:
-        """One of them is in use."""
-        del self._order[self._copies[name][0]]
-        self._forget(name, self._copies[name][0])
 
-    def put(self, name: Hashable, first: bool) -> None:
-        """One is free again, and used before others of its name or after them."""
-        number = next(self._numbers)
-        self._order[number] = name
-        copies = self._copies.setdefault(name, [])
-        copies.insert(0 if first else len(copies), number)
+@dataclass
+class WindowsUse(Use):
+    """What one request has of the groups."""
 
-    def evict(self, count: int) -> None:
-        """So many are taken for something else."""
-        for _ in range(count):
-            number, name = self._order.popitem(last=False)
-            self._forget(name, number)
+    paths: Sequence[Path]
+    """Its context in each group, those of full attention first."""
+    full: Sequence[Pieces]
+    """Those with names of full attention; `pieces` are of the first group."""
+    reach: int
+    """Blocks of each window that a hit uses at most."""
+    ends: Sequence[int]
+    """Before which blocks of windows are named."""
+    ahead: int
+    """Blocks of each window beyond those that it has when its prefill has ended."""
+    named: deque[tuple[int, list[Piece]]] = field(default_factory=deque)
+    """Blocks of windows with names that it uses, in each group; the first first."""
 
-    def _forget(self, name: Hashable, number: int) -> None:
-        self._copies[name].remove(number)
-        if not self._copies[name]:
-            del self._copies[name]
+    @property
+    def found(self) -> int:
+        return len(self.full) * self.hit + (len(self.paths) - len(self.full)) * min(self.hit, self.reach)
+
+    @property
+    def contexts(self) -> Sequence[Path]:
+        return self.paths[: len(self.full)]
+
+    @property
+    def windows(self) -> Windows:
+        return {path: [block for block, _ in self.named] for path in self.paths[len(self.full) :]}
+
+
+class WindowsPool(VllmPool):
+    """`usable` blocks, each of one group."""
+
+    def __init__(
+        self, groups: Groups, usable: int, block_tokens: int, most_kept: int | None = None, step_tokens: int | None = None
+    ) -> None:
+        super().__init__(usable, block_tokens, most_kept)
+        self._full, self._windowed = groups.full, groups.windowed
+        self._dense, self._junctions = groups.dense, groups.junctions
+        self._reach = groups.reach(block_tokens)
+        self._in_step = None if step_tokens is None else self.blocks(groups.window_tokens - 1 + step_tokens) + 1
+        """Blocks of a window that a step needs at most; None: any."""
+
+    # --- how many -------------------------------------------------------------------------------------------------------------
+
+    def needed(self, tokens: int) -> int:
+        blocks = self.blocks(tokens)
+        return self._full * blocks + self._windowed * min(blocks, self._reach + 1)
+
+    def alone(self, tokens: int, context: int) -> int:
+        return self.needed(context) + self._windowed * self._ahead(tokens, 0)
+
+    def taken(self, path: Path, tokens: int, context: int) -> int:
+        hit, used = self.reach(path, tokens)
+        return self.needed(context) + self._windowed * self._ahead(tokens, hit) - used
+
+    def _ahead(self, tokens: int, hit: int) -> int:
+        """Blocks of each window beyond those that a request has when so many tokens are there, until they are: of a prompt of which it
+        computes what is behind a hit."""
+        blocks = self.blocks(tokens)
+        most = blocks - max(0, hit - self._reach)
+        return (most if self._in_step is None else min(most, self._in_step)) - min(blocks, self._reach + 1)
+
+    def counted(self, uses: Iterable[tuple[Use, int]]) -> tuple[int, int]:
+        kept, used = self._runs.counted()
+        windows, others = set[int](), 0
+        for use, tokens in uses:
+            assert isinstance(use, WindowsUse)
+            windows.update(id(piece.run) for _, pieces in use.named for piece in pieces)
+            others += self.needed(tokens) + self._windowed * use.ahead - sum(map(depth, use.full))
+        return used - len(windows) + others, kept + self._unnamed
+
+    # --- what is there --------------------------------------------------------------------------------------------------------
+
+    def reach(self, path: Path, tokens: int) -> tuple[int, int]:
+        paths = self._paths(path)
+        hit, _ = self._hit(paths, tokens)
+        return hit, sum(self._runs.reach(of, hit)[1] for of in paths[: self._full])
+
+    def _paths(self, path: Path) -> list[Path]:
+        return [path, *(_Of(path, group) for group in range(1, self._full + self._windowed))]
+
+    def _hit(self, paths: Sequence[Path], tokens: int) -> tuple[int, int]:
+        """Blocks of the longest prefix of a prompt that all groups can go on from, and those that full attention has."""
+        full = min(self._runs.reach(of, self._most(tokens))[0] for of in paths[: self._full])
+        hit, missing = full, self._missing(paths, full)
+        while missing is not None:
+            hit, missing = missing, self._missing(paths, missing)
+        return hit, full
+
+    def _missing(self, paths: Sequence[Path], hit: int) -> int | None:
+        """A block that windows have not, of those that a hit takes: none that takes it will do."""
+        start = max(0, hit - self._reach)
+        for block in (start, *range(hit - 1, start, -1)) if hit else ():
+            if not all(self._runs.has(of[block]) for of in paths[self._full :]):
+                return block
+        return None
+
+    # --- a request among others -----------------------------------------------------------------------------------------------
+
+    def request(self, path: Path, tokens: int) -> int:
+        return 0 if self.taken(path, tokens, tokens) > self._usable else super().request(path, tokens)
+
+    def begin(self, path: Path, tokens: int, prompt: int | None = None) -> WindowsUse:
+        paths = self._paths(path)
+        hit, there = self._hit(paths, tokens)
+        ends = [self._most(tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
+        full = [self._runs.take(of, hit) for of in paths[: self._full]]
+        use = WindowsUse(path, hit, full[0], paths, full, self._reach, ends, self._ahead(tokens, hit))
+        kept = self._runs.blocks
+        for block in range(max(0, hit - self._reach), hit):
+            use.named.append((block, [self._runs.take(of, block + 1, block)[0] for of in paths[self._full :]]))
+        self.grow(self.needed(tokens) + self._windowed * use.ahead - self._full * hit - (kept - self._runs.blocks))
+        return use
+
+    def computed(self, use: Use, tokens: int) -> int:
+        assert isinstance(use, WindowsUse)
+        start, stop = depth(use.pieces), tokens // self._block_tokens
+        for of, pieces in zip(use.paths, use.full, strict=False):
+            pieces += self._runs.name(of, pieces, stop)
+        kept = self._kept(use, start, stop)
+        for block in kept:
+            use.named.append((block, [self._runs.name_alone(of, block) for of in use.paths[self._full :]]))
+        return self._full * max(0, stop - start) + self._windowed * len(kept)
+
+    def _kept(self, use: WindowsUse, start: int, stop: int) -> Sequence[int]:
+        """Which of these blocks of windows are named."""
+        if self._dense:
+            return range(start, stop)
+        return sorted({block for end in use.ends for block in range(max(start, end - self._reach), min(stop, end))})
+
+    def decodes(self, use: Use, tokens: int, now: float) -> int | None:
+        assert isinstance(use, WindowsUse)
+        self._unnamed += self._windowed * use.ahead
+        use.ahead = 0
+        return self.goes_on(use, tokens, now)
+
+    def goes_on(self, use: Use, tokens: int, now: float) -> int | None:
+        assert isinstance(use, WindowsUse)
+        named, first, left = use.named, self.blocks(tokens) - self._reach - 1, []
+        while named and named[0][0] < first:
+            left.append(named.popleft()[1])
+        if left:
+            kept = self._runs.blocks
+            self._give_back(left, now)
+            self._unnamed += self._windowed * len(left) - (self._runs.blocks - kept)
+            self.grow(self._windowed * len(left))
+            self._forget(self._runs.blocks - self._most_kept)
+        return (named[0][0] + self._reach + 1) * self._block_tokens + 1 if named else None
+
+    def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
+        assert isinstance(use, WindowsUse)
+        held = self.needed(tokens) + self._windowed * use.ahead - sum(map(depth, use.full))
+        for pieces in use.full:
+            self._runs.give_back(pieces, now)
+        kept = self._runs.blocks
+        self._give_back([pieces for _, pieces in use.named], now)
+        use.named.clear()
+        self._unnamed += held - (self._runs.blocks - kept)
+        self._forget(self._runs.blocks - self._most_kept)
+
+    def _give_back(self, blocks: Sequence[Sequence[Piece]], now: float) -> None:
+        """Windows do not use these any more: one group's after the other's, the last first."""
+        for group in range(self._windowed):
+            for pieces in reversed(blocks):
+                self._runs.give_back([pieces[group]], now)

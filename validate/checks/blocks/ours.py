@@ -6,7 +6,7 @@ from kvplan.sim.replay.blocks import BlockReplay, Served
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.vllm import VllmPool
-from kvplan.sim.store.blocks.windows import Groups, WindowedPool
+from kvplan.sim.store.blocks.windows import Groups, WindowsPool
 from kvplan.traces.blockpaths import BlockContexts
 from kvplan.validate.checks.blocks.figures import EXTERNAL, HIT, RATE, STORED, Cache, Offload, Pool, Tool, Windows
 
@@ -41,7 +41,7 @@ def _(cache: Tool, contexts: BlockContexts) -> dict[str, float]:
 
 @ours.register
 def _(cache: Windows, contexts: BlockContexts) -> dict[str, float]:
-    pool = WindowedPool(cache.usable, contexts.block_tokens, Groups(1, 1, _WINDOW_TOKENS, cache.dense))
+    pool = WindowsPool(Groups(1, 1, _WINDOW_TOKENS, cache.dense, junctions=False), cache.usable, contexts.block_tokens)
     return _figures(BlockReplay(MODES["vllm"], contexts).served(pool))
 
 

@@ -6,8 +6,8 @@ how many a group has, and one with less than a quarter more has room beside it; 
 
 from dataclasses import dataclass
 
-from kvplan.hwmodels import kvsize
-from kvplan.sim.deployment import Deployment
+from kvplan.hwmodels import Model, kvsize
+from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim.store.blocks.windows import Groups
 
 _NEARLY = 1.25
@@ -22,9 +22,9 @@ class Layout:
     """HBM that a group takes for a token."""
 
 
-def layout(deployment: Deployment, dense: bool) -> Layout | None:
-    """None where no layer has a window, or where that is not one window beside full attention, with as many bytes a layer."""
-    model, kept = deployment.model, deployment.hbm_kv
+def layout(model: Model, kept: Footprint, dense: bool) -> Layout | None:
+    """Of jobs that take so much HBM. None where no layer has a window, or where that is not one window beside full attention, with as many
+    bytes a layer."""
     windows = kvsize.windows(model)
     keeping = sum(group.count for group in model.layers if group.kind.token_bytes(16))
     full = keeping - sum(windows.values())
