@@ -94,7 +94,19 @@ def test_engine_and_reference_agree_on_blocks():
     )
 
 
-CASES_OF_STEPS = {"DRAM; batching": (10, 21, 39), "HBM; blocks, batching": (13, 26), "HBM, DRAM and SSD; blocks, batching": (10, 19, 24)}
+def test_engine_and_reference_agree_on_windows():
+    happened = agreed("HBM; windows", range(8))
+    assert min(
+        happened[what] for what in ("blocks in use by several", "first turns that hit blocks", "truncations", "turns that drop history")
+    )
+
+
+CASES_OF_STEPS = {
+    "DRAM; batching": (10, 21, 39),
+    "HBM; blocks, batching": (13, 26),
+    "HBM, DRAM and SSD; blocks, batching": (10, 19, 24),
+    "HBM; windows, batching": (6, 40, 55),
+}
 """Where several things meet; of other families fewer are enough."""
 STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts in parts")
 
@@ -103,9 +115,8 @@ STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts i
 def test_engine_and_reference_agree_on_steps_that_hold_several_jobs(family):
     happened = agreed(family, CASES_OF_STEPS.get(family, (10, 24) if "blocks" in family else (10, 28, 39)))
     assert min(happened[what] for what in (*STEPS, "jobs that give way"))
-    assert (
-        family == "no store; batching" or happened["turns that hit blocks" if "blocks" in family else "jobs that wait apart for their KV"]
-    )
+    in_blocks = "blocks" in family or "windows" in family
+    assert family == "no store; batching" or happened["turns that hit blocks" if in_blocks else "jobs that wait apart for their KV"]
 
 
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("connectors")])
@@ -191,7 +202,7 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if "DRAM and SSD" not in family])
 def test_engine_and_reference_agree_on_what_the_warmup_cuts(family):
     for seed in (
-        SEEDS[19:21] if "batching" in family else SEEDS[: 6 if family == "HBM; blocks" else 2] if "blocks" in family else SEEDS[:10]
+        SEEDS[19:21] if "batching" in family else SEEDS[: 6 if family == "HBM; blocks" else 2] if family.startswith("HBM") else SEEDS[:10]
     ):
         loaded, table = agreement.random_case(family, seed)
         assert not agreement.compare(config.load(loaded, [f"warmup_turns={table.turns // 3}"]), table)[0], f"{family}, seed {seed}"

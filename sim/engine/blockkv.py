@@ -119,8 +119,7 @@ class BlockKv(Keeping):
         self._turns, self._observer = turns, observer
         self.block_tokens, self.block_bytes = pool.block_tokens, pool.block_bytes
         self._running: dict[int, _Running] = {}
-        self._leaving = Leaving()
-        self._ttl_s = config.store.ttl_s
+        self._leaving, self._ttl_s = Leaving(), config.store.ttl_s
         self._fetches: Fetches | None = None
         self.loads_once = config.store.defers and pool.most_kept > 0
         """Whether jobs are deferred for what another loads: they find it in HBM then."""

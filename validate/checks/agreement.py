@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.hwmodels import catalogue
+from kvplan.hwmodels import catalogue, kvsize
 from kvplan.sim import config
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
@@ -49,11 +49,12 @@ FAMILIES |= {
     "HBM and SSD; blocks": ("store.unit=block", "store.dram=0GB", "store.ssd={ssd}B"),
     "HBM, DRAM and SSD; blocks": ("store.unit=block", "store.dram={dram}B", "store.ssd={ssd}B"),
 }
+FAMILIES |= {"HBM; windows": FAMILIES["HBM; blocks"]}
 FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if ";" not in name}
-FAMILIES |= {f"{name}, batching": tiers for name, tiers in FAMILIES.items() if name.endswith("; blocks")}
+FAMILIES |= {f"{name}, batching": tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows"))}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
-`_more` and `_connectors` say; those with `blocks` what `_blocks` says alone; those with `batching` beside that what `_connectors` and
-`_batching` say."""
+`_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, and those with `windows` that of a model with windows; those
+with `batching` beside that what `_connectors` and `_batching` say."""
 
 
 def random_case(family: str, seed: int) -> tuple[Config, Workload]:
@@ -85,7 +86,7 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     kind, _, last = family.partition("; ")[2].partition(", ")
     if not kind:
         return loaded, table
-    if kind == "blocks":
+    if kind in ("blocks", "windows"):
         loaded, table = _blocks(loaded, rng), _with_beginnings(_with_edits(table, rng), rng)
         loaded = loaded if family.startswith("HBM;") else _chunks(loaded, rng)
     else:
@@ -95,6 +96,8 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     if kind == "blocks":
         loaded = config.load(loaded, [f"store.ttl_s={rng.choice(['null', 'null', '0.3', '3'])}"])
         loaded = _deferred(loaded, rng)
+    if kind == "windows":
+        loaded = _windows(loaded, window, rng)
     return loaded, table
 
 
@@ -147,6 +150,17 @@ def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
         "store.hbm": ["0GB", "0GB", "100MB"],
     }
     return config.load(loaded, [*_drawn(choices, rng), "store.eviction=lru"])
+
+
+def _windows(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
+    """The case with a model of which every second layer has a window of 128 tokens, and HBM for one to two of the longest prompts."""
+    apart = config.load(loaded, ["model=gpt-oss-20b", "deployment.hbm_utilization=0.5"])
+    deployment = resolve(apart)
+    total = deployment.gpus * deployment.gpu.hbm.value
+    step = longest if loaded.batching == "iteration" else loaded.deployment.step_tokens or longest
+    of_window = min(longest, 128 + step)
+    size = (longest + of_window + 4 * (loaded.store.block_tokens or 16)) * deployment.hbm_kv.per_token * rng.uniform(1, 2)
+    return config.load(apart, [f"deployment.hbm_utilization={0.5 - (deployment.hbm_budget - size) / total:.6f}"])
 
 
 def _drawn(choices: Mapping[str, Any], rng: np.random.Generator) -> list[str]:
@@ -261,10 +275,11 @@ def differences(ours: Result, theirs: Result) -> list[str]:
 
 
 def _rough(settings: Config) -> set[str]:
-    """What the engine gives roughly: in a run of decode steps it has answers grow into blocks at an even pace, and at its end when others
-    expire meanwhile."""
+    """What the engine gives roughly: in a run of decode steps it has answers grow into blocks, and windows leave them, at an even pace, and
+    at its end when others expire meanwhile."""
     grows = settings.deployment.admission or ("answer" if settings.batching == "iteration" else "")
-    return {"tiers.hbm.mean_bytes", "tiers.hbm.peak_bytes"} if settings.store.unit == "block" and grows != "answer" else set()
+    changes = grows != "answer" or bool(kvsize.windows(catalogue.load("model", settings.model)))
+    return {"tiers.hbm.mean_bytes", "tiers.hbm.peak_bytes"} if settings.store.unit == "block" and changes else set()
 
 
 def _leaves(data: Any, name: str = "") -> Iterator[tuple[str, Any]]:

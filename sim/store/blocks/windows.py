@@ -216,6 +216,7 @@ class WindowsPool(VllmPool):
         self._give_back([pieces for _, pieces in use.named], now)
         use.named.clear()
         self._unnamed += held - (self._runs.blocks - kept)
+        self._forget(-self._unnamed)  # where more have names than it had at once
         self._forget(self._runs.blocks - self._most_kept)
 
     def _give_back(self, blocks: Sequence[Sequence[Piece]], now: float) -> None:

@@ -32,7 +32,7 @@ class Pool:
         self.tokens, self.kept = tokens, kept
         self.free = list(range(blocks))  # the first is taken next
         self.users = [0] * blocks
-        self.names: dict[int, int] = {}  # of blocks, in the order in which they were named
+        self.names: dict[int, object] = {}  # of blocks, in the order in which they were named
         self.left_s = [0.0] * blocks  # when each was used last
         self.changes = 0
         self.numbers: dict[tuple[int, tuple[Token, ...]], int] = {}  # names as numbers: of what comes before, and the block's own tokens
@@ -106,7 +106,7 @@ class BlockJobs(Jobs):
 
     def __init__(self, config: Config, deployment: Deployment, sizes, pool: Pool, histories: Histories, reserves: str, begun) -> None:
         super().__init__(config, deployment, sizes, histories, reserves)
-        self.pool, self.contexts, self.each = pool, histories.written, pool.tokens * deployment.in_hbm(1)
+        self.pool, self.contexts, self.each = pool, histories.written, pool.tokens * deployment.hbm_kv.per_token
         self.begun = begun or defaultdict(list)  # per session, what it begins with: keys of text up to so many tokens
         self.common = histories.common
         self.known: tuple[Turn | None, int, int] = (None, 0, 0)  # whose blocks in use were counted last, after so many changes
@@ -151,18 +151,20 @@ class BlockJobs(Jobs):
 class BlockReplica(Replica):
     """With tiers of chunks below, or none."""
 
+    JOBS = BlockJobs
+
     def __init__(self, config: Config, deployment: Deployment, service: "Service") -> None:
         super().__init__(config, replace(deployment, tiers=(), write_buffer=0), service)
         tokens = config.store.block_tokens or 16
-        each, kept = tokens * deployment.in_hbm(1), config.store.size_of(config.store.listed[0])
+        each, kept = tokens * deployment.hbm_kv.per_token, config.store.size_of(config.store.listed[0])
         blocks = deployment.hbm_budget // each - 1
-        self.pool = Pool(blocks, tokens, min(blocks, kept // each) if kept else blocks)
+        self.pool = self.make_pool(blocks, tokens, min(blocks, kept // each) if kept else blocks)
         self.contexts = service.histories.written
         begun = service.given.workload.beginnings
         parts = None if begun is None else begun.parts()
-        self.jobs = self.block_jobs = BlockJobs(config, self.deployment, self.sizes, self.pool, service.histories, self.reserves, parts)
+        self.jobs = self.block_jobs = self.JOBS(config, self.deployment, self.sizes, self.pool, service.histories, self.reserves, parts)
         self.store.jobs = self.jobs
-        self.block_bytes = tokens * deployment.stored(1)
+        self.block_bytes = tokens * deployment.kv.per_token
         self.hbm, *below = self.tiers = tiers_of(deployment)
         self.written, self.read = [0], [0]  # bytes of HBM's cache, so far
         together = 256 if config.store.mode == "lmcache" else deployment.connection.block
@@ -223,14 +225,13 @@ class BlockReplica(Replica):
     def take(self, turn: Turn, since: float, now: float) -> int:
         """Uses what the pool has of a job's context, and loads what tiers below have beyond that; returns the lowest of these tiers."""
         self.expire(now)
-        hits = self.pool.hits(self.contexts[turn.session])
-        self.blocks[turn] = self.pool.take(hits, self.pool.needed(self.jobs.tokens(turn)))
+        hit, hits = self.use(turn)
         self.read.append(self.read[-1] + len(hits) * self.block_bytes)
         self.hold(now)
         self.seen["turns that hit blocks"] += bool(hits)
         self.seen["blocks in use by several"] += any(self.pool.users[block] > 1 for block in hits)
         self.seen["first turns that hit blocks"] += bool(hits) and not turn.place
-        local = len(hits) * self.pool.tokens
+        local = hit * self.pool.tokens
         self.below.settle(now)
         found = self.found[turn] = self.below.find(self.names(turn), turn.context, local)
         turn.loaded = local + found.tokens
@@ -241,6 +242,33 @@ class BlockReplica(Replica):
         if not turn.preemptions:
             turn.hbm_tokens, turn.dram_tokens, turn.ssd_tokens = shares
         return max((place for place, tier in enumerate(self.tiers) if getattr(turn, f"{tier.name}_tokens")), default=-1)
+
+    # --- what it has of the pool ------------------------------------------------------------------------------------------------
+
+    def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
+        return Pool(blocks, tokens, most_kept)
+
+    def use(self, turn: Turn) -> tuple[int, list[int]]:
+        """A job takes the blocks that it starts with; returns how many of its context it finds, and those."""
+        hits = self.pool.hits(self.contexts[turn.session])
+        self.blocks[turn] = self.pool.take(hits, self.pool.needed(self.jobs.tokens(turn)))
+        return len(hits), hits
+
+    def grow(self, now: float) -> None:
+        """Those that decode have room for a token more."""
+        for turn in self.decoding:
+            blocks = self.blocks[turn]
+            blocks += self.pool.take([], max(0, self.pool.needed(turn.context) - len(blocks)))
+
+    def compute(self, turn: Turn, tokens: int) -> int:
+        """The first tokens of its context are there; returns the blocks that have names since."""
+        return self.pool.name(self.blocks[turn], self.contexts[turn.session][:tokens])
+
+    def decodes(self, turn: Turn, now: float) -> None:
+        """Its prefill has ended, and its answer has not."""
+
+    def end_use(self, turn: Turn, now: float) -> None:
+        self.pool.give_back(self.blocks.pop(turn), now)
 
     def load(self, turn: Turn, found: Found, since: float, now: float) -> None:
         self.seen["turns that load chunks"] += 1
@@ -263,12 +291,14 @@ class BlockReplica(Replica):
     def grew(self, now: float) -> None:
         for turn in self.decoding:
             self.write(turn)
-            blocks = self.blocks[turn]
-            blocks += self.pool.take([], max(0, self.pool.needed(turn.context) - len(blocks)))
+        self.grow(now)
         self.hold(now)
 
     def prefilled(self, turn: Turn, now: float) -> None:
         self.name(turn, turn.context)
+        if turn.left > 1:
+            self.decodes(turn, now)
+            self.hold(now)
         self.below.settle(now)
         self.below.let_go(self.found.pop(turn), now)
         if math.isnan(turn.first_token_s):
@@ -287,7 +317,7 @@ class BlockReplica(Replica):
         elif len(saved) > offered:
             self.below.store(0, saved, now)
         self.below.renew(saved, now)
-        self.pool.give_back(self.blocks.pop(turn), now)
+        self.end_use(turn, now)
         self.hold(now)
         super().complete(turn, now)
 
@@ -297,7 +327,7 @@ class BlockReplica(Replica):
         self.name(turn, turn.context if turn.decodes else turn.computed)
         self.below.settle(now)
         self.below.let_go(self.found.pop(turn, Found()), now)
-        self.pool.give_back(self.blocks.pop(turn), now)
+        self.end_use(turn, now)
         self.hold(now)
 
     def write(self, turn: Turn) -> None:
@@ -311,8 +341,7 @@ class BlockReplica(Replica):
 
     def name(self, turn: Turn, tokens: int) -> None:
         """The first tokens of its context are in HBM."""
-        named = self.pool.name(self.blocks[turn], self.contexts[turn.session][:tokens])
-        self.written.append(self.written[-1] + named * self.block_bytes)
+        self.written.append(self.written[-1] + self.compute(turn, tokens) * self.block_bytes)
 
     def hold(self, now: float) -> None:
         self.hbm.put(0, self.pool.filled() * self.block_bytes - self.hbm.held[0], now)

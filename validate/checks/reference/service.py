@@ -15,6 +15,7 @@ from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
 from kvplan.validate.checks.reference.sizes import Sizes
 from kvplan.validate.checks.reference.turns import Turn, columns_of, turns_of
+from kvplan.validate.checks.reference.windows import WindowsReplica
 
 
 class Service:
@@ -25,7 +26,8 @@ class Service:
         self.turns = turns_of(given.workload)
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
         self.sizes = Sizes(given.deployment)
-        kind = BlockReplica if given.deployment.pooled else Replica
+        windows, pooled = given.deployment.hbm_kv.windows, given.deployment.pooled
+        kind = (WindowsReplica if windows else BlockReplica) if pooled else Replica
         self.histories = Histories()
         self.replicas = [kind(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
         self.stays = given.config.router == "session"
