@@ -8,7 +8,6 @@ import pytest
 from kvplan.validate.checks import plans
 
 DOCS = " ".join((Path(__file__).parents[1] / "docs" / "plans.md").read_text(encoding="utf-8").split())
-README = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("name", plans.WORKED)
@@ -31,10 +30,10 @@ def test_a_table_has_sizes_between_and_replicas_on_both_sides(name):
 
 @pytest.mark.parametrize("name", plans.WORKED)
 def test_the_docs_print_the_answer_of_that_question(name):
-    """Command, replicas, and dollars as in the table; the chat's answer is the README's."""
+    """Command, replicas, and dollars as in the table."""
     worked = plans.WORKED[name]
     assert f"``` {worked.command} ```" in DOCS
-    said = README if name == "chat" else DOCS.partition(f"``` {worked.command} ```")[2]
+    said = DOCS.partition(f"``` {worked.command} ```")[2]
     replicas, usd = re.search(r"Cheapest: .*?, (\d+)(?: \([^)]*\))? replicas, .*?\$([\d,]+) a month", said).groups()
     assert int(replicas) == worked.answer[1]
     assert usd in {f"{float(row['usd_per_month']):,.0f}" for row in plans.read_table(name) if row["replicas"] == replicas}

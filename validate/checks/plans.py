@@ -97,7 +97,7 @@ WORKED = {
     ),
     "a100": Worked(
         "default",
-        answer=("prefix cache in HBM", 17),
+        answer=("prefix cache in HBM", 16),
         drams=("32GB", "64GB", "128GB"),
         ssds=("0GB", "1.2TB", "2.5TB"),
         replicas=(14, 15, 16, 17, 18),
