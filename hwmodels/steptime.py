@@ -117,7 +117,7 @@ class StepTime:
         step of `decode`, to the last bit."""
         new = sum([tokens for tokens, _ in chunks])
         history = sum([before for _, before in chunks])
-        pairs = sum([self.per_pair * tokens * (before + 0.5 * (tokens + 1)) for tokens, before in chunks])
+        pairs = 0.0 + sum([self.per_pair * tokens * (before + 0.5 * (tokens + 1)) for tokens, before in chunks])
         if self.windows:
             pairs += sum([window.prefill(*chunk) for chunk in chunks for window in self.windows])
         pairs += self.per_window_byte * window_bytes

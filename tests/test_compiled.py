@@ -119,3 +119,9 @@ def test_keys_of_blocks_are_asked_one_by_one_or_gone_through():
     assert list(Parts([5, 6], 2)) == [10, 11, 12, 13]
     with pytest.raises(IndexError):
         written[3]
+
+
+def test_a_step_of_several_prompts_knows_windows():
+    steps = StepTime(2, 1e-3, 1e-5, 1e-9, 1e-9, 1e-9, windows=(Window(128, 1e-9, 1e-9),))
+    assert steps.step([(100, 20)]) == pytest.approx(steps.prefill(100, 20))
+    assert steps.step([(100, 20)]) < steps.step([(100, 20), (30, 0)], 3, 400, 50)
