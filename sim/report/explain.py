@@ -71,14 +71,12 @@ def _blocks(found: dict) -> list[str]:
     if not blocks:
         return []
     below, groups = len(found["tiers"]) > 1, blocks["groups"]
-    each = format_bytes(blocks["block_bytes"])
-    if groups is not None:
-        each += f" of one of {groups['full'] + groups['windowed']} groups of layers, {groups['windowed']} with windows,"
+    of = "" if groups is None else f" in one of {groups['full'] + groups['windowed']} groups of layers ({groups['windowed']} with windows)"
     chunks = f"; chunks of {blocks['chunk_tokens']:,} below, {format_bytes(blocks['chunk_bytes'])} of KV" * below
     in_chunks = f", and in full chunks {blocks['in_full_chunks']:,}" * below
     return [
-        f"  {blocks['blocks']:,} blocks of {blocks['block_tokens']:,} tokens, {each} each{chunks}; the mean"
-        f" resumed turn has {blocks['resumed_history_tokens']:,} tokens of history, {blocks['in_full_blocks']:,} of them in full"
+        f"  {blocks['blocks']:,} blocks of {blocks['block_tokens']:,} tokens{of}, {format_bytes(blocks['block_bytes'])} each{chunks}; the"
+        f" mean resumed turn has {blocks['resumed_history_tokens']:,} tokens of history, {blocks['in_full_blocks']:,} of them in full"
         f" blocks{in_chunks}",
     ]
 
