@@ -202,6 +202,19 @@ def test_differences_without_variance():
     assert stats.paired([2.0], [1.0]) == stats.Estimate(1.0, None, None)
 
 
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (stats.Ratio(0.7, 0.65, 0.75, 0.01), "-30% ± 5"),
+        (stats.Ratio(1.2, 0.9, 1.5, 0.2), "+20% ± 30"),
+        (stats.Ratio(4.1, 3.0, 5.6, 0.01), "4.1x (3 to 5.6)"),
+        (stats.Ratio(0.0853, 3e-6, 2e3, 0.5), "0.0853x (3e-06 to 2e+03)"),
+    ],
+)
+def test_a_ratio_is_told_in_percent_where_its_interval_is_no_wider_than_what_is_compared(found, text):
+    assert compare_words.change(found) == text
+
+
 def test_ratios_by_hand_and_what_a_heavy_tail_hides():
     assert stats.ratio([2.0, 4.0], [1.0, 1.0]).factor == pytest.approx(np.sqrt(8))
     assert stats.ratio([1.0], [2.0]) == stats.Ratio(0.5, None, None, None)

@@ -61,7 +61,7 @@ def lost(name: str, found: Ratio | None) -> str | None:
     """`cost is 12% ± 1 more`, when the ratio, of a measure of which less is better, is above 1 with its whole interval."""
     if found is None or found.low is None or found.low <= 1:
         return None
-    return f"its {name} is {change(found).lstrip('+')}{' more' * (found.factor < _FACTOR)}"
+    return f"its {name} is {change(found).lstrip('+')}{' more' * (not _in_factors(found))}"
 
 
 def gap(pair: Pair, shown: Metric) -> str:
@@ -70,9 +70,10 @@ def gap(pair: Pair, shown: Metric) -> str:
 
 
 def change(found: Ratio) -> str:
-    """A ratio with its interval, in percent: `-30% ± 5`; from a factor of 3 on `4.1x (3.0 to 5.6)`."""
+    """A ratio with its interval, in percent: `-30% ± 5`; from a factor of 3 on, and where the interval is wider than what is compared,
+    `4.1x (3.0 to 5.6)`."""
     ends = found.ends
-    if found.factor >= _FACTOR:
+    if _in_factors(found):
         return f"{found.factor:.3g}x" if ends is None else f"{found.factor:.3g}x ({ends[0]:.2g} to {ends[1]:.2g})"
     percent = 100 * (found.factor - 1)
     half = None if ends is None else 50 * (ends[1] - ends[0])
@@ -80,9 +81,13 @@ def change(found: Ratio) -> str:
     return f"{percent:+.{places}f}%" if half is None else f"{percent:+.{places}f}% ± {half:.{places}f}"
 
 
+def _in_factors(found: Ratio) -> bool:
+    return found.factor >= _FACTOR or (found.ends is not None and found.ends[1] - found.ends[0] > 2)
+
+
 def compared(found: Ratio) -> str:
     """As part of a sentence: `30% ± 5 less than`, `4.1x (3.0 to 5.6) that of`."""
-    if found.factor >= _FACTOR:
+    if _in_factors(found):
         return f"{change(found)} that of"
     return f"{change(found).lstrip('+-')} {'more' if found.factor > 1 else 'less'} than"
 
