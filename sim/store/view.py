@@ -34,34 +34,40 @@ class Knowledge:
         return 0
 
 
-class TierView(View):
-    """One tier, as its eviction policy sees it."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class KnowingView(View):
+    """A tier, of which a subclass says what it holds of a session, and where its job is in the queue."""
 
-    def __init__(self, tier: Tier, is_last: bool, records: Records, knowledge: Knowledge) -> None:
-        self.capacity = tier.capacity
-        self.is_last = is_last
-        self._name = tier.name
-        self._held = tier.held
-        self._records = records
-        self._knowledge = knowledge
-
-    def size(self, session: int) -> int:
-        return self._held[session]
+    def __init__(self, name: str, capacity: int, is_last: bool, knowledge: Knowledge) -> None:
+        self.capacity, self.is_last = capacity, is_last
+        self._name, self._knowledge = name, knowledge
 
     def now_s(self) -> float:
         return self._knowledge.now_s()
 
-    def position(self, session: int) -> float | None:
-        return self._records[session].position
-
     def recompute_s(self, session: int) -> float:
-        return self._knowledge.recompute_s(session, self._held[session])
+        return self._knowledge.recompute_s(session, self.size(session))
 
     def load_s(self, session: int) -> float:
-        return self._knowledge.load_s(self._name, self._held[session])
+        return self._knowledge.load_s(self._name, self.size(session))
 
     def next_use_s(self, session: int) -> float:
         return self._knowledge.next_use_s(session)
 
     def tenant(self, session: int) -> int:
         return self._knowledge.tenant(session)
+
+
+class TierView(KnowingView):
+    """One tier of whole sessions, as its eviction policy sees it."""
+
+    def __init__(self, tier: Tier, is_last: bool, records: Records, knowledge: Knowledge) -> None:
+        super().__init__(tier.name, tier.capacity, is_last, knowledge)
+        self._held = tier.held
+        self._records = records
+
+    def size(self, session: int) -> int:
+        return self._held[session]
+
+    def position(self, session: int) -> float | None:
+        return self._records[session].position

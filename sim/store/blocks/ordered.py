@@ -13,55 +13,34 @@ use, and those of who runs are the youngest.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Final
 
 from kvplan.sim.policies.base import Eviction, View
 from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.chunks import Chunks
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.runs import Piece, Pieces, Run, Runs, empty_order
-from kvplan.sim.store.view import Knowledge
-
-NEW: Final = 1
-"""Why a session that has chunks here is not in the order: they came for the turn that runs …"""
-ASIDE: Final = 2
-"""… or it was to leave while its turn ran."""
+from kvplan.sim.store.tier import ASIDE, NEW
+from kvplan.sim.store.view import KnowingView, Knowledge
 
 Positions = dict[int, float]
 """Of sessions whose jobs wait, in the queue."""
 
 
-class ChunkView(View):
-    """One tier, as its eviction policy sees it. Bytes are of KV, stored once."""
+class ChunkView(KnowingView):
+    """One tier of chunks, as its eviction policy sees it. Bytes are of KV, stored once."""
 
     size_of: Callable[[int], int]
     """Chunks of a session."""
 
     def __init__(self, name: str, capacity: int, is_last: bool, chunk_bytes: int, knowledge: Knowledge, positions: Positions) -> None:
-        self.capacity, self.is_last = capacity, is_last
-        self._name, self._each = name, chunk_bytes
-        self._knowledge, self._positions = knowledge, positions
+        super().__init__(name, capacity, is_last, knowledge)
+        self._each, self._positions = chunk_bytes, positions
 
     def size(self, session: int) -> int:
         return self.size_of(session) * self._each
 
-    def now_s(self) -> float:
-        return self._knowledge.now_s()
-
     def position(self, session: int) -> float | None:
         return self._positions.get(session)
-
-    def recompute_s(self, session: int) -> float:
-        return self._knowledge.recompute_s(session, self.size(session))
-
-    def load_s(self, session: int) -> float:
-        return self._knowledge.load_s(self._name, self.size(session))
-
-    def next_use_s(self, session: int) -> float:
-        return self._knowledge.next_use_s(session)
-
-    def tenant(self, session: int) -> int:
-        return self._knowledge.tenant(session)
 
 
 class Tree(Runs):
