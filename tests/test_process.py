@@ -25,6 +25,36 @@ class Stuck(Lru):
             while True:  # not asleep: a signal just before a lock blocks would wait as long
                 pass
 """
+HEARS = """
+import os, signal, sys
+from pydantic import TypeAdapter
+from pydantic_core import core_schema
+from kvplan.sim.cli import process
+
+class Kind:
+    def __hash__(self):  # asked for by pydantic's C code, which makes an interrupt here another error
+        os.kill(os.getpid(), signal.SIGINT)
+        return 1
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        return core_schema.literal_schema([cls()])
+
+def built():
+    TypeAdapter(Kind)
+    while True:
+        pass
+
+def made_another():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            pass
+    except KeyboardInterrupt:
+        raise ImportError("half of it") from None
+
+sys.exit(process.run_command(globals()[sys.argv[1]]))
+"""
 SMALL = ["--set", "workload.sessions=40"]
 ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 NOTHING = ["kvplan: interrupted, nothing was written"]
@@ -104,6 +134,12 @@ def test_ctrl_c_while_modules_load_is_one_line(module, times, start):
     stdout, stderr = process.communicate(timeout=300)
     said = [line for line in stderr.splitlines() if not line.startswith("import time:") and line != "reached"]
     assert process.returncode == 1 and stdout == "" and len(said) == 1 and said[0].startswith("kvplan: interrupted")
+
+
+@pytest.mark.parametrize("command", ["built", "made_another"])
+def test_an_interrupt_that_others_would_make_an_error_is_one_line(command):
+    ran = subprocess.run([sys.executable, "-c", HEARS, command], capture_output=True, text=True, preexec_fn=_hears_all, timeout=300)
+    assert (ran.returncode, ran.stdout, ran.stderr.splitlines()) == (1, "", NOTHING)
 
 
 def test_what_is_kept_is_said(start, tmp_path):

@@ -23,6 +23,7 @@ _INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
 _BUSY_S, _AGAIN_S, _ECHO_S = 5.0, 0.02, 1.0
 """How long a signal waits at most, while it would do harm, how often it looks, and how long after the first another is the same."""
+_PYDANTIC = f"{os.sep}pydantic{os.sep}"
 
 
 def run_command(command: Callable[[], int | None]) -> int:
@@ -50,19 +51,28 @@ def _exit_code(command: Callable[[], int | None], ending: "_Ending") -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except Exception:
+        if ending.interrupted:  # C code made it another error
+            return _INTERRUPTED
+        raise
     finally:
         ending.over = True
 
 
 class _Ending:
-    """Makes signals KeyboardInterrupts: not while a module is being loaded, whose C code may swallow it or make it another error, and
-    not while something is printed, which would be printed twice, nor while processes start."""
+    """Makes signals KeyboardInterrupts: not while a module is loaded or pydantic builds a validator, whose C code may swallow it or
+    make it another error, and not while something is printed, which would be printed twice, nor while processes start."""
 
     def __init__(self) -> None:
         self.over = False
         """Whether the command has ended: nothing is left to close."""
         self._heard_s: float | None = None
         self._raised_s: float | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the command was told to end."""
+        return self._raised_s is not None
 
     def listen(self) -> None:
         sys.unraisablehook = self._unraisable
@@ -99,12 +109,12 @@ def _comes_again() -> bool:
 
 
 def _busy(frame: FrameType | None) -> bool:
-    """Whether a module is being loaded, something is being printed, or processes are being started."""
+    """Whether a module is loaded, a validator is built (which pydantic does at first use), something is printed, or processes start."""
     if workers.starting():
         return True
     while frame is not None:
         code = frame.f_code
-        if code is _Sink.write.__code__ or code.co_filename.startswith("<frozen importlib"):
+        if code is _Sink.write.__code__ or code.co_filename.startswith("<frozen importlib") or _PYDANTIC in code.co_filename:
             return True
         frame = frame.f_back
     return False
