@@ -1,4 +1,5 @@
-"""Which replica each session goes to, for what needs to know it without a run: explain, the curve, the reference."""
+"""Which replica each session goes to, for what needs to know it without a run: explain, the curve, the reference; and which policies need
+sessions that stay."""
 
 from typing import Any
 
@@ -32,3 +33,20 @@ def replica_of(config: Config, sessions: int, why: str) -> np.ndarray:
         raise ConfigError(f"{why}, and router={config.router} decides that turn by turn, in a run: set router=session")
     route = router(FixedView(config.deployment.replicas)).route
     return np.array([route(session, -1) for session in range(sessions)], np.int64)
+
+
+def check_router(config: Config) -> None:
+    """Raises ConfigError when something of the configuration needs sessions that stay, and they do not."""
+    if find("routing", config.router).STICKY:
+        return
+    if "future" in find("eviction", config.store.eviction).NEEDS:
+        _refuse(config, "eviction", "goes by when the next turn of a session comes to its replica")
+    if find("prefetch", config.store.prefetch).LEAD_S > 0:
+        _refuse(config, "prefetch", "fetches to the replica of the turn before, ahead of the next one")
+
+
+def _refuse(config: Config, kind: str, why: str) -> None:
+    name = getattr(config.store, kind)
+    raise ConfigError(
+        f"store.{kind}={name} {why}, and router={config.router} may send it to another: set router=session, or another store.{kind}"
+    )

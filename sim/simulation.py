@@ -11,12 +11,12 @@ import numpy as np
 
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import Config, load
-from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards, service
 from kvplan.sim.metrics.output import Engine, RunInput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.metrics.schema import Summary
 from kvplan.sim.metrics.summary import summarize
+from kvplan.sim.servable import servable
 from kvplan.traces import Workload
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def simulate(
     config = load(config)
     if workload is None:
         workload = build_workload(config)
-    deployment = resolve(config, workload)
+    deployment = servable(config, workload)
     with _rarely_collected():
         output = engine(RunInput(config, deployment, workload, longest_run, progress, watch, observer, passing))
     if workload.turns >= _MANY_TURNS:

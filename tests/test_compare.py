@@ -172,6 +172,25 @@ def test_every_variant_is_checked_before_anything_runs(axis, message, monkeypatc
     assert message in str(error.value) and axis.partition("=")[0] in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("axis", "overrides", "message"),
+    [
+        ("store.eviction=lru,fifo", ("store.unit=block", "store.ttl_s=600"), "store.ttl_s with store.eviction=fifo"),
+        ("store.save=async,sync", ("store.unit=block",), "store.save=sync: blocks are saved"),
+        ("model=llama-2-13b,mistral-7b", ("store.unit=block", "store.windows=windowed"), "every layer of mistral-7b has a window"),
+        ("deployment.hbm_utilization=0.9,0.165", ("store.unit=block",), "a context of"),
+        ("router=session,least-loaded", ("store.eviction=belady",), "store.eviction=belady goes by"),
+    ],
+)
+def test_what_no_server_is_simulated_with_is_refused_before_anything_runs(axis, overrides, message, monkeypatch):
+    monkeypatch.setattr(runs, "simulate", lambda *_: pytest.fail("ran"))
+    options = [part for override in ("engine=vllm", *overrides) for part in ("--set", override)]
+    result = kvplan("compare", *OPTIONS, *options, "--jobs", "1", "--vary", axis)
+    path, _, values = axis.partition("=")
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 2 and f"--vary {path}={values.split(',')[-1]}: " in said and message in said and not result.stdout
+
+
 # --- statistics -------------------------------------------------------------------------------------------------------------------
 
 

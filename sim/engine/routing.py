@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kvplan.sim.config import Config, ConfigError
+from kvplan.sim.config import Config
 from kvplan.sim.engine.replica import Replica
 from kvplan.sim.engine.run import Run
 from kvplan.sim.policies.base import Router, RouterView
@@ -43,22 +43,6 @@ class EngineRouting(RouterView):
 
 
 def router(config: Config, view: EngineRouting) -> Router:
-    """The configured one. Raises ConfigError when something of the configuration needs sessions that stay, and they do not."""
+    """The configured one."""
     policy = find("routing", config.router)
-    if not policy.STICKY:
-        _check(config)
     return policy(FixedView(view.replicas) if policy.FIXED else view)
-
-
-def _check(config: Config) -> None:
-    if "future" in find("eviction", config.store.eviction).NEEDS:
-        _refuse(config, "eviction", "goes by when the next turn of a session comes to its replica")
-    if find("prefetch", config.store.prefetch).LEAD_S > 0:
-        _refuse(config, "prefetch", "fetches to the replica of the turn before, ahead of the next one")
-
-
-def _refuse(config: Config, kind: str, why: str) -> None:
-    name = getattr(config.store, kind)
-    raise ConfigError(
-        f"store.{kind}={name} {why}, and router={config.router} may send it to another: set router=session, or another store.{kind}"
-    )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvplan.sim.blockpool import block_pool
 from kvplan.sim.config import ON_DRIVES, Config, ConfigError
 from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.planner import bounds, load
@@ -25,6 +24,7 @@ from kvplan.sim.planner.question import Option, Question, options
 from kvplan.sim.planner.scenario import near
 from kvplan.sim.planner.search import Fed, Fewest, Point, fewest
 from kvplan.sim.planner.surely import Surely
+from kvplan.sim.servable import servable
 from kvplan.sim.sweep.pool import Failed, Pool
 from kvplan.sim.sweep.runs import replicated
 from kvplan.traces import Workload
@@ -270,9 +270,7 @@ class Side(Fed):
         self._question, self._option, self._rate = question, option, rate
         self._config = question.config(option)
         self._recorded = load.own_rate(self._config, population)
-        self._deployment = deployment = resolve(self._config, population)
-        if deployment.pooled:
-            block_pool(self._config, deployment, population)
+        self._deployment = deployment = servable(self._config, population)
         self._filling, self._turns = Filling(self._config, deployment, population), population.turns / population.sessions
         self._fills = True
         self._unloaded = tuple(bounds.unloaded(self._config, deployment, population, each) for each in question.objectives)

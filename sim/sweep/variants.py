@@ -16,6 +16,7 @@ from kvplan.sim.deployment import resolve
 from kvplan.sim.inputs import load_policies
 from kvplan.sim.keptunit import unit_of
 from kvplan.sim.policies.registry import PolicyError, find, is_users_own, policies
+from kvplan.sim.servable import servable
 from kvplan.sim.settings import POLICY_PATHS
 from kvplan.sim.sweep.axes import Axis, Point, points
 from kvplan.sim.sweep.runs import WorkloadKey
@@ -101,7 +102,7 @@ def _parsed(value: str) -> object:
 
 
 def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] = build_workload) -> dict[str, Workload]:
-    """The workload of each variant by label, read or drawn once, checked against its deployment. Raises ConfigError, TraceError."""
+    """The workload of each variant by label, read or drawn once, checked against its server. Raises ConfigError, TraceError."""
     known: dict[WorkloadKey, Workload] = {}
     workloads = {}
     for variant in found:
@@ -109,7 +110,7 @@ def read_workloads(found: Sequence[Variant], read: Callable[[Config], Workload] 
         if key not in known:
             known[key] = read(variant.config)
         try:
-            resolve(variant.config, known[key])
+            servable(variant.config, known[key])
         except ConfigError as error:
             raise ConfigError(f"--vary {' '.join(variant.point.texts)}: {error}") from None
         workloads[variant.label] = known[key]
