@@ -1,6 +1,8 @@
 """Chunks that leave a tier in the order of a policy of sessions (`sim/store/blocks/ordered.py`), held against chunks one by one."""
 
+import gc
 from collections import defaultdict
+from functools import partial
 from random import Random
 
 import pytest
@@ -15,6 +17,7 @@ from kvplan.sim.simulation import simulate
 from kvplan.sim.store.blocks.chunks import Chunks
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.ordered import ChunkView, OrderedChunks, Orders
+from kvplan.sim.store.blocks.runs import Run
 from kvplan.sim.store.view import Knowledge
 from kvplan.sim.tiers import TierSpec
 
@@ -142,6 +145,21 @@ def turns(seed, cuts):
         yield Path(session, keys[: lengths[session]])
 
 
+def forks(seed):
+    """Contexts that go on from any place of another's, and of their own."""
+    draw, contexts = Random(seed), {}
+    for turn in range(800):
+        session = draw.randrange(12) + 12 * (turn // 200)
+        keys = contexts.get(session, [])
+        if not keys or len(keys) > 18:
+            keys = draw.choice(list(contexts.values())) if contexts and draw.random() < 0.6 else []
+            keys = keys[: draw.randrange(len(keys) + 1)]
+        elif draw.random() < 0.15:
+            keys = keys[: draw.randrange(len(keys))]
+        contexts[session] = keys = keys + [(turn, len(keys) + each) for each in range(draw.randrange(1, 4))]
+        yield Path(session, keys)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_lru_of_sessions_that_only_grow_is_the_engines_order(seed):
     own, ordered = Chunks(ROOM), OrderedChunks(ROOM, 1, Lru, view())
@@ -152,19 +170,31 @@ def test_lru_of_sessions_that_only_grow_is_the_engines_order(seed):
         assert own.held == ordered.held == sum(own._runs.counted())
 
 
-@pytest.mark.parametrize("cuts", [False, True])
+@pytest.mark.parametrize("contexts", [partial(turns, cuts=False), partial(turns, cuts=True), forks])
 @pytest.mark.parametrize("name", CLOCKED)
-def test_chunks_leave_as_if_each_were_looked_at(name, cuts):
+def test_chunks_leave_as_if_each_were_looked_at(name, contexts):
     for seed in range(3):
         tier, literal = OrderedChunks(ROOM, 1, find("eviction", name), view()), Literal(find("eviction", name), view())
         hits = 0
-        for now, path in enumerate(turns(seed, cuts)):
+        for now, path in enumerate(contexts(seed)):
             found = tier.reach(path, len(path))
             assert found == literal.reach(path), now
             hits += found
             passes(tier, path, float(now))
             literal.passes(path, float(now))
         assert hits
+
+
+def test_what_was_cut_and_joined_is_not_kept():
+    class Begun(Path):
+        """Of this test alone."""
+
+    tier = Chunks(ROOM)
+    for turn in range(200):
+        session = turn % 5
+        passes(tier, Begun(session, [*(("all", each) for each in range(4)), *((session, each) for each in range(4, 8))]), float(turn))
+    gc.collect()
+    assert sum(isinstance(each, Run) and isinstance(each.path, Begun) for each in gc.get_objects()) < 20
 
 
 def stored(tier, session, chunks, now):

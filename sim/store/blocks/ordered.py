@@ -18,7 +18,7 @@ from kvplan.sim.policies.base import Eviction, View
 from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.chunks import Chunks
 from kvplan.sim.store.blocks.level import Level
-from kvplan.sim.store.blocks.runs import Piece, Pieces, Run, Runs, empty_order
+from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, empty_order
 from kvplan.sim.store.tier import ASIDE, NEW
 from kvplan.sim.store.view import KnowingView, Knowledge
 
@@ -54,7 +54,7 @@ class Tree(Runs):
         """… and those that none does any more, before those that their session has left behind."""
         self._going_on: dict[Hashable, int] = {}
         """By a chunk's key, how many runs begin behind it."""
-        self._ends: dict[Hashable, Piece] = {}
+        self._ends: dict[Hashable, Run] = {}
         """Of nobody, by the keys of their last chunks."""
 
     def take(self, path: Path, most: int, start: int = 0) -> Pieces:
@@ -75,7 +75,7 @@ class Tree(Runs):
         if gone < most and order.behind is run:
             run.leave()
             run.follow(self.of_nobody.ahead)
-            self._ends[path[run.stop - 1]] = Piece(run, run.stop)
+            self._ends[path[run.stop - 1]] = run
         return gone
 
     def _list(self, path: Path, start: int, stop: int, copied: bool) -> Run:
@@ -86,6 +86,9 @@ class Tree(Runs):
     def _cut(self, run: Run, place: int) -> Run:
         rest = super()._cut(run, place)
         self._begins(rest)
+        last = rest.path[rest.stop - 1]
+        if self._ends.get(last) is run:
+            self._ends[last] = rest
         return rest
 
     def _begins(self, run: Run) -> None:
@@ -103,9 +106,8 @@ class Tree(Runs):
             self._going_on[key] = count
             return
         del self._going_on[key]
-        piece = self._ends.pop(key, None)
-        if piece is not None:
-            last = piece.runs()[-1]
+        last = self._ends.pop(key, None)
+        if last is not None:
             last.leave()
             last.follow(self.next_to_go)
 

@@ -224,6 +224,7 @@ class Runs:
             if self._joins and free and free[-1].stop == run.start and not (run.copied or free[-1].copied):
                 self._unlist(run)
                 free[-1].path, free[-1].stop, free[-1].number = run.path, run.stop, max(run.number, free[-1].number)
+                free[-1].rest = None  # nobody's piece goes on there
             else:
                 free.append(run)
         return free
