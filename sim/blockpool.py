@@ -10,7 +10,7 @@ from functools import partial
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import ON_DEVICE, Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
-from kvplan.sim.keptunit import OWN_ORDER, SERVED, fetches_ahead, unlike
+from kvplan.sim.keptunit import SERVED, fetches_ahead, unlike
 from kvplan.sim.layergroups import layout
 from kvplan.sim.stepbudget import step_budget
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
@@ -94,11 +94,6 @@ def _check(config: Config, deployment: Deployment) -> None:
         raise ConfigError(
             f"store.threshold={store.threshold}: where a tier lies below DRAM, servers store all that is offered;"
             " set store.ssd=0GB, or store.threshold=1"
-        )
-    if store.ttl_s is not None and store.eviction != OWN_ORDER:
-        raise ConfigError(
-            f"store.ttl_s with store.eviction={store.eviction}: with store.unit=block what is over is found by store.eviction={OWN_ORDER};"
-            " set that, or store.unit=session"
         )
     if store.defers and fetches_ahead(store):
         raise ConfigError(

@@ -63,8 +63,6 @@ def _not_simulated(config: Config, model: Model, hbm_kv: Footprint) -> str | Non
         return why
     if store.threshold > 1 and sum(store.size_of(tier) > 0 for tier in store.listed) > 1 + (store.size_of(store.listed[0]) > 0):
         return f"store.threshold={store.threshold} is simulated with one tier below HBM"
-    if store.ttl_s is not None and store.eviction != OWN_ORDER:
-        return f"store.ttl_s is simulated with store.eviction={OWN_ORDER}, and with other orders in stores of whole sessions"
     return None
 
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from test_blockengine import CHUNK, CHUNKS, SERVER, requests, served
 
-from kvplan.sim.config import ConfigError, load
+from kvplan.sim.config import load
 from kvplan.sim.engine import guards
 from kvplan.sim.keptunit import unit_of
 from kvplan.sim.policies.eviction.lru import Lru
@@ -22,6 +22,7 @@ from kvplan.sim.store.view import Knowledge
 from kvplan.sim.tiers import TierSpec
 
 ROOM = 40
+TTL_S = 11.0
 CLOCKED = [name for name, policy in policies("eviction").items() if not policy.NEEDS and not policy.MAY_REFUSE]
 """Those that go by no more than a tier and the time."""
 
@@ -62,6 +63,16 @@ class Literal:
 
     def reach(self, path):
         return next((place for place, key in enumerate(path) if key not in self.there), len(path))
+
+    def expire(self, now):
+        for key in self.in_order(self.there):
+            owner, since = self.there[key]
+            if since + TTL_S < now:
+                is_last = self.of(owner) == [key]
+                self.leaves(key)
+                if is_last:
+                    self.known.remove(owner)
+                    self.eviction.remove(owner)
 
     def passes(self, path, now):
         """A turn takes no time."""
@@ -104,8 +115,13 @@ class Literal:
     def goes(self, key):
         if self.is_gone_on_from(key):
             self.of_nobody.add(key)
-            return
+        else:
+            self.leaves(key)
+
+    def leaves(self, key):
         del self.there[key]
+        self.of_nobody.discard(key)
+        self.next = [each for each in self.next if each != key]
         before = self.goes_on_from.pop(key)
         if before in self.of_nobody and not self.is_gone_on_from(before):
             self.of_nobody.remove(before)
@@ -170,13 +186,17 @@ def test_lru_of_sessions_that_only_grow_is_the_engines_order(seed):
         assert own.held == ordered.held == sum(own._runs.counted())
 
 
+@pytest.mark.parametrize("ages", [False, True])
 @pytest.mark.parametrize("contexts", [partial(turns, cuts=False), partial(turns, cuts=True), forks])
 @pytest.mark.parametrize("name", CLOCKED)
-def test_chunks_leave_as_if_each_were_looked_at(name, contexts):
-    for seed in range(3):
-        tier, literal = OrderedChunks(ROOM, 1, find("eviction", name), view()), Literal(find("eviction", name), view())
+def test_chunks_leave_as_if_each_were_looked_at(name, contexts, ages):
+    for seed in range(2):
+        tier, literal = OrderedChunks(ROOM, 1, find("eviction", name), view(), ages), Literal(find("eviction", name), view())
         hits = 0
         for now, path in enumerate(contexts(seed)):
+            if ages:
+                tier.expire(TTL_S, float(now))
+                literal.expire(now)
             found = tier.reach(path, len(path))
             assert found == literal.reach(path), now
             hits += found
@@ -261,8 +281,21 @@ def test_what_a_tier_will_not_take_passes_through_it(monkeypatch, tmp_path):
     assert found["cached_tokens"].tolist() == [0, 0, 0, 0], "what DRAM does not take never comes to SSD"
 
 
-def test_time_to_live_is_of_the_engines_order_alone(small):
-    with pytest.raises(ConfigError, match=r"store\.ttl_s with store\.eviction=fifo"):
-        simulate(small(*SERVER, "store.eviction=fifo", "store.ttl_s=60"))
-    assert unit_of(load("chat-2026", ["store.eviction=fifo"])) == "block"
-    assert unit_of(load("chat-2026", ["store.eviction=fifo", "store.ttl_s=60"])) == "session"
+def test_who_runs_stays_known_when_all_its_chunks_are_over():
+    tier = OrderedChunks(6, 1, Lru, view(), ages=True)
+    runs, idle = stored(tier, 1, 3, 1.0), stored(tier, 2, 3, 2.0)
+    tier.claim(1)
+    assert [len(tier.expire(5.0, now)) for now in (6.0, 6.5, 7.0, 8.0)] == [0, 1, 0, 1]
+    assert (tier.reach(runs, 3), tier.reach(idle, 3), tier.held) == (0, 0, 0)
+    tier.release(1, 9.0)
+    assert stored(tier, 1, 6, 10.0) and tier.held == 6
+
+
+@pytest.mark.parametrize("eviction", ["fifo", "lookahead"])
+def test_what_nobody_has_used_for_longer_goes_whatever_the_order(monkeypatch, small, eviction):
+    """Under guards; with a time that nobody comes back within, nothing is hit below the pool."""
+    monkeypatch.setattr(guards, "_FULL_CHECK_EVERY", 1)
+    tiers = ["store.hbm=1MB", "store.dram=4GB", "store.ssd=8GB", "workload.sessions=40", "store.load=always", f"store.eviction={eviction}"]
+    hits = [simulate(small(*SERVER, *tiers, f"store.ttl_s={ttl_s}")).summary["hit_rate"]["tokens"] for ttl_s in (0.001, 60, 1e9)]
+    assert hits[0] == 0 < hits[1] < hits[2]
+    assert unit_of(load("chat-2026", [f"store.eviction={eviction}", "store.ttl_s=60"])) == "block"

@@ -175,8 +175,8 @@ def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Keeping, F
 def _of_blocks(run: Run, turns: Contexts, queue: Scheduler, prefetch: Prefetch) -> tuple[BlockKv, BlockFitting]:
     config, deployment = run.given.config, run.given.deployment
     paths = Paths(deployment, deployment.tiers, run.observer)
-    eviction = config.store.eviction
-    orders = None if eviction == OWN_ORDER else Orders(find("eviction", eviction), run.knowledge)
+    eviction, ages = config.store.eviction, config.store.ttl_s is not None
+    orders = None if eviction == OWN_ORDER else Orders(find("eviction", eviction), run.knowledge, ages)
     kv = BlockKv(config, deployment, turns, find("load", config.store.load)(), paths, run.observer, orders)
     if fetches_ahead(config.store):
         kv.fetches_ahead(prefetch, queue, run.clock)

@@ -6,13 +6,15 @@ No chunk goes while one behind it is there: what others go on from stays, of nob
 
 A session joins the order when the turn ends for which its first chunks came, and each later turn that ends is a use, as in stores of whole
 sessions. Who runs is set aside when it should leave; its chunks go when nobody else has any. A policy that names nobody keeps all that is
-there, and what is offered is not stored.
+there, and what is offered is not stored. With a TTL what nobody has used for longer goes, whoever's it is, and a session is forgotten with
+the last of its chunks.
 
 `store.eviction: lru` is not this but `kvplan.sim.store.blocks.chunks`: the order of the engines, in which each chunk is as old as its last
 use, and those of who runs are the youngest.
 """
 
 from collections.abc import Callable, Hashable
+from heapq import heappop, heappush
 
 from kvplan.sim.policies.base import Eviction, View
 from kvplan.sim.store.blocks.base import Context, Path
@@ -46,7 +48,7 @@ class ChunkView(KnowingView):
 class Tree(Runs):
     """Runs that know whether others go on from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, ages: bool = False) -> None:
         super().__init__()
         self.of_nobody = empty_order()
         """Chunks whose session has left, and that others go on from …"""
@@ -56,6 +58,10 @@ class Tree(Runs):
         """By a chunk's key, how many runs begin behind it."""
         self._ends: dict[Hashable, Run] = {}
         """Of nobody, by the keys of their last chunks."""
+        self._ages = ages
+        self._oldest: list[tuple[float, int, Run]] = []
+        """Where runs go by age, a heap of (since when nobody used it, number, run); some have been used since, joined, or have gone."""
+        self._aged = 0
 
     def take(self, path: Path, most: int, start: int = 0) -> Pieces:
         pieces = super().take(path, most, start)
@@ -63,6 +69,32 @@ class Tree(Runs):
             for piece in pieces:
                 self._ends.pop(piece.run.path[piece.stop - 1], None)
         return pieces
+
+    def give_back(self, pieces: Pieces, now: float = 0.0, order: Run | None = None) -> list[Run]:
+        free = super().give_back(pieces, now, order)
+        if self._ages:
+            for run in reversed(free):
+                self._grows_old(run)
+        return free
+
+    def _grows_old(self, run: Run) -> None:
+        self._aged += 1
+        heappush(self._oldest, (run.since, self._aged, run))
+
+    def over(self, ttl_s: float, now: float) -> Run | None:
+        """A run that nobody has used for longer; of several the oldest."""
+        oldest = self._oldest
+        while oldest and oldest[0][0] + ttl_s < now:
+            since, _, run = heappop(oldest)
+            if not run.users and run.since == since and run in self._heads.get(run.head, ()):
+                return run
+        return None
+
+    def drop(self, run: Run) -> None:
+        """A run that nobody uses goes."""
+        self._ends.pop(run.path[run.stop - 1], None)
+        self.blocks -= run.blocks
+        self._forget(run)
 
     def evict_from(self, order: Run, most: int) -> int:
         """Of the first run of an order so many chunks go, or as many as nobody goes on from; what others go on from is of nobody then.
@@ -89,6 +121,8 @@ class Tree(Runs):
         last = rest.path[rest.stop - 1]
         if self._ends.get(last) is run:
             self._ends[last] = rest
+        if self._ages and not rest.users:
+            self._grows_old(rest)
         return rest
 
     def _begins(self, run: Run) -> None:
@@ -115,9 +149,9 @@ class Tree(Runs):
 class OrderedChunks(Chunks):
     """See the module."""
 
-    def __init__(self, usable: int, threshold: int, eviction: Callable[[View], Eviction], view: ChunkView) -> None:
+    def __init__(self, usable: int, threshold: int, eviction: Callable[[View], Eviction], view: ChunkView, ages: bool = False) -> None:
         super().__init__(usable, threshold)
-        self._runs = self._tree = Tree()
+        self._runs = self._tree = Tree(ages)
         view.size_of = self.size_of
         self._eviction = eviction(view)
         self._needs_queue = "queue" in self._eviction.NEEDS
@@ -129,6 +163,8 @@ class OrderedChunks(Chunks):
         """Of these, sessions that are not in the policy's order, and why."""
         self._late: set[int] = set()
         """Sessions whose turn has ended while all their chunks were in use or on their way."""
+        self._whose: dict[Run, int] = {}
+        """Of the ends of `_orders`, the session."""
 
     def size_of(self, session: int) -> int:
         """Chunks of a session; of one that runs, those that it had before."""
@@ -161,7 +197,7 @@ class OrderedChunks(Chunks):
         if end.behind is end:
             return
         if order is None:
-            self._orders[session] = end
+            self._orders[session], self._whose[end] = end, session
             if session in self._running:
                 self._out[session] = NEW
             else:
@@ -231,14 +267,24 @@ class OrderedChunks(Chunks):
         if out != NEW:
             self._eviction.remove(session)
         self._late.discard(session)
-        del self._orders[session]
+        del self._whose[self._orders.pop(session)]
+
+    def expire(self, ttl_s: float, now: float) -> list[Run]:
+        tree, gone = self._tree, []
+        while (run := tree.over(ttl_s, now)) is not None:
+            session = self._whose.get(run.ahead) if run.ahead is run.behind else None
+            tree.drop(run)
+            gone.append(run)
+            if session is not None and session not in self._running:
+                self._forget(session)
+        return gone
 
 
 class Orders:
     """Makes one replica's tiers, and knows which of its sessions wait."""
 
-    def __init__(self, eviction: type[Eviction], knowledge: Knowledge) -> None:
-        self._eviction, self._knowledge = eviction, knowledge
+    def __init__(self, eviction: type[Eviction], knowledge: Knowledge, ages: bool = False) -> None:
+        self._eviction, self._knowledge, self._ages = eviction, knowledge, ages
         self._positions: Positions = {}
         self.foresee = "future" in eviction.NEEDS
         """Whether it is to be known when sessions come back."""
@@ -246,7 +292,7 @@ class Orders:
     def chunks(self, level: Level, is_last: bool, threshold: int, chunk_bytes: int) -> OrderedChunks:
         """A tier of them."""
         view = ChunkView(level.name, level.capacity, is_last, chunk_bytes, self._knowledge, self._positions)
-        return OrderedChunks(level.capacity // chunk_bytes, threshold, self._eviction, view)
+        return OrderedChunks(level.capacity // chunk_bytes, threshold, self._eviction, view, self._ages)
 
     def waits(self, session: int, position: float) -> None:
         """A job of a session has this place in the queue."""

@@ -204,13 +204,15 @@ class Runs:
         """A block of a context is there from now on, whatever is before it, and in use by one: it stays a run."""
         return Piece(self._list(path, block, block + 1, True), block + 1)
 
-    def give_back(self, pieces: Pieces, now: float = 0.0, order: Run | None = None) -> None:
-        """One use has ended: what nobody uses then is the last to go, and the last of it before the others. Never sooner than the one
-        before. `order`: another than that of all."""
+    def give_back(self, pieces: Pieces, now: float = 0.0, order: Run | None = None) -> list[Run]:
+        """One use has ended: what nobody uses then is the last to go, and the last of it before the others; returns it. Never sooner than
+        the one before. `order`: another than that of all."""
         end = self._order if order is None else order
-        for run in reversed(self._joined([run for piece in pieces for run in piece.runs()])):
+        free = self._joined([run for piece in pieces for run in piece.runs()])
+        for run in reversed(free):
             run.since = now
             run.follow(end.ahead)
+        return free
 
     def _joined(self, runs: Iterable[Run]) -> list[Run]:
         """Those that nobody uses any more, as few as they can be."""
