@@ -9,25 +9,24 @@ import numpy as np
 
 from kvplan.hwmodels import (
     CatalogueError,
-    Connection,
     Gpu,
     Model,
     Node,
     Prices,
     Ssd,
-    StepTime,
     catalogue,
-    connect,
     host_bandwidth,
     kvsize,
     ssd_bandwidth,
     step_time,
 )
+from kvplan.hwmodels.connector import Connection, connect
 from kvplan.hwmodels.cost import usd_per_s
 from kvplan.hwmodels.footprint import Footprint, Tokens
 from kvplan.hwmodels.hosttime import with_host
 from kvplan.hwmodels.ownership import Terms, terms
 from kvplan.hwmodels.simplified import unsupported
+from kvplan.hwmodels.steptime import StepTime
 from kvplan.hwmodels.units import format_bytes, parse, parse_bytes
 from kvplan.sim.config import ON_DEVICE, ON_DRIVES, ON_HOST, Config, ConfigError, Store, TierSetting
 from kvplan.sim.keptunit import unit_with, why_sessions

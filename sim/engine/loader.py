@@ -9,7 +9,7 @@ as they are and books nothing; `take` books.
 
 import math
 
-from kvplan.hwmodels import pipeline_s
+from kvplan.hwmodels.steptime import pipeline_s
 from kvplan.sim.config import Store
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.paths import Paths

@@ -59,7 +59,8 @@ def _recursion(slots: int, longest: int, load: float) -> Finding:
     settings = config.load(None, [*NO_STORE, f"deployment.max_batch={slots}"])
     steps, rng = resolve(settings).steps, stream(slots, "recursions")
     prompt, output = rng.integers(1, 500, 3000), rng.integers(1, longest + 1, 3000)
-    service_s = steps.prefill(prompt) + steps.decode(1, prompt + 1, output - 1)
+    turns = zip(prompt.tolist(), output.tolist(), strict=True)
+    service_s = np.array([steps.prefill(new) + steps.decode(1, new + 1, answer - 1) for new, answer in turns])
     arrival_s = np.cumsum(rng.exponential(float(service_s.mean()) / load, 3000))
     started = simulate(settings, single_turns(prompt, output, arrival_s)).columns["admitted_s"]
     off = float(np.abs(started - kiefer_wolfowitz(arrival_s, service_s, 1)).max())
