@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.agenda import Agenda, Ending
 from kvplan.sim.engine.keeping import Arrived
 from kvplan.sim.engine.offloading import Offloading
 from kvplan.sim.policies.base import Prefetch
@@ -34,14 +34,14 @@ class _Wanted:
     """Of these, that were to come when the turn did."""
 
 
-class Fetches:
+class Fetches(Ending):
     """One replica's."""
 
     arrived: Arrived
     """Called with the session and the time when all has come of it that can."""
 
-    def __init__(self, below: Offloading, policy: Prefetch, queue: Waiting, clock: Clock) -> None:
-        self._below, self._policy, self._queue, self._clock = below, policy, queue, clock
+    def __init__(self, below: Offloading, policy: Prefetch, queue: Waiting, agenda: Agenda) -> None:
+        self._below, self._policy, self._queue, self._agenda = below, policy, queue, agenda
         self._wanted: dict[int, _Wanted] = {}
         """By session."""
         self._stops: dict[int, list[int]] = {}
@@ -82,10 +82,10 @@ class Fetches:
                 self.arrived(session, now)
             else:
                 self.ends_s = end
-                self._clock.before(end, self._has_come)
+                self._agenda.before(end, self)
         return self.ends_s < math.inf
 
-    def _has_come(self, at_s: float) -> None:
+    def settle(self, at_s: float) -> None:
         self.ends_s = math.inf
         self._below.settle(at_s)
         self.next(at_s)

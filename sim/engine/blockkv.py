@@ -18,9 +18,9 @@ from typing import Any
 from kvplan.sim.blockpool import BlockPool, block_pool
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.engine.agenda import Agenda
 from kvplan.sim.engine.batch import Job
 from kvplan.sim.engine.blockfetch import Fetches
-from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.growth import Growth, InBlocks, Uneven
 from kvplan.sim.engine.keeping import Arrived, Keeping, Moved, Stalls
@@ -134,10 +134,10 @@ class BlockKv(Keeping):
     def foresees(self) -> bool:
         return self._below.foresees
 
-    def fetches_ahead(self, policy: Prefetch, queue: Queue, clock: Clock) -> None:
+    def fetches_ahead(self, policy: Prefetch, queue: Queue, agenda: Agenda) -> None:
         """What tiers below the first have comes up to it ahead of jobs, as the policy says, or not at all."""
         self._below.fetches_ahead()
-        self._fetches = self._lookups.fetches = Fetches(self._below, policy, queue, clock)
+        self._fetches = self._lookups.fetches = Fetches(self._below, policy, queue, agenda)
         self._lookups.fetch_target = 1
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:

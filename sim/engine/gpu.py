@@ -32,7 +32,7 @@ class Gpu:
         """Seconds of it in which it waits for KV."""
         self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
         self.prefilled_tokens = 0
-        self._clock = clock
+        self._clock, self._agenda = clock, clock.agenda
         self._ended = ended
         self._timer = Timer(ended, None)
         self._decode_s = 0.0
@@ -63,13 +63,13 @@ class Gpu:
         self.prefilled_tokens += new
         self.doing, self.began = PREFILL, now
         self.ends = end = now + duration_s
-        self._clock.set(self._timer, end, STEP)
+        self._agenda.set(self._timer, end, STEP)
 
     def decode(self, now: float, steps: int, end: float) -> None:
         """A run of decode steps."""
         self.chunks, self.steps = (), steps
         self.doing, self.began, self.ends = DECODE, now, end
-        self._clock.set(self._timer, end, STEP)
+        self._agenda.set(self._timer, end, STEP)
 
     def shorten(self, steps: int, end: float) -> None:
         """The run of decode steps is to end sooner."""
@@ -82,7 +82,7 @@ class Gpu:
         self.chunks, self.steps = (), 0
         self.doing, self.began, self.ends = STALL, now, end
         self.save_stall_s += end - now
-        self._clock.set(self._timer, end, STEP)
+        self._agenda.set(self._timer, end, STEP)
 
     def end(self) -> float:
         """What was under way has ended, and nothing follows yet; returns when."""

@@ -6,22 +6,19 @@ from its link, and the clock has every move ended before any event at that time 
 
 import math
 from collections.abc import Callable
-from functools import partial
 
-from kvplan.sim.engine.clock import Clock
+from kvplan.sim.engine.agenda import Agenda, Ending
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.protocol import Move, Store
 from kvplan.sim.store.tier import Tier
 
 
-class _Way:
+class _Way(Ending):
     """Between two tiers, over links of which the first and slowest decides."""
 
-    settle: Callable[[float], None]
-    """Ends the move, where it is due by then."""
-
-    def __init__(self, links: list[Link], upper: Tier, lower: Tier) -> None:
+    def __init__(self, mover: "Mover", links: list[Link], upper: Tier, lower: Tier) -> None:
+        self._mover = mover
         self.link, *self.others = links
         self.upper = upper
         self.lower = lower.spec
@@ -29,7 +26,10 @@ class _Way:
         self.move: Move | None = None
         """Under way."""
         self.listed = math.inf
-        """When the clock will call `settle`."""
+        """When `settle` will be called."""
+
+    def settle(self, at_s: float) -> None:
+        self._mover.settle(self, at_s)
 
 
 class Mover:
@@ -40,17 +40,15 @@ class Mover:
     moved: Callable[[int, float], None]
     """Called with a session that waits and whose KV has another home, or none, and since when."""
 
-    def __init__(self, clock: Clock, store: Store, paths: Paths) -> None:
-        self._clock = clock
+    def __init__(self, agenda: Agenda, store: Store, paths: Paths) -> None:
+        self._agenda = agenda
         self.store = store
         self._reads = paths.reads
         tiers, target = store.tiers, store.fetch_target
         below = None if target is None else paths.reads[target + 1]
-        self._fetch = None if target is None or below is None else _Way([below], tiers[target], tiers[target + 1])
-        self._demotions = [_Way(links, tiers[source], tiers[source + 1]) for source, links in enumerate(paths.demotions)]
+        self._fetch = None if target is None or below is None else _Way(self, [below], tiers[target], tiers[target + 1])
+        self._demotions = [_Way(self, links, tiers[source], tiers[source + 1]) for source, links in enumerate(paths.demotions)]
         self._ways = [way for way in (self._fetch, *self._demotions) if way is not None]
-        for way in self._ways:
-            way.settle = partial(self._settle, way)
 
     @property
     def fetching(self) -> int | None:
@@ -98,12 +96,12 @@ class Mover:
         self._list(way, way.link.book_background(now, size))
 
     def _list(self, way: _Way, at_s: float) -> None:
-        """The clock is to call then, or before. Demand traffic may push an end back meanwhile, never forward."""
+        """It is settled then, or before. Demand traffic may push an end back meanwhile, never forward."""
         if at_s < way.listed:
             way.listed = at_s
-            self._clock.before(at_s, way.settle)
+            self._agenda.before(at_s, way)
 
-    def _settle(self, way: _Way, at_s: float) -> None:
+    def settle(self, way: _Way, at_s: float) -> None:
         """Ends the move, and starts what follows from that; or is called again where the move ends later by now."""
         if at_s != way.listed:
             return  # a call that an earlier one has replaced
@@ -134,7 +132,7 @@ class Mover:
         """What a fetch brings of the session is of no use any more."""
         fetch = self._fetch
         if fetch is not None and fetch.move is not None and fetch.move.session == session:
-            fetch.move = fetch.move._replace(session=-1)
+            fetch.move.session = -1
 
     def break_off(self, session: int, unit: int | None, now: float) -> None:
         """Ends a fetch of the session with what has come of it, in whole units of bytes of KV; None: only the whole is of use."""

@@ -50,7 +50,7 @@ def run_service(given: RunInput, make_store: "StoreMaker | None" = None) -> RunO
         raise PolicyError(
             f"scheduling policy {given.config.scheduler!r}: {lost} of {given.workload.turns} turns came and were never served"
         )
-    return recorder.output(clock.scheduled)
+    return recorder.output(clock.agenda.scheduled)
 
 
 StoreMaker = Callable[[Run, Scheduler, Prefetch], Store]
@@ -169,7 +169,7 @@ def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Keeping, F
     paths = Paths(deployment, [tier.spec for tier in store.tiers], run.observer)
     if not store.tiers:
         return Forgetting(deployment, store, paths), fitting
-    return Kv(run, store, prefetch, find("load", config.store.load)(), paths, Mover(run.clock, store, paths)), fitting
+    return Kv(run, store, prefetch, find("load", config.store.load)(), paths, Mover(run.clock.agenda, store, paths)), fitting
 
 
 def _of_blocks(run: Run, turns: Contexts, queue: Scheduler, prefetch: Prefetch) -> tuple[BlockKv, BlockFitting]:
@@ -179,5 +179,5 @@ def _of_blocks(run: Run, turns: Contexts, queue: Scheduler, prefetch: Prefetch) 
     orders = None if eviction == OWN_ORDER else Orders(find("eviction", eviction), run.knowledge, ages)
     kv = BlockKv(config, deployment, turns, find("load", config.store.load)(), paths, run.observer, orders)
     if fetches_ahead(config.store):
-        kv.fetches_ahead(prefetch, queue, run.clock)
+        kv.fetches_ahead(prefetch, queue, run.clock.agenda)
     return kv, BlockFitting(config, deployment, run.recorder, run.knowledge.session_of, run.context, kv)

@@ -13,16 +13,17 @@ from mypy_extensions import mypyc_attr
 from kvplan.sim.store.tier import Tier
 
 
-class Move(NamedTuple):
+class Move:
     """KV on its way from one tier to another."""
 
-    session: int
-    """−1 when it has become useless on its way."""
-    source: int
-    target: int
-    size: int
-    stays: bool = False
-    """Whether the source keeps what is written to the target."""
+    __slots__ = ("session", "size", "source", "stays", "target")
+
+    def __init__(self, session: int, source: int, target: int, size: int) -> None:
+        self.session = session
+        """−1 when it has become useless on its way."""
+        self.source, self.target, self.size = source, target, size
+        self.stays = False
+        """Whether the source keeps what is written to the target."""
 
 
 class Useful(NamedTuple):

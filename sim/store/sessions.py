@@ -242,7 +242,8 @@ class SessionStore(Store):
             if record.home == tier.index and not record.pins and tier.held[session] > below.held[session]:
                 move = self._write_down(tier, below, session, now)
                 if move is not None:
-                    return move._replace(stays=True)
+                    move.stays = True
+                    return move
         return None
 
     def _write_down(self, tier: Tier, below: Tier, session: int, now: float) -> Move | None:
