@@ -200,7 +200,7 @@ def test_what_is_booked_is_not_yet_done():
     made = config.load(None, [*PRESSED, "workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
     slow = slower_drives(resolve(made, build_workload(made)), 2e7)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "resolve", lambda *_: slow)
+        patched.setattr(run_module, "servable", lambda *_: slow)
         result = simulate(made)
     summary, span = result.summary, result.summary["makespan_s"]
     link = summary["links"]["ssd_write"]
@@ -328,7 +328,7 @@ def test_a_slow_host_link_is_felt_between_hbm_and_ssd():
     fast = resolve(made, build_workload(made))
     slow = replace(fast, host=replace(fast.host, write_bytes_per_s=2e8))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "resolve", lambda *_: slow)
+        patched.setattr(run_module, "servable", lambda *_: slow)
         summary = simulate(made).summary
     link = summary["links"]["device_to_host"]
     assert link["bytes"] / summary["makespan_s"] <= 2e8
