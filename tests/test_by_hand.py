@@ -97,7 +97,7 @@ def test_what_a_fetch_leaves_below(whole, left_below):
     store.end_move(store.next_demotion(0, 2.0), 3.0)
     store.expect(0, queue.push(0))
     store.end_move(store.next_fetch(4.0), 5.0)
-    assert [tier.held[0] for tier in store.tiers] == [60, left_below]
+    assert [tier.held(0) for tier in store.tiers] == [60, left_below]
 
 
 def test_what_is_saved_whole_leaves_nothing_below():
@@ -107,7 +107,7 @@ def test_what_is_saved_whole_leaves_nothing_below():
     store.claim(0, 2.5)
     store.end_move(move, 3.0)
     store.save(0, 100, 4.0)
-    assert [tier.held[0] for tier in store.tiers] == [100, 0]
+    assert [tier.held(0) for tier in store.tiers] == [100, 0]
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_2_an_hbm_tier_that_forgets_its_copies(monkeypatch):
     settings = config.load(None, ["model=deepseek-v3", "hardware=h200-x8", "prices=rent-2026", "store.hbm=40GB", "workload.sessions=150"])
     deployment = resolve(settings, build_workload(settings))
     hbm = replace(deployment.tiers[0], capacity=40 * 10**9, reserve=4 * 10**9)
-    monkeypatch.setattr(run_module, "resolve", lambda *_: replace(deployment, tiers=(hbm, *deployment.tiers[1:])))
+    monkeypatch.setattr(run_module, "servable", lambda *_: replace(deployment, tiers=(hbm, *deployment.tiers[1:])))
     with expect(2):
         simulate(settings)
 
@@ -193,7 +193,7 @@ def test_9_steps_that_the_warm_up_cuts_count_whole(monkeypatch):
 def test_5_transfers_that_count_when_they_are_booked(monkeypatch):
     settings = config.load(None, ["workload.sessions=40", "store.dram=0GB", "store.ssd=200GB", "store.write_buffer=100GB"])
     slow = slower_drives(resolve(settings, build_workload(settings)), 5e6)
-    monkeypatch.setattr(run_module, "resolve", lambda *_: slow)
+    monkeypatch.setattr(run_module, "servable", lambda *_: slow)
     simulate(settings)
     monkeypatch.setattr(Link, "done", lambda self, now: (self.bytes, self.busy_s))
     with expect(5):
@@ -235,7 +235,7 @@ def test_6_a_store_that_evicts_though_there_is_room(monkeypatch):
         original(self, session, now)
         home, _ = self.lookup(session)
         if session % 3 == 0 and home >= 0:
-            self._evict(self.tiers[home], session, 1, now)
+            self._evict(self.tiers[home], self._records[session], 1, now)
 
     wrap(monkeypatch, SessionStore, "release", evict)
     with expect(6):

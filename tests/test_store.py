@@ -644,8 +644,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = 0.0
 
     def evicted(self, store, index, session, wanted):
-        if not any(above.held[session] for above in store.tiers[:index]):
-            self.known[session] = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
+        if not any(above.held(session) for above in store.tiers[:index]):
+            self.known[session] = max((below.held(session) for below in store.tiers[index + 1 :]), default=0)
 
     def expired(self, store, session, now):
         self.known[session] = 0
@@ -724,24 +724,24 @@ class StoreMachine(RuleBasedStateMachine):
             return
         for tier in self.store.tiers:
             assert 0 <= tier.used <= tier.capacity
-            assert sum(tier.held.values()) == tier.used == tier.written - tier.moved - tier.dropped
-            assert min(tier.held.values(), default=0) >= 0
+            assert sum(tier.sessions().values()) == tier.used == tier.written - tier.moved - tier.dropped
+            assert min(tier.sessions().values(), default=0) >= 0
         for session in range(self.SESSIONS):
             home, _ = self.store.lookup(session)
             if home < 0:
-                assert not any(tier.held[session] for tier in self.store.tiers if tier.index != self.store.fetch_target)
+                assert not any(tier.held(session) for tier in self.store.tiers if tier.index != self.store.fetch_target)
                 continue
-            held = self.store.tiers[home].held[session]
+            held = self.store.tiers[home].held(session)
             assert held > 0
             for below in self.store.tiers[home + 1 :]:
-                assert below.held[session] <= held, "a copy below is a prefix"
+                assert below.held(session) <= held, "a copy below is a prefix"
         for session, size in self.in_use.items():
             assert self.store.lookup(session)[1] >= size, "nobody evicts what a running turn uses"
         for session in range(self.SESSIONS):
             self.a_record_is_one_of_its_states(session, self.store._records[session])
         staging = self.store._staging
         if staging is not None:
-            records, held = self.store._records.values(), staging.tier.held
+            records, held = self.store._records.values(), staging.tier.sessions()
             assert staging.claimed == sum(record.claimed or 0 for record in records) >= 0
             assert staging.fetched == sum(record.fetched or 0 for record in records) <= sum(held.values())
 
@@ -754,9 +754,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert (record.claimed is not None) == (runs and stages)
         assert record.fetched is None or not runs
         assert record.pins == own + runs + (record.fetched is not None)
-        assert (session in self.store._pinned) == (record.pins > 0)
+        assert (record in self.store._pinned) == (record.pins > 0)
         for tier in self.store.tiers:
-            assert not (session in tier.out and not tier.held[session])
+            assert not (session in tier.out and not tier.held(session))
             assert tier.out.get(session) != ASIDE or record.pins
 
 
@@ -808,7 +808,7 @@ def test_truncation_cuts_every_copy():
     store.end_move(move, 3.0)
     assert store.lookup(0) == (0, 95)  # in use: it stays
     store.keep_only(0, 4.0, Useful(start=20))
-    assert [tier.held[0] for tier in store.tiers] == [75, 75]
+    assert [tier.held(0) for tier in store.tiers] == [75, 75]
 
 
 def test_a_save_without_room_keeps_the_prefix():
@@ -829,7 +829,7 @@ def test_a_save_without_room_goes_to_the_next_tier():
     assert store.skipped_saves == 0
     assert [store.lookup(session) for session in range(3)] == [(0, 50), (1, 60), (1, 150)]
     assert store.save(0, 101, 1.0) == (1, 101)  # it has outgrown the first tier, which keeps nothing of it
-    assert store.tiers[0].held[0] == 0
+    assert store.tiers[0].held(0) == 0
 
 
 def test_what_a_middle_tier_cannot_hold_is_kept_below_it():

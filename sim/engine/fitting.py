@@ -54,4 +54,4 @@ class Fitting:
         """Bytes of its history that HBM's own tier holds, and will until the turn has ended."""
         assert self._in_hbm is not None
         cut = self._context[session] - history
-        return 0 if cut and self._embedded else self._taken(self._rest(self._in_hbm[session], self._stored(self._begun(cut)), None))
+        return 0 if cut and self._embedded else self._taken(self._rest(self._in_hbm(session), self._stored(self._begun(cut)), None))

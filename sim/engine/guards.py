@@ -129,7 +129,7 @@ class Guards:
 
     def _usable(self, store, session: int, kept: int) -> int:
         """Of a session that goes on from its first `kept` tokens: a copy that ends there or before, or one whose windows all lie there."""
-        held = [self._deployment.tokens_in(tier.held[session]) for tier in store.tiers]
+        held = [self._deployment.tokens_in(tier.held(session)) for tier in store.tiers]
         demand(all(tokens <= kept for tokens in held), 6, f"session {session} keeps {held} tokens, of which {kept} are of use")
         return max(held, default=0)
 
@@ -141,14 +141,14 @@ class Guards:
             return
         size, first = self._deployment.stored(tokens), replica.kv.store.tiers[0]
         too_large = any(size > below.capacity for below in (first, *replica.kv.store.tiers[1:-1]))
-        demand(too_large or first.free < size - first.held[session], 6, f"session {session} is not saved, though {first.name} has room")
+        demand(too_large or first.free < size - first.held(session), 6, f"session {session} is not saved, though {first.name} has room")
 
     def evicted(self, store, index: int, session: int, wanted: int) -> None:
         """A session is about to leave a tier because `wanted` bytes are to be free there; tiers below may hold an older part of it."""
         tier = store.tiers[index]
         demand(tier.free < wanted, 6, f"session {session} leaves {tier.name}, which has {tier.free} of {wanted} bytes free")
-        if all(not above.held[session] for above in store.tiers[:index]):
-            left = max((below.held[session] for below in store.tiers[index + 1 :]), default=0)
+        if all(not above.held(session) for above in store.tiers[:index]):
+            left = max((below.held(session) for below in store.tiers[index + 1 :]), default=0)
             saved = self._saved_tokens[store]
             saved[session] = min(saved.get(session, 0), self._deployment.tokens_in(left))
 
@@ -196,7 +196,7 @@ class Guards:
 
     def _conserved(self, replica) -> None:
         for tier in replica.kv.store.tiers:
-            held = tier.held.values()
+            held = tier.sessions().values()
             demand(sum(held) == tier.used and min(held, default=0) >= 0, 1, f"{tier.name}: sessions do not sum up to what it holds")
             demand(tier.written - tier.moved - tier.dropped == tier.used, 1, f"{tier.name}: written - moved - dropped is not held")
 

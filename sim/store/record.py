@@ -1,4 +1,4 @@
-"""What a store knows of each session, beside the bytes that tiers hold of it (`Tier.held`) and its place in their orders (`Tier.out`).
+"""What a store knows of each session, beside its place in the orders of tiers (`Tier.out`).
 
 A session is one of these, and its record says which:
 
@@ -15,9 +15,12 @@ It is in one tier at least just when it has a `home`.
 class Record:
     """One session."""
 
-    __slots__ = ("claimed", "fetched", "home", "pins", "position", "released_s", "uses")
+    __slots__ = ("claimed", "fetched", "held", "home", "pins", "position", "released_s", "session", "uses")
 
-    def __init__(self) -> None:
+    def __init__(self, session: int, tiers: int) -> None:
+        self.session = session
+        self.held = [0] * tiers
+        """Bytes that each tier holds: the KV of its oldest kept tokens."""
         self.home = -1
         """Index of the tier that has its newest KV; −1 for none."""
         self.pins = 0
@@ -33,10 +36,20 @@ class Record:
         self.released_s: float | None = None
         """When its last turn ended; None while one is known. For a TTL."""
 
+    def below(self, tier: int) -> int:
+        """The next tier down that holds some of it; −1 for none."""
+        for index in range(tier + 1, len(self.held)):
+            if self.held[index]:
+                return index
+        return -1
+
 
 class Records(dict[int, Record]):
     """By session; who is asked for has one."""
 
+    def __init__(self, tiers: int) -> None:
+        self._tiers = tiers
+
     def __missing__(self, session: int) -> Record:
-        self[session] = record = Record()
+        self[session] = record = Record(session, self._tiers)
         return record

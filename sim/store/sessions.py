@@ -61,9 +61,9 @@ class SessionStore(Store):
         kept: Kept = PROPORTIONAL,
     ) -> None:
         self._prefetch, self._fetches, self._queue, self._write = prefetch, prefetch.FETCHES, queue, write
-        self._rewrite_whole, self._kept, self._records = rewrite_whole, kept, (records := Records())
+        self._rewrite_whole, self._kept, self._records = rewrite_whole, kept, (records := Records(len(tiers)))
         self._expiry = None if ttl_s is None else Expiry(ttl_s, records)
-        self._pinned: set[int] = set()
+        self._pinned: set[Record] = set()
         self.tiers = _tiers(tiers, eviction, records, knowledge)
         self._needs_queue = "queue" in self.tiers[0].eviction.NEEDS
         self.fetch_target = fetch_target(tiers)
@@ -77,15 +77,15 @@ class SessionStore(Store):
 
     def lookup(self, session: int) -> tuple[int, int]:
         """(tier index, bytes) of the session's KV; (−1, 0) when nothing is kept."""
-        home = self._records[session].home
-        return (home, self.tiers[home].held[session]) if home >= 0 else (-1, 0)
+        record = self._records[session]
+        return (record.home, record.held[record.home]) if record.home >= 0 else (-1, 0)
 
     def arrived(self, session: int) -> tuple[int, int]:
         """`lookup`, less what would still have to come from below the fetch target."""
         record, staging = self._records[session], self._staging
         if staging is None or record.home <= staging.tier.index:
             return self.lookup(session)
-        held = staging.tier.held[session] if record.fetched is None else 0
+        held = record.held[staging.tier.index] if record.fetched is None else 0
         return (staging.tier.index, held) if held else (-1, 0)
 
     def bytes_to_come(self, session: int) -> int:
@@ -93,7 +93,7 @@ class SessionStore(Store):
         record, staging = self._records[session], self._staging
         if staging is None or record.home <= staging.tier.index:
             return 0
-        size = self.tiers[record.home].held[session]
+        size = record.held[record.home]
         return size if record.fetched is not None or staging.takes(size) else 0
 
     # --- the life of a turn ---------------------------------------------------------------------------------------------------
@@ -115,13 +115,13 @@ class SessionStore(Store):
             return
         if self._needs_queue:
             for tier in self.tiers:
-                if tier.held[session] and session not in tier.out:
+                if record.held[tier.index] and session not in tier.out:
                     tier.eviction.expect(session)
-        self._want(session, record)
+        self._want(record)
 
     def announce(self, session: int) -> None:
         """Word has come that a job of the session will follow."""
-        self._want(session, self._records[session])
+        self._want(self._records[session])
 
     def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
         """The session's job starts: what it can use of its KV is pinned until `release`."""
@@ -132,41 +132,42 @@ class SessionStore(Store):
         has_pin = False
         if staging is not None:
             self._prefetch.drop(session)
-            has_pin = staging.claim(record, staging.tier.held[session])
+            has_pin = staging.claim(record)
         if not has_pin:
-            self._pin(session, record)
+            self._pin(record)
         if useful is not ALL:
             self.keep_only(session, now, useful)
 
     def keep_only(self, session: int, now: float, useful: Useful) -> None:
         """Drops what any tier holds of a session that is of no use. What remains keeps its place, and stays valid."""
+        record = self._records[session]
         for tier in self.tiers:
-            held = tier.held[session]
+            held = record.held[tier.index]
             excess = held - self._kept.rest(held, *useful) if held else 0
             if excess:
-                self._cut(tier, session, excess, now)
-        record = self._records[session]
-        if record.home >= 0 and not self.tiers[record.home].held[session]:
-            record.home = self._below(record.home, session)
+                self._cut(tier, record, excess, now)
+        if record.home >= 0 and not record.held[record.home]:
+            record.home = record.below(record.home)
 
     def load(self, session: int, size: int, now: float) -> int | None:
         """`size` bytes of a claimed session's KV are read to serve its turn; returns the tier that they come into on their way, if any.
 
         All KV below the fetch target takes room there, when there is room at once; KV that is being fetched keeps the room it has there.
         """
-        home, staging = self.tiers[self._records[session].home], self._staging
+        record, staging = self._records[session], self._staging
+        home = self.tiers[record.home]
         if staging is None or home.index <= staging.tier.index:
             home.read += size
             return None
         target = staging.tier
-        if target.held[session]:
+        if record.held[target.index]:
             target.read += size
             return None
         home.read += size
-        if size != home.held[session] or not self._room(target, size, now):
+        if size != record.held[home.index] or not self._room(target, size, now):
             return None
-        self._add(target, session, self._records[session], size, now)
-        self._arrived(session, target, now)
+        self._add(target, record, size, now)
+        self._arrived(record, target, now)
         return target.index
 
     def save(self, session: int, size: int, now: float, spills: Spills = always) -> tuple[int, int]:
@@ -182,19 +183,19 @@ class SessionStore(Store):
         for tier in self.tiers:
             if size > tier.largest:
                 continue
-            held = tier.held[session]
+            held = record.held[tier.index]
             missing, sent = size - held, self._kept.grown(held, size)
             if had_no_room and not spills(tier.index, sent):
                 break
             if self._room(tier, missing, now):
-                self._keep(tier, session, record, missing, now)
+                self._keep(tier, record, missing, now)
                 if sent != missing:
                     tier.rewrite(sent - missing)
                 return tier.index, sent
             had_no_room = True
             self._raise_reserve(tier, min(missing, tier.capacity // 2))
         self.skipped_saves += 1
-        self._cut_all(self.tiers[: max(0, record.home)], session, now)
+        self._cut_all(self.tiers[: max(0, record.home)], record, now)
         return -1, 0
 
     def release(self, session: int, now: float) -> None:
@@ -206,9 +207,9 @@ class SessionStore(Store):
             self._expiry.released(session, now)
         record.pins -= 1
         if not record.pins:
-            self._pinned.discard(session)
+            self._pinned.discard(record)
         for tier in self.tiers:
-            if tier.held[session]:
+            if record.held[tier.index]:
                 tier.use(session)
         if 0 <= record.home < self._last and self._write.copies(session, record.uses):
             self.tiers[record.home].copies_due.append(session)
@@ -228,7 +229,7 @@ class SessionStore(Store):
                 if move is not None:
                     return move
                 if below.index < self._last:  # the tier below must be demoted first
-                    self._raise_reserve(below, tier.held[victim] - below.held[victim])
+                    self._raise_reserve(below, victim.held[source] - victim.held[source + 1])
                     return None
             self._evict(tier, victim, tier.low_water, now)
         return self._next_copy(tier, now) if tier.copies_due else None
@@ -239,31 +240,31 @@ class SessionStore(Store):
         while tier.copies_due:
             session = tier.copies_due.popleft()
             record = self._records[session]
-            if record.home == tier.index and not record.pins and tier.held[session] > below.held[session]:
-                move = self._write_down(tier, below, session, now)
+            if record.home == tier.index and not record.pins and record.held[tier.index] > record.held[below.index]:
+                move = self._write_down(tier, below, record, now)
                 if move is not None:
                     move.stays = True
                     return move
         return None
 
-    def _write_down(self, tier: Tier, below: Tier, session: int, now: float) -> Move | None:
+    def _write_down(self, tier: Tier, below: Tier, record: Record, now: float) -> Move | None:
         """The move of what the tier below lacks of a session, if it has room or can make it."""
-        missing = tier.held[session] - below.held[session]
-        record = self._records[session]
-        self._pin(session, record)  # making room below must not take it
+        held, lower = record.held[tier.index], record.held[below.index]
+        missing = held - lower
+        self._pin(record)  # making room below must not take it
         if not self._room(below, missing, now):
-            self._unpin(session, record)
+            self._unpin(record)
             return None
-        if self._rewrite_whole and below.held[session]:
-            self._cut(below, session, below.held[session], now)
-            missing = tier.held[session]
-        sent = self._kept.grown(tier.held[session] - missing, tier.held[session])
-        self._add(below, session, record, missing, now, for_turn=False)
+        if self._rewrite_whole and lower:
+            self._cut(below, record, lower, now)
+            missing = held
+        sent = self._kept.grown(held - missing, held)
+        self._add(below, record, missing, now, for_turn=False)
         if sent != missing:
             below.rewrite(sent - missing)
         self._write.wrote(below.spec.taken(sent), now)
         tier.read += sent
-        return Move(session, tier.index, below.index, sent)
+        return Move(record.session, tier.index, below.index, sent)
 
     def end_move(self, move: Move, now: float, sent: int | None = None) -> None:
         """The bytes have arrived: all, or the first `sent` of them, because the session's job has started."""
@@ -272,18 +273,17 @@ class SessionStore(Store):
         elif sent is not None:
             self._break_off(move, sent, now)
         else:  # the session stays pinned for its job
-            self._arrived(move.session, self.tiers[move.target], now)
+            self._arrived(self._records[move.session], self.tiers[move.target], now)
 
     def _end_demotion(self, move: Move, now: float) -> None:
         """The bytes are written. The session leaves the source, unless it stays, or was used or grew meanwhile."""
-        session, record = move.session, self._records[move.session]
-        self._unpin(session, record)
-        source, target = self.tiers[move.source], self.tiers[move.target]
+        record = self._records[move.session]
+        self._unpin(record)
         if move.stays:
-            if target.index < self._last:
-                target.copies_due.append(session)
-        elif not record.pins and 0 < source.held[session] <= target.held[session]:
-            self._leave(source, session, now)
+            if move.target < self._last:
+                self.tiers[move.target].copies_due.append(move.session)
+        elif not record.pins and 0 < record.held[move.source] <= record.held[move.target]:
+            self._leave(self.tiers[move.source], record, now)
 
     # --- fetches --------------------------------------------------------------------------------------------------------------
 
@@ -303,23 +303,23 @@ class SessionStore(Store):
                 return None
             record = self._records[session]
             source = self.tiers[record.home if record.home > target.index else target.index + 1]
-            size = source.held[session]
+            size = record.held[source.index]
             if staging.takes(size):
                 break
             self._prefetch.drop(session)  # it can never come, and others need not wait for it
-            self._has_moved(session, record)
+            self._has_moved(record)
         if size > for_waiting - staging.fetched:
             return None
-        self._pin(session, record)
+        self._pin(record)
         if target.free < size:
             self._wanted_position = record.position
             if not self._room(target, size, now, for_fetch=True):
-                self._unpin(session, record)
+                self._unpin(record)
                 target.low_water = max(size, target.reserve)
                 return None
         self._prefetch.drop(session)
         staging.fetch(record, size)
-        self._add(target, session, record, size, now)
+        self._add(target, record, size, now)
         source.read += size
         return Move(session, source.index, target.index, size)
 
@@ -328,43 +328,42 @@ class SessionStore(Store):
 
         The session may have been cut, or have expired, on the way.
         """
-        target = self.tiers[move.target]
+        record, target = self._records[move.session], self.tiers[move.target]
         unsent = move.size - sent
         target.forgo(unsent)
         self.tiers[move.source].read -= unsent
-        excess = target.held[move.session] - sent
+        excess = record.held[target.index] - sent
         if excess > 0:
-            self._cut(target, move.session, excess, now)
+            self._cut(target, record, excess, now)
         else:
-            self._arrived(move.session, target, now)
+            self._arrived(record, target, now)
 
-    def _want(self, session: int, record: Record) -> None:
+    def _want(self, record: Record) -> None:
         """The session is to be fetched, if it lies below the fetch target and that could take it."""
         staging = self._staging
         if staging is None or record.home <= staging.tier.index or record.fetched is not None:
             return
-        if staging.takes(self.tiers[record.home].held[session]):
-            self._prefetch.want(session, record.position)
+        if staging.takes(record.held[record.home]):
+            self._prefetch.want(record.session, record.position)
 
-    def _arrived(self, session: int, target: Tier, now: float) -> None:
+    def _arrived(self, record: Record, target: Tier, now: float) -> None:
         """All that the home tier holds of a session is in the target now."""
-        record = self._records[session]
-        if target.held[session] and record.home > target.index:  # neither voided on the way nor saved above it
+        if record.held[target.index] and record.home > target.index:  # neither voided on the way nor saved above it
             record.home = target.index
             if self._rewrite_whole:
-                self._cut_all(self.tiers[target.index + 1 :], session, now)
-            self._has_moved(session, record)
+                self._cut_all(self.tiers[target.index + 1 :], record, now)
+            self._has_moved(record)
 
     # --- room -----------------------------------------------------------------------------------------------------------------
 
-    def _victim(self, tier: Tier) -> int | None:
+    def _victim(self, tier: Tier) -> Record | None:
         """Who leaves a tier next; pinned sessions are set aside on the way."""
-        eviction, pinned = tier.eviction, self._pinned
-        while True:
-            victim = eviction.victim()
-            if victim is None or victim not in pinned:
+        while (session := tier.eviction.victim()) is not None:
+            victim = self._records[session]
+            if not victim.pins:
                 return victim
-            tier.set_aside(victim)
+            tier.set_aside(session)
+        return None
 
     def _room(self, tier: Tier, size: int, now: float, for_fetch: bool = False) -> bool:
         """Whether `size` bytes are free in a tier, after evicting what can leave at once."""
@@ -374,29 +373,28 @@ class SessionStore(Store):
                 return False
             if not self._may_go(tier, victim, now):
                 return False
-            if tier.index == self._last and tier.free + tier.held[victim] < size and not self._can_make(tier, size):
+            if tier.index == self._last and tier.free + victim.held[tier.index] < size and not self._can_make(tier, size):
                 return False
             self._evict(tier, victim, size, now)
         return True
 
     def _can_make(self, tier: Tier, size: int) -> bool:
         """Whether `size` bytes would be free if all left that can."""
-        held = tier.held
-        return size <= tier.capacity - sum([held[session] for session in self._pinned])
+        return size <= tier.capacity - sum([record.held[tier.index] for record in self._pinned])
 
-    def _may_go(self, tier: Tier, victim: int, now: float) -> bool:
+    def _may_go(self, tier: Tier, victim: Record, now: float) -> bool:
         """Whether a victim can leave a tier at once: because it is the last, holds nothing new, or is not worth writing down."""
         if tier.index == self._last:
             return True
         below = self.tiers[tier.index + 1]
-        held, lower = tier.held[victim], below.held[victim]
+        held, lower = victim.held[tier.index], victim.held[below.index]
         if held <= lower:
             return True
-        return not self._write.demotes(victim, self._records[victim].uses, below.spec.taken(self._kept.grown(lower, held)), now)
+        return not self._write.demotes(victim.session, victim.uses, below.spec.taken(self._kept.grown(lower, held)), now)
 
-    def _is_sooner(self, victim: int) -> bool:
+    def _is_sooner(self, victim: Record) -> bool:
         """Whether the victim's job comes before the job that a fetch wants room for."""
-        mine, wanted = self._records[victim].position, self._wanted_position
+        mine, wanted = victim.position, self._wanted_position
         return mine is not None and (wanted is None or mine < wanted)
 
     def _raise_reserve(self, tier: Tier, size: int) -> None:
@@ -411,91 +409,83 @@ class SessionStore(Store):
         most = target.capacity - target.reserve
         for session, record in self._records.items():
             waits = record.position is not None and record.fetched is None and record.home > target.index
-            if waits and most < self.tiers[record.home].held[session] <= could:
+            if waits and most < record.held[record.home] <= could:
                 self._prefetch.drop(session)
-                self._has_moved(session, record)
+                self._has_moved(record)
 
-    def _evict(self, tier: Tier, victim: int, wanted: int, now: float) -> None:
+    def _evict(self, tier: Tier, victim: Record, wanted: int, now: float) -> None:
         """A victim leaves a tier in which `wanted` bytes are to be free. What the tiers below hold of it stays."""
         if self.watch is not None:
-            self.watch.evicted(self, tier.index, victim, wanted)
-        if self._records[victim].home == tier.index:
+            self.watch.evicted(self, tier.index, victim.session, wanted)
+        if victim.home == tier.index:
             self._leave(tier, victim, now)
         else:  # a copy of what a tier above holds
-            self._cut(tier, victim, tier.held[victim], now)
+            self._cut(tier, victim, victim.held[tier.index], now)
 
     # --- what a session has where ---------------------------------------------------------------------------------------------
 
-    def _pin(self, session: int, record: Record) -> None:
+    def _pin(self, record: Record) -> None:
         record.pins += 1
-        self._pinned.add(session)
+        self._pinned.add(record)
 
-    def _unpin(self, session: int, record: Record) -> None:
+    def _unpin(self, record: Record) -> None:
         record.pins -= 1
         if not record.pins:
-            self._pinned.discard(session)
+            self._pinned.discard(record)
             for tier in self.tiers:
-                if session in tier.out:
-                    tier.restore(session)
+                if record.session in tier.out:
+                    tier.restore(record.session)
 
-    def _add(self, tier: Tier, session: int, record: Record, size: int, now: float, for_turn: bool = True) -> None:
+    def _add(self, tier: Tier, record: Record, size: int, now: float, for_turn: bool = True) -> None:
         """`size` more bytes of a session come into a tier, `for_turn` that runs or waits."""
-        tier.add(session, size, now, for_turn)
+        tier.add(record, size, now, for_turn)
         staging = self._staging
         if record.claimed is not None and staging is not None and tier is staging.tier:
             staging.gain(record, size)
 
-    def _cut(self, tier: Tier, session: int, size: int, now: float, moved: bool = False) -> None:
+    def _cut(self, tier: Tier, record: Record, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of a session leave a tier."""
-        tier.cut(session, size, now, moved)
+        tier.cut(record, size, now, moved)
         staging = self._staging
         if staging is not None and tier is staging.tier:
-            staging.lose(self._records[session], size)
+            staging.lose(record, size)
 
-    def _cut_all(self, tiers: Sequence[Tier], session: int, now: float) -> None:
+    def _cut_all(self, tiers: Sequence[Tier], record: Record, now: float) -> None:
         """All that these tiers hold of a session is of no use."""
         for tier in tiers:
-            if tier.held[session]:
-                self._cut(tier, session, tier.held[session], now)
+            if record.held[tier.index]:
+                self._cut(tier, record, record.held[tier.index], now)
 
-    def _keep(self, tier: Tier, session: int, record: Record, missing: int, now: float) -> None:
+    def _keep(self, tier: Tier, record: Record, missing: int, now: float) -> None:
         """A tier takes the `missing` bytes of a session's newest KV. What tiers above hold of it is older, or what a fetch brought."""
-        self._add(tier, session, record, missing, now)
+        self._add(tier, record, missing, now)
         record.home = tier.index
         if tier.index:
-            self._cut_all(self.tiers[: tier.index], session, now)
+            self._cut_all(self.tiers[: tier.index], record, now)
         if self._rewrite_whole:
-            self._cut_all(self.tiers[tier.index + 1 :], session, now)
+            self._cut_all(self.tiers[tier.index + 1 :], record, now)
 
-    def _leave(self, tier: Tier, session: int, now: float) -> None:
+    def _leave(self, tier: Tier, record: Record, now: float) -> None:
         """A session leaves a tier; the next one below that holds some of it becomes its home."""
-        heir, held = self._below(tier.index, session), tier.held[session]
-        kept = self.tiers[heir].held[session] if heir >= 0 else 0
+        heir, held = record.below(tier.index), record.held[tier.index]
+        kept = record.held[heir] if heir >= 0 else 0
         if held > kept:
-            self._cut(tier, session, held - kept, now)
+            self._cut(tier, record, held - kept, now)
         if kept and held:
-            self._cut(tier, session, min(held, kept), now, moved=True)
-        record = self._records[session]
+            self._cut(tier, record, min(held, kept), now, moved=True)
         if record.home != tier.index:
             return
         record.home = heir
         if heir < 0:
-            self._prefetch.drop(session)
+            self._prefetch.drop(record.session)
         if record.position is not None:
-            self._want(session, record)
-        self._has_moved(session, record)
+            self._want(record)
+        self._has_moved(record)
 
-    def _below(self, index: int, session: int) -> int:
-        """The next tier down that holds some of a session; −1 for none."""
-        for tier in self.tiers[index + 1 :]:
-            if tier.held[session]:
-                return tier.index
-        return -1
-
-    def _has_moved(self, session: int, record: Record) -> None:
+    def _has_moved(self, record: Record) -> None:
         """Whoever expects the session hears of it."""
         if self.tells and record.position is not None:
-            self.moved.append(session)
+            self.moved.append(record.session)
 
     # --- time to live ---------------------------------------------------------------------------------------------------------
 
@@ -509,13 +499,13 @@ class SessionStore(Store):
             self.watch.expired(self, session, now)
         self.keep_only(session, now, Useful(stop=0))
         self._prefetch.drop(session)
-        self._has_moved(session, self._records[session])
+        self._has_moved(self._records[session])
 
 
 def _tiers(specs: Sequence[TierSpec], eviction: Callable[[View], Eviction], records: Records, knowledge: Knowledge) -> list[Tier]:
     """Each with an order of its own."""
     largest = _largest_sessions(specs)
-    tiers = [Tier(spec, index, largest[index]) for index, spec in enumerate(specs)]
+    tiers = [Tier(spec, records, index, largest[index]) for index, spec in enumerate(specs)]
     for tier in tiers:
         tier.eviction = eviction(TierView(tier, tier is tiers[-1], records, knowledge))
     return tiers

@@ -27,9 +27,9 @@ class Staging:
         record.fetched = size
         self.fetched += size
 
-    def claim(self, record: Record, size: int) -> bool:
-        """A job starts, with `size` bytes here; returns whether they were fetched for it, and the fetch's pin is the job's now."""
-        record.claimed = size
+    def claim(self, record: Record) -> bool:
+        """A job starts, with what is here; returns whether that was fetched for it, and the fetch's pin is the job's now."""
+        record.claimed = size = record.held[self.tier.index]
         self.claimed += size
         if record.fetched is None:
             return False

@@ -1,9 +1,10 @@
 """One tier of the store: who holds how many bytes in it, in which order they leave, and the sums that the metrics and the guards read."""
 
-from collections import defaultdict, deque
+from collections import deque
 from typing import Final
 
 from kvplan.sim.policies.base import Eviction
+from kvplan.sim.store.record import Record, Records
 from kvplan.sim.tiers import TierSpec
 
 NEW: Final = 1
@@ -18,14 +19,13 @@ class Tier:
     eviction: Eviction
     """The order in which sessions leave; set by the store, since it needs a view of the tier."""
 
-    def __init__(self, spec: TierSpec, index: int = 0, largest: int | None = None) -> None:
+    def __init__(self, spec: TierSpec, records: Records, index: int, largest: int) -> None:
         self.spec, self.name, self.index = spec, spec.name, index
+        self._records = records
         self.capacity = self.free = self._least_free = spec.capacity
         """Bytes: all, and those not used."""
-        self.largest = spec.capacity if largest is None else largest
+        self.largest = largest
         """Bytes of a session that may come in, at most."""
-        self.held: defaultdict[int, int] = defaultdict(int)
-        """Bytes per session: the KV of its oldest kept tokens."""
         self.reserve = self.low_water = spec.reserve
         """Bytes that are to be free; and those that are to be free now, when a fetch waits for more than the reserve."""
         self.copies_due: deque[int] = deque()
@@ -45,10 +45,18 @@ class Tier:
 
     # --- bytes ----------------------------------------------------------------------------------------------------------------
 
-    def add(self, session: int, size: int, now: float, for_turn: bool = True) -> None:
+    def held(self, session: int) -> int:
+        """Bytes of the session."""
+        return self._records[session].held[self.index]
+
+    def sessions(self) -> dict[int, int]:
+        """Bytes of each session of which there are any, for those who check."""
+        return {session: record.held[self.index] for session, record in self._records.items() if record.held[self.index]}
+
+    def add(self, record: Record, size: int, now: float, for_turn: bool = True) -> None:
         """`size` more bytes of the session, which joins the order now, or when the turn ends `for_turn` that they come."""
-        held = self.held[session]
-        self.held[session] = held + size
+        held = record.held[self.index]
+        record.held[self.index] = held + size
         self._moment += size * now
         self.free = free = self.free - size
         if free < self._least_free:
@@ -56,20 +64,21 @@ class Tier:
         self.written += size
         if size and not held:
             if for_turn:
-                self.out[session] = NEW
+                self.out[record.session] = NEW
             else:
-                self.eviction.insert(session)
+                self.eviction.insert(record.session)
 
-    def cut(self, session: int, size: int, now: float, moved: bool = False) -> None:
+    def cut(self, record: Record, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of the session leave; with all of them it leaves the order."""
-        held = self.held[session]
+        held = record.held[self.index]
         if size == held:
+            session = record.session
             out = self.out.pop(session, None)
             if out == ASIDE:
                 self.eviction.restore(session)
             if out != NEW:
                 self.eviction.remove(session)
-        self.held[session] = held - size
+        record.held[self.index] = held - size
         self._moment -= size * now
         self.free += size
         if moved:

@@ -63,11 +63,10 @@ class TierView(KnowingView):
 
     def __init__(self, tier: Tier, is_last: bool, records: Records, knowledge: Knowledge) -> None:
         super().__init__(tier.name, tier.capacity, is_last, knowledge)
-        self._held = tier.held
-        self._records = records
+        self._records, self._index = records, tier.index
 
     def size(self, session: int) -> int:
-        return self._held[session]
+        return self._records[session].held[self._index]
 
     def position(self, session: int) -> float | None:
         return self._records[session].position

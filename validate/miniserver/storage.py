@@ -29,14 +29,13 @@ class FallibleStore(SessionStore):
 
         A copy that only the write policy wanted leaves the source as it is.
         """
-        session, record = move.session, self._records[move.session]
-        source, target = self.tiers[move.source], self.tiers[move.target]
-        self._unpin(session, record)
-        lost = min(move.size, target.held[session])
+        record = self._records[move.session]
+        self._unpin(record)
+        lost = min(move.size, record.held[move.target])
         if lost:
-            self._cut(target, session, lost, now)
-        if not move.stays and not record.pins and source.held[session]:
-            self._leave(source, session, now)
+            self._cut(self.tiers[move.target], record, lost, now)
+        if not move.stays and not record.pins and record.held[move.source]:
+            self._leave(self.tiers[move.source], record, now)
 
 
 class NoStore(Nothing):
@@ -197,7 +196,7 @@ class Storage:
             self._abandon(session, now)
         elif not reading.abandoned:
             del self._reading[session]
-            if self.store.tiers[0].held[session]:
+            if self.store.tiers[0].held(session):
                 self._dram[session] = reading.chunks
         if self._fetching is not None and self._fetching[1] is reading:
             move, self._fetching = self._fetching[0], None
@@ -217,12 +216,12 @@ class Storage:
         for session in moved:
             self.moved(session)
         for tier, held in zip(self.store.tiers, self._holdings, strict=False):
-            for session in [session for session, chunks in held.items() if kv.count(chunks) > self._tokens(tier.held[session])]:
-                kept = kv.newest(held[session], max(0, self._tokens(tier.held[session])))
+            for session in [session for session, chunks in held.items() if kv.count(chunks) > self._tokens(tier.held(session))]:
+                kept = kv.newest(held[session], max(0, self._tokens(tier.held(session))))
                 if held is self._ssd:
                     self._delete(held[session], kept)
                 held[session] = [chunk.compact() for chunk in kept] if held is self._dram else kept
-            for session in [session for session in held if not tier.held[session]]:
+            for session in [session for session in held if not tier.held(session)]:
                 del held[session]
 
     @property
@@ -244,7 +243,7 @@ class Storage:
         for tier, held in zip(self.store.tiers, self._holdings, strict=False):
             found = self._stored(sum(kv.count(chunks) for chunks in held.values()))
             assert found <= tier.capacity, f"{tier.name} has room for {tier.capacity} bytes and holds {found}"
-            for session, size in tier.held.items():
+            for session, size in tier.sessions().items():
                 if size and session not in moving:
                     known, tokens = self._tokens(size), kv.count(held.get(session, []))
                     assert known == tokens, f"{tier.name} holds {tokens} tokens of session {session}, the store says {known}"
