@@ -74,6 +74,12 @@ def test_engine_and_reference_agree_on_chunks_below_blocks(family):
     assert bool(happened["chunks that come up"]) == ("DRAM and SSD" in family)
 
 
+def test_engine_and_reference_agree_on_chunks_in_the_order_of_sessions():
+    """Also of those whose next job waits when their chunks come, which look-ahead keeps."""
+    happened = agreed("HBM, DRAM and SSD; blocks", (5, 55)) + agreed("HBM and DRAM; blocks", [95])
+    assert min(happened[what] for what in ("chunks that a turn has not used", "chunks of nobody", "sessions that run and leave"))
+
+
 def test_engine_and_reference_agree_on_jobs_that_others_pass():
     """Also on those that gave way."""
     happened = agreed("HBM, DRAM and SSD; blocks, batching", [10])

@@ -210,7 +210,7 @@ class BlockKv(Keeping):
         path, tokens = self._turns.paths[job.turn], job.known
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
-        self._below.claim(job.session)
+        self._below.claim(job.session, now)
         use = self._pool.begin(path, tokens, job.history + job.prompt)
         local = use.hit * self.block_tokens
         found = self._below.find(path, tokens, local, now)

@@ -132,8 +132,9 @@ class Offloading:
             for tier in self._tiers:
                 tier.expect(session)
 
-    def claim(self, session: int) -> None:
+    def claim(self, session: int, now: float) -> None:
         """Its job starts."""
+        self.settle(now)
         if self._orders is not None:
             self._orders.starts(session)
             for tier in self._tiers:
@@ -235,7 +236,7 @@ class Offloading:
         """A request with this context takes no time: what is offered is there at once, and goes on to the tier below."""
         context, full = self._chunks(path), tokens // self._chunk_tokens
         offered = True
-        self.claim(path.session)
+        self.claim(path.session, now)
         for tier, level in zip(self._tiers, self._levels[1:], strict=True):
             coming = tier.store(context, full, now, 0) if offered else None
             offered = coming is not None

@@ -149,7 +149,7 @@ def _blocks(loaded: Config, rng: np.random.Generator) -> Config:
         "deployment.hbm_utilization": [0.163, 0.166, 0.18],
         "store.hbm": ["0GB", "0GB", "100MB"],
     }
-    return config.load(loaded, [*_drawn(choices, rng), "store.eviction=lru"])
+    return config.load(loaded, _drawn(choices, rng))
 
 
 def _windows(loaded: Config, longest: int, rng: np.random.Generator) -> Config:

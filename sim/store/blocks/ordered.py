@@ -153,6 +153,7 @@ class OrderedChunks(Chunks):
         super().__init__(usable, threshold)
         self._runs = self._tree = Tree(ages)
         view.size_of = self.size_of
+        self._view = view
         self._eviction = eviction(view)
         self._needs_queue = "queue" in self._eviction.NEEDS
         self._orders: dict[int, Run] = {}
@@ -228,6 +229,8 @@ class OrderedChunks(Chunks):
         if out == ASIDE:
             eviction.restore(session)
         eviction.use(session)
+        if self._needs_queue and self._view.position(session) is not None:
+            eviction.expect(session)  # its next job waits already: its chunks have come late
 
     # --- room -----------------------------------------------------------------------------------------------------------------
 

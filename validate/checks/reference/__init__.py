@@ -59,6 +59,10 @@ What the specification leaves open:
   them those on SSD that DRAM has room for, where none is on its way: these come up, also such as HBM has, and then the job loads what HBM
   lacks; of less than one chunk nothing. What comes to DRAM is offered to SSD at once. Jobs whose KV has come go before the queue, in the
   order in which it came, and others find in HBM what they have loaded asynchronously.
+- *Chunks in the order of sessions* (`fifo`, `lookahead`) are of the session whose use of them ended last, and leave with it, first those
+  used longest ago. It has its place from when its turn ends for which they came, or from when it has any after that; each turn that ends
+  is a use. What that has not used goes before all others; what others go on from goes after these, and then first. A session that runs is
+  passed over, until its turn ends; the first of these leaves when nobody else is there.
 - *Jobs that are deferred* ask for their chunks when they come to be the first of those that wait, and a place and tokens of a step are
   left; and again when HBM has room for them. What is neither in DRAM nor on its way there begins to come up then, as much as DRAM has room
   for. While any of that which HBM lacks is on its way, or is being loaded by another and HBM keeps blocks, others pass the job; then it is
@@ -99,9 +103,6 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
         given.config.router not in ("session", *["least-loaded"] * given.deployment.pooled)
     ),
     "batching other than iteration, chunked and prefill-first": lambda given: given.config.batching not in BATCHINGS,
-    "evictions of blocks other than lru": lambda given: (
-        given.deployment.pooled and len(given.deployment.tiers) > 1 and given.config.store.eviction != "lru"
-    ),
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
     "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
     "write policies other than back": lambda given: given.config.store.write != "back",

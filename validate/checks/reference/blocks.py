@@ -169,7 +169,7 @@ class BlockReplica(Replica):
         self.written, self.read = [0], [0]  # bytes of HBM's cache, so far
         together = 256 if config.store.mode == "lmcache" else deployment.connection.block
         chunk = max(config.store.chunk_blocks, -(-together // tokens))
-        self.below = Offloading(deployment, below, chunk, chunk * tokens, self.links, self.seen)
+        self.below = Offloading(deployment, config.store.eviction, below, chunk, chunk * tokens, self.links, self.seen)
         self.defers = config.store.defers
         self.ttl_s = math.inf if config.store.ttl_s is None else config.store.ttl_s
         self.blocks: dict[Turn, list[int]] = {}
@@ -182,6 +182,7 @@ class BlockReplica(Replica):
             self.contexts[turn.session] = before = before[: max(0, len(before) - turn.dropped)]
             self.block_jobs.parts_from(turn.session, len(before))
         self.expire(now)
+        self.below.expect(turn.session)
         super().arrive(turn, now)
 
     def expire(self, now: float) -> None:
@@ -204,7 +205,7 @@ class BlockReplica(Replica):
         found = self.below.find(self.below.names(self.pool.path(context)), len(context), local, coming=True)
         if not found.tokens:
             return now
-        self.below.bring_up(found, now)
+        self.below.bring_up(found, turn.session, now)
         until_s = self.below.comes_s(found, local, now)
         if until_s > now and len(found.names) > found.on_first:
             self.asked_of.setdefault(turn, found)
@@ -225,6 +226,7 @@ class BlockReplica(Replica):
     def take(self, turn: Turn, since: float, now: float) -> int:
         """Uses what the pool has of a job's context, and loads what tiers below have beyond that; returns the lowest of these tiers."""
         self.expire(now)
+        self.below.claim(turn.session)
         hit, hits = self.use(turn)
         self.read.append(self.read[-1] + len(hits) * self.block_bytes)
         self.hold(now)
@@ -274,7 +276,7 @@ class BlockReplica(Replica):
         self.seen["turns that load chunks"] += 1
         compute = self.deployment.steps.prefill(turn.context - turn.loaded, turn.loaded)
         first, size = self.tiers[1], self.sizes.stored[found.tokens]
-        ready_s = self.below.bring_up(found, now)
+        ready_s = self.below.bring_up(found, turn.session, now)
         self.below.hold(found)
         pace = self.loading.pace(first, size, ready_s, since, now)
         sent = self.loading.book(pace, first.sent(size), now)
@@ -300,9 +302,9 @@ class BlockReplica(Replica):
             self.decodes(turn, now)
             self.hold(now)
         self.below.settle(now)
-        self.below.let_go(self.found.pop(turn), now)
+        self.below.let_go(self.found.pop(turn), turn.session, now)
         if math.isnan(turn.first_token_s):
-            self.below.store(0, self.names(turn), now)
+            self.below.store(0, self.names(turn), turn.session, now)
         super().prefilled(turn, now)
 
     def complete(self, turn: Turn, now: float) -> None:
@@ -315,8 +317,8 @@ class BlockReplica(Replica):
         if not self.deployment.connection.saves_answers:
             saved = saved[:offered]
         elif len(saved) > offered:
-            self.below.store(0, saved, now)
-        self.below.renew(saved, now)
+            self.below.store(0, saved, turn.session, now)
+        self.below.renew(saved, turn.session, now)
         self.end_use(turn, now)
         self.hold(now)
         super().complete(turn, now)
@@ -326,7 +328,7 @@ class BlockReplica(Replica):
         self.write(turn)
         self.name(turn, turn.context if turn.decodes else turn.computed)
         self.below.settle(now)
-        self.below.let_go(self.found.pop(turn, Found()), now)
+        self.below.let_go(self.found.pop(turn, Found()), turn.session, now)
         self.end_use(turn, now)
         self.hold(now)
 

@@ -6,81 +6,13 @@ A chunk's name is that of the block that it ends with. A tier that a chunk comes
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.links import Links
+from kvplan.validate.checks.reference.orders import OrderedShelf
+from kvplan.validate.checks.reference.shelf import Names, Shelf
 from kvplan.validate.checks.reference.spans import Span
 from kvplan.validate.checks.reference.store import Tier
-
-Names = Sequence[int]
-"""Of the first chunks of a context."""
-
-
-class Shelf:
-    """One tier's."""
-
-    def __init__(self, tier: Tier, each: int) -> None:
-        self.tier, self.each, self.room = tier, each, tier.capacity // each
-        self.users: Counter[int] = Counter()
-        self.stamps: dict[int, tuple[int, int]] = {}  # when its last use ended, and how far from the end; of all that have room
-        self.left_s: dict[int, float] = {}  # when the last use of each ended
-        self.coming: set[int] = set()
-        self.uses = 0
-
-    def there(self, names: Names) -> Names:
-        """The first of them that have room."""
-        return list(takewhile(self.stamps.__contains__, names))
-
-    def come(self, names: Names) -> Names:
-        """The first of them that are there, and not on their way."""
-        return list(takewhile(lambda name: name in self.stamps and name not in self.coming, names))
-
-    def most(self, kept: Names) -> int:
-        """How many more can come at most, when these and those in use stay."""
-        return self.room - len({*kept, *(name for name, users in self.users.items() if users)})
-
-    def put(self, names: Names, now: float) -> Names | None:
-        """Those that are missing are on their way, and all in use; which these are. None where they have no room."""
-        there = self.there(names)
-        missing = names[len(there) :]
-        if len(missing) > self.most(there):
-            self.use(there, now)
-            return None
-        gone = len(self.stamps) + len(missing) - self.room
-        free = [name for name in self.stamps if not self.users[name] and name not in there]
-        for name in sorted(free, key=self.stamps.__getitem__)[: max(0, gone)]:
-            del self.stamps[name]
-        self.tier.put(0, (len(missing) - max(0, gone)) * self.each, now)
-        for name in missing:
-            self.stamps[name] = 0, 0
-        self.coming.update(missing)
-        self.hold(names)
-        return missing
-
-    def hold(self, names: Names) -> None:
-        self.users.update(names)
-
-    def let_go(self, names: Names, now: float) -> None:
-        """A use has ended: the last of them is the first to go."""
-        self.uses += 1
-        self.users.subtract(names)
-        for place, name in enumerate(names):
-            if not self.users[name]:
-                self.stamps[name], self.left_s[name] = (self.uses, -place), now
-
-    def use(self, names: Names, now: float) -> None:
-        self.hold(names)
-        self.let_go(names, now)
-
-    def expire(self, ttl_s: float, now: float) -> int:
-        """Drops what nobody has used for longer; returns how many."""
-        over = [name for name in self.stamps if not self.users[name] and self.left_s[name] + ttl_s < now]
-        for name in over:
-            del self.stamps[name]
-        if over:
-            self.tier.put(0, -len(over) * self.each, now)
-        return len(over)
 
 
 @dataclass
@@ -89,6 +21,7 @@ class Way:
 
     end_s: float
     shelf: int
+    session: int
     names: Names
     """With all that come before them."""
     missing: Names
@@ -108,9 +41,13 @@ class Found:
 class Offloading:
     """That of one replica: a shelf, two, or none."""
 
-    def __init__(self, deployment: Deployment, tiers: Sequence[Tier], blocks: int, tokens: int, links: Links, seen: Counter[str]) -> None:
+    def __init__(
+        self, deployment: Deployment, eviction: str, tiers: Sequence[Tier], blocks: int, tokens: int, links: Links, seen: Counter[str]
+    ) -> None:
         self.blocks, self.tokens, self.links, self.seen = blocks, tokens, links, seen
-        self.shelves = [Shelf(tier, deployment.stored(tokens)) for tier in tiers]
+        each = deployment.stored(tokens)
+        self.shelves = [Shelf(tier, each) if eviction == "lru" else OrderedShelf(tier, each, eviction, seen) for tier in tiers]
+        self.waited = 0
         self.ways: list[Way] = []
         self.loads: list[tuple[float, Names]] = []  # when they end, and what they are of
         self.dropped = 0
@@ -126,32 +63,32 @@ class Offloading:
             self.ways.remove(way)
             shelf = self.shelves[way.shelf]
             shelf.coming.difference_update(way.missing)
-            shelf.let_go(way.names, way.end_s)
-            self.store(way.shelf + 1, way.names, way.end_s)
+            shelf.let_go(way.names, way.session, way.end_s)
+            self.store(way.shelf + 1, way.names, way.session, way.end_s)
 
-    def store(self, place: int, names: Names, now: float) -> None:
+    def store(self, place: int, names: Names, session: int, now: float) -> None:
         """A shelf is offered chunks."""
         if place == len(self.shelves):
             return
         shelf = self.shelves[place]
-        missing = shelf.put(names, now)
+        missing = shelf.put(names, session, now)
         if missing is None:
             self.seen["chunks without room"] += 1
             self.dropped += place == 0
         elif not missing:
-            shelf.let_go(names, now)
+            shelf.let_go(names, session, now)
         else:
             wires = [self.links.ssd_write] if place else self.links.down_to(shelf.tier.name)
             sent = max((wire.send(now, shelf.tier.sent(len(missing) * shelf.each)) for wire in wires), key=lambda span: span.end_s)
-            self.comes(place, names, missing, sent, now)
+            self.comes(place, names, session, missing, sent, now)
             if place:
                 self.shelves[place - 1].tier.went.append((sent, len(missing) * shelf.each))
             self.seen["chunks stored"] += len(missing)
 
-    def comes(self, place: int, names: Names, missing: Names, sent: Span, now: float) -> None:
+    def comes(self, place: int, names: Names, session: int, missing: Names, sent: Span, now: float) -> None:
         shelf = self.shelves[place]
         shelf.tier.came.append((sent, len(missing) * shelf.each))
-        self.ways.append(Way(sent.end_s, place, names, missing))
+        self.ways.append(Way(sent.end_s, place, session, names, missing))
 
     def find(self, names: Names, tokens: int, hit: int, coming: bool = False) -> Found:
         """What is here of a prompt beyond the tokens that HBM has; the last token is always computed. `coming`: what is on its way to the
@@ -174,16 +111,16 @@ class Offloading:
         mine = {shelf.tier.name: tokens for shelf, tokens in zip(self.shelves, (above, found.tokens - above), strict=False)}
         return mine.get("dram", 0), mine.get("ssd", 0)
 
-    def bring_up(self, found: Found, now: float) -> float:
+    def bring_up(self, found: Found, session: int, now: float) -> float:
         """What is found comes to the first shelf; returns when all of it is there."""
         first, up, ready_s = self.shelves[0], found.names[found.on_first :], now
         if up:
             below, size = self.shelves[1].tier, len(up) * first.each
-            missing = first.put(found.names, now)
+            missing = first.put(found.names, session, now)
             assert missing == up
             sent = self.links.ssd_read.send(now, below.sent(size))
             below.went.append((sent, size))
-            self.comes(0, found.names, up, sent, now)
+            self.comes(0, found.names, session, up, sent, now)
             ready_s = sent.end_s
             self.seen["chunks that come up"] += len(up)
         return ready_s
@@ -198,15 +135,27 @@ class Offloading:
         """It stays while the job is prefilled."""
         self.shelves[0].hold(found.names)
 
-    def let_go(self, found: Found, now: float) -> None:
+    def let_go(self, found: Found, session: int, now: float) -> None:
         """A job has been prefilled."""
         if found.names:
-            self.shelves[0].let_go(found.names, now)
+            self.shelves[0].let_go(found.names, session, now)
 
-    def renew(self, names: Names, now: float) -> None:
+    def renew(self, names: Names, session: int, now: float) -> None:
         """A job with these chunks has ended."""
         for shelf in self.shelves:
-            shelf.use(shelf.there(names), now)
+            shelf.use(shelf.there(names), session, now)
+            shelf.release(session, now)
+
+    def expect(self, session: int) -> None:
+        """A job of a session waits, behind all others."""
+        self.waited += 1
+        for shelf in self.shelves:
+            shelf.expect(session, self.waited)
+
+    def claim(self, session: int) -> None:
+        """A job of a session starts."""
+        for shelf in self.shelves:
+            shelf.claim(session)
 
     def expire(self, ttl_s: float, now: float) -> None:
         """What nobody has used for longer goes."""
