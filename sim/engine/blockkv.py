@@ -163,6 +163,7 @@ class BlockKv(Keeping):
         return self._pool.taken(self._turns.paths[job.turn], job.known, job.context) * self.block_bytes
 
     def come(self, session: int, kept: int | None, now: float) -> None:
+        self._below.settle(now)  # before its place in the queue is known
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
         if self._fetches is not None:
