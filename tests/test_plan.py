@@ -340,6 +340,32 @@ def test_a_hopeless_run_is_ended_and_a_good_one_is_measured():
     assert look(Probe(bad, (P95,), 1000)).samples is None
 
 
+@given(st.integers(0, 20), st.integers(1, 60), st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_late_turns_are_counted_once(warmup, step, random):
+    """As if all were counted anew each time."""
+    turns, ended = 100, random.sample(range(100), 100)
+    columns = {name: np.full(turns, np.nan) for name in ("arrival_s", "first_token_s", "done_s")} | {"order": np.zeros(turns, int)}
+    columns["arrival_s"][:] = 0
+    watch = probe._Watch((P95,), warmup, step * probe._LOOKS)
+    watch._allowed = [10]
+    for count, turn in enumerate(ended):
+        columns["first_token_s"][turn] = columns["done_s"][turn] = random.choice((0.4, 0.6))
+        columns["order"][turn] = count
+        recorder = SimpleNamespace(columns=columns, completed=count + 1)
+        after = [columns["first_token_s"][each] > 0.5 for each in ended[warmup : count + 1]]
+        if count + 1 >= warmup + step and (count + 1 - warmup) % step == 0 and sum(after) > 10:
+            with pytest.raises(probe._Hopeless):
+                watch(recorder)
+            return
+        watch(recorder)
+
+
+def test_quantiles_are_those_of_numpy():
+    values = np.random.default_rng(3).lognormal(size=777)
+    assert probe._quantiles(values) == pytest.approx(np.quantile(values, np.linspace(0, 1, 2001)), rel=1e-12)
+
+
 def test_a_run_whose_warm_up_outlasts_the_arrivals_is_hopeless(monkeypatch):
     """So overloaded that no turn which counts came while sessions still arrived: nothing can be measured, and that is no failure."""
     monkeypatch.setattr(probe, "_last_arrival_s", lambda workload: -1.0)

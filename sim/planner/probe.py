@@ -98,14 +98,19 @@ def look(probe: Probe) -> Seen:
     samples = tuple(sample(objective, result.columns, measured) for objective in probe.objectives)
     rises, warnings = bool(rising(_span(result), _GROWTH)), tuple(result.summary["warnings"])
     ttft_s = latency("ttft", result.columns)[0][measured]
-    quantiles = tuple(np.quantile(ttft_s, np.linspace(0, 1, _QUANTILES)).tolist())
     figures = _figures(result.summary) | _running(result)
-    return Seen(samples, figures, tuple(_unsteady(result)), rises, warnings, thinned(result.series), quantiles)
+    return Seen(samples, figures, tuple(_unsteady(result)), rises, warnings, thinned(result.series), _quantiles(ttft_s))
 
 
 def _passing(config: Config, warmup: int) -> int:
     """Turns that only fill the tiers, and need not be simulated for it: where KV is in blocks, all but the last before measuring."""
     return max(0, warmup - _WARM_TURNS) if unit_of(config) == "block" else 0
+
+
+def _quantiles(values: np.ndarray) -> tuple[float, ...]:
+    """Evenly spaced, between the values in their order: `np.quantile` finds the place of each anew."""
+    places = np.linspace(0, len(values) - 1, _QUANTILES)
+    return tuple(np.interp(places, np.arange(len(values)), np.sort(values)).tolist())
 
 
 def ttft_p95_s(seen: Sequence[Seen]) -> float | None:
@@ -129,19 +134,23 @@ class _Watch:
     """Called with the recorder now and then; raises _Hopeless when an objective on a percentile is lost for good."""
 
     def __init__(self, objectives: Sequence[Objective], warmup: int, measured: int) -> None:
-        self._limits = [(each, _FAR * (1 - each.share) * measured) for each in objectives if each.share is not None]
-        self._warmup = warmup
+        self._objectives = [each for each in objectives if each.share is not None]
+        self._allowed = [_FAR * (1 - each.share) * measured for each in objectives if each.share is not None]
+        self._late = [0] * len(self._objectives)
+        """Turns over each one's limit so far."""
+        self._counted = warmup
+        """Turns completed when it looked last."""
         self._step = max(1, measured // _LOOKS)
-        self._next = warmup + self._step
 
     def __call__(self, recorder: Recorder) -> None:
-        if recorder.completed < self._next:
+        if recorder.completed < self._counted + self._step:
             return
-        self._next = recorder.completed + self._step
-        done = np.isfinite(recorder.columns["done_s"]) & (recorder.columns["order"] >= self._warmup)
-        col = {name: values[done] for name, values in recorder.columns.items()}
-        for objective, allowed in self._limits:
-            if int(objective.late(col).sum()) > allowed:
+        new = np.flatnonzero(np.isfinite(recorder.columns["done_s"]) & (recorder.columns["order"] >= self._counted))
+        self._counted = recorder.completed
+        col = {name: values[new] for name, values in recorder.columns.items()}
+        for place, objective in enumerate(self._objectives):
+            self._late[place] += int(objective.late(col).sum())
+            if self._late[place] > self._allowed[place]:
                 raise _Hopeless
 
 
