@@ -383,10 +383,27 @@ def test_what_an_empty_server_cannot_do_is_not_simulated():
 # --- a whole plan -----------------------------------------------------------------------------------------------------------------
 
 
+class Watched(Pool):
+    """One that writes down what is under way together."""
+
+    def __init__(self):
+        super().__init__()
+        self.together = []
+
+    def next(self):
+        self.together.append([probe for _, _, probe in self._tasks])
+        return super().next()
+
+
 @pytest.fixture(scope="module")
-def small_plan():
+def watched():
+    return Watched()
+
+
+@pytest.fixture(scope="module")
+def small_plan(watched):
     question = Question("default", SMALL, 4.0, (Axis.parse("store.dram+store.ssd=16GB+0GB,128GB+0GB"),), 48, 400, 300, 2)
-    return plan(question)
+    return plan(question, watched)
 
 
 def test_more_dram_never_needs_more_replicas_and_the_cheapest_is_named(small_plan):
@@ -405,6 +422,13 @@ def test_the_answer_is_what_brute_force_finds(small_plan):
     answer = next(answer for answer in small_plan.answers if answer.option.label == "dram 128GB+ssd 0GB")
     for point in answer.found.points:
         assert point.within == (point.replicas >= answer.replicas)
+
+
+def test_what_load_the_answer_bears_is_looked_for_while_it_is_confirmed(small_plan, watched):
+    """Loads one after another would leave all processes but one idle."""
+    confirming = [probes for probes in watched.together if any(probe.to_the_end for probe in probes)]
+    assert confirming and all(sum(not probe.to_the_end for probe in probes) == 1 for probes in confirming)
+    assert [answer for answer in small_plan.answers if answer.borne is not None] == [small_plan.cheapest]
 
 
 def test_the_pool_does_not_matter(small_plan):
