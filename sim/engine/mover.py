@@ -17,19 +17,41 @@ from kvplan.sim.store.tier import Tier
 class _Way(Ending):
     """Between two tiers, over links of which the first and slowest decides."""
 
-    def __init__(self, mover: "Mover", links: list[Link], upper: Tier, lower: Tier) -> None:
-        self._mover = mover
+    def __init__(self, mover: "Mover", agenda: Agenda, links: list[Link], upper: Tier, lower: Tier) -> None:
+        self._mover, self._agenda = mover, agenda
         self.link, *self.others = links
         self.upper = upper
         self.lower = lower.spec
         """In whose dtype KV moves."""
         self.move: Move | None = None
         """Under way."""
-        self.listed = math.inf
-        """When `settle` will be called."""
+        self._settles_at = math.inf
+
+    def begin(self, move: Move, now: float) -> None:
+        """Books a move. It has no event."""
+        self.move, size = move, self.lower.taken(move.size)
+        for link in self.others:
+            link.book(now, size)
+        self._settle_at(self.link.book_background(now, size))
+
+    def _settle_at(self, at_s: float) -> None:
+        """It is settled then, or before. Demand traffic may push an end back meanwhile, never forward."""
+        if at_s < self._settles_at:
+            self._settles_at = at_s
+            self._agenda.before(at_s, self)
 
     def settle(self, at_s: float) -> None:
-        self._mover.settle(self, at_s)
+        """Ends the move; or is called again where that ends later by now."""
+        if at_s != self._settles_at:
+            return  # a call that an earlier one has replaced
+        self._settles_at = math.inf
+        if self.move is None:
+            return
+        end_s = self.link.background_end
+        if end_s > at_s:
+            self._settle_at(end_s)
+        else:
+            self._mover.end(self, at_s)
 
 
 class Mover:
@@ -41,13 +63,12 @@ class Mover:
     """Called with a session that waits and whose KV has another home, or none, and since when."""
 
     def __init__(self, agenda: Agenda, store: Store, paths: Paths) -> None:
-        self._agenda = agenda
         self.store = store
         self._reads = paths.reads
         tiers, target = store.tiers, store.fetch_target
         below = None if target is None else paths.reads[target + 1]
-        self._fetch = None if target is None or below is None else _Way(self, [below], tiers[target], tiers[target + 1])
-        self._demotions = [_Way(self, links, tiers[source], tiers[source + 1]) for source, links in enumerate(paths.demotions)]
+        self._fetch = None if target is None or below is None else _Way(self, agenda, [below], tiers[target], tiers[target + 1])
+        self._demotions = [_Way(self, agenda, links, tiers[source], tiers[source + 1]) for source, links in enumerate(paths.demotions)]
         self._ways = [way for way in (self._fetch, *self._demotions) if way is not None]
 
     @property
@@ -72,13 +93,13 @@ class Mover:
             move = store.next_fetch(now)
             if move is not None:
                 fetch.link, fetch.lower = self._reads[move.source] or fetch.link, store.tiers[move.source].spec
-                self._book(fetch, move, now)
+                fetch.begin(move, now)
         for way in self._demotions:
             tier = way.upper
             if way.move is None and (tier.free < tier.low_water or tier.copies_due):
                 move = store.next_demotion(tier.index, now)
                 if move is not None:
-                    self._book(way, move, now)
+                    way.begin(move, now)
         if store.moved:
             self.heed(now)
 
@@ -89,44 +110,19 @@ class Mover:
         for session in sessions:
             self.moved(session, now)
 
-    def _book(self, way: _Way, move: Move, now: float) -> None:
-        way.move, size = move, way.lower.taken(move.size)
-        for link in way.others:
-            link.book(now, size)
-        self._list(way, way.link.book_background(now, size))
-
-    def _list(self, way: _Way, at_s: float) -> None:
-        """It is settled then, or before. Demand traffic may push an end back meanwhile, never forward."""
-        if at_s < way.listed:
-            way.listed = at_s
-            self._agenda.before(at_s, way)
-
-    def settle(self, way: _Way, at_s: float) -> None:
-        """Ends the move, and starts what follows from that; or is called again where the move ends later by now."""
-        if at_s != way.listed:
-            return  # a call that an earlier one has replaced
-        way.listed = math.inf
-        if way.move is None:
-            return
-        end_s = way.link.background_end
-        if end_s > at_s:
-            self._list(way, end_s)
-        else:
-            self._end(way, at_s)
-            self.start(at_s)
-
-    def _end(self, way: _Way, at_s: float) -> None:
+    def end(self, way: _Way, at_s: float) -> None:
+        """A move has ended; starts what follows from that."""
         move, way.move = way.move, None
         assert move is not None
         if way is not self._fetch:
             way.link.background_is_done()
-        elif move.session < 0:
-            return
-        self.store.end_move(move, at_s)
-        if self.store.moved:
-            self.heed(at_s)
-        if way is self._fetch:
-            self.arrived(move.session, at_s)
+        if move.session >= 0:
+            self.store.end_move(move, at_s)
+            if self.store.moved:
+                self.heed(at_s)
+            if way is self._fetch:
+                self.arrived(move.session, at_s)
+        self.start(at_s)
 
     def abandon(self, session: int) -> None:
         """What a fetch brings of the session is of no use any more."""

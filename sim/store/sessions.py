@@ -166,7 +166,8 @@ class SessionStore(Store):
         home.read += size
         if size != record.held[home.index] or not self._room(target, size, now):
             return None
-        self._add(target, record, size, now)
+        target.add(record, size, now)
+        staging.gain(record, size)
         self._arrived(record, target, now)
         return target.index
 
@@ -259,7 +260,7 @@ class SessionStore(Store):
             self._cut(below, record, lower, now)
             missing = held
         sent = self._kept.grown(held - missing, held)
-        self._add(below, record, missing, now, for_turn=False)
+        below.add(record, missing, now, for_turn=False)
         if sent != missing:
             below.rewrite(sent - missing)
         self._write.wrote(below.spec.taken(sent), now)
@@ -319,7 +320,7 @@ class SessionStore(Store):
                 return None
         self._prefetch.drop(session)
         staging.fetch(record, size)
-        self._add(target, record, size, now)
+        target.add(record, size, now)
         source.read += size
         return Move(session, source.index, target.index, size)
 
@@ -436,13 +437,6 @@ class SessionStore(Store):
                 if record.session in tier.out:
                     tier.restore(record.session)
 
-    def _add(self, tier: Tier, record: Record, size: int, now: float, for_turn: bool = True) -> None:
-        """`size` more bytes of a session come into a tier, `for_turn` that runs or waits."""
-        tier.add(record, size, now, for_turn)
-        staging = self._staging
-        if record.claimed is not None and staging is not None and tier is staging.tier:
-            staging.gain(record, size)
-
     def _cut(self, tier: Tier, record: Record, size: int, now: float, moved: bool = False) -> None:
         """`size` bytes of a session leave a tier."""
         tier.cut(record, size, now, moved)
@@ -458,7 +452,10 @@ class SessionStore(Store):
 
     def _keep(self, tier: Tier, record: Record, missing: int, now: float) -> None:
         """A tier takes the `missing` bytes of a session's newest KV. What tiers above hold of it is older, or what a fetch brought."""
-        self._add(tier, record, missing, now)
+        tier.add(record, missing, now)
+        staging = self._staging
+        if staging is not None and tier is staging.tier:
+            staging.gain(record, missing)
         record.home = tier.index
         if tier.index:
             self._cut_all(self.tiers[: tier.index], record, now)

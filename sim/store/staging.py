@@ -44,10 +44,10 @@ class Staging:
         record.claimed = None
 
     def gain(self, record: Record, size: int) -> None:
-        """Bytes of a session have come into the tier: of its job, if that runs."""
-        if record.claimed is not None:
-            record.claimed += size
-            self.claimed += size
+        """Bytes have come into the tier of a session whose job runs."""
+        assert record.claimed is not None, "a job that runs has started"
+        record.claimed += size
+        self.claimed += size
 
     def lose(self, record: Record, size: int) -> None:
         """Bytes of a session have left the tier, whose job may have a part in this."""
