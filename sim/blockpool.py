@@ -13,6 +13,7 @@ from kvplan.sim.deployment import Deployment
 from kvplan.sim.keptunit import SERVED, fetches_ahead, unlike
 from kvplan.sim.layergroups import layout
 from kvplan.sim.stepbudget import step_budget
+from kvplan.sim.store.blocks.chunking import Chunking
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.sim.store.blocks.pool import Pool
 from kvplan.sim.store.blocks.windows import Groups, WindowsPool
@@ -44,6 +45,26 @@ class BlockPool:
     def empty(self) -> Pool:
         """A new one."""
         return self.make(self.usable, self.block_tokens, self.most_kept, self.together)
+
+    @property
+    def chunking(self) -> Chunking:
+        """What tiers below make of contexts."""
+        return Chunking(self.chunk_tokens // self.block_tokens, self.chunk_tokens, self.groups)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk, stored once."""
+        return self.chunk_tokens // self.block_tokens * self.stored_bytes
+
+    def loaded(self, tokens: int) -> int:
+        """Bytes, stored once, of so many tokens that are loaded: of layers with windows, those that they reach at the end."""
+        groups, size = self.groups, self.stored_bytes
+        kept = (
+            tokens
+            if groups is None
+            else groups.full * tokens + groups.windowed * min(tokens, groups.reach(self.block_tokens) * self.block_tokens)
+        )
+        return kept * size // self.block_tokens
 
     @property
     def bytes(self) -> int:

@@ -15,6 +15,13 @@ FETCHES = "best-effort", "timeout", "wait-complete"
 """Prefetch policies, HiCache's, that chunks come up by ahead of jobs."""
 OWN_ORDER = "lru"
 """Eviction policy that servers of blocks have as the engines do, chunk by chunk; others order sessions."""
+_BELOW_WITH_WINDOWS: dict[str, tuple[Any, ...]] = {
+    "mode": ("vllm",),
+    "eviction": (OWN_ORDER,),
+    "threshold": (1,),
+    "load": ("always", "faster"),
+}
+"""Settings of tiers below HBM, and with which windows are simulated there."""
 _OF_BLOCKS: dict[str, tuple[Any, ...]] = {
     "prefetch": ("none", *FETCHES),
     "write": ("through",),
@@ -88,8 +95,15 @@ def _of_windows(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
         return "whose blocks are simulated without store.ttl_s"
     if store.retention == "dense":
         return "of which servers are simulated that keep what is before the ends of prompts (store.retention=boundary)"
-    if below := [tier.name for tier in store.listed[1:] if store.size_of(tier)]:
-        return f"whose blocks are simulated in HBM alone ({', '.join(f'store.{name}=0GB' for name in below)})"
+    if not (below := [tier for tier in store.listed[1:] if store.size_of(tier)]):
+        return None
+    if any(tier.objects for tier in below):
+        return "whose chunks are not simulated as objects"
+    if fetches_ahead(store):
+        return "whose chunks do not come up ahead of jobs (store.prefetch=none)"
+    for name, known in _BELOW_WITH_WINDOWS.items():
+        if getattr(store, name) not in known:
+            return f"whose chunks below HBM are simulated with store.{name}={' or '.join(map(str, known))}"
     return None
 
 

@@ -507,8 +507,8 @@ def test_blocks_of_every_token_take_the_time_of_windows():
         (["store.threshold=2", "store.dram=1GB", "store.ssd=1GB"], "store.threshold=2"),
         (["store.save=sync"], "store.save=sync"),
         (
-            ["model=gemma-3-27b"],
-            "attend to windows, whose blocks .* in HBM alone .*store.dram=0GB, store.ssd=0GB.*store.windows=every-token",
+            ["model=gemma-3-27b", "store.eviction=lookahead"],
+            "attend to windows, whose chunks below HBM are .* with store.eviction=lru; .*store.windows=every-token",
         ),
         (["model=gpt-oss-20b", *ALONE, "store.mode=sglang"], "simulated by vLLM's rules alone"),
         (["model=gpt-oss-20b", *ALONE, "store.retention=dense"], "store.retention=boundary"),

@@ -48,6 +48,8 @@ BELOW = [
     ["engine=hicache", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.prefetch=none", "store.ttl_s=3600"],
     ["engine=sglang", "store.dram=0GB", "store.ssd=0GB"],
     ["engine=vllm", "model=gpt-oss-20b", NARROW, "store.dram=0GB", "store.ssd=0GB"],
+    ["engine=vllm", "model=gpt-oss-20b", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.saved=all"],
+    ["engine=vllm", "model=gpt-oss-20b", NARROW, "store.dram=1GB", "store.ssd=2TB", "store.chunk_blocks=3", "store.load=faster"],
     ["batching=iteration", "store.hbm=600MB", "store.dram=700MB", "store.ssd=2TB", "store.load=always"],
     ["batching=prefill-first", NARROW, "store.dram=0GB", "store.ssd=2TB", "deployment.window_tokens=4096"],
     ["batching=chunked", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.positions=embedded", "deployment.window_tokens=4096"],

@@ -107,6 +107,13 @@ def test_engine_and_reference_agree_on_windows():
     )
 
 
+@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("; windows") and " and " in family])
+def test_engine_and_reference_agree_on_chunks_of_windows(family):
+    happened = agreed(family, (4, 12, 20, 53))
+    assert min(happened[what] for what in ("turns that load chunks", "windows cut a hit", "jobs that others pass"))
+    assert bool(happened["chunks that come up"]) == ("DRAM and SSD" in family)
+
+
 CASES_OF_STEPS = {
     "DRAM; batching": (10, 21, 39),
     "HBM; blocks, batching": (13, 26),
@@ -119,7 +126,9 @@ STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts i
 
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("batching")])
 def test_engine_and_reference_agree_on_steps_that_hold_several_jobs(family):
-    happened = agreed(family, CASES_OF_STEPS.get(family, (10, 24) if "blocks" in family else (10, 28, 39)))
+    happened = agreed(
+        family, CASES_OF_STEPS.get(family, (10, 16, 40) if "windows" in family else (10, 24) if "blocks" in family else (10, 28, 39))
+    )
     assert min(happened[what] for what in (*STEPS, "jobs that give way"))
     in_blocks = "blocks" in family or "windows" in family
     assert family == "no store; batching" or happened["turns that hit blocks" if in_blocks else "jobs that wait apart for their KV"]

@@ -53,7 +53,7 @@ def serve_blocks(
     """What each turn of some replicas finds, when its answer takes so long; and the share of all prompt tokens that they would find if
     nothing were ever given up. `report(done, total)` is called meanwhile."""
     pool = block_pool(config, deployment, workload)
-    room = [tier.capacity // deployment.stored(pool.chunk_tokens) for tier in deployment.tiers[1:]]
+    room = [tier.capacity // pool.chunk_bytes for tier in deployment.tiers[1:]]
     tokens, written = np.zeros((len(deployment.tiers), len(turns.history)), np.int64), np.zeros(len(room), np.int64)
     done = hits = 0
     for rows, part in _replicas(config, deployment, workload, turns, pool):
@@ -69,7 +69,7 @@ def serve_blocks(
         tokens[:, rows[order]] = np.array(found).T
         written += np.array(server.written, np.int64)
         hits += endless_hits(in_order, pool.block_tokens)
-    each = deployment.stored(pool.chunk_tokens)
+    each = pool.chunk_bytes
     return Served(tokens, tuple(int(chunks) * each for chunks in written)), hits / max(int((turns.history + turns.prompt).sum()), 1)
 
 
@@ -97,7 +97,7 @@ def blocks_of(config: Config, deployment: Deployment, workload: Workload, turn: 
         "blocks": pool.usable,
         "kept_blocks": pool.most_kept,
         "chunk_tokens": pool.chunk_tokens,
-        "chunk_bytes": deployment.stored(pool.chunk_tokens),
+        "chunk_bytes": pool.chunk_bytes,
         "resumed_history_tokens": history,
         "in_full_blocks": history - history % pool.block_tokens,
         "in_full_chunks": history - history % pool.chunk_tokens,

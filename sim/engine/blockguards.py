@@ -36,16 +36,16 @@ class BlockGuards(Guards):
         for path in use.contexts:
             self._found(kv, path, range(count), use.hit, now)
             self._users.update((kv, key) for key in path)
-        reached = range(max(0, use.hit - self._reach(kv)), use.hit)
+        reached = range(max(0, use.hit - self._reach(kv.block_tokens)), use.hit)
         for path, blocks in use.windows.items():
             demand([*blocks] == [*reached], 6, f"of a window blocks {blocks} are used, and a hit of {use.hit} reaches {reached}")
             self._found(kv, path, blocks, use.hit, now)
             self._users.update((kv, path[block]) for block in blocks)
 
-    def _reach(self, kv) -> int:
-        """Blocks before a token that a window reaches into."""
+    def _reach(self, tokens: int) -> int:
+        """Blocks of so many tokens that a window reaches into."""
         windows = self._deployment.hbm_kv.windows
-        return -(-(windows[0][0] - 1) // kv.block_tokens) if windows else 0
+        return -(-(windows[0][0] - 1) // tokens) if windows else 0
 
     def _found(self, kv, path, blocks, hit: int, now: float) -> None:
         strange = [block for block in blocks if path[block] not in self._computed[kv]]
@@ -54,9 +54,19 @@ class BlockGuards(Guards):
         late = [block for block, key in keys.items() if not self._users[key] and self._is_over(self._left_s[key][-1], now)]
         demand(not late, 6, f"blocks {late[:3]} of a context are found at {now}, when their time is over")
 
-    def chunks_loaded(self, kv, path, chunks: range, now: float, end: float) -> None:
-        """A job loads chunks of its context until then, and the GPUs go on."""
-        keys = [(kv, path[chunk]) for chunk in chunks]
+    def windows_held(self, kv, found, pieces) -> None:
+        """A job loads what was found of its context, and the first tier keeps these pieces for it: of windows all that the end reaches."""
+        held = {run.path[chunk] for piece in pieces for run in piece.runs() for chunk in range(run.start, run.stop)}
+        first, stop = found.hit // found.chunk_tokens, found.there.stops[-1]
+        for path, start, end in found.there.beside:
+            reached = range(max(first, stop - self._reach(found.chunk_tokens)), stop)
+            demand(range(start, end) in (reached, range(first, stop)), 6, f"chunks {start} to {end} are loaded, and it takes {reached}")
+            lost = [chunk for chunk in range(start, end) if path[chunk] not in held]
+            demand(not lost, 6, f"chunks {lost[:3]} of a context are loaded, and the tier has not got them")
+
+    def chunks_loaded(self, kv, parts, now: float, end: float) -> None:
+        """A job loads these chunks until then, and the GPUs go on."""
+        keys = [(kv, part.path[chunk]) for part in parts for chunk in range(part.start, part.stop)]
         twice = [key for key in keys if kv.loads_once and self._loaded_s[key] > now]
         demand(not twice, 6, f"{len(twice)} chunks are loaded at {now} that are on their way to another job")
         self._loaded_s.update(dict.fromkeys(keys, end))

@@ -127,7 +127,7 @@ class BlockKv(Keeping):
         """What tiers had when turns asked first for chunks of lower ones, of those that wait."""
         if config.store.defers:
             self._below.defers()
-        self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens), load
+        self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens, pool.loaded), load
         self._deployment = deployment
 
     @property
@@ -218,7 +218,11 @@ class BlockKv(Keeping):
         job.compute_s = job.prefill_s = self._deployment.steps.prefill(tokens - local, local)
         if found.tokens:
             self._load(job, found, local, head_since, free, now)
-        self._running[job.turn] = _Running(use, self._below.raise_all(found, now) if job.cached else [])
+        running = self._running[job.turn] = _Running(use, self._below.raise_all(found, now) if job.cached else [])
+        if job.cached:
+            self._pool.loads(use, local + job.cached)
+            if self._observer is not None:
+                self._observer.windows_held(self, found, running.loaded)
         job.cached += local
         job.new = job.left = tokens - job.cached
         if self._observer is not None:
@@ -247,7 +251,7 @@ class BlockKv(Keeping):
         loader.begin(1, found.tokens, job.known - local - found.tokens, now, found.ready_s, head_since, math.inf, free, local)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
-            size = self._deployment.stored(job.cached)
+            size = self._turns.pool.loaded(job.cached)
             start, end = loader.take(job.cached)
             self.paths.loaded[1].add(now, start, end, size)
             self._levels[1].read += size
@@ -256,7 +260,7 @@ class BlockKv(Keeping):
                 if self.loads_once:
                     self._below.loads(found, job.cached, end)
                 if self._observer is not None:
-                    self._observer.chunks_loaded(self, found.path, found.chunks(job.cached), now, end)
+                    self._observer.chunks_loaded(self, found.parts(job.cached), now, end)
 
     def _served(self, job: Job, local: int, below: Sequence[int]) -> int:
         """Writes down where a job's tokens come from; returns the lowest of these tiers, −1 for none."""
@@ -274,7 +278,7 @@ class BlockKv(Keeping):
         self._below.let_go(path, running.loaded, now)
         running.loaded = []
         if not job.made:
-            self._below.offer(path, 0, job.known, now)
+            self._below.offer(path, 0, job.known, now, running.use)
         return (before - self._pool.in_use) * self.block_bytes
 
     def save(self, job: Job, since: float, now: float) -> int:
@@ -283,7 +287,7 @@ class BlockKv(Keeping):
         prompt = job.history + job.prompt
         saved = job.context if self._deployment.connection.saves_answers else prompt
         self._below.offer(path, prompt, saved, now)
-        self._below.renew(path, saved, now)
+        self._below.renew(path, use, saved, now)
         job.hbm_bytes = self._leaves(use, job.context, job.context, now)
         return 0
 
@@ -301,7 +305,7 @@ class BlockKv(Keeping):
         if self._observer is not None:
             self._observer.windows_changed(self, windows, use.windows, now)
         self._turns.next_turn[job.session] = job.turn + 1
-        self._below.passes(path, job.context if self._deployment.connection.saves_answers else job.known, now)
+        self._below.passes(path, use, job.context if self._deployment.connection.saves_answers else job.known, now)
         self._leaves(use, job.context, job.context, now)
 
     def _leaves(self, use: Use, computed: int, tokens: int, now: float) -> int:

@@ -31,7 +31,7 @@ class Kv(Keeping):
         self.follows = self._saver.early
         self.mover = mover
         self._moved = store.moved
-        self._loader = Loader(deployment, config.store, paths, deployment.connection.block)
+        self._loader = Loader(deployment, config.store, paths, deployment.connection.block, deployment.stored)
         self._load_policy = load
         self._steps, self._kv = deployment.steps, deployment.kv
         self._loads_late = prefetch.LOADS_LATE

@@ -8,6 +8,7 @@ as they are and books nothing; `take` books.
 """
 
 import math
+from collections.abc import Callable
 
 from kvplan.hwmodels.steptime import pipeline_s
 from kvplan.sim.config import Store
@@ -17,13 +18,14 @@ from kvplan.sim.policies.base import LoadView
 
 
 class Loader(LoadView):
-    """One replica's, of whole blocks of so many tokens; `begin` sets the job that the questions are about."""
+    """One replica's, of whole blocks of so many tokens, of which as many as are loaded have `stored` bytes; `begin` sets the job that the
+    questions are about."""
 
-    def __init__(self, deployment: Deployment, settings: Store, paths: Paths, block: int) -> None:
+    def __init__(self, deployment: Deployment, settings: Store, paths: Paths, block: int, stored: Callable[[int], int]) -> None:
         self.cached = self.new = self._there = 0
         self._steps = deployment.steps
         self._layers = deployment.steps.layers
-        self._kv, self._hbm_kv = deployment.kv, deployment.hbm_kv
+        self._stored, self._hbm_kv = stored, deployment.hbm_kv
         self._ahead_s, self.block = deployment.connection.ahead_s, block
         self._layerwise = deployment.connection.layerwise
         self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
@@ -68,7 +70,7 @@ class Loader(LoadView):
     def _pace(self, tokens: int) -> tuple[float, float, float]:
         """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
         if tokens != self._worked_out[0]:
-            size = self._paths.taken[self._tier](self._kv.of(tokens))
+            size = self._paths.taken[self._tier](self._stored(tokens))
             self._worked_out = tokens, size, self._paced(tokens, size)
         return self._worked_out[2]
 

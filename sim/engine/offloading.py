@@ -3,7 +3,8 @@ has come there. A lookup goes on where the pool's hit ends. What only a lower ti
 has room; or it comes ahead of its job alone (`kvplan.sim.engine.blockfetch`). A chunk is found in a tier when all of it has come.
 
 Where jobs are deferred, a job asks for its chunks before it starts: what only a lower tier has begins to come up then, and the job comes
-again when all is there that it would load, also what is being stored, or loaded by another. Elsewhere it takes what is there.
+again when all is there that it would load, also what is being stored, or loaded by another. Elsewhere it takes what is there. What a chunk
+is, and what tiers have of a context together, is said by `kvplan.sim.store.blocks.chunking`.
 
 Stores and what comes up are booked on the links when they begin, and end without an event: `settle` ends what is due before anything else
 is asked or told. Left out: blocks of HBM that are kept until they are stored; chunks without those before them: what comes up begins where
@@ -12,7 +13,6 @@ the first tier ends, though HBM may have some of it.
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from itertools import pairwise
 from typing import NamedTuple
 
 from kvplan.sim.blockpool import BlockPool
@@ -20,23 +20,20 @@ from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.blocks.base import Context
-from kvplan.sim.store.blocks.chunks import Below, Chunks, Moves, reached, shares
+from kvplan.sim.store.blocks.chunks import Below, Chunks, Coming, Lookup, Moves, Part, Rise, shares
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.objects import Objects
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.ordered import Orders
+from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.runs import Pieces
-from kvplan.sim.store.blocks.tiered import context_together
 from kvplan.sim.store.blocks.underway import UnderWay
 
 
 class Found(NamedTuple):
     """What a lookup has found of a context."""
 
-    path: Context
-    """In chunks."""
-    stops: list[int]
-    """See `reached`."""
+    there: Lookup
     hit: int
     """Tokens that the pool has."""
     tokens: int
@@ -48,12 +45,15 @@ class Found(NamedTuple):
     def shares(self, tokens: int, before: Sequence[int] | None = None) -> list[int]:
         """Tokens of each tier of so many that are loaded, as they come first in the context; `before`: where they lay before some came up
         ahead of their job."""
-        stops = self.stops if before is None else [*(min(stop, self.stops[-1]) for stop in before[:-1]), self.stops[-1]]
+        stops = self.there.stops
+        if before is not None:
+            stops = [*(min(stop, stops[-1]) for stop in before[:-1]), stops[-1]]
         return shares(stops, self.hit, tokens, self.chunk_tokens)
 
-    def chunks(self, tokens: int) -> range:
-        """Of its context, that so many tokens beyond the hit are in."""
-        return range(self.hit // self.chunk_tokens, -(-(self.hit + tokens) // self.chunk_tokens))
+    def parts(self, tokens: int) -> list[Part]:
+        """What so many tokens beyond the hit are in."""
+        chunks = range(self.hit // self.chunk_tokens, -(-(self.hit + tokens) // self.chunk_tokens))
+        return [Part(self.there.path, chunks.start, chunks.stop), *self.there.beside]
 
 
 class Offloading:
@@ -68,9 +68,7 @@ class Offloading:
         levels: Sequence[Level],
         orders: Orders | None,
     ) -> None:
-        chunk_tokens, block_tokens = pool.chunk_tokens, pool.block_tokens
-        self._chunk_tokens, self._blocks = chunk_tokens, chunk_tokens // block_tokens
-        self._each = deployment.stored(chunk_tokens)
+        self._chunking, self._chunk_tokens, self._each = pool.chunking, pool.chunk_tokens, pool.chunk_bytes
         self._paths, self._levels = paths, levels
         self._orders, self._threshold = orders, threshold
         self._first = self._of_chunks(levels[1]) if len(levels) > 1 else None
@@ -92,7 +90,7 @@ class Offloading:
     def _of_chunks(self, level: Level) -> Chunks:
         """An empty tier."""
         if self._orders is None:
-            return Chunks(level.capacity // self._each, self._threshold)
+            return self._chunking.tier(level.capacity // self._each, self._threshold)
         return self._orders.chunks(level, level is self._levels[-1], self._threshold, self._each)
 
     def fetches_ahead(self) -> None:
@@ -145,30 +143,33 @@ class Offloading:
     def find(self, path: Context, tokens: int, hit: int, now: float) -> Found:
         """What is there of a prompt of which the pool has `hit` tokens."""
         self.settle(now)
-        context = self._chunks(path)
-        stops, ready_s = reached(self._first, self._loads_from, context, (tokens - 1) // self._chunk_tokens), now
-        for tier, start, stop in _rising(stops):
-            ready_s = max(ready_s, self._up(tier).preview(now, self._sent(tier, stop - start))[1])
-        return Found(context, stops, hit, beyond(stops[-1], tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
+        there, ready_s = self._look_up(path, tokens, hit, self._loads_from), now
+        for rise in there.rises:
+            ready_s = max(ready_s, self._up(rise.tier).preview(now, self._sent(rise.tier, rise.chunks))[1])
+        return Found(there, hit, beyond(there.stops[-1], tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
+
+    def _look_up(self, path: Context, tokens: int, hit: int, lower: Sequence[Below], coming: bool = False) -> Lookup:
+        return self._chunking.look_up(self._first, lower, path, tokens, hit, coming)
 
     def raise_all(self, found: Found, now: float) -> Pieces:
         """What was found comes into the first tier, and may not go before it is let go."""
         first = self._first
         if first is None:
             return []
-        for tier, start, stop in _rising(found.stops):
-            self._raise(first, tier, found.path, start, stop, now)
-        return first.hold(found.path, found.stops[-1])
+        for rise in found.there.rises:
+            self._raise(first, rise, now)
+        return first.hold(found.there.path, found.there.stops[-1])
 
-    def _raise(self, first: Chunks, tier: int, path: Context, start: int, stop: int, now: float, through: bool = True) -> float | None:
+    def _raise(self, first: Chunks, rise: Rise, now: float, through: bool = True) -> float | None:
         """Chunks of a context come from a tier to the first; returns when they are there. None: the first keeps what it has, and they pass
         through it, or stay where they are."""
+        tier, path, start, stop, chunks = rise
         self._tiers[tier - 1].ask(path, start, stop, now)
         coming = first.store(path, stop, now)
         if coming is None and not through:
             return None
-        begin, end = self._up(tier).book(now, self._sent(tier, stop - start))
-        self._moves(tier, 0 if coming is None else 1, (stop - start) * self._each, now, begin, end)
+        begin, end = self._up(tier).book(now, self._sent(tier, chunks))
+        self._moves(tier, 0 if coming is None else 1, chunks * self._each, now, begin, end)
         if coming is None:
             return None
         self._comes(1, coming, now, end)
@@ -178,34 +179,35 @@ class Offloading:
         """A job that is deferred for chunks under way asks for those of a prompt of which the pool has `hit` tokens. What only tiers below
         the first have begins to come up. Returns when all has come that the job would load, and what each tier had."""
         self.settle(now)
-        first, context, under_way = self._first, self._chunks(path), self._under_way
-        stops = reached(first, self._lower, context, (tokens - 1) // self._chunk_tokens, coming=True)
-        if first is None or under_way is None or not beyond(stops[-1], tokens, hit, self._chunk_tokens):
-            return now, stops[:1]
-        for tier, start, stop in _rising(stops):
-            self._raise(first, tier, context, start, stop, now, through=False)
-        return under_way.until(context, hit // self._chunk_tokens, stops[-1], now), stops
+        first, under_way = self._first, self._under_way
+        there = self._look_up(path, tokens, hit, self._lower, coming=True)
+        if first is None or under_way is None or not beyond(there.stops[-1], tokens, hit, self._chunk_tokens):
+            return now, there.stops[:1]
+        for rise in there.rises:
+            self._raise(first, rise, now, through=False)
+        wanted = [Part(there.path, hit // self._chunk_tokens, there.stops[-1]), *there.beside]
+        return max([under_way.until(part.path, part.start, part.stop, now) for part in wanted]), there.stops
 
     def loads(self, found: Found, tokens: int, end: float) -> None:
         """So many tokens of what was found are being loaded until then."""
         if self._under_way is not None:
-            chunks = found.chunks(tokens)
-            self._under_way.begins(found.path, chunks.start, chunks.stop, end)
+            for part in found.parts(tokens):
+                self._under_way.begins(part.path, part.start, part.stop, end)
 
     def to_come(self, path: Context, tokens: int, hit: int, now: float) -> tuple[int, list[int]]:
         """Tokens of a prompt, of which the pool has `hit`, that only tiers below the first have, and the first has room for; and
         what each tier has."""
         self.settle(now)
-        stops = reached(self._first, self._lower, self._chunks(path), (tokens - 1) // self._chunk_tokens)
+        stops = self._look_up(path, tokens, hit, self._lower).stops
         return beyond(stops[-1], tokens, max(hit, stops[1] * self._chunk_tokens), self._chunk_tokens), stops
 
     def bring(self, path: Context, tokens: int, most: int, now: float) -> float | None:
         """The next `most` of these chunks, or fewer, come up; returns when they are there. None: there are no more."""
-        context, first = self._chunks(path), self._first
-        stops = reached(first, self._lower, context, (tokens - 1) // self._chunk_tokens)
+        first = self._first
         if first is not None:
-            for tier, start, stop in _rising(stops):
-                return self._raise(first, tier, context, start, min(stop, start + most), now)
+            for tier, context, start, stop, _ in self._look_up(path, tokens, 0, self._lower).rises:
+                stop = min(stop, start + most)
+                return self._raise(first, Rise(tier, context, start, stop, stop - start), now)
         return None
 
     def let_go(self, path: Context, pieces: Pieces, now: float) -> None:
@@ -213,9 +215,6 @@ class Offloading:
         if pieces and self._first is not None:
             self.settle(now)
             self._first.let_go(path, pieces, now)
-
-    def _chunks(self, path: Context) -> Context:
-        return context_together(path, self._blocks)
 
     def _up(self, tier: int) -> Link:
         return self._paths.reads[tier] or self._paths.to_device
@@ -225,16 +224,17 @@ class Offloading:
 
     # --- stores ---------------------------------------------------------------------------------------------------------------
 
-    def offer(self, path: Context, known: int, tokens: int, now: float) -> None:
-        """The first tokens of a context are in HBM, and those beyond `known` of them are new: where they fill a chunk, all are offered."""
+    def offer(self, path: Context, known: int, tokens: int, now: float, use: Use | None = None) -> None:
+        """The first tokens of a context are in HBM, and those beyond `known` of them are new: where they fill a chunk, all are offered,
+        with windows of the prompt that `use` is of."""
         self.settle(now)
         full = tokens // self._chunk_tokens
         if full > known // self._chunk_tokens:
-            self._store(1, self._chunks(path), known // self._chunk_tokens, full, now)
+            self._store(1, self._chunking.context(path, use), known // self._chunk_tokens, full, now)
 
-    def passes(self, path: Context, tokens: int, now: float) -> None:
+    def passes(self, path: Context, use: Use, tokens: int, now: float) -> None:
         """A request with this context takes no time: what is offered is there at once, and goes on to the tier below."""
-        context, full = self._chunks(path), tokens // self._chunk_tokens
+        context, full = self._chunking.context(path, use), tokens // self._chunk_tokens
         offered = True
         self.claim(path.session, now)
         for tier, level in zip(self._tiers, self._levels[1:], strict=True):
@@ -247,11 +247,12 @@ class Offloading:
                 level.hold(tier.held * self._each, now)
             tier.release(path.session, now)
 
-    def renew(self, path: Context, tokens: int, now: float) -> None:
+    def renew(self, path: Context, use: Use, tokens: int, now: float) -> None:
         """A request with this context has ended."""
         self.settle(now)
+        context = self._chunking.context(path, use)
         for tier in self._tiers:
-            tier.renew(self._chunks(path), tokens // self._chunk_tokens, now)
+            tier.renew(context, tokens // self._chunk_tokens, now)
             tier.release(path.session, now)
 
     def _store(self, tier: int, path: Context, start: int, full: int, now: float) -> None:
@@ -278,14 +279,10 @@ class Offloading:
         self._booked += 1
         heappush(self._coming, (end, self._booked, tier, coming))
         self._levels[tier].hold(self._tiers[tier - 1].held * self._each, now)
-        if tier == 1 and self._under_way is not None:
-            self._under_way.begins(coming.path, coming.start, coming.stop, end)
+        if isinstance(coming, Coming) and tier == 1 and self._under_way is not None:
+            for part in coming.parts:
+                self._under_way.begins(part.path, part.start, part.stop, end)
 
     def counted(self) -> list[tuple[int, int]]:
         """For guards: chunks of each tier, and those that there is room for."""
         return [tier.counted() for tier in self._tiers]
-
-
-def _rising(stops: list[int]) -> list[tuple[int, int, int]]:
-    """(tier, from which chunk, up to which) of what comes up to the first."""
-    return [(tier, start, stop) for tier, (start, stop) in enumerate(pairwise(stops[1:]), 2) if stop > start]

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.store.blocks.base import Context
-from kvplan.sim.store.blocks.chunks import Chunks, reached, shares
+from kvplan.sim.store.blocks.chunks import shares
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.runs import Runs, depth
-from kvplan.sim.store.blocks.tiered import context_together
 
 
 class BlockTurn(NamedTuple):
@@ -46,7 +45,8 @@ class BlockServer:
     def __init__(self, pool: BlockPool, chunks: Sequence[int], threshold: int = 1, ttl_s: float | None = None) -> None:
         self._pool = pool.empty()
         self._tokens, self._chunk_tokens = pool.block_tokens, pool.chunk_tokens
-        self._tiers = [Chunks(usable, threshold) for usable in chunks]
+        self._chunking = pool.chunking
+        self._tiers = [pool.chunking.tier(usable, threshold) for usable in chunks]
         self._ttl_s = ttl_s
         self.written = [0] * len(chunks)
         """Chunks that each tier below had from above it."""
@@ -64,9 +64,11 @@ class BlockServer:
         self._pool.grow(self._pool.needed(turn.context) - self._pool.needed(turn.prompt))
         hit = use.hit * self._tokens
         found = self._below(turn, hit, now)
+        if sum(found):
+            self._pool.loads(use, hit + sum(found))
         self._pool.computed(use, turn.prompt)
         self._pool.decoded(use, turn.prompt, turn.context, now)
-        self._offer(0, turn.path, turn.prompt // self._chunk_tokens, now)
+        self._offer(0, self._chunking.context(turn.path, use), turn.prompt // self._chunk_tokens, now)
         self._started += 1
         heappush(self._running, (ends, self._started, use, turn))
         return [hit, *found]
@@ -87,27 +89,27 @@ class BlockServer:
         _, _, use, turn = heappop(self._running)
         full = turn.saved // self._chunk_tokens
         self._pool.computed(use, turn.context)
-        offered = self._offer(0, turn.path, full, now) if full > turn.prompt // self._chunk_tokens else 0
-        for tier in self._tiers[offered:]:  # what is offered is renewed
-            tier.renew(self._chunks(turn.path), full, now)
+        if full > turn.prompt // self._chunk_tokens:
+            self._offer(0, self._chunking.context(turn.path), full, now)
+        for tier in self._tiers:
+            tier.renew(self._chunking.context(turn.path, use), full, now)
         self._pool.end(use, turn.context, now)
 
     def _below(self, turn: BlockTurn, hit: int, now: float) -> list[int]:
         """Tokens that each tier below has of a prompt beyond a hit; they come up to the first."""
-        context, chunk_tokens = self._chunks(turn.path), self._chunk_tokens
-        stops = reached(self._tiers[0] if self._tiers else None, self._tiers[1:], context, (turn.prompt - 1) // chunk_tokens)
-        tokens = beyond(stops[-1], turn.prompt, hit, chunk_tokens)
+        first = self._tiers[0] if self._tiers else None
+        there = self._chunking.look_up(first, self._tiers[1:], turn.path, turn.prompt, hit)
+        tokens = beyond(there.stops[-1], turn.prompt, hit, self._chunk_tokens)
         if tokens:
-            self._store(0, context, stops[-1], now)
-        return shares(stops, hit, tokens, chunk_tokens)
+            self._store(0, there.path, there.stops[-1], now)
+        return shares(there.stops, hit, tokens, self._chunk_tokens)
 
-    def _offer(self, tier: int, path: Context, full: int, now: float) -> int:
-        """The first chunks of a context are offered to a tier, and what it takes to the one below. Returns the first that they are not."""
-        if tier == len(self._tiers):
-            return tier
-        stored = self._store(tier, self._chunks(path), full, now)
-        self.written[tier] += stored
-        return self._offer(tier + 1, path, full, now) if stored else tier + 1
+    def _offer(self, tier: int, context: Context, full: int, now: float) -> None:
+        """The first chunks of a context are offered to a tier, and what it takes to the one below."""
+        stored = self._store(tier, context, full, now) if tier < len(self._tiers) else 0
+        if stored:
+            self.written[tier] += stored
+            self._offer(tier + 1, context, full, now)
 
     def _store(self, tier: int, context: Context, full: int, now: float) -> int:
         """Chunks that a tier takes."""
@@ -115,7 +117,4 @@ class BlockServer:
         if coming is None:
             return 0
         self._tiers[tier].arrive(coming, now)
-        return coming.stop - coming.start
-
-    def _chunks(self, path: Context) -> Context:
-        return context_together(path, self._chunk_tokens // self._tokens)
+        return coming.chunks

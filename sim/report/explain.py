@@ -72,7 +72,8 @@ def _blocks(found: dict) -> list[str]:
         return []
     below, groups = len(found["tiers"]) > 1, blocks["groups"]
     of = "" if groups is None else f" in one of {groups['full'] + groups['windowed']} groups of layers ({groups['windowed']} with windows)"
-    chunks = f"; chunks of {blocks['chunk_tokens']:,} below, {format_bytes(blocks['chunk_bytes'])} of KV" * below
+    one = " in one group" * (groups is not None)
+    chunks = f"; chunks of {blocks['chunk_tokens']:,}{one} below, {format_bytes(blocks['chunk_bytes'])} of KV" * below
     in_chunks = f", and in full chunks {blocks['in_full_chunks']:,}" * below
     return [
         f"  {blocks['blocks']:,} blocks of {blocks['block_tokens']:,} tokens{of}, {format_bytes(blocks['block_bytes'])} each{chunks}; the"

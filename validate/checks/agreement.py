@@ -49,7 +49,7 @@ FAMILIES |= {
     "HBM and SSD; blocks": ("store.unit=block", "store.dram=0GB", "store.ssd={ssd}B"),
     "HBM, DRAM and SSD; blocks": ("store.unit=block", "store.dram={dram}B", "store.ssd={ssd}B"),
 }
-FAMILIES |= {"HBM; windows": FAMILIES["HBM; blocks"]}
+FAMILIES |= {name.replace("blocks", "windows"): tiers for name, tiers in FAMILIES.items() if name.endswith("; blocks")}
 FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if ";" not in name}
 FAMILIES |= {f"{name}, batching": tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows"))}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
@@ -98,6 +98,7 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         loaded = _deferred(loaded, rng)
     if kind == "windows":
         loaded = _windows(loaded, window, rng)
+        loaded = loaded if family.startswith("HBM;") else _deferred(config.load(loaded, WITH_WINDOWS), rng)
     return loaded, table
 
 
@@ -161,6 +162,10 @@ def _windows(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
     of_window = min(longest, 128 + step)
     size = (longest + of_window + 4 * (loaded.store.block_tokens or 16)) * deployment.hbm_kv.per_token * rng.uniform(1, 2)
     return config.load(apart, [f"deployment.hbm_utilization={0.5 - (deployment.hbm_budget - size) / total:.6f}"])
+
+
+WITH_WINDOWS = ["store.mode=vllm", "store.eviction=lru", "store.prefetch=none", "store.read_buffer_layers=0"]
+"""What chunks of windows are simulated with, and the reference knows."""
 
 
 def _drawn(choices: Mapping[str, Any], rng: np.random.Generator) -> list[str]:

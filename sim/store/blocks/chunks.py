@@ -8,26 +8,39 @@ chunk is stored when it has been offered so often, and when those before it are 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.offload import Offers
 from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
 
 
-class Coming:
-    """Chunks on their way into a tier."""
+class Part(NamedTuple):
+    """Of the chunks of a context, those from `start` up to `stop`."""
 
-    def __init__(self, path: Context, start: int, stop: int, there: Pieces, missing: Pieces) -> None:
-        self.path, self.start, self.stop = path, start, stop
-        """`start`: the first of them."""
-        self.there, self.missing = there, missing
-        """`there`: what comes before them."""
+    path: Path
+    start: int
+    stop: int
 
     @property
     def chunks(self) -> int:
         """How many."""
         return self.stop - self.start
+
+
+class Coming:
+    """Chunks on their way into a tier."""
+
+    def __init__(self, path: Context, start: int, stop: int, used: Pieces, missing: Pieces, parts: Sequence[Part]) -> None:
+        self.path, self.start, self.stop = path, start, stop
+        """`start`: the first of them."""
+        self.used, self.missing, self.parts = used, missing, parts
+        """`used`: those that are missing, and what comes before them; in the order in which they go, the last first."""
+
+    @property
+    def chunks(self) -> int:
+        """How many."""
+        return sum(part.chunks for part in self.parts)
 
 
 class Chunks:
@@ -93,7 +106,7 @@ class Chunks:
         missing = self._runs.name(path, there, full)
         for piece in missing:
             piece.run.ready = False
-        return Coming(path, start, full, there, missing)
+        return Coming(path, start, full, there + missing, missing, [Part(path, start, full)])
 
     def _make_room(self, chunks: int) -> bool:
         """Others go for so many; none where all that may go are not enough."""
@@ -111,7 +124,7 @@ class Chunks:
         """Chunks that were on their way are there, and may go."""
         for run in [run for piece in coming.missing for run in piece.runs()]:
             run.ready = True
-        self.let_go(coming.path, coming.there + coming.missing, now)
+        self.let_go(coming.path, coming.used, now)
 
     def renew(self, path: Context, full: int, now: float = 0.0) -> None:
         """A request with these chunks has ended."""
@@ -156,6 +169,35 @@ class Below(Protocol):
     def renew(self, path: Context, full: int, now: float) -> None: ...
     def expire(self, ttl_s: float, now: float) -> Sequence[object]: ...
     def counted(self) -> tuple[int, int]: ...
+
+
+class Rise(NamedTuple):
+    """What comes up from a tier to the first one below HBM; in its store it has this number."""
+
+    tier: int
+    path: Context
+    start: int
+    stop: int
+    chunks: int
+
+
+class Lookup(NamedTuple):
+    """What tiers have of a context together."""
+
+    path: Context
+    stops: list[int]
+    """See `reached`."""
+    rises: list[Rise]
+    """What of it comes up."""
+    beside: list[Part]
+    """What of other groups a job loads with it."""
+
+
+def look_up(first: Chunks | None, lower: Sequence[Below], context: Context, most: int, coming: bool = False) -> Lookup:
+    """See `reached`."""
+    stops = reached(first, lower, context, most, coming)
+    rises = [Rise(tier, context, start, stop, stop - start) for tier, (start, stop) in enumerate(pairwise(stops[1:]), 2) if stop > start]
+    return Lookup(context, stops, rises, [])
 
 
 def reached(first: Chunks | None, lower: Sequence[Below], context: Path, most: int, coming: bool = False) -> list[int]:

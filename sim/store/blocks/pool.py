@@ -35,6 +35,10 @@ class Use:
         """For guards."""
         return {}
 
+    def below(self, blocks: int) -> list[int]:
+        """Chunks of so many blocks that tiers below are to have of its windows."""
+        return []
+
 
 Windows = Mapping[Path, Sequence[int]]
 """Of layers with windows, by the names that blocks of a context have: those with names that somebody uses."""
@@ -113,6 +117,9 @@ class Pool(OfRuns):
     def computed(self, use: Use, tokens: int) -> int:
         """So many tokens of a request are there now. Returns the blocks that have names since."""
         raise NotImplementedError
+
+    def loads(self, use: Use, tokens: int) -> None:
+        """A request that has begun loads its context up to so many tokens."""
 
     def decodes(self, use: Use, tokens: int, now: float) -> int | None:
         """A request's prefill has ended, not its answer, and it has blocks for so many tokens. Returns with how many its windows will have

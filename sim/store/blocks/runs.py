@@ -149,6 +149,10 @@ class Runs:
         """Whether a run begins with this block."""
         return key in self._heads
 
+    def first(self, key: Hashable) -> Run | None:
+        """Of the runs that begin with this block, that which had its name first."""
+        return min(self._heads.get(key, _NONE), key=_number, default=None)
+
     def counted(self) -> tuple[int, int]:
         """For guards: `blocks` and `used`, run by run."""
         runs = [run for runs in self._heads.values() for run in runs]

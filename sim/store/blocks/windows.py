@@ -42,7 +42,7 @@ class Groups:
         return -(-(self.window_tokens - 1) // block_tokens)
 
 
-class _Of:
+class OfGroup:
     """A context in the blocks of a group other than the first."""
 
     __slots__ = ("_group", "_path")
@@ -73,6 +73,13 @@ class WindowsUse(Use):
     """Blocks of each window beyond those that it has when its prefill has ended."""
     named: deque[tuple[int, list[Piece]]] = field(default_factory=deque)
     """Blocks of windows with names that it uses, in each group; the first first."""
+    loaded: int = 0
+    """Blocks up to which it has loaded its context; 0 where it has loaded none."""
+
+    @property
+    def since(self) -> int:
+        """From which block on it has had windows."""
+        return max(0, max(self.hit, self.loaded) - self.reach)
 
     @property
     def found(self) -> int:
@@ -81,6 +88,14 @@ class WindowsUse(Use):
     @property
     def contexts(self) -> Sequence[Path]:
         return self.paths[: len(self.full)]
+
+    def below(self, blocks: int) -> list[int]:
+        chunks = set(range(self.since // blocks, -(-self.loaded // blocks)))
+        for end in self.ends:
+            stop = end // blocks
+            first = max(0, stop * blocks - self.reach)
+            chunks.update(chunk for chunk in range(first // blocks, stop) if max(first, chunk * blocks) >= self.since)
+        return sorted(chunks)
 
     @property
     def windows(self) -> Windows:
@@ -137,7 +152,7 @@ class WindowsPool(VllmPool):
         return hit, sum(self._runs.reach(of, hit)[1] for of in paths[: self._full])
 
     def _paths(self, path: Path) -> list[Path]:
-        return [path, *(_Of(path, group) for group in range(1, self._full + self._windowed))]
+        return [path, *(OfGroup(path, group) for group in range(1, self._full + self._windowed))]
 
     def _hit(self, paths: Sequence[Path], tokens: int) -> tuple[int, int]:
         """Blocks of the longest prefix of a prompt that all groups can go on from, and those that full attention has."""
@@ -182,8 +197,13 @@ class WindowsPool(VllmPool):
             use.named.append((block, [self._runs.name_alone(of, block) for of in use.paths[self._full :]]))
         return self._full * max(0, stop - start) + self._windowed * len(kept)
 
+    def loads(self, use: Use, tokens: int) -> None:
+        assert isinstance(use, WindowsUse)
+        use.loaded = tokens // self._block_tokens
+
     def _kept(self, use: WindowsUse, start: int, stop: int) -> Sequence[int]:
         """Which of these blocks of windows are named."""
+        start = max(start, use.since)
         if self._dense:
             return range(start, stop)
         return sorted({block for end in use.ends for block in range(max(start, end - self._reach), min(stop, end))})

@@ -16,9 +16,11 @@ from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics.output import Books
 from kvplan.validate.checks.reference.histories import Histories, Token
 from kvplan.validate.checks.reference.jobs import Jobs
-from kvplan.validate.checks.reference.offloading import Found, Names, Offloading
+from kvplan.validate.checks.reference.offloading import Found, Offloading
+from kvplan.validate.checks.reference.orders import OrderedShelf
 from kvplan.validate.checks.reference.replica import Moment, Replica
-from kvplan.validate.checks.reference.store import tiers_of
+from kvplan.validate.checks.reference.shelf import Names, Shelf
+from kvplan.validate.checks.reference.store import Tier, tiers_of
 from kvplan.validate.checks.reference.turns import Turn
 
 if TYPE_CHECKING:
@@ -169,8 +171,8 @@ class BlockReplica(Replica):
         self.written, self.read = [0], [0]  # bytes of HBM's cache, so far
         together = 256 if config.store.mode == "lmcache" else deployment.connection.block
         chunk = max(config.store.chunk_blocks, -(-together // tokens))
-        self.below = Offloading(deployment, config.store.eviction, below, chunk, chunk * tokens, self.links, self.seen)
-        self.defers = config.store.defers
+        self.eviction, self.defers = config.store.eviction, config.store.defers
+        self.below = self.make_below(below, chunk)
         self.ttl_s = math.inf if config.store.ttl_s is None else config.store.ttl_s
         self.blocks: dict[Turn, list[int]] = {}
         self.found: dict[Turn, Found] = {}
@@ -201,7 +203,7 @@ class BlockReplica(Replica):
             return now
         self.expire(now)
         context = self.block_jobs.has(turn)
-        local = len(self.pool.hits(context)) * self.pool.tokens
+        local = self.hit(context) * self.pool.tokens
         found = self.below.find(self.below.names(self.pool.path(context)), len(context), local, coming=True)
         if not found.tokens:
             return now
@@ -250,6 +252,24 @@ class BlockReplica(Replica):
     def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
         return Pool(blocks, tokens, most_kept)
 
+    def make_below(self, tiers: Sequence[Tier], blocks: int) -> Offloading:
+        tokens = blocks * self.pool.tokens
+        each, eviction = self.deployment.stored(tokens), self.eviction
+        shelves = [Shelf(tier, each) if eviction == "lru" else OrderedShelf(tier, each, eviction, self.seen) for tier in tiers]
+        return Offloading(shelves, blocks, tokens, self.links, self.seen)
+
+    def hit(self, context: Sequence[Token]) -> int:
+        """Blocks of it that a job would find."""
+        return len(self.pool.hits(context))
+
+    def loads(self, tokens: int) -> int:
+        """Bytes of so many tokens that are loaded."""
+        return self.sizes.stored[tokens]
+
+    def windows(self, turn: Turn) -> Names:
+        """Chunks of windows that are offered with those of its prompt."""
+        return []
+
     def use(self, turn: Turn) -> tuple[int, list[int]]:
         """A job takes the blocks that it starts with; returns how many of its context it finds, and those."""
         hits = self.pool.hits(self.contexts[turn.session])
@@ -275,7 +295,7 @@ class BlockReplica(Replica):
     def load(self, turn: Turn, found: Found, since: float, now: float) -> None:
         self.seen["turns that load chunks"] += 1
         compute = self.deployment.steps.prefill(turn.context - turn.loaded, turn.loaded)
-        first, size = self.tiers[1], self.sizes.stored[found.tokens]
+        first, size = self.tiers[1], self.loads(found.tokens)
         ready_s = self.below.bring_up(found, turn.session, now)
         self.below.hold(found)
         pace = self.loading.pace(first, size, ready_s, since, now)
@@ -284,7 +304,7 @@ class BlockReplica(Replica):
         if self.deployment.connection.asynchronous:
             turn.since_s = sent.end_s
             if self.pool.kept:  # else nobody finds in HBM what it has loaded
-                self.below.loads.append((sent.end_s, found.names[(turn.loaded - found.tokens) // self.below.tokens :]))
+                self.below.loads.append((sent.end_s, found.all[(turn.loaded - found.tokens) // self.below.tokens :]))
         else:
             turn.waits_s = self.loading.seconds(pace, compute) - compute
 
@@ -304,7 +324,7 @@ class BlockReplica(Replica):
         self.below.settle(now)
         self.below.let_go(self.found.pop(turn), turn.session, now)
         if math.isnan(turn.first_token_s):
-            self.below.store(0, self.names(turn), turn.session, now)
+            self.below.store(0, [*self.names(turn), *self.windows(turn)], turn.session, now)
         super().prefilled(turn, now)
 
     def complete(self, turn: Turn, now: float) -> None:
@@ -318,7 +338,7 @@ class BlockReplica(Replica):
             saved = saved[:offered]
         elif len(saved) > offered:
             self.below.store(0, saved, turn.session, now)
-        self.below.renew(saved, turn.session, now)
+        self.below.renew([*saved, *self.windows(turn)], turn.session, now)
         self.end_use(turn, now)
         self.hold(now)
         super().complete(turn, now)

@@ -7,12 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.links import Links
-from kvplan.validate.checks.reference.orders import OrderedShelf
 from kvplan.validate.checks.reference.shelf import Names, Shelf
 from kvplan.validate.checks.reference.spans import Span
-from kvplan.validate.checks.reference.store import Tier
 
 
 @dataclass
@@ -36,18 +33,20 @@ class Found:
     """Of these, those on the first shelf; the others are on the second."""
     tokens: int = 0
     """Beyond the pool's."""
+    beside: Names = ()
+    """What of windows comes with them."""
+
+    @property
+    def all(self) -> Names:
+        return [*self.names, *self.beside]
 
 
 class Offloading:
     """That of one replica: a shelf, two, or none."""
 
-    def __init__(
-        self, deployment: Deployment, eviction: str, tiers: Sequence[Tier], blocks: int, tokens: int, links: Links, seen: Counter[str]
-    ) -> None:
+    def __init__(self, shelves: Sequence[Shelf], blocks: int, tokens: int, links: Links, seen: Counter[str]) -> None:
         self.blocks, self.tokens, self.links, self.seen = blocks, tokens, links, seen
-        each = deployment.stored(tokens)
-        self.shelves = [Shelf(tier, each) if eviction == "lru" else OrderedShelf(tier, each, eviction, seen) for tier in tiers]
-        self.waited = 0
+        self.shelves, self.waited = shelves, 0
         self.ways: list[Way] = []
         self.loads: list[tuple[float, Names]] = []  # when they end, and what they are of
         self.dropped = 0
@@ -113,32 +112,33 @@ class Offloading:
 
     def bring_up(self, found: Found, session: int, now: float) -> float:
         """What is found comes to the first shelf; returns when all of it is there."""
-        first, up, ready_s = self.shelves[0], found.names[found.on_first :], now
+        first, ready_s = self.shelves[0], now
+        up = [name for name in found.all if name not in first.stamps]
         if up:
             below, size = self.shelves[1].tier, len(up) * first.each
-            missing = first.put(found.names, session, now)
+            missing = first.put(found.all, session, now)
             assert missing == up
             sent = self.links.ssd_read.send(now, below.sent(size))
             below.went.append((sent, size))
-            self.comes(0, found.names, session, up, sent, now)
+            self.comes(0, found.all, session, up, sent, now)
             ready_s = sent.end_s
             self.seen["chunks that come up"] += len(up)
         return ready_s
 
     def comes_s(self, found: Found, hit: int, now: float) -> float:
         """When nothing of it that HBM lacks is on its way to the first shelf any more, or from there to another job."""
-        wanted = {*found.names[hit // self.tokens :]}
+        wanted = {*found.all[hit // self.tokens :]}
         ways = [(way.end_s, way.missing) for way in self.ways if way.shelf == 0]
         return max([now, *(end_s for end_s, names in [*ways, *self.loads] if wanted & {*names})])
 
     def hold(self, found: Found) -> None:
         """It stays while the job is prefilled."""
-        self.shelves[0].hold(found.names)
+        self.shelves[0].hold(found.all)
 
     def let_go(self, found: Found, session: int, now: float) -> None:
         """A job has been prefilled."""
         if found.names:
-            self.shelves[0].let_go(found.names, session, now)
+            self.shelves[0].let_go(found.all, session, now)
 
     def renew(self, names: Names, session: int, now: float) -> None:
         """A job with these chunks has ended."""

@@ -6,11 +6,12 @@ A chunk's name is that of the block that it ends with.
 from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import Any
 
 from kvplan.validate.checks.reference.store import Tier
 
-Names = Sequence[int]
-"""Of the first chunks of a context."""
+Names = Sequence[Any]
+"""Of the first chunks of a context; of windows with their group."""
 
 
 class Shelf:
@@ -30,7 +31,10 @@ class Shelf:
 
     def come(self, names: Names) -> Names:
         """The first of them that are there, and not on their way."""
-        return list(takewhile(lambda name: name in self.stamps and name not in self.coming, names))
+        return list(takewhile(self.is_ready, names))
+
+    def is_ready(self, name: Any) -> bool:
+        return name in self.stamps and name not in self.coming
 
     def most(self, kept: Names) -> int:
         """How many more can come at most, when these and those in use stay."""
@@ -39,7 +43,7 @@ class Shelf:
     def put(self, names: Names, session: int, now: float) -> Names | None:
         """Those that are missing are on their way, and all in use; which these are. None where they have no room."""
         there = self.there(names)
-        missing = names[len(there) :]
+        missing = [name for name in names if name not in self.stamps]
         self.hold(there)
         if len(missing) > self.most(there):
             self.let_go(there, session, now)

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvplan.validate.checks.reference.blocks import BlockJobs, BlockReplica, Pool
+from kvplan.validate.checks.reference.histories import Token
+from kvplan.validate.checks.reference.offloading import Found, Offloading
+from kvplan.validate.checks.reference.shelf import Names, Shelf
+from kvplan.validate.checks.reference.store import Tier
 from kvplan.validate.checks.reference.turns import Turn
 
 
@@ -23,6 +27,8 @@ class Held:
     ends: list[int]  # before which blocks of windows are named
     known: int  # blocks of its context that have names in full attention
     rest: list[int] = field(default_factory=list)
+    hit: int = 0  # blocks that the pool had
+    loaded: int = 0  # blocks up to which it has loaded its context
 
 
 class WindowsPool(Pool):
@@ -77,7 +83,7 @@ class WindowsPool(Pool):
         reached = range(max(0, hit - self.reach), hit)
         named = {(group, at): first[group, path[at]] for at in reached for group in self.windowed}
         ends = [(prompt - 1) // self.tokens, *([there] if there > hit else [])]
-        held = Held(full, named, room, self.ahead(known, hit), ends, hit)
+        held = Held(full, named, room, self.ahead(known, hit), ends, hit, hit=hit)
         again = sum(self.users[block] > 0 for block in named.values())
         new = Pool.needed(self, room) - hit
         rest = len(self.windowed) * (self.of_window(room) + held.ahead) - len(named)
@@ -94,12 +100,16 @@ class WindowsPool(Pool):
         before, stop = len(self.names), tokens // self.tokens
         for at in range(held.known, stop):
             self.names[held.full[at]] = 0, path[at]
-            if any(end - self.reach <= at < end for end in held.ends):
+            if at >= self.since(held) and any(end - self.reach <= at < end for end in held.ends):
                 for group in self.windowed:
                     held.named[group, at] = block = held.rest.pop() if held.rest else self.borrow()
                     self.names[block] = group, path[at]
         held.known = max(held.known, stop)
         return len(self.names) - before
+
+    def since(self, held: Held) -> int:
+        """From which block on a job has had windows."""
+        return max(held.hit, held.loaded) - self.reach
 
     def borrow(self) -> int:
         """A block that the pool has not got: others leave windows at once, and one of the pool's goes for it."""
@@ -155,8 +165,56 @@ class WindowsJobs(BlockJobs):
         return self.pool.takes(self.pool.path(context), len(context), tokens) * self.each
 
 
+class WindowsShelf(Shelf):
+    """Where the chunks of windows are there whatever is before them; their names have their group."""
+
+    def there(self, names: Names) -> Names:
+        of_windows = [name for name in names if isinstance(name, tuple)]
+        return [*super().there(names[: len(names) - len(of_windows)]), *(name for name in of_windows if name in self.stamps)]
+
+
+class WindowsOffloading(Offloading):
+    """Of which a lookup takes `reach` chunks of each window."""
+
+    windowed: range
+    reach: int
+
+    def find(self, names: Names, tokens: int, hit: int, coming: bool = False) -> Found:
+        shelves = [*self.shelves]
+        while shelves:
+            found = self.search(shelves, names[: (tokens - 1) // self.tokens], hit // self.tokens, coming)
+            there = [name for name in found.all if name in shelves[0].stamps]
+            if len(found.all) - len(there) <= shelves[0].most(there):
+                found.tokens = len(found.names) * self.tokens - hit
+                return found if found.tokens >= self.tokens else Found()
+            self.seen["windows that have no room to come up"] += 1
+            shelves.pop()
+        return Found()
+
+    def search(self, shelves: Sequence[Shelf], names: Names, start: int, coming: bool) -> Found:
+        """The longest prefix that goes on from the first chunks, with what it takes of windows; the first shelf's chunks that are on their
+        way hold back what is behind them, or count as there."""
+        first, lower = shelves[0], shelves[1:]
+
+        def is_there(name: object) -> bool:
+            if name in first.stamps:
+                return coming or first.is_ready(name)
+            return any(shelf.is_ready(name) for shelf in lower)
+
+        on_first = len(first.there(names) if coming else first.come(names))
+        most = on_first
+        if len(first.there(names)) == on_first:
+            most = max([on_first, *(len(shelf.come(names)) for shelf in lower)])
+        for stop in range(most, start, -1):
+            beside = [(group, name) for group in self.windowed for name in names[max(start, stop - self.reach) : stop]]
+            if all(map(is_there, beside)):
+                self.seen["windows cut a hit"] += stop < most
+                return Found(names[:stop], min(on_first, stop), beside=beside)
+        return Found()
+
+
 class WindowsReplica(BlockReplica):
-    """Without tiers below."""
+    """Whose tiers below have chunks of each group."""
 
     JOBS = WindowsJobs
     pool: WindowsPool
@@ -168,6 +226,35 @@ class WindowsReplica(BlockReplica):
         ((window, _),) = self.deployment.hbm_kv.windows
         full, windowed = (sum(count for of, count in layers if (of == window) == apart) for apart in (False, True))
         return WindowsPool(blocks, tokens, most_kept, math.ceil(windowed / full), window, self.batching.budget)
+
+    def make_below(self, tiers: Sequence[Tier], blocks: int) -> Offloading:
+        each = blocks * self.pool.tokens * self.deployment.kv.per_token
+        shelves = [WindowsShelf(tier, each) for tier in tiers]
+        below = WindowsOffloading(shelves, blocks, blocks * self.pool.tokens, self.links, self.seen)
+        below.windowed, below.reach = self.pool.windowed, math.ceil(self.pool.reach / blocks)
+        return below
+
+    def hit(self, context: Sequence[Token]) -> int:
+        return self.pool.found(self.pool.path(context), (len(context) - 1) // self.pool.tokens)[0]
+
+    def loads(self, tokens: int) -> int:
+        of_windows = len(self.pool.windowed) * min(tokens, self.pool.reach * self.pool.tokens)
+        return (tokens + of_windows) * self.deployment.kv.per_token
+
+    def load(self, turn: Turn, found: Found, since: float, now: float) -> None:
+        super().load(turn, found, since, now)
+        self.held[turn].loaded = turn.loaded // self.pool.tokens
+
+    def windows(self, turn: Turn) -> Names:
+        held, size, names = self.held[turn], self.below.blocks, self.names(turn)
+        since, reach = max(0, self.pool.since(held)), self.pool.reach
+        places = {at // size for at in range(since, held.loaded)}
+        for end in held.ends:
+            end -= end % size
+            for chunk in {at // size for at in range(max(0, end - reach), end)}:
+                needed = [at for at in range(chunk * size, chunk * size + size) if max(0, end - reach) <= at]
+                places |= {chunk} if needed[0] >= since else set()
+        return [(group, names[chunk]) for group in self.pool.windowed for chunk in sorted(places)]
 
     def path(self, turn: Turn) -> list[int]:
         return self.pool.path(self.contexts[turn.session])
