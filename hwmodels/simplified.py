@@ -27,9 +27,9 @@ def simplified(model: Model) -> list[str]:
 def _states(model: Model) -> Iterator[str]:
     if layers := kvsize.state_layers(model):
         yield (
-            f"{model.name}: {layers} of {model.num_hidden_layers} layers keep states, {kvsize.state_bytes(model):,} B in all; stores keep"
-            " that of a session's end alone: a history that is edited, or loses its oldest tokens, is computed again. Steps read and write"
-            " states, and scan prompts at the pace of Gated DeltaNet"
+            f"{model.name}: {layers} of {model.num_hidden_layers} layers keep states, {kvsize.state_bytes(model):,} B in all; stores of"
+            " whole sessions keep that of a session's end alone: a history that is edited, or loses its oldest tokens, is computed again."
+            " Steps read and write states, and scan prompts at the pace of Gated DeltaNet"
         )
 
 

@@ -5,18 +5,17 @@ what is kept so, and 0GB bounds nothing.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.config import ON_DEVICE, Config, ConfigError, Store
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.keptunit import SERVED, fetches_ahead, unlike
-from kvplan.sim.layergroups import layout
+from kvplan.sim.layergroups import Layout, layout
 from kvplan.sim.stepbudget import step_budget
 from kvplan.sim.store.blocks.chunking import Chunking
 from kvplan.sim.store.blocks.modes import MODES, MakePool, Mode
 from kvplan.sim.store.blocks.pool import Pool
-from kvplan.sim.store.blocks.windows import Groups, WindowsPool
+from kvplan.sim.store.blocks.windows import Groups
 from kvplan.traces import Workload
 
 
@@ -72,10 +71,12 @@ class BlockPool:
         return self.usable * self.block_bytes
 
 
-def block_tokens(store: Store, workload: Workload, mode: Mode) -> int:
-    """Tokens of a block: those that are asked for, those of the trace's hashes, or the mode's own."""
+def block_tokens(store: Store, workload: Workload, mode: Mode, found: Layout | None) -> int:
+    """Tokens of a block: those that are asked for, those of the trace's hashes, or the mode's own; where a layout needs more, so many, or
+    of hashes as many together."""
     hashed = mode.block_tokens if workload.blocks is None else workload.blocks.block_tokens
-    return store.block_tokens or hashed
+    asked, whole = store.block_tokens or hashed, 1 if workload.blocks is None else hashed
+    return asked if found is None or asked >= found.least_tokens else -(-found.least_tokens // whole) * whole
 
 
 def block_pool(config: Config, deployment: Deployment, workload: Workload) -> BlockPool:
@@ -83,10 +84,11 @@ def block_pool(config: Config, deployment: Deployment, workload: Workload) -> Bl
     store = config.store
     _check(config, deployment)
     mode = MODES[SERVED[store.mode]]
-    tokens, groups, make = block_tokens(store, workload, mode), None, mode.pool
+    found = layout(deployment.model, deployment.hbm_kv, store.retention == "dense")
+    tokens, groups, make = block_tokens(store, workload, mode, found), None, mode.pool
     each, stored = tokens * deployment.in_hbm(1), deployment.stored(tokens)
-    if deployment.hbm_kv.windows and (found := layout(deployment.model, deployment.hbm_kv, store.retention == "dense")) is not None:
-        groups, make, each = found.groups, partial(WindowsPool, found.groups), tokens * found.token_bytes
+    if found is not None:
+        groups, make, each = found.groups, found.make, tokens * found.token_bytes
         stored = round(each / deployment.copies[ON_DEVICE])
     usable = deployment.hbm_budget // each - mode.reserved
     kept = parse_bytes(store.hbm) // each if parse_bytes(store.hbm) else usable

@@ -223,18 +223,18 @@ class Store(_Section):
     """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
     unit: Literal["session", "block", "auto"] = "session"
     """What is kept: whole `session`s, or `block`s that all requests with the same prefix share, by the rules of `mode`, in HBM that running
-    requests leave and below it (modes vllm and lmcache; `curve`); `auto` is blocks, or whole sessions where a model's states, some windows
-    of it, or a setting that is of whole sessions need them, and results say so."""
+    requests leave and below it (modes vllm and lmcache; `curve`); `auto` is blocks, or whole sessions where some windows of a model, its
+    states in tiers below HBM, or a setting that is of whole sessions need them, and results say so."""
     mode: Literal["vllm", "sglang", "lmcache", "kvcache-simulator"] = "vllm"
     """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
     block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Tokens that are kept and found together or not at all; null takes, of whole sessions, the connector's, and of blocks those of the
-    trace's block hashes, or the mode's own."""
+    trace's block hashes, or the mode's own; more where a model keeps states, as one lies in a block (mode vllm)."""
     chunk_blocks: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Blocks of HBM that are one chunk in DRAM (mode vllm)."""
     retention: Literal["boundary", "dense"] = "boundary"
-    """Which blocks of layers with a window a pool of blocks keeps for others: those before the end of a prompt, and before where it parts
-    from others, or all (mode vllm, `curve`)."""
+    """Which blocks of layers with a window or a state a pool of blocks keeps for others: those before the end of a prompt, and before
+    where it parts from others, or of windows all (mode vllm, `curve`)."""
     threshold: Annotated[int, Field(ge=1, le=1000)] = 1
     """A chunk is stored in DRAM when it is offered for this many-th time, as by vLLM's store_threshold (mode vllm)."""
     defers: bool = False

@@ -192,7 +192,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     )
     host = wires.at_most(connection.bytes_per_s).times(reached)
     wires, drive_links = wires.times(reached), drive_links.times(reached)
-    kv, in_hbm = _counted(config, connection, kv, hbm_kv)
+    kv, in_hbm = (hbm_kv, Fraction(1)) if blocks and hbm_kv.state else _counted(config, connection, kv, hbm_kv)
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
     _check_objects(store, blocks)
     aside = 0 if blocks else parse_bytes(store.hbm)

@@ -75,20 +75,20 @@ def _not_simulated(config: Config, model: Model, hbm_kv: Footprint) -> str | Non
 
 def unlike(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     """What of the model's layers servers of blocks are not simulated with, where jobs take so much HBM."""
+    if not hbm_kv.state and (not hbm_kv.windows or config.store.windows == "every-token"):
+        return None
+    if (why := _of_groups(config, model, hbm_kv)) is None:
+        return None
     if hbm_kv.state:
-        return f"{model.name} has layers that keep states: blocks that hold one are not simulated"
-    if not hbm_kv.windows or config.store.windows == "every-token":
-        return None
-    if (why := _of_windows(config, model, hbm_kv)) is None:
-        return None
+        return f"{model.name} has layers that keep states, {why}"
     return f"{model.name} has layers that attend to windows, {why}; with store.windows=every-token blocks hold all tokens of them"
 
 
-def _of_windows(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
-    """What keeps blocks of windows from being simulated."""
+def _of_groups(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
+    """What keeps blocks of windows, or of states, from being simulated."""
     store = config.store
     if layout(model, hbm_kv, dense=False) is None:
-        return "and not to one beside full attention with as many bytes a layer, as groups of blocks are simulated"
+        return "and not one and the same beside full attention with as many bytes a layer, as groups of blocks are simulated"
     if SERVED[store.mode] != "vllm":
         return "which are simulated by vLLM's rules alone (store.mode=vllm)"
     if store.ttl_s is not None:
@@ -97,6 +97,8 @@ def _of_windows(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
         return "of which servers are simulated that keep what is before the ends of prompts (store.retention=boundary)"
     if not (below := [tier for tier in store.listed[1:] if store.size_of(tier)]):
         return None
+    if hbm_kv.state:
+        return f"whose blocks are simulated in HBM alone ({', '.join(f'store.{tier.name}=0GB' for tier in below)})"
     if any(tier.objects for tier in below):
         return "whose chunks are not simulated as objects"
     if fetches_ahead(store):

@@ -310,19 +310,20 @@ class Windowed:
 class SharedWindows:
     """vLLM's pool for requests that overlap, some groups with full attention and some with a window. Of each window a job has as many
     blocks as it needs, those with names in `named` and the others in `rest`; a named one that several use has another in `reserve` for each
-    of the others."""
+    of the others. With `states` a block of a window's group is the state at its end."""
 
-    def __init__(self, usable, size, window, full, windowed, step):
+    def __init__(self, usable, size, window, full, windowed, step, states=False):
         self.free, self.users, self.size = OrderedDict.fromkeys(range(usable)), [0] * usable, size
         self.full, self.windowed = range(full), range(full, full + windowed)
-        self.reach, self.in_step = self.blocks(window - 1), self.blocks(window - 1 + step) + 1
+        self.reach, self.in_step = (1, 2) if states else (self.blocks(window - 1), self.blocks(window - 1 + step) + 1)
+        self.has, self.states = self.reach + (not states), states
         self.name, self.copies, self.reserve, self.owed = {}, {}, [], 0
 
     def blocks(self, tokens):
         return -(-tokens // self.size)
 
     def windows(self, tokens):
-        return min(self.blocks(tokens), self.reach + 1)
+        return min(self.blocks(tokens), self.has)
 
     def ahead(self, tokens, hit):
         return min(self.blocks(tokens) - max(0, hit - self.reach), self.in_step) - self.windows(tokens)
@@ -369,7 +370,8 @@ class SharedWindows:
 
     def begin(self, path, tokens, context):
         hit, there = self.hit(path, tokens)
-        job = {"path": path, "context": context, "ends": [(tokens - 1) // self.size, *([there] if there > hit else [])], "known": hit}
+        end = 0 if self.states and tokens % self.size == 0 else (tokens - 1) // self.size
+        job = {"path": path, "context": context, "ends": [end, *([there] if there > hit else [])], "known": hit}
         job["full"] = {(group, at): self.use(group, path[at]) for group in self.full for at in range(hit)}
         job["named"], again = {}, 0
         for at in range(max(0, hit - self.reach), hit):
@@ -400,7 +402,7 @@ class SharedWindows:
 
     def decodes(self, job, tokens):
         """Its windows have left what is before the last blocks of so many tokens."""
-        first = self.blocks(tokens) - self.reach - 1
+        first = self.blocks(tokens) - self.has
         for group in self.windowed:
             for at in reversed([at for of, at in job["named"] if of == group and at < first]):
                 self.leaves_window(job["named"].pop((group, at)))

@@ -513,8 +513,8 @@ def test_blocks_of_every_token_take_the_time_of_windows():
         (["model=gpt-oss-20b", *ALONE, "store.mode=sglang"], "simulated by vLLM's rules alone"),
         (["model=gpt-oss-20b", *ALONE, "store.retention=dense"], "store.retention=boundary"),
         (["model=gpt-oss-20b", *ALONE, "store.ttl_s=60"], "without store.ttl_s"),
-        (["model=mistral-7b", *ALONE], "and not to one beside full attention"),
-        (["model=qwen3-next-80b-a3b", "deployment.gpus=4"], "keep states: .*store.unit=session"),
+        (["model=mistral-7b", *ALONE], "and not one and the same beside full attention"),
+        (["model=qwen3-next-80b-a3b", "deployment.gpus=4"], "keep states, .* in HBM alone .*store.unit=session"),
         (["store.tiers=[dram, ssd]"], "leaves out hbm"),
     ],
 )

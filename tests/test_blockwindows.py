@@ -16,6 +16,7 @@ from kvplan.sim.engine import guards
 from kvplan.sim.engine.service import run_service
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.store.blocks.runs import Runs
+from kvplan.sim.store.blocks.states import StatesPool
 from kvplan.sim.store.blocks.windows import Groups, WindowsPool
 from kvplan.traces import read_trace
 from kvplan.traces.blockpaths import block_contexts
@@ -206,11 +207,11 @@ def test_after_turns_that_took_no_time_the_others_find_what_they_would_have_foun
 class _Both:
     """A pool and a literal one, for the same requests."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, states):
         size, window, full, windowed, step = (draw.randint(*ends) for ends in ((1, 3), (2, 9), (1, 2), (1, 2), (1, 9)))
-        self.size, self.usable = size, draw.randint(30, 90)
-        self.fast = WindowsPool(Groups(full, windowed, window), self.usable, size, None, step)
-        self.slow, self.running = literal.SharedWindows(self.usable, size, window, full, windowed, step), []
+        self.size, self.usable, groups = size, draw.randint(30, 90), Groups(full, windowed, 2 if states else window, states=states)
+        self.fast = (StatesPool if states else WindowsPool)(groups, self.usable, size, None, step)
+        self.slow, self.running = literal.SharedWindows(self.usable, size, window, full, windowed, step, states), []
 
     def begin(self, text, answer):
         tokens, context, path = len(text), len(text + answer), full_blocks(text + answer, self.size)
@@ -250,10 +251,11 @@ def full_blocks(text, size):
     return [text[: (block + 1) * size] for block in range(len(text) // size)]
 
 
+@pytest.mark.parametrize("states", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_requests_that_overlap_have_the_blocks_of_a_literal_pool(seed):
+def test_requests_that_overlap_have_the_blocks_of_a_literal_pool(seed, states):
     draw = Random(seed)
-    both = _Both(draw)
+    both = _Both(draw, states)
     for _ in range(600):
         if both.running and draw.random() < 0.7:
             both.go_on(draw.randrange(9))

@@ -100,8 +100,9 @@ def test_engine_and_reference_agree_on_blocks():
     )
 
 
-def test_engine_and_reference_agree_on_windows():
-    happened = agreed("HBM; windows", range(8))
+@pytest.mark.parametrize(("kept", "seeds"), [("windows", range(8)), ("states", (10, 57, 58))])
+def test_engine_and_reference_agree_on_windows_and_states(kept, seeds):
+    happened = agreed(f"HBM; {kept}", seeds)
     assert min(
         happened[what] for what in ("blocks in use by several", "first turns that hit blocks", "truncations", "turns that drop history")
     )
@@ -119,6 +120,7 @@ CASES_OF_STEPS = {
     "HBM; blocks, batching": (13, 26),
     "HBM, DRAM and SSD; blocks, batching": (10, 19, 24),
     "HBM; windows, batching": (6, 40, 55),
+    "HBM; states, batching": (35, 40),
 }
 """Where several things meet; of other families fewer are enough."""
 STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts in parts")
@@ -130,7 +132,7 @@ def test_engine_and_reference_agree_on_steps_that_hold_several_jobs(family):
         family, CASES_OF_STEPS.get(family, (10, 16, 40) if "windows" in family else (10, 24) if "blocks" in family else (10, 28, 39))
     )
     assert min(happened[what] for what in (*STEPS, "jobs that give way"))
-    in_blocks = "blocks" in family or "windows" in family
+    in_blocks = any(kept in family for kept in ("blocks", "windows", "states"))
     assert family == "no store; batching" or happened["turns that hit blocks" if in_blocks else "jobs that wait apart for their KV"]
 
 

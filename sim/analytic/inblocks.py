@@ -93,7 +93,7 @@ def blocks_of(config: Config, deployment: Deployment, workload: Workload, turn: 
     return {
         "block_tokens": pool.block_tokens,
         "block_bytes": pool.block_bytes,
-        "groups": None if pool.groups is None else {"full": pool.groups.full, "windowed": pool.groups.windowed},
+        "groups": None if (of := pool.groups) is None else {"full": of.full, "windowed": of.windowed, "states": of.states},
         "blocks": pool.usable,
         "kept_blocks": pool.most_kept,
         "chunk_tokens": pool.chunk_tokens,

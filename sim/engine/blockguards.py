@@ -43,9 +43,9 @@ class BlockGuards(Guards):
             self._users.update((kv, path[block]) for block in blocks)
 
     def _reach(self, tokens: int) -> int:
-        """Blocks of so many tokens that a window reaches into."""
+        """Blocks of so many tokens before a token that a window reaches into; of a state the one that ends there."""
         windows = self._deployment.hbm_kv.windows
-        return -(-(windows[0][0] - 1) // tokens) if windows else 0
+        return -(-(windows[0][0] - 1) // tokens) if windows else 1
 
     def _found(self, kv, path, blocks, hit: int, now: float) -> None:
         strange = [block for block in blocks if path[block] not in self._computed[kv]]

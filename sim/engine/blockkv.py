@@ -275,6 +275,7 @@ class BlockKv(Keeping):
         self._computed(running.use, job.known, now)
         if job.context > job.known + 1:
             self._moves_on(running.use, job.known + 1, self._pool.decodes, now)
+            self._fill(now)
         self._below.let_go(path, running.loaded, now)
         running.loaded = []
         if not job.made:

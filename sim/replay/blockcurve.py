@@ -19,7 +19,7 @@ from kvplan.sim.store.blocks.base import BlockCache
 from kvplan.sim.store.blocks.modes import MODES, Mode
 from kvplan.sim.store.blocks.tiered import Tiered
 from kvplan.sim.store.blocks.vllm import VllmPool
-from kvplan.sim.store.blocks.windows import Groups, WindowsPool
+from kvplan.sim.store.blocks.windows import Groups
 from kvplan.traces import Workload
 from kvplan.traces.blockpaths import BlockContexts, block_contexts
 
@@ -90,15 +90,16 @@ def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies
     known = list(mode.policies if tier in mode.tiers else mode.offload)
     names = [_known(config, "--policies", name, known) for name in policies or known]
     deployment, workload = resolve(server), read(server)
-    contexts = block_contexts(workload, block_tokens(config.store, workload, mode))
+    found = _layout(config, deployment, tier)
+    contexts = block_contexts(workload, block_tokens(config.store, workload, mode, found))
     replay = BlockReplay(mode, contexts)
-    memory = _own(config, replay, tier, deployment) if tier in mode.tiers else _below(config, mode, deployment, contexts.block_tokens)
+    memory = _memory(config, replay, tier, deployment, found)
     endless, distinct = replay.endless(memory.make(names[0], ENDLESS))
     texts = sizes or _default_sizes(contexts, memory.block_bytes, distinct)
     points = [_point(replay, memory, names, text) for text in texts]
     past_window, windows = sum(tokens > deployment.window for tokens in contexts.tokens), kvsize.windows(deployment.model)
-    found = (config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points)
-    return BlockCurve(*found, memory.groups, {} if memory.groups else windows)
+    curve = (config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points)
+    return BlockCurve(*curve, memory.groups, {} if memory.groups else windows)
 
 
 def of_sessions(config: Config) -> Config:
@@ -130,9 +131,11 @@ class _Memory:
     """Of layers, where each has blocks of its own."""
 
 
-def _own(config: Config, replay: BlockReplay, tier: str, deployment: Deployment) -> _Memory:
-    """That of the mode."""
-    tokens, found = replay.contexts.block_tokens, _layout(config, deployment)
+def _memory(config: Config, replay: BlockReplay, tier: str, deployment: Deployment, found: Layout | None) -> _Memory:
+    """That of the mode, or DRAM below it."""
+    tokens = replay.contexts.block_tokens
+    if tier not in replay.mode.tiers:
+        return _below(config, replay.mode, deployment, tokens)
     if found is not None:
         return _grouped(found, replay.mode, tokens)
     return _Memory(_bytes_in(tier, deployment, tokens), replay.cache, replay.most_judged())
@@ -142,18 +145,26 @@ def _bytes_in(tier: str, deployment: Deployment, tokens: int) -> int:
     return tokens * deployment.in_hbm(1) if tier == ON_DEVICE else round(tokens * deployment.stored(1) * deployment.copies.get(tier, 1.0))
 
 
-def _layout(config: Config, deployment: Deployment) -> Layout | None:
-    """Of vLLM's pool, where windows are kept as windows."""
-    if config.store.mode != "vllm" or config.store.windows == "every-token":
-        return None
-    return layout(deployment.model, deployment.hbm_kv, config.store.retention == "dense")
+def _layout(config: Config, deployment: Deployment, tier: str) -> Layout | None:
+    """Of vLLM's pool, where windows are kept as windows, or layers keep states. Raises ConfigError where they keep states elsewhere."""
+    store, dense = config.store, config.store.retention == "dense"
+    grouped, found = store.mode == "vllm" and tier == ON_DEVICE, layout(deployment.model, deployment.hbm_kv, dense)
+    if deployment.hbm_kv.state:
+        if found is None or not grouped or dense:
+            raise ConfigError(
+                f"{deployment.model.name} has layers that keep states: blocks of them are replayed in vLLM's pool, of one kind of state"
+                " beside one of full attention, where prompts' ends are kept: set store.mode=vllm, store.retention=boundary, --tier hbm"
+            )
+        return found
+    return None if not grouped or store.windows == "every-token" else found
 
 
 def _grouped(found: Layout, mode: Mode, block_tokens: int) -> _Memory:
-    """vLLM's pool for a model with windows."""
+    """vLLM's pool for a model with windows or states."""
 
     def make(policy: str, blocks: int) -> BlockCache:
-        return WindowsPool(found.groups, max(0, blocks - mode.reserved), block_tokens)
+        usable = max(0, blocks - mode.reserved)
+        return found.make(usable, block_tokens, usable, None)
 
     return _Memory(found.token_bytes * block_tokens, make, groups=found.groups)
 

@@ -76,13 +76,12 @@ def _notes(found: BlockCurve) -> Iterator[str]:
 def _grouped(found: BlockCurve) -> Iterator[str]:
     if found.groups is None:
         return
-    groups, kept = (
-        found.groups,
-        "every block" if found.groups.dense else "the blocks before a prompt's end, and before where it parts from others",
-    )
+    groups = found.groups
+    kept = "every block is" if groups.dense else "the blocks before a prompt's end, and before where it parts from others, are"
+    others = "with states" if groups.states else f"with a window of {groups.window_tokens:,} tokens"
     yield (
-        f"A block is of one group of layers: of full attention there are {groups.full}, with a window of {groups.window_tokens:,} tokens"
-        f" {groups.windowed}, of which {kept} are kept for others (store.retention={found.config.store.retention})."
+        f"A block of {found.contexts.block_tokens:,} tokens is of one group of layers: of full attention there are {groups.full}, {others}"
+        f" {groups.windowed}, of which {kept} kept for others (store.retention={found.config.store.retention})."
     )
 
 

@@ -70,16 +70,23 @@ def _blocks(found: dict) -> list[str]:
     blocks = found["blocks"]
     if not blocks:
         return []
-    below, groups = len(found["tiers"]) > 1, blocks["groups"]
-    of = "" if groups is None else f" in one of {groups['full'] + groups['windowed']} groups of layers ({groups['windowed']} with windows)"
-    one = " in one group" * (groups is not None)
+    below = len(found["tiers"]) > 1
+    one = " in one group" * (blocks["groups"] is not None)
     chunks = f"; chunks of {blocks['chunk_tokens']:,}{one} below, {format_bytes(blocks['chunk_bytes'])} of KV" * below
     in_chunks = f", and in full chunks {blocks['in_full_chunks']:,}" * below
     return [
-        f"  {blocks['blocks']:,} blocks of {blocks['block_tokens']:,} tokens{of}, {format_bytes(blocks['block_bytes'])} each{chunks}; the"
-        f" mean resumed turn has {blocks['resumed_history_tokens']:,} tokens of history, {blocks['in_full_blocks']:,} of them in full"
-        f" blocks{in_chunks}",
+        f"  {blocks['blocks']:,} blocks of {blocks['block_tokens']:,} tokens{_of_groups(blocks['groups'])},"
+        f" {format_bytes(blocks['block_bytes'])} each{chunks}; the mean resumed turn has {blocks['resumed_history_tokens']:,} tokens of"
+        f" history, {blocks['in_full_blocks']:,} of them in full blocks{in_chunks}",
     ]
+
+
+def _of_groups(groups: dict | None) -> str:
+    """Whose blocks they are."""
+    if groups is None:
+        return ""
+    kept = "states" if groups["states"] else "windows"
+    return f" in one of {groups['full'] + groups['windowed']} groups of layers ({groups['windowed']} with {kept})"
 
 
 def _windows(model: dict) -> str:

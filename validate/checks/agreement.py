@@ -31,6 +31,8 @@ CASES = 200
 TOLERANCE = 1e-9
 ROUGH = 0.1
 """Of a figure that the engine gives roughly."""
+_LONGER, _OF_STATES = 8, 528
+"""Prompts, where blocks have so many tokens."""
 NAMED = 10
 """Cases that differ are named up to this number."""
 FAMILIES = {
@@ -50,11 +52,12 @@ FAMILIES |= {
     "HBM, DRAM and SSD; blocks": ("store.unit=block", "store.dram={dram}B", "store.ssd={ssd}B"),
 }
 FAMILIES |= {name.replace("blocks", "windows"): tiers for name, tiers in FAMILIES.items() if name.endswith("; blocks")}
+FAMILIES |= {"HBM; states": FAMILIES["HBM; blocks"]}
 FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if ";" not in name}
-FAMILIES |= {f"{name}, batching": tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows"))}
+FAMILIES |= {f"{name}, batching": tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows", "; states"))}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
-`_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, and those with `windows` that of a model with windows; those
-with `batching` beside that what `_connectors` and `_batching` say."""
+`_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, and those with `windows` or `states` that of a model which has
+them; those with `batching` beside that what `_connectors` and `_batching` say."""
 
 
 def random_case(family: str, seed: int) -> tuple[Config, Workload]:
@@ -86,8 +89,10 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     kind, _, last = family.partition("; ")[2].partition(", ")
     if not kind:
         return loaded, table
-    if kind in ("blocks", "windows"):
-        loaded, table = _blocks(loaded, rng), _with_beginnings(_with_edits(table, rng), rng)
+    if kind == "states":
+        table = replace(table, prompt_tokens=_LONGER * table.prompt_tokens - rng.integers(0, _LONGER, table.turns))
+    if kind in ("blocks", "windows", "states"):
+        loaded, table = _blocks(loaded, rng), _with_beginnings(_with_edits(table, rng), rng, 200 * (_LONGER if kind == "states" else 1))
         loaded = loaded if family.startswith("HBM;") else _chunks(loaded, rng)
     else:
         loaded, table = _more(family, loaded, table, rng)
@@ -99,6 +104,8 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     if kind == "windows":
         loaded = _windows(loaded, window, rng)
         loaded = loaded if family.startswith("HBM;") else _deferred(config.load(loaded, WITH_WINDOWS), rng)
+    if kind == "states":
+        loaded = _states(loaded, _LONGER * window, rng)
     return loaded, table
 
 
@@ -130,9 +137,9 @@ def _with_long_answers(table: Workload, rng: np.random.Generator) -> Workload:
     return replace(table, output_tokens=rng.integers(1, longest, table.turns) if longest > 1 else table.output_tokens)
 
 
-def _with_beginnings(table: Workload, rng: np.random.Generator) -> Workload:
+def _with_beginnings(table: Workload, rng: np.random.Generator, longest: int = 200) -> Workload:
     """Some sessions begin alike: with a text or its start, or with all of that and another, up to a place in the first prompt or later."""
-    common, whole = int(rng.integers(1, 200)), rng.random(table.sessions) < 0.3
+    common, whole = int(rng.integers(1, longest)), rng.random(table.sessions) < 0.3
     parts = []
     for tokens in np.where(whole, table.session_tokens, table.prompt_tokens[table.first_turn[:-1]]).tolist():
         begun = int(rng.integers(0, tokens + 1)) if rng.random() < 0.7 else 0
@@ -166,6 +173,16 @@ def _windows(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
 
 WITH_WINDOWS = ["store.mode=vllm", "store.eviction=lru", "store.prefetch=none", "store.read_buffer_layers=0"]
 """What chunks of windows are simulated with, and the reference knows."""
+
+
+def _states(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
+    """The case with a model of which three layers in four keep a state, each in blocks of 528 tokens, and HBM for a long prompt or two."""
+    more = ["model=qwen3.5-35b-a3b", "deployment.gpus=4", f"deployment.window_tokens={longest}", "deployment.hbm_utilization=0.5"]
+    apart = config.load(loaded, more)
+    deployment = resolve(apart)
+    total = deployment.gpus * deployment.gpu.hbm.value
+    size = (longest + 9 * _OF_STATES) * deployment.hbm_kv.per_token * rng.uniform(1, 1.5)
+    return config.load(apart, [f"deployment.hbm_utilization={0.5 - (deployment.hbm_budget - size) / total:.6f}"])
 
 
 def _drawn(choices: Mapping[str, Any], rng: np.random.Generator) -> list[str]:

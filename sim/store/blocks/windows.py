@@ -36,6 +36,8 @@ class Groups:
     """Whether every block of a window is named."""
     junctions: bool = True
     """Whether those before a junction are: vLLM's scheduler says where one is."""
+    states: bool = False
+    """Whether those with a window keep a state instead, of which a lookup needs that of the token before (`states.py`)."""
 
     def reach(self, block_tokens: int) -> int:
         """Blocks before a token that its window reaches into."""
@@ -112,6 +114,8 @@ class WindowsPool(VllmPool):
         self._full, self._windowed = groups.full, groups.windowed
         self._dense, self._junctions = groups.dense, groups.junctions
         self._reach = groups.reach(block_tokens)
+        self._has = self._reach + 1
+        """Blocks of a window that a request has, when it decodes."""
         self._in_step = None if step_tokens is None else self.blocks(groups.window_tokens - 1 + step_tokens) + 1
         """Blocks of a window that a step needs at most; None: any."""
 
@@ -119,7 +123,7 @@ class WindowsPool(VllmPool):
 
     def needed(self, tokens: int) -> int:
         blocks = self.blocks(tokens)
-        return self._full * blocks + self._windowed * min(blocks, self._reach + 1)
+        return self._full * blocks + self._windowed * min(blocks, self._has)
 
     def alone(self, tokens: int, context: int) -> int:
         return self.needed(context) + self._windowed * self._ahead(tokens, 0)
@@ -133,7 +137,7 @@ class WindowsPool(VllmPool):
         computes what is behind a hit."""
         blocks = self.blocks(tokens)
         most = blocks - max(0, hit - self._reach)
-        return (most if self._in_step is None else min(most, self._in_step)) - min(blocks, self._reach + 1)
+        return (most if self._in_step is None else min(most, self._in_step)) - min(blocks, self._has)
 
     def counted(self, uses: Iterable[tuple[Use, int]]) -> tuple[int, int]:
         kept, used = self._runs.counted()
@@ -178,7 +182,7 @@ class WindowsPool(VllmPool):
     def begin(self, path: Path, tokens: int, prompt: int | None = None) -> WindowsUse:
         paths = self._paths(path)
         hit, there = self._hit(paths, tokens)
-        ends = [self._most(tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
+        ends = [self._replayed(tokens, tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
         full = [self._runs.take(of, hit) for of in paths[: self._full]]
         use = WindowsUse(path, hit, full[0], paths, full, self._reach, ends, self._ahead(tokens, hit))
         kept = self._runs.blocks
@@ -186,6 +190,10 @@ class WindowsPool(VllmPool):
             use.named.append((block, [self._runs.take(of, block + 1, block)[0] for of in paths[self._full :]]))
         self.grow(self.needed(tokens) + self._windowed * use.ahead - self._full * hit - (kept - self._runs.blocks))
         return use
+
+    def _replayed(self, tokens: int, prompt: int) -> int:
+        """Before which block windows are named for a lookup of the same prompt, when so many tokens are prefilled; 0: none are."""
+        return self._most(prompt)
 
     def computed(self, use: Use, tokens: int) -> int:
         assert isinstance(use, WindowsUse)
@@ -216,7 +224,7 @@ class WindowsPool(VllmPool):
 
     def goes_on(self, use: Use, tokens: int, now: float) -> int | None:
         assert isinstance(use, WindowsUse)
-        named, first, left = use.named, self.blocks(tokens) - self._reach - 1, []
+        named, first, left = use.named, self.blocks(tokens) - self._has, []
         while named and named[0][0] < first:
             left.append(named.popleft()[1])
         if left:
@@ -225,7 +233,7 @@ class WindowsPool(VllmPool):
             self._unnamed += self._windowed * len(left) - (self._runs.blocks - kept)
             self.grow(self._windowed * len(left))
             self._forget(self._runs.blocks - self._most_kept)
-        return (named[0][0] + self._reach + 1) * self._block_tokens + 1 if named else None
+        return (named[0][0] + self._has) * self._block_tokens + 1 if named else None
 
     def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
         assert isinstance(use, WindowsUse)

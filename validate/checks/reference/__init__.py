@@ -10,7 +10,7 @@ It covers DRAM and SSD, each of which can be off; connectors of all kinds; first
 `lookahead`; prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous
 saving; write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several
 replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below, or of a model
-with windows, and sessions that do not stay. It refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for that.
+with windows or states, and sessions that do not stay. It refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for it.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of

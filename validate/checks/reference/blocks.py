@@ -157,7 +157,7 @@ class BlockReplica(Replica):
 
     def __init__(self, config: Config, deployment: Deployment, service: "Service") -> None:
         super().__init__(config, replace(deployment, tiers=(), write_buffer=0), service)
-        tokens = config.store.block_tokens or 16
+        tokens = self.block_tokens(config, deployment)
         each, kept = tokens * deployment.hbm_kv.per_token, config.store.size_of(config.store.listed[0])
         blocks = deployment.hbm_budget // each - 1
         self.pool = self.make_pool(blocks, tokens, min(blocks, kept // each) if kept else blocks)
@@ -248,6 +248,10 @@ class BlockReplica(Replica):
         return max((place for place, tier in enumerate(self.tiers) if getattr(turn, f"{tier.name}_tokens")), default=-1)
 
     # --- what it has of the pool ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def block_tokens(cls, config: Config, deployment: Deployment) -> int:
+        return config.store.block_tokens or 16
 
     def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
         return Pool(blocks, tokens, most_kept)

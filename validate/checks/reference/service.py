@@ -14,6 +14,7 @@ from kvplan.validate.checks.reference.histories import Histories
 from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
 from kvplan.validate.checks.reference.sizes import Sizes
+from kvplan.validate.checks.reference.states import StatesReplica
 from kvplan.validate.checks.reference.turns import Turn, columns_of, turns_of
 from kvplan.validate.checks.reference.windows import WindowsReplica
 
@@ -26,8 +27,9 @@ class Service:
         self.turns = turns_of(given.workload)
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
         self.sizes = Sizes(given.deployment)
-        windows, pooled = given.deployment.hbm_kv.windows, given.deployment.pooled
-        kind = (WindowsReplica if windows else BlockReplica) if pooled else Replica
+        kept, pooled = given.deployment.hbm_kv, given.deployment.pooled
+        in_blocks = StatesReplica if kept.state else WindowsReplica if kept.windows else BlockReplica
+        kind = in_blocks if pooled else Replica
         self.histories = Histories()
         self.replicas = [kind(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
         self.stays = given.config.router == "session"

@@ -38,6 +38,7 @@ class WindowsPool(Pool):
         super().__init__(blocks, tokens, kept)
         self.windowed = range(1, windowed + 1)
         self.reach = super().needed(window - 1)
+        self.has = self.reach + 1  # of each window, when a job decodes
         self.in_step = blocks if step > blocks * tokens else super().needed(window - 1 + int(step)) + 1
         self.reserve: list[int] = []
         self.owed = 0  # blocks with names that are not the pool's yet
@@ -45,7 +46,7 @@ class WindowsPool(Pool):
     # --- how many -------------------------------------------------------------------------------------------------------------
 
     def of_window(self, tokens: int) -> int:
-        return min(super().needed(tokens), self.reach + 1)
+        return min(super().needed(tokens), self.has)
 
     def needed(self, tokens: int) -> int:
         return super().needed(tokens) + len(self.windowed) * self.of_window(tokens)
@@ -82,7 +83,7 @@ class WindowsPool(Pool):
         full = [first[0, path[at]] for at in range(hit)]
         reached = range(max(0, hit - self.reach), hit)
         named = {(group, at): first[group, path[at]] for at in reached for group in self.windowed}
-        ends = [(prompt - 1) // self.tokens, *([there] if there > hit else [])]
+        ends = [self.replayed(known, prompt), *([there] if there > hit else [])]
         held = Held(full, named, room, self.ahead(known, hit), ends, hit, hit=hit)
         again = sum(self.users[block] > 0 for block in named.values())
         new = Pool.needed(self, room) - hit
@@ -93,6 +94,10 @@ class WindowsPool(Pool):
         held.full = full + mine[again : again + new]
         held.rest = mine[again + new :]
         return held
+
+    def replayed(self, known: int, prompt: int) -> int:
+        """Before which block windows are named for who asks for the same prompt."""
+        return (prompt - 1) // self.tokens
 
     def compute(self, held: Held, path: Sequence[int], tokens: int) -> int:
         """The first tokens of a job's context are there; returns the blocks that have names since."""
@@ -120,7 +125,7 @@ class WindowsPool(Pool):
 
     def move_on(self, held: Held, tokens: int, now: float) -> None:
         """A job that decodes has so many tokens: its windows have left what is before the last blocks of them."""
-        first = Pool.needed(self, tokens) - self.reach - 1
+        first = Pool.needed(self, tokens) - self.has
         self.leave(held, [place for place in held.named if place[1] < first], now)
         held.ahead = 0
         more = len(held.rest) + len(held.named) - len(self.windowed) * self.of_window(held.room)

@@ -1,0 +1,45 @@
+"""A pool of blocks for a model with layers that keep a state: each block of theirs is that of the end of so many tokens.
+
+As with windows of two tokens; but a job that decodes has one block of each group, and one that is prefilled two at most: where its last
+step starts from, and where it writes. A step of its prefill ends at the last full block of what it has, so that state alone can be kept.
+"""
+
+import math
+
+from kvplan.sim.config import Config
+from kvplan.sim.deployment import Deployment
+from kvplan.validate.checks.reference.blocks import Pool
+from kvplan.validate.checks.reference.windows import WindowsPool, WindowsReplica
+
+KERNEL = 16
+"""Tokens; blocks are multiples, where a state makes them larger."""
+
+
+class StatesPool(WindowsPool):
+    """One group with full attention, and `states` others."""
+
+    def __init__(self, blocks: int, tokens: int, kept: int, states: int) -> None:
+        super().__init__(blocks, tokens, kept, states, 2, 0)
+        self.has, self.in_step = 1, 2
+
+    def replayed(self, known: int, prompt: int) -> int:
+        last = known // self.tokens * self.tokens
+        return last // self.tokens if prompt - self.tokens <= last < prompt else 0
+
+
+class StatesReplica(WindowsReplica):
+    """Without tiers below."""
+
+    @classmethod
+    def block_tokens(cls, config: Config, deployment: Deployment) -> int:
+        """KV of a block takes as much in a layer, in all ranks together, as a state."""
+        asked, layers = super().block_tokens(config, deployment), deployment.model.layers
+        full = sum(group.count for group in layers if group.kind.attends)
+        state, each = full * max(group.kind.state_bytes for group in layers), deployment.hbm_kv.per_token
+        return next(size for size in (asked, *range(KERNEL, 10**6, KERNEL)) if size * each >= state)
+
+    def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
+        self.held, layers = {}, self.deployment.model.layers
+        full = sum(group.count for group in layers if group.kind.attends)
+        states = sum(group.count for group in layers if group.kind.state_bytes)
+        return StatesPool(blocks, tokens, most_kept, math.ceil(states / full))
