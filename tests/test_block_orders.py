@@ -214,7 +214,7 @@ def test_what_was_cut_and_joined_is_not_kept():
         session = turn % 5
         passes(tier, Begun(session, [*(("all", each) for each in range(4)), *((session, each) for each in range(4, 8))]), float(turn))
     gc.collect()
-    assert sum(isinstance(each, Run) and isinstance(each.path, Begun) for each in gc.get_objects()) < 20
+    assert sum(type(each) is Run and isinstance(each.path, Begun) for each in gc.get_objects()) < 20
 
 
 def stored(tier, session, chunks, now):

@@ -175,7 +175,6 @@ def test_every_variant_is_checked_before_anything_runs(axis, message, monkeypatc
 @pytest.mark.parametrize(
     ("axis", "overrides", "message"),
     [
-        ("store.eviction=lru,fifo", ("store.unit=block", "store.ttl_s=600"), "store.ttl_s with store.eviction=fifo"),
         ("store.save=async,sync", ("store.unit=block",), "store.save=sync: blocks are saved"),
         ("model=llama-2-13b,mistral-7b", ("store.unit=block", "store.windows=windowed"), "every layer of mistral-7b has a window"),
         ("deployment.hbm_utilization=0.9,0.165", ("store.unit=block",), "a context of"),
