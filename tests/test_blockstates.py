@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from test_blockengine import requests
-from test_blockwindows import Range, overlapping
+from test_blockwindows import Range, mutated, overlapping, that_begin_alike, the_block_before, without_what_a_step_needed
 from test_blockwindows import ran as ran_with
 
 from kvplan.hwmodels import catalogue, kvsize
@@ -127,10 +127,7 @@ def test_a_prompt_is_found_where_prompts_part(model):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_requests_one_at_a_time_hit_what_a_replay_hits(model, seed):
-    draw = np.random.default_rng(seed)
-    lengths = draw.integers(1, 24, 80)
-    contexts = [np.where(np.arange(length) < draw.integers(1, 24), 7, draw.integers(0, 3)) for length in lengths]
-    workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 80)).tolist())
+    workload = that_begin_alike(seed, 24)
     pool, paths = StatesPool(GROUPS, 60, 16), block_contexts(workload, 16)
     hits = [pool.request(*each) for each in zip(paths.paths, paths.tokens, strict=True)]
     assert ran(model, workload, 60).columns["cached_tokens"].tolist() == hits and sum(map(bool, hits)) > 20
@@ -139,26 +136,16 @@ def test_requests_one_at_a_time_hit_what_a_replay_hits(model, seed):
     assert point.found["lru"].served.hit_tokens == sum(hits) and curve.block_bytes == BLOCK
 
 
-def the_state_before(original, self, path, block):
-    return original(self, path, max(0, block - 1))
-
-
-def without_what_a_step_needed(original, self, use, tokens, now):
-    use.ahead = 0
-    return original(self, use, tokens, now)
-
-
 @pytest.mark.pure
 @pytest.mark.parametrize(
     ("owner", "method", "mutate", "number"),
     [
-        (Runs, "name_alone", the_state_before, 6),
+        (Runs, "name_alone", the_block_before, 6),
         (WindowsPool, "decodes", without_what_a_step_needed, 1),
     ],
 )
 def test_guards_hold_states(monkeypatch, model, owner, method, mutate, number):
-    original = getattr(owner, method)
-    monkeypatch.setattr(owner, method, lambda self, *arguments: mutate(original, self, *arguments))
+    mutated(monkeypatch, owner, method, mutate)
     with pytest.raises(guards.GuardError, match=f"invariant {number}:"):
         ran(model, overlapping(2, most=28), 200)
 

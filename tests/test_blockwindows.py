@@ -112,12 +112,17 @@ def test_an_answer_is_found_where_its_session_has_gone_on_once(model, workload):
     assert every["cached_tokens"].tolist() == [0, 136, 200]
 
 
+def that_begin_alike(seed, most):
+    """Requests whose contexts have fewer than so many hashes, the first of them the same."""
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(1, most, 80)
+    contexts = [np.where(np.arange(length) < draw.integers(1, most), 7, draw.integers(0, 3)) for length in lengths]
+    return requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 80)).tolist())
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_requests_one_at_a_time_hit_what_a_replay_hits(model, seed):
-    draw = np.random.default_rng(seed)
-    lengths = draw.integers(1, 12, 80)
-    contexts = [np.where(np.arange(length) < draw.integers(1, 12), 7, draw.integers(0, 3)) for length in lengths]
-    workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 80)).tolist())
+    workload = that_begin_alike(seed, 12)
     pool, paths = WindowsPool(Groups(1, 2, WINDOW), 70, 8), block_contexts(workload, 8)
     hits = [pool.request(*each) for each in zip(paths.paths, paths.tokens, strict=True)]
     assert ran(model, workload, 70).columns["cached_tokens"].tolist() == hits and sum(map(bool, hits)) > 20
@@ -137,6 +142,12 @@ def without_what_a_step_needed(original, self, use, tokens, now):
     return original(self, use, tokens, now)
 
 
+def mutated(monkeypatch, owner, method, mutate):
+    """A class whose method is another, which is given the original."""
+    original = getattr(owner, method)
+    monkeypatch.setattr(owner, method, lambda self, *arguments: mutate(original, self, *arguments))
+
+
 @pytest.mark.pure
 @pytest.mark.parametrize(
     ("owner", "method", "mutate", "number"),
@@ -147,8 +158,7 @@ def without_what_a_step_needed(original, self, use, tokens, now):
     ],
 )
 def test_guards_hold_windows(monkeypatch, model, owner, method, mutate, number):
-    original = getattr(owner, method)
-    monkeypatch.setattr(owner, method, lambda self, *arguments: mutate(original, self, *arguments))
+    mutated(monkeypatch, owner, method, mutate)
     with pytest.raises(guards.GuardError, match=f"invariant {number}:"):
         ran(model, overlapping(2), 200)
 
