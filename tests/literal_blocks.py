@@ -316,7 +316,7 @@ class SharedWindows:
         self.free, self.users, self.size = OrderedDict.fromkeys(range(usable)), [0] * usable, size
         self.full, self.windowed = range(full), range(full, full + windowed)
         self.reach, self.in_step = (1, 2) if states else (self.blocks(window - 1), self.blocks(window - 1 + step) + 1)
-        self.has, self.states = self.reach + (not states), states
+        self.has = self.reach + (not states)
         self.name, self.copies, self.reserve, self.owed = {}, {}, [], 0
 
     def blocks(self, tokens):
@@ -370,8 +370,8 @@ class SharedWindows:
 
     def begin(self, path, tokens, context):
         hit, there = self.hit(path, tokens)
-        end = 0 if self.states and tokens % self.size == 0 else (tokens - 1) // self.size
-        job = {"path": path, "context": context, "ends": [end, *([there] if there > hit else [])], "known": hit}
+        ends = [(tokens - 1) // self.size, *([there] if there > hit else [])]
+        job = {"path": path, "context": context, "ends": ends, "known": hit}
         job["full"] = {(group, at): self.use(group, path[at]) for group in self.full for at in range(hit)}
         job["named"], again = {}, 0
         for at in range(max(0, hit - self.reach), hit):

@@ -111,11 +111,11 @@ def test_a_conversation_is_found_at_block_boundaries(model, workload):
     assert found["cached_tokens"].tolist() == [0, 96, 160]
 
 
-def test_a_prompt_of_full_blocks_keeps_no_state(model, workload):
-    """Its prefill ends with one that a lookup of the same prompt could not use, and stops nowhere before. The second turn keeps the place
+def test_a_prompt_of_full_blocks_keeps_the_state_before_its_last(model, workload):
+    """A lookup of the same 96 tokens leaves one to compute, so its prefill stops at 80, and the second turn finds that. It keeps the place
     where full attention ends, 128, and its own end, 144; the third finds that."""
     found = ran(model, workload([[(96, 40), (20, 36), (24, 9)]], gap_s=99.0), 400).columns
-    assert found["cached_tokens"].tolist() == [0, 0, 144]
+    assert found["cached_tokens"].tolist() == [0, 80, 144]
 
 
 def test_a_prompt_is_found_where_prompts_part(model):

@@ -1,7 +1,7 @@
 """A pool of blocks for a model with layers that keep a state: each block of theirs is that of the end of so many tokens.
 
 As with windows of two tokens; but a job that decodes has one block of each group, and one that is prefilled two at most: where its last
-step starts from, and where it writes. A step of its prefill ends at the last full block of what it has, so that state alone can be kept.
+step starts from, and where it writes. A step of its prefill ends at the last full block that leaves it a token: that state alone is kept.
 """
 
 import math
@@ -23,8 +23,8 @@ class StatesPool(WindowsPool):
         self.has, self.in_step = 1, 2
 
     def replayed(self, known: int, prompt: int) -> int:
-        last = known // self.tokens * self.tokens
-        return last // self.tokens if prompt - self.tokens <= last < prompt else 0
+        last = max(end for end in range(0, known, self.tokens))  # a token is left to compute
+        return last // self.tokens if last < prompt <= last + self.tokens else 0
 
 
 class StatesReplica(WindowsReplica):
