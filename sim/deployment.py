@@ -429,7 +429,8 @@ def _check(config: Config, deployment: Deployment, workload: Workload, tokens: i
 
 def of_sessions(config: Config, deployment: Deployment) -> list[str]:
     """That whole sessions are simulated where blocks are taken if that can be, and why."""
-    if config.store.unit != "auto" or deployment.pooled or not deployment.tiers:
+    if config.store.unit != "auto" or deployment.pooled:
         return []
     why = why_sessions(config, deployment.model, deployment.hbm_kv)
-    return [f"a server of whole sessions is simulated, and not one of blocks (store.unit=auto): {why}"]
+    kept = "" if deployment.tiers else "; none has a tier, and every turn recomputes its history: store.hbm=20GB, say, keeps some in HBM"
+    return [f"a server of whole sessions is simulated, and not one of blocks (store.unit=auto): {why}{kept}"]

@@ -151,6 +151,20 @@ def test_what_an_endless_pool_finds_is_what_anybody_had_before():
     assert most_share == found / (turns.history + turns.prompt).sum()
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["model=gpt-oss-20b"],
+        ["model=gpt-oss-20b", "store.dram=1TB"],
+        ["model=qwen3.5-35b-a3b", "hardware=h100-80g-x8", "prices=rent-2026", "deployment.gpus=2"],
+    ],
+)
+def test_endless_room_is_that_of_the_server_s_own_groups(model):
+    """Windows, and states, are kept where prompts end alone: no room makes more of it, and where nothing leaves, what is found is all."""
+    found = explained("workload.sessions=20", "store.dram=0GB", "store.ssd=0GB", *model)["served"]
+    assert 0.4 < 1 - found["lost"] == pytest.approx(found["at_most"], abs=1e-12)
+
+
 def test_of_many_replicas_some_are_enough_and_that_is_said(monkeypatch):
     """Hits of all 24 are as near to those of 10 as these say themselves; the rate is that of all."""
     many = ["deployment.replicas=24", "workload.sessions=600", "workload.arrival.rate_per_s=4", "store.hbm=2GB", "store.dram=0GB"]
@@ -184,4 +198,4 @@ def test_as_text():
         app, ["explain", *(part for one in [*SERVER, "engine=vllm", "workload.sessions=100"] for part in ("--set", one))]
     )
     assert result.exit_code == 0 and "blocks of 16 tokens, 2.1 MB each; chunks of 16 below" in " ".join(result.stdout.split())
-    assert "of prompts" in result.stdout and "if nothing ever left" in result.stdout and "Look-ahead" not in result.stdout
+    assert "of prompts" in result.stdout and "with endless room" in result.stdout and "Look-ahead" not in result.stdout

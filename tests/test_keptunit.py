@@ -48,6 +48,17 @@ def test_what_blocks_are_not_simulated_with_takes_sessions_and_is_said(override,
     assert sum("not one of blocks (store.unit=auto)" in each and why in each for each in said) == 2
 
 
+def test_a_server_without_tiers_that_recomputes_instead_of_keeping_blocks_says_so():
+    """SGLang has windows in its pool; kvplan has not, and whole sessions have no pool to stay in."""
+    config = load("chat-2026", [*CHAT, "engine=sglang", "model=gemma-3-27b", "store.dram=0GB", "store.ssd=0GB"])
+    workload = build_workload(config)
+    deployment = resolve(config, workload)
+    assert not deployment.tiers
+    for said in simulate(config, workload).summary["warnings"], explain(config, deployment, workload)["warnings"]:
+        assert any("not one of blocks (store.unit=auto)" in each and "every turn recomputes its history" in each for each in said)
+    assert not any("store.unit" in each for each in simulate(config.recompute(), workload).summary["warnings"])
+
+
 @pytest.mark.parametrize(
     "override",
     [

@@ -1,10 +1,11 @@
 """What turns find in a server of blocks (`store.unit: block`), and what a block and a chunk are there.
 
 Turns go through a pool and tiers as the server has them, in order of their starts and as long as their answers take; requests that share
-a beginning find each other's. An endless pool says what there is to be found at all.
+a beginning find each other's. Endless room says what there is to be found at all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from kvplan.traces.blockpaths import turn_paths
 _REPORT_EVERY = 1000
 _ENOUGH_TURNS = 12_000
 """To go through, where that is two replicas at least: hits of chats are known to one or two points then."""
+_ENDLESS = 2**62
+"""Blocks, or chunks, of a tier that never gives one up for room."""
 
 
 def some_replicas(turns: Turns) -> np.ndarray:
@@ -51,7 +54,7 @@ def serve_blocks(
     config: Config, deployment: Deployment, workload: Workload, turns: Turns, answer_s: np.ndarray, report: Callable[[int, int], None]
 ) -> tuple[Served, float]:
     """What each turn of some replicas finds, when its answer takes so long; and the share of all prompt tokens that they would find if
-    nothing were ever given up. `report(done, total)` is called meanwhile."""
+    nothing were ever given up for room. `report(done, total)` is called meanwhile."""
     pool = block_pool(config, deployment, workload)
     room = [tier.capacity // pool.chunk_bytes for tier in deployment.tiers[1:]]
     tokens, written = np.zeros((len(deployment.tiers), len(turns.history)), np.int64), np.zeros(len(room), np.int64)
@@ -68,9 +71,16 @@ def serve_blocks(
                 report(done, len(turns.history))
         tokens[:, rows[order]] = np.array(found).T
         written += np.array(server.written, np.int64)
-        hits += endless_hits(in_order, pool.block_tokens)
+        hits += endless_hits(in_order, pool.block_tokens) if pool.groups is None else _at_best(pool, len(room), in_order, starts, ends)
     each = pool.chunk_bytes
     return Served(tokens, tuple(int(chunks) * each for chunks in written)), hits / max(int((turns.history + turns.prompt).sum()), 1)
+
+
+def _at_best(pool: BlockPool, tiers: int, turns: Sequence[BlockTurn], starts: Sequence[float], ends: Sequence[float]) -> int:
+    """Tokens that turns find where the pool and all tiers below have room for everything: windows and states are left behind at the ends of
+    prompts alone, whatever the room."""
+    server = BlockServer(replace(pool, usable=_ENDLESS, most_kept=_ENDLESS), [_ENDLESS] * tiers)
+    return sum(sum(server.start(*turn)) for turn in zip(turns, starts, ends, strict=True))
 
 
 def _replicas(

@@ -120,7 +120,7 @@ def _tiers(found: dict):
     if found["blocks"]:
         served = found["served"]
         return Group(
-            table, shown(f"Together {1 - served['lost']:.1%} of all prompt tokens; if nothing ever left, {served['at_most']:.1%}.")
+            table, shown(f"Together {1 - served['lost']:.1%} of all prompt tokens; with endless room, {served['at_most']:.1%}.")
         )
     windows = found["windows"]
     note = (
