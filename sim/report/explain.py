@@ -119,9 +119,7 @@ def _tiers(found: dict):
         )
     if found["blocks"]:
         served = found["served"]
-        return Group(
-            table, shown(f"Together {1 - served['lost']:.1%} of all prompt tokens; with endless room, {served['at_most']:.1%}.")
-        )
+        return Group(table, shown(f"Together {1 - served['lost']:.1%} of all prompt tokens; with endless room, {served['at_most']:.1%}."))
     windows = found["windows"]
     note = (
         f"Look-ahead windows: L_pw {windows['prefetch_jobs']:,.0f} waiting jobs are fetched ahead, {windows['eviction_jobs']:,.0f} are kept"
