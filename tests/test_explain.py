@@ -66,6 +66,14 @@ def test_sample_points_are_the_engines_times():
         assert slow + compute == pytest.approx(point["recompute_s"])
 
 
+def test_no_link_breaks_even_where_a_history_costs_no_time():
+    """Each step waits for the host's second, which the GPUs' work hides in: there is nothing to save."""
+    host = ["deployment.host_step_s=1", "deployment.host_work=hidden", "workload.sessions=5"]
+    assert [point["break_even_bytes_per_s"] for point in explained(*host)["points"]] == [None] * 4
+    result = CliRunner().invoke(app, ["explain", *(part for one in host for part in ("--set", one))])
+    assert result.exit_code == 0 and "Loading never beats recomputing" in result.stdout
+
+
 def test_the_demand_is_what_the_simulator_measures_at_full_batches(small):
     """Prefill and loading do not depend on the batch, so they must agree below saturation; decoding is at full batches here."""
     settings = small("workload.sessions=400")

@@ -53,7 +53,7 @@ def _point(config: Config, deployment: Deployment, new: int, history: int) -> di
         "with_dram_s": turn(load, buffered, ahead_s(in_dram)),
         "with_dram_unbuffered_s": turn(load, 0, ahead_s(in_dram)),
         **{f"with_{name}_s": from_below(name) for name in own},
-        "break_even_bytes_per_s": in_dram / (recompute - compute),
+        "break_even_bytes_per_s": in_dram / (recompute - compute) if recompute > compute else None,
         "s_buf_bytes": layers_needed * (size / layers),
         "s_buf_layers": layers_needed,
     }

@@ -138,7 +138,7 @@ def _points(found: dict) -> Table:
             format_bytes(point["kv_bytes"]),
             *(format_seconds(point[name]) for name in ("recompute_s", "with_dram_s", "with_dram_unbuffered_s", "with_ssd_s")),
             *(format_seconds(point[name]) for name in ("load_dram_s", "load_ssd_s")),
-            f"{format_bytes(point['break_even_bytes_per_s'])}/s",
+            "never" if (rate := point["break_even_bytes_per_s"]) is None else f"{format_bytes(rate)}/s",
             f"{format_bytes(point['s_buf_bytes'])} = {point['s_buf_layers']:.0f} layers",
         )
     return table
@@ -155,7 +155,9 @@ def _moving(found: dict) -> Table:
 
 
 def _break_even(found: dict) -> list[str]:
-    rates = [point["break_even_bytes_per_s"] for point in found["points"]]
+    rates = [rate for point in found["points"] if (rate := point["break_even_bytes_per_s"]) is not None]
+    if not rates:
+        return ["Loading never beats recomputing: a prefill takes as long without the history as with it."]
     return [
         f"Loading beats recomputing above {format_bytes(min(rates))}/s to {format_bytes(max(rates))}/s (break-even, without any overlap)."
         " S_buf is the read buffer that hides the load wholly."
