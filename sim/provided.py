@@ -8,9 +8,10 @@ from kvplan.sim.deployment import Deployment
 
 
 def extras(deployment: Deployment) -> list[str]:
-    """One sentence each: more drives than the node's, more DRAM or SSD than the rented GPUs bring; KV that is kept in a narrower dtype,
-    or of tokens that no layer attends to any more; layers that are simplified."""
-    return _drives(deployment) + _beyond_rent(deployment) + _narrower(deployment) + _every_token(deployment) + _of_model(deployment)
+    """One sentence each: more drives than the node's, or than the GPUs' share of them; more DRAM or SSD than the rented GPUs bring; KV that
+    is kept in a narrower dtype, or of tokens that no layer attends to any more; layers that are simplified."""
+    of = _drives, _of_neighbours, _beyond_rent, _narrower, _every_token, _of_model
+    return [said for each in of for said in each(deployment)]
 
 
 def _drives(deployment: Deployment) -> list[str]:
@@ -20,6 +21,19 @@ def _drives(deployment: Deployment) -> list[str]:
     return [
         f"{deployment.node.name} comes with {has} x {deployment.ssd.name} of {deployment.ssd.capacity.text};"
         f" this run gives it {deployment.drives}, with their bandwidth and endurance"
+    ]
+
+
+def _of_neighbours(deployment: Deployment) -> list[str]:
+    """Drives of the node that replicas beside this one would use, and wear, as well."""
+    node, size = deployment.node, deployment.sizes.get(ON_DRIVES, 0)
+    has, gpus = int(node.ssd_drives.value), int(node.max_gpus.value)
+    share = max(has * deployment.gpus // gpus, -(-size // round(deployment.ssd.capacity.value)))
+    if not deployment.keeps_on_drives or has * deployment.gpus < gpus or deployment.drives <= share:
+        return []
+    return [
+        f"{deployment.gpus} of {node.name}'s {gpus} GPUs have the bandwidth and endurance of all its {deployment.drives} drives here; with"
+        f" replicas beside this one on the node, store.ssd_drives={share} is its share"
     ]
 
 

@@ -35,6 +35,21 @@ def test_drives_beyond_those_of_the_node_bring_their_bandwidth_and_endurance():
     assert rated_writes(two) == 2 * rated_writes(one) == pytest.approx(2 * 3.84e12 / 86_400)
 
 
+def test_drives_that_replicas_on_the_same_node_share_are_said():
+    """One GPU of eight has an eighth of the drives, or as many as its tier needs; all GPUs have all, and no SSD wears none."""
+    for overrides, share in (
+        (["store.ssd=1TB"], 1),
+        (["store.ssd=5TB"], 2),
+        (["store.ssd=5TB", "deployment.gpus=4"], 4),
+        (["store.ssd=1TB", "store.ssd_drives=1"], None),
+        (["store.ssd=1TB", "deployment.gpus=8"], None),
+        (["store.ssd=0GB"], None),
+    ):
+        node = ["model=llama-3.1-8b", "hardware=h100-80g-x8", "prices=rent-2026", "deployment.gpus=1", "workload.sessions=5", *overrides]
+        said = [each for each in simulate(config.load(None, node)).summary["warnings"] if "store.ssd_drives=" in each]
+        assert len(said) == (share is not None) and all(f"store.ssd_drives={share} is its share" in each for each in said)
+
+
 def test_a_tier_larger_than_the_drives_asked_for_is_an_error_that_says_how_many_it_needs():
     with pytest.raises(ConfigError, match=r"store\.ssd is 12TB, but store\.ssd_drives is 2, of 3\.84 TB each \(nvme-tlc\): it needs 4"):
         resolve(config.load(None, [*H100, "store.ssd=12TB", "store.ssd_drives=2"]))
