@@ -115,6 +115,12 @@ def test_engine_and_reference_agree_on_chunks_of_windows(family):
     assert bool(happened["chunks that come up"]) == ("DRAM and SSD" in family)
 
 
+@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("hashes")])
+def test_engine_and_reference_agree_on_contexts_known_by_hashes(family):
+    happened = agreed(family, (16, 36) if "states" in family else (55, 56))
+    assert min(happened[what] for what in ("turns that hit blocks", "first turns that hit blocks"))
+
+
 CASES_OF_STEPS = {
     "DRAM; batching": (10, 21, 39),
     "HBM; blocks, batching": (13, 26),

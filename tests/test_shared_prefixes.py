@@ -140,6 +140,48 @@ def test_an_edit_ends_what_is_shared(workload):
     assert alike(answered, other) == 3, "and the KV of the answer itself is of no use to who begins with it"
 
 
+ANSWERED = {
+    "goes on from all of it": ([(8, 4), (4, 0)], 0, [[1, 2], [1, 2, 3, 4]], {}, 3),
+    "goes on from half a block of it": ([(8, 4), (6, 0)], 2, [[1, 2], [1, 2, 3, 4]], {}, 2),
+    "has a prompt shorter than a block": ([(3, 9), (4, 0)], 0, [[], [1, 2, 3, 4]], {}, 3),
+    "is cut to the window": ([(8, 4), (16, 0)], 0, [[1, 2], [1, 2, 3, 4]], {"window": 20}, 3),
+    "has an unfull block, of smaller ones": ([(6, 6), (4, 0)], 0, [[1, 9], [1, 2, 3, 4]], {"block": 2}, 6),
+    "says less than a block, of smaller ones": ([(6, 3), (1, 0), (6, 0)], 0, [[1, 9], [1, 2, 8], [1, 2, 3, 4]], {"block": 2}, 4),
+}
+"""What the turns are, tokens that the second does not go on from, hashes of blocks of 4, and how many blocks the first context shares with
+one that has those of the last."""
+
+
+def hashed(workload, *ids):
+    """Blocks of 4 tokens."""
+    return replace(workload, blocks=Blocks(4, np.append(0, np.cumsum([len(each) for each in ids])), np.concatenate(ids)))
+
+
+def turn_keys(workload, block=4, window=99):
+    return [list(path) for path in turn_paths(workload, block, window, 0.5)]
+
+
+@pytest.mark.parametrize("case", ANSWERED)
+def test_an_answer_has_the_hashes_that_the_next_prompt_says(workload, case):
+    turns, dropped, ids, more, shared = ANSWERED[case]
+    requests = hashed(workload([turns, [(16, 0)]], arrivals=[0, 99]), *ids, [1, 2, 3, 4])
+    found = turn_keys(replace(requests, dropped_tokens=np.array([0, dropped, *[0] * (requests.turns - 2)])), **more)
+    assert alike(found[0], found[-1]) == shared
+
+
+def test_a_turn_has_the_hashes_of_what_it_goes_on_from(workload):
+    """The second turn drops half a block of the first's prompt, and has no hash of the other half: it is still the first's."""
+    requests = hashed(workload([[(8, 1), (1, 0)]]), [1, 2], [1, 9])
+    assert alike(*turn_keys(replace(requests, dropped_tokens=np.array([0, 3])), block=2)) == 3
+
+
+def test_a_context_of_which_a_prompt_was_clipped_has_no_hashes_of_what_follows(workload):
+    """A prompt of 12 tokens is cut to 7, in a window of 8; the next turn drops two tokens, and others have its hashes."""
+    requests = hashed(workload([[(12, 1), (1, 0)], [(12, 1)]], arrivals=[0, 99]), *[[1, 2, 3]] * 3)
+    first, second, other = turn_keys(replace(requests, dropped_tokens=np.array([0, 2, 0])), window=8)
+    assert (alike(first, other), alike(second, other)) == (1, 0)
+
+
 def test_longer_answers_leave_the_first_prompts_alike(workload):
     requests = begun(workload([[(12, 4), (4, 4)], [(20, 4)]], arrivals=[0, 99]), [(1, 12), (2, 16)], [(1, 12), (2, 16)])
     assert rescale.scaled_output(requests, 2.0).beginnings.parts() == [[(1, 12)], [(1, 12), (2, 16)]]

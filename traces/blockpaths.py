@@ -7,12 +7,12 @@ or a common part, and the block's place, say all that came before it. Blocks of 
 several together.
 Keys are worked out when asked for, so a context costs as many as a cache looks at.
 
-What an answer's hashes are only the session's next prompt says; where it does not, they are nobody else's. A context whose oldest tokens
-were cut has other positions, and shares nothing with what was there before.
+What an answer's hashes are only the session's next prompt says, as far as it goes on from that; where it does not, they are nobody else's.
+A context whose oldest tokens were cut has other positions, and shares nothing with what was there before.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -70,11 +70,17 @@ def turn_paths(workload: Workload, block_tokens: int, window: int, ratio: float)
     if workload.blocks is None:
         return grown
     history, prompt, _ = columns
-    uncut = workload.history_tokens + workload.prompt_tokens
-    hashed = _hashed(workload.blocks, uncut, np.arange(workload.turns), block_tokens)
-    full = np.minimum((history + prompt) // block_tokens, [len(path) for path in hashed])
-    full[_has_been(cut, workload)] = 0
-    return list(_answered(hashed, full.tolist(), grown, workload.is_first.tolist()))
+    hashed = _hashed(workload.blocks, _prompts(workload), np.arange(workload.turns), block_tokens)
+    sources, said = _said(workload, workload.blocks)
+    said = np.where(prompt < workload.prompt_tokens, np.minimum(said, history + prompt), said)
+    said[history != workload.history_tokens] = 0
+    known = np.minimum(said // block_tokens, [len(path) for path in grown])
+    return [Answered(hashed[source], blocks, own) for source, blocks, own in zip(sources, known.tolist(), grown, strict=True)]
+
+
+def _prompts(workload: Workload) -> np.ndarray:
+    """int64 per turn: tokens of its prompt, with the history."""
+    return workload.history_tokens + workload.prompt_tokens
 
 
 def _cut(workload: Workload, history: np.ndarray, prompt: np.ndarray, output: np.ndarray) -> np.ndarray:
@@ -84,20 +90,17 @@ def _cut(workload: Workload, history: np.ndarray, prompt: np.ndarray, output: np
     return ~workload.is_first & (history < before)
 
 
-def _has_been(cut: np.ndarray, workload: Workload) -> np.ndarray:
-    """bool per turn: it was, or one before it in its session."""
-    cuts = np.append(0, np.cumsum(cut))
-    first = np.repeat(workload.first_turn[:-1], np.diff(workload.first_turn))
-    return cuts[1:] > cuts[first]
-
-
-def _answered(hashed: Sequence[Keys], full: Sequence[int], grown: Sequence[Written], is_first: Sequence[bool]) -> Iterator[TurnKeys]:
-    """Per turn: its prompt's hashes, so many blocks, and those of its answer where the session's next prompt has them."""
-    for turn, (path, blocks) in enumerate(zip(hashed, full, strict=True)):
-        goes_on = turn + 1 < len(full) and not is_first[turn + 1] and full[turn + 1] > blocks > 0
-        if goes_on and hashed[turn + 1][blocks - 1] == path[blocks - 1]:
-            path, blocks = hashed[turn + 1], min(len(grown[turn]), full[turn + 1])
-        yield Answered(path, blocks, grown[turn])
+def _said(workload: Workload, blocks: Blocks) -> tuple[list[int], np.ndarray]:
+    """Per turn, whose prompt has the hashes of its context with the answer, and of how many tokens: its own, or that of another turn of its
+    session, as far as those in between go on from one another. Those of unfull blocks say nothing: who goes on has others."""
+    said = np.minimum(_prompts(workload) // blocks.block_tokens, np.diff(blocks.first)) * blocks.block_tokens
+    source = list(range(workload.turns))
+    kept = np.append(workload.history_tokens, 0).tolist()
+    for turn, other in [*((turn, turn + 1) for turn in reversed(source[:-1])), *((turn, turn - 1) for turn in source[1:])]:
+        shared = min(kept[max(turn, other)], said[other])
+        if shared > said[turn]:
+            source[turn], said[turn] = source[other], shared
+    return source, said
 
 
 def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens: int) -> Sequence[Keys]:

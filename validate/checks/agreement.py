@@ -7,7 +7,7 @@ everything happens that can; the second table counts it.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from kvplan.sim.rng import stream
 from kvplan.sim.simulation import Result, simulate
 from kvplan.traces import Workload
 from kvplan.traces.beginnings import Beginnings
-from kvplan.traces.workload import untimed
+from kvplan.traces.workload import Blocks, untimed
 from kvplan.validate.checks.reference import NOT_JUDGED, Service, served
 from kvplan.validate.show import show
 from kvplan.validate.verdict import Finding, fail, report
@@ -54,7 +54,9 @@ FAMILIES |= {
 FAMILIES |= {name.replace("blocks", "windows"): tiers for name, tiers in FAMILIES.items() if name.endswith("; blocks")}
 FAMILIES |= {"HBM; states": FAMILIES["HBM; blocks"]}
 FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if ";" not in name}
-FAMILIES |= {f"{name}, batching": tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows", "; states"))}
+_IN_BLOCKS = {name: tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows", "; states"))}
+FAMILIES |= {f"{name}, batching": tiers for name, tiers in _IN_BLOCKS.items()}
+FAMILIES |= {f"{name}, hashes": tiers for name, tiers in _IN_BLOCKS.items()}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
 `_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, and those with `windows` or `states` that of a model which has
 them; those with `batching` beside that what `_connectors` and `_batching` say."""
@@ -106,7 +108,7 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         loaded = loaded if family.startswith("HBM;") else _deferred(config.load(loaded, WITH_WINDOWS), rng)
     if kind == "states":
         loaded = _states(loaded, _LONGER * window, rng)
-    return loaded, table
+    return loaded, _with_hashes(loaded, table, rng) if last == "hashes" else table
 
 
 def _more(family: str, loaded: Config, table: Workload, rng: np.random.Generator) -> tuple[Config, Workload]:
@@ -146,6 +148,32 @@ def _with_beginnings(table: Workload, rng: np.random.Generator, longest: int = 2
         ends = [(0, min(begun, common)), (int(rng.integers(1, 3)), begun if begun > common else 0)]
         parts.append([(key, end) for key, end in ends if end])
     return replace(table, beginnings=Beginnings.of(parts))
+
+
+def _with_hashes(loaded: Config, table: Workload, rng: np.random.Generator) -> Workload:
+    """The case with prompts that are known by hashes, of blocks of the pool's tokens, of more, or of half as many; of unfull blocks in half
+    of the traces. What sessions have in common has the same."""
+    size = loaded.store.block_tokens or 16
+    size = rng.choice([size, size // 2 if size % 2 == 0 else size, *[2 * size, 3 * size] * (loaded.store.block_tokens is not None)])
+    whole, numbers = rng.random() < 0.5, dict[object, int]()
+    dropped = np.zeros(table.turns, int) if table.dropped_tokens is None else table.dropped_tokens
+    parts = [] if table.beginnings is None else table.beginnings.parts()
+    lists, context = list[list[int]](), list[object]()
+    for turn, session in enumerate(table.session.tolist()):
+        context = [] if table.is_first[turn] else context[: len(context) - int(dropped[turn])]
+        context += [_token(parts[session], turn, len(context) + at) for at in range(table.prompt_tokens[turn])]
+        ids = [0]
+        for start in range(0, len(context) - (size - 1) * whole, size):
+            ids.append(numbers.setdefault((ids[-1], *context[start : start + size]), len(numbers) + 1))
+        lists.append(ids[1:])
+        context += [_token(parts[session], turn, len(context) + at) for at in range(table.output_tokens[turn])]
+    first = np.append(0, np.cumsum([len(ids) for ids in lists]))
+    return replace(table, beginnings=None, blocks=Blocks(int(size), first, np.array([each for ids in lists for each in ids], np.int64)))
+
+
+def _token(begun: Sequence[tuple[int, int]], turn: int, place: int) -> tuple[object, int]:
+    """Of what sessions have in common, or the turn's own."""
+    return next(((("text", key), place) for key, end in begun if place < end), (turn, place))
 
 
 def _blocks(loaded: Config, rng: np.random.Generator) -> Config:

@@ -8,9 +8,10 @@ small cases.
 It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; batching `iteration`, `chunked` and
 `prefill-first`; jobs that start with HBM for their answers, for their prompts, or by a share, and give way; eviction `lru`, `fifo`,
 `lookahead`; prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous
-saving; write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history; several
-replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below, or of a model
-with windows or states, and sessions that do not stay. It refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for it.
+saving; write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history;
+several replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below, or of a
+model with windows or states, contexts known by hashes, and sessions that do not stay. It refuses what it does not know (`NOT_JUDGED`), so
+that nothing here speaks for it.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
@@ -96,7 +97,6 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
         given.deployment.pooled and given.config.store.mode not in ("vllm", "lmcache")
     ),
     "chunks stored when they are offered again": lambda given: given.deployment.pooled and given.config.store.threshold > 1,
-    "blocks of hashes": lambda given: given.deployment.pooled and given.workload.blocks is not None,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "routers other than session, and with blocks least-loaded": lambda given: (

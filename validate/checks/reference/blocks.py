@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics.output import Books
+from kvplan.validate.checks.reference.hashes import Hashes
 from kvplan.validate.checks.reference.histories import Histories, Token
 from kvplan.validate.checks.reference.jobs import Jobs
 from kvplan.validate.checks.reference.offloading import Found, Offloading
@@ -106,8 +107,11 @@ class Pool:
 class BlockJobs(Jobs):
     """Whose HBM is the pool's."""
 
-    def __init__(self, config: Config, deployment: Deployment, sizes, pool: Pool, histories: Histories, reserves: str, begun) -> None:
+    def __init__(
+        self, config: Config, deployment: Deployment, sizes, pool: Pool, histories: Histories, reserves: str, begun, hashes: Hashes
+    ) -> None:
         super().__init__(config, deployment, sizes, histories, reserves)
+        self.hashes = hashes
         self.pool, self.contexts, self.each = pool, histories.written, pool.tokens * deployment.hbm_kv.per_token
         self.begun = begun or defaultdict(list)  # per session, what it begins with: keys of text up to so many tokens
         self.common = histories.common
@@ -138,7 +142,14 @@ class BlockJobs(Jobs):
         before = self.contexts.get(turn.session, [])
         if len(before) > history:
             return [(id(turn), place) for place in range(history + prompt)]
-        return before + [self.token(turn, history + place) for place in range(prompt)]
+        context = before + [self.token(turn, history + place) for place in range(prompt)]
+        said = self.hashes.said(turn, history, prompt)[: len(context)]
+        return said + context[len(said) :]
+
+    def answer(self, turn: Turn, places: range) -> list[Token]:
+        """What it writes there, behind its prompt."""
+        said = self.hashes.said(turn, turn.history_tokens, turn.prompt_tokens)
+        return [said[place] if place < len(said) else self.token(turn, place) for place in places]
 
     def token(self, turn: Turn, place: int) -> Token:
         """That a turn writes at a place of its context; what sessions have in common is written by nobody."""
@@ -157,14 +168,15 @@ class BlockReplica(Replica):
 
     def __init__(self, config: Config, deployment: Deployment, service: "Service") -> None:
         super().__init__(config, replace(deployment, tiers=(), write_buffer=0), service)
-        tokens = self.block_tokens(config, deployment)
+        workload = service.given.workload
+        tokens = self.block_tokens(config, deployment, None if workload.blocks is None else workload.blocks.block_tokens)
         each, kept = tokens * deployment.hbm_kv.per_token, config.store.size_of(config.store.listed[0])
         blocks = deployment.hbm_budget // each - 1
         self.pool = self.make_pool(blocks, tokens, min(blocks, kept // each) if kept else blocks)
         self.contexts = service.histories.written
-        begun = service.given.workload.beginnings
-        parts = None if begun is None else begun.parts()
-        self.jobs = self.block_jobs = self.JOBS(config, self.deployment, self.sizes, self.pool, service.histories, self.reserves, parts)
+        parts = None if workload.beginnings is None else workload.beginnings.parts()
+        known = service.histories, self.reserves, parts, service.hashes
+        self.jobs = self.block_jobs = self.JOBS(config, self.deployment, self.sizes, self.pool, *known)
         self.store.jobs = self.jobs
         self.block_bytes = tokens * deployment.kv.per_token
         self.hbm, *below = self.tiers = tiers_of(deployment)
@@ -250,8 +262,9 @@ class BlockReplica(Replica):
     # --- what it has of the pool ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def block_tokens(cls, config: Config, deployment: Deployment) -> int:
-        return config.store.block_tokens or 16
+    def block_tokens(cls, config: Config, deployment: Deployment, hashed: int | None) -> int:
+        """`hashed`: those of a block that the trace has hashes of."""
+        return config.store.block_tokens or hashed or 16
 
     def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
         return Pool(blocks, tokens, most_kept)
@@ -359,7 +372,7 @@ class BlockReplica(Replica):
     def write(self, turn: Turn) -> None:
         """What is out of its answer is a part of its context."""
         context = self.contexts[turn.session]
-        context += [self.block_jobs.token(turn, place) for place in range(len(context), turn.context)]
+        context += self.block_jobs.answer(turn, range(len(context), turn.context))
 
     def names(self, turn: Turn) -> Names:
         """Of the whole chunks of its context."""

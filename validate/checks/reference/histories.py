@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Hashable
 
-Token = tuple[int, int]
-"""The turn that wrote it, and its place in the context then; or a text that sessions have in common, and its place there."""
+Token = tuple[Hashable, int]
+"""The turn that wrote it, and its place in the context then; or a text that sessions have in common, or the hash of its block, and its
+place there."""
 
 
 class Histories:

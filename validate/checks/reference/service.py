@@ -10,6 +10,7 @@ from kvplan.sim.metrics.output import Books, RunInput, RunOutput
 from kvplan.sim.rng import stream
 from kvplan.sim.routing import replica_of
 from kvplan.validate.checks.reference.blocks import BlockReplica
+from kvplan.validate.checks.reference.hashes import Hashes
 from kvplan.validate.checks.reference.histories import Histories
 from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
@@ -30,7 +31,7 @@ class Service:
         kept, pooled = given.deployment.hbm_kv, given.deployment.pooled
         in_blocks = StatesReplica if kept.state else WindowsReplica if kept.windows else BlockReplica
         kind = in_blocks if pooled else Replica
-        self.histories = Histories()
+        self.histories, self.hashes = Histories(), Hashes(given.workload, self.turns)
         self.replicas = [kind(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]
         self.stays = given.config.router == "session"
         self.place = replica_of(given.config, given.workload.sessions, "sessions stay") if self.stays else np.empty(0, np.int64)

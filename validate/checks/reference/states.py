@@ -31,12 +31,13 @@ class StatesReplica(WindowsReplica):
     """Without tiers below."""
 
     @classmethod
-    def block_tokens(cls, config: Config, deployment: Deployment) -> int:
-        """KV of a block takes as much in a layer, in all ranks together, as a state."""
-        asked, layers = super().block_tokens(config, deployment), deployment.model.layers
+    def block_tokens(cls, config: Config, deployment: Deployment, hashed: int | None) -> int:
+        """KV of a block takes as much in a layer, in all ranks together, as a state; blocks that are hashed are together in one."""
+        asked, layers = super().block_tokens(config, deployment, hashed), deployment.model.layers
         full = sum(group.count for group in layers if group.kind.attends)
         state, each = full * max(group.kind.state_bytes for group in layers), deployment.hbm_kv.per_token
-        return next(size for size in (asked, *range(KERNEL, 10**6, KERNEL)) if size * each >= state)
+        least = next(size for size in (asked, *range(KERNEL, 10**6, KERNEL)) if size * each >= state)
+        return asked if least == asked else -(-least // (hashed or 1)) * (hashed or 1)
 
     def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
         self.held, layers = {}, self.deployment.model.layers
