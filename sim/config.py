@@ -114,7 +114,7 @@ class DeploymentConfig(_Section):
     """Context window; null takes the model's."""
     truncation_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of the history, oldest first, that is cut off when prompt, history and answer do not fit into the window."""
-    step_time_factor: Annotated[float, Field(gt=0, le=100)] = 1.0
+    step_time_factor: Annotated[float, Field(ge=1e-3, le=100)] = 1.0
     """Every step of the GPU takes this many times as long as calibration or roofline say: their error, as a what-if."""
     host_step_s: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Seconds that the host works on each step, scheduling it, preparing its inputs and dealing with its outputs, beside the little that
@@ -123,7 +123,7 @@ class DeploymentConfig(_Section):
     """The same for each request in the step."""
     host_work: Literal["hidden", "added"] = "added"
     """Whether the host works a step ahead, so that a step takes as long as the longer of GPUs and host (`hidden`), or they wait for it."""
-    link_efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
+    link_efficiency: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     """Share of what `store.connector` and the links give that KV is moved with: the error of their figures, as a what-if."""
     kv_dtype: KvDtype | None = None
     """KV in HBM, as attention reads it; null takes that of the model's file."""

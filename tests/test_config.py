@@ -159,6 +159,13 @@ def test_numbers_without_end_are_refused(text):
         configuration.load(None, [f"store.ttl_s={text}"])
 
 
+@pytest.mark.parametrize("path", ["deployment.link_efficiency", "deployment.step_time_factor"])
+def test_factors_of_next_to_nothing_are_refused(path):
+    """They make times of nothing, or bandwidths, and figures are infinite."""
+    with pytest.raises(ConfigError, match="greater than or equal to"):
+        configuration.load(None, [f"{path}=1e-320"])
+
+
 @pytest.mark.parametrize("digits", ["9" * 8000, "9" * 8000 + "GB", "1." + "9" * 200_000 + "x", " " * 200_000])
 def test_sizes_are_bounded_in_length(digits):
     with pytest.raises(ConfigError, match="is not a quantity"):
