@@ -194,7 +194,7 @@ def resolve(config: Config, workload: Workload | None = None) -> Deployment:
     wires, drive_links = wires.times(reached), drive_links.times(reached)
     kv, in_hbm = (hbm_kv, Fraction(1)) if blocks and hbm_kv.state else _counted(config, connection, kv, hbm_kv)
     total = gpus * gpu.hbm.value * config.deployment.hbm_utilization
-    _check_objects(store, blocks)
+    _check_objects(store, blocks, why_sessions(config, model, attended) if store.unit == "auto" else None)
     aside = 0 if blocks else parse_bytes(store.hbm)
     budget = int(total - kvsize.weight_bytes(model) - aside)
     if budget < hbm_kv.of(1):
@@ -336,9 +336,11 @@ def narrowed(store: Store, model: Model) -> Iterator[tuple[str, Fraction]]:
         yield dtype, least
 
 
-def _check_objects(store: Store, blocks: bool) -> None:
-    """Raises ConfigError for a storage of objects where nobody would put any."""
+def _check_objects(store: Store, blocks: bool, why: str | None) -> None:
+    """Raises ConfigError for a storage of objects where nobody would put any; `why`: what keeps `store.unit: auto` from blocks."""
     named = [tier.name for tier in store.listed if tier.objects and store.size_of(tier)]
+    if named and why is not None:
+        raise ConfigError(f"store.tiers: {named[0]} is a storage of objects, which only blocks go to (store.unit=auto): {why}")
     if named and not (blocks and parse_bytes(store.dram)):
         raise ConfigError(
             f"store.tiers: {named[0]} is a storage of objects, which blocks in DRAM go on to: set store.unit=block and store.dram"

@@ -132,6 +132,10 @@ def test_nobody_waits_for_what_has_gone_since_the_turn_came(size, seed):
     ("more", "message"),
     [
         ({"store.unit": "session"}, "pool is a storage of objects, which blocks in DRAM go on to"),
+        (
+            {"store.unit": "auto", "model": "gpt-oss-20b"},
+            "only blocks go to .* has layers that attend to windows",
+        ),
         ({"store.dram": "0GB"}, "pool is a storage of objects, which blocks in DRAM go on to"),
         ({"store.tiers": ["hbm", {"name": "dram", "objects": True}, "ssd"]}, "dram is no storage of objects"),
     ],
