@@ -223,8 +223,8 @@ class Store(_Section):
     """`decoupled` KV stays valid when the oldest history is cut off; `embedded` KV does not."""
     unit: Literal["session", "block", "auto"] = "session"
     """What is kept: whole `session`s, or `block`s that all requests with the same prefix share, by the rules of `mode`, in HBM that running
-    requests leave and below it (modes vllm and lmcache; `curve`); `auto` is blocks, or whole sessions where some windows of a model, its
-    states in tiers below HBM, or a setting that is of whole sessions need them, and results say so."""
+    requests leave and below it (modes vllm and lmcache; `curve`); `auto` is blocks, or whole sessions where some windows or states of a
+    model, or a setting that is of whole sessions need them, and results say so."""
     mode: Literal["vllm", "sglang", "lmcache", "kvcache-simulator"] = "vllm"
     """Whose rules a cache of blocks goes by: what a lookup finds, what goes first."""
     block_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None

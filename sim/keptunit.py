@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from kvplan.hwmodels import Model, catalogue, kvsize
+from kvplan.hwmodels.connector import connect
 from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, Store
-from kvplan.sim.layergroups import layout
+from kvplan.sim.layergroups import Layout, layout
 
 SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
@@ -15,13 +16,13 @@ FETCHES = "best-effort", "timeout", "wait-complete"
 """Prefetch policies, HiCache's, that chunks come up by ahead of jobs."""
 OWN_ORDER = "lru"
 """Eviction policy that servers of blocks have as the engines do, chunk by chunk; others order sessions."""
-_BELOW_WITH_WINDOWS: dict[str, tuple[Any, ...]] = {
+_BELOW_IN_GROUPS: dict[str, tuple[Any, ...]] = {
     "mode": ("vllm",),
     "eviction": (OWN_ORDER,),
     "threshold": (1,),
     "load": ("always", "faster"),
 }
-"""Settings of tiers below HBM, and with which windows are simulated there."""
+"""Settings of tiers below HBM, and with which windows and states are simulated there."""
 _OF_BLOCKS: dict[str, tuple[Any, ...]] = {
     "prefetch": ("none", *FETCHES),
     "write": ("through",),
@@ -87,7 +88,7 @@ def unlike(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
 def _of_groups(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     """What keeps blocks of windows, or of states, from being simulated."""
     store = config.store
-    if layout(model, hbm_kv, dense=False) is None:
+    if (found := layout(model, hbm_kv, dense=False)) is None:
         return "and not one and the same beside full attention with as many bytes a layer, as groups of blocks are simulated"
     if SERVED[store.mode] != "vllm":
         return "which are simulated by vLLM's rules alone (store.mode=vllm)"
@@ -97,15 +98,24 @@ def _of_groups(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
         return "of which servers are simulated that keep what is before the ends of prompts (store.retention=boundary)"
     if not (below := [tier for tier in store.listed[1:] if store.size_of(tier)]):
         return None
-    if hbm_kv.state:
-        return f"whose blocks are simulated in HBM alone ({', '.join(f'store.{tier.name}=0GB' for tier in below)})"
     if any(tier.objects for tier in below):
         return "whose chunks are not simulated as objects"
     if fetches_ahead(store):
         return "whose chunks do not come up ahead of jobs (store.prefetch=none)"
-    for name, known in _BELOW_WITH_WINDOWS.items():
+    for name, known in _BELOW_IN_GROUPS.items():
         if getattr(store, name) not in known:
             return f"whose chunks below HBM are simulated with store.{name}={' or '.join(map(str, known))}"
+    return _of_states(config, model, hbm_kv, found) if hbm_kv.state else None
+
+
+def _of_states(config: Config, model: Model, hbm_kv: Footprint, found: Layout) -> str | None:
+    """What keeps chunks of states below HBM from being simulated."""
+    store = config.store
+    connection = connect(catalogue.load("connector", store.connector, config.catalogue), gpus=1)
+    if store.chunk_blocks > 1 or (store.block_tokens is None and connection.block > found.least_tokens):
+        return "whose chunks below HBM are simulated as one block each (store.chunk_blocks=1; store.connector=vllm-native)"
+    if hbm_kv.per_token > kvsize.kv_bytes_per_token(model) and not connection.replicated:
+        return f"beside KV that ranks hold copies of, and store.connector={store.connector} keeps once (vllm-native keeps what ranks hold)"
     return None
 
 

@@ -176,7 +176,6 @@ def test_runs_equal_single_steps(model, admission):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["store.dram=64GB"], "states, whose blocks are simulated in HBM alone .*store.dram=0GB"),
         (["store.mode=sglang"], "states, which are simulated by vLLM's rules alone"),
         (["store.ttl_s=60"], "states, whose blocks are simulated without store.ttl_s"),
         (["store.retention=dense"], "states, of which servers are simulated that keep what is before the ends"),

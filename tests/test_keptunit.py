@@ -26,7 +26,6 @@ OF_SESSIONS = {
     "store.mode=kvcache-simulator": "store.mode=kvcache-simulator is simulated with whole sessions",
     "store.tiers=[dram, ssd]": "leaves out hbm",
     "model=mistral-7b": "mistral-7b has layers that attend to windows, and not one and the same beside full attention",
-    "model=qwen3-next-80b-a3b": "has layers that keep states",
 }
 
 
@@ -67,6 +66,7 @@ def test_a_server_without_tiers_that_recomputes_instead_of_keeping_blocks_says_s
         "store.hbm=20GB",
         "store.load=faster",
         "model=gemma-3-27b",
+        "model=qwen3-next-80b-a3b",
         "router=least-loaded",
         "store.threshold=2",
         "store.ttl_s=60",
@@ -78,14 +78,14 @@ def test_what_blocks_are_simulated_with_takes_them(override):
     assert "hbm" in summary["tiers"] and not any("store.unit" in each for each in summary["warnings"])
 
 
-def test_windows_of_every_token_take_blocks_and_states_do_in_hbm_alone():
+def test_windows_of_every_token_and_states_take_blocks():
     """Blocks of windows are as large as those of full attention then, and steps read windows as before."""
     loaded = [load("chat-2026", [*CHAT, "model=gemma-3-27b", *more]) for more in ((), ("store.windows=every-token",))]
     apart, every = map(resolve, loaded)
     assert every.hbm_kv.of(5000) == 5000 * apart.hbm_kv.of(1) > apart.hbm_kv.of(5000)
     assert every.attended == apart.attended == apart.hbm_kv
     hybrid = [*CHAT, "model=qwen3-next-80b-a3b", "store.windows=every-token"]
-    assert [unit_of(load("chat-2026", [*hybrid, *more])) for more in ([], ["store.dram=0GB", "store.ssd=0GB"])] == ["session", "block"]
+    assert [unit_of(load("chat-2026", [*hybrid, *more])) for more in ([], ["store.dram=0GB", "store.ssd=0GB"])] == ["block"] * 2
 
 
 def test_other_engines_and_recomputation_keep_what_they_did():

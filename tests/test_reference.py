@@ -108,9 +108,11 @@ def test_engine_and_reference_agree_on_windows_and_states(kept, seeds):
     )
 
 
-@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("; windows") and " and " in family])
-def test_engine_and_reference_agree_on_chunks_of_windows(family):
-    happened = agreed(family, (4, 12, 20, 53))
+@pytest.mark.parametrize(
+    "family", [family for family in agreement.FAMILIES if family.endswith(("; windows", "; states")) and " and " in family]
+)
+def test_engine_and_reference_agree_on_chunks_of_windows_and_states(family):
+    happened = agreed(family, (4, 12, 20, 53) if "windows" in family else (22, 23))
     assert min(happened[what] for what in ("turns that load chunks", "windows cut a hit", "jobs that others pass"))
     assert bool(happened["chunks that come up"]) == ("DRAM and SSD" in family)
 
@@ -127,6 +129,9 @@ CASES_OF_STEPS = {
     "HBM, DRAM and SSD; blocks, batching": (10, 19, 24),
     "HBM; windows, batching": (6, 40, 55),
     "HBM; states, batching": (35, 40),
+    "HBM and DRAM; states, batching": (3, 7, 8),
+    "HBM and SSD; states, batching": (3, 7, 8),
+    "HBM, DRAM and SSD; states, batching": (24, 33),
 }
 """Where several things meet; of other families fewer are enough."""
 STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts in parts")

@@ -73,7 +73,9 @@ def serve_blocks(
         written += np.array(server.written, np.int64)
         hits += endless_hits(in_order, pool.block_tokens) if pool.groups is None else _at_best(pool, len(room), in_order, starts, ends)
     each = pool.chunk_bytes
-    return Served(tokens, tuple(int(chunks) * each for chunks in written)), hits / max(int((turns.history + turns.prompt).sum()), 1)
+    return Served(tokens, tuple(int(chunks) * each for chunks in written), pool.loaded), hits / max(
+        int((turns.history + turns.prompt).sum()), 1
+    )
 
 
 def _at_best(pool: BlockPool, tiers: int, turns: Sequence[BlockTurn], starts: Sequence[float], ends: Sequence[float]) -> int:

@@ -94,6 +94,8 @@ class Served:
     """int64 per tier and turn: those of its context that it has from the tier."""
     written: tuple[int, ...]
     """Per tier but the first: bytes of KV that come from those above it."""
+    loaded: Callable[[int], int] | None = None
+    """Bytes of so many tokens that are loaded together, stored once, where they are those of blocks; None: as of sessions."""
 
     @property
     def cached(self) -> np.ndarray:

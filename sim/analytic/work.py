@@ -69,10 +69,11 @@ def prefills(config: Config, deployment: Deployment, turns: Turns, served: Serve
     compute, waits = alone(context - served.cached, served.cached), np.zeros(len(context))
     loading = np.flatnonzero(served.cached > resident)
     whole = each_s(deployment.steps.prefill, (context - served.cached)[loading], served.cached[loading])
-    comes_up_s, before = _comes_up_s(deployment, served.tokens[:, loading]), np.zeros(len(context))
+    loaded = served.loaded or deployment.stored
+    comes_up_s, before = _comes_up_s(deployment, served.tokens[:, loading], loaded), np.zeros(len(context))
     if config.store.defers:
         before[loading], comes_up_s = comes_up_s, np.zeros(len(loading))
-    waits[loading] = _loads_s(config, deployment, served.tokens[:, loading], whole, waits_s, comes_up_s) - whole
+    waits[loading] = _loads_s(config, deployment, served.tokens[:, loading], whole, waits_s, comes_up_s, loaded) - whole
     if config.store.load != "always":
         again = each_s(deployment.steps.prefill, (context - resident)[loading], resident[loading])
         slow = loading[again < whole + waits[loading]]
@@ -89,38 +90,46 @@ def _on_device(deployment: Deployment, so: bool) -> np.ndarray:
 
 
 def _loads_s(
-    config: Config, deployment: Deployment, tokens: np.ndarray, compute_s: np.ndarray, waits_s: float, ready_s: np.ndarray
+    config: Config,
+    deployment: Deployment,
+    tokens: np.ndarray,
+    compute_s: np.ndarray,
+    waits_s: float,
+    ready_s: np.ndarray,
+    loaded: Callable[[int], int],
 ) -> np.ndarray:
     """`_load_s` of what each turn has from each tier, of chunks of blocks all from the first tier below HBM."""
     below, found = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device], np.zeros(len(compute_s))
     if deployment.pooled and below:
         below = [(below[0][0], sum(sizes for _, sizes in below))]
     for tier, sizes in below:
-        here, load_s = np.flatnonzero(sizes), _load_s(config, deployment, tier, waits_s)
+        here, load_s = np.flatnonzero(sizes), _load_s(config, deployment, tier, waits_s, loaded)
         columns = (column[here].tolist() for column in (sizes, compute_s, ready_s))
         found[here] = [load_s(*turn) for turn in zip(*columns, strict=True)]
     return found
 
 
-def _comes_up_s(deployment: Deployment, tokens: np.ndarray) -> np.ndarray:
+def _comes_up_s(deployment: Deployment, tokens: np.ndarray, loaded: Callable[[int], int]) -> np.ndarray:
     """Seconds until a turn's chunks of blocks have come up to the first tier below HBM, from each at once: before any is loaded, or before
     its job starts where it is deferred for that."""
     below, found = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device], np.zeros(tokens.shape[1])
     for tier, more in below[1:] if deployment.pooled else ():
-        up = [tier.own.seconds(tier.taken(deployment.stored(size))) if tier.own and size else 0.0 for size in more.tolist()]
+        up = [tier.own.seconds(tier.taken(loaded(size))) if tier.own and size else 0.0 for size in more.tolist()]
         found = np.maximum(found, up)
     return found
 
 
-def _load_s(config: Config, deployment: Deployment, tier: TierSpec, waits_s: float) -> Callable[[int, float, float], float]:
+def _load_s(
+    config: Config, deployment: Deployment, tier: TierSpec, waits_s: float, loaded: Callable[[int], int]
+) -> Callable[[int, float, float], float]:
     """(tokens of history in a tier, seconds that the prefill takes, seconds after a job's start until the history is complete there) ->
     seconds from the start to the end of the prefill, while the history is loaded."""
-    layers, stored, host, connection, own = deployment.steps.layers, deployment.stored, deployment.host, deployment.connection, tier.own
+    layers, host, connection, own = deployment.steps.layers, deployment.host, deployment.connection, tier.own
     latency_s = connection.transfers(layers) * host.latency_s
     buffered = min(config.store.read_buffer_layers, layers) if own is None else 0
 
     def seconds(tokens: int, compute_s: float, ready_s: float) -> float:
-        size = tier.taken(stored(tokens))
+        size = tier.taken(loaded(tokens))
         load, asks_s = size / host.read_bytes_per_s + latency_s, connection.ahead_s(size)
         request_s, early = max(asks_s, ready_s), 0.0
         if own is not None:

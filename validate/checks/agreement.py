@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.hwmodels import catalogue, kvsize
+from kvplan.hwmodels.connector import connect
 from kvplan.sim import config
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import resolve
@@ -51,8 +52,8 @@ FAMILIES |= {
     "HBM and SSD; blocks": ("store.unit=block", "store.dram=0GB", "store.ssd={ssd}B"),
     "HBM, DRAM and SSD; blocks": ("store.unit=block", "store.dram={dram}B", "store.ssd={ssd}B"),
 }
-FAMILIES |= {name.replace("blocks", "windows"): tiers for name, tiers in FAMILIES.items() if name.endswith("; blocks")}
-FAMILIES |= {"HBM; states": FAMILIES["HBM; blocks"]}
+OF_BLOCKS = [name for name in FAMILIES if name.endswith("; blocks")]
+FAMILIES |= {name.replace("blocks", kept): FAMILIES[name] for kept in ("windows", "states") for name in OF_BLOCKS}
 FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if ";" not in name}
 _IN_BLOCKS = {name: tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows", "; states"))}
 FAMILIES |= {f"{name}, batching": tiers for name, tiers in _IN_BLOCKS.items()}
@@ -108,6 +109,7 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         loaded = loaded if family.startswith("HBM;") else _deferred(config.load(loaded, WITH_WINDOWS), rng)
     if kind == "states":
         loaded = _states(loaded, _LONGER * window, rng)
+        loaded = loaded if family.startswith("HBM;") else _deferred(_chunks_of_states(loaded, rng), rng)
     return loaded, _with_hashes(loaded, table, rng) if last == "hashes" else table
 
 
@@ -200,7 +202,7 @@ def _windows(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
 
 
 WITH_WINDOWS = ["store.mode=vllm", "store.eviction=lru", "store.prefetch=none", "store.read_buffer_layers=0"]
-"""What chunks of windows are simulated with, and the reference knows."""
+"""What chunks of windows and states are simulated with, and the reference knows."""
 
 
 def _states(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
@@ -211,6 +213,12 @@ def _states(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
     total = deployment.gpus * deployment.gpu.hbm.value
     size = (longest + 9 * _OF_STATES) * deployment.hbm_kv.per_token * rng.uniform(1, 1.5)
     return config.load(apart, [f"deployment.hbm_utilization={0.5 - (deployment.hbm_budget - size) / total:.6f}"])
+
+
+def _chunks_of_states(loaded: Config, rng: np.random.Generator) -> Config:
+    """The case with chunks of one block each, and a connector that keeps all copies of ranks."""
+    replicated = [name for name in catalogue.names("connector") if connect(catalogue.load("connector", name), gpus=1).replicated]
+    return config.load(loaded, [*WITH_WINDOWS, "store.chunk_blocks=1", f"store.connector={rng.choice(replicated)}"])
 
 
 def _drawn(choices: Mapping[str, Any], rng: np.random.Generator) -> list[str]:

@@ -1,15 +1,22 @@
-"""Tiers of chunks below vLLM's pool for a model with windows: a chunk is one group's, as a block of the pool is, and all are as large.
+"""Tiers of chunks below vLLM's pool for a model with windows or states: a chunk is one group's, as a block of the pool is, and all are as
+large.
 
-What is offered is whole in full attention; of a window it is what the pool names: chunks before the last prefix that a lookup of the prompt
-could find, and before the place where it parts from others. A lookup finds the longest prefix whose chunks the groups with full attention
-have all of, and those with a window the last, as far as it reaches into chunks; the pool has what is before its own hit. Only these are
-loaded, and come up from lower tiers, each from the first that has it: all of them, or none where the first has no room for all.
+What is offered is whole in full attention; of a window or a state it is what the pool names: before the last prefix that a lookup of the
+prompt could find, and before the place where it parts from others. A lookup finds the longest prefix whose chunks the groups with full
+attention have all of, those with a window the last, as far as it reaches into chunks, and those with a state the one that ends there; the
+pool has what is before its own hit. Only these are loaded, and come up from lower tiers, each from the first that has it: all of them, or
+none where the first has no room for all.
 
-All groups are in one order. Of what one request has used together windows go before full attention, the last chunk before the others.
+All groups are in one order. Of what one request has used together windows and states go before full attention, the last chunk before the
+others.
 
 Left out: vLLM has them go by their places in the context, of all groups; a window of one token more than whole chunks counts there as a
-chunk more; and what a request loads, or the pool had before that, is not offered again. Costs by the chunk in windows.
-Source: vLLM 0.33, distributed/kv_transfer/kv_connector/v1/offloading/scheduler.py, v1/kv_offload/cpu/manager.py and policies/lru.py.
+chunk more; it stores each state by itself, here with what its prompt stores beside it, or not at all; and what a request loads, or the pool
+had before that, is not offered again. Costs by the chunk in windows. A chunk of several blocks would have one state, at its end, and room
+for as many; it is not simulated.
+Source: vLLM 0.33.0, distributed/kv_transfer/kv_connector/v1/offloading/scheduler.py (of a state `_build_aligned_boundary_store_jobs`, of
+those that the pool hands over: `take_boundary_state_offloads` in v1/core/kv_cache_manager.py), offloading/config.py (a state is a window of
+one chunk), v1/kv_offload/cpu/manager.py and policies/lru.py. Its lookups are finer than chunks where `prefix_match_unit` is set, alone.
 """
 
 from collections.abc import Iterable, Sequence

@@ -28,7 +28,7 @@ class StatesPool(WindowsPool):
 
 
 class StatesReplica(WindowsReplica):
-    """Without tiers below."""
+    """Whose jobs have those."""
 
     @classmethod
     def block_tokens(cls, config: Config, deployment: Deployment, hashed: int | None) -> int:
