@@ -228,7 +228,8 @@ class HfConfig(BaseModel):
         return self
 
     def _check_experts(self) -> None:
-        if not self.intermediate_size and (self.moe_layers < self.num_hidden_layers or not self.moe_intermediate_size):
+        mixed = self.moe_layers
+        if not self.intermediate_size and (mixed < self.num_hidden_layers or not self.moe_intermediate_size):
             raise ValueError("intermediate_size is missing or 0")
         if self.num_experts and not 0 < self.num_experts_per_tok <= self.num_experts:
             raise ValueError(f"num_experts_per_tok is {self.num_experts_per_tok}, but there are {self.num_experts} experts")

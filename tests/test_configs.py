@@ -635,6 +635,14 @@ def test_what_is_not_understood_is_refused(changes, reason):
         _read({**LLAMA, **changes})
 
 
+@pytest.mark.parametrize("key", ["moe_layer_freq", "mlp_layer_types"])
+def test_a_file_that_does_not_say_of_each_layer_whether_it_has_experts_is_refused(tmp_path, key):
+    """With the file's name and before anything is made of it, also where layers without experts have their width."""
+    (tmp_path / "config.json").write_text(json.dumps({**MIMO_V2, key: [1, 2] if key == "moe_layer_freq" else ["sparse"]}))
+    with pytest.raises(hwmodels.CatalogueError, match=f"config.json: .*{key}"):
+        hwmodels.load("model", str(tmp_path / "config.json"))
+
+
 def test_null_and_false_say_that_there_is_none():
     assert _read({**MISTRAL_V0_1, "sliding_window": None}).layers[0].kind.window is None
     with pytest.raises(ValueError, match="sliding_window is missing"):
