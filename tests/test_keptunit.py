@@ -107,9 +107,19 @@ def test_variants_are_compared_with_one_unit():
     assert [unit_of(run.config) for run in alike.runs] == ["block"] * 2 and not any("unit" in note for note in alike.notes)
 
 
-def test_a_curve_of_policies_is_of_sessions():
-    curves = prepare_curves(Compared("chat-2026", tuple(CHAT), replications=1), "dram", ["64GB"], ["lru", "fifo"])
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ((), "compare --vary store.dram="),
+        (("model=mistral-7b",), "not one of blocks (store.unit=auto): mistral-7b has layers"),
+        (("store.unit=session",), None),
+    ],
+)
+def test_a_curve_of_policies_is_of_sessions_and_says_so_where_blocks_would_be_taken(more, why):
+    curves = prepare_curves(Compared("chat-2026", (*CHAT, *more), replications=1), "dram", ["64GB"], ["lru", "fifo"])
     assert {unit_of(run.config) for run in curves.sweep.runs} == {"session"}
+    said = [each for each in curves.sweep.notes if "store.unit=auto" in each]
+    assert len(said) == (why is not None) and (why or "") in "".join(said)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import numpy as np
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ON_HOST, SHORTHANDS, Config, ConfigError, load
-from kvplan.sim.deployment import Deployment, resolve
+from kvplan.sim.deployment import Deployment, of_sessions, resolve
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.routing import replica_of
 from kvplan.sim.sweep.axes import Axis, Point
@@ -94,6 +94,13 @@ def _check_size(size: str) -> None:
         raise ConfigError(f"--sizes: {error}") from None
 
 
+_NO_BLOCKS = (
+    "curves are of whole sessions; servers of blocks, which store.unit=auto is elsewhere, also keep prefixes in the HBM that running"
+    " requests leave, and need less: `kvplan compare --vary store.{tier}=...` has their hits by size, `kvplan curve --unit block` those of"
+    " a cache alone"
+)
+
+
 @dataclass(frozen=True)
 class Curves:
     """Runs that are ready to be done, and what they are asked for."""
@@ -108,8 +115,9 @@ class Curves:
 def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: Sequence[str], read=build_workload) -> Curves:
     """The question's configuration with every eviction policy at every size; powers of two when no sizes are given. Raises ConfigError and
     TraceError."""
-    config = load(question.source, question.overrides)
-    if config.store.unit == "auto":  # policies of blocks are another curve
+    config, notes = load(question.source, question.overrides), []
+    if config.store.unit == "auto":
+        notes = of_sessions(config, resolve(config)) or [_NO_BLOCKS.format(tier=tier)]
         question = replace(question, overrides=(*question.overrides, "store.unit=session"))
         config = load(question.source, question.overrides)
     deployment = resolve(config)
@@ -117,7 +125,8 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
     replica_of(config, workload.sessions, _BY_REPLICA)  # before anything is simulated
     needed = capacity(config, deployment, workload)
     varied = axes(config, tier, names, sizes or default_sizes(tier, deployment, needed))
-    return Curves(_with_recomputation(prepare(replace(question, axes=varied), lambda _: workload)), tier, needed, config)
+    sweep = _with_recomputation(prepare(replace(question, axes=varied), lambda _: workload))
+    return Curves(replace(sweep, notes=(*notes, *sweep.notes)), tier, needed, config)
 
 
 RECOMPUTE = "recompute"
