@@ -107,6 +107,11 @@ def test_variants_are_compared_with_one_unit():
     assert [unit_of(run.config) for run in alike.runs] == ["block"] * 2 and not any("unit" in note for note in alike.notes)
 
 
+def test_a_curve_says_that_its_lru_keeps_answers_where_the_server_does_not_save_them():
+    saved = prepare_curves(Compared("chat-2026", (*CHAT, "store.saved=all"), replications=1), "dram", ["64GB"], ["lru"])
+    assert not any("keeps answers" in each for each in saved.sweep.notes)
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [
@@ -119,6 +124,7 @@ def test_a_curve_of_policies_is_of_sessions_and_says_so_where_blocks_would_be_ta
     curves = prepare_curves(Compared("chat-2026", (*CHAT, *more), replications=1), "dram", ["64GB"], ["lru", "fifo"])
     assert {unit_of(run.config) for run in curves.sweep.runs} == {"session"}
     said = [each for each in curves.sweep.notes if "store.unit=auto" in each]
+    assert any("LRU, clockless, keeps answers as well" in each for each in curves.sweep.notes)
     assert len(said) == (why is not None) and (why or "") in "".join(said)
 
 

@@ -121,6 +121,10 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
         question = replace(question, overrides=(*question.overrides, "store.unit=session"))
         config = load(question.source, question.overrides)
     deployment = resolve(config)
+    if not deployment.connection.saves_answers:
+        notes.append(
+            "LRU, clockless, keeps answers as well, which are not saved here (store.saved): nothing that is simulated hits as much"
+        )
     workload = read(config)
     replica_of(config, workload.sessions, _BY_REPLICA)  # before anything is simulated
     needed = capacity(config, deployment, workload)
