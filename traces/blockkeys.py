@@ -56,15 +56,17 @@ class Parts(_Known):
 class Written(_Known):
     """Blocks of a session's context, by who wrote their last token."""
 
-    __slots__ = ("block_tokens", "blocks", "ends", "session", "writers")
+    __slots__ = ("_last", "block_tokens", "blocks", "ends", "session", "writers")
 
-    def __init__(self, session: int, ends: Sequence[int], writers: Sequence[int], blocks: int, block_tokens: int) -> None:
+    def __init__(self, session: int, ends: list[int], writers: list[int], blocks: int, block_tokens: int) -> None:
         self.session = session
         self.ends = ends
         """Tokens of the context up to the end of each part of it."""
         self.writers = writers
         """Of each part: a row of the workload, or a number below 0 for what sessions begin with."""
         self.blocks, self.block_tokens = blocks, block_tokens
+        self._last = len(ends) - 1
+        """The part that its last block ends in, or a later one."""
 
     def __len__(self) -> int:
         return self.blocks
@@ -72,7 +74,10 @@ class Written(_Known):
     def __getitem__(self, block: int, /) -> int:
         if block >= self.blocks:
             raise IndexError(block)
-        return ~(self.writers[bisect_right(self.ends, (block + 1) * self.block_tokens - 1)] << 32 | block)
+        token = (block + 1) * self.block_tokens - 1
+        ends, last = self.ends, self._last
+        part = 0 if token < ends[0] else last if token >= ends[last - 1] else bisect_right(ends, token)
+        return ~(self.writers[part] << 32 | block)
 
     def up_to(self, blocks: int) -> "Written":
         """The same context with so many blocks."""

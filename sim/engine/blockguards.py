@@ -58,10 +58,10 @@ class BlockGuards(Guards):
         """A job loads what was found of its context, and the first tier keeps these pieces for it: of windows all that the end reaches."""
         held = {run.path[chunk] for piece in pieces for run in piece.runs() for chunk in range(run.start, run.stop)}
         first, stop = found.hit // found.chunk_tokens, found.there.stops[-1]
-        for path, start, end in found.there.beside:
-            reached = range(max(first, stop - self._reach(found.chunk_tokens)), stop)
-            demand(range(start, end) in (reached, range(first, stop)), 6, f"chunks {start} to {end} are loaded, and it takes {reached}")
-            lost = [chunk for chunk in range(start, end) if path[chunk] not in held]
+        for part in found.there.beside:
+            loaded, reached = range(part.start, part.stop), range(max(first, stop - self._reach(found.chunk_tokens)), stop)
+            demand(loaded in (reached, range(first, stop)), 6, f"chunks {loaded} are loaded, and it takes {reached}")
+            lost = [chunk for chunk in loaded if part.path[chunk] not in held]
             demand(not lost, 6, f"chunks {lost[:3]} of a context are loaded, and the tier has not got them")
 
     def chunks_loaded(self, kv, parts, now: float, end: float) -> None:

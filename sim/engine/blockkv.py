@@ -12,7 +12,6 @@ Left out: who looks into the pool while jobs decode finds blocks that a run of s
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kvplan.sim.blockpool import BlockPool, block_pool
@@ -46,25 +45,27 @@ class Contexts:
 
     def __init__(self, config: Config, deployment: Deployment, workload: Workload, recorder: Recorder) -> None:
         self.pool = pool = block_pool(config, deployment, workload)
+        self.stored_bytes: int = pool.stored_bytes
+        """Of a block."""
+        self.saves_answers: bool = deployment.connection.saves_answers
         ratio = config.deployment.truncation_ratio
         history, prompt, _ = contexts(workload, deployment.window, ratio)
-        self.paths: Sequence[TurnKeys] = turn_paths(workload, pool.block_tokens, deployment.window, ratio)
+        self.paths: list[TurnKeys] = list(turn_paths(workload, pool.block_tokens, deployment.window, ratio))
         self.prompts: list[int] = (history + prompt).tolist()
         """Tokens, with the history."""
         self.next_turn: list[int] = [0] * workload.sessions
         for session, first in zip(workload.session[workload.first_turn[:-1]].tolist(), workload.first_turn[:-1].tolist(), strict=True):
             self.next_turn[session] = first
-        self.found = [recorder.also_counts(f"{tier.name}_tokens") for tier in deployment.tiers]
+        self.found: list[Any] = [recorder.also_counts(f"{tier.name}_tokens") for tier in deployment.tiers]
         """Tokens that each turn had from each tier."""
 
 
-@dataclass
 class _Running:
     """What a job has."""
 
-    use: Use
-    loaded: Pieces
-    """Chunks of the first tier below that may not go before its prefill has ended."""
+    def __init__(self, use: Use, loaded: Pieces) -> None:
+        self.use, self.loaded = use, loaded
+        """`loaded`: chunks of the first tier below that may not go before its prefill has ended."""
 
 
 class Lookups(Nothing):
@@ -76,7 +77,7 @@ class Lookups(Nothing):
     def __init__(self, pool: Pool, contexts: Contexts, deployment: Deployment) -> None:
         super().__init__()
         self._pool, self._contexts, self._stored = pool, contexts, deployment.stored
-        self._tokens = contexts.pool.block_tokens
+        self._tokens: int = contexts.pool.block_tokens
 
     def lookup(self, session: int) -> tuple[int, int]:
         turn = self._contexts.next_turn[session]
@@ -105,11 +106,15 @@ def _growth(pool: BlockPool, empty: Pool) -> Growth:
 class BlockKv(Keeping):
     """See the module."""
 
+    block_tokens: int
+    block_bytes: int
+    """In the HBM of all ranks."""
+
     def __init__(
         self, config: Config, deployment: Deployment, turns: Contexts, load: Load, paths: Paths, observer: Any, orders: Orders | None
     ) -> None:
         pool = turns.pool
-        self._pool = pool.empty()
+        self._pool: Pool = pool.empty()
         self._lookups = Lookups(self._pool, turns, deployment)
         super().__init__(self._lookups, paths, Stalls(), pool.bytes, _growth(pool, self._pool))
         self.follows = True
@@ -127,8 +132,8 @@ class BlockKv(Keeping):
         """What tiers had when turns asked first for chunks of lower ones, of those that wait."""
         if config.store.defers:
             self._below.defers()
+        self._asynchronous: bool = deployment.connection.asynchronous
         self._loader, self._load_policy = Loader(deployment, config.store, paths, pool.block_tokens, pool.loaded), load
-        self._deployment = deployment
 
     @property
     def foresees(self) -> bool:
@@ -215,7 +220,7 @@ class BlockKv(Keeping):
         use = self._pool.begin(path, tokens, job.history + job.prompt)
         local = use.hit * self.block_tokens
         found = self._below.find(path, tokens, local, now)
-        job.compute_s = job.prefill_s = self._deployment.steps.prefill(tokens - local, local)
+        job.compute_s = job.prefill_s = self._loader.steps.prefill(tokens - local, local)
         if found.tokens:
             self._load(job, found, local, head_since, free, now)
         running = self._running[job.turn] = _Running(use, self._below.raise_all(found, now) if job.cached else [])
@@ -227,7 +232,7 @@ class BlockKv(Keeping):
         job.new = job.left = tokens - job.cached
         if self._observer is not None:
             self._observer.blocks_found(self, use, job.cached // self.block_tokens, now)
-        self._levels[0].read += use.found * self._turns.pool.stored_bytes
+        self._levels[0].read += use.found * self._turns.stored_bytes
         return local, found
 
     def grew(self, hbm_used: int, now: float, began: float, steps: int) -> None:
@@ -255,7 +260,7 @@ class BlockKv(Keeping):
             start, end = loader.take(job.cached)
             self.paths.loaded[1].add(now, start, end, size)
             self._levels[1].read += size
-            if self._deployment.connection.asynchronous:
+            if self._asynchronous:
                 job.since_s, job.prefill_s = end, job.compute_s
                 if self.loads_once:
                     self._below.loads(found, job.cached, end)
@@ -286,7 +291,7 @@ class BlockKv(Keeping):
         use, path = self._running.pop(job.turn).use, self._turns.paths[job.turn]
         self._turns.next_turn[job.session] = job.turn + 1
         prompt = job.history + job.prompt
-        saved = job.context if self._deployment.connection.saves_answers else prompt
+        saved = job.context if self._turns.saves_answers else prompt
         self._below.offer(path, prompt, saved, now)
         self._below.renew(path, use, saved, now)
         job.hbm_bytes = self._leaves(use, job.context, job.context, now)
@@ -306,7 +311,7 @@ class BlockKv(Keeping):
         if self._observer is not None:
             self._observer.windows_changed(self, windows, use.windows, now)
         self._turns.next_turn[job.session] = job.turn + 1
-        self._below.passes(path, use, job.context if self._deployment.connection.saves_answers else job.known, now)
+        self._below.passes(path, use, job.context if self._turns.saves_answers else job.known, now)
         self._leaves(use, job.context, job.context, now)
 
     def _leaves(self, use: Use, computed: int, tokens: int, now: float) -> int:
@@ -328,7 +333,7 @@ class BlockKv(Keeping):
         if self._observer is not None:
             self._observer.blocks_computed(self, use, tokens // self.block_tokens)
             self._observer.windows_changed(self, windows, use.windows, now)
-        self._levels[0].written += named * self._turns.pool.stored_bytes
+        self._levels[0].written += named * self._turns.stored_bytes
 
     def _moves_on(self, use: Use, tokens: int, move: Callable[[Use, int, float], int | None], now: float) -> None:
         """A job that decodes has blocks for so many tokens by now: its windows leave some of the others."""
@@ -341,7 +346,7 @@ class BlockKv(Keeping):
         return {} if self._observer is None else use.windows
 
     def _fill(self, now: float) -> None:
-        self._levels[0].hold(self._pool.filled * self._turns.pool.stored_bytes, now)
+        self._levels[0].hold(self._pool.filled * self._turns.stored_bytes, now)
 
     def counted(self, tokens: Mapping[int, int]) -> tuple[int, int, list[tuple[int, int]]]:
         """For guards, who say how many tokens of each turn have HBM: blocks of the pool that are in use, and free; and (chunks, chunks that

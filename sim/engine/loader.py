@@ -10,7 +10,7 @@ as they are and books nothing; `take` books.
 import math
 from collections.abc import Callable
 
-from kvplan.hwmodels.steptime import pipeline_s
+from kvplan.hwmodels.steptime import StepTime, pipeline_s
 from kvplan.sim.config import Store
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.paths import Paths
@@ -23,11 +23,11 @@ class Loader(LoadView):
 
     def __init__(self, deployment: Deployment, settings: Store, paths: Paths, block: int, stored: Callable[[int], int]) -> None:
         self.cached = self.new = self._there = 0
-        self._steps = deployment.steps
-        self._layers = deployment.steps.layers
+        self.steps: StepTime = deployment.steps
+        self._layers: int = deployment.steps.layers
         self._stored, self._hbm_kv = stored, deployment.hbm_kv
         self._ahead_s, self.block = deployment.connection.ahead_s, block
-        self._layerwise = deployment.connection.layerwise
+        self._layerwise: bool = deployment.connection.layerwise
         self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
         self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
         self._paths = paths
@@ -52,14 +52,14 @@ class Loader(LoadView):
         self._worked_out = -1, 0, (0.0, 0.0, 0.0)
 
     def prefill_s(self, new: int, history: int) -> float:
-        return self._steps.prefill(new, self._there + history)
+        return self.steps.prefill(new, self._there + history)
 
     def load_s(self, tokens: int) -> float:
         delay, load, preloaded = self._pace(tokens)
         return delay + (self._layers - preloaded) * load
 
     def layerwise_s(self, tokens: int) -> float:
-        compute = self._steps.prefill(self.new + self.cached - tokens, self._there + tokens)
+        compute = self.steps.prefill(self.new + self.cached - tokens, self._there + tokens)
         if not tokens:
             return compute
         delay, load, preloaded = self._pace(tokens)

@@ -13,14 +13,15 @@ the first tier ends, though HBM may have some of it.
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import NamedTuple
 
 from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.engine.link import Link
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.blocks.base import Context
-from kvplan.sim.store.blocks.chunks import Below, Chunks, Coming, Lookup, Moves, Part, Rise, shares
+from kvplan.sim.store.blocks.below import Below, Moves, Part
+from kvplan.sim.store.blocks.chunking import Chunking
+from kvplan.sim.store.blocks.chunks import Chunks, Coming, Lookup, Rise, shares
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.objects import Objects
 from kvplan.sim.store.blocks.offload import beyond
@@ -30,17 +31,16 @@ from kvplan.sim.store.blocks.runs import Pieces
 from kvplan.sim.store.blocks.underway import UnderWay
 
 
-class Found(NamedTuple):
+class Found:
     """What a lookup has found of a context."""
 
-    there: Lookup
-    hit: int
-    """Tokens that the pool has."""
-    tokens: int
-    """Beyond those."""
-    ready_s: float
-    """When all of it can be in the first tier."""
-    chunk_tokens: int
+    def __init__(self, there: Lookup, hit: int, tokens: int, ready_s: float, chunk_tokens: int) -> None:
+        self.there = there
+        self.hit, self.tokens = hit, tokens
+        """Tokens that the pool has, and beyond those."""
+        self.ready_s = ready_s
+        """When all of it can be in the first tier."""
+        self.chunk_tokens = chunk_tokens
 
     def shares(self, tokens: int, before: Sequence[int] | None = None) -> list[int]:
         """Tokens of each tier of so many that are loaded, as they come first in the context; `before`: where they lay before some came up
@@ -68,8 +68,10 @@ class Offloading:
         levels: Sequence[Level],
         orders: Orders | None,
     ) -> None:
-        self._chunking, self._chunk_tokens, self._each = pool.chunking, pool.chunk_tokens, pool.chunk_bytes
-        self._paths, self._levels = paths, levels
+        self._chunking: Chunking = pool.chunking
+        self._chunk_tokens: int = pool.chunk_tokens
+        self._each: int = pool.chunk_bytes
+        self._paths, self._levels = paths, list(levels)
         self._orders, self._threshold = orders, threshold
         self._first = self._of_chunks(levels[1]) if len(levels) > 1 else None
         self._lower: list[Below] = [
@@ -148,7 +150,7 @@ class Offloading:
             ready_s = max(ready_s, self._up(rise.tier).preview(now, self._sent(rise.tier, rise.chunks))[1])
         return Found(there, hit, beyond(there.stops[-1], tokens, hit, self._chunk_tokens), ready_s, self._chunk_tokens)
 
-    def _look_up(self, path: Context, tokens: int, hit: int, lower: Sequence[Below], coming: bool = False) -> Lookup:
+    def _look_up(self, path: Context, tokens: int, hit: int, lower: list[Below], coming: bool = False) -> Lookup:
         return self._chunking.look_up(self._first, lower, path, tokens, hit, coming)
 
     def raise_all(self, found: Found, now: float) -> Pieces:
@@ -163,9 +165,9 @@ class Offloading:
     def _raise(self, first: Chunks, rise: Rise, now: float, through: bool = True) -> float | None:
         """Chunks of a context come from a tier to the first; returns when they are there. None: the first keeps what it has, and they pass
         through it, or stay where they are."""
-        tier, path, start, stop, chunks = rise
-        self._tiers[tier - 1].ask(path, start, stop, now)
-        coming = first.store(path, stop, now)
+        tier, chunks = rise.tier, rise.chunks
+        self._tiers[tier - 1].ask(rise.path, rise.start, rise.stop, now)
+        coming = first.store(rise.path, rise.stop, now)
         if coming is None and not through:
             return None
         begin, end = self._up(tier).book(now, self._sent(tier, chunks))
@@ -205,9 +207,9 @@ class Offloading:
         """The next `most` of these chunks, or fewer, come up; returns when they are there. None: there are no more."""
         first = self._first
         if first is not None:
-            for tier, context, start, stop, _ in self._look_up(path, tokens, 0, self._lower).rises:
-                stop = min(stop, start + most)
-                return self._raise(first, Rise(tier, context, start, stop, stop - start), now)
+            for rise in self._look_up(path, tokens, 0, self._lower).rises:
+                chunks = min(rise.stop - rise.start, most)
+                return self._raise(first, Rise(rise.tier, rise.path, rise.start, rise.start + chunks, chunks), now)
         return None
 
     def let_go(self, path: Context, pieces: Pieces, now: float) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.store.blocks.base import Context
+from kvplan.sim.store.blocks.below import Below
 from kvplan.sim.store.blocks.chunks import shares
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.pool import Use
@@ -47,6 +48,7 @@ class BlockServer:
         self._tokens, self._chunk_tokens = pool.block_tokens, pool.chunk_tokens
         self._chunking = pool.chunking
         self._tiers = [pool.chunking.tier(usable, threshold) for usable in chunks]
+        self._lower: list[Below] = [*self._tiers[1:]]
         self._ttl_s = ttl_s
         self.written = [0] * len(chunks)
         """Chunks that each tier below had from above it."""
@@ -98,7 +100,7 @@ class BlockServer:
     def _below(self, turn: BlockTurn, hit: int, now: float) -> list[int]:
         """Tokens that each tier below has of a prompt beyond a hit; they come up to the first."""
         first = self._tiers[0] if self._tiers else None
-        there = self._chunking.look_up(first, self._tiers[1:], turn.path, turn.prompt, hit)
+        there = self._chunking.look_up(first, self._lower, turn.path, turn.prompt, hit)
         tokens = beyond(there.stops[-1], turn.prompt, hit, self._chunk_tokens)
         if tokens:
             self._store(0, there.path, there.stops[-1], now)

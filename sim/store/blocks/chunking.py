@@ -1,10 +1,10 @@
 """What tiers below a pool make of its contexts: chunks, of all layers or of each group's, and what they have of one together."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvplan.sim.store.blocks.base import Context
-from kvplan.sim.store.blocks.chunks import Below, Chunks, Lookup, look_up
+from kvplan.sim.store.blocks.below import Below
+from kvplan.sim.store.blocks.chunks import Chunks, Lookup, look_up
 from kvplan.sim.store.blocks.grouped import GroupedChunks, InChunks, reached_by_groups
 from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.tiered import context_together
@@ -30,7 +30,7 @@ class Chunking:
         context = context_together(path, self.blocks)
         return context if self.groups is None else InChunks(context, [] if use is None else use.below(self.blocks))
 
-    def look_up(self, first: Chunks | None, lower: Sequence[Below], path: Context, tokens: int, hit: int, coming: bool = False) -> Lookup:
+    def look_up(self, first: Chunks | None, lower: list[Below], path: Context, tokens: int, hit: int, coming: bool = False) -> Lookup:
         """What tiers, the first and those below it, have of a prompt of so many tokens, of which the pool has `hit`; the last is always
         computed. See `kvplan.sim.store.blocks.chunks.reached`."""
         context, most = self.context(path), (tokens - 1) // self.tokens

@@ -8,62 +8,43 @@ chunk is stored when it has been offered so often, and when those before it are 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
 
 from kvplan.sim.store.blocks.base import Context, Path
+from kvplan.sim.store.blocks.below import Below, Moves, Part
 from kvplan.sim.store.blocks.offload import Offers
 from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
 
 
-class Part(NamedTuple):
-    """Of the chunks of a context, those from `start` up to `stop`."""
+class Coming(Moves):
+    """Chunks on their way into a tier; `start` is the first of them."""
 
-    path: Path
-    start: int
-    stop: int
-
-    @property
-    def chunks(self) -> int:
-        """How many."""
-        return self.stop - self.start
-
-
-class Coming:
-    """Chunks on their way into a tier."""
-
-    def __init__(self, path: Context, start: int, stop: int, used: Pieces, missing: Pieces, parts: Sequence[Part]) -> None:
-        self.path, self.start, self.stop = path, start, stop
-        """`start`: the first of them."""
+    def __init__(self, path: Context, start: int, stop: int, used: Pieces, missing: Pieces, parts: list[Part]) -> None:
+        super().__init__(path, start, stop)
         self.used, self.missing, self.parts = used, missing, parts
         """`used`: those that are missing, and what comes before them; in the order in which they go, the last first."""
 
     @property
     def chunks(self) -> int:
         """How many."""
-        return sum(part.chunks for part in self.parts)
+        return sum([part.chunks for part in self.parts])
 
 
-class Chunks:
+class Chunks(Below):
     """Room for `usable` chunks."""
 
     def __init__(self, usable: int, threshold: int = 1) -> None:
         self.dropped = 0
-        """Times that chunks were offered and had no room."""
         self._usable = usable
         self._runs = Runs()
         self._offers = Offers(threshold)
 
     @property
     def held(self) -> int:
-        """Chunks that have room, those on their way too."""
         return self._runs.blocks + self._runs.used
 
     def reach(self, path: Path, most: int, start: int = 0) -> int:
         """Up to which chunk a context is there, `most` at most, and `start` at least: none is there without those before it."""
         return max(start, self._runs.reach(path, most)[0])
-
-    def ask(self, path: Path, start: int, stop: int, now: float) -> None:
-        """These are to come up: they are renewed when their request ends."""
 
     def reach_and_room(self, path: Path, most: int) -> tuple[int, int]:
         """The same, and how many more can come behind them; none while the next is on its way."""
@@ -83,18 +64,7 @@ class Chunks:
         """They may."""
         self._runs.give_back(pieces, now)
 
-    def claim(self, session: int) -> None:
-        """A turn of a session begins."""
-
-    def expect(self, session: int) -> None:
-        """A job of a session waits, or has another place in the queue."""
-
-    def release(self, session: int, now: float) -> None:
-        """A turn of a session has ended, and its chunks have been renewed."""
-
     def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> "Coming | None":
-        """The first `full` chunks of a context are offered. Those that are missing are on their way from now on, until `arrive`; None where
-        none is, or they have no room."""
         there = self._runs.take(path, full)
         start = depth(there)  # wherever they are new from
         if self._offers.threshold > 1:
@@ -121,86 +91,50 @@ class Chunks:
         return start + enough.index(False) if False in enough else full
 
     def arrive(self, coming: "Coming", now: float = 0.0) -> None:
-        """Chunks that were on their way are there, and may go."""
         for run in [run for piece in coming.missing for run in piece.runs()]:
             run.ready = True
         self.let_go(coming.path, coming.used, now)
 
     def renew(self, path: Context, full: int, now: float = 0.0) -> None:
-        """A request with these chunks has ended."""
         self.let_go(path, self._runs.take(path, full), now)
 
     def expire(self, ttl_s: float, now: float) -> list[Run]:
-        """Chunks that nobody has used for longer go; returns them. What is on its way, loaded or prefilled with is in use."""
+        """See `Below`. What is on its way, loaded or prefilled with is in use."""
         return self._runs.expire(ttl_s, now)
 
     def counted(self) -> tuple[int, int]:
-        """For guards: chunks one by one, and those that there is room for."""
         return sum(self._runs.counted()), self._usable
 
 
-class Moves(Protocol):
-    """Chunks on their way, into any tier."""
-
-    @property
-    def path(self) -> Context: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def stop(self) -> int: ...
-    @property
-    def chunks(self) -> int: ...
-
-
-class Below(Protocol):
-    """A tier of chunks, as the first one and those below it see it."""
-
-    dropped: int
-
-    @property
-    def held(self) -> int: ...
-    def reach(self, path: Path, most: int, start: int) -> int: ...
-    def ask(self, path: Path, start: int, stop: int, now: float) -> None: ...
-    def claim(self, session: int) -> None: ...
-    def expect(self, session: int) -> None: ...
-    def release(self, session: int, now: float) -> None: ...
-    def store(self, path: Context, full: int, now: float, start: int) -> Moves | None: ...
-    def arrive(self, coming: Any, now: float) -> None: ...
-    def renew(self, path: Context, full: int, now: float) -> None: ...
-    def expire(self, ttl_s: float, now: float) -> Sequence[object]: ...
-    def counted(self) -> tuple[int, int]: ...
-
-
-class Rise(NamedTuple):
+class Rise:
     """What comes up from a tier to the first one below HBM; in its store it has this number."""
 
-    tier: int
-    path: Context
-    start: int
-    stop: int
-    chunks: int
+    def __init__(self, tier: int, path: Context, start: int, stop: int, chunks: int) -> None:
+        self.tier, self.path, self.start, self.stop, self.chunks = tier, path, start, stop, chunks
 
 
-class Lookup(NamedTuple):
+class Lookup:
     """What tiers have of a context together."""
 
-    path: Context
-    stops: list[int]
-    """See `reached`."""
-    rises: list[Rise]
-    """What of it comes up."""
-    beside: list[Part]
-    """What of other groups a job loads with it."""
+    def __init__(self, path: Context, stops: list[int], rises: list[Rise], beside: list[Part]) -> None:
+        self.path, self.stops = path, stops
+        """`stops`: see `reached`."""
+        self.rises, self.beside = rises, beside
+        """What of it comes up, and what of other groups a job loads with it."""
 
 
-def look_up(first: Chunks | None, lower: Sequence[Below], context: Context, most: int, coming: bool = False) -> Lookup:
+def look_up(first: Chunks | None, lower: list[Below], context: Context, most: int, coming: bool = False) -> Lookup:
     """See `reached`."""
     stops = reached(first, lower, context, most, coming)
-    rises = [Rise(tier, context, start, stop, stop - start) for tier, (start, stop) in enumerate(pairwise(stops[1:]), 2) if stop > start]
+    rises = []
+    for tier in range(2, len(stops)):
+        start, stop = stops[tier - 1], stops[tier]
+        if stop > start:
+            rises.append(Rise(tier, context, start, stop, stop - start))
     return Lookup(context, stops, rises, [])
 
 
-def reached(first: Chunks | None, lower: Sequence[Below], context: Path, most: int, coming: bool = False) -> list[int]:
+def reached(first: Chunks | None, lower: list[Below], context: Path, most: int, coming: bool = False) -> list[int]:
     """Up to which chunk, `most` at most, each of several tiers has a context together with those above it, if the first has room for what
     comes up; `coming`: those on their way to the first count as there. None is before them all."""
     if first is None:

@@ -21,10 +21,10 @@ one chunk), v1/kv_offload/cpu/manager.py and policies/lru.py. Its lookups are fi
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Context, Path
-from kvplan.sim.store.blocks.chunks import Chunks, Coming, Lookup, Part, Rise
+from kvplan.sim.store.blocks.below import Part
+from kvplan.sim.store.blocks.chunks import Chunks, Coming, Lookup, Rise
 from kvplan.sim.store.blocks.runs import Pieces, depth
 from kvplan.sim.store.blocks.windows import Groups, OfGroup
 
@@ -44,17 +44,18 @@ class InChunks:
         return self._path[chunk]
 
 
-class _Slot(NamedTuple):
+class _Slot:
     """A place in the order: the leading chunks of a context in a group with full attention, or one of a window's."""
 
-    part: Part
-    pieces: Pieces
-    """Those of it that are there."""
-    alone: bool
+    def __init__(self, part: Part, pieces: Pieces, alone: bool) -> None:
+        self.part, self.alone = part, alone
+        self.pieces = pieces
+        """Those of it that are there; with `store` those that come."""
 
     @property
     def missing(self) -> Part:
-        return self.part if self.alone and not self.pieces else self.part._replace(start=max(self.part.start, depth(self.pieces)))
+        part = self.part
+        return part if self.alone and not self.pieces else Part(part.path, max(part.start, depth(self.pieces)), part.stop)
 
 
 class GroupedChunks(Chunks):
@@ -100,13 +101,14 @@ class GroupedChunks(Chunks):
 
     def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> Coming | None:
         slots = self._slots(path, full)
-        missing = [part for part in (slot.missing for slot in slots) if part.chunks]
-        if not missing or not self._make_room(sum(part.chunks for part in missing)):
+        missing = [part for part in [slot.missing for slot in slots] if part.chunks]
+        if not missing or not self._make_room(sum([part.chunks for part in missing])):
             self.dropped += bool(missing)
             self.let_go(path, _in_order(slots), now)
             return None
-        start, new = min(slot.missing.start for slot in slots if not slot.alone), Pieces()
-        for part, pieces, alone in slots:
+        start, new = min([slot.missing.start for slot in slots if not slot.alone]), Pieces()
+        for slot in slots:
+            part, pieces, alone = slot.part, slot.pieces, slot.alone
             named = [self._runs.name_alone(part.path, part.start)] if alone and not pieces else []
             named += [] if alone else self._runs.name(part.path, pieces, part.stop)
             pieces += named
@@ -134,7 +136,7 @@ def _joined(parts: Iterable[Part]) -> list[Part]:
     found: list[Part] = []
     for part in parts:
         if found and found[-1].path is part.path and found[-1].stop == part.start:
-            found[-1] = found[-1]._replace(stop=part.stop)
+            found[-1] = Part(part.path, found[-1].start, part.stop)
         else:
             found.append(part)
     return found
@@ -150,7 +152,7 @@ def reached_by_groups(tiers: Sequence[GroupedChunks], reach: int, context: Conte
     if not chunks or chunks <= tiers[0].room_beside(found.path, found.stops[-1]):
         return found
     above = _Search(tiers[:1], reach, context, hit, most, coming).found()
-    return above._replace(stops=above.stops + above.stops[-1:] * (len(tiers) - 1))
+    return Lookup(above.path, above.stops + above.stops[-1:] * (len(tiers) - 1), above.rises, above.beside)
 
 
 class _Search:

@@ -12,9 +12,9 @@ srt/mem_cache/hiradix_cache.py and storage/mooncake_store: what DRAM lacks is as
 import math
 import random
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Context, Path
+from kvplan.sim.store.blocks.below import Below, Moves
 
 _SHARD_BITS = 10
 """There are 1,024 shards."""
@@ -28,14 +28,12 @@ Key = tuple[Hashable, int]
 """A chunk's, and which part of it."""
 
 
-class Put(NamedTuple):
-    """Chunks on their way into a storage."""
+class Put(Moves):
+    """Chunks on their way into a storage; from `start` to `stop` with those between that are there."""
 
-    path: Context
-    start: int
-    stop: int
-    """With those between that are there."""
-    missing: list[Hashable]
+    def __init__(self, path: Context, start: int, stop: int, missing: list[Hashable]) -> None:
+        super().__init__(path, start, stop)
+        self.missing = missing
 
     @property
     def chunks(self) -> int:
@@ -43,12 +41,11 @@ class Put(NamedTuple):
         return len(self.missing)
 
 
-class Objects:
+class Objects(Below):
     """Room for `usable` chunks; costs by the object."""
 
     def __init__(self, usable: int) -> None:
         self.dropped = 0
-        """Times that chunks were put and had no room."""
         self._room = _PARTS * usable
         self._shards: list[dict[Key, float]] = [{} for _ in range(1 << _SHARD_BITS)]
         """When the lease of each object ends, or has."""
@@ -62,33 +59,20 @@ class Objects:
 
     @property
     def held(self) -> int:
-        """Chunks that have room, also on their way or in part."""
+        """See `Below`: also in part."""
         return -(-len(self._shard_of) // _PARTS)
 
-    def reach(self, path: Path, most: int, start: int) -> int:
-        """Up to which chunk of a context all from `start` on are there, `most` at most."""
+    def reach(self, path: Path, most: int, start: int = 0) -> int:
         stop = start
         while stop < most and self._has(path[stop]) and path[stop] not in self._coming:
             stop += 1
         return stop
 
     def ask(self, path: Path, start: int, stop: int, now: float) -> None:
-        """These are to come up."""
         for chunk in range(start, stop):
             self._lease(path[chunk], now)
 
-    def claim(self, session: int) -> None:
-        """A turn of a session begins: no matter, as are the next two."""
-
-    def expect(self, session: int) -> None:
-        """A job of a session waits."""
-
-    def release(self, session: int, now: float) -> None:
-        """A turn of a session has ended."""
-
-    def store(self, path: Context, full: int, now: float, start: int) -> "Put | None":
-        """The chunks of a context from `start` on are put. Those that are missing are on their way from now on, until `arrive`; None where
-        none is, or they have no room."""
+    def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> "Put | None":
         keys = [path[chunk] for chunk in range(start, full)]
         missing = [key for key in keys if not self._has(key)]
         for key in keys:
@@ -97,22 +81,21 @@ class Objects:
         self.dropped += len(added) < len(missing)
         return Put(path, start, full, added) if added else None
 
-    def arrive(self, coming: "Put", now: float) -> None:
-        """Chunks that were on their way are there."""
+    def arrive(self, coming: "Put", now: float = 0.0) -> None:
         self._coming.difference_update(coming.missing)
 
-    def renew(self, path: Context, full: int, now: float) -> None:
-        """A request with these chunks has ended: no matter."""
+    def renew(self, path: Context, full: int, now: float = 0.0) -> None:
+        """No matter."""
 
     def expire(self, ttl_s: float, now: float) -> Sequence[object]:
-        """Those that nobody has asked for for longer go; returns them."""
+        """See `Below`: those that nobody has asked for."""
         over = [key for key, shard in self._shard_of.items() if shard[key] + ttl_s < now and key[0] not in self._coming]
         for key in over:
             self._drop(key)
         return over
 
     def counted(self) -> tuple[int, int]:
-        """For guards: chunks by their objects, and those that there is room for."""
+        """See `Below`: by their objects."""
         return -(-sum(map(len, self._shards)) // _PARTS), self._room // _PARTS
 
     # --- objects --------------------------------------------------------------------------------------------------------------

@@ -110,8 +110,8 @@ class Tree(Runs):
             self._ends[path[run.stop - 1]] = run
         return gone
 
-    def _list(self, path: Path, start: int, stop: int, copied: bool) -> Run:
-        run = super()._list(path, start, stop, copied)
+    def _list(self, path: Path, start: int, stop: int, copied: bool, head: Hashable) -> Run:
+        run = super()._list(path, start, stop, copied, head)
         self._begins(run)
         return run
 

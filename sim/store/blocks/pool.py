@@ -3,22 +3,18 @@ that are computed twice, is the engine's: `kvplan.sim.store.blocks.vllm`, `kvpla
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.runs import OfRuns, Pieces, Run, depth
 
 
-@dataclass
 class Use:
     """What one request has of a pool."""
 
-    path: Path
-    hit: int
-    """Blocks that were there."""
-    pieces: Pieces
-    """Those with names."""
+    def __init__(self, path: Path, hit: int, pieces: Pieces) -> None:
+        self.path, self.hit, self.pieces = path, hit, pieces
+        """`hit`: blocks that were there; `pieces`: those with names."""
 
     @property
     def found(self) -> int:

@@ -10,6 +10,7 @@ long as it is there. Runs of which there are copies stay apart from others, so t
 """
 
 from collections.abc import Hashable, Iterable
+from typing import Final
 
 from kvplan.sim.store.blocks.base import Path
 
@@ -76,8 +77,8 @@ def empty_order() -> Run:
     return end
 
 
-_NOWHERE = Run((), 0, 0)
-_NONE: list[Run] = []
+_NOWHERE: Final = Run((), 0, 0)
+_NONE: Final[list[Run]] = []
 
 
 def _number(run: Run) -> int:
@@ -196,17 +197,18 @@ class Runs:
         start = known = depth(before)
         if start >= stop:
             return []
-        if path[start] not in self._heads and not any(piece.copied for piece in before):
-            return [Piece(self._list(path, start, stop, False), stop)]
+        head = path[start]
+        if head not in self._heads and not any(piece.copied for piece in before):
+            return [Piece(self._list(path, start, stop, False, head), stop)]
         for run, _, end in self._along(path, stop):
             if end > start:
                 run.copied, known = True, end
         parts = (start, known, True), (known, stop, False)
-        return [Piece(self._list(path, begin, end, copied), end) for begin, end, copied in parts if begin < end]
+        return [Piece(self._list(path, begin, end, copied, path[begin]), end) for begin, end, copied in parts if begin < end]
 
     def name_alone(self, path: Path, block: int) -> Piece:
         """A block of a context is there from now on, whatever is before it, and in use by one: it stays a run."""
-        return Piece(self._list(path, block, block + 1, True), block + 1)
+        return Piece(self._list(path, block, block + 1, True, path[block]), block + 1)
 
     def give_back(self, pieces: Pieces, now: float = 0.0, order: Run | None = None) -> list[Run]:
         """One use has ended: what nobody uses then is the last to go, and the last of it before the others; returns it. Never sooner than
@@ -270,9 +272,8 @@ class Runs:
 
     # --- runs -----------------------------------------------------------------------------------------------------------------
 
-    def _list(self, path: Path, start: int, stop: int, copied: bool) -> Run:
+    def _list(self, path: Path, start: int, stop: int, copied: bool, head: Hashable) -> Run:
         self._names = number = self._names + 1
-        head = path[start]
         run = Run(path, start, stop, head, number, 1, copied)
         self._heads.setdefault(head, []).append(run)
         self.used += stop - start

@@ -5,16 +5,13 @@ Contexts are the same up to a chunk where they have the same key there, so one k
 
 from collections.abc import Hashable
 from heapq import heappop, heappush
-from typing import NamedTuple
 
 from kvplan.sim.store.blocks.base import Path
 
 
-class _Transfer(NamedTuple):
-    path: Path
-    start: int
-    stop: int
-    end_s: float
+class _Transfer:
+    def __init__(self, path: Path, start: int, stop: int, end_s: float) -> None:
+        self.path, self.start, self.stop, self.end_s = path, start, stop, end_s
 
 
 class UnderWay:

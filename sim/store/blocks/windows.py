@@ -16,7 +16,7 @@ Source: vLLM 0.33, v1/core/single_type_kv_cache_manager.py, kv_cache_coordinator
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.pool import Use, Windows
@@ -59,24 +59,23 @@ class OfGroup:
         return self._group, self._path[block]
 
 
-@dataclass
 class WindowsUse(Use):
     """What one request has of the groups."""
 
-    paths: Sequence[Path]
-    """Its context in each group, those of full attention first."""
-    full: Sequence[Pieces]
-    """Those with names of full attention; `pieces` are of the first group."""
-    reach: int
-    """Blocks of each window that a hit uses at most."""
-    ends: Sequence[int]
-    """Before which blocks of windows are named."""
-    ahead: int
-    """Blocks of each window beyond those that it has when its prefill has ended."""
-    named: deque[tuple[int, list[Piece]]] = field(default_factory=deque)
-    """Blocks of windows with names that it uses, in each group; the first first."""
-    loaded: int = 0
-    """Blocks up to which it has loaded its context; 0 where it has loaded none."""
+    def __init__(
+        self, path: Path, hit: int, paths: Sequence[Path], full: Sequence[Pieces], reach: int, ends: Sequence[int], ahead: int
+    ) -> None:
+        super().__init__(path, hit, full[0])
+        self.paths, self.full = paths, full
+        """Its context in each group, those of full attention first; and those with names of these, of which the first's are `pieces`."""
+        self.reach, self.ends = reach, ends
+        """Blocks of each window that a hit uses at most; before which blocks of windows are named."""
+        self.ahead = ahead
+        """Blocks of each window beyond those that it has when its prefill has ended."""
+        self.named: deque[tuple[int, list[Piece]]] = deque()
+        """Blocks of windows with names that it uses, in each group; the first first."""
+        self.loaded = 0
+        """Blocks up to which it has loaded its context; 0 where it has loaded none."""
 
     @property
     def since(self) -> int:
@@ -184,7 +183,7 @@ class WindowsPool(VllmPool):
         hit, there = self._hit(paths, tokens)
         ends = [self._replayed(tokens, tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
         full = [self._runs.take(of, hit) for of in paths[: self._full]]
-        use = WindowsUse(path, hit, full[0], paths, full, self._reach, ends, self._ahead(tokens, hit))
+        use = WindowsUse(path, hit, paths, full, self._reach, ends, self._ahead(tokens, hit))
         kept = self._runs.blocks
         for block in range(max(0, hit - self._reach), hit):
             use.named.append((block, [self._runs.take(of, block + 1, block)[0] for of in paths[self._full :]]))
