@@ -365,6 +365,14 @@ def test_a_file_that_is_read_as_what_it_is_not_gets_the_reason(tmp_path, text, s
     assert reason in str(caught.value) and "truncated" not in str(caught.value)
 
 
+def test_what_a_parser_cannot_decode_is_said_in_a_line(tmp_path):
+    """ijson's own message is bytes, with lines of the file and an arrow."""
+    path = tmp_path / "koi8.json"
+    path.write_bytes('[{"conversations": [{"from": "human", "value": "Привет"}]}]'.encode("koi8-r"))
+    with pytest.raises(TraceError, match=r"record 0 \(lexical error: invalid bytes in UTF8 string\.\): it is not UTF-8"):
+        traces.read_trace(path)
+
+
 def test_a_bad_row_of_a_table_is_no_record_of_another_format(tmp_path):
     with pytest.raises(TraceError, match=r"record 2: `arrival` is '-5', which is negative$"):
         traces.read_trace(put(tmp_path, PLAIN.replace("a,30", "a,-5")), **BY_COLUMNS)

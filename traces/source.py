@@ -292,7 +292,8 @@ def _placed(error: TraceError, file: Path) -> TraceError:
 
 def reason(error: Exception) -> str:
     """The first line of an exception's message, or its name."""
-    text = str(error).strip()
+    said = error.args[0] if error.args else ""
+    text = (said.decode(errors="replace") if isinstance(said, bytes) else str(error)).strip()  # ijson says bytes
     return text.splitlines()[0][:200] if text else type(error).__name__
 
 
