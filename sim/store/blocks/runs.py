@@ -152,7 +152,8 @@ class Runs:
 
     def first(self, key: Hashable) -> Run | None:
         """Of the runs that begin with this block, that which had its name first."""
-        return min(self._heads.get(key, _NONE), key=_number, default=None)
+        found = self._heads.get(key, _NONE)
+        return found[0] if len(found) == 1 else min(found, key=_number, default=None)
 
     def counted(self) -> tuple[int, int]:
         """For guards: `blocks` and `used`, run by run."""
