@@ -161,6 +161,16 @@ def test_sglang_gives_up_whole_nodes_which_are_what_a_step_computes_at_most(toge
     assert pool.reach(path, 25)[0] == left
 
 
+def test_sglang_cuts_one_node_where_a_context_parts_and_no_other():
+    """Nodes of two pages of four tokens. A context that shares three of six pages cuts the second node; the third stays one, and goes whole
+    where one page is needed."""
+    pool, path = RadixCache(8, 4, None, 8), full("abcdefghijklmnopqrstuvwx", 4)
+    pool.request(path, 24)
+    pool.request(full("abcdefghijklMNOP", 4), 16)
+    pool.request(full("ABCDEFGH", 4), 8)
+    assert pool.reach(path, 25)[0] == 4
+
+
 def _capped(fifo):
     """Chunks: the last token of a prompt is always computed."""
     plain = fifo.request

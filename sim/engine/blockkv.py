@@ -208,6 +208,7 @@ class BlockKv(Keeping):
     def loaded(self, job: Job, now: float) -> int:
         before = self._pool.in_use
         self._computed(self._running[job.turn].use, job.cached, now)
+        self._fill(now)
         return (before - self._pool.in_use) * self.block_bytes
 
     def _begin(self, job: Job, head_since: float, free: int, now: float) -> tuple[int, Found]:
@@ -240,10 +241,13 @@ class BlockKv(Keeping):
             self._moves_on(use, tokens, self._pool.goes_on, now)
             self._fill(began + (now - began) * step / steps)
         pool, taken = self._pool, hbm_used // self.block_bytes - self._pool.in_use
-        before = pool.filled
+        empty, before = pool.empty, pool.filled
         pool.grow(taken)
-        new = pool.filled - before
-        self._fill(began + (now - began) * 0.5 * (new / taken + 1 / steps) if new > 0 and steps else now)
+        if taken > 0 and steps:
+            new = min(taken, empty)
+            self._hold(before + new, began + (now - began) * 0.5 * (new / taken + 1 / steps))
+            now = began + (now - began) * new / taken
+        self._fill(now)
 
     def gives_back(self, job: Job, tokens: int, held: int, now: float) -> int:
         running = self._running.pop(job.turn)
@@ -346,7 +350,10 @@ class BlockKv(Keeping):
         return {} if self._observer is None else use.windows
 
     def _fill(self, now: float) -> None:
-        self._levels[0].hold(self._pool.filled * self._turns.stored_bytes, now)
+        self._hold(self._pool.filled, now)
+
+    def _hold(self, blocks: int, now: float) -> None:
+        self._levels[0].hold(blocks * self._turns.stored_bytes, now)
 
     def counted(self, tokens: Mapping[int, int]) -> tuple[int, int, list[tuple[int, int]]]:
         """For guards, who say how many tokens of each turn have HBM: blocks of the pool that are in use, and free; and (chunks, chunks that

@@ -53,14 +53,14 @@ FAMILIES |= {
     "HBM, DRAM and SSD; blocks": ("store.unit=block", "store.dram={dram}B", "store.ssd={ssd}B"),
 }
 OF_BLOCKS = [name for name in FAMILIES if name.endswith("; blocks")]
-FAMILIES |= {name.replace("blocks", kept): FAMILIES[name] for kept in ("windows", "states") for name in OF_BLOCKS}
+FAMILIES |= {name.replace("blocks", kept): FAMILIES[name] for kept in ("tree", "windows", "states") for name in OF_BLOCKS}
 FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if ";" not in name}
-_IN_BLOCKS = {name: tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; windows", "; states"))}
+_IN_BLOCKS = {name: tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; tree", "; windows", "; states"))}
 FAMILIES |= {f"{name}, batching": tiers for name, tiers in _IN_BLOCKS.items()}
 FAMILIES |= {f"{name}, hashes": tiers for name, tiers in _IN_BLOCKS.items()}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
-`_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, and those with `windows` or `states` that of a model which has
-them; those with `batching` beside that what `_connectors` and `_batching` say."""
+`_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, those with `tree` that of SGLang's, and those with `windows`
+or `states` that of a model which has them; those with `batching` beside that what `_connectors` and `_batching` say."""
 
 
 def random_case(family: str, seed: int) -> tuple[Config, Workload]:
@@ -94,14 +94,15 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         return loaded, table
     if kind == "states":
         table = replace(table, prompt_tokens=_LONGER * table.prompt_tokens - rng.integers(0, _LONGER, table.turns))
-    if kind in ("blocks", "windows", "states"):
+    if kind in ("blocks", "tree", "windows", "states"):
         loaded, table = _blocks(loaded, rng), _with_beginnings(_with_edits(table, rng), rng, 200 * (_LONGER if kind == "states" else 1))
         loaded = loaded if family.startswith("HBM;") else _chunks(loaded, rng)
+        loaded = config.load(loaded, ["store.mode=sglang"]) if kind == "tree" else loaded
     else:
         loaded, table = _more(family, loaded, table, rng)
     for mechanism in MECHANISMS.get(last or kind, ()):
         loaded = mechanism(loaded, rng)
-    if kind == "blocks":
+    if kind in ("blocks", "tree"):
         loaded = config.load(loaded, [f"store.ttl_s={rng.choice(['null', 'null', '0.3', '3'])}"])
         loaded = _deferred(loaded, rng)
     if kind == "windows":
@@ -155,7 +156,7 @@ def _with_beginnings(table: Workload, rng: np.random.Generator, longest: int = 2
 def _with_hashes(loaded: Config, table: Workload, rng: np.random.Generator) -> Workload:
     """The case with prompts that are known by hashes, of blocks of the pool's tokens, of more, or of half as many; of unfull blocks in half
     of the traces. What sessions have in common has the same."""
-    size = loaded.store.block_tokens or 16
+    size = _size(loaded)
     size = rng.choice([size, size // 2 if size % 2 == 0 else size, *[2 * size, 3 * size] * (loaded.store.block_tokens is not None)])
     whole, numbers = rng.random() < 0.5, dict[object, int]()
     dropped = np.zeros(table.turns, int) if table.dropped_tokens is None else table.dropped_tokens
@@ -287,10 +288,15 @@ def _batching(loaded: Config, rng: np.random.Generator) -> Config:
     return config.load(loaded, [*chosen, f"deployment.hbm_utilization={_utilization(loaded, 1 + rng.exponential(0.5))!r}"])
 
 
+def _size(loaded: Config) -> int:
+    """Tokens of a block, where the trace has no hashes."""
+    return loaded.store.block_tokens or (64 if loaded.store.mode == "sglang" else 16)
+
+
 def _utilization(loaded: Config, contexts: float) -> float:
     """That leaves HBM for so many contexts as long as the window, and a block more of each, beside weights."""
     found = resolve(loaded)
-    tokens = found.window + 2 * (loaded.store.block_tokens or 16)
+    tokens = found.window + 2 * _size(loaded)
     missing = contexts * found.hbm_kv.of(tokens) - found.hbm_budget
     return float(loaded.deployment.hbm_utilization + missing / (found.gpus * found.gpu.hbm.value))
 

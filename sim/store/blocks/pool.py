@@ -62,6 +62,11 @@ class Pool(OfRuns):
         return self._unnamed + self._runs.blocks
 
     @property
+    def empty(self) -> int:
+        """Of these, those without a name."""
+        return self._unnamed
+
+    @property
     def in_use(self) -> int:
         """Those that somebody does."""
         return self._usable - self.free

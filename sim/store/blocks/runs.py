@@ -252,15 +252,12 @@ class Runs:
                 self._forget(run)
             run.stop -= gone
 
-    def evict_node(self, most: int | None) -> int:
-        """Of the first run the last node goes, all of it where nodes have no end but the run's; returns its blocks. `most`: of a node."""
+    def evict_first(self) -> int:
+        """The first run goes, all of it; returns its blocks."""
         run = self._order.behind
-        gone = run.blocks if most is None else (run.blocks - 1) % most + 1
-        self.blocks -= gone
-        if gone == run.blocks:
-            self._forget(run)
-        run.stop -= gone
-        return gone
+        self.blocks -= run.blocks
+        self._forget(run)
+        return run.blocks
 
     def expire(self, ttl_s: float, now: float) -> list[Run]:
         """What nobody has used for longer goes; returns it."""

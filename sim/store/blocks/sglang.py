@@ -26,11 +26,13 @@ class RadixCache(Pool):
         use.pieces += self._runs.take(use.path, full, known)
         there = depth(use.pieces)
         self._unnamed += there - known
-        use.pieces += self._runs.name(use.path, use.pieces, full)
+        size = full - there if self._together is None else self._together
+        for start in range(there, full, max(1, size)):
+            use.pieces += self._runs.name(use.path, use.pieces, min(full, start + size))
         return full - there
 
     def _forget(self, blocks: int) -> None:
         while blocks > 0:
-            gone = self._runs.evict_node(self._together)
+            gone = self._runs.evict_first()
             self._unnamed += gone
             blocks -= gone

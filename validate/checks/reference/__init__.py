@@ -9,9 +9,9 @@ It covers DRAM and SSD, each of which can be off; connectors of all kinds; first
 `prefill-first`; jobs that start with HBM for their answers, for their prompts, or by a share, and give way; eviction `lru`, `fifo`,
 `lookahead`; prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous
 saving; write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history;
-several replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool, token by token), with tiers of chunks below, or of a
-model with windows or states, contexts known by hashes, and sessions that do not stay. It refuses what it does not know (`NOT_JUDGED`), so
-that nothing here speaks for it.
+several replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool or SGLang's tree, token by token), with tiers of
+chunks below, or of a model with windows or states, contexts known by hashes, and sessions that do not stay. It refuses what it does not
+know (`NOT_JUDGED`), so that nothing here speaks for it.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
@@ -80,6 +80,10 @@ What the specification leaves open:
   was admitted then, and saving starts then. It counts as waiting.
 - *Blocks* have names when a prompt is prefilled, and when a job ends or gives way, of all that is computed by then. An answer that has
   filled its blocks takes a free one more when its next token is out.
+- *A tree* gets what was computed when blocks get names; what an answer fills joins it when the job ends or gives way. A node ends where a
+  context has ended or parted from it, and has what one step computes at most, whole blocks from where it began. What has been computed
+  twice is there once, in use by both. Of nodes that nobody uses nor goes on from that of which the last use ended first goes, and those
+  of one job tail before head; a node that is cut has been used as long as the whole.
 - *Saving* starts when the job is admitted, or has what it loads asynchronously, and ends a token's transfer after its last step at the
   earliest. The GPU then stalls until the write buffer can hold what is left of all saves.
 """
@@ -93,9 +97,6 @@ from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "sessions in HBM": lambda given: not given.deployment.pooled and any(tier.on_device for tier in given.deployment.tiers),
-    "blocks by other rules than vllm's and lmcache's": lambda given: (
-        given.deployment.pooled and given.config.store.mode not in ("vllm", "lmcache")
-    ),
     "chunks stored when they are offered again": lambda given: given.deployment.pooled and given.config.store.threshold > 1,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",

@@ -57,6 +57,10 @@ class Pool:
         first = {name: block for block, name in reversed(self.names.items())}
         return [first[name] for name in takewhile(first.__contains__, self.path(context[:-1]))]
 
+    def shared(self, context: Sequence[Token]) -> int:
+        """How many of these others use."""
+        return sum(self.users[block] > 0 for block in self.hits(context))
+
     def take(self, hits: list[int], blocks: int) -> list[int]:
         """A job uses these, and others up to so many."""
         self.changes += 1
@@ -76,13 +80,14 @@ class Pool:
         self.names |= dict(new)
         return len(new)
 
-    def expire(self, ttl_s: float, now: float) -> None:
-        """What nobody has used for longer is not found any more."""
+    def expire(self, ttl_s: float, now: float) -> int:
+        """What nobody has used for longer is not found any more; returns how many."""
         over = [block for block in self.free if block in self.names and self.left_s[block] + ttl_s < now]
         for block in over:
             del self.names[block]
         self.changes += bool(over)
         self.free.sort(key=lambda block: block in self.names)
+        return len(over)
 
     def give_back(self, blocks: list[int], now: float) -> None:
         """The last comes first into the queue; what has no name is taken first."""
@@ -96,6 +101,14 @@ class Pool:
         for block in named[: max(0, len(named) - self.kept)]:
             del self.names[block]
         self.free.sort(key=lambda block: block in self.names)
+
+    def several(self, blocks: list[int]) -> bool:
+        """Whether several use any of these."""
+        return any(self.users[block] > 1 for block in blocks)
+
+    def spare(self) -> int:
+        """Blocks that nobody uses."""
+        return len(self.free)
 
     def used(self) -> int:
         return len(self.users) - len(self.free)
@@ -124,12 +137,11 @@ class BlockJobs(Jobs):
         return self.pool.used() * self.each
 
     def free(self) -> int:
-        return len(self.pool.free) * self.each
+        return self.pool.spare() * self.each
 
     def takes(self, turn: Turn, tokens: int) -> int:
         if self.known[:2] != (turn, self.pool.changes):
-            hits = self.pool.hits(self.has(turn))
-            self.known = turn, self.pool.changes, sum(self.pool.users[block] > 0 for block in hits)
+            self.known = turn, self.pool.changes, self.pool.shared(self.has(turn))
         return self.size(tokens) - self.known[2] * self.each
 
     def has(self, turn: Turn) -> list[Token]:
@@ -165,13 +177,14 @@ class BlockReplica(Replica):
     """With tiers of chunks below, or none."""
 
     JOBS = BlockJobs
+    RESERVED = 1  # blocks that the engine keeps for itself
 
     def __init__(self, config: Config, deployment: Deployment, service: "Service") -> None:
         super().__init__(config, replace(deployment, tiers=(), write_buffer=0), service)
         workload = service.given.workload
         tokens = self.block_tokens(config, deployment, None if workload.blocks is None else workload.blocks.block_tokens)
         each, kept = tokens * deployment.hbm_kv.per_token, config.store.size_of(config.store.listed[0])
-        blocks = deployment.hbm_budget // each - 1
+        blocks = deployment.hbm_budget // each - self.RESERVED
         self.pool = self.make_pool(blocks, tokens, min(blocks, kept // each) if kept else blocks)
         self.contexts = service.histories.written
         parts = None if workload.beginnings is None else workload.beginnings.parts()
@@ -201,9 +214,7 @@ class BlockReplica(Replica):
 
     def expire(self, now: float) -> None:
         """What nobody has used for the TTL goes, when a turn comes or starts."""
-        named = len(self.pool.names)
-        self.pool.expire(self.ttl_s, now)
-        self.seen["blocks that expire"] += named - len(self.pool.names)
+        self.seen["blocks that expire"] += self.pool.expire(self.ttl_s, now)
         self.below.settle(now)
         self.below.expire(self.ttl_s, now)
         self.hold(now)
@@ -241,12 +252,12 @@ class BlockReplica(Replica):
         """Uses what the pool has of a job's context, and loads what tiers below have beyond that; returns the lowest of these tiers."""
         self.expire(now)
         self.below.claim(turn.session)
-        hit, hits = self.use(turn)
-        self.read.append(self.read[-1] + len(hits) * self.block_bytes)
+        hit, found_here, shared = self.use(turn)
+        self.read.append(self.read[-1] + found_here * self.block_bytes)
         self.hold(now)
-        self.seen["turns that hit blocks"] += bool(hits)
-        self.seen["blocks in use by several"] += any(self.pool.users[block] > 1 for block in hits)
-        self.seen["first turns that hit blocks"] += bool(hits) and not turn.place
+        self.seen["turns that hit blocks"] += bool(hit)
+        self.seen["blocks in use by several"] += shared
+        self.seen["first turns that hit blocks"] += bool(hit) and not turn.place
         local = hit * self.pool.tokens
         self.below.settle(now)
         found = self.found[turn] = self.below.find(self.names(turn), turn.context, local)
@@ -287,11 +298,12 @@ class BlockReplica(Replica):
         """Chunks of windows that are offered with those of its prompt."""
         return []
 
-    def use(self, turn: Turn) -> tuple[int, list[int]]:
-        """A job takes the blocks that it starts with; returns how many of its context it finds, and those."""
+    def use(self, turn: Turn) -> tuple[int, int, bool]:
+        """A job takes the blocks that it starts with; returns how many of its context it finds, how many with those of windows, and whether
+        others use any."""
         hits = self.pool.hits(self.contexts[turn.session])
         self.blocks[turn] = self.pool.take(hits, self.pool.needed(self.jobs.tokens(turn)))
-        return len(hits), hits
+        return len(hits), len(hits), self.pool.several(hits)
 
     def grow(self, now: float) -> None:
         """Those that decode have room for a token more."""

@@ -16,6 +16,7 @@ from kvplan.validate.checks.reference.replica import Moment, Replica
 from kvplan.validate.checks.reference.senders import Arrivals, Client
 from kvplan.validate.checks.reference.sizes import Sizes
 from kvplan.validate.checks.reference.states import StatesReplica
+from kvplan.validate.checks.reference.tree import TreeReplica
 from kvplan.validate.checks.reference.turns import Turn, columns_of, turns_of
 from kvplan.validate.checks.reference.windows import WindowsReplica
 
@@ -29,7 +30,8 @@ class Service:
         self.source: Arrivals | Client = Arrivals(self, given.workload.open_loop) if clients is None else self._client(clients)
         self.sizes = Sizes(given.deployment)
         kept, pooled = given.deployment.hbm_kv, given.deployment.pooled
-        in_blocks = StatesReplica if kept.state else WindowsReplica if kept.windows else BlockReplica
+        of_blocks = TreeReplica if given.config.store.mode == "sglang" else BlockReplica
+        in_blocks = StatesReplica if kept.state else WindowsReplica if kept.windows else of_blocks
         kind = in_blocks if pooled else Replica
         self.histories, self.hashes = Histories(), Hashes(given.workload, self.turns)
         self.replicas = [kind(given.config, given.deployment, self) for _ in range(given.config.deployment.replicas)]

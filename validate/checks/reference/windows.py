@@ -264,10 +264,11 @@ class WindowsReplica(BlockReplica):
     def path(self, turn: Turn) -> list[int]:
         return self.pool.path(self.contexts[turn.session])
 
-    def use(self, turn: Turn) -> tuple[int, list[int]]:
+    def use(self, turn: Turn) -> tuple[int, int, bool]:
         known, prompt = len(self.contexts[turn.session]), turn.history_tokens + turn.prompt_tokens
         held = self.held[turn] = self.pool.begin(self.path(turn), known, prompt, self.jobs.tokens(turn))
-        return held.known, [*held.full[: held.known], *held.named.values()]
+        hits = [*held.full[: held.known], *held.named.values()]
+        return held.known, len(hits), self.pool.several(hits)
 
     def grow(self, now: float) -> None:
         for turn in self.decoding:
