@@ -316,7 +316,7 @@ class SharedWindows:
         self.free, self.users, self.size = OrderedDict.fromkeys(range(usable)), [0] * usable, size
         self.full, self.windowed = range(full), range(full, full + windowed)
         self.reach, self.in_step = (1, 2) if states else (self.blocks(window - 1), self.blocks(window - 1 + step) + 1)
-        self.has = self.reach + (not states)
+        self.has, self.states = self.reach + (not states), states
         self.name, self.copies, self.reserve, self.owed = {}, {}, [], 0
 
     def blocks(self, tokens):
@@ -403,9 +403,7 @@ class SharedWindows:
     def decodes(self, job, tokens):
         """Its windows have left what is before the last blocks of so many tokens."""
         first = self.blocks(tokens) - self.has
-        for group in self.windowed:
-            for at in reversed([at for of, at in job["named"] if of == group and at < first]):
-                self.leaves_window(job["named"].pop((group, at)))
+        self.leave_windows(job, [place for place in job["named"] if place[1] < first])
         more = len(job["rest"]) + len(job["named"]) - len(self.windowed) * self.windows(job["context"])
         for _ in range(more):
             self.leave(job["rest"].pop())
@@ -414,17 +412,20 @@ class SharedWindows:
             self.owed -= 1
         job["rest"] += [self.take() for _ in range(-more)]
 
-    def leaves_window(self, block):
-        self.leave(block)
-        if self.users[block]:
-            self.leave(self.reserve.pop())
+    def leave_windows(self, job, places):
+        """States one after the other, windows from their ends, one group's after the other's."""
+        for place in sorted(places, key=lambda each: each[1] if self.states else (each[0], -each[1])):
+            block = job["named"].pop(place)
+            self.leave(block)
+            if self.users[block]:
+                self.leave(self.reserve.pop())
 
     def end(self, job):
+        last = max([at for _, at in job["named"]], default=0) if self.states else 0
+        self.leave_windows(job, [place for place in job["named"] if place[1] < last])
         for group in self.full:
             for block in reversed([block for (of, _), block in job["full"].items() if of == group]):
                 self.leave(block)
-        for group in self.windowed:
-            for block in reversed([block for (of, _), block in job["named"].items() if of == group]):
-                self.leaves_window(block)
+        self.leave_windows(job, [*job["named"]])
         for block in job["rest"]:
             self.leave(block)

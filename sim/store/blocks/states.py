@@ -4,8 +4,8 @@ is one state, that of the end of so many tokens.
 A prefix is found where full attention has all of its blocks, and each group of states the block that ends there. A request has one block of
 each such group, which is written on and on; until its prefill has ended also the one that it goes on from. Steps of a prefill end where
 states are kept: before the longest prefix that a lookup of the same prompt could find, which leaves a token to compute, and at a junction.
-Who comes back with some of its answer stops at such a place of all that it computes, which is its prompt's or none. Of answers no state is
-kept.
+A state that a step has gone on from is left before all that its request leaves at its end. Who comes back with some of its answer stops at
+such a place of all that it computes, which is its prompt's or none. Of answers no state is kept.
 
 Left out: that a prefill takes a step more for the tokens behind its last kept state (Mamba-2's kernels, and FlashInfer's for gated delta
 rules, export it within the step, into a third block); a second block for the one step in which an answer begins a block; and lookups finer
@@ -15,7 +15,10 @@ Source: vLLM 0.33.0, MambaManager of v1/core/single_type_kv_cache_manager.py, `r
 the second is free as soon as its first step has ended.
 """
 
-from kvplan.sim.store.blocks.windows import Groups, WindowsPool
+from collections.abc import Sequence
+
+from kvplan.sim.store.blocks.runs import Piece
+from kvplan.sim.store.blocks.windows import Groups, WindowsPool, WindowsUse
 
 
 class StatesPool(WindowsPool):
@@ -30,3 +33,12 @@ class StatesPool(WindowsPool):
     def _replayed(self, tokens: int, prompt: int) -> int:
         boundary = self._most(prompt)
         return boundary if boundary == self._most(tokens) else 0
+
+    def _left_before(self, use: WindowsUse) -> int:
+        return max(0, len(use.named) - 1)
+
+    def _give_back(self, blocks: Sequence[Sequence[Piece]], now: float) -> None:
+        """Steps have left one after the other."""
+        for each in blocks:
+            for piece in each:
+                self._runs.give_back([piece], now)

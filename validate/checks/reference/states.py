@@ -9,7 +9,7 @@ import math
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.blocks import Pool
-from kvplan.validate.checks.reference.windows import WindowsPool, WindowsReplica
+from kvplan.validate.checks.reference.windows import Held, WindowsPool, WindowsReplica
 
 KERNEL = 16
 """Tokens; blocks are multiples, where a state makes them larger."""
@@ -25,6 +25,15 @@ class StatesPool(WindowsPool):
     def replayed(self, known: int, prompt: int) -> int:
         last = max(end for end in range(0, known, self.tokens))  # a token is left to compute
         return last // self.tokens if last < prompt <= last + self.tokens else 0
+
+    def in_turn(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return sorted(places, key=lambda place: place[1])
+
+    def end(self, held: Held, now: float) -> None:
+        """Steps have left all states but the last by now."""
+        last = max((at for _, at in held.named), default=0)
+        self.leave(held, [place for place in held.named if place[1] < last], now)
+        super().end(held, now)
 
 
 class StatesReplica(WindowsReplica):

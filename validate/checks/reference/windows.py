@@ -141,12 +141,15 @@ class WindowsPool(Pool):
         self.owed = 0
 
     def leave(self, held: Held, places: list[tuple[int, int]], now: float) -> None:
-        for group in self.windowed:
-            for place in sorted((each for each in places if each[0] == group), reverse=True):
-                block = held.named.pop(place)
-                self.give_back([block], now)
-                if self.users[block]:
-                    self.give_back([self.reserve.pop()], now)
+        for place in self.in_turn(places):
+            block = held.named.pop(place)
+            self.give_back([block], now)
+            if self.users[block]:
+                self.give_back([self.reserve.pop()], now)
+
+    def in_turn(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """One group's after the other's, the last first."""
+        return sorted(places, key=lambda place: (place[0], -place[1]))
 
     def grow(self, held: Held, room: int) -> None:
         held.full += self.take([], max(0, Pool.needed(self, room) - len(held.full)))
