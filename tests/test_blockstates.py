@@ -104,6 +104,13 @@ def test_a_job_has_one_state_and_two_while_it_is_prefilled():
     assert pool.reach(Range(100), 801) == (50, 50)
 
 
+def test_a_state_that_steps_have_gone_on_from_goes_first():
+    """Of 97 tokens that go on from the state at 48, when two blocks more are needed than have no name: before full attention's last."""
+    pool = StatesPool(GROUPS, 14, 16)
+    assert [pool.request(Range(100), tokens) for tokens in (49, 97)] == [0, 48] and pool.held == 12
+    assert pool.request([1000], 5) == 0 and pool.request(Range(100), 97) == 96
+
+
 def test_a_conversation_is_found_at_block_boundaries(model, workload):
     """Of 100 tokens the state after 96 is kept, and none of the answer. The second turn finds that, and keeps what full attention had of
     the answer, 128 of 140 tokens, and the end of its own prompt, 160 of 164; the third finds that."""
