@@ -1,4 +1,4 @@
-"""The engine against a second, plain simulator (`validate/checks/reference/`), event by event, on random small cases; ten minutes.
+"""The engine against a second, plain simulator (`validate/checks/reference/`), event by event, on random small cases; half an hour.
 
 Times must agree to 1e-9 of themselves, which is what is left of rounding; tokens and tiers must be the same, and so must the whole summary,
 key by key, bytes to one a replica. The cases are small and tight: a few sessions whose KV does not fit, so that in hundreds of them
