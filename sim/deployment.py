@@ -144,6 +144,11 @@ class Deployment:
         return usd_per_s(self.prices, self.gpu.name, self.gpus, dram, ssd, self.terms)
 
     @property
+    def share_of_drives(self) -> int:
+        """Of the node's drives, where replicas beside this one use its other GPUs; one at least."""
+        return max(1, int(self.node.ssd_drives.value) * self.gpus // int(self.node.max_gpus.value))
+
+    @property
     def keeps_on_drives(self) -> bool:
         """Whether a tier lies on the node's drives, and wears them."""
         return ON_DRIVES in self.sizes

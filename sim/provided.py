@@ -28,7 +28,7 @@ def _of_neighbours(deployment: Deployment) -> list[str]:
     """Drives of the node that replicas beside this one would use, and wear, as well."""
     node, size = deployment.node, deployment.sizes.get(ON_DRIVES, 0)
     has, gpus = int(node.ssd_drives.value), int(node.max_gpus.value)
-    share = max(has * deployment.gpus // gpus, -(-size // round(deployment.ssd.capacity.value)))
+    share = max(deployment.share_of_drives, -(-size // round(deployment.ssd.capacity.value)))
     if not deployment.keeps_on_drives or has * deployment.gpus < gpus or deployment.drives <= share:
         return []
     return [

@@ -107,6 +107,26 @@ def test_options_of_blocks_are_sizes_below_the_pool():
     assert dict(pool.settings) == NO_STORE and dict(recompute.settings) == {**NO_STORE, "store.unit": "session"}
     assert offered and all(dict(each.settings)["store.hbm"] == "0GB" for each in offered)
 
+    assert not any("store.ssd_drives" in dict(each.settings) for each in offered), "its two GPUs of four have the node's one drive"
+
+
+@pytest.mark.parametrize(
+    ("settings", "ssd", "drives"),
+    [
+        ((), "7.68TB", None),  # all eight GPUs: a quarter of eight drives of 3.84 TB
+        (("deployment.gpus=4",), "3.84TB", "4"),
+        (("deployment.gpus=1",), "960GB", "1"),
+        (("deployment.gpus=1", "store.ssd_drives=2"), "1.92TB", None),
+    ],
+)
+def test_a_part_of_a_nodes_gpus_is_offered_that_part_of_its_drives(settings, ssd, drives):
+    """Their bandwidth and endurance as well, for replicas beside this one use the others; unless somebody says how many."""
+    offered = [dict(each.settings) for each in options(Question("chat-2026", ("model=llama-3.1-8b", *settings), 1.0))]
+    assert [(each["store.ssd"], each.get("store.ssd_drives")) for each in offered] == [("0GB", None), ("0GB", None)] + [
+        ("0GB", None),
+        (ssd, drives),
+    ] * 2
+
 
 # --- bounds -----------------------------------------------------------------------------------------------------------------------
 

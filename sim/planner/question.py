@@ -126,14 +126,19 @@ def _prefix_cache(question: Question) -> Option:
 
 
 def _offered(question: Question) -> list[Option]:
-    """Quarters and all of the DRAM and of the drives that come with the node."""
-    deployment = resolve(question.config(Option("", tuple(NO_STORE.items()))))
-    dram, ssd = _node_dram(deployment), deployment.drives * int(deployment.ssd.capacity.value)
+    """Quarters and all of the DRAM and of the drives that come with the GPUs; of a part of a node's GPUs that part of its drives, for other
+    replicas have the others."""
+    config = question.config(Option("", tuple(NO_STORE.items())))
+    deployment = resolve(config)
+    drives = min(deployment.drives, deployment.share_of_drives) if config.store.ssd_drives is None else deployment.drives
+    dram, ssd = _node_dram(deployment), drives * int(deployment.ssd.capacity.value)
     drams = [_whole(share * dram) for share in _DRAM_SHARES]
     ssds = [_whole(share * ssd) if share else "0GB" for share in _SSD_SHARES]
+    of = {} if drives == deployment.drives else {"store.ssd_drives": str(drives)}
     return [
         Option(
-            f"DRAM {one}" + (f" + SSD {other}" if other != "0GB" else ""), (("store.hbm", "0GB"), ("store.dram", one), ("store.ssd", other))
+            f"DRAM {one}" + (f" + SSD {other}" if other != "0GB" else ""),
+            tuple(({"store.hbm": "0GB", "store.dram": one, "store.ssd": other} | (of if other != "0GB" else {})).items()),
         )
         for one in dict.fromkeys(drams)
         for other in dict.fromkeys(ssds)
