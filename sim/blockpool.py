@@ -53,7 +53,7 @@ class BlockPool:
     @property
     def chunk_bytes(self) -> int:
         """Of a chunk, stored once."""
-        return self.chunk_tokens // self.block_tokens * self.stored_bytes
+        return self.chunking.blocks * self.stored_bytes
 
     def loaded(self, tokens: int) -> int:
         """Bytes, stored once, of so many tokens that are loaded: of layers with windows, those that they reach at the end."""
