@@ -175,6 +175,15 @@ def test_a_turn_has_the_hashes_of_what_it_goes_on_from(workload):
     assert alike(*turn_keys(replace(requests, dropped_tokens=np.array([0, 3])), block=2)) == 3
 
 
+@pytest.mark.parametrize("others", [[3, 4, 5, 6, 7], [3, 4]])
+def test_who_has_other_hashes_does_not_go_on_whatever_lengths_say(workload, others):
+    """The second turn's history is all of the first's context by its lengths, and other text by its hashes: so is all behind it."""
+    requests = hashed(workload([[(8, 8), (8, 4)], [(8, 0)]], arrivals=[0, 99]), [1, 2], others, [1, 2])
+    first, second, other = turn_keys(requests)
+    assert (alike(first, other), alike(first, second)) == (2, 0)
+    assert not set(first) & set(second), "a key says all that was before"
+
+
 def test_a_context_of_which_a_prompt_was_clipped_has_no_hashes_of_what_follows(workload):
     """A prompt of 12 tokens is cut to 7, in a window of 8; the next turn drops two tokens, and others have its hashes."""
     requests = hashed(workload([[(12, 1), (1, 0)], [(12, 1)]], arrivals=[0, 99]), *[[1, 2, 3]] * 3)

@@ -52,7 +52,8 @@ def block_contexts(workload: Workload, block_tokens: int) -> BlockContexts:
             raise TraceError(_NOTHING)
         paths = written(workload, block_tokens)
         return BlockContexts(block_tokens, tokens.tolist(), [paths[turn] for turn in order.tolist()], False)
-    return BlockContexts(block_tokens, tokens.tolist(), _hashed(workload.blocks, tokens, order, block_tokens), True)
+    hashed = _in_blocks(_whole(workload.blocks, tokens, order), workload.blocks.block_tokens, block_tokens)
+    return BlockContexts(block_tokens, tokens.tolist(), hashed, True)
 
 
 def known(workload: Workload) -> bool:
@@ -66,16 +67,16 @@ def turn_paths(workload: Workload, block_tokens: int, window: int, ratio: float)
     (`kvplan.traces.context`). Raises TraceError when blocks are no parts of those that are hashed."""
     columns = contexts(workload, window, ratio)
     cut = _cut(workload, *columns)
-    grown = _grown(workload, columns, cut, block_tokens)
     if workload.blocks is None:
-        return grown
+        return _grown(workload, columns, cut, block_tokens)
     history, prompt, _ = columns
-    hashed = _hashed(workload.blocks, _prompts(workload), np.arange(workload.turns), block_tokens)
-    sources, said = _said(workload, workload.blocks)
-    said = np.where(prompt < workload.prompt_tokens, np.minimum(said, history + prompt), said)
-    said[history != workload.history_tokens] = 0
-    known = np.minimum(said // block_tokens, [len(path) for path in grown])
-    return [Answered(hashed[source], blocks, own) for source, blocks, own in zip(sources, known.tolist(), grown, strict=True)]
+    whole = _whole(workload.blocks, _prompts(workload), np.arange(workload.turns))
+    hashed, said = _in_blocks(whole, workload.blocks.block_tokens, block_tokens), _Said(workload, workload.blocks, whole)
+    as_hashed = history == workload.history_tokens  # of others positions are not those that were hashed
+    grown = _grown(workload, columns, cut | (as_hashed & list(map(said.parts, range(workload.turns)))), block_tokens)
+    tokens = as_hashed * np.where(prompt < workload.prompt_tokens, np.minimum(said.tokens, history + prompt), said.tokens)
+    known = np.minimum(tokens // block_tokens, [len(path) for path in grown])
+    return [Answered(hashed[source], blocks, own) for source, blocks, own in zip(said.source, known.tolist(), grown, strict=True)]
 
 
 def _prompts(workload: Workload) -> np.ndarray:
@@ -90,34 +91,56 @@ def _cut(workload: Workload, history: np.ndarray, prompt: np.ndarray, output: np
     return ~workload.is_first & (history < before)
 
 
-def _said(workload: Workload, blocks: Blocks) -> tuple[list[int], np.ndarray]:
-    """Per turn, whose prompt has the hashes of its context with the answer, and of how many tokens: its own, or that of another turn of its
-    session, as far as those in between go on from one another. Those of unfull blocks say nothing: who goes on has others."""
-    said = np.minimum(_prompts(workload) // blocks.block_tokens, np.diff(blocks.first)) * blocks.block_tokens
-    source = list(range(workload.turns))
-    kept = np.append(workload.history_tokens, 0).tolist()
-    for turn, other in [*((turn, turn + 1) for turn in reversed(source[:-1])), *((turn, turn - 1) for turn in source[1:])]:
-        shared = min(kept[max(turn, other)], said[other])
-        if shared > said[turn]:
-            source[turn], said[turn] = source[other], shared
-    return source, said
+class _Said:
+    """What hashes say of each turn's context, with the answer: its own prompt's, or those of another turn of its session, as far as those
+    in between go on from one another. Those of unfull blocks say nothing: who goes on has others. Where hashes differ, whatever lengths
+    say, nobody goes on. `whole`: keys of the hashed blocks."""
+
+    def __init__(self, workload: Workload, blocks: Blocks, whole: Sequence[Sequence[int]]) -> None:
+        self._whole, self._tokens = whole, blocks.block_tokens
+        self._kept = np.append(workload.history_tokens, 0).tolist()
+        turns = range(workload.turns)
+        self.tokens = (np.minimum(_prompts(workload) // self._tokens, np.diff(blocks.first)) * self._tokens).tolist()
+        """Of how many."""
+        self.source = list(turns)
+        """Whose prompt has them."""
+        for turn, other in [*((turn, turn + 1) for turn in reversed(turns[:-1])), *((turn, turn - 1) for turn in turns[1:])]:
+            shared = self._shared(turn, other)
+            if shared > self.tokens[turn] and self._alike(turn, other, self.tokens[turn]):
+                self.source[turn], self.tokens[turn] = self.source[other], shared
+
+    def _shared(self, turn: int, other: int) -> int:
+        """Of how many tokens a neighbour says what they are."""
+        return min(self._kept[max(turn, other)], self.tokens[other])
+
+    def _alike(self, turn: int, other: int, tokens: int) -> bool:
+        last = -(-tokens // self._tokens) - 1
+        return last < 0 or self._whole[self.source[turn]][last] == self._whole[self.source[other]][last]
+
+    def parts(self, turn: int) -> bool:
+        """Whether a turn has other text than the one before it, where it was to go on from that."""
+        return turn > 0 and not self._alike(turn, turn - 1, min(self._shared(turn, turn - 1), self.tokens[turn]))
 
 
-def _hashed(blocks: Blocks, tokens: np.ndarray, order: np.ndarray, block_tokens: int) -> Sequence[Keys]:
-    """Of block hashes, those of an unfull last block too."""
+def _whole(blocks: Blocks, tokens: np.ndarray, order: np.ndarray) -> Sequence[Sequence[int]]:
+    """Keys of prompts of so many tokens in blocks as they are hashed, those of an unfull last block too."""
     counts = np.minimum(np.diff(blocks.first)[order], -(-tokens // blocks.block_tokens))
     tree = prefixes(blocks.ids, blocks.first[:-1][order], counts)
     keys, bounds = tree.node.data, tree.first.tolist()
-    whole = [keys[start:stop] for start, stop in pairwise(bounds)]
-    if blocks.block_tokens == block_tokens:
+    return [keys[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _in_blocks(whole: Sequence[Sequence[int]], hashed_tokens: int, block_tokens: int) -> Sequence[Keys]:
+    """The same in blocks of so many tokens, where those that are hashed have `hashed_tokens`."""
+    if hashed_tokens == block_tokens:
         return whole
-    if blocks.block_tokens % block_tokens == 0:
-        return [Parts(path, blocks.block_tokens // block_tokens) for path in whole]
-    if block_tokens % blocks.block_tokens == 0:
-        return [path[block_tokens // blocks.block_tokens - 1 :: block_tokens // blocks.block_tokens] for path in whole]
+    if hashed_tokens % block_tokens == 0:
+        return [Parts(path, hashed_tokens // block_tokens) for path in whole]
+    if block_tokens % hashed_tokens == 0:
+        return [path[block_tokens // hashed_tokens - 1 :: block_tokens // hashed_tokens] for path in whole]
     raise TraceError(
-        f"the trace's hashes are of blocks of {blocks.block_tokens:,} tokens: blocks of {block_tokens:,} are no part of them, and none is a"
-        f" multiple of the other; take {blocks.block_tokens:,}"
+        f"the trace's hashes are of blocks of {hashed_tokens:,} tokens: blocks of {block_tokens:,} are no part of them, and none is a"
+        f" multiple of the other; take {hashed_tokens:,}"
     )
 
 

@@ -34,8 +34,10 @@ class Hashes:
             self.goes_on(later, self.of[turn][: self.history[later]])
 
     def goes_on(self, turn: Turn, said: list[Token]) -> None:
-        """A turn before or after it has the same text so far."""
-        self.of[turn] += said[len(self.of[turn]) :]
+        """A turn before or after it has the same text so far, and more; one that has another has not gone on from it."""
+        own = self.of[turn]
+        if said[: len(own)] == own:
+            self.of[turn] = own + said[len(own) :]
 
     def said(self, turn: Turn, history: int, prompt: int) -> list[Token]:
         """The first tokens of a turn's context, with its answer."""
