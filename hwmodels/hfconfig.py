@@ -228,7 +228,7 @@ class HfConfig(BaseModel):
         return self
 
     def _check_experts(self) -> None:
-        mixed = self.moe_layers
+        mixed = self.moe_layers  # raises where its list of layers has another length, whatever else is there
         if not self.intermediate_size and (mixed < self.num_hidden_layers or not self.moe_intermediate_size):
             raise ValueError("intermediate_size is missing or 0")
         if self.num_experts and not 0 < self.num_experts_per_tok <= self.num_experts:

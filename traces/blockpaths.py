@@ -100,10 +100,10 @@ class _Said:
         self._whole, self._tokens = whole, blocks.block_tokens
         self._kept = np.append(workload.history_tokens, 0).tolist()
         turns = range(workload.turns)
-        self.tokens = (np.minimum(_prompts(workload) // self._tokens, np.diff(blocks.first)) * self._tokens).tolist()
-        """Of how many."""
         self.source = list(turns)
-        """Whose prompt has them."""
+        """Whose prompt has them …"""
+        self.tokens = (np.minimum(_prompts(workload) // self._tokens, np.diff(blocks.first)) * self._tokens).tolist()
+        """… and of how many tokens."""
         for turn, other in [*((turn, turn + 1) for turn in reversed(turns[:-1])), *((turn, turn - 1) for turn in turns[1:])]:
             shared = self._shared(turn, other)
             if shared > self.tokens[turn] and self._alike(turn, other, self.tokens[turn]):

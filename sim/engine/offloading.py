@@ -65,13 +65,13 @@ class Offloading:
         pool: BlockPool,
         threshold: int,
         paths: Paths,
-        levels: Sequence[Level],
+        levels: list[Level],
         orders: Orders | None,
     ) -> None:
         self._chunking: Chunking = pool.chunking
         self._chunk_tokens: int = pool.chunk_tokens
         self._each: int = pool.chunk_bytes
-        self._paths, self._levels = paths, list(levels)
+        self._paths, self._levels = paths, levels
         self._orders, self._threshold = orders, threshold
         self._first = self._of_chunks(levels[1]) if len(levels) > 1 else None
         self._lower: list[Below] = [

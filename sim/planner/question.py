@@ -134,15 +134,14 @@ def _offered(question: Question) -> list[Option]:
     dram, ssd = _node_dram(deployment), drives * int(deployment.ssd.capacity.value)
     drams = [_whole(share * dram) for share in _DRAM_SHARES]
     ssds = [_whole(share * ssd) if share else "0GB" for share in _SSD_SHARES]
-    of = {} if drives == deployment.drives else {"store.ssd_drives": str(drives)}
-    return [
-        Option(
-            f"DRAM {one}" + (f" + SSD {other}" if other != "0GB" else ""),
-            tuple(({"store.hbm": "0GB", "store.dram": one, "store.ssd": other} | (of if other != "0GB" else {})).items()),
-        )
-        for one in dict.fromkeys(drams)
-        for other in dict.fromkeys(ssds)
-    ]
+    some = () if drives == deployment.drives else (("store.ssd_drives", str(drives)),)
+    return [_below_hbm(one, other, some) for one in dict.fromkeys(drams) for other in dict.fromkeys(ssds)]
+
+
+def _below_hbm(dram: str, ssd: str, drives: tuple[tuple[str, str], ...]) -> Option:
+    """So much of each; `drives`: settings of an SSD."""
+    settings = ("store.hbm", "0GB"), ("store.dram", dram), ("store.ssd", ssd)
+    return Option(f"DRAM {dram}", settings) if ssd == "0GB" else Option(f"DRAM {dram} + SSD {ssd}", (*settings, *drives))
 
 
 def _node_dram(deployment: Deployment) -> float:

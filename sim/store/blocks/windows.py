@@ -227,9 +227,7 @@ class WindowsPool(VllmPool):
         while named and named[0][0] < first:
             left.append(named.popleft()[1])
         if left:
-            kept = self._runs.blocks
-            self._give_back(left, now)
-            self._unnamed += self._windowed * len(left) - (self._runs.blocks - kept)
+            self._unnamed += self._windowed * len(left) - self._leaves(left, now)
             self.grow(self._windowed * len(left))
             self._forget(self._runs.blocks - self._most_kept)
         return (named[0][0] + self._has) * self._block_tokens + 1 if named else None
@@ -237,21 +235,24 @@ class WindowsPool(VllmPool):
     def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
         assert isinstance(use, WindowsUse)
         held = self.needed(tokens) + self._windowed * use.ahead - sum(map(depth, use.full))
-        blocks, earlier, kept = [pieces for _, pieces in use.named], self._left_before(use), self._runs.blocks
-        self._give_back(blocks[:earlier], now)
-        kept -= self._runs.blocks
+        blocks, earlier = [pieces for _, pieces in use.named], self._left_before(use)
+        self._unnamed += held - self._leaves(blocks[:earlier], now)
         for pieces in use.full:
             self._runs.give_back(pieces, now)
-        kept += self._runs.blocks
-        self._give_back(blocks[earlier:], now)
+        self._unnamed -= self._leaves(blocks[earlier:], now)
         use.named.clear()
-        self._unnamed += held - (self._runs.blocks - kept)
         self._forget(-self._unnamed)  # where more have names than it had at once
         self._forget(self._runs.blocks - self._most_kept)
 
     def _left_before(self, use: WindowsUse) -> int:
         """How many of its blocks of windows a request has left when it ends, before it gives back the others."""
         return 0
+
+    def _leaves(self, blocks: Sequence[Sequence[Piece]], now: float) -> int:
+        """Windows have left these; returns how many nobody uses any more."""
+        kept = self._runs.blocks
+        self._give_back(blocks, now)
+        return self._runs.blocks - kept
 
     def _give_back(self, blocks: Sequence[Sequence[Piece]], now: float) -> None:
         """Windows do not use these any more: one group's after the other's, the last first."""
