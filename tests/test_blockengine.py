@@ -166,6 +166,13 @@ def test_chunks_are_stored_when_they_have_been_offered_often_enough():
     assert found.ended[0].sums["dram.written"] == cache.tier.stored * CHUNK
 
 
+def test_who_offers_a_prompt_again_with_its_answer_counts_once():
+    """As of vLLM's requests, which go on offering where they were: the second is the second to offer the prompt."""
+    workload = requests([1, 2, 3], [1, 2, 4], [1, 2, 5], prompts=[24] * 3, answers=[16] * 3)
+    settings = ["store.ssd=0GB", *CHUNKS, f"store.dram={64 * CHUNK}B", "store.hbm=1MB", "store.threshold=2"]
+    assert served(workload, 20, *settings)["dram_tokens"].tolist() == [0, 0, 16]
+
+
 def test_what_dram_has_lost_comes_up_from_ssd():
     contexts = [[*range(10 * number, 10 * number + 4)] for number in (1, 2, 3, 1)]
     workload = requests(*contexts, prompts=[32] * 4)

@@ -42,7 +42,7 @@ BELOW = [
     ["engine=vllm", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.saved=all"],
     ["engine=vllm", NARROW, "store.dram=0GB", "store.ssd=2TB"],
     ["engine=vllm", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.chunk_blocks=8", "store.load=faster"],
-    ["engine=lmcache", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.threshold=2"],
+    ["engine=lmcache", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.threshold=2", "store.saved=all"],
     ["engine=lmcache", NARROW, "store.dram=2GB", "store.ssd=2TB", "deployment.step_tokens=512"],
     ["engine=sglang", NARROW, "store.dram=64GB", "store.ssd=0GB"],
     ["engine=hicache", NARROW, "store.dram=2GB", "store.ssd=2TB", "store.prefetch=none", "store.ttl_s=3600"],

@@ -123,6 +123,12 @@ def test_engine_and_reference_agree_on_contexts_known_by_hashes(family):
     assert min(happened[what] for what in ("turns that hit blocks", "first turns that hit blocks"))
 
 
+@pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("threshold")])
+def test_engine_and_reference_agree_on_chunks_that_several_have_to_offer(family):
+    happened = agreed(family, (3, 18, 23))
+    assert min(happened[what] for what in ("chunks that too few have offered", "chunks stored", "turns that load chunks"))
+
+
 TREES = {"HBM; tree": (10, 12), "HBM and DRAM; tree": (17, 18), "HBM; tree, batching": (17,), "HBM, DRAM and SSD; tree, batching": (16,)}
 
 
@@ -290,7 +296,6 @@ def test_the_reference_is_an_engine():
         ("store.hbm=1GB", "sessions in HBM"),
         ("scheduler=shortest-prefill", "schedulers"),
         ("batching=mine.py:Whole", "batching"),
-        ("store.unit=block store.threshold=2 store.ssd=0GB", "chunks stored when they are offered again"),
         ("router=least-loaded", "routers"),
         ("store.eviction=belady", "evictions"),
         ("store.prefetch=hint", "prefetching"),

@@ -92,7 +92,7 @@ class BlockServer:
         full = turn.saved // self._chunk_tokens
         self._pool.computed(use, turn.context)
         if full > turn.prompt // self._chunk_tokens:
-            self._offer(0, self._chunking.context(turn.path), full, now)
+            self._offer(0, self._chunking.context(turn.path), full, now, turn.prompt // self._chunk_tokens)
         for tier in self._tiers:
             tier.renew(self._chunking.context(turn.path, use), full, now)
         self._pool.end(use, turn.context, now)
@@ -106,16 +106,16 @@ class BlockServer:
             self._store(0, there.path, there.stops[-1], now)
         return shares(there.stops, hit, tokens, self._chunk_tokens)
 
-    def _offer(self, tier: int, context: Context, full: int, now: float) -> None:
-        """The first chunks of a context are offered to a tier, and what it takes to the one below."""
-        stored = self._store(tier, context, full, now) if tier < len(self._tiers) else 0
+    def _offer(self, tier: int, context: Context, full: int, now: float, new: int = 0) -> None:
+        """The first chunks of a context are offered to a tier, new from one on, and what it takes to the one below."""
+        stored = self._store(tier, context, full, now, new) if tier < len(self._tiers) else 0
         if stored:
             self.written[tier] += stored
             self._offer(tier + 1, context, full, now)
 
-    def _store(self, tier: int, context: Context, full: int, now: float) -> int:
+    def _store(self, tier: int, context: Context, full: int, now: float, new: int = 0) -> int:
         """Chunks that a tier takes."""
-        coming = self._tiers[tier].store(context, full, now)
+        coming = self._tiers[tier].store(context, full, now, new)
         if coming is None:
             return 0
         self._tiers[tier].arrive(coming, now)

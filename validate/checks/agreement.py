@@ -58,9 +58,11 @@ FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if "
 _IN_BLOCKS = {name: tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; tree", "; windows", "; states"))}
 FAMILIES |= {f"{name}, batching": tiers for name, tiers in _IN_BLOCKS.items()}
 FAMILIES |= {f"{name}, hashes": tiers for name, tiers in _IN_BLOCKS.items()}
+FAMILIES |= {f"{name}, threshold": FAMILIES[name] for name in ("HBM and DRAM; blocks", "HBM and SSD; blocks", "HBM and DRAM; tree")}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
 `_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, those with `tree` that of SGLang's, and those with `windows`
-or `states` that of a model which has them; those with `batching` beside that what `_connectors` and `_batching` say."""
+or `states` that of a model which has them; those with `batching` beside that what `_connectors` and `_batching` say, those with
+`threshold` that chunks are stored when two jobs have offered them, or three."""
 
 
 def random_case(family: str, seed: int) -> tuple[Config, Workload]:
@@ -317,7 +319,11 @@ def _workload(rng: np.random.Generator, window: int) -> Workload:
     return table.with_times(starts, rng.choice([0.0, 0.1, 0.5]) * rng.exponential(1, total))
 
 
-MECHANISMS = {"clients": (_clients,), "connectors": (_connectors,), "batching": (_connectors, _batching)}
+def _threshold(loaded: Config, rng: np.random.Generator) -> Config:
+    return config.load(loaded, [f"store.threshold={rng.integers(2, 4)}"])
+
+
+MECHANISMS = {"threshold": (_threshold,), "clients": (_clients,), "connectors": (_connectors,), "batching": (_connectors, _batching)}
 
 
 def differences(ours: Result, theirs: Result) -> list[str]:

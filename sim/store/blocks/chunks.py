@@ -3,7 +3,7 @@
 The rules are those of `kvplan.sim.store.blocks.offload`: only what is missing is stored, and nothing where it would not fit; the chunks of
 a request that ends are renewed, tail before head, and so are those that are offered or have been loaded. A chunk on its way has its room,
 is not stored again, and is not found before it has come; until then what comes before it stays, and is renewed with it. With a threshold a
-chunk is stored when it has been offered so often, and when those before it are there.
+chunk is stored when so many requests have offered it, and when those before it are there.
 """
 
 from collections.abc import Sequence
@@ -65,10 +65,10 @@ class Chunks(Below):
         self._runs.give_back(pieces, now)
 
     def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> "Coming | None":
-        there = self._runs.take(path, full)
+        there, new = self._runs.take(path, full), start
         start = depth(there)  # wherever they are new from
         if self._offers.threshold > 1:
-            full = self._due(path, start, full)
+            full = self._due(path, start, full, new)
         if start == full or not self._make_room(full - start):
             self.dropped += start < full
             self.let_go(path, there, now)
@@ -85,9 +85,10 @@ class Chunks(Below):
         self._runs.evict(max(0, self.held + chunks - self._usable))
         return True
 
-    def _due(self, path: Path, start: int, full: int) -> int:
-        """Up to which chunk a context has been offered often enough, of those that are offered now and not there. Costs by the chunk."""
-        enough = [self._offers.are_enough(path[chunk]) for chunk in range(start, full)]
+    def _due(self, path: Path, start: int, full: int, new: int) -> int:
+        """Up to which chunk a context has been offered often enough, of those that are not there. Those before `new` this request has
+        offered before, which counts once. Costs by the chunk."""
+        enough = [self._offers.are_enough(path[chunk], counts=chunk >= new) for chunk in range(start, full)]
         return start + enough.index(False) if False in enough else full
 
     def arrive(self, coming: "Coming", now: float = 0.0) -> None:

@@ -96,14 +96,15 @@ class Offers:
         """So many are enough for a chunk to be stored."""
         self._counts: OrderedDict[Hashable, int] = OrderedDict()
 
-    def are_enough(self, key: Hashable) -> bool:
-        """Counts an offer."""
+    def are_enough(self, key: Hashable, counts: bool = True) -> bool:
+        """Whether a chunk has been offered so often; `counts`: with this time."""
         if self.threshold == 1:
             return True
-        if key not in self._counts and len(self._counts) == _TRACKED:
-            self._counts.popitem(last=False)
-        self._counts[key] = self._counts.pop(key, 0) + 1
-        return self._counts[key] >= self.threshold
+        if counts:
+            if key not in self._counts and len(self._counts) == _TRACKED:
+                self._counts.popitem(last=False)
+            self._counts[key] = self._counts.pop(key, 0) + 1
+        return self._counts.get(key, 0) >= self.threshold
 
 
 class FilteredOffload:

@@ -60,6 +60,8 @@ What the specification leaves open:
   them those on SSD that DRAM has room for, where none is on its way: these come up, also such as HBM has, and then the job loads what HBM
   lacks; of less than one chunk nothing. What comes to DRAM is offered to SSD at once. Jobs whose KV has come go before the queue, in the
   order in which it came, and others find in HBM what they have loaded asynchronously.
+- *Chunks that several have to offer* are stored when so many jobs have offered them while they were not there, and those before them are
+  there. Who offers a prompt's again with its answer's counts once. Offers are never forgotten, where the engine forgets after 64,000.
 - *Chunks in the order of sessions* (`fifo`, `lookahead`) are of the session whose use of them ended last, and leave with it, first those
   used longest ago. It has its place from when its turn ends for which they came, or from when it has any after that; each turn that ends
   is a use. What that has not used goes before all others; what others go on from goes after these, and then first. A session that runs is
@@ -97,7 +99,6 @@ from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     "sessions in HBM": lambda given: not given.deployment.pooled and any(tier.on_device for tier in given.deployment.tiers),
-    "chunks stored when they are offered again": lambda given: given.deployment.pooled and given.config.store.threshold > 1,
     "tiers other than dram and ssd": lambda given: not set(given.deployment.sizes) <= {"hbm", "dram", "ssd"},
     "schedulers other than fcfs": lambda given: given.config.scheduler != "fcfs",
     "routers other than session, and with blocks least-loaded": lambda given: (

@@ -196,7 +196,7 @@ class BlockReplica(Replica):
         self.written, self.read = [0], [0]  # bytes of HBM's cache, so far
         together = 256 if config.store.mode == "lmcache" else deployment.connection.block
         chunk = max(config.store.chunk_blocks, -(-together // tokens))
-        self.eviction, self.defers = config.store.eviction, config.store.defers
+        self.eviction, self.threshold, self.defers = config.store.eviction, config.store.threshold, config.store.defers
         self.below = self.make_below(below, chunk)
         self.ttl_s = math.inf if config.store.ttl_s is None else config.store.ttl_s
         self.blocks: dict[Turn, list[int]] = {}
@@ -282,8 +282,9 @@ class BlockReplica(Replica):
 
     def make_below(self, tiers: Sequence[Tier], blocks: int) -> Offloading:
         tokens = blocks * self.pool.tokens
-        each, eviction = self.deployment.stored(tokens), self.eviction
-        shelves = [Shelf(tier, each) if eviction == "lru" else OrderedShelf(tier, each, eviction, self.seen) for tier in tiers]
+        known = self.deployment.stored(tokens), self.threshold
+        ordered = self.eviction != "lru"
+        shelves = [OrderedShelf(tier, *known, self.eviction, self.seen) if ordered else Shelf(tier, *known) for tier in tiers]
         return Offloading(shelves, blocks, tokens, self.links, self.seen)
 
     def hit(self, context: Sequence[Token]) -> int:
@@ -366,7 +367,7 @@ class BlockReplica(Replica):
         if not self.deployment.connection.saves_answers:
             saved = saved[:offered]
         elif len(saved) > offered:
-            self.below.store(0, saved, turn.session, now)
+            self.below.store(0, saved, turn.session, now, offered)
         self.below.renew([*saved, *self.windows(turn)], turn.session, now)
         self.end_use(turn, now)
         self.hold(now)

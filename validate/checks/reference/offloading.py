@@ -65,11 +65,13 @@ class Offloading:
             shelf.let_go(way.names, way.session, way.end_s)
             self.store(way.shelf + 1, way.names, way.session, way.end_s)
 
-    def store(self, place: int, names: Names, session: int, now: float) -> None:
-        """A shelf is offered chunks."""
+    def store(self, place: int, names: Names, session: int, now: float, known: int = 0) -> None:
+        """A shelf is offered chunks, of which a job has offered the first `known` before."""
         if place == len(self.shelves):
             return
-        shelf = self.shelves[place]
+        shelf, offered = self.shelves[place], len(names)
+        names = shelf.wanted(names, known)
+        self.seen["chunks that too few have offered"] += offered - len(names)
         missing = shelf.put(names, session, now)
         if missing is None:
             self.seen["chunks without room"] += 1

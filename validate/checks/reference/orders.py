@@ -15,8 +15,8 @@ NEW, ASIDE = "new", "aside"
 class OrderedShelf(Shelf):
     """One tier's."""
 
-    def __init__(self, tier: Tier, each: int, eviction: str, seen: Counter[str]) -> None:
-        super().__init__(tier, each)
+    def __init__(self, tier: Tier, each: int, threshold: int, eviction: str, seen: Counter[str]) -> None:
+        super().__init__(tier, each, threshold)
         self.looks_ahead, self.seen = eviction == "lookahead", seen
         self.before: dict[int, int | None] = {}  # of each chunk, the one before it in its context
         self.owner: dict[int, int] = {}  # of chunks in a session's order

@@ -17,8 +17,10 @@ Names = Sequence[Any]
 class Shelf:
     """One tier's."""
 
-    def __init__(self, tier: Tier, each: int) -> None:
+    def __init__(self, tier: Tier, each: int, threshold: int = 1) -> None:
         self.tier, self.each, self.room = tier, each, tier.capacity // each
+        self.threshold = threshold  # a chunk is stored when so many jobs have offered it
+        self.offers: Counter[Any] = Counter()  # jobs that have, while it was not there
         self.users: Counter[int] = Counter()
         self.stamps: dict[int, tuple[int, int]] = {}  # when its last use ended, and how far from the end; of all that have room
         self.left_s: dict[int, float] = {}  # when the last use of each ended
@@ -39,6 +41,15 @@ class Shelf:
     def most(self, kept: Names) -> int:
         """How many more can come at most, when these and those in use stay."""
         return self.room - len({*kept, *(name for name, users in self.users.items() if users)})
+
+    def wanted(self, names: Names, known: int) -> Names:
+        """Those that are there, and those behind them up to the first that too few have offered. Who offers them has offered the first
+        `known` before."""
+        if self.threshold == 1:
+            return names
+        there = len(self.there(names))
+        self.offers.update(names[max(there, known) :])
+        return [*names[:there], *takewhile(lambda name: self.offers[name] >= self.threshold, names[there:])]
 
     def put(self, names: Names, session: int, now: float) -> Names | None:
         """Those that are missing are on their way, and all in use; which these are. None where they have no room."""
