@@ -82,7 +82,7 @@ def test_1_a_link_that_forgets_bytes(monkeypatch):
 
 @pytest.mark.pure
 def test_2_a_store_that_takes_more_than_fits(monkeypatch):
-    monkeypatch.setattr(SessionStore, "_room", lambda self, *arguments, **options: True)
+    monkeypatch.setattr(SessionStore, "_make_room", lambda self, *arguments, **options: True)
     with expect(2):
         run()
 
@@ -203,11 +203,11 @@ def test_5_transfers_that_count_when_they_are_booked(monkeypatch):
 @pytest.mark.pure
 @pytest.mark.parametrize("tokens", [-1, 1])
 def test_6_a_hit_of_another_size(monkeypatch, tokens):
-    def other(original, self, session):
-        home, size = original(self, session)
+    def other(original, self, session, *asked):
+        home, size = original(self, session, *asked)
         return home, size + tokens * 819_200 if size else 0
 
-    wrap(monkeypatch, SessionStore, "lookup", other)
+    wrap(monkeypatch, SessionStore, "claim", other)
     with expect(6):
         run()
 
@@ -221,10 +221,11 @@ def test_6_a_cache_that_survives_truncation_whole(monkeypatch):
 
 @pytest.mark.pure
 def test_6_a_store_that_throws_sessions_away(monkeypatch):
-    def forget(original, self, session):
-        return (-1, 0) if session % 3 == 0 else original(self, session)
+    def forget(original, self, session, *asked):
+        found = original(self, session, *asked)
+        return (-1, 0) if session % 3 == 0 else found
 
-    wrap(monkeypatch, SessionStore, "lookup", forget)
+    wrap(monkeypatch, SessionStore, "claim", forget)
     with expect(6):
         run()
 

@@ -741,9 +741,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.a_record_is_one_of_its_states(session, self.store._records[session])
         staging = self.store._staging
         if staging is not None:
-            records, held = self.store._records.values(), staging.tier.sessions()
-            assert staging.claimed == sum(record.claimed or 0 for record in records) >= 0
-            assert staging.fetched == sum(record.fetched or 0 for record in records) <= sum(held.values())
+            records, held = self.store._records.values(), staging.tier.held
+            assert staging.claimed == sum(held(record.session) for record in records if record.claimed)
+            assert staging.fetched == sum(held(record.session) for record in records if record.fetched)
 
     def a_record_is_one_of_its_states(self, session, record):
         """The table of `kvplan.sim.store.record`, and of `NEW` and `ASIDE`."""
@@ -751,9 +751,9 @@ class StoreMachine(RuleBasedStateMachine):
         own = sum(move.session == session and move.target > move.source for move in moves)
         runs, stages = session in self.running, self.store._staging is not None
         assert (record.position is not None) == (session in self.waiting)
-        assert (record.claimed is not None) == (runs and stages)
-        assert record.fetched is None or not runs
-        assert record.pins == own + runs + (record.fetched is not None)
+        assert record.claimed == (runs and stages)
+        assert not record.fetched or not runs
+        assert record.pins == own + runs + record.fetched
         assert (record in self.store._pinned) == (record.pins > 0)
         for tier in self.store.tiers:
             assert not (session in tier.out and not tier.held(session))

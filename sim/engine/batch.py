@@ -156,7 +156,7 @@ class Batch:
 
     def next_again(self, now: float) -> Job | None:
         """The first of those that had to give way that others need not pass."""
-        return next((job for job in self.preempted if job.deferred_s <= now), None) if self.preempted else None
+        return next((job for job in self.preempted if job.deferred_s <= now), None)
 
     def enter(self, job: Job) -> None:
         """A job has HBM and a place, and is to be prefilled."""

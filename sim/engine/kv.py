@@ -16,7 +16,7 @@ from kvplan.sim.engine.loader import Loader
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
 from kvplan.sim.engine.run import Run
-from kvplan.sim.engine.saver import Saver
+from kvplan.sim.engine.saver import Saver, WaitingSaver
 from kvplan.sim.policies.base import Load, Prefetch
 from kvplan.sim.store.protocol import ALL, Store, Useful
 
@@ -26,7 +26,7 @@ class Kv(Keeping):
 
     def __init__(self, run: Run, store: Store, prefetch: Prefetch, load: Load, paths: Paths, mover: Mover) -> None:
         config, deployment = run.given.config, run.given.deployment
-        self._saver = Saver(config, deployment, paths)
+        self._saver = (WaitingSaver if config.store.save == "sync" else Saver)(deployment, paths)
         super().__init__(store, paths, self._saver, deployment.hbm_budget, growth_of(deployment.hbm_kv))
         self.follows = self._saver.early
         self.mover = mover
@@ -77,8 +77,23 @@ class Kv(Keeping):
             self.mover.heed(now)
 
     def start(self, job: Job, cut: int, head_since: float, free: int, now: float) -> int:
-        tier, cached = self._claim(job.session, cut, now)
-        self._begin(job, tier, cached, head_since, free, now)
+        store, mover, session = self.store, self.mover, job.session
+        self.changed = True
+        if not self._loads_late:
+            mover.break_off(session, self._unit, now)
+        useful = self._useful(cut) if cut else ALL
+        tier, size = store.claim(session, now, useful)
+        if cut:
+            self._keep_elsewhere(session, now, useful)
+        if self._moved:
+            mover.heed(now)
+        if not size:
+            mover.abandon(session)
+        if self._observer is not None:
+            self._observer.found(store, session, cut, self._embedded, self._kv.tokens_in(size))
+        if not self._loads_late:
+            tier, size = store.arrived(session)
+        self._begin(job, tier, self._kv.tokens_in(size), head_since, free, now)
         return tier if job.cached else -1
 
     def again(self, job: Job, free: int, now: float) -> None:
@@ -95,27 +110,6 @@ class Kv(Keeping):
         else:
             job.compute_s = job.prefill_s = self._steps.prefill(known, 0)
         job.new = job.left = known - job.cached
-
-    def _claim(self, session: int, cut: int, now: float) -> tuple[int, int]:
-        """Pins the session in the store; returns the index of the tier that its history can be loaded from, and the tokens there."""
-        store, mover = self.store, self.mover
-        self.changed = True
-        if not self._loads_late:
-            mover.break_off(session, self._unit, now)
-        useful = self._useful(cut) if cut else ALL
-        store.claim(session, now, useful)
-        if useful is not ALL:
-            self._keep_elsewhere(session, now, useful)
-        if self._moved:
-            mover.heed(now)
-        tier, size = store.lookup(session)
-        if not size:
-            mover.abandon(session)
-        if self._observer is not None:
-            self._observer.found(store, session, cut, self._embedded, self._kv.tokens_in(size))
-        if not self._loads_late:
-            tier, size = store.arrived(session)
-        return tier, self._kv.tokens_in(size)
 
     def _keep_elsewhere(self, session: int, now: float, useful: Useful) -> None:
         """What a history has lost is of no use anywhere."""
@@ -134,9 +128,8 @@ class Kv(Keeping):
             job.cached = cached
             job.compute_s = job.prefill_s = self._steps.prefill(new, cached)
             return
-        fetched_at = self.mover.fetches_end_s if self.mover.fetching == session else math.inf
         loader = self._loader
-        loader.begin(tier, cached, new, now, self._complete_s[session], head_since, fetched_at, free)
+        loader.begin(tier, cached, new, now, self._complete_s[session], head_since, self.mover.comes_s(session), free)
         job.cached, job.compute_s, job.prefill_s = self._load_policy.loads(loader)
         if job.cached:
             end = self._take(session, tier, job.cached, now)

@@ -76,7 +76,8 @@ class Link:
 
     def background_is_done(self) -> None:
         """The background transfer has ended: demand booked from now on, if for a time before, comes after it."""
-        self.free_at = max(self.free_at, self.background_end)
+        if self.free_at < self.background_end:
+            self.free_at = self.background_end
 
     def end_background(self, now: float, size: int) -> int:
         """Breaks off the background transfer of `size` bytes; returns how many of them have been sent."""

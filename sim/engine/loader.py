@@ -86,7 +86,8 @@ class Loader(LoadView):
                 return 0.0, load, min(self._read_buffer, self._free * layers / self._hbm_kv.of(tokens), (now - start) / load)
             return start - now, load, 0.0
         if self._fetched_at < math.inf:
-            return max(asked, ready) - now, max(load, (self._fetched_at - now) / layers), 0.0
+            coming = (self._fetched_at - now) / layers
+            return (asked if asked > ready else ready) - now, coming if coming > load else load, 0.0
         start, end = own.preview(asked, size)
         faster, slower = sorted((load, (end - start) / layers))
         return (start if start > ready else ready) - now + faster, slower, 0.0

@@ -45,13 +45,15 @@ class _Way(Ending):
         if at_s != self._settles_at:
             return  # a call that an earlier one has replaced
         self._settles_at = math.inf
-        if self.move is None:
+        move = self.move
+        if move is None:
             return
         end_s = self.link.background_end
         if end_s > at_s:
             self._settle_at(end_s)
         else:
-            self._mover.end(self, at_s)
+            self.move = None
+            self._mover.end(self, move, at_s)
 
 
 class Mover:
@@ -80,6 +82,13 @@ class Mover:
     def fetches_end_s(self) -> float:
         """When the fetch under way ends, or the last one ended."""
         return math.inf if self._fetch is None else self._fetch.link.background_end
+
+    def comes_s(self, session: int) -> float:
+        """When a fetch of the session ends; infinite where none is under way."""
+        fetch = self._fetch
+        if fetch is None or fetch.move is None or fetch.move.session != session:
+            return math.inf
+        return fetch.link.background_end
 
     @property
     def demotions_end_s(self) -> float:
@@ -110,17 +119,16 @@ class Mover:
         for session in sessions:
             self.moved(session, now)
 
-    def end(self, way: _Way, at_s: float) -> None:
+    def end(self, way: _Way, move: Move, at_s: float) -> None:
         """A move has ended; starts what follows from that."""
-        move, way.move = way.move, None
-        assert move is not None
-        if way is not self._fetch:
+        store, is_fetch = self.store, way is self._fetch
+        if not is_fetch:
             way.link.background_is_done()
         if move.session >= 0:
-            self.store.end_move(move, at_s)
-            if self.store.moved:
+            store.end_move(move, at_s)
+            if store.moved:
                 self.heed(at_s)
-            if way is self._fetch:
+            if is_fetch:
                 self.arrived(move.session, at_s)
         self.start(at_s)
 

@@ -68,7 +68,7 @@ class Replica:
 
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        now, session = self.clock.now, self._session_of[turn]
+        now, session = self.clock.agenda.now_s, self._session_of[turn]
         kept = None if self._dropped is None else self._keep_only(turn, int(self._dropped[turn]))
         if self._keeps:
             self.kv.come(session, kept, now)
@@ -213,7 +213,7 @@ class Replica:
         ready = self.waiting.head(now) if self._holds else None  # who is to be held is held, whether there is a place or not
         if batch.running >= batch.most:
             return None
-        if (again := batch.next_again(now)) is not None:
+        if batch.preempted and (again := batch.next_again(now)) is not None:
             return self.fitting.again(again)
         turn = ready if self._holds else self.waiting.head(now)
         return None if turn is None else self.fitting.job(turn)

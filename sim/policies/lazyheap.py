@@ -27,15 +27,20 @@ class LazyHeap(Generic[Key]):
         """Removes the item; whether it was there."""
         return self._key.pop(item, None) is not None
 
-    def peek(self) -> int | None:
-        """The item with the smallest key."""
+    def first(self) -> tuple[Key, int] | None:
+        """The smallest key, and its item."""
         heap, keys = self._heap, self._key
         while heap:
-            key, item = heap[0]
-            if keys.get(item) == key:
-                return item
+            first = heap[0]
+            if keys.get(first[1]) == first[0]:
+                return first
             heappop(heap)
         return None
+
+    def peek(self) -> int | None:
+        """The item with the smallest key."""
+        first = self.first()
+        return None if first is None else first[1]
 
     def key(self, item: int) -> Key:
         """The key of an item that is there."""

@@ -31,8 +31,8 @@ class Nothing(Store):
     def announce(self, session: int) -> None:
         """There is nothing to bring."""
 
-    def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
-        """There is nothing to keep."""
+    def claim(self, session: int, now: float, useful: Useful = ALL) -> tuple[int, int]:
+        return -1, 0
 
     def keep_only(self, session: int, now: float, useful: Useful) -> None:
         """There is nothing to drop."""

@@ -90,8 +90,8 @@ class Store(ABC):
         """Word has come that a job of the session will follow."""
 
     @abstractmethod
-    def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
-        """Its job starts: what it can use is kept until `release`."""
+    def claim(self, session: int, now: float, useful: Useful = ALL) -> tuple[int, int]:
+        """Its job starts: what it can use is kept until `release`. Returns where that is, as `lookup` does."""
 
     @abstractmethod
     def keep_only(self, session: int, now: float, useful: Useful) -> None:

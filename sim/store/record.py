@@ -4,9 +4,9 @@ A session is one of these, and its record says which:
 
 | state | position | claimed | fetched | pins |
 |---|---|---|---|---|
-| idle: no job of it is known | None | None | None, or announced and fetched | one per move |
-| waiting: its job is in the queue | set | None | set from the start of a fetch on | one per move, one while `fetched` |
-| running: from `claim` to `release` | None | set where there is a fetch target | None | one per move, one for the job |
+| idle: no job of it is known | None | no | no, or announced and fetched | one per move |
+| waiting: its job is in the queue | set | no | from the start of a fetch on | one per move, one while `fetched` |
+| running: from `claim` to `release` | None | where there is a fetch target | no | one per move, one for the job |
 
 It is in one tier at least just when it has a `home`.
 """
@@ -29,10 +29,10 @@ class Record:
         """Of its job in the queue."""
         self.uses = 0
         """Turns that have ended."""
-        self.fetched: int | None = None
-        """Bytes in the fetch target, brought there for the job that will come."""
-        self.claimed: int | None = None
-        """Bytes in the fetch target, of a running job."""
+        self.fetched = False
+        """Whether what the fetch target holds was brought there for the job that will come."""
+        self.claimed = False
+        """Whether what the fetch target holds is a running job's."""
         self.released_s: float | None = None
         """When its last turn ended; None while one is known. For a TTL."""
 

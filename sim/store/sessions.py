@@ -85,7 +85,7 @@ class SessionStore(Store):
         record, staging = self._records[session], self._staging
         if staging is None or record.home <= staging.tier.index:
             return self.lookup(session)
-        held = record.held[staging.tier.index] if record.fetched is None else 0
+        held = record.held[staging.tier.index] if not record.fetched else 0
         return (staging.tier.index, held) if held else (-1, 0)
 
     def bytes_to_come(self, session: int) -> int:
@@ -94,7 +94,7 @@ class SessionStore(Store):
         if staging is None or record.home <= staging.tier.index:
             return 0
         size = record.held[record.home]
-        return size if record.fetched is not None or staging.takes(size) else 0
+        return size if record.fetched or staging.takes(size) else 0
 
     # --- the life of a turn ---------------------------------------------------------------------------------------------------
 
@@ -123,8 +123,8 @@ class SessionStore(Store):
         """Word has come that a job of the session will follow."""
         self._want(self._records[session])
 
-    def claim(self, session: int, now: float, useful: Useful = ALL) -> None:
-        """The session's job starts: what it can use of its KV is pinned until `release`."""
+    def claim(self, session: int, now: float, useful: Useful = ALL) -> tuple[int, int]:
+        """The session's job starts: what it can use of its KV is pinned until `release`. Returns where that is, as `lookup` does."""
         if self._expiry is not None:
             self._expire(self._expiry, now)
         record, staging = self._records[session], self._staging
@@ -137,6 +137,7 @@ class SessionStore(Store):
             self._pin(record)
         if useful is not ALL:
             self.keep_only(session, now, useful)
+        return (record.home, record.held[record.home]) if record.home >= 0 else (-1, 0)
 
     def keep_only(self, session: int, now: float, useful: Useful) -> None:
         """Drops what any tier holds of a session that is of no use. What remains keeps its place, and stays valid."""
@@ -164,10 +165,10 @@ class SessionStore(Store):
             target.read += size
             return None
         home.read += size
-        if size != record.held[home.index] or not self._room(target, size, now):
+        if size != record.held[home.index] or (target.free < size and not self._make_room(target, size, now)):
             return None
         target.add(record, size, now)
-        staging.gain(record, size)
+        staging.claimed += size
         self._arrived(record, target, now)
         return target.index
 
@@ -188,7 +189,7 @@ class SessionStore(Store):
             missing, sent = size - held, self._kept.grown(held, size)
             if had_no_room and not spills(tier.index, sent):
                 break
-            if self._room(tier, missing, now):
+            if tier.free >= missing or self._make_room(tier, missing, now):
                 self._keep(tier, record, missing, now)
                 if sent != missing:
                     tier.rewrite(sent - missing)
@@ -224,13 +225,14 @@ class SessionStore(Store):
             victim = self._victim(tier)
             if victim is None or (tier.free >= tier.reserve and self._is_sooner(victim)):
                 return None
-            if not self._may_go(tier, victim, now):
+            missing = self._to_write(tier, victim, now)
+            if missing:
                 below = self.tiers[source + 1]
-                move = self._write_down(tier, below, victim, now)
+                move = self._write_down(tier, below, victim, missing, now)
                 if move is not None:
                     return move
                 if below.index < self._last:  # the tier below must be demoted first
-                    self._raise_reserve(below, victim.held[source] - victim.held[source + 1])
+                    self._raise_reserve(below, missing)
                     return None
             self._evict(tier, victim, tier.low_water, now)
         return self._next_copy(tier, now) if tier.copies_due else None
@@ -241,23 +243,23 @@ class SessionStore(Store):
         while tier.copies_due:
             session = tier.copies_due.popleft()
             record = self._records[session]
-            if record.home == tier.index and not record.pins and record.held[tier.index] > record.held[below.index]:
-                move = self._write_down(tier, below, record, now)
+            missing = record.held[tier.index] - record.held[below.index]
+            if record.home == tier.index and not record.pins and missing > 0:
+                move = self._write_down(tier, below, record, missing, now)
                 if move is not None:
                     move.stays = True
                     return move
         return None
 
-    def _write_down(self, tier: Tier, below: Tier, record: Record, now: float) -> Move | None:
-        """The move of what the tier below lacks of a session, if it has room or can make it."""
-        held, lower = record.held[tier.index], record.held[below.index]
-        missing = held - lower
+    def _write_down(self, tier: Tier, below: Tier, record: Record, missing: int, now: float) -> Move | None:
+        """The move of the `missing` bytes that the tier below lacks of a session, if it has room or can make it."""
         self._pin(record)  # making room below must not take it
-        if not self._room(below, missing, now):
+        if below.free < missing and not self._make_room(below, missing, now):
             self._unpin(record)
             return None
-        if self._rewrite_whole and lower:
-            self._cut(below, record, lower, now)
+        held = record.held[tier.index]
+        if self._rewrite_whole and missing < held:
+            self._cut(below, record, held - missing, now)
             missing = held
         sent = self._kept.grown(held - missing, held)
         below.add(record, missing, now, for_turn=False)
@@ -269,22 +271,19 @@ class SessionStore(Store):
 
     def end_move(self, move: Move, now: float, sent: int | None = None) -> None:
         """The bytes have arrived: all, or the first `sent` of them, because the session's job has started."""
-        if move.source < move.target:
-            self._end_demotion(move, now)
-        elif sent is not None:
-            self._break_off(move, sent, now)
-        else:  # the session stays pinned for its job
-            self._arrived(self._records[move.session], self.tiers[move.target], now)
-
-    def _end_demotion(self, move: Move, now: float) -> None:
-        """The bytes are written. The session leaves the source, unless it stays, or was used or grew meanwhile."""
-        record = self._records[move.session]
+        record, source, target = self._records[move.session], move.source, move.target
+        if source > target:  # a fetch: the session stays pinned for its job
+            if sent is None:
+                self._arrived(record, self.tiers[target], now)
+            else:
+                self._break_off(move, sent, now)
+            return
         self._unpin(record)
         if move.stays:
-            if move.target < self._last:
-                self.tiers[move.target].copies_due.append(move.session)
-        elif not record.pins and 0 < record.held[move.source] <= record.held[move.target]:
-            self._leave(self.tiers[move.source], record, now)
+            if target < self._last:
+                self.tiers[target].copies_due.append(move.session)
+        elif not record.pins and 0 < record.held[source] <= record.held[target]:  # neither used nor grown meanwhile
+            self._leave(self.tiers[source], record, now)
 
     # --- fetches --------------------------------------------------------------------------------------------------------------
 
@@ -297,7 +296,8 @@ class SessionStore(Store):
         target.low_water = target.reserve
         if not self._fetches:
             return None
-        for_waiting = staging.for_waiting()
+        most = target.capacity - target.reserve  # what could come at all
+        for_waiting = most - staging.claimed
         while True:
             session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)
             if session is None:
@@ -305,7 +305,7 @@ class SessionStore(Store):
             record = self._records[session]
             source = self.tiers[record.home if record.home > target.index else target.index + 1]
             size = record.held[source.index]
-            if staging.takes(size):
+            if size <= most:
                 break
             self._prefetch.drop(session)  # it can never come, and others need not wait for it
             self._has_moved(record)
@@ -314,7 +314,7 @@ class SessionStore(Store):
         self._pin(record)
         if target.free < size:
             self._wanted_position = record.position
-            if not self._room(target, size, now, for_fetch=True):
+            if not self._make_room(target, size, now, for_fetch=True):
                 self._unpin(record)
                 target.low_water = max(size, target.reserve)
                 return None
@@ -342,7 +342,7 @@ class SessionStore(Store):
     def _want(self, record: Record) -> None:
         """The session is to be fetched, if it lies below the fetch target and that could take it."""
         staging = self._staging
-        if staging is None or record.home <= staging.tier.index or record.fetched is not None:
+        if staging is None or record.home <= staging.tier.index or record.fetched:
             return
         if staging.takes(record.held[record.home]):
             self._prefetch.want(record.session, record.position)
@@ -366,13 +366,13 @@ class SessionStore(Store):
             tier.set_aside(session)
         return None
 
-    def _room(self, tier: Tier, size: int, now: float, for_fetch: bool = False) -> bool:
-        """Whether `size` bytes are free in a tier, after evicting what can leave at once."""
+    def _make_room(self, tier: Tier, size: int, now: float, for_fetch: bool = False) -> bool:
+        """Whether `size` bytes are free in a tier, once what can leave at once has been evicted for them."""
         while tier.free < size:
             victim = self._victim(tier)
             if victim is None or (for_fetch and self._is_sooner(victim)):
                 return False
-            if not self._may_go(tier, victim, now):
+            if self._to_write(tier, victim, now):
                 return False
             if tier.index == self._last and tier.free + victim.held[tier.index] < size and not self._can_make(tier, size):
                 return False
@@ -383,15 +383,17 @@ class SessionStore(Store):
         """Whether `size` bytes would be free if all left that can."""
         return size <= tier.capacity - sum([record.held[tier.index] for record in self._pinned])
 
-    def _may_go(self, tier: Tier, victim: Record, now: float) -> bool:
-        """Whether a victim can leave a tier at once: because it is the last, holds nothing new, or is not worth writing down."""
+    def _to_write(self, tier: Tier, victim: Record, now: float) -> int:
+        """Bytes that the tier below lacks of a victim and is to be written; 0 when that can leave at once: because its tier is the last,
+        it holds nothing new, or is not worth writing down."""
         if tier.index == self._last:
-            return True
+            return 0
         below = self.tiers[tier.index + 1]
         held, lower = victim.held[tier.index], victim.held[below.index]
         if held <= lower:
-            return True
-        return not self._write.demotes(victim.session, victim.uses, below.spec.taken(self._kept.grown(lower, held)), now)
+            return 0
+        demotes = self._write.demotes(victim.session, victim.uses, below.spec.taken(self._kept.grown(lower, held)), now)
+        return held - lower if demotes else 0
 
     def _is_sooner(self, victim: Record) -> bool:
         """Whether the victim's job comes before the job that a fetch wants room for."""
@@ -409,7 +411,7 @@ class SessionStore(Store):
         """The target takes less than the `could` bytes that it took: what waits to be fetched and is larger cannot come any more."""
         most = target.capacity - target.reserve
         for session, record in self._records.items():
-            waits = record.position is not None and record.fetched is None and record.home > target.index
+            waits = record.position is not None and not record.fetched and record.home > target.index
             if waits and most < record.held[record.home] <= could:
                 self._prefetch.drop(session)
                 self._has_moved(record)
@@ -455,7 +457,7 @@ class SessionStore(Store):
         tier.add(record, missing, now)
         staging = self._staging
         if staging is not None and tier is staging.tier:
-            staging.gain(record, missing)
+            staging.claimed += missing
         record.home = tier.index
         if tier.index:
             self._cut_all(self.tiers[: tier.index], record, now)
@@ -464,20 +466,22 @@ class SessionStore(Store):
 
     def _leave(self, tier: Tier, record: Record, now: float) -> None:
         """A session leaves a tier; the next one below that holds some of it becomes its home."""
-        heir, held = record.below(tier.index), record.held[tier.index]
+        index = tier.index
+        heir, held = record.below(index), record.held[index]
         kept = record.held[heir] if heir >= 0 else 0
         if held > kept:
             self._cut(tier, record, held - kept, now)
-        if kept and held:
-            self._cut(tier, record, min(held, kept), now, moved=True)
-        if record.home != tier.index:
+            held = kept
+        if held:
+            self._cut(tier, record, held, now, True)
+        if record.home != index:
             return
         record.home = heir
         if heir < 0:
             self._prefetch.drop(record.session)
         if record.position is not None:
             self._want(record)
-        self._has_moved(record)
+            self._has_moved(record)
 
     def _has_moved(self, record: Record) -> None:
         """Whoever expects the session hears of it."""

@@ -14,46 +14,34 @@ class Staging:
         self.fetched = 0
         """For jobs that wait."""
 
-    def for_waiting(self) -> int:
-        """That jobs which wait may have there, what they have included."""
-        return self.tier.capacity - self.tier.reserve - self.claimed
-
     def takes(self, size: int) -> bool:
         """Whether so much could come at all."""
         return size <= self.tier.capacity - self.tier.reserve
 
     def fetch(self, record: Record, size: int) -> None:
-        """A fetch starts."""
-        record.fetched = size
+        """A fetch starts, of a session that has nothing here."""
+        record.fetched = True
         self.fetched += size
 
     def claim(self, record: Record) -> bool:
         """A job starts, with what is here; returns whether that was fetched for it, and the fetch's pin is the job's now."""
-        record.claimed = size = record.held[self.tier.index]
+        size = record.held[self.tier.index]
+        record.claimed = True
         self.claimed += size
-        if record.fetched is None:
+        if not record.fetched:
             return False
-        self.fetched -= record.fetched
-        record.fetched = None
+        record.fetched = False
+        self.fetched -= size
         return True
 
     def release(self, record: Record) -> None:
         """The job has ended."""
-        assert record.claimed is not None, "a job that ends has started"
-        self.claimed -= record.claimed
-        record.claimed = None
-
-    def gain(self, record: Record, size: int) -> None:
-        """Bytes have come into the tier of a session whose job runs."""
-        assert record.claimed is not None, "a job that runs has started"
-        record.claimed += size
-        self.claimed += size
+        record.claimed = False
+        self.claimed -= record.held[self.tier.index]
 
     def lose(self, record: Record, size: int) -> None:
         """Bytes of a session have left the tier, whose job may have a part in this."""
-        if record.claimed is not None:
-            record.claimed -= size
+        if record.claimed:
             self.claimed -= size
-        elif record.fetched is not None:
-            record.fetched -= size
+        elif record.fetched:
             self.fetched -= size

@@ -8,12 +8,13 @@ queue for every decision. Here the order is kept up to date in O(log n), so the 
 paper's window would leave before any within it; by queue place it does so here too.
 """
 
+import math
 from collections import OrderedDict
-from heapq import heappop, heappush
 
 from mypy_extensions import mypyc_attr
 
 from kvplan.sim.policies.base import Eviction, View
+from kvplan.sim.policies.lazyheap import LazyHeap
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -26,33 +27,29 @@ class LookAhead(Eviction):
     def __init__(self, view: View) -> None:
         super().__init__(view)
         self._idle: OrderedDict[int, None] = OrderedDict()
-        self._awaited: dict[int, float] = {}
-        self._stack: list[tuple[float, int]] = []
-        """(position, session), ascending, with stale entries: the last valid one is the tail of the queue …"""
-        self._heap: list[tuple[float, int]] = []
-        """… unless it is here, where those went that came out of order (negated positions)."""
-        self._most = 64
-        """Entries of both, before stale ones are swept."""
+        self._queue: OrderedDict[int, float] = OrderedDict()
+        """Sessions with a waiting job, and its position, as positions grew …"""
+        self._others: LazyHeap[float] = LazyHeap()
+        """… and those that came out of that order, by negated position."""
+        self._latest = -math.inf
+        """The highest position that came in order."""
 
     def insert(self, session: int) -> None:
         position = self.view.position(session)
         if position is None:
             self._idle[session] = None
-            return
-        self._awaited[session] = position
-        stack, heap = self._stack, self._heap
-        if not stack or position > stack[-1][0]:
-            stack.append((position, session))
+        elif position > self._latest:
+            self._queue[session] = self._latest = position
         else:
-            heappush(heap, (-position, session))
-        if len(stack) + len(heap) > self._most:
-            self._most = 2 * len(self._awaited) + 64
-            self._stack = sorted((position, session) for session, position in self._awaited.items())
-            self._heap = []
+            self._others.push(session, -position)
 
     def remove(self, session: int) -> None:
-        if self._awaited.pop(session, None) is None:
+        if session in self._idle:
             del self._idle[session]
+        elif session in self._queue:
+            del self._queue[session]
+        else:
+            self._others.discard(session)
 
     def restore(self, session: int) -> None:
         self.insert(session)
@@ -60,23 +57,18 @@ class LookAhead(Eviction):
             self._idle.move_to_end(session, last=False)
 
     def use(self, session: int) -> None:
-        self._awaited.pop(session, None)
+        self.remove(session)
         self._idle[session] = None
-        self._idle.move_to_end(session)
 
     def expect(self, session: int) -> None:
-        if self._awaited.pop(session, None) is None:
-            del self._idle[session]
+        self.remove(session)
         self.insert(session)
 
     def victim(self) -> int | None:
         if self._idle:
             return next(iter(self._idle))
-        awaited, stack, heap = self._awaited, self._stack, self._heap
-        while stack and awaited.get(stack[-1][1]) != stack[-1][0]:
-            stack.pop()
-        while heap and awaited.get(heap[0][1]) != -heap[0][0]:
-            heappop(heap)
-        if heap and (not stack or -heap[0][0] > stack[-1][0]):
-            return heap[0][1]
-        return stack[-1][1] if stack else None
+        other = self._others.first()
+        if not self._queue:
+            return None if other is None else other[1]
+        tail = next(reversed(self._queue))
+        return tail if other is None or self._queue[tail] >= -other[0] else other[1]

@@ -28,10 +28,9 @@ class LookAhead(Prefetch):
         self._wanted.discard(session)
 
     def next(self, queue: Queue, room: float) -> int | None:
-        session = self._wanted.peek() if room >= 1 else None
-        if session is None:
+        first = self._wanted.first() if room >= 1 else None
+        if first is None:
             return None
+        position, session = first
         end_of_window = queue.position_at(int(room) - 1)
-        if end_of_window is not None and self._wanted.key(session) > end_of_window:
-            return None
-        return session
+        return session if end_of_window is None or position <= end_of_window else None
