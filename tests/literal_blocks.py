@@ -310,12 +310,13 @@ class Windowed:
 class SharedWindows:
     """vLLM's pool for requests that overlap, some groups with full attention and some with a window. Of each window a job has as many
     blocks as it needs, those with names in `named` and the others in `rest`; a named one that several use has another in `reserve` for each
-    of the others. With `states` a block of a window's group is the state at its end."""
+    of the others. With `states` a block of a window's group is the state at its end, which a step writes that ends there, or a prompt's
+    last, which also has one for its own end; what a step goes on from is left by the next."""
 
     def __init__(self, usable, size, window, full, windowed, step, states=False):
         self.free, self.users, self.size = OrderedDict.fromkeys(range(usable)), [0] * usable, size
         self.full, self.windowed = range(full), range(full, full + windowed)
-        self.reach, self.in_step = (1, 2) if states else (self.blocks(window - 1), self.blocks(window - 1 + step) + 1)
+        self.reach, self.in_step = (1, 3) if states else (self.blocks(window - 1), self.blocks(window - 1 + step) + 1)
         self.has, self.states = self.reach + (not states), states
         self.name, self.copies, self.reserve, self.owed = {}, {}, [], 0
 
@@ -325,8 +326,9 @@ class SharedWindows:
     def windows(self, tokens):
         return min(self.blocks(tokens), self.has)
 
-    def ahead(self, tokens, hit):
-        return min(self.blocks(tokens) - max(0, hit - self.reach), self.in_step) - self.windows(tokens)
+    def ahead(self, tokens, hit, there):
+        in_step = 2 if self.states and not hit and there in (0, self.blocks(tokens) - 1) else self.in_step
+        return min(self.blocks(tokens) - max(0, hit - self.reach), in_step) - self.windows(tokens)
 
     def there(self, groups, path, start, stop):
         return all(self.copies.get((group, path[at])) for group in groups for at in range(start, stop))
@@ -339,8 +341,8 @@ class SharedWindows:
         return next(iter(self.copies[group, key]))
 
     def taken(self, path, tokens, context):
-        hit, _ = self.hit(path, tokens)
-        windows = self.windows(context) + self.ahead(tokens, hit)
+        hit, there = self.hit(path, tokens)
+        windows = self.windows(context) + self.ahead(tokens, hit, there)
         used = sum(self.users[self.first(group, path[at])] > 0 for group in self.full for at in range(hit))
         return len(self.full) * self.blocks(context) + len(self.windowed) * windows - used
 
@@ -371,7 +373,7 @@ class SharedWindows:
     def begin(self, path, tokens, context):
         hit, there = self.hit(path, tokens)
         ends = [(tokens - 1) // self.size, *([there] if there > hit else [])]
-        job = {"path": path, "context": context, "ends": ends, "known": hit}
+        job = {"path": path, "context": context, "ends": ends, "known": hit, "last": ends[0]}
         job["full"] = {(group, at): self.use(group, path[at]) for group in self.full for at in range(hit)}
         job["named"], again = {}, 0
         for at in range(max(0, hit - self.reach), hit):
@@ -380,7 +382,7 @@ class SharedWindows:
                 job["named"][group, at] = self.use(group, path[at])
         self.reserve += [self.take() for _ in range(again)]
         job["full"] |= {(group, at): self.take() for group in self.full for at in range(hit, self.blocks(context))}
-        windows = len(self.windowed) * (self.windows(context) + self.ahead(tokens, hit))
+        windows = len(self.windowed) * (self.windows(context) + self.ahead(tokens, hit, there))
         job["rest"] = [self.take() for _ in range(windows - len(job["named"]))]
         return job
 
@@ -398,7 +400,17 @@ class SharedWindows:
                         self.owed += 1
                     job["named"][group, at] = job["rest"].pop()
                     self.give(job["named"][group, at], (group, path[at]))
+                if self.states and [at + 1] == job["ends"][1:]:
+                    self.next_step(job, at)
         job["known"] = max(job["known"], stop)
+
+    def next_step(self, job, at):
+        """After one that ended at a junction: it writes the state before the prompt's end, where that is another, and the one at its end."""
+        self.leave_windows(job, [place for place in job["named"] if place[1] < at])
+        writes = len(self.windowed) * (1 + (at + 1 < job["last"]))
+        for _ in range(len(job["rest"]) - writes):
+            self.leave(job["rest"].pop())
+        job["rest"] += [self.take() for _ in range(writes - len(job["rest"]))]
 
     def decodes(self, job, tokens):
         """Its windows have left what is before the last blocks of so many tokens."""
@@ -412,17 +424,20 @@ class SharedWindows:
             self.owed -= 1
         job["rest"] += [self.take() for _ in range(-more)]
 
+    def begins_a_block(self):
+        """An answer does: there are two states of it, for a step."""
+        for block in [self.take() for _ in range(min(len(self.windowed), len(self.free)))]:
+            self.leave(block)
+
     def leave_windows(self, job, places):
-        """States one after the other, windows from their ends, one group's after the other's."""
-        for place in sorted(places, key=lambda each: each[1] if self.states else (each[0], -each[1])):
+        """From their ends, one group's after the other's."""
+        for place in sorted(places, key=lambda each: (each[0], -each[1])):
             block = job["named"].pop(place)
             self.leave(block)
             if self.users[block]:
                 self.leave(self.reserve.pop())
 
     def end(self, job):
-        last = max([at for _, at in job["named"]], default=0) if self.states else 0
-        self.leave_windows(job, [place for place in job["named"] if place[1] < last])
         for group in self.full:
             for block in reversed([block for (of, _), block in job["full"].items() if of == group]):
                 self.leave(block)

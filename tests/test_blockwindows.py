@@ -251,7 +251,10 @@ class _Both:
             self.fast.computed(use, tokens)
             self.slow.computed(job, tokens)
         moves_on(use, tokens, 0.0)
+        self.fast.grow(0)
         self.slow.decodes(job, tokens)
+        if self.slow.states and (tokens - 1) % self.size == 0:
+            self.slow.begins_a_block()
 
     def check(self):
         assert self.fast.free == len(self.slow.free) and self.fast.held == len(self.slow.name)

@@ -309,7 +309,6 @@ class BlockKv(Keeping):
         if self._observer is not None:
             self._observer.blocks_found(self, use, use.hit, now)
         self._computed(use, job.known, now)
-        pool.grow(pool.needed(job.context) - pool.needed(job.known))
         windows = self._windows(use)
         pool.decoded(use, job.known, job.context, now)
         if self._observer is not None:

@@ -63,7 +63,6 @@ class BlockServer:
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
         use = self._pool.begin(turn.path, turn.prompt)
-        self._pool.grow(self._pool.needed(turn.context) - self._pool.needed(turn.prompt))
         hit = use.hit * self._tokens
         found = self._below(turn, hit, now)
         if sum(found):

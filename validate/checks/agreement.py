@@ -214,7 +214,7 @@ def _states(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
     apart = config.load(loaded, more)
     deployment = resolve(apart)
     total = deployment.gpus * deployment.gpu.hbm.value
-    size = (longest + 9 * _OF_STATES) * deployment.hbm_kv.per_token * rng.uniform(1, 1.5)
+    size = (longest + 11 * _OF_STATES) * deployment.hbm_kv.per_token * rng.uniform(1, 1.5)
     return config.load(apart, [f"deployment.hbm_utilization={0.5 - (deployment.hbm_budget - size) / total:.6f}"])
 
 
@@ -345,10 +345,11 @@ def differences(ours: Result, theirs: Result) -> list[str]:
 
 
 def _rough(settings: Config) -> set[str]:
-    """What the engine gives roughly: in a run of decode steps it has answers grow into blocks, and windows leave them, at an even pace, and
-    at its end when others expire meanwhile."""
+    """What the engine gives roughly: in a run of decode steps it has answers grow into blocks, windows leave them, and states take others for
+    a step, at an even pace, and at its end when others expire meanwhile."""
     grows = settings.deployment.admission or ("answer" if settings.batching == "iteration" else "")
-    changes = grows != "answer" or bool(kvsize.windows(catalogue.load("model", settings.model)))
+    model = catalogue.load("model", settings.model)
+    changes = grows != "answer" or bool(kvsize.windows(model)) or kvsize.state_layers(model) > 0
     return {"tiers.hbm.mean_bytes", "tiers.hbm.peak_bytes"} if settings.store.unit == "block" and changes else set()
 
 

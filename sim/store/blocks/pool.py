@@ -107,11 +107,15 @@ class Pool(OfRuns):
         """A request that has what it takes begins, with so many tokens: its prompt, and where `prompt` is less, some of its answer."""
         pieces = self._runs.take(path, self._most(tokens))
         use = Use(path, depth(pieces), pieces)
-        self.grow(self.needed(tokens) - use.hit)
+        self._take(self.needed(tokens) - use.hit)
         return use
 
     def grow(self, blocks: int) -> None:
-        """Requests take so many free blocks more, those without a name first."""
+        """Requests that decode take so many free blocks more."""
+        self._take(blocks)
+
+    def _take(self, blocks: int) -> None:
+        """So many free blocks are in use, those without a name first."""
         self._forget(blocks - self._unnamed)
         self._unnamed -= blocks
 
@@ -132,10 +136,11 @@ class Pool(OfRuns):
         return None
 
     def decoded(self, use: Use, tokens: int, context: int, now: float) -> None:
-        """A request has got from its prompt of so many tokens to the end of its answer at once, and has had blocks for all of them."""
+        """A request gets from its prompt of so many tokens to the end of its answer at once, and takes what it needs for that."""
         until = self.decodes(use, tokens + 1, now) if context > tokens + 1 else None
         while until is not None and until <= context:
             until = self.goes_on(use, until, now)
+        self.grow(self.needed(context) - self.needed(tokens))
 
     def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
         """A request has ended, or given way, of which so many tokens have blocks."""

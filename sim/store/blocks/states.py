@@ -1,23 +1,27 @@
 """vLLM's pool of blocks for a model with layers that keep a state (`mamba_cache_mode=align`): as with windows, but a block of such a group
 is one state, that of the end of so many tokens.
 
-A prefix is found where full attention has all of its blocks, and each group of states the block that ends there. A request has one block of
-each such group, which is written on and on; until its prefill has ended also the one that it goes on from. Steps of a prefill end where
-states are kept: before the longest prefix that a lookup of the same prompt could find, which leaves a token to compute, and at a junction.
-A state that a step has gone on from is left before all that its request leaves at its end. Who comes back with some of its answer stops at
-such a place of all that it computes, which is its prompt's or none. Of answers no state is kept.
+A prefix is found where full attention has all of its blocks, and each group of states the block that ends there. Of a prompt the state is
+kept before the longest prefix that a lookup of it could find, which leaves a token to compute, and at a junction, where a step ends. Of
+answers none is: a job that decodes writes one block of each such group on and on.
 
-Left out: that a prefill takes a step more for the tokens behind its last kept state (Mamba-2's kernels, and FlashInfer's for gated delta
-rules, export it within the step, into a third block); a second block for the one step in which an answer begins a block; and lookups finer
-than a block (`prefix_match_unit`, which is a block's tokens where nobody sets it).
+A step takes a block of each group that it writes at its end, and, if it is a prompt's last, one for the state that it keeps before that;
+what it goes on from it has as well. Only the next step leaves that, and what it leaves is the last to go, though none of its request's own
+will be asked for sooner. So a request takes blocks for all states that it writes, not only for those that it has at once: of those with
+a junction three of each group, and has one that was there. An answer that begins a block of tokens takes one more, for a step.
+Who comes back with some of its answer stops at such a place of all that it computes, which is its prompt's or none.
+
+Left out: Triton's gated delta rules (GPUs before Hopper) do not give a state within a step: there a prompt's last step is two, and the
+state that it went on from goes sooner. A state that tiers below give has the place of one that the pool had, or of the one before the end.
+Of answers that begin blocks in one step one takes more. A prefill that begins at a junction of its own has no state before it, and is let
+in when there is room for three, not two. Lookups finer than a block (`prefix_match_unit`, a block's tokens where nobody sets it).
 Source: vLLM 0.33.0, MambaManager of v1/core/single_type_kv_cache_manager.py, `replay_boundaries` of v1/core/kv_cache_coordinator.py,
-`_mamba_block_aligned_split` of v1/core/sched/scheduler.py. That a request has two blocks all the while that it is prefilled is a choice:
-the second is free as soon as its first step has ended.
+`_mamba_block_aligned_split` of v1/core/sched/scheduler.py, `_exports_checkpoints` of model_executor/layers/mamba.
 """
 
-from collections.abc import Sequence
-
-from kvplan.sim.store.blocks.runs import Piece
+from kvplan.sim.store.blocks.base import Path
+from kvplan.sim.store.blocks.pool import Use
+from kvplan.sim.store.blocks.runs import depth
 from kvplan.sim.store.blocks.windows import Groups, WindowsPool, WindowsUse
 
 
@@ -28,17 +32,55 @@ class StatesPool(WindowsPool):
         self, groups: Groups, usable: int, block_tokens: int, most_kept: int | None = None, step_tokens: int | None = None
     ) -> None:
         super().__init__(groups, usable, block_tokens, most_kept, step_tokens)
-        self._has, self._in_step = 1, 2
+        self._has, self._in_step = 1, 3
+        self._begun = False
+        """Whether an answer has begun a block since blocks were taken last."""
+
+    @property
+    def empty(self) -> int:
+        """Of those without a name, that answers fill as they grow."""
+        return max(0, self._unnamed - self._windowed)
+
+    def _ahead(self, tokens: int, hit: int, there: int) -> int:
+        before = hit or 0 < there < self._most(tokens)
+        return min(super()._ahead(tokens, hit, there), 1 + bool(before))
 
     def _replayed(self, tokens: int, prompt: int) -> int:
         boundary = self._most(prompt)
         return boundary if boundary == self._most(tokens) else 0
 
-    def _left_before(self, use: WindowsUse) -> int:
-        return max(0, len(use.named) - 1)
+    def computed(self, use: Use, tokens: int) -> int:
+        assert isinstance(use, WindowsUse)
+        before, named = depth(use.pieces), super().computed(use, tokens)
+        for junction in use.ends[1:]:
+            if before < junction <= depth(use.pieces):
+                self._step_ends(use, junction)
+        return named
 
-    def _give_back(self, blocks: Sequence[Sequence[Piece]], now: float) -> None:
-        """Steps have left one after the other."""
-        for each in blocks:
-            for piece in each:
-                self._runs.give_back([piece], now)
+    def _step_ends(self, use: WindowsUse, junction: int) -> None:
+        """The next has left what the one that ends at a junction went on from, and has taken what it writes."""
+        left = []
+        while use.named and use.named[0][0] < junction - 1:
+            left.append(use.named.popleft()[1])
+        ahead, use.ahead = use.ahead, 1 + (junction < self._most(use.tokens))
+        self._unnamed += self._windowed * len(left) - self._leaves(left, 0.0)
+        self._take(self._windowed * (len(left) + use.ahead - ahead))
+
+    def goes_on(self, use: Use, tokens: int, now: float) -> int | None:
+        assert isinstance(use, WindowsUse)
+        super().goes_on(use, tokens, now)
+        blocks, last = divmod(tokens - 1, self._block_tokens)
+        if not last and not use.ended:
+            self._begun = True
+            self._make_room()
+        return None if use.ended else (blocks + 1) * self._block_tokens + 1
+
+    def grow(self, blocks: int) -> None:
+        super().grow(blocks)
+        if self._begun:
+            self._begun = False
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """A block of each group has been taken for a step."""
+        self._forget(min(self._windowed, self.free) - self._unnamed)

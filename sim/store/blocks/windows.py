@@ -63,9 +63,11 @@ class WindowsUse(Use):
     """What one request has of the groups."""
 
     def __init__(
-        self, path: Path, hit: int, paths: Sequence[Path], full: Sequence[Pieces], reach: int, ends: Sequence[int], ahead: int
+        self, path: Path, tokens: int, hit: int, paths: Sequence[Path], full: Sequence[Pieces], reach: int, ends: Sequence[int], ahead: int
     ) -> None:
         super().__init__(path, hit, full[0])
+        self.tokens = tokens
+        """When its prefill has ended."""
         self.paths, self.full = paths, full
         """Its context in each group, those of full attention first; and those with names of these, of which the first's are `pieces`."""
         self.reach, self.ends = reach, ends
@@ -76,6 +78,7 @@ class WindowsUse(Use):
         """Blocks of windows with names that it uses, in each group; the first first."""
         self.loaded = 0
         """Blocks up to which it has loaded its context; 0 where it has loaded none."""
+        self.ended = False
 
     @property
     def since(self) -> int:
@@ -125,15 +128,16 @@ class WindowsPool(VllmPool):
         return self._full * blocks + self._windowed * min(blocks, self._has)
 
     def alone(self, tokens: int, context: int) -> int:
-        return self.needed(context) + self._windowed * self._ahead(tokens, 0)
+        return self.needed(context) + self._windowed * self._ahead(tokens, 0, 1)
 
     def taken(self, path: Path, tokens: int, context: int) -> int:
-        hit, used = self.reach(path, tokens)
-        return self.needed(context) + self._windowed * self._ahead(tokens, hit) - used
+        paths = self._paths(path)
+        hit, there = self._hit(paths, tokens)
+        return self.needed(context) + self._windowed * self._ahead(tokens, hit, there) - self._used(paths, hit)
 
-    def _ahead(self, tokens: int, hit: int) -> int:
+    def _ahead(self, tokens: int, hit: int, there: int) -> int:
         """Blocks of each window beyond those that a request has when so many tokens are there, until they are: of a prompt of which it
-        computes what is behind a hit."""
+        computes what is behind a hit. `there`: blocks that full attention has of it."""
         blocks = self.blocks(tokens)
         most = blocks - max(0, hit - self._reach)
         return (most if self._in_step is None else min(most, self._in_step)) - min(blocks, self._has)
@@ -152,7 +156,11 @@ class WindowsPool(VllmPool):
     def reach(self, path: Path, tokens: int) -> tuple[int, int]:
         paths = self._paths(path)
         hit, _ = self._hit(paths, tokens)
-        return hit, sum(self._runs.reach(of, hit)[1] for of in paths[: self._full])
+        return hit, self._used(paths, hit)
+
+    def _used(self, paths: Sequence[Path], hit: int) -> int:
+        """Of a hit's blocks of full attention, those in use."""
+        return sum(self._runs.reach(of, hit)[1] for of in paths[: self._full])
 
     def _paths(self, path: Path) -> list[Path]:
         return [path, *(OfGroup(path, group) for group in range(1, self._full + self._windowed))]
@@ -183,11 +191,11 @@ class WindowsPool(VllmPool):
         hit, there = self._hit(paths, tokens)
         ends = [self._replayed(tokens, tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
         full = [self._runs.take(of, hit) for of in paths[: self._full]]
-        use = WindowsUse(path, hit, paths, full, self._reach, ends, self._ahead(tokens, hit))
+        use = WindowsUse(path, tokens, hit, paths, full, self._reach, ends, self._ahead(tokens, hit, there))
         kept = self._runs.blocks
         for block in range(max(0, hit - self._reach), hit):
             use.named.append((block, [self._runs.take(of, block + 1, block)[0] for of in paths[self._full :]]))
-        self.grow(self.needed(tokens) + self._windowed * use.ahead - self._full * hit - (kept - self._runs.blocks))
+        self._take(self.needed(tokens) + self._windowed * use.ahead - self._full * hit - (kept - self._runs.blocks))
         return use
 
     def _replayed(self, tokens: int, prompt: int) -> int:
@@ -228,34 +236,25 @@ class WindowsPool(VllmPool):
             left.append(named.popleft()[1])
         if left:
             self._unnamed += self._windowed * len(left) - self._leaves(left, now)
-            self.grow(self._windowed * len(left))
+            self._take(self._windowed * len(left))
             self._forget(self._runs.blocks - self._most_kept)
         return (named[0][0] + self._has) * self._block_tokens + 1 if named else None
 
     def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
         assert isinstance(use, WindowsUse)
         held = self.needed(tokens) + self._windowed * use.ahead - sum(map(depth, use.full))
-        blocks, earlier = [pieces for _, pieces in use.named], self._left_before(use)
-        self._unnamed += held - self._leaves(blocks[:earlier], now)
         for pieces in use.full:
             self._runs.give_back(pieces, now)
-        self._unnamed -= self._leaves(blocks[earlier:], now)
+        self._unnamed += held - self._leaves([pieces for _, pieces in use.named], now)
         use.named.clear()
+        use.ended = True
         self._forget(-self._unnamed)  # where more have names than it had at once
         self._forget(self._runs.blocks - self._most_kept)
 
-    def _left_before(self, use: WindowsUse) -> int:
-        """How many of its blocks of windows a request has left when it ends, before it gives back the others."""
-        return 0
-
     def _leaves(self, blocks: Sequence[Sequence[Piece]], now: float) -> int:
-        """Windows have left these; returns how many nobody uses any more."""
+        """Windows have left these, one group's after the other's, the last first; returns how many nobody uses any more."""
         kept = self._runs.blocks
-        self._give_back(blocks, now)
-        return self._runs.blocks - kept
-
-    def _give_back(self, blocks: Sequence[Sequence[Piece]], now: float) -> None:
-        """Windows do not use these any more: one group's after the other's, the last first."""
         for group in range(self._windowed):
             for pieces in reversed(blocks):
                 self._runs.give_back([pieces[group]], now)
+        return self._runs.blocks - kept

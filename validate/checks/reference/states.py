@@ -1,14 +1,17 @@
 """A pool of blocks for a model with layers that keep a state: each block of theirs is that of the end of so many tokens.
 
-As with windows of two tokens; but a job that decodes has one block of each group, and one that is prefilled two at most: where its last
-step starts from, and where it writes. A step of its prefill ends at the last full block that leaves it a token: that state alone is kept.
+As with windows of two tokens; but a job that decodes has one block of each group. A step of its prefill writes the state at its end, and the
+last also that of the last full block that leaves it a token: that one is kept, and that of a junction, where a step ends. What a step goes
+on from is left by the next. An answer that begins a block of tokens has two states for a step.
 """
 
 import math
+from collections.abc import Sequence
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.blocks import Pool
+from kvplan.validate.checks.reference.turns import Turn
 from kvplan.validate.checks.reference.windows import Held, WindowsPool, WindowsReplica
 
 KERNEL = 16
@@ -20,24 +23,51 @@ class StatesPool(WindowsPool):
 
     def __init__(self, blocks: int, tokens: int, kept: int, states: int) -> None:
         super().__init__(blocks, tokens, kept, states, 2, 0)
-        self.has, self.in_step = 1, 2
+        self.has, self.in_step = 1, 3
+
+    def ahead(self, known: int, hit: int, there: int) -> int:
+        last = (known - 1) // self.tokens
+        steps = 1 if hit == last else 2  # states that a job writes in one step
+        return steps - 1 + (hit > 0 or 0 < there < last)
+
+    def begin(self, path: Sequence[int], known: int, prompt: int, room: int) -> Held:
+        held = super().begin(path, known, prompt, room)
+        held.last = (known - 1) // self.tokens
+        return held
 
     def replayed(self, known: int, prompt: int) -> int:
         last = max(end for end in range(0, known, self.tokens))  # a token is left to compute
         return last // self.tokens if last < prompt <= last + self.tokens else 0
 
-    def in_turn(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        return sorted(places, key=lambda place: place[1])
+    def compute(self, held: Held, path: Sequence[int], tokens: int) -> int:
+        new = 0
+        for junction in held.ends[1:]:
+            if held.known < junction <= tokens // self.tokens:
+                new = super().compute(held, path, junction * self.tokens)
+                self.next_step(held, junction)
+        return new + super().compute(held, path, tokens)
 
-    def end(self, held: Held, now: float) -> None:
-        """Steps have left all states but the last by now."""
-        last = max((at for _, at in held.named), default=0)
-        self.leave(held, [place for place in held.named if place[1] < last], now)
-        super().end(held, now)
+    def next_step(self, held: Held, junction: int) -> None:
+        """After the one that ended there."""
+        self.leave(held, [place for place in held.named if place[1] < junction - 1], 0.0)
+        writes = 2 if junction < held.last else 1
+        held.ahead = writes
+        more = len(held.rest) - len(self.windowed) * writes
+        for _ in range(more):
+            self.give_back([held.rest.pop()], 0.0)
+        held.rest += self.take([], max(0, -more))
+
+    def make_room(self) -> None:
+        """Answers have begun blocks: a job has had another of each group for a step."""
+        again = self.take([], min(len(self.windowed), self.spare()))
+        self.give_back(again, 0.0)
 
 
 class StatesReplica(WindowsReplica):
     """Whose jobs have those."""
+
+    pool: StatesPool
+    begun = False  # whether an answer has with its first token that has a step of its own
 
     @classmethod
     def block_tokens(cls, config: Config, deployment: Deployment, hashed: int | None) -> int:
@@ -53,3 +83,19 @@ class StatesReplica(WindowsReplica):
         full = sum(group.count for group in layers if group.kind.attends)
         states = sum(group.count for group in layers if group.kind.state_bytes)
         return StatesPool(blocks, tokens, most_kept, math.ceil(states / full))
+
+    def begins(self, tokens: int) -> bool:
+        """Whether the last of them begins a block."""
+        return tokens % self.pool.tokens == 1
+
+    def grow(self, now: float) -> None:
+        super().grow(now)
+        if self.begun or any(self.begins(turn.context) for turn in self.decoding):
+            self.pool.make_room()
+        self.begun = False
+
+    def decodes(self, turn: Turn, now: float) -> None:
+        super().decodes(turn, now)
+        if self.begins(turn.context + 1):
+            self.begun = True
+            self.pool.make_room()

@@ -29,6 +29,7 @@ class Held:
     rest: list[int] = field(default_factory=list)
     hit: int = 0  # blocks that the pool had
     loaded: int = 0  # blocks up to which it has loaded its context
+    last: int = 0  # blocks of all that it computes or finds, that a lookup could find
 
 
 class WindowsPool(Pool):
@@ -51,7 +52,7 @@ class WindowsPool(Pool):
     def needed(self, tokens: int) -> int:
         return super().needed(tokens) + len(self.windowed) * self.of_window(tokens)
 
-    def ahead(self, known: int, hit: int) -> int:
+    def ahead(self, known: int, hit: int, there: int) -> int:
         return min(super().needed(known) - max(0, hit - self.reach), self.in_step) - self.of_window(known)
 
     def used(self) -> int:
@@ -72,9 +73,9 @@ class WindowsPool(Pool):
 
     def takes(self, path: Sequence[int], known: int, room: int) -> int:
         """Free blocks that a job takes which begins."""
-        hit, _, first = self.found(path, (known - 1) // self.tokens)
+        hit, there, first = self.found(path, (known - 1) // self.tokens)
         shared = sum(self.users[first[0, path[at]]] > 0 for at in range(hit))
-        return self.needed(room) + len(self.windowed) * self.ahead(known, hit) - shared
+        return self.needed(room) + len(self.windowed) * self.ahead(known, hit, there) - shared
 
     # --- a job's life -----------------------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class WindowsPool(Pool):
         reached = range(max(0, hit - self.reach), hit)
         named = {(group, at): first[group, path[at]] for at in reached for group in self.windowed}
         ends = [self.replayed(known, prompt), *([there] if there > hit else [])]
-        held = Held(full, named, room, self.ahead(known, hit), ends, hit, hit=hit)
+        held = Held(full, named, room, self.ahead(known, hit, there), ends, hit, hit=hit)
         again = sum(self.users[block] > 0 for block in named.values())
         new = Pool.needed(self, room) - hit
         rest = len(self.windowed) * (self.of_window(room) + held.ahead) - len(named)
@@ -141,15 +142,12 @@ class WindowsPool(Pool):
         self.owed = 0
 
     def leave(self, held: Held, places: list[tuple[int, int]], now: float) -> None:
-        for place in self.in_turn(places):
+        """One group's after the other's, the last first."""
+        for place in sorted(places, key=lambda place: (place[0], -place[1])):
             block = held.named.pop(place)
             self.give_back([block], now)
             if self.users[block]:
                 self.give_back([self.reserve.pop()], now)
-
-    def in_turn(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """One group's after the other's, the last first."""
-        return sorted(places, key=lambda place: (place[0], -place[1]))
 
     def grow(self, held: Held, room: int) -> None:
         held.full += self.take([], max(0, Pool.needed(self, room) - len(held.full)))
