@@ -206,7 +206,7 @@ def test_blocks_are_conserved_whoever_overlaps(monkeypatch, model, admission, se
 def test_runs_equal_single_steps(model, admission):
     """With a pool so small that jobs give way."""
     fast, slow = (
-        ran(model, overlapping(0), 28, f"deployment.admission={admission}", "deployment.step_tokens=64", longest_run=longest)
+        ran(model, overlapping(0), 32, f"deployment.admission={admission}", "deployment.step_tokens=64", longest_run=longest)
         for longest in (None, 1)
     )
     for name in fast.columns:
