@@ -405,7 +405,7 @@ class SharedWindows:
         job["known"] = max(job["known"], stop)
 
     def next_step(self, job, at):
-        """After one that ended at a junction: it writes the state before the prompt's end, where that is another, and the one at its end."""
+        """After one that ended at a junction: it writes the state before the prompt's end, if that is another, and the one at its end."""
         self.leave_windows(job, [place for place in job["named"] if place[1] < at])
         writes = len(self.windowed) * (1 + (at + 1 < job["last"]))
         for _ in range(len(job["rest"]) - writes):

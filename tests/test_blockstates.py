@@ -112,16 +112,16 @@ A, B = Range(100), [*range(1000, 1100)]
 
 @pytest.mark.parametrize(("usable", "found"), [(21, 0), (22, 48)])
 def test_what_a_request_goes_on_from_is_the_last_to_go(usable, found):
-    """vLLM 0.33.0's own classes give these hits. Of 49 tokens each context leaves three blocks of full attention and three states. To go on
-    from one to 97 takes four blocks and six for states, and 22 have that many without a name: of 21 the other context's last one goes."""
+    """vLLM 0.33.0's own classes give these hits. Of 49 tokens each context leaves three blocks of full attention and three states. To go
+    on from one to 97 takes four blocks and six for states, and 22 have that many without a name: of 21 the other context's last goes."""
     pool = StatesPool(GROUPS, usable, 16)
     assert [pool.request(*each) for each in ((A, 49), (B, 49), (A, 97), (B, 49))] == [0, 0, 48, found]
 
 
 @pytest.mark.parametrize(("usable", "found"), [(24, 0), (25, 48)])
 def test_a_junction_takes_states_of_its_own(usable, found):
-    """The same. A turn of 49 tokens with an answer of 41 leaves five blocks and three states, another context three of each. The next, of 110,
-    finds 48 and stops at 80 and 96: it takes four blocks, of which two are there twice then, and nine for states. Three of 24 blocks
+    """The same. A turn of 49 tokens with an answer of 41 leaves five blocks and three states, another context three of each. The next, of
+    110, finds 48 and stops at 80 and 96: it takes four blocks, of which two are there twice then, and nine for states. Three of 24 blocks
     lose their names: the two, and the other context's last one."""
     pool = StatesPool(GROUPS, usable, 16)
     use = pool.begin(A, 49)
@@ -134,8 +134,8 @@ def test_a_junction_takes_states_of_its_own(usable, found):
 
 @pytest.mark.parametrize(("usable", "found"), [(19, 0), (20, 48)])
 def test_an_answer_that_begins_a_block_has_two_states_for_a_step(usable, found):
-    """The same. Beside another context's six blocks an answer from 50 to 70 tokens is in seven, and has left three; its 65th token takes one
-    and three more."""
+    """The same. Beside another context's six blocks an answer from 50 to 70 tokens is in seven, and has left three; its 65th token takes
+    one and three more."""
     pool = StatesPool(GROUPS, usable, 16)
     assert pool.request(B, 49) == 0
     use = pool.begin(A, 50)
@@ -202,11 +202,11 @@ def test_blocks_are_conserved_whoever_overlaps(monkeypatch, model, admission, se
         assert found["hbm_tokens"].any() and (found["cached_tokens"] < found["prompt_tokens"]).all()
 
 
-@pytest.mark.parametrize("admission", ["prompt", "share"])
-def test_runs_equal_single_steps(model, admission):
+@pytest.mark.parametrize(("admission", "usable"), [("prompt", 28), ("share", 32)])
+def test_runs_equal_single_steps(model, admission, usable):
     """With a pool so small that jobs give way."""
     fast, slow = (
-        ran(model, overlapping(0), 32, f"deployment.admission={admission}", "deployment.step_tokens=64", longest_run=longest)
+        ran(model, overlapping(0), usable, f"deployment.admission={admission}", "deployment.step_tokens=64", longest_run=longest)
         for longest in (None, 1)
     )
     for name in fast.columns:

@@ -345,8 +345,8 @@ def differences(ours: Result, theirs: Result) -> list[str]:
 
 
 def _rough(settings: Config) -> set[str]:
-    """What the engine gives roughly: in a run of decode steps it has answers grow into blocks, windows leave them, and states take others for
-    a step, at an even pace, and at its end when others expire meanwhile."""
+    """What the engine gives roughly: in a run of decode steps it has answers grow into blocks, windows leave them, and states take others
+    for a step, at an even pace, and at its end when others expire meanwhile."""
     grows = settings.deployment.admission or ("answer" if settings.batching == "iteration" else "")
     model = catalogue.load("model", settings.model)
     changes = grows != "answer" or bool(kvsize.windows(model)) or kvsize.state_layers(model) > 0

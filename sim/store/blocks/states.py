@@ -5,21 +5,21 @@ A prefix is found where full attention has all of its blocks, and each group of 
 kept before the longest prefix that a lookup of it could find, which leaves a token to compute, and at a junction, where a step ends. Of
 answers none is: a job that decodes writes one block of each such group on and on.
 
-A step takes a block of each group that it writes at its end, and, if it is a prompt's last, one for the state that it keeps before that;
-what it goes on from it has as well. Only the next step leaves that, and what it leaves is the last to go, though none of its request's own
-will be asked for sooner. So a request takes blocks for all states that it writes, not only for those that it has at once: of those with
-a junction three of each group, and has one that was there. An answer that begins a block of tokens takes one more, for a step.
+A step takes a block of each group for the state at its end, and, if it is a prompt's last, one for the state that is kept before that.
+What it goes on from is left when the next step starts, and is the last to go then: it gives that step no room. So a request takes blocks
+for all states that it writes, not only for those that it has at once: with a junction three of each group, beside the one that was there.
+An answer that begins a block of tokens takes one more, for a step.
 Who comes back with some of its answer stops at such a place of all that it computes, which is its prompt's or none.
 
 Left out: Triton's gated delta rules (GPUs before Hopper) do not give a state within a step: there a prompt's last step is two, and the
 state that it went on from goes sooner. A state that tiers below give has the place of one that the pool had, or of the one before the end.
-Of answers that begin blocks in one step one takes more. A prefill that begins at a junction of its own has no state before it, and is let
-in when there is room for three, not two. Lookups finer than a block (`prefix_match_unit`, a block's tokens where nobody sets it).
+Of answers that begin blocks in one step one takes more. A prefill of many steps takes one more of each group, and leaves it without a
+name. One with a junction and no state before it is let in when there is room for three, not two. Lookups finer than a block
+(`prefix_match_unit`, a block's tokens where nobody sets it).
 Source: vLLM 0.33.0, MambaManager of v1/core/single_type_kv_cache_manager.py, `replay_boundaries` of v1/core/kv_cache_coordinator.py,
 `_mamba_block_aligned_split` of v1/core/sched/scheduler.py, `_exports_checkpoints` of model_executor/layers/mamba.
 """
 
-from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.runs import depth
 from kvplan.sim.store.blocks.windows import Groups, WindowsPool, WindowsUse

@@ -1,8 +1,8 @@
 """A pool of blocks for a model with layers that keep a state: each block of theirs is that of the end of so many tokens.
 
-As with windows of two tokens; but a job that decodes has one block of each group. A step of its prefill writes the state at its end, and the
-last also that of the last full block that leaves it a token: that one is kept, and that of a junction, where a step ends. What a step goes
-on from is left by the next. An answer that begins a block of tokens has two states for a step.
+As with windows of two tokens; but a job that decodes has one block of each group. A step of its prefill writes the state at its end, and
+the last also that of the last full block that leaves it a token: that one is kept, and that of a junction, where a step ends. What a step
+goes on from is left by the next. An answer that begins a block of tokens has two states for a step.
 """
 
 import math
