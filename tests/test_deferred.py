@@ -1,6 +1,7 @@
 """Jobs that others pass until chunks under way have come, as vLLM's own connector has it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from test_blockengine import CHUNK, CHUNKS, overlapping, ran, requests
 
 from kvplan.sim.config import ConfigError
 from kvplan.sim.engine.guards import GuardError
+from kvplan.sim.engine.waiting import HoldingRoom
+from kvplan.sim.policies.prefetch.wait_complete import WaitComplete
+from kvplan.sim.policies.scheduling.fcfs import Fcfs
 from kvplan.sim.store.blocks.underway import UnderWay
 
 DEFERS, SLOW = "store.defers=true", "deployment.link_efficiency=0.001"
@@ -80,3 +84,17 @@ def test_the_guards_notice_what_two_load(monkeypatch):
     monkeypatch.setattr(UnderWay, "until", lambda self, path, start, stop, now: now)
     with pytest.raises(GuardError, match="on their way to another job"):
         ran(at([0, 100, 200, 200.0001], DOCUMENT, FILLER, DOCUMENT, DOCUMENT), 13, *DRAM, SLOW, DEFERS)
+
+
+def test_who_is_held_heads_the_queue_since_it_came_back_and_who_passes_it_since_it_was_held():
+    """Of three, the first of which waits for its KV, and is the first again while the last comes."""
+    store, clock = SimpleNamespace(bytes_to_come=lambda session: 8 * (session == 0)), SimpleNamespace(now=7.0)
+    recorder = SimpleNamespace(arrival_s=[1.0, 2.0, 9.0], deferred=lambda turn: None)
+    room = HoldingRoom(clock, Fcfs(None), store, WaitComplete(), recorder, [0, 1, 2], lambda size: size)
+    room.push(0, 1.0)
+    room.push(1, 2.0)
+    assert (room.head(5.0), room.head_since) == (1, 5.0)
+    room.release(0)
+    assert (room.head(8.0), room.head_since) == (0, 7.0)
+    room.push(2, 9.0)
+    assert room.take(10.0) == 7.0 and (room.head(11.0), room.take(11.0)) == (1, 10.0)

@@ -129,6 +129,16 @@ def test_engine_and_reference_agree_on_chunks_that_several_have_to_offer(family)
     assert min(happened[what] for what in ("chunks that too few have offered", "chunks stored", "turns that load chunks"))
 
 
+FETCHING = {"HBM, DRAM and SSD; blocks, fetching": (3, 21, 23), "HBM, DRAM and SSD; tree, fetching": (1, 12)}
+
+
+@pytest.mark.parametrize("family", FETCHING)
+def test_engine_and_reference_agree_on_chunks_that_come_up_ahead_of_jobs(family):
+    happened = agreed(family, FETCHING[family])
+    what = ("turns that chunks come up ahead of", "jobs held back for what comes up", "jobs that start before all has come")
+    assert min(happened[each] for each in what)
+
+
 TREES = {"HBM; tree": (10, 12), "HBM and DRAM; tree": (17, 18), "HBM; tree, batching": (17,), "HBM, DRAM and SSD; tree, batching": (16,)}
 
 
@@ -299,6 +309,7 @@ def test_the_reference_is_an_engine():
         ("router=least-loaded", "routers"),
         ("store.eviction=belady", "evictions"),
         ("store.prefetch=hint", "prefetching"),
+        ("store.prefetch=timeout", "prefetching"),
         ("store.write=through", "write policies"),
         ("store.load=faster", "load policies"),
     ],

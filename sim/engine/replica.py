@@ -114,10 +114,16 @@ class Replica:
     def _welcome(self, now: float) -> None:
         """Somebody new is ready: an idle GPU takes the head of the queue, and a decode run that the head could join is cut."""
         batch, doing = self.batch, self.gpu.doing
+        self._hold_back(now)
         if doing == IDLE:
             self._dispatch(now)
         elif doing == DECODE and batch.running < batch.most and self._batching.admits(batch) and self._somebody_enters(now):
             self._cut_run(now)
+
+    def _hold_back(self, now: float) -> None:
+        """Who heads the queue and is to be held is, whether there is a place or not."""
+        if self._holds:
+            self.waiting.head(now)
 
     def _somebody_enters(self, now: float) -> bool:
         return bool(self.batch.loaded) or self.batch.opens or self._next_to_enter(now) is not None
@@ -159,7 +165,7 @@ class Replica:
         head = None
         if batch.loaded and not batch.is_short:
             self._resume()
-        while (batch.running < batch.most or self._holds) and self._batching.admits(batch) and (head := self._head(now)) is not None:
+        while batch.running < batch.most and self._batching.admits(batch) and (head := self._head(now)) is not None:
             left = batch.left_beside(head)
             if self.waiting.defers and self._defer(head, left, now):
                 continue
@@ -171,6 +177,7 @@ class Replica:
             if saver.stall_until > now:
                 break
             self._enter(head, now)
+        self._hold_back(now)
         if saver.stall_until > now and (batch.running or head is not None):
             batch.hbm_in_step = batch.hbm_used
             self.gpu.stall(now, saver.stall_until)
@@ -210,12 +217,11 @@ class Replica:
     def _head(self, now: float) -> Job | None:
         """Who had to give way, else the head of the queue, if there is a place in the batch."""
         batch = self.batch
-        ready = self.waiting.head(now) if self._holds else None  # who is to be held is held, whether there is a place or not
         if batch.running >= batch.most:
             return None
         if batch.preempted and (again := batch.next_again(now)) is not None:
             return self.fitting.again(again)
-        turn = ready if self._holds else self.waiting.head(now)
+        turn = self.waiting.head(now)
         return None if turn is None else self.fitting.job(turn)
 
     def _enter(self, job: Job, now: float) -> None:

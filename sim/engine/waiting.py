@@ -121,6 +121,12 @@ class AsideRoom(WaitingRoom):
         self._ready: list[tuple[float, int]] = []
         """A heap of (position, turn) that were aside."""
 
+    def push(self, turn: int, now: float) -> float:
+        since, first = self.head_since, self._first()
+        position = super().push(turn, now)
+        self.head_since = since if self._first() == first else now
+        return position
+
     def _first(self) -> int | None:
         """The first of the queue and of those that were aside."""
         return self._ready[0][1] if self._was_aside() else self.queue.head()
@@ -141,8 +147,10 @@ class AsideRoom(WaitingRoom):
         """A job is aside no more."""
         if self.follows:
             self._store.expect(self._session_of[turn], self.push(turn, now))
-        else:
-            heappush(self._ready, (position, turn))
+            return
+        heappush(self._ready, (position, turn))
+        if self._first() == turn:
+            self.head_since = now
 
     def __len__(self) -> int:
         return len(self.queue) + len(self._ready)
@@ -158,18 +166,14 @@ class DeferringRoom(AsideRoom):
         """A heap of (until when, position, turn)."""
 
     def push(self, turn: int, now: float) -> float:
-        since, first = self.head_since, self.head(now)
-        position = super().push(turn, now)
-        self.head_since = since if self._first() == first else now
-        return position
+        self.head(now)
+        return super().push(turn, now)
 
     def head(self, now: float) -> int | None:
         deferred = self._deferred
         while deferred and deferred[0][0] <= now:
             until_s, position, turn = heappop(deferred)
-            self._comes_back(position, turn, now)
-            if self._first() == turn:
-                self.head_since = until_s
+            self._comes_back(position, turn, until_s)
         return self._first()
 
     def defer(self, until_s: float, now: float) -> None:
@@ -218,6 +222,7 @@ class HoldingRoom(AsideRoom):
         self._recorder.deferred(turn)
         self._held[session] = self._position(), turn
         WaitingRoom._pop(self)
+        self.head_since = now
         if until < math.inf:
             self._clock.at(until, ARRIVAL, self._patience_ends, turn)
         return True

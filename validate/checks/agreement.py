@@ -59,17 +59,18 @@ _IN_BLOCKS = {name: tiers for name, tiers in FAMILIES.items() if name.endswith((
 FAMILIES |= {f"{name}, batching": tiers for name, tiers in _IN_BLOCKS.items()}
 FAMILIES |= {f"{name}, hashes": tiers for name, tiers in _IN_BLOCKS.items()}
 FAMILIES |= {f"{name}, threshold": FAMILIES[name] for name in ("HBM and DRAM; blocks", "HBM and SSD; blocks", "HBM and DRAM; tree")}
+FAMILIES |= {f"{name}, fetching": FAMILIES[name] for name in ("HBM, DRAM and SSD; blocks", "HBM, DRAM and SSD; tree")}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
 `_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, those with `tree` that of SGLang's, and those with `windows`
 or `states` that of a model which has them; those with `batching` beside that what `_connectors` and `_batching` say, those with
-`threshold` that chunks are stored when two jobs have offered them, or three."""
+`threshold` that chunks are stored when two jobs have offered them, or three, those with `fetching` that chunks come up ahead of jobs."""
 
 
 def random_case(family: str, seed: int) -> tuple[Config, Workload]:
     """A random configuration and workload: LLaMA-2-13B with a short window, a few sessions, and tiers that hold half a session of
     the longest to six or twelve."""
     rng = stream(seed, "agreement")
-    window = int(rng.integers(60, 1500 if rng.random() < 0.5 else 400))
+    window = min(4000, int(rng.integers(60, 1500 if rng.random() < 0.5 else 400)) * (3 if family.endswith(", fetching") else 1))
     largest = window * 819_200
     sizes = {"dram": int(largest * rng.uniform(0.5, 6)), "ssd": int(largest * rng.uniform(0.5, 12))}
     loaded = config.load(
@@ -106,7 +107,7 @@ def random_case(family: str, seed: int) -> tuple[Config, Workload]:
         loaded = mechanism(loaded, rng)
     if kind in ("blocks", "tree"):
         loaded = config.load(loaded, [f"store.ttl_s={rng.choice(['null', 'null', '0.3', '3'])}"])
-        loaded = _deferred(loaded, rng)
+        loaded = _fetching(loaded, rng) if last == "fetching" else _deferred(loaded, rng)
     if kind == "windows":
         loaded = _windows(loaded, window, rng)
         loaded = loaded if family.startswith("HBM;") else _deferred(config.load(loaded, WITH_WINDOWS), rng)
@@ -317,6 +318,21 @@ def _workload(rng: np.random.Generator, window: int) -> Workload:
         arrivals = (starts - since[table.first_turn[:-1]])[table.session] + since
         return replace(table, arrival_s=np.round(arrivals, 6), open_loop=True)
     return table.with_times(starts, rng.choice([0.0, 0.1, 0.5]) * rng.exponential(1, total))
+
+
+def _fetching(loaded: Config, rng: np.random.Generator) -> Config:
+    """The case with little DRAM, to which chunks come up ahead of jobs. These have HBM to their end: who comes while a run of decode steps
+    goes on finds in the engine's pool what that is about to take."""
+    choices = {
+        "store.prefetch": ["best-effort", "timeout", "wait-complete"],
+        "batching": ["chunked", "prefill-first", "iteration"],
+        "deployment.link_efficiency": [0.02, 0.2, 1.0],
+        "store.hbm": [loaded.store.hbm] * 3 + ["1B"],
+    }
+    dram = int(loaded.store.size_of(loaded.store.listed[1]) * rng.uniform(0.1, 0.5))
+    hbm = _utilization(loaded, 1 + rng.exponential(0.5))
+    more = [f"store.dram={dram}B", f"deployment.hbm_utilization={hbm!r}", "deployment.admission=answer"]
+    return config.load(loaded, [*_drawn(choices, rng), *more])
 
 
 def _threshold(loaded: Config, rng: np.random.Generator) -> Config:

@@ -7,11 +7,11 @@ small cases.
 
 It covers DRAM and SSD, each of which can be off; connectors of all kinds; first come, first served; batching `iteration`, `chunked` and
 `prefill-first`; jobs that start with HBM for their answers, for their prompts, or by a share, and give way; eviction `lru`, `fifo`,
-`lookahead`; prefetch `none`, `lookahead`; loading layer by layer, before the prefill, and asynchronously; asynchronous and synchronous
-saving; write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs; turns that drop history;
-several replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool or SGLang's tree, token by token), with tiers of
-chunks below, or of a model with windows or states, contexts known by hashes, and sessions that do not stay. It refuses what it does not
-know (`NOT_JUDGED`), so that nothing here speaks for it.
+`lookahead`; prefetch `none`, `lookahead`, and of chunks HiCache's; loading layer by layer, before the prefill, and asynchronously;
+asynchronous and synchronous saving; write-back of deltas and of whole sessions; truncation with decoupled and embedded positions; TTLs;
+turns that drop history; several replicas; clients of load tests; the warm-up cut; blocks in HBM (vLLM's pool or SGLang's tree, token by
+token), with tiers of chunks below, or of a model with windows or states, contexts known by hashes, and sessions that do not stay. It
+refuses what it does not know (`NOT_JUDGED`), so that nothing here speaks for it.
 
 It counts for itself, and afterwards: it keeps every step, every transfer and every change of a tier as it happened, and adds up at the
 end what of them lies within the measured span. One sum is known to differ: a save that starts before the warm-up ends, but is known of
@@ -70,6 +70,12 @@ What the specification leaves open:
   left; and again when HBM has room for them. What is neither in DRAM nor on its way there begins to come up then, as much as DRAM has room
   for. While any of that which HBM lacks is on its way, or is being loaded by another and HBM keeps blocks, others pass the job; then it is
   where it was. What SSD had of it when it first asked for some of that counts as SSD's.
+- *Chunks that come up ahead of jobs* are those that only SSD has of a prompt, and DRAM has room for, when its turn comes: of 256 tokens
+  or more beyond DRAM's and HBM's, and of a chunk. They come in the order of arrivals, one turn's after the other's, and 128 at a time:
+  the next behind what DRAM has by then. A batch begins when the one before has come, when a turn has come that does not start at once, or
+  after a step. A job that starts has what has come of them, and no batch begins for it any more; its tokens count as SSD's beyond those
+  that DRAM had when it came. One that comes to be the first of those that wait is held back once, until all that can has come, or its
+  patience ends, and others pass it. Whether it is the first is asked when any turn comes, and after a step. Then it is where it was.
 - *Steps.* A step that prefills and decodes first has its decodes end, then its prompts, in the order in which their jobs got places. Before
   a step, whose KV has come gets a place, unless somebody is to give way; then those that gave way, and then the queue, as long as a place,
   HBM and tokens of a step are left. A prompt's first part waits for all that its job loads, as if it were prefilled whole and alone; of
@@ -95,6 +101,7 @@ from collections.abc import Callable
 from kvplan.sim.config import ConfigError
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.validate.checks.reference.batching import BATCHINGS
+from kvplan.validate.checks.reference.fetching import PATIENCE_S
 from kvplan.validate.checks.reference.service import Service
 
 NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
@@ -106,7 +113,9 @@ NOT_JUDGED: dict[str, Callable[[RunInput], bool]] = {
     ),
     "batching other than iteration, chunked and prefill-first": lambda given: given.config.batching not in BATCHINGS,
     "evictions other than lru, fifo and lookahead": lambda given: given.config.store.eviction not in ("lru", "fifo", "lookahead"),
-    "prefetching other than none and lookahead": lambda given: given.config.store.prefetch not in ("none", "lookahead"),
+    "prefetching other than none and lookahead, and with blocks HiCache's": lambda given: (
+        given.config.store.prefetch not in ("none", "lookahead", *(PATIENCE_S if given.deployment.pooled else ()))
+    ),
     "write policies other than back": lambda given: given.config.store.write != "back",
     "load policies other than always": lambda given: given.config.store.load != "always",
     "watchers and observers": lambda given: given.watch is not None or given.observer is not None,

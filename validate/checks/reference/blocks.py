@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.sim.metrics.output import Books
+from kvplan.validate.checks.reference.fetching import Fetching
 from kvplan.validate.checks.reference.hashes import Hashes
 from kvplan.validate.checks.reference.histories import Histories, Token
 from kvplan.validate.checks.reference.jobs import Jobs
@@ -202,8 +203,10 @@ class BlockReplica(Replica):
         self.blocks: dict[Turn, list[int]] = {}
         self.found: dict[Turn, Found] = {}
         self.asked_of: dict[Turn, Found] = {}  # what a turn asked for first that was on SSD
+        self.fetching = Fetching(config.store.prefetch, self.below, self.jobs)
 
     def arrive(self, turn: Turn, now: float) -> None:
+        self.fetching.end(now)
         if turn.dropped:
             before = self.contexts.get(turn.session, [])
             self.contexts[turn.session] = before = before[: max(0, len(before) - turn.dropped)]
@@ -211,6 +214,48 @@ class BlockReplica(Replica):
         self.expire(now)
         self.below.expect(turn.session)
         super().arrive(turn, now)
+        if not self.in_step:
+            self.fetching.hold_back(now)
+            self.fetching.begin(now)
+
+    # --- what comes ahead of jobs -----------------------------------------------------------------------------------------------
+
+    def come(self, turn: Turn, now: float) -> None:
+        super().come(turn, now)
+        if self.below.ahead:
+            context = self.block_jobs.has(turn)
+            known, names, local = len(context), self.below.names(self.pool.path(context)), self.hit(context) * self.pool.tokens
+            if (found := self.fetching.comes(turn, names, known, local)) is not None:
+                self.asked_of[turn] = found
+
+    def fill(self, now: float) -> bool:
+        waits = super().fill(now)
+        self.fetching.hold_back(now)
+        return waits
+
+    def steps_aside(self, turn: Turn, left: int, now: float) -> bool:
+        return self.fetching.holds(turn, now) or super().steps_aside(turn, left, now)
+
+    def due_s(self) -> float:
+        return min(super().due_s(), self.fetching.ends_s if self.jobs.aside else math.inf)
+
+    def load_ends(self, now: float) -> None:
+        self.fetching.end(now)
+        super().load_ends(now)
+
+    def decide(self, now: float) -> None:
+        super().decide(now)
+        if self.doing == "nothing" and (waiting := len(self.jobs.aside)):
+            self.fetching.begin(now)
+            if len(self.jobs.aside) < waiting:
+                self.decide(now)
+
+    def end_step(self, now: float) -> None:
+        self.fetching.end(now)
+        super().end_step(now)
+        self.fetching.begin(now)
+
+    # --- what expires ---------------------------------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
         """What nobody has used for the TTL goes, when a turn comes or starts."""
@@ -250,6 +295,7 @@ class BlockReplica(Replica):
 
     def take(self, turn: Turn, since: float, now: float) -> int:
         """Uses what the pool has of a job's context, and loads what tiers below have beyond that; returns the lowest of these tiers."""
+        self.fetching.starts(turn)
         self.expire(now)
         self.below.claim(turn.session)
         hit, found_here, shared = self.use(turn)
@@ -401,6 +447,7 @@ class BlockReplica(Replica):
     # --- what is told of it ---------------------------------------------------------------------------------------------------
 
     def moment(self, now: float) -> Moment:
+        self.fetching.end(now)
         self.below.settle(now)
         return Moment(now, self.below.dropped, (*(len(tier.changes) for tier in self.tiers), len(self.written), len(self.read)))
 

@@ -50,6 +50,7 @@ class Offloading:
         self.ways: list[Way] = []
         self.loads: list[tuple[float, Names]] = []  # when they end, and what they are of
         self.dropped = 0
+        self.ahead = False  # what SSD has comes up ahead of jobs, and not with them
 
     def names(self, blocks: Names) -> Names:
         """Of chunks, by those of their blocks."""
@@ -92,17 +93,21 @@ class Offloading:
         self.ways.append(Way(sent.end_s, place, session, names, missing))
 
     def find(self, names: Names, tokens: int, hit: int, coming: bool = False) -> Found:
-        """What is here of a prompt beyond the tokens that HBM has; the last token is always computed. `coming`: what is on its way to the
-        first shelf is as good as there."""
+        """What a job has of a prompt beyond the tokens that HBM has; its last token is always computed. `coming`: what is on its way to
+        the first shelf is as good as there."""
+        return self.found(names, tokens, hit, coming, not self.ahead)
+
+    def found(self, names: Names, tokens: int, hit: int, coming: bool, up: bool) -> Found:
+        """The same. `up`: with what can come up to the first shelf."""
         names = names[: (tokens - 1) // self.tokens]
         if not self.shelves:
             return Found()
         first = self.shelves[0]
         there = first.there(names) if coming else first.come(names)
-        up = 0
-        if self.shelves[1:] and len(first.there(names)) == len(there):
-            up = max(0, min(len(self.shelves[1].come(names)) - len(there), first.most(there)))
-        found = names[: len(there) + up]
+        more = 0
+        if up and self.shelves[1:] and len(first.there(names)) == len(there):
+            more = max(0, min(len(self.shelves[1].come(names)) - len(there), first.most(there)))
+        found = names[: len(there) + more]
         beyond = len(found) * self.tokens - hit
         return Found(found, len(there), beyond) if beyond >= self.tokens else Found()
 
@@ -126,6 +131,13 @@ class Offloading:
             ready_s = sent.end_s
             self.seen["chunks that come up"] += len(up)
         return ready_s
+
+    def bring(self, names: Names, tokens: int, most: int, session: int, now: float) -> float | None:
+        """The next chunks of a prompt that only SSD has come up, so many at most; returns when they have come. None: there are none."""
+        found = self.found(names, tokens, 0, coming=False, up=True)
+        if len(found.names) == found.on_first:
+            return None
+        return self.bring_up(Found(found.names[: found.on_first + most], found.on_first), session, now)
 
     def comes_s(self, found: Found, hit: int, now: float) -> float:
         """When nothing of it that HBM lacks is on its way to the first shelf any more, or from there to another job."""

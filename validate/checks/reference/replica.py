@@ -55,7 +55,7 @@ class Replica:
 
     def arrive(self, turn: Turn, now: float) -> None:
         self.moves.end(now)
-        self.store.come(turn, now)
+        self.come(turn, now)
         self.jobs.join(turn, now)
         if self.in_step:
             return
@@ -63,6 +63,10 @@ class Replica:
             self.decide(now)
         if self.store.fetching is None:
             self.moves.start(now)
+
+    def come(self, turn: Turn, now: float) -> None:
+        """What a turn drops of its session's history is gone."""
+        self.store.come(turn, now)
 
     def due_s(self) -> float:
         """When the next load ends that the GPU does not wait for, or something that a job waits for has come."""
