@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from test_blockengine import requests
-from test_blockwindows import Range, mutated, overlapping, that_begin_alike, the_block_before, without_what_a_step_needed
+from test_blockwindows import Range, mutated, overlapping, that_begin_alike, the_blocks_before, without_what_a_step_needed
 from test_blockwindows import ran as ran_with
 
 from kvplan.hwmodels import catalogue, kvsize
@@ -182,7 +182,7 @@ def test_requests_one_at_a_time_hit_what_a_replay_hits(model, seed):
 @pytest.mark.parametrize(
     ("owner", "method", "mutate", "number"),
     [
-        (Runs, "name_alone", the_block_before, 6),
+        (Runs, "name_within", the_blocks_before, 6),
         (WindowsPool, "decodes", without_what_a_step_needed, 1),
     ],
 )

@@ -128,13 +128,75 @@ def test_requests_one_at_a_time_hit_what_a_replay_hits(model, seed):
     assert ran(model, workload, 70).columns["cached_tokens"].tolist() == hits and sum(map(bool, hits)) > 20
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_runs_of_a_window_are_its_blocks_one_by_one(seed):
+    """Used, named again, left in part and evicted, by contexts that part from each other, as if each block were a run of its own."""
+    draw, runs, held = Random(seed), Runs(), []
+    contexts = [[(7 if at < place else number, at) for at in range(80)] for number, place in enumerate((80, 30, 30, 57, 0))]
+    named, order = {}, []
+    """Blocks by their keys, the first first, and those that nobody uses; each is [key, place, users]."""
+    for _ in range(300):
+        path, (start, stop) = draw.choice(contexts), sorted(draw.sample(range(81), 2))
+        what = draw.choice(["use", "name", "leave", "leave", "evict"])
+        if what == "use":
+            mine = [named[path[at]][0] for at in range(start, stop) if path[at] in named]
+            for block in mine:
+                block[2] += 1
+            order = [block for block in order if not block[2]]
+            held.append((runs.take_within(path, start, stop), mine))
+        elif what == "name":
+            mine = [[path[at], at, 1] for at in range(start, stop)]
+            for block in mine:
+                named.setdefault(block[0], []).append(block)
+            held.append((runs.name_within(path, start, stop, 1), mine))
+        elif what == "leave" and held:
+            pieces, mine = held.pop(draw.randrange(len(held)))
+            place = draw.choice([80, start])
+            before, behind = runs.parted(pieces, place)
+            held.append((behind, [block for block in mine if block[1] >= place]))
+            runs.give_back(before)
+            for block in reversed([block for block in mine if block[1] < place]):
+                block[2] -= 1
+                if not block[2]:
+                    order.append(block)
+        elif what == "evict":
+            count = draw.randrange(len(order) + 1)
+            runs.evict(count)
+            for block in order[:count]:
+                named[block[0]] = [other for other in named[block[0]] if other is not block]
+            order, named = order[count:], {key: blocks for key, blocks in named.items() if blocks}
+        assert runs.counted() == (runs.blocks, runs.used) == (len(order), sum(map(len, named.values())) - len(order))
+        there = [at for at in range(start, stop) if path[at] in named]
+        assert [at for _, begin, end in runs.within(path, start, stop) for at in range(begin, end)] == there
+        missing = [at for at in range(start, stop) if at not in there and (at == start or at - 1 in there)]
+        assert runs.until(path, start, stop) == (missing or [stop])[-1]
+
+
+def test_a_window_that_moves_on_stays_one_run():
+    """Of what it has used together before and what is new: its cost does not grow with its blocks."""
+    runs, path = Runs(), range(1000)
+    runs.give_back(runs.name_within(path, 100, 164, 1))
+    runs.give_back(runs.take_within(path, 120, 164) + runs.name_within(path, 164, 184, 1))
+    assert [(begin, end) for _, begin, end in runs.within(path, 0, 1000)] == [(100, 120), (120, 184)]
+    runs.evict(30)
+    assert [(begin, end) for _, begin, end in runs.within(path, 0, 1000)] == [(120, 174)]
+
+
+def test_the_copy_named_first_is_found_whatever_it_is_given_back_with():
+    """Block 0 is there twice. The first of them is free, with others named later, and the second in use."""
+    runs, path = Runs(), range(9)
+    first, copy, later = runs.name_within(path, 0, 4, 1), runs.name_within(path, 0, 1, 1), runs.name_within(path, 4, 6, 1)
+    runs.give_back(first + later)
+    assert runs.used == 1 and runs.take_within(path, 0, 1)[0].run is not copy[0].run and runs.used == 2
+
+
 def one_window_less(original, self, groups, *arguments):
     original(self, groups, *arguments)
     self._reach -= 1
 
 
-def the_block_before(original, self, path, block):
-    return original(self, path, max(0, block - 1))
+def the_blocks_before(original, self, path, start, stop, window):
+    return original(self, path, max(0, start - 1), max(1, stop - 1), window)
 
 
 def without_what_a_step_needed(original, self, use, tokens, now):
@@ -153,7 +215,7 @@ def mutated(monkeypatch, owner, method, mutate):
     ("owner", "method", "mutate", "number"),
     [
         (WindowsPool, "__init__", one_window_less, 6),
-        (Runs, "name_alone", the_block_before, 6),
+        (Runs, "name_within", the_blocks_before, 6),
         (WindowsPool, "decodes", without_what_a_step_needed, 1),
     ],
 )

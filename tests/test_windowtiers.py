@@ -12,7 +12,7 @@ from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.blocks import grouped
 from kvplan.sim.store.blocks.grouped import GroupedChunks, InChunks, reached_by_groups
-from kvplan.sim.store.blocks.windows import Groups
+from kvplan.sim.store.blocks.windows import Groups, OfGroup, merged
 
 SERVER = [
     "engine=vllm",
@@ -103,7 +103,7 @@ class Named:
 
 def tier(windows, full=10, usable=100):
     made = GroupedChunks(Groups(1, 2, 33), usable)
-    made.arrive(made.store(InChunks(Named(), windows), full))
+    made.arrive(made.store(InChunks(Named(), merged((chunk, chunk + 1) for chunk in windows)), full))
     return made
 
 
@@ -126,9 +126,20 @@ def test_what_goes_first_is_the_end_of_windows():
     made = tier([8, 9], usable=14)
     made.arrive(made.store(InChunks(Shifted(), []), 3))
     places = [(path, chunk) for path in made.groups(Named())[1] for chunk in (8, 9)]
-    assert [made.named(*place) for place in places] == [True, False, False, False] and made.prefix(Named(), 20) == 10
+    assert [bool(made.within(path, chunk, chunk + 1)) for path, chunk in places] == [True, False, False, False] and made.prefix(
+        Named(), 20
+    ) == 10
     made.arrive(made.store(InChunks(Shifted(), []), 5))
-    assert not made.named(*places[0]) and made.prefix(Named(), 20) == 9
+    assert not made.within(places[0][0], 8, 9) and made.prefix(Named(), 20) == 9
+
+
+def test_chunks_of_two_groups_are_not_one_run():
+    """When one group has what is before a place, and the next what is behind it, they go one by one all the same."""
+    made = GroupedChunks(Groups(0, 2, 33), 100)
+    first, second = (OfGroup(Named(), group) for group in (1, 2))
+    pieces = made._runs.name_within(first, 4, 8, 1) + made._runs.name_within(second, 8, 12, 2)
+    made.let_go(Named(), pieces)
+    assert [[(begin, end) for _, begin, end in made.within(of, 0, 20)] for of in (first, second)] == [[(4, 8)], [(8, 12)]]
 
 
 class Shifted(Named):

@@ -12,8 +12,8 @@ others.
 
 Left out: vLLM has them go by their places in the context, of all groups; a window of one token more than whole chunks counts there as a
 chunk more; it stores each state by itself, here with what its prompt stores beside it, or not at all; and what a request loads, or the pool
-had before that, is not offered again. Costs by the chunk in windows. A chunk of several blocks would have one state, at its end, and room
-for as many; it is not simulated.
+had before that, is not offered again. A chunk of several blocks would have one state, at its end, and room for as many; it is not
+simulated.
 Source: vLLM 0.33.0, distributed/kv_transfer/kv_connector/v1/offloading/scheduler.py (of a state `_build_aligned_boundary_store_jobs`, of
 those that the pool hands over: `take_boundary_state_offloads` in v1/core/kv_cache_manager.py), offloading/config.py (a state is a window of
 one chunk), v1/kv_offload/cpu/manager.py and policies/lru.py. Its lookups are finer than chunks where `prefix_match_unit` is set, alone.
@@ -25,8 +25,8 @@ from itertools import pairwise
 from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.below import Part
 from kvplan.sim.store.blocks.chunks import Chunks, Coming, Lookup, Rise
-from kvplan.sim.store.blocks.runs import Pieces, depth
-from kvplan.sim.store.blocks.windows import Groups, OfGroup
+from kvplan.sim.store.blocks.runs import Piece, Pieces, Run, depth
+from kvplan.sim.store.blocks.windows import Groups, OfGroup, Span, merged
 
 
 class InChunks:
@@ -34,7 +34,7 @@ class InChunks:
 
     __slots__ = ("_path", "session", "windows")
 
-    def __init__(self, path: Context, windows: Sequence[int]) -> None:
+    def __init__(self, path: Context, windows: Sequence[Span]) -> None:
         self._path, self.session, self.windows = path, path.session, windows
 
     def __len__(self) -> int:
@@ -45,17 +45,22 @@ class InChunks:
 
 
 class _Slot:
-    """A place in the order: the leading chunks of a context in a group with full attention, or one of a window's."""
+    """A place in the order: the leading chunks of a context in a group with full attention, or consecutive ones of a window's."""
 
-    def __init__(self, part: Part, pieces: Pieces, alone: bool) -> None:
-        self.part, self.alone = part, alone
+    def __init__(self, part: Part, pieces: Pieces, window: int) -> None:
+        self.part, self.window = part, window
+        """`window`: which; 0: full attention."""
         self.pieces = pieces
         """Those of it that are there; with `store` those that come."""
 
-    @property
-    def missing(self) -> Part:
-        part = self.part
-        return part if self.alone and not self.pieces else Part(part.path, max(part.start, depth(self.pieces)), part.stop)
+    def missing(self) -> list[Part]:
+        """What is not there of it."""
+        part, chunk, parts = self.part, self.part.start, []
+        for piece in self.pieces:
+            if chunk < piece.run.start:
+                parts.append(Part(part.path, chunk, piece.run.start))
+            chunk = piece.stop
+        return [*parts, Part(part.path, chunk, part.stop)] if chunk < part.stop else parts
 
 
 class GroupedChunks(Chunks):
@@ -75,22 +80,18 @@ class GroupedChunks(Chunks):
         full, _ = self.groups(path)
         return min((self._runs.named(of, most) if coming else self._runs.reach(of, most))[0] for of in full)
 
-    def named(self, path: Path, chunk: int) -> bool:
-        """Whether one group's chunk of a window has room."""
-        return self._runs.first(path[chunk]) is not None
-
-    def ready(self, path: Path, chunk: int) -> bool:
-        """Whether it is there."""
-        run = self._runs.first(path[chunk])
-        return run is not None and run.ready
+    def within(self, path: Path, start: int, stop: int) -> list[tuple[Run, int, int]]:
+        """Of one group's chunks of a window between two, those that have room, in runs."""
+        return self._runs.within(path, start, stop)
 
     def room_beside(self, path: Path, stop: int) -> int:
         """Chunks for which there is room while those in use stay, and those that there are of so many leading ones of a context."""
         assert isinstance(path, InChunks)
         full, windows = self.groups(path)
-        reached = [self._runs.named(of, stop) for of in full]
-        alone = [self._runs.first(of[chunk]) for of in windows for chunk in path.windows]
-        kept = sum(there - used for there, used in reached) + sum(run is not None and not run.users for run in alone)
+        kept = sum([there - used for there, used in [self._runs.named(of, stop) for of in full]])
+        for of in windows:
+            for span in path.windows:
+                kept += sum([end - begin for run, begin, end in self._runs.within(of, *span) if not run.users])
         return self._usable - self._runs.used - kept
 
     def hold(self, path: Path, chunks: int) -> Pieces:
@@ -101,29 +102,32 @@ class GroupedChunks(Chunks):
 
     def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> Coming | None:
         slots = self._slots(path, full)
-        missing = [part for part in [slot.missing for slot in slots] if part.chunks]
+        of_slots = [slot.missing() for slot in slots]
+        missing = [part for parts in of_slots for part in parts]
         if not missing or not self._make_room(sum([part.chunks for part in missing])):
             self.dropped += bool(missing)
             self.let_go(path, _in_order(slots), now)
             return None
-        start, new = min([slot.missing.start for slot in slots if not slot.alone]), Pieces()
-        for slot in slots:
-            part, pieces, alone = slot.part, slot.pieces, slot.alone
-            named = [self._runs.name_alone(part.path, part.start)] if alone and not pieces else []
-            named += [] if alone else self._runs.name(part.path, pieces, part.stop)
-            pieces += named
+        start, new = min([depth(slot.pieces) for slot in slots if not slot.window]), Pieces()
+        for slot, parts in zip(slots, of_slots, strict=True):
+            if slot.window:
+                named = [self._runs.name_missing(part.path, part.start, part.stop, slot.window) for part in parts]
+                slot.pieces = sorted(slot.pieces + named, key=_start)
+            else:
+                named = self._runs.name(slot.part.path, slot.pieces, slot.part.stop)
+                slot.pieces += named
             new += named
         for piece in new:
             piece.run.ready = False
-        return Coming(path, start, full, _in_order(slots), new, _joined(missing))
+        return Coming(path, start, full, _in_order(slots), new, missing)
 
     def _slots(self, path: Path, stop: int) -> list[_Slot]:
         """What a context has of its leading chunks, and takes; the first in the order of those that go is the last of it."""
         assert isinstance(path, InChunks)
         full, windows = self.groups(path)
-        slots = [_Slot(Part(of, 0, stop), self._runs.take(of, stop), False) for of in full]
-        for of in windows:
-            slots += [_Slot(Part(of, chunk, chunk + 1), self._runs.take(of, chunk + 1, chunk), True) for chunk in path.windows]
+        slots = [_Slot(Part(of, 0, stop), self._runs.take(of, stop), 0) for of in full]
+        for window, of in enumerate(windows, 1):
+            slots += [_Slot(Part(of, *span), self._runs.take_within(of, *span), window) for span in path.windows]
         return slots
 
 
@@ -131,15 +135,8 @@ def _in_order(slots: Iterable[_Slot]) -> Pieces:
     return [piece for slot in slots for piece in slot.pieces]
 
 
-def _joined(parts: Iterable[Part]) -> list[Part]:
-    """Consecutive ones of one group as one."""
-    found: list[Part] = []
-    for part in parts:
-        if found and found[-1].path is part.path and found[-1].stop == part.start:
-            found[-1] = Part(part.path, found[-1].start, part.stop)
-        else:
-            found.append(part)
-    return found
+def _start(piece: Piece) -> int:
+    return piece.run.start
 
 
 def reached_by_groups(tiers: Sequence[GroupedChunks], reach: int, context: Context, hit: int, most: int, coming: bool = False) -> Lookup:
@@ -159,56 +156,66 @@ class _Search:
     """For what one prompt finds."""
 
     def __init__(self, tiers: Sequence[GroupedChunks], reach: int, context: Context, hit: int, most: int, coming: bool) -> None:
-        self._first, self._lower = first, lower = tiers[0], tiers[1:]
+        self._tiers, first = tiers, tiers[0]
         self._reach, self._context, self._hit, self._coming = reach, context, hit, coming
         self._full, self._windows = first.groups(context)
         self._stops = [0, first.prefix(context, most, coming)]
         waits = first.prefix(context, most, True) > self._stops[1]
-        for tier in lower:
+        for tier in tiers[1:]:
             self._stops.append(self._stops[-1] if waits else max(self._stops[-1], tier.prefix(context, most)))
 
     def found(self) -> Lookup:
         """Of the longest prefix that all groups can go on from."""
         end = self._longest()
-        stops, windows = [min(stop, end) for stop in self._stops], range(self._from(end), end)
-        beside = [Part(of, self._hit, end) for of in self._full[1:]] + [Part(of, windows.start, end) for of in self._windows]
-        return Lookup(InChunks(self._context, windows), stops, self._rises(stops, windows), beside)
+        start, stops = self._from(end), [min(stop, end) for stop in self._stops]
+        beside = [Part(of, self._hit, end) for of in self._full[1:]] + [Part(of, start, end) for of in self._windows]
+        return Lookup(InChunks(self._context, [(start, end)]), stops, self._rises(stops, start, end), beside)
 
     def _longest(self) -> int:
         end = self._stops[-1]
         while end > self._hit:
-            missing = self._missing(end)
-            if missing is None:
+            there = end
+            for of in self._windows:
+                there = self._until(of, there)
+            if there == end:
                 return end
-            end = missing
+            end = there
         return self._hit
 
     def _from(self, end: int) -> int:
         """The first chunk of windows that a prefix takes."""
         return max(self._hit, end - self._reach)
 
-    def _missing(self, end: int) -> int | None:
-        """A chunk that windows have not, of those that a prefix takes: none that takes it will do."""
-        start = self._from(end)
-        for chunk in (start, *range(end - 1, start, -1)):
-            if any(self._source(of, chunk) > len(self._lower) for of in self._windows):
-                return chunk
-        return None
+    def _until(self, of: Path, end: int) -> int:
+        """Where chunks begin that a window has not, of those that a prefix takes: none that takes one of them will do."""
+        return next((start for source, start, _ in reversed(self._sources(of, self._from(end), end)) if source == len(self._tiers)), end)
 
-    def _source(self, of: Path, chunk: int) -> int:
-        """The tier that has a window's chunk, by how many are above it; more than there are, where none has."""
-        nowhere = len(self._lower) + 1
-        if self._first.named(of, chunk):
-            return 0 if self._coming or self._first.ready(of, chunk) else nowhere
-        return next((below for below, tier in enumerate(self._lower, 1) if tier.ready(of, chunk)), nowhere)
+    def _sources(self, of: Path, start: int, stop: int, above: int = 0) -> list[tuple[int, int, int]]:
+        """Which tier has a window's chunks between two, by how many are above it, and which of them: as many as there are, where none has.
+        Those `above` have none of these."""
+        found, chunk = [], start
+        for run, begin, end in self._tiers[above].within(of, start, stop) if above < len(self._tiers) else ():
+            if not run.ready and above:
+                continue
+            if chunk < begin:
+                found += self._sources(of, chunk, begin, above + 1)
+            found.append((above if run.ready or self._coming else len(self._tiers), begin, end))
+            chunk = end
+        if chunk < stop:
+            found += [(above, chunk, stop)] if above == len(self._tiers) else self._sources(of, chunk, stop, above + 1)
+        return found
 
-    def _rises(self, stops: Sequence[int], windows: Sequence[int]) -> list[Rise]:
+    def _rises(self, stops: Sequence[int], start: int, end: int) -> list[Rise]:
         """What comes up for a prefix: of each tier what those above it have not, and beside it what must stay."""
-        rises, sources = [], {chunk: [self._source(of, chunk) for of in self._windows] for chunk in windows}
-        for below, (start, stop) in enumerate(pairwise(stops[1:]), 1):
-            chunks = len(self._full) * (stop - start)
-            chunks += sum(source > 0 for each in sources.values() for source in each if max(each) == below)
+        if len(stops) == 2:
+            return []
+        rises, sources = [], [self._sources(of, start, end) for of in self._windows]
+        places = [*sorted({begin for each in sources for _, begin, _ in each}), end]
+        spans = [(span, [next(above for above, _, last in each if last > span[0]) for each in sources]) for span in pairwise(places)]
+        for below, (first, stop) in enumerate(pairwise(stops[1:]), 1):
+            chunks = len(self._full) * (stop - first)
+            chunks += sum([(span[1] - span[0]) * sum([above > 0 for above in each]) for span, each in spans if max(each) == below])
             if chunks:
-                there = [chunk for chunk, each in sources.items() if max(each) <= below]
-                rises.append(Rise(below + 1, InChunks(self._context, there), start, stop, chunks))
+                there = merged([span for span, each in spans if max(each) <= below])
+                rises.append(Rise(below + 1, InChunks(self._context, there), first, stop, chunks))
         return rises

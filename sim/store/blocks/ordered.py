@@ -110,8 +110,8 @@ class Tree(Runs):
             self._ends[path[run.stop - 1]] = run
         return gone
 
-    def _list(self, path: Path, start: int, stop: int, copied: bool, head: Hashable) -> Run:
-        run = super()._list(path, start, stop, copied, head)
+    def _list(self, path: Path, start: int, stop: int, copied: bool, head: Hashable, window: int = 0) -> Run:
+        run = super()._list(path, start, stop, copied, head, window)
         self._begins(run)
         return run
 

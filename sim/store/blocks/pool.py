@@ -31,8 +31,8 @@ class Use:
         """For guards."""
         return {}
 
-    def below(self, blocks: int) -> list[int]:
-        """Chunks of so many blocks that tiers below are to have of its windows."""
+    def below(self, blocks: int) -> list[tuple[int, int]]:
+        """Chunks of so many blocks that tiers below are to have of its windows, from one up to another."""
         return []
 
 

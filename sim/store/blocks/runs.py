@@ -5,6 +5,9 @@ Who uses a context uses it from its start, and when its use ends its tail goes b
 since, a run is evicted from its tail, and no block is there whose parent is not. A request makes one run and uses up those that it covers:
 its cost is that of the runs, not of the blocks, and of a binary search where contexts part.
 
+Blocks of a window are used from where the window begins. So their runs are listed at every sixteenth block of the context too, and one is
+found at any block of it; blocks that are not there cost a look each. They too are evicted from the tail.
+
 Several may use a block at once. Who has computed what was there already has a copy of it: the one that had its name first is found, as
 long as it is there. Runs of which there are copies stay apart from others, so that each begins where one ends that came before it.
 """
@@ -18,15 +21,25 @@ from kvplan.sim.store.blocks.base import Path
 class Run:
     """The blocks from `start` up to `stop` of a context."""
 
-    __slots__ = ("ahead", "behind", "copied", "head", "number", "path", "ready", "rest", "since", "start", "stop", "users")
+    __slots__ = ("ahead", "behind", "copied", "head", "number", "path", "ready", "rest", "since", "start", "stop", "users", "window")
     ahead: "Run"
     """In the order, the one that goes before it."""
     behind: "Run"
 
     def __init__(
-        self, path: Path, start: int, stop: int, head: Hashable = None, number: int = 0, users: int = 0, copied: bool = False
+        self,
+        path: Path,
+        start: int,
+        stop: int,
+        head: Hashable = None,
+        number: int = 0,
+        users: int = 0,
+        copied: bool = False,
+        window: int = 0,
     ) -> None:
         self.path = path
+        self.window = window
+        """Which window's blocks it has; 0: those of full attention."""
         self.head = head
         """Key of its first block."""
         self.start = start
@@ -59,6 +72,10 @@ class Run:
             same, other = (middle, other) if path[middle - 1] == self.path[middle - 1] else (same, middle - 1)
         return same
 
+    def goes_on_as(self, run: "Run") -> bool:
+        """Whether another begins where it ends, and the two can be one."""
+        return self.stop == run.start and self.window == run.window and not (self.copied or run.copied)
+
     def follow(self, run: "Run") -> None:
         """Goes after another, and before the one that did."""
         self.ahead, self.behind = run, run.behind
@@ -79,10 +96,17 @@ def empty_order() -> Run:
 
 _NOWHERE: Final = Run((), 0, 0)
 _NONE: Final[list[Run]] = []
+_MARK: Final = 16
+"""Runs of windows are listed at each block whose number is a multiple of it."""
 
 
 def _number(run: Run) -> int:
     return run.number
+
+
+def _first(found: list[Run]) -> Run:
+    """Of several with one block, that which had its name first."""
+    return found[0] if len(found) == 1 else min(found, key=_number)
 
 
 class Piece:
@@ -146,18 +170,42 @@ class Runs:
         along = self._along(path, most)
         return along[-1][2] if along else 0, sum([stop - start for run, start, stop in along if run.users])
 
-    def has(self, key: Hashable) -> bool:
-        """Whether a run begins with this block."""
-        return key in self._heads
+    def within(self, path: Path, start: int, stop: int) -> list[tuple[Run, int, int]]:
+        """Runs of a window that together have what is there of a context's blocks between two, and which blocks of each."""
+        heads, along, block = self._heads, [], start
+        while block < stop:
+            found = heads.get(path[block], _NONE)
+            run = _first(found) if found else None
+            if block == start and (run is None or run.copied):
+                run = self._over(path, start) or run
+            if run is None:
+                block += 1
+                continue
+            end = run.shared(path, stop, block)
+            along.append((run, block, end))
+            block = end
+        return along
 
-    def first(self, key: Hashable) -> Run | None:
-        """Of the runs that begin with this block, that which had its name first."""
-        found = self._heads.get(key, _NONE)
-        return found[0] if len(found) == 1 else min(found, key=_number, default=None)
+    def _over(self, path: Path, block: int) -> Run | None:
+        """The run of a window that has a block and those before it: it had its name before any copy of the block."""
+        for before in range(block - 1, block - block % _MARK - 1, -1):
+            for run in self._heads.get(path[before], _NONE):
+                if run.stop > block and run.path[block] == path[block]:
+                    return run
+        return None
+
+    def until(self, path: Path, start: int, stop: int) -> int:
+        """Of a window's blocks between two, where the last begin that are not there; `stop` where all are."""
+        missing, block = stop, start
+        for _, begin, end in self.within(path, start, stop):
+            if block < begin:
+                missing = block
+            block = end
+        return block if block < stop else missing
 
     def counted(self) -> tuple[int, int]:
         """For guards: `blocks` and `used`, run by run."""
-        runs = [run for runs in self._heads.values() for run in runs]
+        runs = [run for key, runs in self._heads.items() for run in runs if run.head == key]
         return sum(run.blocks for run in runs if not run.users), sum(run.blocks for run in runs if run.users)
 
     def _along(self, path: Path, most: int, start: int = 0) -> list[tuple[Run, int, int]]:
@@ -170,7 +218,7 @@ class Runs:
                 copies = found = [*found, *[run for run in copies if run.stop > start and run.path[start] == key]]
             if not found:
                 break
-            run = found[0] if len(found) == 1 else min(found, key=_number)
+            run = _first(found)
             stop = run.shared(path, most, start)
             along.append((run, start, stop))
             start = stop
@@ -180,8 +228,15 @@ class Runs:
 
     def take(self, path: Path, most: int, start: int = 0) -> Pieces:
         """A context's leading blocks from `start` up to `most`, as far as there are, are in use by one more."""
+        return self._taken(self._along(path, most, start))
+
+    def take_within(self, path: Path, start: int, stop: int) -> Pieces:
+        """What is there of a window's blocks between two is in use by one more."""
+        return self._taken(self.within(path, start, stop))
+
+    def _taken(self, along: Iterable[tuple[Run, int, int]]) -> Pieces:
         pieces = []
-        for found, begin, stop in self._along(path, most, start):
+        for found, begin, stop in along:
             run = found if begin == found.start else self._cut(found, begin)
             if stop < run.stop:
                 self._cut(run, stop)
@@ -207,9 +262,30 @@ class Runs:
         parts = (start, known, True), (known, stop, False)
         return [Piece(self._list(path, begin, end, copied, path[begin]), end) for begin, end, copied in parts if begin < end]
 
-    def name_alone(self, path: Path, block: int) -> Piece:
-        """A block of a context is there from now on, whatever is before it, and in use by one: it stays a run."""
-        return Piece(self._list(path, block, block + 1, True, path[block]), block + 1)
+    def name_within(self, path: Path, start: int, stop: int, window: int) -> Pieces:
+        """A window's blocks between two are there from now on, whatever is before them, and in use by one: each copy as a run."""
+        pieces, block = [], start
+        for run, begin, end in self.within(path, start, stop):
+            run.copied = True
+            if block < begin:
+                pieces.append(self.name_missing(path, block, begin, window))
+            pieces += [Piece(self._list(path, copy, copy + 1, True, path[copy], window), copy + 1) for copy in range(begin, end)]
+            block = end
+        return [*pieces, self.name_missing(path, block, stop, window)] if block < stop else pieces
+
+    def name_missing(self, path: Path, start: int, stop: int, window: int) -> Piece:
+        """The same of blocks of which none is there yet."""
+        return Piece(self._list(path, start, stop, False, path[start], window), stop)
+
+    def parted(self, pieces: Pieces, place: int) -> tuple[Pieces, Pieces]:
+        """What somebody uses, as what is before a place and what is behind it."""
+        before, behind = Pieces(), Pieces()
+        for run in [run for piece in pieces for run in piece.runs()]:
+            if run.start < place < run.stop:
+                rest = self._cut(run, place)
+                behind.append(Piece(rest, rest.stop))
+            (before if run.start < place else behind).append(Piece(run, run.stop))
+        return before, behind
 
     def give_back(self, pieces: Pieces, now: float = 0.0, order: Run | None = None) -> list[Run]:
         """One use has ended: what nobody uses then is the last to go, and the last of it before the others; returns it. Never sooner than
@@ -230,10 +306,11 @@ class Runs:
                 continue
             self.used -= run.stop - run.start
             self.blocks += run.stop - run.start
-            if self._joins and free and free[-1].stop == run.start and not (run.copied or free[-1].copied):
+            if self._joins and free and free[-1].goes_on_as(run):
                 self._unlist(run)
                 free[-1].path, free[-1].stop, free[-1].number = run.path, run.stop, max(run.number, free[-1].number)
                 free[-1].rest = None  # nobody's piece goes on there
+                self._mark(free[-1], run.start)
             else:
                 free.append(run)
         return free
@@ -250,6 +327,8 @@ class Runs:
             count -= gone
             if gone == run.blocks:
                 self._forget(run)
+            else:
+                self._unmark(run, run.stop - gone)
             run.stop -= gone
 
     def evict_first(self) -> int:
@@ -270,20 +349,23 @@ class Runs:
 
     # --- runs -----------------------------------------------------------------------------------------------------------------
 
-    def _list(self, path: Path, start: int, stop: int, copied: bool, head: Hashable) -> Run:
+    def _list(self, path: Path, start: int, stop: int, copied: bool, head: Hashable, window: int = 0) -> Run:
         self._names = number = self._names + 1
-        run = Run(path, start, stop, head, number, 1, copied)
+        run = Run(path, start, stop, head, number, 1, copied, window)
         self._heads.setdefault(head, []).append(run)
+        self._mark(run, start + 1)
         self.used += stop - start
         return run
 
     def _cut(self, run: Run, place: int) -> Run:
         """What is behind a place is a run of its own; returns it."""
         head = run.path[place]
-        rest = Run(run.path, place, run.stop, head, run.number, run.users, run.copied)
+        rest = Run(run.path, place, run.stop, head, run.number, run.users, run.copied, run.window)
+        self._unmark(run, place)
         rest.ready, rest.since, run.stop = run.ready, run.since, place
         rest.rest, run.rest = run.rest, rest
         self._heads.setdefault(head, []).append(rest)
+        self._mark(rest, place + 1)
         if not run.users:
             rest.follow(run.ahead)
         return rest
@@ -293,11 +375,26 @@ class Runs:
         self._unlist(run)
 
     def _unlist(self, run: Run) -> None:
-        found = self._heads[run.head]
+        self._unlist_at(run, run.head)
+        self._unmark(run, run.start + 1)
+
+    def _unlist_at(self, run: Run, key: Hashable) -> None:
+        found = self._heads[key]
         if len(found) > 1:
             found.remove(run)
         else:
-            del self._heads[run.head]
+            del self._heads[key]
+
+    def _mark(self, run: Run, start: int) -> None:
+        """Lists a run of a window at the marks from a block on."""
+        if run.window:
+            for mark in range(-(-start // _MARK) * _MARK, run.stop, _MARK):
+                self._heads.setdefault(run.path[mark], []).append(run)
+
+    def _unmark(self, run: Run, start: int) -> None:
+        if run.window:
+            for mark in range(-(-start // _MARK) * _MARK, run.stop, _MARK):
+                self._unlist_at(run, run.path[mark])
 
 
 class OfRuns:

@@ -59,12 +59,10 @@ class StatesPool(WindowsPool):
 
     def _step_ends(self, use: WindowsUse, junction: int) -> None:
         """The next has left what the one that ends at a junction went on from, and has taken what it writes."""
-        left = []
-        while use.named and use.named[0][0] < junction - 1:
-            left.append(use.named.popleft()[1])
-        ahead, use.ahead = use.ahead, 1 + (junction < self._most(use.tokens))
-        self._unnamed += self._windowed * len(left) - self._leaves(left, 0.0)
-        self._take(self._windowed * (len(left) + use.ahead - ahead))
+        left, ahead = self._before(use, junction - 1), use.ahead
+        use.ahead = 1 + (junction < self._most(use.tokens))
+        self._unnamed += self._blocks(left) - self._leaves(left, 0.0)
+        self._take(self._blocks(left) + self._windowed * (use.ahead - ahead))
 
     def goes_on(self, use: Use, tokens: int, now: float) -> int | None:
         assert isinstance(use, WindowsUse)

@@ -6,22 +6,34 @@ longest prefix that a lookup of the same prompt could find (its replay boundary)
 its context when it began, where windows had less (a junction: others have that beginning, too); or all (`dense`).
 
 Of its windows a request has one block more than a window reaches; until its prefill has ended also those that a step needs, which computes
-many tokens at once. What a window has left is free: the last to go if it has a name, else the first. Full attention is kept in runs;
-windows cost by the block, as many as they reach in each group.
+many tokens at once. What a window has left is free: the last to go if it has a name, else the first. Both are kept in runs.
 
 Left out: a block that several windows use counts for each, as if each had a copy that it is about to need; and a block that a window has
 left goes when the next one is taken, or when the prefill has ended.
 Source: vLLM 0.33, v1/core/single_type_kv_cache_manager.py, kv_cache_coordinator.py.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.pool import Use, Windows
-from kvplan.sim.store.blocks.runs import Piece, Pieces, depth
+from kvplan.sim.store.blocks.runs import Pieces, depth
 from kvplan.sim.store.blocks.vllm import VllmPool
+
+Span = tuple[int, int]
+"""Blocks from one up to another."""
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """As few as they can be, in order; those without a block are left out."""
+    found: list[Span] = []
+    for start, stop in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        elif start < stop:
+            found.append((start, stop))
+    return found
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,13 @@ class OfGroup:
         return self._group, self._path[block]
 
 
+class Named:
+    """Consecutive blocks of each window with names that a request uses."""
+
+    def __init__(self, start: int, stop: int, groups: list[Pieces]) -> None:
+        self.start, self.stop, self.groups = start, stop, groups
+
+
 class WindowsUse(Use):
     """What one request has of the groups."""
 
@@ -74,8 +93,8 @@ class WindowsUse(Use):
         """Blocks of each window that a hit uses at most; before which blocks of windows are named."""
         self.ahead = ahead
         """Blocks of each window beyond those that it has when its prefill has ended."""
-        self.named: deque[tuple[int, list[Piece]]] = deque()
-        """Blocks of windows with names that it uses, in each group; the first first."""
+        self.named: list[Named] = []
+        """The first first."""
         self.loaded = 0
         """Blocks up to which it has loaded its context; 0 where it has loaded none."""
         self.ended = False
@@ -93,17 +112,19 @@ class WindowsUse(Use):
     def contexts(self) -> Sequence[Path]:
         return self.paths[: len(self.full)]
 
-    def below(self, blocks: int) -> list[int]:
-        chunks = set(range(self.since // blocks, -(-self.loaded // blocks)))
+    def below(self, blocks: int) -> list[tuple[int, int]]:
+        since = self.since
+        spans = [(since // blocks, -(-self.loaded // blocks))]
         for end in self.ends:
             stop = end // blocks
             first = max(0, stop * blocks - self.reach)
-            chunks.update(chunk for chunk in range(first // blocks, stop) if max(first, chunk * blocks) >= self.since)
-        return sorted(chunks)
+            spans.append((first // blocks if first >= since else -(-since // blocks), stop))
+        return merged(spans)
 
     @property
     def windows(self) -> Windows:
-        return {path: [block for block, _ in self.named] for path in self.paths[len(self.full) :]}
+        blocks = [block for each in self.named for block in range(each.start, each.stop)]
+        return dict.fromkeys(self.paths[len(self.full) :], blocks)
 
 
 class WindowsPool(VllmPool):
@@ -144,12 +165,13 @@ class WindowsPool(VllmPool):
 
     def counted(self, uses: Iterable[tuple[Use, int]]) -> tuple[int, int]:
         kept, used = self._runs.counted()
-        windows, others = set[int](), 0
+        windows, others = dict[int, int](), 0
         for use, tokens in uses:
             assert isinstance(use, WindowsUse)
-            windows.update(id(piece.run) for _, pieces in use.named for piece in pieces)
+            pieces = [piece for each in use.named for group in each.groups for piece in group]
+            windows.update({id(run): run.blocks for piece in pieces for run in piece.runs()})
             others += self.needed(tokens) + self._windowed * use.ahead - sum(map(depth, use.full))
-        return used - len(windows) + others, kept + self._unnamed
+        return used - sum(windows.values()) + others, kept + self._unnamed
 
     # --- what is there --------------------------------------------------------------------------------------------------------
 
@@ -168,18 +190,16 @@ class WindowsPool(VllmPool):
     def _hit(self, paths: Sequence[Path], tokens: int) -> tuple[int, int]:
         """Blocks of the longest prefix of a prompt that all groups can go on from, and those that full attention has."""
         full = min(self._runs.reach(of, self._most(tokens))[0] for of in paths[: self._full])
-        hit, missing = full, self._missing(paths, full)
-        while missing is not None:
-            hit, missing = missing, self._missing(paths, missing)
+        hit, shorter = full, self._until(paths, full)
+        while shorter < hit:
+            hit, shorter = shorter, self._until(paths, shorter)
         return hit, full
 
-    def _missing(self, paths: Sequence[Path], hit: int) -> int | None:
-        """A block that windows have not, of those that a hit takes: none that takes it will do."""
-        start = max(0, hit - self._reach)
-        for block in (start, *range(hit - 1, start, -1)) if hit else ():
-            if not all(self._runs.has(of[block]) for of in paths[self._full :]):
-                return block
-        return None
+    def _until(self, paths: Sequence[Path], hit: int) -> int:
+        """Where blocks begin that windows have not, of those that a hit takes: none that takes one of them will do."""
+        for of in paths[self._full :]:
+            hit = self._runs.until(of, max(0, hit - self._reach), hit)
+        return hit
 
     # --- a request among others -----------------------------------------------------------------------------------------------
 
@@ -192,9 +212,9 @@ class WindowsPool(VllmPool):
         ends = [self._replayed(tokens, tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
         full = [self._runs.take(of, hit) for of in paths[: self._full]]
         use = WindowsUse(path, tokens, hit, paths, full, self._reach, ends, self._ahead(tokens, hit, there))
-        kept = self._runs.blocks
-        for block in range(max(0, hit - self._reach), hit):
-            use.named.append((block, [self._runs.take(of, block + 1, block)[0] for of in paths[self._full :]]))
+        kept, windows = self._runs.blocks, paths[self._full :]
+        for start, stop in merged([(max(0, hit - self._reach), hit)]):
+            use.named.append(Named(start, stop, [self._runs.take_within(of, start, stop) for of in windows]))
         self._take(self.needed(tokens) + self._windowed * use.ahead - self._full * hit - (kept - self._runs.blocks))
         return use
 
@@ -207,21 +227,20 @@ class WindowsPool(VllmPool):
         start, stop = depth(use.pieces), tokens // self._block_tokens
         for of, pieces in zip(use.paths, use.full, strict=False):
             pieces += self._runs.name(of, pieces, stop)
-        kept = self._kept(use, start, stop)
-        for block in kept:
-            use.named.append((block, [self._runs.name_alone(of, block) for of in use.paths[self._full :]]))
-        return self._full * max(0, stop - start) + self._windowed * len(kept)
+        kept, windows = self._kept(use, start, stop), use.paths[self._full :]
+        for first, last in kept:
+            groups = [self._runs.name_within(of, first, last, window) for window, of in enumerate(windows, 1)]
+            use.named.append(Named(first, last, groups))
+        return self._full * max(0, stop - start) + self._windowed * sum([last - first for first, last in kept])
 
     def loads(self, use: Use, tokens: int) -> None:
         assert isinstance(use, WindowsUse)
         use.loaded = tokens // self._block_tokens
 
-    def _kept(self, use: WindowsUse, start: int, stop: int) -> Sequence[int]:
+    def _kept(self, use: WindowsUse, start: int, stop: int) -> list[Span]:
         """Which of these blocks of windows are named."""
         start = max(start, use.since)
-        if self._dense:
-            return range(start, stop)
-        return sorted({block for end in use.ends for block in range(max(start, end - self._reach), min(stop, end))})
+        return merged([(start, stop)] if self._dense else [(max(start, end - self._reach), min(stop, end)) for end in use.ends])
 
     def decodes(self, use: Use, tokens: int, now: float) -> int | None:
         assert isinstance(use, WindowsUse)
@@ -231,30 +250,41 @@ class WindowsPool(VllmPool):
 
     def goes_on(self, use: Use, tokens: int, now: float) -> int | None:
         assert isinstance(use, WindowsUse)
-        named, first, left = use.named, self.blocks(tokens) - self._has, []
-        while named and named[0][0] < first:
-            left.append(named.popleft()[1])
+        left = self._before(use, self.blocks(tokens) - self._has)
         if left:
-            self._unnamed += self._windowed * len(left) - self._leaves(left, now)
-            self._take(self._windowed * len(left))
+            self._unnamed += self._blocks(left) - self._leaves(left, now)
+            self._take(self._blocks(left))
             self._forget(self._runs.blocks - self._most_kept)
-        return (named[0][0] + self._has) * self._block_tokens + 1 if named else None
+        return (use.named[0].start + self._has) * self._block_tokens + 1 if use.named else None
+
+    def _before(self, use: WindowsUse, place: int) -> list[Named]:
+        """Cuts off what a request's windows have named before a place."""
+        left = [self._cut(each, min(place, each.stop)) for each in use.named if each.start < place]
+        use.named = [each for each in use.named if each.start < each.stop]
+        return left
+
+    def _cut(self, named: Named, place: int) -> Named:
+        start, parts = named.start, [self._runs.parted(pieces, place) for pieces in named.groups]
+        named.start, named.groups = place, [behind for _, behind in parts]
+        return Named(start, place, [before for before, _ in parts])
+
+    def _blocks(self, named: Sequence[Named]) -> int:
+        return self._windowed * sum([each.stop - each.start for each in named])
 
     def end(self, use: Use, tokens: int, now: float = 0.0) -> None:
         assert isinstance(use, WindowsUse)
         held = self.needed(tokens) + self._windowed * use.ahead - sum(map(depth, use.full))
         for pieces in use.full:
             self._runs.give_back(pieces, now)
-        self._unnamed += held - self._leaves([pieces for _, pieces in use.named], now)
-        use.named.clear()
+        self._unnamed += held - self._leaves(use.named, now)
+        use.named = []
         use.ended = True
         self._forget(-self._unnamed)  # where more have names than it had at once
         self._forget(self._runs.blocks - self._most_kept)
 
-    def _leaves(self, blocks: Sequence[Sequence[Piece]], now: float) -> int:
+    def _leaves(self, named: Sequence[Named], now: float) -> int:
         """Windows have left these, one group's after the other's, the last first; returns how many nobody uses any more."""
         kept = self._runs.blocks
         for group in range(self._windowed):
-            for pieces in reversed(blocks):
-                self._runs.give_back([pieces[group]], now)
+            self._runs.give_back([piece for each in named for piece in each.groups[group]], now)
         return self._runs.blocks - kept
