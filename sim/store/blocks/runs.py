@@ -27,18 +27,10 @@ class Run:
     behind: "Run"
 
     def __init__(
-        self,
-        path: Path,
-        start: int,
-        stop: int,
-        head: Hashable = None,
-        number: int = 0,
-        users: int = 0,
-        copied: bool = False,
-        window: int = 0,
+        self, path: Path, start: int, stop: int, head: Hashable = None, number: int = 0, users: int = 0, copied: bool = False
     ) -> None:
         self.path = path
-        self.window = window
+        self.window = 0
         """Which window's blocks it has; 0: those of full attention."""
         self.head = head
         """Key of its first block."""
@@ -351,7 +343,8 @@ class Runs:
 
     def _list(self, path: Path, start: int, stop: int, copied: bool, head: Hashable, window: int = 0) -> Run:
         self._names = number = self._names + 1
-        run = Run(path, start, stop, head, number, 1, copied, window)
+        run = Run(path, start, stop, head, number, 1, copied)
+        run.window = window
         self._heads.setdefault(head, []).append(run)
         self._mark(run, start + 1)
         self.used += stop - start
@@ -360,9 +353,9 @@ class Runs:
     def _cut(self, run: Run, place: int) -> Run:
         """What is behind a place is a run of its own; returns it."""
         head = run.path[place]
-        rest = Run(run.path, place, run.stop, head, run.number, run.users, run.copied, run.window)
+        rest = Run(run.path, place, run.stop, head, run.number, run.users, run.copied)
         self._unmark(run, place)
-        rest.ready, rest.since, run.stop = run.ready, run.since, place
+        rest.window, rest.ready, rest.since, run.stop = run.window, run.ready, run.since, place
         rest.rest, run.rest = run.rest, rest
         self._heads.setdefault(head, []).append(rest)
         self._mark(rest, place + 1)
