@@ -129,11 +129,8 @@ class SessionStore(Store):
             self._expire(self._expiry, now)
         record, staging = self._records[session], self._staging
         record.position = None
-        has_pin = False
-        if staging is not None:
+        if staging is None or not staging.claim(record):  # no fetch has pinned it, and had the policy drop it
             self._prefetch.drop(session)
-            has_pin = staging.claim(record)
-        if not has_pin:
             self._pin(record)
         if useful is not ALL:
             self.keep_only(session, now, useful)
