@@ -162,10 +162,22 @@ def test_what_cannot_be_told_apart_is_said_and_the_cheaper_taken(found):
     told = answered(large, 4, point(3, 0.5), point(4, 0.99), usd=200)
     pair = replace(found, answers=(found.answers[0], found.answers[1], one, other))
     assert pair.cheapest is one and ties(pair) == [other] and ties(replace(pair, answers=(one, told))) == []
-    assert any("cannot be told apart; the first is cheaper" in each for each in said(pair))
+    assert any("cannot be told apart in cost; the first is cheaper" in each for each in said(pair))
     same = replace(pair, answers=(answered(large, 5, point(4, 0.5), point(5, 0.99)), answered(small, 5, point(4, 0.5), point(5, 0.99))))
     assert same.cheapest.option is small.option, "of equals the smaller store"
-    assert any("the first is smaller" in each for each in said(same))
+    assert any(each.endswith("in cost; the first is smaller.") for each in said(same))
+    faster = replace(same, answers=(same.answers[1], answered(large, 5, point(4, 0.5), point(5, 0.999))))
+    assert faster.cheapest.option is small.option
+    words = "in cost; the first is smaller, the second faster for the same dollars (TTFT p95 100 ms for 101 ms)."
+    assert any(each.endswith(words) for each in said(faster)), "DRAM that comes with the rent is not for nothing"
+    again = point(5, 0.999).seen + point(5, 0.98).seen
+    luck = replace(
+        faster,
+        answers=tuple(
+            answered(each, 5, point(4, 0.5), judged((P95,), 5, runs)) for each, runs in ((small, point(5, 0.99).seen * 2), (large, again))
+        ),
+    )
+    assert any(each.endswith("the first is smaller.") for each in said(luck)), "faster in one of two runs is luck"
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_a_pool_is_free_and_comes_before_keeping_nothing(found):
     even = replace(found, answers=answers)
     assert even.cheapest.option is pool.option
     assert pool.deployment.aside == 0 and dram.deployment.aside == dram.deployment.sizes["dram"]
-    assert any("recompute cannot be told apart; the first is no dearer" in each for each in _tied(even, even.cheapest))
+    assert any("recompute cannot be told apart in cost; the first is no dearer" in each for each in _tied(even, even.cheapest))
 
 
 def test_the_account_says_what_is_in_blocks(found):

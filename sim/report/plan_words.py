@@ -12,7 +12,7 @@ from kvplan.sim.planner.binding import binding, shares
 from kvplan.sim.planner.miss import nearest
 from kvplan.sim.planner.plan import Answer, Plan
 from kvplan.sim.planner.question import HBM_SHARE
-from kvplan.sim.planner.regret import more, pareto, ties
+from kvplan.sim.planner.regret import faster, more, pareto, ties
 from kvplan.sim.provided import extras
 from kvplan.sim.report.alike import once
 from kvplan.sim.settings import in_vain
@@ -101,15 +101,19 @@ def _in_blocks(best: Answer) -> str:
 
 def _tied(plan: Plan, best: Answer) -> Iterator[str]:
     for other in ties(plan):
-        yield f"{best.option.label} and {other.option.label} cannot be told apart; the first is {_better(best, other)}."
+        yield f"{best.option.label} and {other.option.label} cannot be told apart in cost; the first is {_better(best, other)}."
 
 
 def _better(best: Answer, other: Answer) -> str:
-    """Than one that cannot be told from it."""
+    """Than one that cannot be told from it in cost; and in what that one is better for no more money: DRAM comes with GPUs."""
     dearer = more(best.cost_usd_per_month, other.cost_usd_per_month)
     if dearer is not None and dearer >= 1:
         return "cheaper"
-    return "smaller" if best.deployment.aside < other.deployment.aside else "no dearer"
+    smaller = "smaller" if best.deployment.aside < other.deployment.aside else "no dearer"
+    mine, theirs = best.ttft_p95_s, other.ttft_p95_s
+    if mine is None or theirs is None or not faster(other, best):
+        return smaller
+    return f"{smaller}, the second faster for the same dollars (TTFT p95 {format_seconds(theirs)} for {format_seconds(mine)})"
 
 
 def _sized(best: Answer) -> Iterator[str]:
