@@ -606,7 +606,8 @@ def _read(source: str | PathLike[str] | None) -> tuple[dict[str, Any], str]:
         data = strictyaml.load(path)
     except strictyaml.YamlError as error:
         raise ConfigError(str(error)) from None
-    data = {} if data is None else data
+    if data is None:
+        raise ConfigError(f"{path} has no settings: write some, or {{}} for all defaults")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of settings, this is not")
     _rename(data)

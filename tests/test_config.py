@@ -130,6 +130,16 @@ def test_every_setting_that_is_written_is_read_back(tmp_path_factory, config):
     assert configuration.load(path) == config
 
 
+@pytest.mark.parametrize("text", ["", "\n", "# model: llama-3.1-8b\n", "null\n"])
+def test_a_file_without_settings_is_no_configuration(tmp_path, text):
+    path = tmp_path / "cut.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(configuration.ConfigError, match="cut.yaml has no settings: write some, or {} for all defaults"):
+        configuration.load(path)
+    path.write_text("{}\n", encoding="utf-8")
+    assert configuration.load(path) == Config()
+
+
 def _as_typed(value):
     """Plus signs join values, and are quoted in a text."""
     if isinstance(value, str) and "+" in value:
