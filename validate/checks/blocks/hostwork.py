@@ -100,8 +100,8 @@ def _output(names: list[str], requests: Any, loaded: set[str], saved: set[str]) 
 
 
 def _scheduler(requests: int) -> Any:
-    import torch
     from vllm import config as of
+    from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
     from vllm.v1.core.sched.scheduler import Scheduler
     from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
     from vllm.v1.structured_output import StructuredOutputManager
@@ -120,7 +120,7 @@ def _scheduler(requests: int) -> Any:
             device_config=of.DeviceConfig("cpu"),
         )
     config.cache_config.num_gpu_blocks = POOL
-    spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=8, head_size=128, dtype=torch.bfloat16)
+    spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=8, head_size=128, dtype=STR_DTYPE_TO_TORCH_DTYPE["bfloat16"])
     groups = [KVCacheGroupSpec([f"layer.{layer}" for layer in range(32)], spec)]
     with of.set_current_vllm_config(config):
         return Scheduler(config, KVCacheConfig(POOL, [], groups), StructuredOutputManager(config), BLOCK)
