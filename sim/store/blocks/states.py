@@ -63,6 +63,7 @@ class StatesPool(WindowsPool):
         use.ahead = 1 + (junction < self._most(use.tokens))
         self._unnamed += self._blocks(left) - self._leaves(left, 0.0)
         self._take(self._blocks(left) + self._windowed * (use.ahead - ahead))
+        self._forget(self._runs.blocks - self._most_kept)
 
     def goes_on(self, use: Use, tokens: int, now: float) -> int | None:
         assert isinstance(use, WindowsUse)

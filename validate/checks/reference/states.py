@@ -50,9 +50,8 @@ class StatesPool(WindowsPool):
     def next_step(self, held: Held, junction: int) -> None:
         """After the one that ended there."""
         self.leave(held, [place for place in held.named if place[1] < junction - 1], 0.0)
-        writes = 2 if junction < held.last else 1
-        held.ahead = writes
-        more = len(held.rest) - len(self.windowed) * writes
+        held.ahead = 2 if junction < held.last else 1  # states that it writes, beside the one that it goes on from
+        more = len(held.rest) + len(held.named) - len(self.windowed) * (1 + held.ahead)
         for _ in range(more):
             self.give_back([held.rest.pop()], 0.0)
         held.rest += self.take([], max(0, -more))
