@@ -162,10 +162,10 @@ CASES_OF_STEPS = {
     "HBM, DRAM and SSD; blocks, batching": (10, 19, 24),
     "HBM; tree, batching": (27, 40),
     "HBM; windows, batching": (6, 40, 55),
-    "HBM; states, batching": (35, 40),
-    "HBM and DRAM; states, batching": (3, 7, 8),
-    "HBM and SSD; states, batching": (3, 7, 8),
-    "HBM, DRAM and SSD; states, batching": (24, 33),
+    "HBM; states, batching": (25, 26),
+    "HBM and DRAM; states, batching": (6, 8, 39),
+    "HBM and SSD; states, batching": (6, 8, 39),
+    "HBM, DRAM and SSD; states, batching": (6, 8, 39),
 }
 """Where several things meet; of other families fewer are enough."""
 STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts in parts")
