@@ -165,7 +165,7 @@ CASES_OF_STEPS = {
     "HBM; states, batching": (25, 26),
     "HBM and DRAM; states, batching": (6, 8, 39),
     "HBM and SSD; states, batching": (6, 8, 39),
-    "HBM, DRAM and SSD; states, batching": (6, 8, 39),
+    "HBM, DRAM and SSD; states, batching": (26, 30),
 }
 """Where several things meet; of other families fewer are enough."""
 STEPS = ("steps that prefill and decode", "steps of several prompts", "prompts in parts")
