@@ -122,7 +122,7 @@ def leaves(tree, prefix=""):
             yield path, value
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # many do not go together
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # many do not go together
 @given(section(Config))
 def test_every_setting_that_is_written_is_read_back(tmp_path_factory, config):
     path = tmp_path_factory.getbasetemp() / "config.resolved.yaml"
@@ -147,7 +147,7 @@ def _as_typed(value):
     return strictyaml.flow(value)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # many do not go together
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # many do not go together
 @given(section(Config))
 def test_every_setting_can_be_set_and_varied_by_its_text(config):
     texts = {path: _as_typed(value) for path, value in leaves(config.resolved())}
