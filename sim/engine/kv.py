@@ -52,7 +52,7 @@ class Kv(Keeping):
 
     def moves_end_s(self, held_only: bool) -> float:
         mover = self.mover
-        fetches_end_s = mover.fetches_end_s if mover.fetching is not None else math.inf
+        fetches_end_s = mover.fetches_end_s
         return fetches_end_s if held_only and fetches_end_s < math.inf else min(fetches_end_s, mover.demotions_end_s)
 
     def settle(self, now: float) -> None:

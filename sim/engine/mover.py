@@ -80,15 +80,12 @@ class Mover:
 
     @property
     def fetches_end_s(self) -> float:
-        """When the fetch under way ends, or the last one ended."""
-        return math.inf if self._fetch is None else self._fetch.link.background_end
+        """When the fetch under way ends; infinite when there is none."""
+        return math.inf if self._fetch is None or self._fetch.move is None else self._fetch.link.background_end
 
     def comes_s(self, session: int) -> float:
-        """When a fetch of the session ends; infinite where none is under way."""
-        fetch = self._fetch
-        if fetch is None or fetch.move is None or fetch.move.session != session:
-            return math.inf
-        return fetch.link.background_end
+        """When the fetch of the session ends; infinite when none is under way."""
+        return self.fetches_end_s if self.fetching == session else math.inf
 
     @property
     def demotions_end_s(self) -> float:

@@ -68,7 +68,7 @@ class Replica:
 
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        now, session = self.clock.agenda.now_s, self._session_of[turn]
+        now, session = self.clock.now, self._session_of[turn]
         kept = None if self._dropped is None else self._keep_only(turn, int(self._dropped[turn]))
         if self._keeps:
             self.kv.come(session, kept, now)

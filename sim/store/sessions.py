@@ -293,7 +293,7 @@ class SessionStore(Store):
         target.low_water = target.reserve
         if not self._fetches:
             return None
-        most = target.capacity - target.reserve  # what could come at all
+        most = staging.most
         for_waiting = most - staging.claimed
         while True:
             session = self._prefetch.next(self._queue, for_waiting * self._saves / self._saved_bytes)

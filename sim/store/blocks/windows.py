@@ -212,9 +212,9 @@ class WindowsPool(VllmPool):
         ends = [self._replayed(tokens, tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
         full = [self._runs.take(of, hit) for of in paths[: self._full]]
         use = WindowsUse(path, tokens, hit, paths, full, self._reach, ends, self._ahead(tokens, hit, there))
-        kept, windows = self._runs.blocks, paths[self._full :]
-        for start, stop in merged([(max(0, hit - self._reach), hit)]):
-            use.named.append(Named(start, stop, [self._runs.take_within(of, start, stop) for of in windows]))
+        kept, start = self._runs.blocks, max(0, hit - self._reach)
+        if start < hit:
+            use.named.append(Named(start, hit, [self._runs.take_within(of, start, hit) for of in paths[self._full :]]))
         self._take(self.needed(tokens) + self._windowed * use.ahead - self._full * hit - (kept - self._runs.blocks))
         return use
 

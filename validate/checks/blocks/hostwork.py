@@ -15,9 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kvplan.validate.checks.blocks.real import version
+from kvplan.validate.ending import ended
+
+VLLM = "0.13"
 TOKENS, BLOCK, POOL = 512, 16, 27_000
 """Of a prompt, of a block; blocks of HBM beside the weights of Llama-3.1-8B on 80 GB."""
 BUDGET = 8192
@@ -141,7 +146,17 @@ def measured(requests: int, share: float) -> float:
     return host.seconds / requests
 
 
+def _there() -> bool:
+    """Whether the vLLM that is installed is one that this drives."""
+    try:
+        return version().startswith(VLLM)
+    except metadata.PackageNotFoundError:
+        return False
+
+
 if __name__ == "__main__":
+    if not _there():
+        sys.exit(ended("hostwork", f"vLLM {VLLM} is needed here, whose scheduler is timed: pip install vllm=={VLLM}.0"))
     count, *shares = sys.argv[1:] or ["3000"]
     for share in map(float, shares or (0, 0.5, 0.9, 1)):
         print(f"{share:.0%} loaded: {measured(int(count), share) * 1e3:.2f} ms a request")
