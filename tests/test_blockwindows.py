@@ -254,11 +254,13 @@ def test_blocks_are_conserved_whoever_overlaps(monkeypatch, model, admission, se
         assert found["hbm_tokens"].any() and (found["cached_tokens"] < found["prompt_tokens"]).all()
 
 
-@pytest.mark.parametrize("admission", ["prompt", "share"])
-def test_runs_equal_single_steps(model, admission):
-    """With a pool so small that jobs give way."""
+@pytest.mark.parametrize(
+    ("admission", "usable", "seed", "step"), [("prompt", 62, 0, 64), ("share", 62, 0, 64), ("prompt", 60, 5, 32), ("prompt", 44, 8, 32)]
+)
+def test_runs_equal_single_steps(model, admission, usable, seed, step):
+    """With a pool so small that jobs give way, and that of two copies that of a running job is found when the other has gone."""
     fast, slow = (
-        ran(model, overlapping(0), 62, f"deployment.admission={admission}", "deployment.step_tokens=64", longest_run=longest)
+        ran(model, overlapping(seed), usable, f"deployment.admission={admission}", f"deployment.step_tokens={step}", longest_run=longest)
         for longest in (None, 1)
     )
     for name in fast.columns:

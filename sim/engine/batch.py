@@ -150,6 +150,11 @@ class Batch:
         """So many decode steps, or as many as there is HBM for, or after which `head` can enter."""
         return steps
 
+    def until_block(self, tokens: int) -> int:
+        """Decode steps after which the first answer has begun a block of so many tokens; of those whose first token has, the next."""
+        there = [(job.context - (end - self.steps), job.known + 1) for end, _, job in self.ends]
+        return 1 + min([0 if now == first and now % tokens == 1 else -now % tokens for now, first in there])
+
     def give_way(self, gives_back: GivesBack = own) -> list[Job]:
         """Jobs give way, where the batch is short of HBM; returns them as they were."""
         return []

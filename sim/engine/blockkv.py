@@ -167,6 +167,15 @@ class BlockKv(Keeping):
         """Bytes of free HBM that a job would take until its end, if it entered now."""
         return self._pool.taken(self._turns.paths[job.turn], job.known, job.context) * self.block_bytes
 
+    @property
+    def lessens(self) -> int:
+        return self.block_tokens if self._pool.LESSENS else 0
+
+    def less(self, job: Job) -> int:
+        if not self._pool.LESSENS:
+            return 0
+        return job.hbm_bytes - self._pool.least(self._turns.paths[job.turn], job.known, job.context) * self.block_bytes
+
     def come(self, session: int, kept: int | None, now: float) -> None:
         self._below.settle(now)  # before its place in the queue is known
         if self._ttl_s is not None:

@@ -75,6 +75,15 @@ class Keeping(ABC):
         """Whether it is to hear of jobs between their start and their end: `grew` and `prefilled`."""
 
     @property
+    def lessens(self) -> int:
+        """A job that waits may come to need less HBM when answers have begun another block of so many tokens; 0: it does not."""
+        return 0
+
+    def less(self, job: Job) -> int:
+        """Bytes that it is at most."""
+        return 0
+
+    @property
     def foresees(self) -> bool:
         """Whether who leaves a tier goes by when sessions come back."""
         return any("future" in tier.eviction.NEEDS for tier in self.store.tiers)

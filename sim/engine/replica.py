@@ -58,7 +58,7 @@ class Replica:
         self._keeps = bool(kv.tiers)
         self._foresees = self._keeps and (self._lead_s > 0 or kv.foresees)
         self._holds = waiting.holds
-        self._cuts_runs = self.batch.grows or run.given.longest_run is not None
+        self._cuts_runs = self.batch.grows or kv.lessens > 0 or run.given.longest_run is not None
         """Whether a run of decode steps may end before the first job does, with nobody to enter."""
         self._wakes_at = math.inf
         waiting.wake = self._wake
@@ -210,7 +210,7 @@ class Replica:
     def _next_to_enter(self, now: float) -> Job | None:
         """Who would enter next, if there is room in HBM, or is to ask for its KV."""
         job = self._head(now)
-        if job is None or self.batch.left_beside(job) >= 0:
+        if job is None or self.batch.left_beside(job) + self.kv.less(job) >= 0:
             return job
         return job if self.waiting.defers and job.turn != self.waiting.asked else None
 
@@ -294,8 +294,11 @@ class Replica:
 
     def _at_most(self, steps: int, now: float) -> int:
         """So many decode steps, or fewer where HBM is short, somebody could enter, or runs are asked to be short."""
-        batch, longest = self.batch, self.run.given.longest_run
-        steps = batch.at_most(steps, self._head(now) if batch.opens else None)
+        batch, kv, longest = self.batch, self.kv, self.run.given.longest_run
+        head = self._head(now) if batch.opens or kv.lessens else None
+        steps = batch.at_most(steps, head if batch.opens else None)
+        if head is not None and (less := kv.less(head)) and (batch.opens or batch.left_beside(head) + less >= 0):
+            steps = min(steps, batch.until_block(kv.lessens))
         return steps if longest is None else min(steps, longest)
 
     def _preempt(self, now: float) -> None:

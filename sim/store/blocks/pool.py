@@ -46,6 +46,8 @@ class Pool(OfRuns):
 
     JOINS: ClassVar[bool] = True
     """Whether runs of blocks are one where one request used them together last."""
+    LESSENS: ClassVar[bool] = False
+    """Whether a request may take fewer blocks when some have lost their names."""
 
     def __init__(self, usable: int, block_tokens: int, most_kept: int | None = None, together: int | None = None) -> None:
         super().__init__(usable, block_tokens, self.JOINS)
@@ -102,6 +104,10 @@ class Pool(OfRuns):
     def taken(self, path: Path, tokens: int, context: int) -> int:
         """Free blocks that a request takes, of `context` tokens at its end."""
         return self.needed(context) - self.reach(path, tokens)[1]
+
+    def least(self, path: Path, tokens: int, context: int) -> int:
+        """The same at least, whatever loses its name meanwhile while others decode."""
+        return self.taken(path, tokens, context)
 
     def begin(self, path: Path, tokens: int, prompt: int | None = None) -> Use:
         """A request that has what it takes begins, with so many tokens: its prompt, and where `prompt` is less, some of its answer."""

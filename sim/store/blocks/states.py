@@ -45,6 +45,9 @@ class StatesPool(WindowsPool):
         before = hit or 0 < there < self._most(tokens)
         return min(super()._ahead(tokens, hit, there), 1 + bool(before))
 
+    def _least_ahead(self, tokens: int, hit: int, there: int) -> int:
+        return min(self._ahead(tokens, hit, there), 1)
+
     def _replayed(self, tokens: int, prompt: int) -> int:
         boundary = self._most(prompt)
         return boundary if boundary == self._most(tokens) else 0

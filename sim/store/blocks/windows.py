@@ -15,6 +15,7 @@ Source: vLLM 0.33, v1/core/single_type_kv_cache_manager.py, kv_cache_coordinator
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.pool import Use, Windows
@@ -130,6 +131,8 @@ class WindowsUse(Use):
 class WindowsPool(VllmPool):
     """`usable` blocks, each of one group."""
 
+    LESSENS: ClassVar[bool] = True
+
     def __init__(
         self, groups: Groups, usable: int, block_tokens: int, most_kept: int | None = None, step_tokens: int | None = None
     ) -> None:
@@ -155,6 +158,16 @@ class WindowsPool(VllmPool):
         paths = self._paths(path)
         hit, there = self._hit(paths, tokens)
         return self.needed(context) + self._windowed * self._ahead(tokens, hit, there) - self._used(paths, hit)
+
+    def least(self, path: Path, tokens: int, context: int) -> int:
+        """See `Pool`. Of a block that goes a copy may be in use."""
+        paths = self._paths(path)
+        hit, there = self._hit(paths, tokens)
+        return self.needed(context) + self._windowed * self._least_ahead(tokens, hit, there) - self._full * hit
+
+    def _least_ahead(self, tokens: int, hit: int, there: int) -> int:
+        """The same as `_ahead` at least, where less is there."""
+        return self._ahead(tokens, hit, there)
 
     def _ahead(self, tokens: int, hit: int, there: int) -> int:
         """Blocks of each window beyond those that a request has when so many tokens are there, until they are: of a prompt of which it
