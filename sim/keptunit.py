@@ -8,7 +8,7 @@ from kvplan.hwmodels import Model, catalogue, kvsize
 from kvplan.hwmodels.connector import connect
 from kvplan.hwmodels.footprint import Footprint
 from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, Store
-from kvplan.sim.layergroups import Layout, layout
+from kvplan.sim.layergroups import layout
 
 SERVED = {"vllm": "vllm", "lmcache": "vllm", "sglang": "sglang"}
 """By mode, whose pool is in HBM, where servers are simulated by it: LMCache's chunks lie below vLLM's."""
@@ -88,7 +88,7 @@ def unlike(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
 def _of_groups(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     """What keeps blocks of windows, or of states, from being simulated."""
     store = config.store
-    if (found := layout(model, hbm_kv, dense=False)) is None:
+    if layout(model, hbm_kv, dense=False) is None:
         return "and not one and the same beside full attention with as many bytes a layer, as groups of blocks are simulated"
     if SERVED[store.mode] != "vllm":
         return "which are simulated by vLLM's rules alone (store.mode=vllm)"
@@ -105,15 +105,13 @@ def _of_groups(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     for name, known in _BELOW_IN_GROUPS.items():
         if getattr(store, name) not in known:
             return f"whose chunks below HBM are simulated with store.{name}={' or '.join(map(str, known))}"
-    return _of_states(config, model, hbm_kv, found) if hbm_kv.state else None
+    return _of_states(config, model, hbm_kv) if hbm_kv.state else None
 
 
-def _of_states(config: Config, model: Model, hbm_kv: Footprint, found: Layout) -> str | None:
+def _of_states(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
     """What keeps chunks of states below HBM from being simulated."""
     store = config.store
     connection = connect(catalogue.load("connector", store.connector, config.catalogue), gpus=1)
-    if store.chunk_blocks > 1 or (store.block_tokens is None and connection.block > found.least_tokens):
-        return "whose chunks below HBM are simulated as one block each (store.chunk_blocks=1; store.connector=vllm-native)"
     if hbm_kv.per_token > kvsize.kv_bytes_per_token(model) and not connection.replicated:
         return f"beside KV that ranks hold copies of, and store.connector={store.connector} keeps once (vllm-native keeps what ranks hold)"
     return None

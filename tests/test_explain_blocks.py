@@ -53,6 +53,7 @@ BELOW = [
     ["engine=vllm", "model=qwen3.5-35b-a3b", "deployment.gpus=4", "store.hbm=1GB", "store.dram=0GB", "store.ssd=0GB"],
     ["engine=vllm", "model=qwen3.5-35b-a3b", "deployment.gpus=4", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.saved=all"],
     ["engine=vllm", "model=qwen3.5-35b-a3b", "deployment.gpus=4", NARROW, "store.dram=0GB", "store.ssd=2TB", "store.load=faster"],
+    ["engine=vllm", "model=qwen3.5-35b-a3b", "deployment.gpus=4", NARROW, "store.dram=1GB", "store.ssd=2TB", "store.chunk_blocks=2"],
     ["batching=iteration", "store.hbm=600MB", "store.dram=700MB", "store.ssd=2TB", "store.load=always"],
     ["batching=prefill-first", NARROW, "store.dram=0GB", "store.ssd=2TB", "deployment.window_tokens=4096"],
     ["batching=chunked", NARROW, "store.dram=64GB", "store.ssd=0GB", "store.positions=embedded", "deployment.window_tokens=4096"],

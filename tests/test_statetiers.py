@@ -40,6 +40,20 @@ def test_a_conversation_writes_what_is_new_and_loads_the_state_at_its_end(worklo
     assert dram["read_bytes"] == (9 + 3 + 12 + 3) * CHUNK == (9504 + 12_672) * 20_480 + 6 * CHUNK == 583_925_760
 
 
+def test_of_chunks_of_two_blocks_a_state_is_kept_where_one_ends(workload):
+    """Of the same prompts the states before their ends are those of 9, 12 and 15 blocks, so only the second is stored: each chunk has room
+    for two blocks, of which a state writes one. The third finds it, and the second nothing; full chunks are 4, 6 and 7."""
+    turns = workload([[(10_000, 1000), (2000, 500), (3000, 20)]], gap_s=100.0)
+    given = [f"model={MODEL}", "deployment.gpus=2", "engine=vllm", "hardware=h100-80g-x8", "prices=rent-2026", "store.unit=block"]
+    more = ["warmup_turns=0", "store.ssd=10TB", NOTHING, "store.dram=10GB", "store.chunk_blocks=2"]
+    told = simulate(load("default", [*given, LONG, *more]), turns)
+    assert told.columns["cached_tokens"].tolist() == told.columns["dram_tokens"].tolist() == [0, 0, 12_672]
+    dram, ssd = told.summary["tiers"]["dram"], told.summary["tiers"]["ssd"]
+    assert dram["written_bytes"] == (2 * 4 + 2 * 2 + 3 + 2 * 1) * CHUNK and dram["peak_bytes"] == 2 * (7 + 3) * CHUNK
+    assert ssd["written_bytes"] == 2 * (7 + 3) * CHUNK
+    assert dram["read_bytes"] - ssd["written_bytes"] == (12 + 3) * CHUNK
+
+
 @pytest.mark.parametrize("prompt", [2112, 2113])
 def test_a_lookup_ends_where_a_state_is(workload, prompt):
     """Of two full chunks the state before the second is kept, and of one token more the one before the third; a lookup of the same prompt,
@@ -96,7 +110,6 @@ def test_guards_hold_states_below(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["store.chunk_blocks=2"], "as one block each"),
         (["store.mode=lmcache", "store.eviction=lru"], "with store.mode=vllm"),
         (["store.eviction=lookahead"], "with store.eviction=lru"),
         (["store.connector=ucm-3fs", "deployment.gpus=4"], "ranks hold copies of, and store.connector=ucm-3fs keeps once"),

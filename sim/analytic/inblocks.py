@@ -72,8 +72,8 @@ def serve_blocks(
         tokens[:, rows[order]] = np.array(found).T
         written += np.array(server.written, np.int64)
         hits += endless_hits(in_order, pool.block_tokens) if pool.groups is None else _at_best(pool, len(room), in_order, starts, ends)
-    each = pool.chunk_bytes
-    return Served(tokens, tuple(int(chunks) * each for chunks in written), pool.loaded), hits / max(
+    each = pool.stored_bytes
+    return Served(tokens, tuple(int(blocks) * each for blocks in written), pool.loaded), hits / max(
         int((turns.history + turns.prompt).sum()), 1
     )
 

@@ -71,6 +71,7 @@ class Offloading:
         self._chunking: Chunking = pool.chunking
         self._chunk_tokens: int = pool.chunk_tokens
         self._each: int = pool.chunk_bytes
+        self._block_bytes: int = pool.stored_bytes
         self._paths, self._levels = paths, levels
         self._orders, self._threshold = orders, threshold
         self._first = self._of_chunks(levels[1]) if len(levels) > 1 else None
@@ -262,10 +263,10 @@ class Offloading:
         coming = self._tiers[tier - 1].store(path, full, now, start) if tier <= len(self._tiers) else None
         if coming is None:
             return
-        chunks = coming.chunks
-        booked = [link.book(now, self._sent(tier, chunks)) for link in self._paths.demotions[tier - 1]]
+        size = self._chunking.written(coming, tier - 1) * self._block_bytes
+        booked = [link.book(now, self._paths.taken[tier](size)) for link in self._paths.demotions[tier - 1]]
         begin, end = max(booked, key=lambda times: times[1])
-        self._moves(tier - 1, tier, chunks * self._each, now, begin, end)
+        self._moves(tier - 1, tier, size, now, begin, end)
         self._comes(tier, coming, now, end)
 
     def _moves(self, source: int, target: int, size: int, ready: float, begin: float, end: float) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.store.blocks.base import Context
 from kvplan.sim.store.blocks.below import Below
-from kvplan.sim.store.blocks.chunks import shares
+from kvplan.sim.store.blocks.chunks import Coming, shares
 from kvplan.sim.store.blocks.offload import beyond
 from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.runs import Runs, depth
@@ -51,7 +51,7 @@ class BlockServer:
         self._lower: list[Below] = [*self._tiers[1:]]
         self._ttl_s = ttl_s
         self.written = [0] * len(chunks)
-        """Chunks that each tier below had from above it."""
+        """Blocks of the pool that each tier below had from above it."""
         self._running: list[tuple[float, int, Use, BlockTurn]] = []
         """A heap of (end, number, ...)."""
         self._started = 0
@@ -107,15 +107,14 @@ class BlockServer:
 
     def _offer(self, tier: int, context: Context, full: int, now: float, new: int = 0) -> None:
         """The first chunks of a context are offered to a tier, new from one on, and what it takes to the one below."""
-        stored = self._store(tier, context, full, now, new) if tier < len(self._tiers) else 0
-        if stored:
-            self.written[tier] += stored
+        coming = self._store(tier, context, full, now, new) if tier < len(self._tiers) else None
+        if coming is not None:
+            self.written[tier] += self._chunking.written(coming, tier)
             self._offer(tier + 1, context, full, now)
 
-    def _store(self, tier: int, context: Context, full: int, now: float, new: int = 0) -> int:
-        """Chunks that a tier takes."""
+    def _store(self, tier: int, context: Context, full: int, now: float, new: int = 0) -> Coming | None:
+        """What a tier takes."""
         coming = self._tiers[tier].store(context, full, now, new)
-        if coming is None:
-            return 0
-        self._tiers[tier].arrive(coming, now)
-        return coming.chunks
+        if coming is not None:
+            self._tiers[tier].arrive(coming, now)
+        return coming

@@ -220,9 +220,9 @@ def _states(loaded: Config, longest: int, rng: np.random.Generator) -> Config:
 
 
 def _chunks_of_states(loaded: Config, rng: np.random.Generator) -> Config:
-    """The case with chunks of one block each, and a connector that keeps all copies of ranks."""
+    """The case with chunks of some blocks, and a connector that keeps all copies of ranks."""
     replicated = [name for name in catalogue.names("connector") if connect(catalogue.load("connector", name), gpus=1).replicated]
-    return config.load(loaded, [*WITH_WINDOWS, "store.chunk_blocks=1", f"store.connector={rng.choice(replicated)}"])
+    return config.load(loaded, [*WITH_WINDOWS, *_drawn({"store.chunk_blocks": [1, 1, 2, 3], "store.connector": replicated}, rng)])
 
 
 def _drawn(choices: Mapping[str, Any], rng: np.random.Generator) -> list[str]:

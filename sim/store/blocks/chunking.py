@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from kvplan.sim.store.blocks.base import Context
-from kvplan.sim.store.blocks.below import Below
-from kvplan.sim.store.blocks.chunks import Chunks, Lookup, look_up
+from kvplan.sim.store.blocks.below import Below, Moves
+from kvplan.sim.store.blocks.chunks import Chunks, Coming, Lookup, look_up
 from kvplan.sim.store.blocks.grouped import GroupedChunks, InChunks, reached_by_groups
 from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.tiered import context_together
@@ -29,6 +29,11 @@ class Chunking:
         """In chunks; with those of its windows, of who has used it."""
         context = context_together(path, self.blocks)
         return context if self.groups is None else InChunks(context, [] if use is None else use.below(self.blocks))
+
+    def written(self, coming: Moves, above: int = 0) -> int:
+        """Blocks of a pool that are written for chunks on their way to a tier: from the pool, which is `above` 0, one of a state's."""
+        alone = coming.beside if isinstance(coming, Coming) and self.groups is not None and self.groups.states and not above else 0
+        return coming.chunks * self.blocks - alone * (self.blocks - 1)
 
     def look_up(self, first: Chunks | None, lower: list[Below], path: Context, tokens: int, hit: int, coming: bool = False) -> Lookup:
         """What tiers, the first and those below it, have of a prompt of so many tokens, of which the pool has `hit`; the last is always

@@ -18,10 +18,12 @@ from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
 class Coming(Moves):
     """Chunks on their way into a tier; `start` is the first of them."""
 
-    def __init__(self, path: Context, start: int, stop: int, used: Pieces, missing: Pieces, parts: list[Part]) -> None:
+    def __init__(self, path: Context, start: int, stop: int, used: Pieces, missing: Pieces, parts: list[Part], beside: int = 0) -> None:
         super().__init__(path, start, stop)
         self.used, self.missing, self.parts = used, missing, parts
         """`used`: those that are missing, and what comes before them; in the order in which they go, the last first."""
+        self.beside = beside
+        """Of those that are missing, chunks of windows or states."""
 
     @property
     def chunks(self) -> int:

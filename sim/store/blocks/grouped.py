@@ -7,13 +7,15 @@ attention have all of, those with a window the last, as far as it reaches into c
 pool has what is before its own hit. Only these are loaded, and come up from lower tiers, each from the first that has it: all of them, or
 none where the first has no room for all.
 
+A chunk of several blocks has room for as many, of each group. Of a state it has one, that of its end: a state elsewhere is not stored, and
+one block of it is written and loaded, which has the room of all. Lower tiers get whole chunks.
+
 All groups are in one order. Of what one request has used together windows and states go before full attention, the last chunk before the
 others.
 
 Left out: vLLM has them go by their places in the context, of all groups; a window of one token more than whole chunks counts there as a
 chunk more; it stores each state by itself, here with what its prompt stores beside it, or not at all; and what a request loads, or the pool
-had before that, is not offered again. A chunk of several blocks would have one state, at its end, and room for as many; it is not
-simulated.
+had before that, is not offered again. Of a window a chunk of several blocks is written whole.
 Source: vLLM 0.33.0, distributed/kv_transfer/kv_connector/v1/offloading/scheduler.py (of a state `_build_aligned_boundary_store_jobs`, of
 those that the pool hands over: `take_boundary_state_offloads` in v1/core/kv_cache_manager.py), offloading/config.py (a state is a window of
 one chunk), v1/kv_offload/cpu/manager.py and policies/lru.py. Its lookups are finer than chunks where `prefix_match_unit` is set, alone.
@@ -119,7 +121,8 @@ class GroupedChunks(Chunks):
             new += named
         for piece in new:
             piece.run.ready = False
-        return Coming(path, start, full, _in_order(slots), new, missing)
+        beside = sum([part.chunks for slot, parts in zip(slots, of_slots, strict=True) if slot.window for part in parts])
+        return Coming(path, start, full, _in_order(slots), new, missing, beside)
 
     def _slots(self, path: Path, stop: int) -> list[_Slot]:
         """What a context has of its leading chunks, and takes; the first in the order of those that go is the last of it."""

@@ -20,13 +20,25 @@ Source: vLLM 0.33.0, MambaManager of v1/core/single_type_kv_cache_manager.py, `r
 `_mamba_block_aligned_split` of v1/core/sched/scheduler.py, `_exports_checkpoints` of model_executor/layers/mamba.
 """
 
+from typing import ClassVar
+
 from kvplan.sim.store.blocks.pool import Use
 from kvplan.sim.store.blocks.runs import depth
-from kvplan.sim.store.blocks.windows import Groups, WindowsPool, WindowsUse
+from kvplan.sim.store.blocks.windows import Groups, Span, WindowsPool, WindowsUse, merged
+
+
+class StatesUse(WindowsUse):
+    """A tier below has a state where a chunk ends with it."""
+
+    def below(self, blocks: int) -> list[Span]:
+        ends = [end // blocks for end in (self.loaded, *self.ends) if end > self.since and not end % blocks]
+        return merged([(end - 1, end) for end in ends])
 
 
 class StatesPool(WindowsPool):
     """`usable` blocks, each of one group."""
+
+    USE: ClassVar[type[WindowsUse]] = StatesUse
 
     def __init__(
         self, groups: Groups, usable: int, block_tokens: int, most_kept: int | None = None, step_tokens: int | None = None

@@ -132,6 +132,7 @@ class WindowsPool(VllmPool):
     """`usable` blocks, each of one group."""
 
     LESSENS: ClassVar[bool] = True
+    USE: ClassVar[type[WindowsUse]] = WindowsUse
 
     def __init__(
         self, groups: Groups, usable: int, block_tokens: int, most_kept: int | None = None, step_tokens: int | None = None
@@ -224,7 +225,7 @@ class WindowsPool(VllmPool):
         hit, there = self._hit(paths, tokens)
         ends = [self._replayed(tokens, tokens if prompt is None else prompt), *([there] if self._junctions and there > hit else [])]
         full = [self._runs.take(of, hit) for of in paths[: self._full]]
-        use = WindowsUse(path, tokens, hit, paths, full, self._reach, ends, self._ahead(tokens, hit, there))
+        use = self.USE(path, tokens, hit, paths, full, self._reach, ends, self._ahead(tokens, hit, there))
         kept, start = self._runs.blocks, max(0, hit - self._reach)
         if start < hit:
             use.named.append(Named(start, hit, [self._runs.take_within(of, start, hit) for of in paths[self._full :]]))

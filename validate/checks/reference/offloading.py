@@ -81,15 +81,19 @@ class Offloading:
             shelf.let_go(names, session, now)
         else:
             wires = [self.links.ssd_write] if place else self.links.down_to(shelf.tier.name)
-            sent = max((wire.send(now, shelf.tier.sent(len(missing) * shelf.each)) for wire in wires), key=lambda span: span.end_s)
-            self.comes(place, names, session, missing, sent, now)
+            size = self.size(missing, place)
+            sent = max((wire.send(now, shelf.tier.sent(size)) for wire in wires), key=lambda span: span.end_s)
+            self.comes(place, names, session, missing, sent, size)
             if place:
-                self.shelves[place - 1].tier.went.append((sent, len(missing) * shelf.each))
+                self.shelves[place - 1].tier.went.append((sent, size))
             self.seen["chunks stored"] += len(missing)
 
-    def comes(self, place: int, names: Names, session: int, missing: Names, sent: Span, now: float) -> None:
-        shelf = self.shelves[place]
-        shelf.tier.came.append((sent, len(missing) * shelf.each))
+    def size(self, missing: Names, place: int) -> int:
+        """Bytes of chunks that a shelf gets from what is above it."""
+        return len(missing) * self.shelves[place].each
+
+    def comes(self, place: int, names: Names, session: int, missing: Names, sent: Span, size: int) -> None:
+        self.shelves[place].tier.came.append((sent, size))
         self.ways.append(Way(sent.end_s, place, session, names, missing))
 
     def find(self, names: Names, tokens: int, hit: int, coming: bool = False) -> Found:
@@ -127,7 +131,7 @@ class Offloading:
             assert missing == up
             sent = self.links.ssd_read.send(now, below.sent(size))
             below.went.append((sent, size))
-            self.comes(0, found.all, session, up, sent, now)
+            self.comes(0, found.all, session, up, sent, size)
             ready_s = sent.end_s
             self.seen["chunks that come up"] += len(up)
         return ready_s

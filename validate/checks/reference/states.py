@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.blocks import Pool
+from kvplan.validate.checks.reference.shelf import Names
 from kvplan.validate.checks.reference.turns import Turn
-from kvplan.validate.checks.reference.windows import Held, WindowsPool, WindowsReplica
+from kvplan.validate.checks.reference.windows import Held, WindowsOffloading, WindowsPool, WindowsReplica
 
 KERNEL = 16
 """Tokens; blocks are multiples, where a state makes them larger."""
@@ -62,9 +63,18 @@ class StatesPool(WindowsPool):
         self.give_back(again, 0.0)
 
 
+class StatesOffloading(WindowsOffloading):
+    """Of a chunk of a state HBM has a block."""
+
+    def size(self, missing: Names, place: int) -> int:
+        each, states = self.shelves[place].each, sum(isinstance(name, tuple) for name in missing)
+        return each * (len(missing) - states) + (each if place else each // self.blocks) * states
+
+
 class StatesReplica(WindowsReplica):
     """Whose jobs have those."""
 
+    OFFLOADING = StatesOffloading
     pool: StatesPool
     begun = False  # whether an answer has with its first token that has a step of its own
 
@@ -76,6 +86,12 @@ class StatesReplica(WindowsReplica):
         state, each = full * max(group.kind.state_bytes for group in layers), deployment.hbm_kv.per_token
         least = next(size for size in (asked, *range(KERNEL, 10**6, KERNEL)) if size * each >= state)
         return asked if least == asked else -(-least // (hashed or 1)) * (hashed or 1)
+
+    def windows(self, turn: Turn) -> Names:
+        """States that its chunks end with."""
+        held, size, names = self.held[turn], self.below.blocks, self.names(turn)
+        ends = [end for end in (held.loaded, *held.ends) if end % size == 0 and end - 1 >= max(0, self.pool.since(held))]
+        return [(group, names[chunk]) for group in self.pool.windowed for chunk in sorted({end // size - 1 for end in ends if end})]
 
     def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
         self.held, layers = {}, self.deployment.model.layers

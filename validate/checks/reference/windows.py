@@ -223,6 +223,7 @@ class WindowsReplica(BlockReplica):
     """Whose tiers below have chunks of each group."""
 
     JOBS = WindowsJobs
+    OFFLOADING = WindowsOffloading
     pool: WindowsPool
     held: dict[Turn, Held]
 
@@ -236,7 +237,7 @@ class WindowsReplica(BlockReplica):
     def make_below(self, tiers: Sequence[Tier], blocks: int) -> Offloading:
         each = blocks * self.pool.tokens * self.deployment.kv.per_token
         shelves = [WindowsShelf(tier, each) for tier in tiers]
-        below = WindowsOffloading(shelves, blocks, blocks * self.pool.tokens, self.links, self.seen)
+        below = self.OFFLOADING(shelves, blocks, blocks * self.pool.tokens, self.links, self.seen)
         below.windowed, below.reach = self.pool.windowed, math.ceil(self.pool.reach / blocks)
         return below
 
