@@ -21,6 +21,7 @@ COMPILED = (
     "sim/store/**/*.py",
     "sim/policies/**/*.py",
     "sim/metrics/r*.py",
+    "sim/knowledge.py",
     "sim/tiers.py",
     "hwmodels/steptime.py",
     "hwmodels/hosttime.py",

@@ -18,7 +18,7 @@ from kvplan.sim.planner import plan as plans
 from kvplan.sim.planner.plan import Plan
 from kvplan.sim.planner.probe import Seen
 from kvplan.sim.planner.sensitivity import robustness
-from kvplan.sim.replay.blockcurve import block_curve
+from kvplan.sim.replay.blockcurve import block_curve, why_sessions
 from kvplan.sim.report import blockcurve_account, compare_account, curve_account
 from kvplan.sim.sweep import compare as sweeps
 from kvplan.sim.sweep import curve as curves
@@ -156,12 +156,13 @@ def curve(
 ) -> Curve:
     """Hit rate and TTFT against the size of `dram` or `ssd`, for several eviction policies.
 
-    `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`. With `store.unit: block` in the
-    configuration requests are replayed through caches of blocks, by the rules of `store.mode`, whose tiers and policies these are then;
-    nothing is simulated, and what is said of runs is of no use.
+    `sizes`: with units, `["64GB", "128GB"]`; powers of two when not given. The rest is as for `compare`. Where servers keep
+    blocks (`store.unit: auto`), and with `store.unit: block`, requests are replayed through caches of blocks, by the rules of `store.mode`;
+    nothing is simulated, and what is said of runs is of no use. Policies are then the engine's own and those of `store.eviction`, and
+    `optimal`, the most that any could hit.
     """
     loaded = config if isinstance(config, Config) else load(config)
-    if loaded.store.unit == "block":
+    if why_sessions(loaded, tier) is None:
         return Curve(blockcurve_account.account(block_curve(loaded, tier, sizes, policies)))
     asked = curves.prepare_curves(
         Question(config, replications=replications, resample=resample), tier or curves.TIER, sizes, policies or curves.POLICIES

@@ -133,14 +133,7 @@ def view(knowledge=None):
 
 
 def passes(tier, path, now):
-    """As `Offloading.passes`."""
-    tier.claim(path.session)
-    coming = tier.store(path, len(path), now)
-    if coming is None:
-        tier.renew(path, len(path), now)
-    else:
-        tier.arrive(coming, now)
-    tier.release(path.session, now)
+    tier.passes(path, len(path), now)
 
 
 def turns(seed, cuts):

@@ -15,7 +15,7 @@ from kvplan.sim.engine.service import run_service
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.blocks.modes import MODES
-from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder
+from kvplan.sim.store.blocks.offload import FilteredOffload, LruOrder
 from kvplan.sim.store.blocks.runs import Runs
 from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.tiered import Tiered
@@ -116,7 +116,7 @@ def test_requests_one_at_a_time_hit_below_what_a_replay_hits_there(chunk_blocks)
     workload = requests(*contexts, prompts=(8 * lengths - draw.integers(0, 8, 150)).tolist())
     found = served(workload, 12, "store.ssd=0GB", f"store.chunk_blocks={chunk_blocks}", *CHUNKS, f"store.dram={chunk_blocks * 12 * CHUNK}B")
     contexts = block_contexts(workload, 8)
-    cache = Tiered(VllmPool(12, 8), LruOffload(12, 8 * chunk_blocks), chunk_blocks)
+    cache = Tiered(VllmPool(12, 8), MODES["vllm"].offload["lru"](12, 8 * chunk_blocks, 1), chunk_blocks)
     assert found["cached_tokens"].tolist() == [cache.request(*each) for each in zip(contexts.paths, contexts.tokens, strict=True)]
     assert found["dram_tokens"].sum() == cache.below > 0
     assert (found["hbm_tokens"] + found["dram_tokens"] == found["cached_tokens"]).all()

@@ -25,7 +25,7 @@ from kvplan.sim.report.blockcurve_account import account
 from kvplan.sim.report.page import folder
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
 from kvplan.sim.store.blocks.modes import MODES
-from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder
+from kvplan.sim.store.blocks.offload import FilteredOffload, LruOrder
 from kvplan.sim.store.blocks.optimal import OptimalTrie
 from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.tiered import Tiered
@@ -43,9 +43,15 @@ MOONCAKE = SHARED / "mooncake_conversation.jsonl"
 needs_mooncake = pytest.mark.skipif(not MOONCAKE.exists(), reason="the Mooncake trace is not on this machine")
 
 
+class Keys(list):
+    """Of a context; it is no matter who asks."""
+
+    session = 0
+
+
 def full(text, size):
     """Keys of the full blocks of a text, a token a character."""
-    return [text[: end + size] for end in range(0, len(text) - size + 1, size)]
+    return Keys(text[: end + size] for end in range(0, len(text) - size + 1, size))
 
 
 def unfull_too(text, size):
@@ -266,7 +272,11 @@ def test_groups_of_a_models_layers(model, groups):
     assert every.groups is None and bool(every.windows) == (model != "llama-3.1-8b")
 
 
-OFFLOADS = {"by run": (LruOffload, True), "by chunk": (lambda *size: FilteredOffload(*size, LruOrder(), 1), False)}
+def lru_offload(chunks, chunk_tokens):
+    return MODES["vllm"].offload["lru"](chunks, chunk_tokens, 1)
+
+
+OFFLOADS = {"by run": (lru_offload, True), "by chunk": (lambda *size: FilteredOffload(*size, LruOrder(), 1), False)}
 
 
 @pytest.mark.parametrize(("offload", "heads_stay"), OFFLOADS.values(), ids=OFFLOADS)
@@ -287,14 +297,14 @@ def test_a_tier_below_is_that_of_a_literal_one(offload, heads_stay):
 @settings(max_examples=100)
 @given(st.integers(7, 12), sizes, texts)
 def test_tiers_that_are_written_through_hit_what_the_better_of_them_would_alone(hbm, dram, requests):
-    together = Tiered(VllmPool(hbm, 2), LruOffload(dram, 2), 1)
-    alone = VllmPool(hbm, 2), Tiered(None, LruOffload(dram, 2), 1)
+    together = Tiered(VllmPool(hbm, 2), lru_offload(dram, 2), 1)
+    alone = VllmPool(hbm, 2), Tiered(None, lru_offload(dram, 2), 1)
     for text in requests:
         assert together.request(full(text, 2), len(text)) == max(each.request(full(text, 2), len(text)) for each in alone)
 
 
 def test_a_tier_is_written_what_it_lacks_and_drops_what_has_no_room():
-    cache = Tiered(VllmPool(9, 4), LruOffload(2, 4), 1)
+    cache = Tiered(VllmPool(9, 4), lru_offload(2, 4), 1)
     for text in ("abcdefgh", "abcdefghijkl", "abcdefgh_"):
         cache.request(full(text, 4), len(text))
     assert (cache.tier.stored, cache.tier.dropped, cache.tier.held) == (2, 1, 2)
@@ -337,13 +347,13 @@ def test_arc_keeps_what_was_used_again_through_a_scan():
 
 def test_a_chunk_of_blocks_rounds_what_the_tier_hits_down():
     for chunk_blocks, hit in ((1, 12), (2, 8), (4, 0)):
-        cache = Tiered(None, LruOffload(9, 4 * chunk_blocks), chunk_blocks)
+        cache = Tiered(None, lru_offload(9, 4 * chunk_blocks), chunk_blocks)
         texts = ["abcdefghijkl_", "abcdefghijkl_"]
         assert [cache.request(full(text, 4), len(text)) for text in texts] == [0, hit]
 
 
 def test_a_request_larger_than_the_pool_is_not_served_from_below():
-    cache = Tiered(VllmPool(1, 4), LruOffload(9, 4), 1)
+    cache = Tiered(VllmPool(1, 4), lru_offload(9, 4), 1)
     assert [cache.request(full(text, 4), len(text)) for text in ("abcdefgh", "abcdefgh")] == [0, 0]
     assert cache.tier.stored == 0
 
@@ -405,7 +415,6 @@ def test_a_curve_of_dram_below_hbm(small):
     [
         (["store.mode=vllm"], {"tier": "ssd"}, "--tier ssd: store.mode=vllm has hbm"),
         (["store.mode=vllm"], {"policies": ["fifo"]}, "--policies fifo: store.mode=vllm has lru"),
-        (["deployment.replicas=2"], {}, "one replica's cache"),
         (["workload.clients.outstanding=2"], {}, "order of arrivals"),
         ([], {"sizes": ["5"]}, "--sizes"),
     ],
@@ -434,7 +443,9 @@ def test_the_command_prints_a_curve(tmp_path):
 def test_a_curve_of_blocks_is_written_as_one_of_sessions(small, tmp_path):
     curve = kvplan.curve(small("store.unit=block", "store.hbm=20GB"), "dram", ["0GB", "1TB"])
     rows = curve.to_frame()
-    assert list(rows["bytes"]) == [0, 10**12] * 2 and set(rows["policy"]) == {"lru", "arc"} and rows["hit_rate.below"].iloc[0] == 0
+    assert (
+        list(rows["bytes"]) == [0, 10**12] * 3 and set(rows["policy"]) == {"lru", "arc", "optimal"} and rows["hit_rate.below"].iloc[0] == 0
+    )
     assert rows["hit_rate.tokens"].iloc[1] == curve.data["lines"][0]["points"][1]["hit_rate.tokens"] > rows["hit_rate.tokens"].iloc[0]
     made = curve.data["provenance"]
     assert made["config_sha256"] == provenance.text(json.dumps(curve.data["config"], sort_keys=True))
@@ -502,7 +513,7 @@ def test_chunk_by_chunk_lru_is_exact_where_runs_are_nine_blocks_off(mooncake):
 @needs_mooncake
 def test_the_ceiling_of_the_tool(mooncake):
     replay = BlockReplay(MODES["kvcache-simulator"], mooncake)
-    assert round(replay.endless(replay.cache("lru", ENDLESS))[0].hit_rate, 6) == 0.398113
+    assert round(replay.served(replay.cache("lru", ENDLESS)).hit_rate, 6) == 0.398113
 
 
 def test_figures_are_each_of_a_cache_of_its_own():

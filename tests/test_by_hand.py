@@ -11,7 +11,7 @@ from kvplan.hwmodels.cost import run_cost_usd
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine.clock import Clock
-from kvplan.sim.engine.knowledge import EngineKnowledge
+from kvplan.sim.knowledge import ServerKnowledge
 from kvplan.sim.policies.eviction.lru import Lru
 from kvplan.sim.policies.prefetch.hint import Hint
 from kvplan.sim.policies.prefetch.lookahead import LookAhead
@@ -138,7 +138,7 @@ def test_word_of_a_turn_comes_as_long_before_it_as_the_policy_says(workload, mon
 def test_a_policy_that_weighs_costs_is_told_those_of_the_size(workload):
     table = workload([[(10, 10)]])
     deployment = resolve(config.load())
-    knowledge = EngineKnowledge(Clock(), deployment, table)
+    knowledge = ServerKnowledge(Clock(), deployment, table)
     assert knowledge.recompute_s(0, 1000 * KV) == deployment.steps.prefill(1000)
     assert knowledge.load_s("dram", 1000 * KV) == pytest.approx(1000 * KV / deployment.host.read_bytes_per_s)
     assert knowledge.load_s("ssd", 1000 * KV) == pytest.approx(1000 * KV / deployment.drive_links.read_bytes_per_s)

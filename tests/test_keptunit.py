@@ -115,7 +115,10 @@ def test_a_curve_says_that_its_lru_keeps_answers_where_the_server_does_not_save_
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ((), "compare --vary store.dram="),
+        (
+            ("model=gpt-oss-120b",),
+            "whole sessions (windows and states are replayed in HBM alone (--tier hbm)); servers of blocks, which store.unit=auto",
+        ),
         (("model=mistral-7b",), "not one of blocks (store.unit=auto): mistral-7b has layers"),
         (("store.unit=session",), None),
     ],

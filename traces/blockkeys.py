@@ -38,6 +38,21 @@ class _Known:
         return iter([self[block] for block in range(len(self))])
 
 
+class Asked(_Known):
+    """Blocks of which it is known who asks for them."""
+
+    __slots__ = ("_keys", "session")
+
+    def __init__(self, keys: Keys, session: int) -> None:
+        self._keys, self.session = keys, session
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, block: int, /) -> int:
+        return self._keys[block]
+
+
 class Parts(_Known):
     """Blocks that are equal parts of others: what comes before a part is what comes before the whole, and the parts ahead of it."""
 

@@ -13,15 +13,15 @@ A context whose oldest tokens were cut has other positions, and shares nothing w
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from kvplan.traces.blockkeys import Answered, Keys, Parts, TurnKeys, Written
+from kvplan.traces.blockkeys import Answered, Asked, Keys, Parts, TurnKeys, Written
 from kvplan.traces.context import contexts
 from kvplan.traces.prefixes import prefixes
-from kvplan.traces.reuse import in_order
+from kvplan.traces.reuse import in_order, starts
 from kvplan.traces.workload import Blocks, TraceError, Workload
 
 _NOTHING = (
@@ -37,23 +37,40 @@ class BlockContexts:
     block_tokens: int
     tokens: Sequence[int]
     """Of each prompt, with its history."""
-    paths: Sequence[Keys]
-    """A key for each full block of it; where the source hashes the rest too, one for that."""
+    paths: Sequence[TurnKeys]
+    """A key for each full block of it; where the source hashes the rest too, one for that. With who asks, a session of the workload."""
+    times_s: Sequence[float]
+    """When each comes, ascending."""
     hashed: bool
     """Whether the keys are of block hashes."""
+
+    def by(self, part: Sequence[int]) -> list["BlockContexts"]:
+        """Those of the sessions of each part, which has a number for each session; of parts that have any."""
+        rows: dict[int, list[int]] = {}
+        for row, path in enumerate(self.paths):
+            rows.setdefault(part[path.session], []).append(row)
+        return [self._those(rows[number]) for number in sorted(rows)]
+
+    def _those(self, rows: Sequence[int]) -> "BlockContexts":
+        tokens, paths, times_s = self.tokens, self.paths, self.times_s
+        return replace(
+            self, tokens=[tokens[row] for row in rows], paths=[paths[row] for row in rows], times_s=[times_s[row] for row in rows]
+        )
 
 
 def block_contexts(workload: Workload, block_tokens: int) -> BlockContexts:
     """The contexts of a workload with times, whole, in blocks of so many tokens. Raises TraceError when nobody knows what they share."""
     order = in_order(workload)
+    times_s = starts(workload)[order].tolist()
     tokens = (workload.history_tokens + workload.prompt_tokens)[order]
     if workload.blocks is None:
         if not known(workload):
             raise TraceError(_NOTHING)
         paths = written(workload, block_tokens)
-        return BlockContexts(block_tokens, tokens.tolist(), [paths[turn] for turn in order.tolist()], False)
+        return BlockContexts(block_tokens, tokens.tolist(), [paths[turn] for turn in order.tolist()], times_s, False)
     hashed = _in_blocks(_whole(workload.blocks, tokens, order), workload.blocks.block_tokens, block_tokens)
-    return BlockContexts(block_tokens, tokens.tolist(), hashed, True)
+    asked = [Asked(keys, session) for keys, session in zip(hashed, workload.session[order].tolist(), strict=True)]
+    return BlockContexts(block_tokens, tokens.tolist(), asked, times_s, True)
 
 
 def known(workload: Workload) -> bool:

@@ -58,10 +58,16 @@ _EXPORTS_HELP = (
 _STORES_HELP = "Stores to try, a+b=x+y,z+w for settings that go together. When not given: sizes that the node offers."
 _CURVE_REPLICATIONS_HELP = "Runs of each point, each with a seed of its own; 5 when not given."
 _FIGURE_HELP = "Also draw a picture there: .png, .svg or .pdf."
-_TIER_HELP = "The tier whose size varies: dram when not given; with blocks the one that the mode's cache is in."
+_TIER_HELP = "The tier whose size varies: dram when not given; with --unit block the one that the mode's cache is in."
 _SIZES_HELP = "Sizes, of blocks also 2048blocks; powers of two when not given."
-_POLICIES_HELP = "Eviction policies: lookahead, lru and fifo when not given; with blocks all that the mode has."
-_UNIT_HELP = "session, simulated; or block: prefixes that all requests share, by the rules of --mode, without a server."
+_POLICIES_HELP = (
+    "Eviction policies: of sessions lookahead, lru and fifo when not given; of blocks store.eviction, with --unit block all that the mode"
+    " has, and `optimal`, the most that any could hit."
+)
+_UNIT_HELP = (
+    "session, simulated; or block: prefixes that all requests share, by the rules of --mode, without a server. When not given: block where"
+    " servers keep blocks (store.unit=auto)."
+)
 _MODE_HELP = "Whose rules blocks go by: vllm, sglang, lmcache or kvcache-simulator. It goes with --unit block."
 _METRIC_HELP = "What to rank by: any number of summary.json. When not given: goodput if slo is set, else ttft_s.p95; and cost."
 _VARY_HELP = "Settings to vary, a+b=x+y,z+w for those that go together; may be repeated. When not given: all eviction policies."
@@ -242,7 +248,7 @@ def curve(
     figure: Annotated[Path | None, typer.Option(help=_FIGURE_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")] = False,
 ) -> None:
-    """Hit rate and TTFT against the size of DRAM or SSD, for several eviction policies."""
+    """Hit rate against the size of a tier, for several eviction policies; of whole sessions TTFT, too."""
     from kvplan.sim.cli.curve import run
 
     overrides = _trace_settings(trace, format, columns, skip_bad) + _block_settings(unit, mode) + (set or [])

@@ -8,13 +8,13 @@ from pathlib import Path
 from kvplan.sim import config as configuration
 from kvplan.sim.cli.compare import check_places, measured, report_failures
 from kvplan.sim.cli.deliver import deliver
-from kvplan.sim.cli.progress import turns_of
+from kvplan.sim.cli.progress import progress, turns_of
 from kvplan.sim.config import ON_DEVICE, ConfigError
 from kvplan.sim.deployment import resolve
 from kvplan.sim.files.atomic import write_file
 from kvplan.sim.files.strictjson import dumps
 from kvplan.sim.inputs import inputs, load_policies
-from kvplan.sim.replay.blockcurve import block_curve
+from kvplan.sim.replay.blockcurve import block_curve, why_sessions
 from kvplan.sim.report import blockcurve_account, curves
 from kvplan.sim.report.curve_account import account
 from kvplan.sim.sweep.compare import Question
@@ -41,11 +41,12 @@ def run(
 ) -> None:
     """Simulates every policy at every size, or replays blocks; prints, draws and writes the curves. Exit code 1 when a run failed."""
     loaded = configuration.load(config, overrides)
-    if loaded.store.unit == "block":
+    if why_sessions(loaded, tier) is None:
         _refuse_with_blocks(replications=replications, jobs=jobs, cluster=cluster)
         check_places(out, figure, inputs(config, loaded, runs=False))
-        found = blockcurve_account.account(block_curve(loaded, tier, _names(sizes), _names(policies), turns_of))
-        _deliver(found, out, figure, json)
+        with progress("replaying", "replays") as report:
+            curve = block_curve(loaded, tier, _names(sizes), _names(policies), turns_of, report)
+        _deliver(blockcurve_account.account(curve), out, figure, json)
         return
     question, tier = Question(config, tuple(overrides), replications=replications or _REPLICATIONS, resample=resample), tier or TIER
     if tier == ON_DEVICE:

@@ -239,16 +239,11 @@ class Offloading:
         """A request with this context takes no time: what is offered is there at once, and goes on to the tier below."""
         context, full = self._chunking.context(path, use), tokens // self._chunk_tokens
         offered = True
-        self.claim(path.session, now)
+        self.settle(now)
         for tier, level in zip(self._tiers, self._levels[1:], strict=True):
-            coming = tier.store(context, full, now, 0) if offered else None
-            offered = coming is not None
-            if coming is None:
-                tier.renew(context, full, now)
-            else:
-                tier.arrive(coming, now)
+            offered = tier.passes(context, full, now, offered) is not None
+            if offered:
                 level.hold(tier.held * self._each, now)
-            tier.release(path.session, now)
 
     def renew(self, path: Context, use: Use, tokens: int, now: float) -> None:
         """A request with this context has ended."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from kvplan.sim.engine.arrivals import Source
 from kvplan.sim.engine.clock import Clock
-from kvplan.sim.engine.knowledge import EngineKnowledge
+from kvplan.sim.knowledge import ServerKnowledge
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.metrics.recorder import Recorder
 
@@ -17,7 +17,7 @@ class Run:
     given: RunInput
     clock: Clock
     recorder: Recorder
-    knowledge: EngineKnowledge
+    knowledge: ServerKnowledge
     observer: Any
     context: list[int]
     """Kept history tokens per session."""

@@ -15,7 +15,7 @@ from kvplan.sim.engine.clients import Client
 from kvplan.sim.engine.clock import Clock
 from kvplan.sim.engine.fitting import Fitting
 from kvplan.sim.engine.keeping import Forgetting, Keeping
-from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
+from kvplan.sim.engine.knowledge import EngineJobs
 from kvplan.sim.engine.kv import Kv
 from kvplan.sim.engine.mover import Mover
 from kvplan.sim.engine.paths import Paths
@@ -24,6 +24,7 @@ from kvplan.sim.engine.routing import EngineRouting, router
 from kvplan.sim.engine.run import Run
 from kvplan.sim.engine.waiting import DeferringRoom, HoldingRoom, WaitingRoom
 from kvplan.sim.keptunit import OWN_ORDER, fetches_ahead
+from kvplan.sim.knowledge import ServerKnowledge
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.observers import Observers
@@ -87,7 +88,7 @@ class _Service:
         recorder.watch = given.watch
         recorder.columns["prompt_tokens"][:] = workload.prompt_tokens
         recorder.columns["output_tokens"][:] = workload.output_tokens
-        knowledge = EngineKnowledge(clock, given.deployment, workload)
+        knowledge = ServerKnowledge(clock, given.deployment, workload)
         self.run = run = Run(given, clock, recorder, knowledge, _observer(given), [0] * workload.sessions)
         self._session, self._replica_of = knowledge.session_of, recorder.replica
         turns = Contexts(config, given.deployment, workload, recorder) if given.deployment.pooled else None

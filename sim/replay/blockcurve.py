@@ -1,6 +1,5 @@
-"""Hit rate over all prompt tokens against the size of a cache of blocks, by the rules of a mode, without a server.
-
-What varies is the mode's own memory, or DRAM below vLLM's pool of blocks in HBM, whose size is `store.hbm` then.
+"""Hit rate over all prompt tokens against the size of a cache of blocks, by the rules of a mode, without a server. Each replica has a cache
+of its own; what it is of says `kvplan.sim.replay.blockmemory`.
 """
 
 import math
@@ -11,39 +10,19 @@ from kvplan.hwmodels import kvsize
 from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.blockpool import block_tokens
 from kvplan.sim.build_workload import build_workload
-from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError, without_clients
-from kvplan.sim.deployment import Deployment, resolve
-from kvplan.sim.layergroups import Layout, layout
-from kvplan.sim.replay.blocks import ENDLESS, BlockReplay, Served
-from kvplan.sim.store.blocks.base import BlockCache
+from kvplan.sim.config import ON_DEVICE, ON_HOST, SHORTHANDS, Config, ConfigError, without_clients
+from kvplan.sim.deployment import resolve
+from kvplan.sim.keptunit import unit_of
+from kvplan.sim.knowledge import ServerKnowledge
+from kvplan.sim.replay.blockmemory import Below, Found, Memory, of_layers
+from kvplan.sim.replay.blocks import BlockReplay, Moment, Served
+from kvplan.sim.routing import replica_of
 from kvplan.sim.store.blocks.modes import MODES, Mode
-from kvplan.sim.store.blocks.tiered import Tiered
-from kvplan.sim.store.blocks.vllm import VllmPool
 from kvplan.sim.store.blocks.windows import Groups
 from kvplan.traces import Workload
 from kvplan.traces.blockpaths import BlockContexts, block_contexts
 
 _SIZES = 10
-
-
-@dataclass(frozen=True)
-class Below:
-    """What a tier below the pool did."""
-
-    hit_tokens: int
-    """Of what was served, those that the pool had not."""
-    stored_chunks: int
-    dropped_chunks: int
-    """Offered, and without room."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """Of one policy and size."""
-
-    served: Served
-    below: Below | None
-    """None where the mode's own memory varies."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +39,27 @@ class Point:
 
 @dataclass(frozen=True)
 class BlockCurve:
-    """What caches of several sizes serve."""
+    """What caches of several sizes serve, of all replicas together. Sizes are of one."""
 
     config: Config
     workload: Workload
     mode: Mode
     tier: str
     policies: Sequence[str]
+    own: Sequence[str]
+    """Policies that are the mode's own, whether they are drawn or not."""
     contexts: BlockContexts
     block_bytes: int
     """Of a chunk in DRAM below a pool."""
+    pool_bytes: int | None
+    """Of the pool above."""
     distinct_blocks: int
-    """What an endless memory holds in the end."""
+    """What an endless memory holds in the end, of all replicas the most."""
     endless: Served
     past_window: int
     """Prompts that are longer than the model's window."""
+    unserved: int
+    """Prompts that the pool above has no room for."""
     points: Sequence[Point]
     groups: Groups | None
     """Of the layers, where those with a window have blocks of their own."""
@@ -82,103 +67,97 @@ class BlockCurve:
     """Layers by window that are taken to keep every token."""
 
 
-def block_curve(config: Config, tier: str | None, sizes: Sequence[str], policies: Sequence[str], read=build_workload) -> BlockCurve:
-    """The configuration's requests through every policy of its mode (or those named), at every size; powers of two when no sizes are given.
-    Raises ConfigError and TraceError."""
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def block_curve(
+    config: Config,
+    tier: str | None,
+    sizes: Sequence[str],
+    policies: Sequence[str],
+    read=build_workload,
+    report: Callable[[int, int], None] = _silent,
+) -> BlockCurve:
+    """The configuration's requests through every policy of its mode, or with `store.unit: auto` that of its servers, and the bound on all
+    (or those named), at every size; powers of two when no sizes are given. `report`: replays that are done, and all. Raises ConfigError,
+    TraceError, and PolicyError when a user's own policy fails."""
     mode, server = MODES[config.store.mode], of_sessions(config)
-    tier = _known(config, "--tier", tier, [*mode.tiers, *([ON_HOST] if mode.offload else [])])
-    known = list(mode.policies if tier in mode.tiers else mode.offload)
-    names = [_known(config, "--policies", name, known) for name in policies or known]
-    deployment, workload = resolve(server), read(server)
-    found = _layout(config, deployment, tier)
+    tier = _tier(config, tier, _tiers(mode))
+    deployment, workload = resolve(_with_tier(server, tier)), read(server)
+    found = of_layers(config, deployment, tier)
     contexts = block_contexts(workload, block_tokens(config.store, workload, mode, found))
-    replay = BlockReplay(mode, contexts)
-    memory = _memory(config, replay, tier, deployment, found)
-    endless, distinct = replay.endless(memory.make(names[0], ENDLESS))
+    moment = Moment()
+    knowledge = ServerKnowledge(moment, deployment, workload)
+    memory = Memory(config, deployment, tier, contexts.block_tokens, knowledge, found)
+    names = list(policies or memory.default)
+    for name in names:
+        memory.check(name)
+    place = replica_of(config, workload.sessions, "blocks are replayed replica by replica")
+    replays = [BlockReplay(mode, part, moment, knowledge, memory.fits) for part in contexts.by(place.tolist())]
+    ends = [memory.endless(replay) for replay in replays]
+    distinct = max(held for _, held in ends)
     texts = sizes or _default_sizes(contexts, memory.block_bytes, distinct)
-    points = [_point(replay, memory, names, text) for text in texts]
+    points = _points(replays, memory, names, texts, report)
     past_window, windows = sum(tokens > deployment.window for tokens in contexts.tokens), kvsize.windows(deployment.model)
-    curve = (config, workload, mode, tier, names, contexts, memory.block_bytes, distinct, endless, past_window, points)
-    return BlockCurve(*curve, memory.groups, {} if memory.groups else windows)
+    return BlockCurve(
+        config,
+        workload,
+        mode,
+        tier,
+        names,
+        memory.own,
+        contexts,
+        memory.block_bytes,
+        memory.pool_bytes if memory.is_below else None,
+        distinct,
+        _together([served for served, _ in ends]),
+        past_window,
+        sum(not memory.fits(tokens) for tokens in contexts.tokens),
+        points,
+        memory.groups,
+        {} if memory.groups else windows,
+    )
+
+
+def why_sessions(config: Config, tier: str | None) -> str | None:
+    """What keeps a curve from blocks; None: it is of blocks, asked for or those of servers (`store.unit: auto`)."""
+    if config.store.unit != "auto":
+        return None if config.store.unit == "block" else "store.unit=session"
+    if unit_of(config) == "session":
+        return "servers of blocks are not simulated with this"
+    tier = tier or ON_HOST
+    if tier not in _tiers(MODES[config.store.mode]):
+        return f"{tier.upper()} below other tiers is not replayed"
+    if config.workload.clients is not None:
+        return "what clients send when is known from a run alone"
+    kv = resolve(config).hbm_kv
+    return "windows and states are replayed in HBM alone (--tier hbm)" if tier != ON_DEVICE and (kv.state or kv.windows) else None
+
+
+def _tiers(mode: Mode) -> list[str]:
+    """Whose sizes a curve of a mode's blocks can vary."""
+    return [*mode.tiers, *([ON_HOST] if mode.offload else [])]
 
 
 def of_sessions(config: Config) -> Config:
     """The same for what knows sessions only: what a block is in bytes, and the turns. Raises ConfigError for what one cache cannot be."""
-    if config.deployment.replicas > 1:
-        raise ConfigError(
-            f"deployment.replicas is {config.deployment.replicas}: blocks are replayed through one replica's cache: set it to 1"
-        )
     without_clients(config, "blocks are replayed in the order of arrivals")
     return config.model_copy(update={"store": config.store.model_copy(update={"unit": "session"})})
 
 
-def _known(config: Config, option: str, name: str | None, known: Sequence[str]) -> str:
+def _with_tier(server: Config, tier: str) -> Config:
+    """With some of what varies, so that it is known how fast it is."""
+    store = server.store
+    if tier == ON_DEVICE or tier not in SHORTHANDS or parse_bytes(getattr(store, tier)):
+        return server
+    return server.model_copy(update={"store": store.model_copy(update={tier: "1GB"})})
+
+
+def _tier(config: Config, name: str | None, known: Sequence[str]) -> str:
     if name is not None and name not in known:
-        raise ConfigError(f"{option} {name}: store.mode={config.store.mode} has {', '.join(known)}")
-    return name or known[0]
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """What varies."""
-
-    block_bytes: int
-    make: Callable[[str, int], BlockCache]
-    """(policy, blocks of it) -> an empty cache."""
-    most_judged: float = math.inf
-    """Blocks."""
-    groups: Groups | None = None
-    """Of layers, where each has blocks of its own."""
-
-
-def _memory(config: Config, replay: BlockReplay, tier: str, deployment: Deployment, found: Layout | None) -> _Memory:
-    """That of the mode, or DRAM below it."""
-    tokens = replay.contexts.block_tokens
-    if tier not in replay.mode.tiers:
-        return _below(config, replay.mode, deployment, tokens)
-    if found is not None:
-        return _grouped(found, replay.mode, tokens)
-    return _Memory(_bytes_in(tier, deployment, tokens), replay.cache, replay.most_judged())
-
-
-def _bytes_in(tier: str, deployment: Deployment, tokens: int) -> int:
-    return tokens * deployment.in_hbm(1) if tier == ON_DEVICE else round(tokens * deployment.stored(1) * deployment.copies.get(tier, 1.0))
-
-
-def _layout(config: Config, deployment: Deployment, tier: str) -> Layout | None:
-    """Of vLLM's pool, where windows are kept as windows, or layers keep states. Raises ConfigError where they keep states elsewhere."""
-    store, dense = config.store, config.store.retention == "dense"
-    grouped, found = store.mode == "vllm" and tier == ON_DEVICE, layout(deployment.model, deployment.hbm_kv, dense)
-    if deployment.hbm_kv.state:
-        if found is None or not grouped or dense:
-            raise ConfigError(
-                f"{deployment.model.name} has layers that keep states: blocks of them are replayed in vLLM's pool, of one kind of state"
-                " beside one of full attention, where prompts' ends are kept: set store.mode=vllm, store.retention=boundary, --tier hbm"
-            )
-        return found
-    return None if not grouped or store.windows == "every-token" else found
-
-
-def _grouped(found: Layout, mode: Mode, block_tokens: int) -> _Memory:
-    """vLLM's pool for a model with windows or states."""
-
-    def make(policy: str, blocks: int) -> BlockCache:
-        usable = max(0, blocks - mode.reserved)
-        return found.make(usable, block_tokens, usable, None)
-
-    return _Memory(found.token_bytes * block_tokens, make, groups=found.groups)
-
-
-def _below(config: Config, mode: Mode, deployment: Deployment, block_tokens: int) -> _Memory:
-    """DRAM below a pool of `store.hbm`."""
-    store, chunk_tokens = config.store, block_tokens * config.store.chunk_blocks
-    usable = parse_bytes(store.hbm) // _bytes_in(ON_DEVICE, deployment, block_tokens) - mode.reserved
-
-    def make(policy: str, chunks: int) -> BlockCache:
-        tier = mode.offload[policy](chunks, chunk_tokens, store.threshold)
-        return Tiered(VllmPool(usable, block_tokens) if usable > 0 else None, tier, store.chunk_blocks)
-
-    return _Memory(_bytes_in(ON_HOST, deployment, chunk_tokens), make)
+        raise ConfigError(f"--tier {name}: store.mode={config.store.mode} has {', '.join(known)}")
+    return name or (ON_HOST if config.store.unit == "auto" else known[0])
 
 
 def _default_sizes(contexts: BlockContexts, block_bytes: int, distinct: int) -> list[str]:
@@ -205,13 +184,36 @@ def _exact(size: str, block_bytes: int) -> int:
         raise ConfigError(f"--sizes: {error}, or 2048blocks") from None
 
 
-def _point(replay: BlockReplay, memory: _Memory, policies: Sequence[str], text: str) -> Point:
-    size = _exact(text, memory.block_bytes)
-    blocks = size // memory.block_bytes
-    judged = blocks <= memory.most_judged
-    return Point(text, size, blocks, {name: _found(replay, memory.make(name, blocks)) for name in policies} if judged else None)
+def _points(
+    replays: Sequence[BlockReplay], memory: Memory, policies: Sequence[str], texts: Sequence[str], report: Callable[[int, int], None]
+) -> list[Point]:
+    sizes = [_exact(text, memory.block_bytes) for text in texts]
+    blocks = [size // memory.block_bytes for size in sizes]
+    most = min(memory.most_judged(replay) for replay in replays)
+    found: list[dict[str, list[Found]]] = [{name: [] for name in policies} for _ in sizes]
+    total = len(replays) * len(policies) * len(sizes)
+    for done, (replay, name) in enumerate((replay, name) for name in policies for replay in replays):
+        finds = memory.finder(replay, name)
+        for place, count in enumerate(blocks):
+            report(done * len(sizes) + place, total)
+            if count <= most:
+                found[place][name].append(finds(count))
+    return [
+        Point(text, size, count, {name: _all(each) for name, each in by.items()} if count <= most else None)
+        for text, size, count, by in zip(texts, sizes, blocks, found, strict=True)
+    ]
 
 
-def _found(replay: BlockReplay, cache: BlockCache) -> Found:
-    served = replay.served(cache)
-    return Found(served, Below(cache.below, cache.tier.stored, cache.tier.dropped) if isinstance(cache, Tiered) else None)
+def _all(found: Sequence[Found]) -> Found:
+    """Of all replicas."""
+    below = [each.below for each in found if each.below is not None]
+    return Found(_together([each.served for each in found]), _below(below) if below else None)
+
+
+def _together(served: Sequence[Served]) -> Served:
+    return Served(sum(each.hit_tokens for each in served), sum(each.prompt_tokens for each in served))
+
+
+def _below(below: Sequence[Below]) -> Below:
+    stored, dropped = ([getattr(each, name) for each in below] for name in ("stored_chunks", "dropped_chunks"))
+    return Below(sum(each.hit_tokens for each in below), *(None if None in each else sum(each) for each in (stored, dropped)))

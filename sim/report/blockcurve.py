@@ -21,9 +21,13 @@ def title(found: dict) -> str:
     """One line: what the table shows."""
     below = f" below {found['below']} of HBM" if found["below"] else ""
     return (
-        f"token hit rate, of all prompt tokens, by size of {found['tier'].upper()}{below}: {found['mode']},"
+        f"token hit rate, of all prompt tokens, by size of {found['tier'].upper()}{_of_each(found)}{below}: {found['mode']},"
         f" blocks of {found['block_tokens']:,} tokens"
     )
+
+
+def _of_each(found: dict) -> str:
+    return " of each replica" if found["replicas"] > 1 else ""
 
 
 def sentences(found: dict) -> list[str]:
@@ -52,8 +56,12 @@ def _cells(line: dict, size: dict, below: bool) -> list[str]:
     point = at(line, size)
     if point is None:
         return ["–"] * (3 if below else 1)
-    more = [f"{100 * point[BELOW]:.1f}", f"{point['below']['stored_chunks']:,}"] if below else []
+    more = [f"{100 * point[BELOW]:.1f}", _count(point["below"]["stored_chunks"])] if below else []
     return [f"{100 * point[TOKENS]:.1f}", *more]
+
+
+def _count(chunks: int | None) -> str:
+    return "–" if chunks is None else f"{chunks:,}"
 
 
 def columns(found: dict) -> list[str]:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from kvplan.hwmodels.units import format_bytes
+from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.assumptions import assumptions
 from kvplan.sim.provenance import provenance
 from kvplan.sim.replay.blockcurve import BlockCurve, Point, of_sessions
+from kvplan.sim.replay.blockmemory import OPTIMAL
 from kvplan.sim.replay.blocks import Served
 from kvplan.traces import Workload, origin
 
@@ -20,13 +21,14 @@ _OF_SESSIONS = ("links", origin.SHARED)
 
 def account(found: BlockCurve) -> dict:
     """Strict JSON."""
-    below = found.tier not in found.mode.tiers
     server = of_sessions(found.config)
     return {
         "unit": "block",
         "mode": found.config.store.mode,
         "tier": found.tier,
-        "below": found.config.store.hbm if below else None,
+        "below": found.pool_bytes and _pool(found),
+        "pool_bytes": found.pool_bytes,
+        "replicas": found.config.deployment.replicas,
         "model": found.config.model,
         "block_tokens": found.contexts.block_tokens,
         "block_bytes": found.block_bytes,
@@ -35,7 +37,11 @@ def account(found: BlockCurve) -> dict:
         "endless": _served(found.endless),
         "sizes": [{"text": point.text, "bytes": point.bytes, "blocks": point.blocks} for point in found.points],
         "lines": [
-            {"policy": policy, "points": [_point(point, policy) for point in found.points if point.found is not None]}
+            {
+                "policy": policy,
+                "orders": _orders(found, policy),
+                "points": [_point(point, policy) for point in found.points if point.found is not None],
+            }
             for policy in found.policies
         ],
         "notes": list(_notes(found)),
@@ -44,6 +50,19 @@ def account(found: BlockCurve) -> dict:
         "config": found.config.resolved(),
         "provenance": provenance(found.config, found.workload, server),
     }
+
+
+def _pool(found: BlockCurve) -> str:
+    """The size of the pool above, as it was asked for; where nothing was, as it is."""
+    asked = found.config.store.hbm
+    return asked if parse_bytes(asked) else format_bytes(found.pool_bytes or 0)
+
+
+def _orders(found: BlockCurve, policy: str) -> str:
+    """What leaves in the order of a policy: the mode's own `blocks`, or `sessions`; of the `bound` no server's."""
+    if policy == OPTIMAL:
+        return "bound"
+    return "blocks" if policy in found.own else "sessions"
 
 
 def _point(point: Point, policy: str) -> dict:
@@ -65,12 +84,32 @@ def _notes(found: BlockCurve) -> Iterator[str]:
         f" end: {found.distinct_blocks:,} blocks of {format_bytes(found.block_bytes)} ({found.config.model})."
     )
     yield from _grouped(found)
+    yield from _ordered(found)
     yield (
         f"{len(found.contexts.tokens):,} requests, one at a time in order of their starts, without a server; answers are there when they"
         " come back in a prompt."
     )
+    if found.config.store.unit == "auto":
+        yield (
+            f"Requests that overlap leave less room for what others left: `kvplan compare --vary store.{found.tier}=64GB,128GB` simulates"
+            " such servers, with TTFT; `--unit session` keeps whole sessions."
+        )
     if any(point.found is None for point in found.points):
         yield "–: not full before the requests that are counted, which this tool does not judge."
+
+
+def _ordered(found: BlockCurve) -> Iterator[str]:
+    """What lines are of."""
+    by = {of: [policy for policy in found.policies if _orders(found, policy) == of] for of in ("sessions", "bound")}
+    if by["sessions"]:
+        yield (
+            f"{', '.join(by['sessions'])}: who leaves is a session, from its last block on, as in servers with store.eviction; the mode's"
+            f" own {', '.join(found.own)} order blocks."
+        )
+    if found.config.store.unit == "auto" and found.config.store.eviction not in found.policies:
+        yield f"store.eviction={found.config.store.eviction} is not drawn."
+    if by["bound"]:
+        yield f"{OPTIMAL} is no policy: the most that any could hit, with all requests to come known."
 
 
 def _grouped(found: BlockCurve) -> Iterator[str]:
@@ -101,6 +140,8 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
             f"{found.past_window:,} prompts are longer than the window of {found.config.model}: a server would refuse or cut them, here"
             " they are whole"
         )
+    if found.unserved:
+        yield f"{found.unserved:,} prompts are longer than the pool of {_pool(found)} of HBM: they are not served, and hit nothing"
     if found.config.store.ttl_s is not None:
         yield f"store.ttl_s={found.config.store.ttl_s:g}: nothing expires here, as there is no clock; `kvplan simulate` follows it"
     yield from origin.warnings(found.workload.origin, but=_OF_SESSIONS)

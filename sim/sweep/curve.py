@@ -21,6 +21,7 @@ from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ON_HOST, SHORTHANDS, Config, ConfigError, load
 from kvplan.sim.deployment import Deployment, of_sessions, resolve
 from kvplan.sim.policies.registry import policies
+from kvplan.sim.replay.blockcurve import why_sessions
 from kvplan.sim.routing import replica_of
 from kvplan.sim.sweep.axes import Axis, Point
 from kvplan.sim.sweep.compare import Question, Sweep, prepare
@@ -95,9 +96,8 @@ def _check_size(size: str) -> None:
 
 
 _NO_BLOCKS = (
-    "curves are of whole sessions; servers of blocks, which store.unit=auto is elsewhere, also keep prefixes in the HBM that running"
-    " requests leave, and need less: `kvplan compare --vary store.{tier}=...` has their hits by size, `kvplan curve --unit block` those of"
-    " a cache alone"
+    "this curve is of whole sessions ({why}); servers of blocks, which store.unit=auto is elsewhere, also keep prefixes in the HBM that"
+    " running requests leave, and need less: `kvplan compare --vary store.{tier}=...` has their hits by size"
 )
 
 
@@ -117,7 +117,7 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
     TraceError."""
     config, notes = load(question.source, question.overrides), []
     if config.store.unit == "auto":
-        notes = of_sessions(config, resolve(config)) or [_NO_BLOCKS.format(tier=tier)]
+        notes = of_sessions(config, resolve(config)) or [_NO_BLOCKS.format(tier=tier, why=why_sessions(config, tier) or "simulated")]
         question = replace(question, overrides=(*question.overrides, "store.unit=session"))
         config = load(question.source, question.overrides)
     deployment = resolve(config)

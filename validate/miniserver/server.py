@@ -19,7 +19,8 @@ from kvplan.hwmodels.units import parse_bytes
 from kvplan.sim.config import Config, ConfigError
 from kvplan.sim.deployment import rated_writes
 from kvplan.sim.engine import guards
-from kvplan.sim.engine.knowledge import EngineJobs, EngineKnowledge
+from kvplan.sim.engine.knowledge import EngineJobs
+from kvplan.sim.knowledge import ServerKnowledge
 from kvplan.sim.metrics.output import RunInput, RunOutput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Scheduler
@@ -116,7 +117,7 @@ class _Server:
         self._batch = Batch(config.deployment.max_batch, deployment.hbm_budget)
         self._arrivals = Arrivals(workload)
         self._ledger = Ledger(self._clock, lambda: self._device.stall_s, self._arrivals.next_s)
-        self._knowledge = EngineKnowledge(self._clock, deployment, workload)
+        self._knowledge = ServerKnowledge(self._clock, deployment, workload)
         view = EngineJobs(self._clock, deployment, self._knowledge, config.tenant_weights)
         self._queue: Scheduler = find("scheduling", config.scheduler)(view)
         self._drive = Drive(machine.folder, self._device.layout, self._posted)
@@ -317,7 +318,7 @@ class _Server:
         return Facts(ledger.steps, ledger.own_s, ledger.idle_s, faults, self._verifier, direct, self._clock.NAME)
 
 
-def _store(given: RunInput, queue: Scheduler, knowledge: EngineKnowledge) -> FallibleStore | NoStore:
+def _store(given: RunInput, queue: Scheduler, knowledge: ServerKnowledge) -> FallibleStore | NoStore:
     settings, deployment = given.config.store, given.deployment
     if not deployment.tiers:
         return NoStore()

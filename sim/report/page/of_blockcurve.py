@@ -84,5 +84,10 @@ def _table(found: Place) -> Table:
 
 
 def _cells(point: Place, below: bool) -> list[Cell]:
-    more = [point.at(BELOW).cell(percent), point.at("below", "stored_chunks").cell(count)] if below else []
+    more = [point.at(BELOW).cell(percent), _stored(point)] if below else []
     return [point.at(TOKENS).cell(percent), *more]
+
+
+def _stored(point: Place) -> Cell:
+    stored = point.at("below", "stored_chunks")
+    return Cell(NONE) if stored.value is None else stored.cell(count)

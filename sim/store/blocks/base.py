@@ -28,6 +28,6 @@ class BlockCache(Protocol):
     def held(self) -> int:
         """Blocks that later requests can find."""
 
-    def request(self, path: Path, tokens: int) -> int:
+    def request(self, path: Context, tokens: int) -> int:
         """A prompt of so many tokens is served, and what the rules keep of it is kept. Returns the tokens that hit. `path` has a key for
         each full block at least."""

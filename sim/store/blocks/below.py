@@ -71,6 +71,18 @@ class Below(ABC):
     def renew(self, path: Context, full: int, now: float = 0.0) -> None:
         """A request with these chunks has ended."""
 
+    def passes(self, path: Context, full: int, now: float, offered: bool = True) -> "Moves | None":
+        """A turn of a session takes no time: if the first `full` chunks of its context are offered, those that there is room for are there
+        at once. Returns what has come."""
+        self.claim(path.session)
+        coming = self.store(path, full, now) if offered else None
+        if coming is None:
+            self.renew(path, full, now)
+        else:
+            self.arrive(coming, now)
+        self.release(path.session, now)
+        return coming
+
     @abstractmethod
     def expire(self, ttl_s: float, now: float) -> Sequence[object]:
         """Chunks that nobody has used for longer go; returns them."""

@@ -7,7 +7,7 @@ from kvplan.sim.store.blocks.below import Below, Moves
 from kvplan.sim.store.blocks.chunks import Chunks, Coming, Lookup, look_up
 from kvplan.sim.store.blocks.grouped import GroupedChunks, InChunks, reached_by_groups
 from kvplan.sim.store.blocks.pool import Use
-from kvplan.sim.store.blocks.tiered import context_together
+from kvplan.sim.store.blocks.tiered import together
 from kvplan.sim.store.blocks.windows import Groups
 
 
@@ -27,7 +27,7 @@ class Chunking:
 
     def context(self, path: Context, use: Use | None = None) -> Context:
         """In chunks; with those of its windows, of who has used it."""
-        context = context_together(path, self.blocks)
+        context = together(path, self.blocks)
         return context if self.groups is None else InChunks(context, [] if use is None else use.below(self.blocks))
 
     def written(self, coming: Moves, above: int = 0) -> int:

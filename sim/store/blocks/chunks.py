@@ -35,7 +35,7 @@ class Chunks(Below):
     """Room for `usable` chunks."""
 
     def __init__(self, usable: int, threshold: int = 1) -> None:
-        self.dropped = 0
+        self.dropped = self.dropped_chunks = 0
         self._usable = usable
         self._runs = Runs()
         self._offers = Offers(threshold)
@@ -73,6 +73,7 @@ class Chunks(Below):
             full = self._due(path, start, full, new)
         if start == full or not self._make_room(full - start):
             self.dropped += start < full
+            self.dropped_chunks += full - start
             self.let_go(path, there, now)
             return None
         missing = self._runs.name(path, there, full)

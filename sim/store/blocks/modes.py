@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from kvplan.sim.store.blocks.arc import ArcOrder
 from kvplan.sim.store.blocks.base import BlockCache, Path
+from kvplan.sim.store.blocks.chunks import Chunks
 from kvplan.sim.store.blocks.lmcache import FifoChunks, LfuChunks, LruChunks
-from kvplan.sim.store.blocks.offload import FilteredOffload, LruOffload, LruOrder, Offload
+from kvplan.sim.store.blocks.offload import FilteredOffload, LruOrder, Offload
 from kvplan.sim.store.blocks.optimal import OptimalTrie
+from kvplan.sim.store.blocks.passing import PassingOffload
 from kvplan.sim.store.blocks.pool import Pool
 from kvplan.sim.store.blocks.sglang import RadixCache
 from kvplan.sim.store.blocks.trie import FifoTrie, LruTrie
@@ -41,6 +43,8 @@ class Mode:
     """What goes first in DRAM below its memory, by name, where it has such a tier."""
     pool: MakePool | None = None
     """Its memory in HBM for requests that overlap."""
+    in_chunks: bool = False
+    """Whether its own memory is one of chunks, which policies of sessions can order too."""
     reserved: int = 0
     """Blocks of the memory that it keeps for itself."""
     warmup_share: float = 0.0
@@ -48,7 +52,7 @@ class Mode:
 
 
 def _lru_offload(usable: int, chunk_tokens: int, threshold: int) -> Offload:
-    return LruOffload(usable, chunk_tokens) if threshold == 1 else FilteredOffload(usable, chunk_tokens, LruOrder(), threshold)
+    return PassingOffload(Chunks(usable), chunk_tokens) if threshold == 1 else FilteredOffload(usable, chunk_tokens, LruOrder(), threshold)
 
 
 def _arc_offload(usable: int, chunk_tokens: int, threshold: int) -> Offload:
@@ -74,13 +78,15 @@ MODES: Mapping[str, Mode] = {
         64,
         {"lru": _simple(RadixCache)},
         ("hbm",),
-        pool=RadixCache,
+        {"lru": _lru_offload},
+        RadixCache,
     ),
     "lmcache": Mode(
         "LMCache's CPU memory: whole chunks only, whatever HBM above it hits",
         256,
         {"lru": _simple(LruChunks), "fifo": _simple(FifoChunks), "lfu": _simple(LfuChunks)},
         ("dram", "ssd"),
+        in_chunks=True,
     ),
     "kvcache-simulator": Mode(
         "the tool's trie, without an engine: unfull blocks too, prompts hit whole; the last half of the requests is counted",

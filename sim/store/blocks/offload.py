@@ -17,8 +17,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
-from kvplan.sim.store.blocks.base import Path
-from kvplan.sim.store.blocks.runs import OfRuns, depth
+from kvplan.sim.store.blocks.base import Context
 
 _TRACKED = 64_000
 """Keys whose offers are counted, those offered last."""
@@ -27,36 +26,20 @@ _TRACKED = 64_000
 class Offload(Protocol):
     """A tier below a pool."""
 
-    stored: int
-    """Chunks that were written."""
-    dropped: int
-    """Chunks that were offered and had no room."""
+    @property
+    def stored(self) -> int:
+        """Chunks that were written."""
+
+    @property
+    def dropped(self) -> int:
+        """Chunks that were offered and had no room."""
 
     @property
     def held(self) -> int:
         """Chunks that are there."""
 
-    def request(self, path: Path, tokens: int, hit: int) -> int:
+    def request(self, path: Context, tokens: int, hit: int) -> int:
         """A prompt of which the pool has `hit` tokens. Returns the tokens beyond them that this tier has. `path` has the keys of chunks."""
-
-
-class LruOffload(OfRuns):
-    """Room for `usable` chunks, all of which are stored at once; costs by the request."""
-
-    def __init__(self, usable: int, chunk_tokens: int) -> None:
-        super().__init__(usable, chunk_tokens)
-        self.stored = self.dropped = 0
-
-    def request(self, path: Path, tokens: int, hit: int) -> int:
-        """See `Offload`."""
-        full = tokens // self._block_tokens
-        pieces = self._runs.take(path, full)
-        held = depth(pieces)
-        kept = full if full <= self._usable else held
-        self.stored, self.dropped = self.stored + kept - held, self.dropped + full - kept
-        self._runs.evict(max(0, self._runs.blocks + kept - self._usable))
-        self._runs.give_back(pieces + self._runs.name(path, pieces, kept))
-        return beyond(held, tokens, hit, self._block_tokens)
 
 
 def beyond(held: int, tokens: int, hit: int, chunk_tokens: int) -> int:
@@ -122,7 +105,7 @@ class FilteredOffload:
         """See `Offload`."""
         return len(self._order)
 
-    def request(self, path: Path, tokens: int, hit: int) -> int:
+    def request(self, path: Context, tokens: int, hit: int) -> int:
         """See `Offload`."""
         keys = [path[chunk] for chunk in range(tokens // self._chunk_tokens)]
         held = start = hit // self._chunk_tokens

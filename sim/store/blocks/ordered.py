@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 
 from kvplan.sim.policies.base import Eviction, View
 from kvplan.sim.store.blocks.base import Context, Path
-from kvplan.sim.store.blocks.chunks import Chunks
+from kvplan.sim.store.blocks.chunks import Chunks, Coming
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, empty_order
 from kvplan.sim.store.tier import ASIDE, NEW
@@ -33,10 +33,15 @@ class ChunkView(KnowingView):
 
     size_of: Callable[[int], int]
     """Chunks of a session."""
+    told_s: float
+    """When that was which the policy hears of: what has come is told with the next event."""
 
     def __init__(self, name: str, capacity: int, is_last: bool, chunk_bytes: int, knowledge: Knowledge, positions: Positions) -> None:
         super().__init__(name, capacity, is_last, knowledge)
-        self._each, self._positions = chunk_bytes, positions
+        self._each, self._positions, self.told_s = chunk_bytes, positions, 0.0
+
+    def now_s(self) -> float:
+        return self.told_s
 
     def size(self, session: int) -> int:
         return self.size_of(session) * self._each
@@ -190,8 +195,12 @@ class OrderedChunks(Chunks):
         if self._needs_queue and session in self._orders and session not in self._out:
             self._eviction.expect(session)
 
+    def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> Coming | None:
+        self._view.told_s = now
+        return super().store(path, full, now, start)
+
     def let_go(self, path: Context, pieces: Pieces, now: float = 0.0) -> None:
-        session = path.session
+        session, self._view.told_s = path.session, now
         order = self._orders.get(session)
         end = empty_order() if order is None else order
         self._runs.give_back(pieces, now, end)
@@ -207,6 +216,7 @@ class OrderedChunks(Chunks):
             self._used(session)
 
     def release(self, session: int, now: float) -> None:
+        self._view.told_s = now
         del self._running[session]
         end = self._orders.get(session)
         if end is None:

@@ -1,52 +1,38 @@
-"""vLLM's pool and a tier below it, as one cache."""
+"""An engine's pool and a tier below it, as one cache."""
 
 from collections.abc import Hashable
 
-from kvplan.sim.store.blocks.base import Context, Path
+from kvplan.sim.store.blocks.base import Context
 from kvplan.sim.store.blocks.offload import Offload
-from kvplan.sim.store.blocks.vllm import VllmPool
+from kvplan.sim.store.blocks.pool import Pool
 
 
 class Together:
     """A context in chunks of several blocks: a chunk's key is that of its last block."""
 
-    __slots__ = ("_blocks", "_path")
+    __slots__ = ("_blocks", "_context", "session")
 
-    def __init__(self, path: Path, blocks: int) -> None:
-        self._path = path
+    def __init__(self, context: Context, blocks: int) -> None:
+        self.session = context.session
+        self._context = context
         self._blocks = blocks
 
     def __len__(self) -> int:
-        return len(self._path) // self._blocks
+        return len(self._context) // self._blocks
 
     def __getitem__(self, chunk: int, /) -> Hashable:
-        return self._path[(chunk + 1) * self._blocks - 1]
+        return self._context[(chunk + 1) * self._blocks - 1]
 
 
-class ContextTogether(Together):
-    """That of a session's turn."""
-
-    __slots__ = ("session",)
-
-    def __init__(self, context: Context, blocks: int) -> None:
-        super().__init__(context, blocks)
-        self.session = context.session
-
-
-def together(path: Path, blocks: int) -> Path:
+def together(context: Context, blocks: int) -> Context:
     """A context in chunks of so many blocks."""
-    return path if blocks == 1 else Together(path, blocks)
-
-
-def context_together(context: Context, blocks: int) -> Context:
-    """The same of a session's turn."""
-    return context if blocks == 1 else ContextTogether(context, blocks)
+    return context if blocks == 1 else Together(context, blocks)
 
 
 class Tiered:
     """Hits of both. A prompt that does not fit the pool is not served; without a pool the tier alone is asked."""
 
-    def __init__(self, pool: VllmPool | None, tier: Offload, chunk_blocks: int) -> None:
+    def __init__(self, pool: Pool | None, tier: Offload, chunk_blocks: int) -> None:
         self.tier = tier
         self.below = 0
         """Tokens that the tier had, and the pool had not."""
@@ -58,7 +44,7 @@ class Tiered:
         """See `BlockCache`: chunks of the tier, which has what the pool has."""
         return self.tier.held
 
-    def request(self, path: Path, tokens: int) -> int:
+    def request(self, path: Context, tokens: int) -> int:
         """See `BlockCache`."""
         if self._pool is not None and not self._pool.fits(tokens):
             return 0

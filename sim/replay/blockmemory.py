@@ -1,0 +1,223 @@
+"""What the size of a curve of blocks is of, and in whose order blocks leave: the memory of a mode, or DRAM below an engine's pool of blocks
+in HBM. That is as large as `store.hbm`, or where that is 0 as all that weights leave, as in servers.
+
+A mode's own policies are its engine's, which look at chunks or blocks. All others of `store.eviction` order sessions, as in servers
+(`kvplan.sim.store.blocks.ordered`), in tiers of chunks: below a pool, and LMCache's own. HBM goes by its engine's own queue alone.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError
+from kvplan.sim.deployment import Deployment
+from kvplan.sim.knowledge import ServerKnowledge
+from kvplan.sim.layergroups import Layout, layout
+from kvplan.sim.policies.registry import PolicyError, find
+from kvplan.sim.replay.blockbound import Asked, most_hit, stretches
+from kvplan.sim.replay.blocks import ENDLESS, BlockReplay, Served
+from kvplan.sim.store.blocks.base import BlockCache, Context
+from kvplan.sim.store.blocks.level import Level
+from kvplan.sim.store.blocks.modes import MODES, MakeOffload, Mode
+from kvplan.sim.store.blocks.ordered import OrderedChunks, Orders
+from kvplan.sim.store.blocks.passing import PassingMemory, PassingOffload
+from kvplan.sim.store.blocks.pool import Pool
+from kvplan.sim.store.blocks.tiered import Tiered, together
+from kvplan.sim.store.blocks.windows import Groups
+from kvplan.sim.tiers import TierSpec
+
+OPTIMAL = "optimal"
+"""No policy, but what none can do more than; of kvcache-simulator its own."""
+
+
+@dataclass(frozen=True)
+class Below:
+    """What a tier below the pool did."""
+
+    hit_tokens: int
+    """Of what was served, those that the pool had not."""
+    stored_chunks: int | None
+    dropped_chunks: int | None
+    """Offered, and without room. None of the bound, which stores as it likes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one policy and size."""
+
+    served: Served
+    below: Below | None
+    """None where the mode's own memory varies."""
+
+
+class Memory:
+    """`found`: of a model's layers, where each has blocks of its own."""
+
+    def __init__(
+        self, config: Config, deployment: Deployment, tier: str, block_tokens: int, knowledge: ServerKnowledge, found: Layout | None
+    ) -> None:
+        self.mode: Mode = MODES[config.store.mode]
+        self.is_below = tier not in self.mode.tiers
+        self.groups: Groups | None = None if found is None else found.groups
+        self._config, self._deployment, self._tier, self._knowledge, self._layout = config, deployment, tier, knowledge, found
+        self._block_tokens = block_tokens
+        self._chunk_blocks = config.store.chunk_blocks if self.is_below else 1
+        self._chunk_tokens = block_tokens * self._chunk_blocks
+        self._above = self._pool() if self.is_below else None
+
+    # --- sizes ----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def block_bytes(self) -> int:
+        """Of one block of what varies, a chunk below a pool."""
+        return self._layout.token_bytes * self._block_tokens if self._layout else self._bytes_in(self._tier, self._chunk_tokens)
+
+    @property
+    def pool_bytes(self) -> int:
+        """Of the pool above, where there is one."""
+        return parse_bytes(self._config.store.hbm) or self._deployment.hbm_budget
+
+    def _bytes_in(self, tier: str, tokens: int) -> int:
+        deployment = self._deployment
+        if tier == ON_DEVICE:
+            return tokens * deployment.in_hbm(1)
+        return round(tokens * deployment.stored(1) * deployment.copies.get(tier, 1.0))
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a prompt has room in the pool above; without one all have."""
+        above = self._above
+        return above is None or above.fits(tokens)
+
+    # --- policies -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def own(self) -> Sequence[str]:
+        """Policies that are the engine's own."""
+        return list(self.mode.offload if self.is_below else self.mode.policies)
+
+    @property
+    def default(self) -> Sequence[str]:
+        """Those that are drawn when none is named: of a mode all; of servers theirs, where it is replayed; and the bound."""
+        names = [*self.own] if self._config.store.unit == "block" else [self._servers()]
+        return [*names, OPTIMAL] if self.is_bounded and OPTIMAL not in names else names
+
+    def _servers(self) -> str:
+        """What `store.eviction` is here."""
+        name = self._config.store.eviction
+        is_others = name not in self.own and (self.is_below or self.mode.in_chunks)
+        return name if name in self.own or (is_others and "queue" not in find("eviction", name).NEEDS) else self.own[0]
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the most that any policy could hit is worked out: where all blocks have one order, and are full."""
+        return self.groups is None and not self.mode.warmup_share
+
+    def check(self, name: str) -> None:
+        """Raises ConfigError where a policy does not apply."""
+        has = [*self.own, *[OPTIMAL] * (self.is_bounded and OPTIMAL not in self.own)]
+        if name in has:
+            return
+        known = f"--policies {name}: store.mode={self._config.store.mode} has {', '.join(has)}"
+        if name == OPTIMAL:
+            raise ConfigError(f"{known}; of blocks in groups, of layers with windows or states, no bound is worked out")
+        if not (self.is_below or self.mode.in_chunks):
+            below = f"; others order what is below it (--tier {ON_HOST})" if self.mode.offload else ""
+            raise ConfigError(f"{known} in {self._tier.upper()}, which goes by the rules of the mode alone{below}")
+        try:
+            needs = find("eviction", name).NEEDS
+        except PolicyError as error:
+            raise ConfigError(f"--policies: {error}; or the mode's own {', '.join(has)}") from None
+        if "queue" in needs:
+            raise ConfigError(
+                f"--policies {name} goes by the job queue, and a replay without a server has none: `kvplan compare --vary"
+                f" store.eviction=lru,{name}` simulates it"
+            )
+        if "costs" in needs and self._tier not in [each.name for each in self._deployment.tiers]:
+            raise ConfigError(f"--policies {name} weighs what loads take, and store.tiers has no {self._tier}: name it there")
+
+    # --- what is replayed -----------------------------------------------------------------------------------------------------
+
+    def most_judged(self, replay: BlockReplay) -> float:
+        """Blocks of the largest memory that the rules judge."""
+        return replay.most_judged() if not self.is_below and self.groups is None else math.inf
+
+    def endless(self, replay: BlockReplay) -> tuple[Served, int]:
+        """With memory for everything; and the blocks that are held in the end."""
+        cache = self._cache(replay, self.own[0], ENDLESS)
+        return replay.served(cache), cache.held
+
+    def finder(self, replay: BlockReplay, policy: str) -> Callable[[int], Found]:
+        """What so many blocks of memory find, with a policy."""
+        if policy == OPTIMAL and policy not in self.own:
+            return self._bound(replay)
+        return lambda blocks: self._found(replay, self._cache(replay, policy, blocks))
+
+    def _found(self, replay: BlockReplay, cache: BlockCache) -> Found:
+        served = replay.served(cache)
+        return Found(served, Below(cache.below, cache.tier.stored, cache.tier.dropped) if isinstance(cache, Tiered) else None)
+
+    def _cache(self, replay: BlockReplay, policy: str, blocks: int) -> BlockCache:
+        if self.is_below:
+            make = self.mode.offload[policy] if policy in self.own else self._ordered(policy)
+            return Tiered(self._pool(), make(blocks, self._chunk_tokens, self._config.store.threshold), self._chunk_blocks)
+        if self._layout is not None:
+            usable = max(0, blocks - self.mode.reserved)
+            return self._layout.make(usable, self._block_tokens, usable, None)
+        if policy in self.own:
+            return replay.cache(policy, blocks)
+        return PassingMemory(self._chunks(policy, blocks, 1), self._block_tokens, self._knowledge.now_s)
+
+    def _ordered(self, policy: str) -> MakeOffload:
+        return lambda chunks, tokens, threshold: PassingOffload(self._chunks(policy, chunks, threshold), tokens, self._knowledge.now_s)
+
+    def _chunks(self, policy: str, chunks: int, threshold: int) -> OrderedChunks:
+        """As in servers, the last of their tiers."""
+        each = max(1, self._deployment.stored(self._chunk_tokens))
+        level = Level(TierSpec(self._tier, chunks * each, 0))
+        return Orders(find("eviction", policy), self._knowledge).chunks(level, True, threshold, each)
+
+    def _pool(self) -> Pool | None:
+        """The one above; None where it has no room for a block."""
+        usable = self.pool_bytes // self._bytes_in(ON_DEVICE, self._block_tokens) - self.mode.reserved
+        assert self.mode.pool is not None
+        return self.mode.pool(usable, self._block_tokens, usable, None) if usable > 0 else None
+
+    # --- the bound ------------------------------------------------------------------------------------------------------------
+
+    def _bound(self, replay: BlockReplay) -> Callable[[int], Found]:
+        """No more than an endless memory hits."""
+        contexts, size = replay.contexts, self._chunk_tokens
+        above = self._pool() if self.is_below else None
+        hits = [0] * len(contexts.tokens) if above is None else replay.hits(above)
+        asked = []
+        for path, tokens, hit in zip(contexts.paths, contexts.tokens, hits, strict=True):
+            if self.fits(tokens):
+                most = tokens if self.mode.in_chunks and not self.is_below else tokens - 1
+                asked.append(Asked(self._in_chunks(path), tokens // size, hit // size, most // size))
+        known, (endless, _) = stretches(asked), self.endless(replay)
+
+        def found(blocks: int) -> Found:
+            usable = blocks if self.is_below else max(0, blocks - self.mode.reserved)
+            tokens = min(sum(hits) + size * most_hit(known, usable), endless.hit_tokens)
+            below = Below(tokens - sum(hits), None, None) if self.is_below else None
+            return Found(Served(tokens, endless.prompt_tokens), below)
+
+        return found
+
+    def _in_chunks(self, path: Context) -> Context:
+        return together(path, self._chunk_blocks)
+
+
+def of_layers(config: Config, deployment: Deployment, tier: str) -> Layout | None:
+    """Of vLLM's pool, where windows are kept as windows, or layers keep states. Raises ConfigError where they keep states elsewhere."""
+    store, dense = config.store, config.store.retention == "dense"
+    grouped, found = store.mode == "vllm" and tier == ON_DEVICE, layout(deployment.model, deployment.hbm_kv, dense)
+    if deployment.hbm_kv.state:
+        if found is None or not grouped or dense:
+            raise ConfigError(
+                f"{deployment.model.name} has layers that keep states: blocks of them are replayed in vLLM's pool, of one kind of state"
+                " beside one of full attention, where prompts' ends are kept: set store.mode=vllm, store.retention=boundary, --tier hbm"
+            )
+        return found
+    return None if not grouped or store.windows == "every-token" else found

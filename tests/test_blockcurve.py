@@ -1,0 +1,239 @@
+"""Curves of blocks (`sim/replay/blockcurve.py`): every policy hits what it hits in a server to which requests come one at a time, and none
+more than the bound."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from test_blockengine import CHUNK, CHUNKS, SERVER, served
+from typer.testing import CliRunner
+
+from kvplan.hwmodels.units import format_bytes
+from kvplan.sim.build_workload import build_workload
+from kvplan.sim.cli.app import app
+from kvplan.sim.config import ConfigError, load
+from kvplan.sim.deployment import resolve
+from kvplan.sim.policies.registry import policies
+from kvplan.sim.replay.blockbound import Asked, most_hit, stretches
+from kvplan.sim.replay.blockcurve import block_curve, why_sessions
+from kvplan.sim.report.blockcurve_account import account
+from kvplan.sim.store.blocks.modes import MODES
+from kvplan.traces.blockpaths import BlockContexts, block_contexts
+
+CLOCKED = [name for name, policy in policies("eviction").items() if "queue" not in policy.NEEDS]
+"""Those that need no queue."""
+DRAWN = [
+    "workload.kind=synthetic",
+    "workload.sessions=30",
+    "workload.applications.count=3",
+    "workload.applications.tokens={distribution: constant, value: 40}",
+    "workload.forks=0.3",
+    "workload.prompt_tokens={distribution: uniform, min: 1, max: 60}",
+    "workload.first_prompt_tokens={distribution: uniform, min: 1, max: 60}",
+    "workload.output_tokens={distribution: uniform, min: 1, max: 20}",
+    "workload.turns={distribution: uniform, min: 1, max: 14}",
+]
+CONNECTOR = {"vllm": "vllm-native", "sglang": "sglang-hicache"}
+BOTH = [(mode, name) for mode in ("vllm", "sglang") for name in CLOCKED if name == "lru" or name not in MODES[mode].offload]
+"""Policies that a mode has not as its engine's own, but for LRU, which is that of servers."""
+
+
+def one_at_a_time(seed):
+    """Sessions with beginnings in common and edits, whose turns come an hour after one another, in any order, and have no answers."""
+    workload = build_workload(load("default", [*SERVER, *DRAWN, f"seed={seed}"]))
+    draw = np.random.default_rng(seed)
+    place = np.empty(workload.turns, int)
+    mixed = draw.permutation(workload.session)
+    for session in range(workload.sessions):
+        place[workload.session == session] = np.flatnonzero(mixed == session)
+    nothing = np.zeros(workload.turns, np.int32)
+    return replace(workload, output_tokens=nothing, arrival_s=3600.0 * place, open_loop=True)
+
+
+def curved(workload, policy, chunks, *overrides):
+    """Tokens that a curve hits, in all and below."""
+    curve = block_curve(load("default", [*SERVER, *overrides]), "dram", [f"{chunks}blocks"], [policy], lambda _: workload)
+    found = curve.points[0].found[policy]
+    return found.served.hit_tokens, found.below and found.below.hit_tokens
+
+
+@pytest.mark.parametrize(("mode", "name"), BOTH)
+def test_a_policy_hits_what_it_hits_in_a_server_to_which_requests_come_one_at_a_time(mode, name):
+    for seed, chunks in ((1, 160), (2, 300)):
+        workload = one_at_a_time(seed)
+        settings = [*CHUNKS, f"store.mode={mode}", f"store.connector={CONNECTOR[mode]}", "store.ssd=0GB"]
+        pool = 130 + MODES[mode].reserved
+        found = served(workload, pool - 1, *settings, f"store.dram={chunks * CHUNK}B", f"store.eviction={name}")
+        curve = curved(workload, name, chunks, *settings, f"store.hbm={pool * CHUNK}B")
+        assert curve == (found["cached_tokens"].sum(), found["dram_tokens"].sum())
+        assert curve[1] > 0
+
+
+@pytest.mark.parametrize("name", [name for name in CLOCKED if name not in MODES["lmcache"].policies])
+def test_lmcaches_own_memory_too(name):
+    """Below an HBM that keeps nothing, of chunks of 256 tokens."""
+    workload = one_at_a_time(3)
+    longer = replace(workload, prompt_tokens=workload.prompt_tokens * 32 + 1, beginnings=None)
+    assert not ((longer.history_tokens + longer.prompt_tokens) % 256 == 0).any()
+    chunk = 256 * 131_072
+    settings = ["store.mode=lmcache", "store.connector=lmcache", "store.load=always", "store.ssd=0GB"]
+    blocks = ["store.block_tokens=8", "store.hbm=1B", f"store.dram={60 * chunk}B", f"store.eviction={name}"]
+    found = served(longer, 5000, *settings, *blocks)
+    assert curved(longer, name, 60, *settings, "store.block_tokens=256") == (found["cached_tokens"].sum(), None)
+    assert found["dram_tokens"].sum() == found["cached_tokens"].sum() > 0
+
+
+def asked(*texts, first=None):
+    """Requests for the blocks of texts, one a character."""
+    paths = [tuple(text[: end + 1] for end in range(len(text))) for text in texts]
+    return [Asked(path, len(path), first[row] if first else 0, len(path)) for row, path in enumerate(paths)]
+
+
+def test_the_bound_by_hand():
+    """With room for two blocks: of `ab` and then `ab` both are hit beside nothing else; `cd` in between would take their room, and is not
+    kept. In the last, `a` is there for the pool too, so that only `b` is of use below it."""
+    assert [most_hit(stretches(asked("ab", "cd", "ab", "cd")), room) for room in range(5)] == [0, 1, 2, 3, 4]
+    assert [most_hit(stretches(asked("ab", "cd", "ef", "ab", "abg")), room) for room in range(3)] == [0, 2, 4]
+    assert [most_hit(stretches(asked("ab", "cd", "ab", first=[0, 0, 1])), room) for room in range(3)] == [0, 1, 1]
+
+
+def kept_at_best(requests, room):
+    """By trying all choices of stretches."""
+    spans = []
+    for start, (path, full, *_) in enumerate(requests):
+        for block in range(full):
+            later = next((row for row in range(start + 1, len(requests)) if path[block] in requests[row].path), None)
+            if later is not None and requests[later].first <= block < requests[later].most:
+                spans.append((start, later))
+
+    def fits(chosen):
+        return all(sum(start <= moment < stop for start, stop in chosen) <= room for moment in range(len(requests)))
+
+    return next(count for count in range(len(spans), -1, -1) if any(map(fits, combinations(spans, count))))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_bound_is_what_the_best_of_all_choices_hits(seed):
+    draw = np.random.default_rng(seed)
+    texts = ["".join(draw.choice(list("ab"), draw.integers(1, 4))) for _ in range(6)]
+    requests = asked(*texts, first=draw.integers(0, 2, 6).tolist())
+    for room in range(4):
+        assert most_hit(stretches(requests), room) == kept_at_best(requests, room)
+
+
+WHERE = [("vllm", "hbm"), ("vllm", "dram"), ("sglang", "hbm"), ("sglang", "dram"), ("lmcache", "dram"), ("lmcache", "ssd")]
+
+
+@pytest.mark.parametrize("chunk_blocks", [1, 3])
+@pytest.mark.parametrize(("mode", "tier"), WHERE)
+def test_no_policy_hits_more_than_the_bound_and_the_bound_no_more_than_an_endless_cache(mode, tier, chunk_blocks):
+    workload, alone = one_at_a_time(4), mode == "lmcache" or tier == "hbm"
+    names = [*MODES[mode].policies, *CLOCKED] if mode == "lmcache" else ["lru"] if tier == "hbm" else CLOCKED
+    names, sizes = list(dict.fromkeys([*names, "optimal"])), [f"{blocks}blocks" for blocks in (0, 1, 5, 40, 131, 300, 2000)]
+    settings = [
+        "store.block_tokens=8",
+        f"store.mode={mode}",
+        f"store.hbm={0 if alone else 60 * CHUNK}B",
+        f"store.chunk_blocks={chunk_blocks}",
+    ]
+    curve = block_curve(load("default", [*SERVER, *settings]), tier, sizes, names, lambda _: workload)
+    for point in curve.points:
+        hits = {name: found.served.hit_tokens for name, found in point.found.items()}
+        assert max(hits.values()) == hits["optimal"] <= curve.endless.hit_tokens, point
+    assert curve.points[-1].found["optimal"].served == curve.endless and curve.endless.hit_tokens > 0
+    assert curve.points[3].found["optimal"].served.hit_tokens > curve.points[3].found["lru"].served.hit_tokens
+
+
+@pytest.mark.parametrize("name", ["lru", "belady"])
+def test_each_replica_has_a_cache_of_its_own(name):
+    """As in two servers, between which a router has divided the sessions."""
+    workload = one_at_a_time(5)
+    settings = [*CHUNKS, "store.ssd=0GB", "deployment.replicas=2"]
+    found = served(workload, 130, *settings, f"store.dram={160 * CHUNK}B", f"store.eviction={name}")
+    assert set(found["replica"]) == {0, 1}
+    both = curved(workload, name, 160, *settings, f"store.hbm={131 * CHUNK}B")
+    assert both == (found["cached_tokens"].sum(), found["dram_tokens"].sum())
+    assert both > curved(workload, name, 160, *settings, f"store.hbm={131 * CHUNK}B", "deployment.replicas=1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "tier", "policies", "message"),
+    [
+        ([], "dram", ["lookahead"], "goes by the job queue.*compare --vary store.eviction=lru,lookahead"),
+        ([], "dram", ["lru2"], "unknown eviction policy 'lru2'.*or the mode's own lru, arc, optimal"),
+        ([], "hbm", ["fifo"], "store.mode=vllm has lru, optimal in HBM.*--tier dram"),
+        (["store.mode=kvcache-simulator"], "dram", ["gdsf"], "has lru, fifo, optimal in DRAM, which goes by the rules of the mode alone"),
+        (["model=gpt-oss-20b"], "hbm", ["optimal"], "no bound"),
+        (
+            [
+                "store.dram=0GB",
+                "store.ssd=0GB",
+                "store.tiers=[{name: hbm}, {name: cxl, size: 1GB, read: 10GB/s, write: 10GB/s, latency: 1us, price: 0.001USD/GB/h}]",
+            ],
+            "dram",
+            ["gdsf"],
+            "store.tiers has no dram",
+        ),
+        (["deployment.replicas=2", "router=least-loaded"], "hbm", [], "router=least-loaded"),
+    ],
+)
+def test_what_does_not_apply_is_said(small, settings, tier, policies, message):
+    with pytest.raises(ConfigError, match=message):
+        block_curve(small("store.unit=block", *SERVER, *settings), tier, ["1GB"], policies)
+
+
+def test_contexts_say_who_asks_and_when():
+    workload = one_at_a_time(6)
+    contexts = block_contexts(workload, 8)
+    order = np.argsort(workload.arrival_s)
+    assert [path.session for path in contexts.paths] == workload.session[order].tolist()
+    assert contexts.times_s == sorted(workload.arrival_s)
+    assert isinstance(contexts, BlockContexts) and len(contexts.by([0] * workload.sessions)) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "tier", "why"),
+    [
+        (["engine=vllm"], None, None),
+        (["engine=vllm"], "hbm", None),
+        (["engine=vllm"], "ssd", "SSD below other tiers is not replayed"),
+        (["engine=lmcache"], "ssd", None),
+        (["engine=hicache"], None, None),
+        (["engine=sglang"], "dram", None),
+        (["engine=vllm", "workload.clients.outstanding=2"], None, "clients"),
+        (["engine=vllm", "model=gpt-oss-20b", "deployment.gpus=1"], None, "windows and states"),
+        (["engine=vllm", "model=gpt-oss-20b", "deployment.gpus=1"], "hbm", None),
+        (["engine=vllm", "store.save=sync"], None, "not simulated"),
+        ([], None, "store.unit=session"),
+        (["store.unit=block"], "ssd", None),
+    ],
+)
+def test_curves_of_servers_of_blocks_are_of_blocks_where_they_can_be_replayed(settings, tier, why):
+    found = why_sessions(load("default", ["model=llama-3.1-8b", "hardware=h100-80g-x8", "prices=rent-2026", *settings]), tier)
+    assert (found is None) == (why is None) and (why or "") in (found or "")
+
+
+def test_a_curve_of_a_server_draws_its_policy_and_the_bound(small):
+    drawn = [
+        block_curve(load("default", ["engine=vllm", "workload.sessions=20", *more]), None, ["64GB"], [])
+        for more in ([], ["store.eviction=s3-fifo"], ["store.eviction=lookahead"])
+    ]
+    assert [(each.tier, each.policies) for each in drawn] == [("dram", [name, "optimal"]) for name in ("lru", "s3-fifo", "lru")]
+    said = [account(each) for each in drawn]
+    assert [line["orders"] for line in said[1]["lines"]] == ["sessions", "bound"] and said[0]["lines"][0]["orders"] == "blocks"
+    assert not [each for each in said[0]["notes"] if "is not drawn" in each]
+    assert "store.eviction=lookahead is not drawn." in said[2]["notes"]
+    assert said[0]["pool_bytes"] == resolve(drawn[0].config).hbm_budget and said[0]["below"] == format_bytes(said[0]["pool_bytes"])
+
+
+def test_the_command_draws_policies_of_sessions_on_blocks(tmp_path):
+    asked = ["curve", "--set", "engine=vllm", "--set", "workload.sessions=20", "--sizes", "1GB,64GB", "--policies", "fifo,optimal"]
+    shown = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "c")])
+    assert shown.exit_code == 0 and "optimal stored" in shown.stdout, shown.output
+    said = " ".join(shown.stdout.split())
+    assert "fifo: who leaves is a session, from its last block on" in said and "optimal is no policy" in said
+    assert "optimal" in (tmp_path / "c" / "report.md").read_text()
+    for extra, message in ((["--policies", "lookahead"], "goes by the job queue"), (["--jobs", "2"], "goes with --unit session")):
+        refused = CliRunner().invoke(app, [*asked, *extra])
+        assert refused.exit_code == 2 and message in refused.stderr
