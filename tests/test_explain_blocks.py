@@ -85,6 +85,28 @@ def test_turns_one_at_a_time_find_and_take_what_the_engine_says(workload, overri
     assert columns["first_token_s"] - columns["arrival_s"] == pytest.approx(first_s, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize("load", ["store.load=always", "store.load=faster", "store.defers=false"])
+def test_states_that_only_ssd_has_take_the_time_that_they_take(workload, load):
+    """Of 18 chunks in DRAM 10,000 tokens fill nine and three of states, another prompt five and three: two states go, and come up again
+    before the next turn loads 9,504 tokens, all of which DRAM has: behind the connector's request where nobody is deferred. Of 12 full
+    attention has gone as well."""
+    chunk = 1056 * 10 * 2048
+    given = ["engine=vllm", "model=qwen3.5-35b-a3b", "deployment.gpus=2", "deployment.window_tokens=30000", "store.hbm=1B", "store.ssd=2TB"]
+    waits = {}
+    for chunks in (12, 18, 40):
+        loaded = config.load("default", [*SERVER, *given, f"store.dram={chunks * chunk}B", load])
+        made = workload([[(10_000, 100), (1000, 100)], [(5290, 10)]], arrivals=[0.0, 500.0], gap_s=1000.0)
+        deployment = resolve(loaded, made)
+        tokens, first_s = predicted(loaded, deployment, made)
+        columns = simulate(loaded, made).columns
+        assert columns["first_token_s"] - columns["arrival_s"] == pytest.approx(first_s, rel=1e-9)
+        assert columns["cached_tokens"].tolist() == [0, 9504, 0] and columns["dram_tokens"].tolist() == tokens[1].tolist()
+        waits[chunks] = first_s[1], tokens[1, 1]
+    up_s, request_s = deployment.tiers[2].own.seconds(2 * chunk), deployment.connection.request_s
+    later_s = up_s if loaded.store.defers else max(0.0, up_s - request_s)
+    assert waits[18] == (pytest.approx(waits[40][0] + later_s, rel=1e-9), 9504) and waits[12][1] < 9504
+
+
 @pytest.mark.parametrize(("ttl_s", "hits"), [(50, [0, 0, 0]), (150, [0, 752, 0])])
 def test_what_has_expired_is_not_found(workload, ttl_s, hits):
     """A turn a hundred seconds after the first finds it or not, and one two hundred seconds later does not, in HBM or below."""

@@ -58,24 +58,25 @@ def serve_blocks(
     pool = block_pool(config, deployment, workload)
     room = [tier.capacity // pool.chunk_bytes for tier in deployment.tiers[1:]]
     tokens, written = np.zeros((len(deployment.tiers), len(turns.history)), np.int64), np.zeros(len(room), np.int64)
+    rose = np.zeros_like(tokens)
     done = hits = 0
     for rows, part in _replicas(config, deployment, workload, turns, pool):
         server = BlockServer(pool, room, config.store.threshold, config.store.ttl_s)
         order = np.argsort(turns.time_s[rows], kind="stable")
         starts, ends = turns.time_s[rows][order], (turns.time_s + answer_s)[rows][order]
-        in_order, found = [part[place] for place in order.tolist()], list[list[int]]()
+        in_order, found, up = [part[place] for place in order.tolist()], list[list[int]](), list[list[int]]()
         for turn in zip(in_order, starts.tolist(), ends.tolist(), strict=True):
             found.append(server.start(*turn))
+            up.append(server.rose)
             done += 1
             if done % _REPORT_EVERY == 0:
                 report(done, len(turns.history))
-        tokens[:, rows[order]] = np.array(found).T
+        tokens[:, rows[order]], rose[1:, rows[order]] = np.array(found).T, np.array(up).T
         written += np.array(server.written, np.int64)
         hits += endless_hits(in_order, pool.block_tokens) if pool.groups is None else _at_best(pool, len(room), in_order, starts, ends)
-    each = pool.stored_bytes
-    return Served(tokens, tuple(int(blocks) * each for blocks in written), pool.loaded), hits / max(
-        int((turns.history + turns.prompt).sum()), 1
-    )
+    each, prompts = pool.stored_bytes, int((turns.history + turns.prompt).sum())
+    served = Served(tokens, tuple(int(blocks) * each for blocks in written), pool.loaded, rose * pool.chunk_bytes)
+    return served, hits / max(prompts, 1)
 
 
 def _at_best(pool: BlockPool, tiers: int, turns: Sequence[BlockTurn], starts: Sequence[float], ends: Sequence[float]) -> int:

@@ -96,6 +96,8 @@ class Served:
     """Per tier but the first: bytes of KV that come from those above it."""
     loaded: Callable[[int], int] | None = None
     """Bytes of so many tokens that are loaded together, stored once, where they are those of blocks; None: as of sessions."""
+    rose: np.ndarray | None = None
+    """int64 per tier and turn: bytes of chunks of blocks that come up from it to the first below HBM, stored once; None: of sessions."""
 
     @property
     def cached(self) -> np.ndarray:

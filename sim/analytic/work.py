@@ -70,7 +70,7 @@ def prefills(config: Config, deployment: Deployment, turns: Turns, served: Serve
     loading = np.flatnonzero(served.cached > resident)
     whole = each_s(deployment.steps.prefill, (context - served.cached)[loading], served.cached[loading])
     loaded = served.loaded or deployment.stored
-    comes_up_s, before = _comes_up_s(deployment, served.tokens[:, loading], loaded), np.zeros(len(context))
+    comes_up_s, before = _comes_up_s(deployment, served)[loading], np.zeros(len(context))
     if config.store.defers:
         before[loading], comes_up_s = comes_up_s, np.zeros(len(loading))
     waits[loading] = _loads_s(config, deployment, served.tokens[:, loading], whole, waits_s, comes_up_s, loaded) - whole
@@ -109,12 +109,12 @@ def _loads_s(
     return found
 
 
-def _comes_up_s(deployment: Deployment, tokens: np.ndarray, loaded: Callable[[int], int]) -> np.ndarray:
+def _comes_up_s(deployment: Deployment, served: Served) -> np.ndarray:
     """Seconds until a turn's chunks of blocks have come up to the first tier below HBM, from each at once: before any is loaded, or before
     its job starts where it is deferred for that."""
-    below, found = [found for found in zip(deployment.tiers, tokens, strict=True) if not found[0].on_device], np.zeros(tokens.shape[1])
-    for tier, more in below[1:] if deployment.pooled else ():
-        up = [tier.own.seconds(tier.taken(loaded(size))) if tier.own and size else 0.0 for size in more.tolist()]
+    found = np.zeros(served.tokens.shape[1])
+    for tier, rose in () if served.rose is None else zip(deployment.tiers, served.rose, strict=True):
+        up = [tier.own.seconds(tier.taken(size)) if tier.own and size else 0.0 for size in rose.tolist()]
         found = np.maximum(found, up)
     return found
 

@@ -52,6 +52,8 @@ class BlockServer:
         self._ttl_s = ttl_s
         self.written = [0] * len(chunks)
         """Blocks of the pool that each tier below had from above it."""
+        self.rose = [0] * len(chunks)
+        """Chunks that came up from each tier below to the first for the turn that started last."""
         self._running: list[tuple[float, int, Use, BlockTurn]] = []
         """A heap of (end, number, ...)."""
         self._started = 0
@@ -101,7 +103,10 @@ class BlockServer:
         first = self._tiers[0] if self._tiers else None
         there = self._chunking.look_up(first, self._lower, turn.path, turn.prompt, hit)
         tokens = beyond(there.stops[-1], turn.prompt, hit, self._chunk_tokens)
+        self.rose = [0] * len(self._tiers)
         if tokens:
+            for rise in there.rises:
+                self.rose[rise.tier - 1] = rise.chunks
             self._store(0, there.path, there.stops[-1], now)
         return shares(there.stops, hit, tokens, self._chunk_tokens)
 
