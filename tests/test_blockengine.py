@@ -11,6 +11,7 @@ from kvplan.sim.build_workload import token_s
 from kvplan.sim.config import ConfigError, load
 from kvplan.sim.deployment import resolve
 from kvplan.sim.engine import guards
+from kvplan.sim.engine.blockkv import BlockKv
 from kvplan.sim.engine.service import run_service
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.simulation import simulate
@@ -528,3 +529,55 @@ def test_blocks_of_every_token_take_the_time_of_windows():
 def test_what_servers_of_blocks_refuse(small, settings, message):
     with pytest.raises(ConfigError, match=message):
         simulate(small(*SERVER, *settings))
+
+
+def many_sessions(seed):
+    """Sessions of up to eight turns that overlap."""
+    draw = np.random.default_rng(seed)
+    session = np.repeat(np.arange(40), draw.integers(1, 9, 40))
+    made = untimed(session, draw.integers(1, 30, len(session)), draw.integers(1, 40, len(session)))
+    return made.with_times(np.sort(draw.uniform(0, 900, 40)), np.where(made.is_first, 0.0, draw.exponential(40, len(session))))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Whether turns that pass were found to leave no trace, one after the other."""
+    found, leaves_no_trace = [], BlockKv._leaves_no_trace
+    monkeypatch.setattr(BlockKv, "_leaves_no_trace", lambda *given: found.append(leaves_no_trace(*given)) or found[-1])
+    return found
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("window", [90, 2000])
+@pytest.mark.parametrize("saved", ["all", "prompt"])
+@pytest.mark.parametrize("seed", range(3))
+def test_turns_whose_blocks_their_sessions_use_again_need_not_pass(seed, saved, window, asked, monkeypatch):
+    """What others find is the same to the last bit, where tiers give up the least recently used, and contexts are cut or not."""
+    settings = [*CHUNKS, f"store.saved={saved}", f"store.dram={90 * CHUNK}B", f"store.ssd={250 * CHUNK}B"]
+    settings.append(f"deployment.window_tokens={window}")
+    last = served(many_sessions(seed), 70, *settings, passing=110)
+    monkeypatch.setattr(BlockKv, "_leaves_no_trace", lambda *given: False)
+    every = served(many_sessions(seed), 70, *settings, passing=110)
+    others = every["order"] >= 110
+    assert all(last[name][others].tolist() == every[name][others].tolist() for name in every)
+    assert sum(asked) > 20 and all(asked) == (window == 2000)
+    assert every["dram_tokens"][others].sum() > 0 and (window == 90 or every["ssd_tokens"][others].sum() > 0)
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("setting", ["store.eviction=lfu", "store.threshold=2", "store.mode=sglang", "model=gpt-oss-20b"])
+def test_every_turn_passes_where_more_than_its_last_use_counts(setting, asked):
+    served(many_sessions(0), 400, *CHUNKS, "store.block_tokens=16", "store.dram=1GB", "store.ssd=0GB", setting, passing=110)
+    assert asked and not any(asked)
+
+
+@pytest.mark.pure
+def test_every_turn_passes_whose_session_outgrows_a_tier(asked):
+    served(many_sessions(0), 400, *CHUNKS, f"store.dram={9 * CHUNK}B", "store.ssd=0GB", passing=110)
+    assert any(asked) and not all(asked)
+
+
+@pytest.mark.pure
+def test_every_turn_passes_where_sessions_choose_among_replicas(asked):
+    served(many_sessions(0), 400, *CHUNKS, "store.dram=1GB", "store.ssd=0GB", "deployment.replicas=2", passing=110)
+    assert not asked

@@ -310,8 +310,11 @@ class BlockKv(Keeping):
         job.hbm_bytes = self._leaves(use, job.context, job.context, now)
         return 0
 
-    def passes(self, job: Job, now: float) -> None:
+    def passes(self, job: Job, now: float, again: bool) -> None:
         path, pool = self._turns.paths[job.turn], self._pool
+        if again and self._leaves_no_trace(path, self._turns.paths[job.turn + 1]):
+            self._turns.next_turn[job.session] = job.turn + 1
+            return
         if self._ttl_s is not None:
             self._expire(self._ttl_s, now)
         use = pool.begin(path, job.known)
@@ -325,6 +328,14 @@ class BlockKv(Keeping):
         self._turns.next_turn[job.session] = job.turn + 1
         self._below.passes(path, use, job.context if self._turns.saves_answers else job.known, now)
         self._leaves(use, job.context, job.context, now)
+
+    def _leaves_no_trace(self, path: TurnKeys, then: TurnKeys) -> bool:
+        """Whether all that a request leaves is used, or stored, by one with the context `then` anew: where last uses alone say who goes,
+        and that one has room, tiers are the same after it."""
+        blocks, most = len(path), len(then)
+        if not self._pool.JOINS or blocks > most or not self._below.by_last_use(most):
+            return False
+        return not blocks or path[blocks - 1] == then[blocks - 1]
 
     def _leaves(self, use: Use, computed: int, tokens: int, now: float) -> int:
         """A job with so many tokens has ended, or given way, of which so many are computed; returns the bytes that nobody has any more."""

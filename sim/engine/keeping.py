@@ -132,8 +132,8 @@ class Keeping(ABC):
         """A job that started at `since` has ended: what is kept of its KV is saved, and `hbm_bytes` of the job are what it gives back.
         Returns the tier that takes it, −1 for none."""
 
-    def passes(self, job: Job, now: float) -> None:
-        """A job takes no time: what is kept of its KV is there at once."""
+    def passes(self, job: Job, now: float, again: bool) -> None:
+        """A job takes no time: what is kept of its KV is there at once. `again`: its session's next one passes, too."""
         raise NotImplementedError
 
     def settle(self, now: float) -> None:

@@ -110,6 +110,12 @@ class Offloading:
         """Whether who leaves a tier goes by when sessions come back."""
         return self._orders is not None and self._orders.foresee
 
+    def by_last_use(self, blocks: int) -> bool:
+        """Whether who leaves a tier goes by last uses alone, and all have room for a context of so many blocks."""
+        if self._orders is not None or self._threshold > 1 or self._chunking.groups is not None:
+            return False
+        return all(isinstance(tier, Chunks) and blocks // self._chunking.blocks <= tier.usable for tier in self._tiers)
+
     def settle(self, now: float) -> None:
         """What is due by now has come, and goes on to the tier below."""
         while self._coming and self._coming[0][0] <= now:

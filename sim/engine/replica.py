@@ -85,17 +85,18 @@ class Replica:
         if self.waiting.watches:
             self._watch_moves()
 
-    def passes(self, turn: int, token_s: float) -> None:
+    def passes(self, turn: int, token_s: float, over_s: float) -> None:
         """A turn takes no time of the server: what is kept of it is there at once, and its session goes on as if each token of the answer
-        had taken so long."""
+        had taken so long. Turns that come before `over_s` pass, too."""
         now, run = self.clock.now, self.run
         if self._dropped is not None:
             self._keep_only(turn, int(self._dropped[turn]))
         job = self.fitting.passing(turn)
         cut = run.context[job.session] - job.history if job.is_cut else 0
+        next_s = run.source.next_arrival(turn, now + token_s * job.output)
         if self._foresees:
-            run.knowledge.next_turn(job.session, run.source.next_arrival(turn, now + token_s * job.output))
-        self.kv.passes(job, now)
+            run.knowledge.next_turn(job.session, next_s)
+        self.kv.passes(job, now, next_s < over_s)
         self.recorder.passed(job, cut, now)
         run.context[job.session] = job.context
         if self._observer is not None:

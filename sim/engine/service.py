@@ -1,5 +1,6 @@
 """The SimPy engine: `run(RunInput) -> RunOutput`. One service, that is replicas, and the source of the turns that come to them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ from kvplan.sim.build_workload import token_s
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import batching_limits, rated_writes
 from kvplan.sim.engine import guards
-from kvplan.sim.engine.arrivals import Arrivals, Source
+from kvplan.sim.engine.arrivals import Arrivals, Source, over_s
 from kvplan.sim.engine.blockguards import BlockGuards
 from kvplan.sim.engine.blockkv import BlockFitting, BlockKv, Contexts
 from kvplan.sim.engine.clients import Client
@@ -95,9 +96,11 @@ class _Service:
         self.replicas = recorder.replicas = [_replica(run, index, make_store, turns) for index in range(config.deployment.replicas)]
         self._router = router(config, EngineRouting(run, self.replicas))
         alone = len(self.replicas) == 1 and self._router.FIXED
+        self._passing, self._arrives = given.passing, self.replicas[0].arrive if alone else self._arrive
         self._token_s = token_s(config, given.deployment, workload) if given.passing else 0.0
         """Of answers that take no time of the server: as long as those of sessions that were under way when the workload begins."""
-        self._passing, self._arrives = given.passing, self.replicas[0].arrive if alone else self._arrive
+        self._over_s = over_s(given, self._token_s) if alone and config.workload.clients is None else -math.inf
+        """Whose session comes again before then is not the last of it to pass; replicas that share a router are not told."""
         run.source = self._source(config, workload, self._pass if given.passing else self._arrives)
         for replica in self.replicas if not self._router.STICKY else ():
             replica.kv.elsewhere = [other.kv.store for other in self.replicas if other is not replica]
@@ -115,7 +118,7 @@ class _Service:
         if self._passing:
             self._passing -= 1
             self._replica_of[turn] = replica = self._router.route(self._session[turn], turn)
-            self.replicas[replica].passes(turn, self._token_s)
+            self.replicas[replica].passes(turn, self._token_s, self._over_s)
         else:
             self._arrives(turn)
 

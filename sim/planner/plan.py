@@ -284,7 +284,10 @@ class Side(Fed):
             return
         least = bounds.least_replicas(self._config, deployment, population, rate)
         aims, most = question.objectives, question.most_replicas
-        self._search = fewest(aims, least, least, most, question.replications) if start is None else near(aims, start, least, most)
+        if start is None:
+            self._search = fewest(aims, bounds.likely(least), least, most, question.replications)
+        else:
+            self._search = near(aims, start, least, most)
 
     def begin(self) -> list[tuple[int, int]]:
         """The first probes that it wants."""

@@ -34,8 +34,9 @@ _FAR = 2.0
 _GROWTH = 1.25
 """Second half over first half of the turns in the server, from which on they are said to rise."""
 _QUANTILES = 2001
-_WARM_TURNS = 6000
-"""Turns before measuring at least: a batch takes time to reach its size, whatever the tiers hold."""
+_WARM_TURNS = 4000
+"""Turns before measuring at least: a batch takes time to reach its size, whatever the tiers hold. Near saturation it took 3,000, in
+the mean of six seeds (docs/decisions.md)."""
 _LOOKS = 50
 """Times that a run is asked whether it is hopeless."""
 

@@ -44,6 +44,11 @@ class Chunks(Below):
     def held(self) -> int:
         return self._runs.blocks + self._runs.used
 
+    @property
+    def usable(self) -> int:
+        """Chunks that there is room for."""
+        return self._usable
+
     def reach(self, path: Path, most: int, start: int = 0) -> int:
         """Up to which chunk a context is there, `most` at most, and `start` at least: none is there without those before it."""
         return max(start, self._runs.reach(path, most)[0])
