@@ -285,7 +285,7 @@ class Half(Load):
 
 def test_a_users_load_policy_is_told_of_blocks_and_held_to_them(own, workload):
     policy = supervised("load", Load, "mine:Half", Half)()
-    job = SimpleNamespace(cached=48, new=5, block=16, prefill_s=lambda new, history: 1.0, load_s=lambda tokens: 1.0)
+    job = SimpleNamespace(cached=48, new=5, block=16, prefill_s=lambda new, history: 1.0, load_s=lambda tokens: 1.0, rest_s=1.0)
     with pytest.raises(PolicyError, match="blocks of 16 tokens up to 48"):
         policy.loads(job)
     job.cached = 32

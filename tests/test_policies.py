@@ -151,6 +151,7 @@ class Arithmetic(LoadView):
 
     def __init__(self, cached, new, slow, fixed):
         self.cached, self.new, self._slow, self._fixed = cached, new, slow, fixed
+        self.rest_s = self.prefill_s(new, cached)
 
     def prefill_s(self, new, history):
         return self._fixed + new + 0.01 * new * (history + new)

@@ -38,7 +38,7 @@ class Fetches(Ending):
     """One replica's."""
 
     arrived: Arrived
-    """Called with the session and the time when all has come of it that can."""
+    """Called with the session when all has come of it that can."""
 
     def __init__(self, below: Offloading, policy: Prefetch, queue: Waiting, agenda: Agenda) -> None:
         self._below, self._policy, self._queue, self._agenda = below, policy, queue, agenda
@@ -79,7 +79,7 @@ class Fetches(Ending):
             end = self._below.bring(wanted.path, wanted.prompt, BATCH, now)
             if end is None:
                 self._end(session)
-                self.arrived(session, now)
+                self.arrived(session)
             else:
                 self.ends_s = end
                 self._agenda.before(end, self)

@@ -106,6 +106,7 @@ def _growth(pool: BlockPool, empty: Pool) -> Growth:
 class BlockKv(Keeping):
     """See the module."""
 
+    heeds = True
     block_tokens: int
     block_bytes: int
     """In the HBM of all ranks."""

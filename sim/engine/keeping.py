@@ -12,8 +12,8 @@ from kvplan.sim.engine.paths import Paths
 from kvplan.sim.store.protocol import Store
 from kvplan.sim.tiers import TierSpec
 
-Arrived = Callable[[int, float], None]
-"""Hears the session and the time when a fetch has ended."""
+Arrived = Callable[[int], object]
+"""Hears the session when a fetch has ended."""
 Moved = Callable[[int, float], None]
 """Hears of a session that waits and whose KV has another home, or none, and since when."""
 
@@ -58,6 +58,9 @@ class Stalls:
 
 class Keeping(ABC):
     """One replica's."""
+
+    heeds: bool = False
+    """Whether it is to hear of every turn that comes, and not only of those that go on from less than their history."""
 
     def __init__(self, store: Store, paths: Paths, saver: Stalls, hbm_bytes: int, growth: Growth) -> None:
         self.store, self.paths, self.saver = store, paths, saver
@@ -138,9 +141,6 @@ class Keeping(ABC):
 
     def settle(self, now: float) -> None:
         """Moves that are due start."""
-
-    def fetched(self, session: int, at_s: float) -> None:
-        """What a fetch brought of a session is complete."""
 
     def fetch_next(self, now: float) -> bool:
         """Starts a fetch, where none is under way and one is due; whether one is now."""

@@ -28,7 +28,7 @@ class Kv(Keeping):
         config, deployment = run.given.config, run.given.deployment
         self._saver = (WaitingSaver if config.store.save == "sync" else Saver)(deployment, paths)
         super().__init__(store, paths, self._saver, deployment.hbm_budget, growth_of(deployment.hbm_kv))
-        self.follows = self._saver.early
+        self.follows, self.heeds = self._saver.early, config.store.ttl_s is not None
         self.mover = mover
         self._moved = store.moved
         self._loader = Loader(deployment, config.store, paths, deployment.connection.block, deployment.stored)
@@ -45,7 +45,7 @@ class Kv(Keeping):
         """When each session's KV is complete in its top tier."""
 
     def listen(self, arrived: Arrived, moved: Moved | None) -> None:
-        self.mover.arrived = arrived
+        self.mover.arrived, self._arrived = self._fetched, arrived
         self.store.tells = moved is not None
         if moved is not None:
             self.mover.moved = moved
@@ -163,8 +163,10 @@ class Kv(Keeping):
             self._complete_s[job.session] = complete_s
         return tier
 
-    def fetched(self, session: int, at_s: float) -> None:
+    def _fetched(self, session: int, at_s: float) -> None:
+        """What a fetch brought of a session is complete."""
         self._complete_s[session] = at_s
+        self._arrived(session)
 
     def fetch_next(self, now: float) -> bool:
         if self.mover.fetching is None:

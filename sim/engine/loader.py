@@ -24,15 +24,14 @@ class Loader(LoadView):
     def __init__(self, deployment: Deployment, settings: Store, paths: Paths, block: int, stored: Callable[[int], int]) -> None:
         self.cached = self.new = self._there = 0
         self.steps: StepTime = deployment.steps
-        self._layers: int = deployment.steps.layers
         self._stored, self._hbm_kv = stored, deployment.hbm_kv
         self._ahead_s, self.block = deployment.connection.ahead_s, block
         self._layerwise: bool = deployment.connection.layerwise
-        self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self._layers) / self._layers
-        self._read_buffer = min(settings.read_buffer_layers, self._layers) if self._layerwise else 0
+        self._latency_s = paths.to_device.latency_s * deployment.connection.transfers(self.steps.layers) / self.steps.layers
+        self._read_buffer = min(settings.read_buffer_layers, self.steps.layers) if self._layerwise else 0
         self._paths = paths
         self._tier = 0
-        self._now = self._ready = self._since = self._fetched_at = 0.0
+        self._now = self._ready = self._since = self._fetched_at = self.rest_s = 0.0
         self._free = 0
         self._worked_out: tuple[int, int, tuple[float, float, float]]
         """Of so many tokens their bytes, and what `_pace` answers."""
@@ -46,9 +45,10 @@ class Loader(LoadView):
         self._there = there
         self._tier, self.cached, self.new, self._now = tier, cached, new, now
         self._ready = ready if ready > self._paths.to_device.free_at else self._paths.to_device.free_at
-        self._since = head_since
+        self._since = head_since if self._read_buffer else now
         self._fetched_at = fetched_at
         self._free = free
+        self.rest_s = self.steps.prefill(new, there + cached)
         self._worked_out = -1, 0, (0.0, 0.0, 0.0)
 
     def prefill_s(self, new: int, history: int) -> float:
@@ -56,16 +56,17 @@ class Loader(LoadView):
 
     def load_s(self, tokens: int) -> float:
         delay, load, preloaded = self._pace(tokens)
-        return delay + (self._layers - preloaded) * load
+        return delay + (self.steps.layers - preloaded) * load
 
     def layerwise_s(self, tokens: int) -> float:
-        compute = self.steps.prefill(self.new + self.cached - tokens, self._there + tokens)
+        left = self.cached - tokens
+        compute = self.steps.prefill(self.new + left, self._there + tokens) if left else self.rest_s
         if not tokens:
             return compute
         delay, load, preloaded = self._pace(tokens)
         if not self._layerwise:
-            return delay + self._layers * load + compute
-        return pipeline_s(self._layers, compute / self._layers, load, preloaded, delay)
+            return delay + self.steps.layers * load + compute
+        return pipeline_s(self.steps.layers, compute / self.steps.layers, load, preloaded, delay)
 
     def _pace(self, tokens: int) -> tuple[float, float, float]:
         """(seconds until the first layer starts to move, seconds per layer, layers that have moved already)."""
@@ -75,13 +76,13 @@ class Loader(LoadView):
         return self._worked_out[2]
 
     def _paced(self, tokens: int, size: int) -> tuple[float, float, float]:
-        layers, link, now, own = self._layers, self._paths.to_device, self._now, self._paths.reads[self._tier]
+        layers, link, now, own = self.steps.layers, self._paths.to_device, self._now, self._paths.reads[self._tier]
         load = size / layers / link.bandwidth + self._latency_s
         ready = self._ready
         ahead_s = self._ahead_s(size)
         asked = now + ahead_s
         if own is None:
-            start = max(ready, self._since + ahead_s if self._read_buffer else asked)
+            start = max(ready, self._since + ahead_s)
             if start < now:
                 return 0.0, load, min(self._read_buffer, self._free * layers / self._hbm_kv.of(tokens), (now - start) / load)
             return start - now, load, 0.0
@@ -98,6 +99,6 @@ class Loader(LoadView):
         size, now, own = self._worked_out[1], self._now, self._paths.reads[self._tier]
         if own is not None and self._fetched_at == math.inf:
             own.book(now + self._ahead_s(size), size)
-        start, end = now + delay - preloaded * load, now + delay + (self._layers - preloaded) * load
+        start, end = now + delay - preloaded * load, now + delay + (self.steps.layers - preloaded) * load
         self._paths.to_device.occupy(start, end, size)
         return start, end

@@ -85,7 +85,10 @@ class Mover:
 
     def comes_s(self, session: int) -> float:
         """When the fetch of the session ends; infinite when none is under way."""
-        return self.fetches_end_s if self.fetching == session else math.inf
+        fetch = self._fetch
+        if fetch is None or fetch.move is None or fetch.move.session != session:
+            return math.inf
+        return fetch.link.background_end
 
     @property
     def demotions_end_s(self) -> float:

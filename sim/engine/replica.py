@@ -62,15 +62,15 @@ class Replica:
         """Whether a run of decode steps may end before the first job does, with nobody to enter."""
         self._wakes_at = math.inf
         waiting.wake = self._wake
-        kv.listen(self._fetched, self._kv_moved if waiting.watches else None)
+        kv.listen(waiting.release, self._kv_moved if waiting.watches else None)
 
     # --- arrivals -------------------------------------------------------------------------------------------------------------
 
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        now, session = self.clock.now, self._session_of[turn]
+        now, session = self.clock.agenda.now_s, self._session_of[turn]
         kept = None if self._dropped is None else self._keep_only(turn, int(self._dropped[turn]))
-        if self._keeps:
+        if self.kv.heeds or kept is not None:
             self.kv.come(session, kept, now)
         position = self.waiting.push(turn, now)
         if self._observer is not None:
@@ -115,16 +115,12 @@ class Replica:
     def _welcome(self, now: float) -> None:
         """Somebody new is ready: an idle GPU takes the head of the queue, and a decode run that the head could join is cut."""
         batch, doing = self.batch, self.gpu.doing
-        self._hold_back(now)
+        if self._holds:
+            self.waiting.head(now)  # who heads the queue and is to be held is, whether there is a place or not
         if doing == IDLE:
             self._dispatch(now)
         elif doing == DECODE and batch.running < batch.most and self._batching.admits(batch) and self._somebody_enters(now):
             self._cut_run(now)
-
-    def _hold_back(self, now: float) -> None:
-        """Who heads the queue and is to be held is, whether there is a place or not."""
-        if self._holds:
-            self.waiting.head(now)
 
     def _somebody_enters(self, now: float) -> bool:
         return bool(self.batch.loaded) or self.batch.opens or self._next_to_enter(now) is not None
@@ -153,11 +149,6 @@ class Replica:
         if self.waiting.kv_moved(session, at_s):
             self.clock.at(self.clock.now, ARRIVAL, self._move_may_end)
 
-    def _fetched(self, session: int, at_s: float) -> None:
-        """KV that a fetch brought is complete."""
-        self.kv.fetched(session, at_s)
-        self.waiting.release(session)
-
     # --- steps ----------------------------------------------------------------------------------------------------------------
 
     def _dispatch(self, now: float) -> None:
@@ -178,7 +169,8 @@ class Replica:
             if saver.stall_until > now:
                 break
             self._enter(head, now)
-        self._hold_back(now)
+        if self._holds:
+            self.waiting.head(now)
         if saver.stall_until > now and (batch.running or head is not None):
             batch.hbm_in_step = batch.hbm_used
             self.gpu.stall(now, saver.stall_until)

@@ -264,6 +264,8 @@ class LoadView(ABC):
     """Tokens of the history whose KV can be loaded."""
     new: int
     """Tokens that must be prefilled in any case."""
+    rest_s: float
+    """Seconds to prefill those, after all of the history that can be loaded."""
     block: int = 1
     """Tokens that are loaded together or not at all; `cached` is so many whole ones."""
 

@@ -222,7 +222,7 @@ def _can_be_loaded(policy: Any, answer: Any, job: Any) -> str | None:
     try:
         tokens, compute_s, done_s = answer
         is_count = isinstance(tokens, Integral) and not isinstance(tokens, bool)
-        least_s = job.prefill_s(job.new, job.cached) * (1 - 1e-9)
+        least_s = job.rest_s * (1 - 1e-9)
         right = is_count and 0 <= tokens <= job.cached and not tokens % job.block and least_s <= compute_s <= done_s < math.inf
     except (TypeError, ValueError):
         right = False

@@ -94,7 +94,7 @@ class SessionStore(Store):
         if staging is None or record.home <= staging.tier.index:
             return 0
         size = record.held[record.home]
-        return size if record.fetched or staging.takes(size) else 0
+        return size if record.fetched or size <= staging.most else 0
 
     # --- the life of a turn ---------------------------------------------------------------------------------------------------
 
@@ -341,7 +341,7 @@ class SessionStore(Store):
         staging = self._staging
         if staging is None or record.home <= staging.tier.index or record.fetched:
             return
-        if staging.takes(record.held[record.home]):
+        if record.held[record.home] <= staging.most:
             self._prefetch.want(record.session, record.position)
 
     def _arrived(self, record: Record, target: Tier, now: float) -> None:
@@ -401,15 +401,16 @@ class SessionStore(Store):
         """A tier had no room for `size` bytes: from now on it keeps that much free, up to half of it."""
         before, tier.reserve = tier.reserve, max(tier.reserve, min(size, tier.capacity // 2))
         tier.low_water = max(tier.low_water, size)
-        if tier.index == self.fetch_target and tier.reserve > before:
-            self._give_up_large(tier, tier.capacity - before)
+        staging = self._staging
+        if staging is not None and tier is staging.tier and tier.reserve > before:
+            self._give_up_large(staging, tier.reserve - before)
 
-    def _give_up_large(self, target: Tier, could: int) -> None:
-        """The target takes less than the `could` bytes that it took: what waits to be fetched and is larger cannot come any more."""
-        most = target.capacity - target.reserve
+    def _give_up_large(self, staging: Staging, less: int) -> None:
+        """The fetch target takes so much less than it took: what waits to be fetched and is larger cannot come any more."""
+        could, staging.most = staging.most, staging.most - less
         for session, record in self._records.items():
-            waits = record.position is not None and not record.fetched and record.home > target.index
-            if waits and most < record.held[record.home] <= could:
+            waits = record.position is not None and not record.fetched and record.home > staging.tier.index
+            if waits and staging.most < record.held[record.home] <= could:
                 self._prefetch.drop(session)
                 self._has_moved(record)
 

@@ -13,15 +13,8 @@ class Staging:
         """Of running jobs."""
         self.fetched = 0
         """For jobs that wait."""
-
-    @property
-    def most(self) -> int:
+        self.most = tier.capacity - tier.reserve
         """That could come at all."""
-        return self.tier.capacity - self.tier.reserve
-
-    def takes(self, size: int) -> bool:
-        """Whether so much could."""
-        return size <= self.most
 
     def fetch(self, record: Record, size: int) -> None:
         """A fetch starts, of a session that has nothing here."""

@@ -15,4 +15,4 @@ class Always(Load):
     NAME = "always"
 
     def loads(self, job: LoadView) -> tuple[int, float, float]:
-        return job.cached, job.prefill_s(job.new, job.cached), job.layerwise_s(job.cached)
+        return job.cached, job.rest_s, job.layerwise_s(job.cached)

@@ -26,11 +26,10 @@ class Cake(Load):
                 fewest = computed + 1
         fewest += -fewest % job.block
         loaded = job.cached - fewest
-        rest = job.prefill_s(job.new, job.cached)
         computed_s = job.prefill_s(fewest, 0) if fewest else 0.0
         loaded_s = job.load_s(loaded) if loaded else 0.0
-        met = max(computed_s, loaded_s) + rest
+        met = max(computed_s, loaded_s) + job.rest_s
         layerwise = job.layerwise_s(job.cached)
         if layerwise <= met:
-            return job.cached, rest, layerwise
-        return loaded, computed_s + rest, met
+            return job.cached, job.rest_s, layerwise
+        return loaded, computed_s + job.rest_s, met

@@ -20,4 +20,4 @@ class Faster(Load):
         load = job.layerwise_s(job.cached)
         if recompute < load:
             return 0, recompute, recompute
-        return job.cached, job.prefill_s(job.new, job.cached), load
+        return job.cached, job.rest_s, load
