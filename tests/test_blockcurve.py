@@ -222,6 +222,7 @@ def test_a_curve_of_a_server_draws_its_policy_and_the_bound(small):
     assert [(each.tier, each.policies) for each in drawn] == [("dram", [name, "optimal"]) for name in ("lru", "s3-fifo", "lru")]
     said = [account(each) for each in drawn]
     assert [line["orders"] for line in said[1]["lines"]] == ["sessions", "bound"] and said[0]["lines"][0]["orders"] == "blocks"
+    assert [line["foresees"] for line in said[0]["lines"]] == [False, True]
     assert not [each for each in said[0]["notes"] if "is not drawn" in each]
     assert "store.eviction=lookahead is not drawn." in said[2]["notes"]
     assert said[0]["pool_bytes"] == resolve(drawn[0].config).hbm_budget and said[0]["below"] == format_bytes(said[0]["pool_bytes"])
@@ -233,7 +234,8 @@ def test_the_command_draws_policies_of_sessions_on_blocks(tmp_path):
     assert shown.exit_code == 0 and "optimal stored" in shown.stdout, shown.output
     said = " ".join(shown.stdout.split())
     assert "fifo: who leaves is a session, from its last block on" in said and "optimal is no policy" in said
-    assert "optimal" in (tmp_path / "c" / "report.md").read_text()
+    said = (tmp_path / "c" / "report.md").read_text()
+    assert "(fifo)" in said and "(optimal)" not in said, "the bound is no answer"
     for extra, message in ((["--policies", "lookahead"], "goes by the job queue"), (["--jobs", "2"], "goes with --unit session")):
         refused = CliRunner().invoke(app, [*asked, *extra])
         assert refused.exit_code == 2 and message in refused.stderr

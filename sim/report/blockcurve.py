@@ -19,11 +19,14 @@ _BELOW = ("hit_tokens", "stored_chunks", "dropped_chunks")
 
 def title(found: dict) -> str:
     """One line: what the table shows."""
-    below = f" below {found['below']} of HBM" if found["below"] else ""
     return (
-        f"token hit rate, of all prompt tokens, by size of {found['tier'].upper()}{_of_each(found)}{below}: {found['mode']},"
+        f"token hit rate, of all prompt tokens, by size of {found['tier'].upper()}{_of_each(found)}{_below(found)}: {found['mode']},"
         f" blocks of {found['block_tokens']:,} tokens"
     )
+
+
+def _below(found: dict) -> str:
+    return f" below {found['below']} of HBM" if found["below"] else ""
 
 
 def _of_each(found: dict) -> str:
@@ -92,12 +95,13 @@ def draw(found: dict, path: Path | None = None) -> "Figure":
         for line in found["lines"]:
             points = [point for point in line["points"] if point["bytes"]]
             rates = [100 * point[TOKENS] for point in points]
-            axes.plot([point["bytes"] / 1e9 for point in points], rates, marker="o", label=label(line["policy"]))
+            how = {"color": "#888888", "linestyle": "--", "marker": "."} if line["orders"] == "bound" else {"marker": "o"}
+            axes.plot([point["bytes"] / 1e9 for point in points], rates, label=label(line["policy"]), **how)
         axes.axhline(100 * found["endless"][TOKENS], color="#222222", dashes=(8, 3), linewidth=1.3, label="endless")
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
         axes.set_xlabel(f"{found['tier'].upper()}, GB")
         axes.set_ylabel("% of all prompt tokens")
-        axes.set_title(label(f"{found['mode']}, blocks of {found['block_tokens']:,} tokens"), loc="left")
+        axes.set_title(label(f"{found['mode']}, blocks of {found['block_tokens']:,} tokens{_below(found)}"), loc="left")
         axes.legend(frameon=False)
     return figure

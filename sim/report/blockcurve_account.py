@@ -5,6 +5,8 @@ from dataclasses import asdict
 
 from kvplan.hwmodels.units import format_bytes, parse_bytes
 from kvplan.sim.assumptions import assumptions
+from kvplan.sim.keptunit import SERVED
+from kvplan.sim.policies.registry import find
 from kvplan.sim.provenance import provenance
 from kvplan.sim.replay.blockcurve import BlockCurve, Point, of_sessions
 from kvplan.sim.replay.blockmemory import OPTIMAL
@@ -40,6 +42,7 @@ def account(found: BlockCurve) -> dict:
             {
                 "policy": policy,
                 "orders": _orders(found, policy),
+                "foresees": _foresees(found, policy),
                 "points": [_point(point, policy) for point in found.points if point.found is not None],
             }
             for policy in found.policies
@@ -63,6 +66,12 @@ def _orders(found: BlockCurve, policy: str) -> str:
     if policy == OPTIMAL:
         return "bound"
     return "blocks" if policy in found.own else "sessions"
+
+
+def _foresees(found: BlockCurve, policy: str) -> bool:
+    """Whether it knows what is to come, as no server does."""
+    of = _orders(found, policy)
+    return of == "bound" or (of == "sessions" and "future" in find("eviction", policy).NEEDS)
 
 
 def _point(point: Point, policy: str) -> dict:
@@ -103,11 +112,14 @@ def _ordered(found: BlockCurve) -> Iterator[str]:
     by = {of: [policy for policy in found.policies if _orders(found, policy) == of] for of in ("sessions", "bound")}
     if by["sessions"]:
         yield (
-            f"{', '.join(by['sessions'])}: who leaves is a session, from its last block on, as in servers with store.eviction; the mode's"
-            f" own {', '.join(found.own)} order blocks."
+            f"{', '.join(by['sessions'])}: who leaves is a session, from its last block on, as in servers with store.eviction; what is"
+            f" the mode's own ({', '.join(found.own)}) goes by blocks."
         )
     if found.config.store.unit == "auto" and found.config.store.eviction not in found.policies:
         yield f"store.eviction={found.config.store.eviction} is not drawn."
+    for policy in by["sessions"]:
+        if _foresees(found, policy):
+            yield f"{policy} knows when sessions come back, as no server does."
     if by["bound"]:
         yield f"{OPTIMAL} is no policy: the most that any could hit, with all requests to come known."
 
@@ -142,6 +154,12 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
         )
     if found.unserved:
         yield f"{found.unserved:,} prompts are longer than the pool of {_pool(found)} of HBM: they are not served, and hit nothing"
+    if found.mode.in_chunks and found.config.store.unit == "auto":
+        pool = SERVED[found.config.store.mode]
+        yield (
+            f"HBM is left out: servers have {pool}'s pool of blocks above, and `kvplan curve --mode {pool} --tier hbm` says what that hits;"
+            f" `--mode {pool} --tier dram` has both together, in chunks of {pool}'s own"
+        )
     if found.config.store.ttl_s is not None:
         yield f"store.ttl_s={found.config.store.ttl_s:g}: nothing expires here, as there is no clock; `kvplan simulate` follows it"
     yield from origin.warnings(found.workload.origin, but=_OF_SESSIONS)

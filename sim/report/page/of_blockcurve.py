@@ -29,18 +29,18 @@ def page(found: Place) -> Page:
 
 
 def _finding(data: dict) -> list[str]:
-    """What an endless cache hits, and the smallest size that comes near to it or the best of the largest."""
-    most = data["endless"][TOKENS]
-    points = [(point["bytes"], -point[TOKENS], line["policy"], point) for line in data["lines"] for point in line["points"]]
+    """What an endless cache hits, and the smallest size that comes near to it or the best of the largest, of what a server could do."""
+    most, lines = data["endless"][TOKENS], [line for line in data["lines"] if not line["foresees"]]
+    points = [(point["bytes"], -point[TOKENS], line["policy"], point) for line in lines for point in line["points"]]
     near = [each for each in points if -each[1] >= most - _NEAR]
-    lines = [f"An endless cache hits {percent(most)} of all prompt tokens."]
+    said = [f"An endless cache hits {percent(most)} of all prompt tokens."]
     if near:
         *_, policy, point = min(near, key=lambda each: each[:2])
-        return [*lines, f"{point['size']} of {data['tier'].upper()} come within a point of that ({policy}): {percent(point[TOKENS])}."]
+        return [*said, f"{point['size']} of {data['tier'].upper()} come within a point of that ({policy}): {percent(point[TOKENS])}."]
     if points:
         *_, policy, point = max(points, key=lambda each: (-each[1], -each[0]))
-        return [*lines, f"{point['size']} of {data['tier'].upper()}, the best size tried, hit {percent(point[TOKENS])} ({policy})."]
-    return lines
+        return [*said, f"{point['size']} of {data['tier'].upper()}, the best size tried, hit {percent(point[TOKENS])} ({policy})."]
+    return said
 
 
 def _figures(found: Place) -> list[Figure]:
