@@ -19,7 +19,6 @@ OWN_ORDER = "lru"
 _BELOW_IN_GROUPS: dict[str, tuple[Any, ...]] = {
     "mode": ("vllm",),
     "eviction": (OWN_ORDER,),
-    "threshold": (1,),
     "load": ("always", "faster"),
 }
 """Settings of tiers below HBM, and with which windows and states are simulated there."""
@@ -102,6 +101,8 @@ def _of_groups(config: Config, model: Model, hbm_kv: Footprint) -> str | None:
         return "whose chunks are not simulated as objects"
     if fetches_ahead(store):
         return "whose chunks do not come up ahead of jobs (store.prefetch=none)"
+    if store.threshold > 1 and not hbm_kv.state:
+        return "whose chunks below HBM are simulated with store.threshold=1"
     for name, known in _BELOW_IN_GROUPS.items():
         if getattr(store, name) not in known:
             return f"whose chunks below HBM are simulated with store.{name}={' or '.join(map(str, known))}"

@@ -54,6 +54,28 @@ def test_of_chunks_of_two_blocks_a_state_is_kept_where_one_ends(workload):
     assert dram["read_bytes"] - ssd["written_bytes"] == (12 + 3) * CHUNK
 
 
+@pytest.mark.parametrize(("threshold", "found"), [(1, [0, 3168, 3168, 3168]), (2, [0, 0, 3168, 3168]), (3, [0, 0, 0, 3168])])
+def test_a_state_is_stored_when_it_has_been_offered_so_often(workload, threshold, found):
+    """Each of four requests with one prompt offers the state before its end, until DRAM has it; another prompt offers its own once."""
+    again = requests(*[[*range(3)]] * 4, prompts=[3500] * 4, block_tokens=1056)
+    told = served(again, NOTHING, "store.dram=10GB", f"store.threshold={threshold}")
+    assert told.columns["cached_tokens"].tolist() == found and told.ended[0].sums["dram.written"] == 6 * CHUNK
+
+
+def test_turns_that_go_on_offer_each_state_once(workload):
+    """So with a threshold of two none is stored, and full attention alone: the second turn's first nine chunks are offered again."""
+    turns = workload([[(10_000, 1000), (2000, 500), (3000, 20)]], gap_s=100.0)
+    told = served(turns, NOTHING, "store.dram=10GB", "store.threshold=2")
+    assert not told.columns["cached_tokens"].any() and told.ended[0].sums["dram.written"] == 12 * CHUNK
+
+
+def test_a_state_that_hbm_had_is_not_offered_again(workload):
+    """Of three requests with one prompt each finds it in HBM, so with a threshold of two DRAM has full attention alone."""
+    again = requests(*[[*range(3)]] * 3, prompts=[3500] * 3, block_tokens=1056)
+    told = served(again, "store.dram=10GB", "store.threshold=2")
+    assert told.columns["hbm_tokens"].tolist() == [0, 3168, 3168] and told.ended[0].sums["dram.written"] == 3 * CHUNK
+
+
 @pytest.mark.parametrize("prompt", [2112, 2113])
 def test_a_lookup_ends_where_a_state_is(workload, prompt):
     """Of two full chunks the state before the second is kept, and of one token more the one before the third; a lookup of the same prompt,

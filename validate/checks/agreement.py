@@ -58,7 +58,8 @@ FAMILIES |= {f"{name}; batching": tiers for name, tiers in FAMILIES.items() if "
 _IN_BLOCKS = {name: tiers for name, tiers in FAMILIES.items() if name.endswith(("; blocks", "; tree", "; windows", "; states"))}
 FAMILIES |= {f"{name}, batching": tiers for name, tiers in _IN_BLOCKS.items()}
 FAMILIES |= {f"{name}, hashes": tiers for name, tiers in _IN_BLOCKS.items()}
-FAMILIES |= {f"{name}, threshold": FAMILIES[name] for name in ("HBM and DRAM; blocks", "HBM and SSD; blocks", "HBM and DRAM; tree")}
+_OFFERED = "HBM and DRAM; blocks", "HBM and SSD; blocks", "HBM and DRAM; tree", "HBM and DRAM; states"
+FAMILIES |= {f"{name}, threshold": FAMILIES[name] for name in _OFFERED}
 FAMILIES |= {f"{name}, fetching": FAMILIES[name] for name in ("HBM, DRAM and SSD; blocks", "HBM, DRAM and SSD; tree")}
 """Those with `more` also switch on what `_more` says, those with `clients` that and what `_clients` says, and those with `connectors` what
 `_more` and `_connectors` say; those with `blocks` what `_blocks` says alone, those with `tree` that of SGLang's, and those with `windows`

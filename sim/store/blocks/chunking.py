@@ -23,7 +23,7 @@ class Chunking:
 
     def tier(self, usable: int, threshold: int) -> Chunks:
         """An empty one, in the engine's own order."""
-        return Chunks(usable, threshold) if self.groups is None else GroupedChunks(self.groups, usable)
+        return Chunks(usable, threshold) if self.groups is None else GroupedChunks(self.groups, usable, threshold)
 
     def context(self, path: Context, use: Use | None = None) -> Context:
         """In chunks; with those of its windows, of who has used it."""

@@ -68,8 +68,8 @@ class _Slot:
 class GroupedChunks(Chunks):
     """Room for `usable` chunks, each of one group."""
 
-    def __init__(self, groups: Groups, usable: int) -> None:
-        super().__init__(usable)
+    def __init__(self, groups: Groups, usable: int, threshold: int = 1) -> None:
+        super().__init__(usable, threshold)
         self._full, self._windowed = groups.full, groups.windowed
 
     def groups(self, path: Path) -> tuple[list[Path], list[Path]]:
@@ -103,6 +103,8 @@ class GroupedChunks(Chunks):
         self.let_go(path, _in_order(self._slots(path, full)), now)
 
     def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> Coming | None:
+        if self._offers.threshold > 1:
+            path, full = self._offered(path, full, start)
         slots = self._slots(path, full)
         of_slots = [slot.missing() for slot in slots]
         missing = [part for parts in of_slots for part in parts]
@@ -123,6 +125,15 @@ class GroupedChunks(Chunks):
             piece.run.ready = False
         beside = sum([part.chunks for slot, parts in zip(slots, of_slots, strict=True) if slot.window for part in parts])
         return Coming(path, start, full, _in_order(slots), new, missing, beside)
+
+    def _offered(self, path: Context, full: int, new: int) -> tuple[Context, int]:
+        """Those that have been offered often enough, or are there: of windows and states each by itself."""
+        assert isinstance(path, InChunks)
+        _, (of, *_) = self.groups(path)
+        chunks = [chunk for span in path.windows for chunk in range(*span)]
+        enough = [chunk for chunk in chunks if self.within(of, chunk, chunk + 1) or self._offers.are_enough(of[chunk])]
+        windows = merged((chunk, chunk + 1) for chunk in enough)
+        return InChunks(path, windows), self._due(path, self.prefix(path, full, True), full, new)
 
     def _slots(self, path: Path, stop: int) -> list[_Slot]:
         """What a context has of its leading chunks, and takes; the first in the order of those that go is the last of it."""

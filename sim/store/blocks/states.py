@@ -31,7 +31,8 @@ class StatesUse(WindowsUse):
     """A tier below has a state where a chunk ends with it."""
 
     def below(self, blocks: int) -> list[Span]:
-        ends = [end // blocks for end in (self.loaded, *self.ends) if end > self.since and not end % blocks]
+        new = [end for end in self.ends if end > max(self.hit, self.loaded)]
+        ends = [end // blocks for end in (self.loaded, *new) if end and not end % blocks]
         return merged([(end - 1, end) for end in ends])
 
 

@@ -90,8 +90,9 @@ class StatesReplica(WindowsReplica):
     def windows(self, turn: Turn) -> Names:
         """States that its chunks end with."""
         held, size, names = self.held[turn], self.below.blocks, self.names(turn)
-        ends = [end for end in (held.loaded, *held.ends) if end % size == 0 and end - 1 >= max(0, self.pool.since(held))]
-        return [(group, names[chunk]) for group in self.pool.windowed for chunk in sorted({end // size - 1 for end in ends if end})]
+        new = [end for end in held.ends if end > held.hit and end > held.loaded]
+        places = {end // size - 1 for end in (held.loaded, *new) if end > 0 and end % size == 0}
+        return [(group, names[chunk]) for group in self.pool.windowed for chunk in sorted(places)]
 
     def make_pool(self, blocks: int, tokens: int, most_kept: int) -> Pool:
         self.held, layers = {}, self.deployment.model.layers

@@ -178,6 +178,13 @@ class WindowsShelf(Shelf):
         of_windows = [name for name in names if isinstance(name, tuple)]
         return [*super().there(names[: len(names) - len(of_windows)]), *(name for name in of_windows if name in self.stamps)]
 
+    def wanted(self, names: Names, known: int) -> Names:
+        of_windows = [name for name in names if isinstance(name, tuple)]
+        if self.threshold > 1:
+            self.offers.update(name for name in of_windows if name not in self.stamps)
+        enough = [name for name in of_windows if name in self.stamps or self.threshold == 1 or self.offers[name] >= self.threshold]
+        return [*super().wanted(names[: len(names) - len(of_windows)], known), *enough]
+
 
 class WindowsOffloading(Offloading):
     """Of which a lookup takes `reach` chunks of each window."""
@@ -236,7 +243,7 @@ class WindowsReplica(BlockReplica):
 
     def make_below(self, tiers: Sequence[Tier], blocks: int) -> Offloading:
         each = blocks * self.pool.tokens * self.deployment.kv.per_token
-        shelves = [WindowsShelf(tier, each) for tier in tiers]
+        shelves = [WindowsShelf(tier, each, self.threshold) for tier in tiers]
         below = self.OFFLOADING(shelves, blocks, blocks * self.pool.tokens, self.links, self.seen)
         below.windowed, below.reach = self.pool.windowed, math.ceil(self.pool.reach / blocks)
         return below
