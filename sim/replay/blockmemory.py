@@ -51,6 +51,17 @@ class Found:
     """None where the mode's own memory varies."""
 
 
+class _Known:
+    """What is above, of which it is known what each request hits that fits."""
+
+    def __init__(self, fits: Callable[[int], bool], hits: Sequence[int]) -> None:
+        self.fits, self._hits = fits, iter(hits)
+
+    def request(self, path: Context, tokens: int) -> int:
+        """See `Above`."""
+        return next(self._hits)
+
+
 class Memory:
     """`found`: of a model's layers, where each has blocks of its own."""
 
@@ -65,6 +76,8 @@ class Memory:
         self._chunk_blocks = config.store.chunk_blocks if self.is_below else 1
         self._chunk_tokens = block_tokens * self._chunk_blocks
         self._above = self._pool() if self.is_below else None
+        self._hit: dict[BlockReplay, Sequence[int | None]] = {}
+        """Of requests that have been through the pool above."""
 
     # --- sizes ----------------------------------------------------------------------------------------------------------------
 
@@ -160,7 +173,8 @@ class Memory:
     def _cache(self, replay: BlockReplay, policy: str, blocks: int) -> BlockCache:
         if self.is_below:
             make = self.mode.offload[policy] if policy in self.own else self._ordered(policy)
-            return Tiered(self._pool(), make(blocks, self._chunk_tokens, self._config.store.threshold), self._chunk_blocks)
+            above = None if self._above is None else _Known(self.fits, [hit for hit in self._hits(replay) if hit is not None])
+            return Tiered(above, make(blocks, self._chunk_tokens, self._config.store.threshold), self._chunk_blocks)
         if self._layout is not None:
             usable = max(0, blocks - self.mode.reserved)
             return self._layout.make(usable, self._block_tokens, usable, None)
@@ -177,6 +191,14 @@ class Memory:
         level = Level(TierSpec(self._tier, chunks * each, 0))
         return Orders(find("eviction", policy), self._knowledge).chunks(level, True, threshold, each)
 
+    def _hits(self, replay: BlockReplay) -> Sequence[int | None]:
+        """Tokens that the pool above has of each request; None of those that do not fit."""
+        if replay not in self._hit:
+            above = self._pool() if self.is_below else None
+            hits = [0] * len(replay.contexts.tokens) if above is None else replay.hits(above)
+            self._hit[replay] = [hit if self.fits(tokens) else None for hit, tokens in zip(hits, replay.contexts.tokens, strict=True)]
+        return self._hit[replay]
+
     def _pool(self) -> Pool | None:
         """The one above; None where it has no room for a block."""
         usable = self.pool_bytes // self._bytes_in(ON_DEVICE, self._block_tokens) - self.mode.reserved
@@ -188,19 +210,17 @@ class Memory:
     def _bound(self, replay: BlockReplay) -> Callable[[int], Found]:
         """No more than an endless memory hits."""
         contexts, size = replay.contexts, self._chunk_tokens
-        above = self._pool() if self.is_below else None
-        hits = [0] * len(contexts.tokens) if above is None else replay.hits(above)
-        asked = []
+        asked, hits = [], self._hits(replay)
         for path, tokens, hit in zip(contexts.paths, contexts.tokens, hits, strict=True):
-            if self.fits(tokens):
+            if hit is not None:
                 most = tokens if self.mode.in_chunks and not self.is_below else tokens - 1
                 asked.append(Asked(self._in_chunks(path), tokens // size, hit // size, most // size))
-        known, (endless, _) = stretches(asked), self.endless(replay)
+        known, (endless, _), served = stretches(asked), self.endless(replay), sum(hit or 0 for hit in hits)
 
         def found(blocks: int) -> Found:
             usable = blocks if self.is_below else max(0, blocks - self.mode.reserved)
-            tokens = min(sum(hits) + size * most_hit(known, usable), endless.hit_tokens)
-            below = Below(tokens - sum(hits), None, None) if self.is_below else None
+            tokens = min(served + size * most_hit(known, usable), endless.hit_tokens)
+            below = Below(tokens - served, None, None) if self.is_below else None
             return Found(Served(tokens, endless.prompt_tokens), below)
 
         return found

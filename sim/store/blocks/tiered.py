@@ -1,10 +1,10 @@
 """An engine's pool and a tier below it, as one cache."""
 
 from collections.abc import Hashable
+from typing import Protocol
 
 from kvplan.sim.store.blocks.base import Context
 from kvplan.sim.store.blocks.offload import Offload
-from kvplan.sim.store.blocks.pool import Pool
 
 
 class Together:
@@ -29,10 +29,20 @@ def together(context: Context, blocks: int) -> Context:
     return context if blocks == 1 else Together(context, blocks)
 
 
+class Above(Protocol):
+    """A pool, or what is known of one: what it hits is no matter of what is below."""
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a prompt can be served."""
+
+    def request(self, path: Context, tokens: int) -> int:
+        """See `BlockCache`; of those that fit."""
+
+
 class Tiered:
     """Hits of both. A prompt that does not fit the pool is not served; without a pool the tier alone is asked."""
 
-    def __init__(self, pool: Pool | None, tier: Offload, chunk_blocks: int) -> None:
+    def __init__(self, pool: Above | None, tier: Offload, chunk_blocks: int) -> None:
         self.tier = tier
         self.below = 0
         """Tokens that the tier had, and the pool had not."""
