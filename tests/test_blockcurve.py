@@ -20,6 +20,7 @@ from kvplan.sim.replay.blockcurve import block_curve, why_sessions
 from kvplan.sim.report.blockcurve_account import account
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.traces.blockpaths import BlockContexts, block_contexts
+from kvplan.traces.workload import untimed
 
 CLOCKED = [name for name, policy in policies("eviction").items() if "queue" not in policy.NEEDS]
 """Those that need no queue."""
@@ -239,3 +240,10 @@ def test_the_command_draws_policies_of_sessions_on_blocks(tmp_path):
     for extra, message in ((["--policies", "lookahead"], "goes by the job queue"), (["--jobs", "2"], "goes with --unit session")):
         refused = CliRunner().invoke(app, [*asked, *extra])
         assert refused.exit_code == 2 and message in refused.stderr
+
+
+def test_belady_keeps_nobody_for_a_prompt_that_the_pool_has_no_room_for():
+    """DRAM for two of three sessions: the first is the next to come back, but with a prompt that is not served."""
+    session, prompts, times = [0, 0, 1, 1, 2, 2], [17, 100, 17, 5, 17, 5], np.array([0.0, 3.0, 1.0, 4.0, 2.0, 5.0])
+    workload = replace(untimed(session, prompts, [0] * 6), arrival_s=times, gap_s=np.zeros(6), open_loop=True)
+    assert curved(workload, "belady", 4, "store.block_tokens=8", f"store.hbm={4 * CHUNK}B") == (32, 32)
