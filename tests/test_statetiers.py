@@ -9,7 +9,7 @@ from kvplan.sim.config import ConfigError, load
 from kvplan.sim.engine import guards
 from kvplan.sim.simulation import simulate
 from kvplan.sim.store.blocks import grouped
-from kvplan.sim.store.blocks.grouped import reached_by_groups
+from kvplan.sim.store.blocks.grouped import GroupedChunks, InChunks, reached_by_groups
 from kvplan.sim.store.blocks.windows import Groups
 
 MODEL = "qwen3.5-35b-a3b"
@@ -118,6 +118,28 @@ def test_states_come_up_alone_where_dram_has_all_else():
     assert both.stops == [0, 10, 10] and [(rise.start, rise.stop, rise.chunks) for rise in both.rises] == [(10, 10, 2)]
     assert found(tier([3])).stops[-1] == 4 and found(tier([3]), hit=4).stops[-1] == 4 and found(tier([])).stops[-1] == 0
     assert [(part.start, part.stop) for part in both.beside] == [(9, 10), (9, 10)]
+
+
+class Other(Named):
+    def __getitem__(self, block):
+        return -1 - block
+
+
+def test_states_go_by_their_places_in_the_context():
+    """Of ten chunks with states after the fourth and the last, and another context that comes chunk by chunk: the last state goes first, of
+    each group, then full attention as far as the other, and that before what is before it."""
+    made = GroupedChunks(Groups(1, 3, 2, states=True), 16)
+    made.arrive(made.store(InChunks(Named(), [(3, 4), (9, 10)]), 10))
+
+    def there():
+        states = [[len(made.within(of, chunk, chunk + 1)) for of in made.groups(Named())[1]] for chunk in (3, 9)]
+        return made.prefix(Named(), 10), *map(sum, states)
+
+    other, left = Other(), [there()]
+    for chunks in range(1, 11):
+        made.arrive(made.store(InChunks(other, []), chunks))
+        left.append(there())
+    assert left == [*[(10, 3, gone) for gone in (3, 2, 1, 0)], *[(full, 3, 0) for full in range(9, 3, -1)], (4, 2, 0)]
 
 
 @pytest.mark.pure

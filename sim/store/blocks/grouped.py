@@ -10,10 +10,10 @@ none where the first has no room for all.
 A chunk of several blocks has room for as many, of each group. Of a state it has one, that of its end: a state elsewhere is not stored, and
 one block of it is written and loaded, which has the room of all. Lower tiers get whole chunks.
 
-All groups are in one order. Of what one request has used together windows and states go before full attention, the last chunk before the
-others.
+All groups are in one order. Of what one request has used together windows go before full attention, the last chunk before the others;
+states go by their places in the context, in which full attention of one place goes after them.
 
-Left out: vLLM has them go by their places in the context, of all groups; a window of one token more than whole chunks counts there as a
+Left out: vLLM has windows go by their places as well; a window of one token more than whole chunks counts there as a
 chunk more; it stores each state by itself, here with what its prompt stores beside it, or not at all; and what a request loads, or the pool
 had before that, is not offered again. Of a window a chunk of several blocks is written whole.
 Source: vLLM 0.33.0, distributed/kv_transfer/kv_connector/v1/offloading/scheduler.py (of a state `_build_aligned_boundary_store_jobs`, of
@@ -21,7 +21,7 @@ those that the pool hands over: `take_boundary_state_offloads` in v1/core/kv_cac
 one chunk), v1/kv_offload/cpu/manager.py and policies/lru.py. Its lookups are finer than chunks where `prefix_match_unit` is set, alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from kvplan.sim.store.blocks.base import Context, Path
@@ -70,7 +70,7 @@ class GroupedChunks(Chunks):
 
     def __init__(self, groups: Groups, usable: int, threshold: int = 1) -> None:
         super().__init__(usable, threshold)
-        self._full, self._windowed = groups.full, groups.windowed
+        self._full, self._windowed, self._states = groups.full, groups.windowed, groups.states
 
     def groups(self, path: Path) -> tuple[list[Path], list[Path]]:
         """A context in each group: with full attention, and with windows."""
@@ -97,10 +97,10 @@ class GroupedChunks(Chunks):
         return self._usable - self._runs.used - kept
 
     def hold(self, path: Path, chunks: int) -> Pieces:
-        return _in_order(self._slots(path, chunks))
+        return self._in_order(self._slots(path, chunks))
 
     def renew(self, path: Context, full: int, now: float = 0.0) -> None:
-        self.let_go(path, _in_order(self._slots(path, full)), now)
+        self.let_go(path, self._in_order(self._slots(path, full)), now)
 
     def store(self, path: Context, full: int, now: float = 0.0, start: int = 0) -> Coming | None:
         if self._offers.threshold > 1:
@@ -110,7 +110,7 @@ class GroupedChunks(Chunks):
         missing = [part for parts in of_slots for part in parts]
         if not missing or not self._make_room(sum([part.chunks for part in missing])):
             self.dropped += bool(missing)
-            self.let_go(path, _in_order(slots), now)
+            self.let_go(path, self._in_order(slots), now)
             return None
         start, new = min([depth(slot.pieces) for slot in slots if not slot.window]), Pieces()
         for slot, parts in zip(slots, of_slots, strict=True):
@@ -124,7 +124,7 @@ class GroupedChunks(Chunks):
         for piece in new:
             piece.run.ready = False
         beside = sum([part.chunks for slot, parts in zip(slots, of_slots, strict=True) if slot.window for part in parts])
-        return Coming(path, start, full, _in_order(slots), new, missing, beside)
+        return Coming(path, start, full, self._in_order(slots), new, missing, beside)
 
     def _offered(self, path: Context, full: int, new: int) -> tuple[Context, int]:
         """Those that have been offered often enough, or are there: of windows and states each by itself."""
@@ -135,18 +135,28 @@ class GroupedChunks(Chunks):
         windows = merged((chunk, chunk + 1) for chunk in enough)
         return InChunks(path, windows), self._due(path, self.prefix(path, full, True), full, new)
 
+    def _in_order(self, slots: Sequence[_Slot]) -> Pieces:
+        """The last goes first."""
+        whole, others = [slot.pieces for slot in slots if not slot.window], [slot for slot in slots if slot.window]
+        if not self._states:
+            return [piece for pieces in (*whole, *(slot.pieces for slot in others)) for piece in pieces]
+        ordered = Pieces()
+        for end in sorted({slot.part.stop for slot in others}):
+            parted = [self._runs.parted(pieces, end) for pieces in whole]
+            ordered += [piece for before, _ in parted for piece in before]
+            ordered += [piece for slot in others if slot.part.stop == end for piece in slot.pieces]
+            whole = [behind for _, behind in parted]
+        return ordered + [piece for pieces in whole for piece in pieces]
+
     def _slots(self, path: Path, stop: int) -> list[_Slot]:
         """What a context has of its leading chunks, and takes; the first in the order of those that go is the last of it."""
         assert isinstance(path, InChunks)
         full, windows = self.groups(path)
+        spans = [(chunk, chunk + 1) for span in path.windows for chunk in range(*span)] if self._states else path.windows
         slots = [_Slot(Part(of, 0, stop), self._runs.take(of, stop), 0) for of in full]
         for window, of in enumerate(windows, 1):
-            slots += [_Slot(Part(of, *span), self._runs.take_within(of, *span), window) for span in path.windows]
+            slots += [_Slot(Part(of, *span), self._runs.take_within(of, *span), window) for span in spans]
         return slots
-
-
-def _in_order(slots: Iterable[_Slot]) -> Pieces:
-    return [piece for slot in slots for piece in slot.pieces]
 
 
 def _start(piece: Piece) -> int:

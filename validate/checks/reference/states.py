@@ -7,13 +7,14 @@ goes on from is left by the next. An answer that begins a block of tokens has tw
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from kvplan.sim.config import Config
 from kvplan.sim.deployment import Deployment
 from kvplan.validate.checks.reference.blocks import Pool
 from kvplan.validate.checks.reference.shelf import Names
 from kvplan.validate.checks.reference.turns import Turn
-from kvplan.validate.checks.reference.windows import Held, WindowsOffloading, WindowsPool, WindowsReplica
+from kvplan.validate.checks.reference.windows import Held, WindowsOffloading, WindowsPool, WindowsReplica, WindowsShelf
 
 KERNEL = 16
 """Tokens; blocks are multiples, where a state makes them larger."""
@@ -63,8 +64,29 @@ class StatesPool(WindowsPool):
         self.give_back(again, 0.0)
 
 
+class StatesShelf(WindowsShelf):
+    """Where chunks of all groups go by their place in the context; of one place a state goes before full attention."""
+
+    places: dict[int, int]  # of chunks, by their names
+
+    def let_go(self, names: Names, session: int, now: float) -> None:
+        super().let_go(sorted(names, key=lambda name: self.places[name[1] if isinstance(name, tuple) else name]), session, now)
+
+
 class StatesOffloading(WindowsOffloading):
     """Of a chunk of a state HBM has a block."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.places: dict[int, int] = {}
+        for shelf in self.shelves:
+            assert isinstance(shelf, StatesShelf)
+            shelf.places = self.places
+
+    def names(self, blocks: Names) -> Names:
+        names = super().names(blocks)
+        self.places.update(zip(names, range(len(names)), strict=True))
+        return names
 
     def size(self, missing: Names, place: int) -> int:
         each, states = self.shelves[place].each, sum(isinstance(name, tuple) for name in missing)
@@ -75,6 +97,7 @@ class StatesReplica(WindowsReplica):
     """Whose jobs have those."""
 
     OFFLOADING = StatesOffloading
+    SHELF = StatesShelf
     pool: StatesPool
     begun = False  # whether an answer has with its first token that has a step of its own
 

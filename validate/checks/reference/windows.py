@@ -230,7 +230,8 @@ class WindowsReplica(BlockReplica):
     """Whose tiers below have chunks of each group."""
 
     JOBS = WindowsJobs
-    OFFLOADING = WindowsOffloading
+    OFFLOADING: type[WindowsOffloading] = WindowsOffloading
+    SHELF: type[WindowsShelf] = WindowsShelf
     pool: WindowsPool
     held: dict[Turn, Held]
 
@@ -243,7 +244,7 @@ class WindowsReplica(BlockReplica):
 
     def make_below(self, tiers: Sequence[Tier], blocks: int) -> Offloading:
         each = blocks * self.pool.tokens * self.deployment.kv.per_token
-        shelves = [WindowsShelf(tier, each, self.threshold) for tier in tiers]
+        shelves = [self.SHELF(tier, each, self.threshold) for tier in tiers]
         below = self.OFFLOADING(shelves, blocks, blocks * self.pool.tokens, self.links, self.seen)
         below.windowed, below.reach = self.pool.windowed, math.ceil(self.pool.reach / blocks)
         return below
