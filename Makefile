@@ -34,8 +34,9 @@ CHOSEN = compiled unchanged engine blockengine blocks explain_blocks store polic
 
 # What takes ten seconds and more: commands of the README and of the manual, as they are printed there, and the notebooks.
 READ ?= slow or minutes
+PAGES ?= readme docs notebooks
 readme: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n auto --durations=12 -m "$(READ)" tests/test_readme.py tests/test_docs.py tests/test_notebooks.py
+	$(BIN)/python -m pytest -n auto --durations=12 -m "$(READ)" $(PAGES:%=tests/test_%.py)
 
 # The manual as pages, build/site/index.html: without a network once what it needs is installed, and with no warning.
 docs: $(VENV)/.docs-ready build/links
