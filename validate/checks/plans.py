@@ -86,7 +86,7 @@ WORKED = {
     ),
     "small-box": Worked(
         "chat-2026",
-        answer=("DRAM 200GB", 12),
+        answer=("DRAM 100GB + SSD 950GB", 12),
         drams=("50GB", "100GB", "200GB"),
         ssds=("0GB", "475GB", "950GB"),
         replicas=(10, 11, 12, 13, 17),
