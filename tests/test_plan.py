@@ -15,7 +15,7 @@ from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, Slo
 from kvplan.sim.deployment import resolve
-from kvplan.sim.planner import bounds, confirmed, doubt, probe, surely
+from kvplan.sim.planner import bounds, confirmed, doubt, headroom, probe, surely
 from kvplan.sim.planner.confirmed import RUNS
 from kvplan.sim.planner.filling import Filling
 from kvplan.sim.planner.objective import Objective, Sample, judge, objectives, sample
@@ -131,6 +131,23 @@ def test_bisection_finds_the_fewest(truth, start, least):
     assert len(looks) <= 24 and len(found.at(found.replicas).seen) >= 2
     if found.replicas > least:
         assert not found.at(found.replicas - 1).within and len(found.at(found.replicas - 1).seen) >= 1
+
+
+@pytest.mark.parametrize(
+    ("borne", "known", "between"),
+    [
+        (3.0, (1.0, 8.0), (2 * 2 ** (1 / 3), 2 * 2 ** (2 / 3))),
+        (1.0, (1.0, None), (1.0, 2 ** (1 / 3))),
+        (100.0, (1.0, None), (16.0, None)),
+        (7.9, (1.0, 8.0), (4 * 2 ** (2 / 3), 8.0)),
+    ],
+)
+def test_the_load_that_replicas_bear_is_cut_in_three_twice(borne, known, between):
+    search = headroom.Bearing(None, (P95,), 10, known)
+    wanted = search.begin()
+    while wanted:
+        wanted = search.go_on([seen(0.99 if 10 / replicas <= borne else 0.5) for replicas, _ in wanted])
+    assert search.found == pytest.approx(between)
 
 
 def test_no_number_is_enough():
@@ -424,10 +441,11 @@ def test_the_answer_is_what_brute_force_finds(small_plan):
         assert point.within == (point.replicas >= answer.replicas)
 
 
-def test_what_load_the_answer_bears_is_looked_for_while_it_is_confirmed(small_plan, watched):
-    """Loads one after another would leave all processes but one idle."""
-    confirming = [probes for probes in watched.together if any(probe.to_the_end for probe in probes)]
-    assert confirming and all(sum(not probe.to_the_end for probe in probes) == 1 for probes in confirming)
+def test_what_load_the_answer_bears_is_looked_for_two_at_a_time_when_it_is_confirmed(small_plan, watched):
+    """Loads one after another would leave a process idle, and those of an answer that is not confirmed would be for nothing."""
+    confirming = [any(probe.to_the_end for probe in probes) for probes in watched.together]
+    after = watched.together[len(confirming) - confirming[::-1].index(True) :]
+    assert sum(len(probes) >= 2 for probes in after) == headroom.ROUNDS and any(confirming)
     assert [answer for answer in small_plan.answers if answer.borne is not None] == [small_plan.cheapest]
 
 

@@ -43,7 +43,7 @@ APPLICATIONS = ("workload.kind=synthetic", "workload.applications.count=3", "wor
 @pytest.fixture(scope="module")
 def found():
     with pytest.MonkeyPatch.context() as patched:
-        for place, name in ((confirmed, "RUNS"), (headroom, "PROBES"), (surely, "STEPS")):
+        for place, name in ((confirmed, "RUNS"), (headroom, "ROUNDS"), (surely, "STEPS")):
             patched.setattr(place, name, 1)
         patched.setattr(of_load, "_POPULATION", 300)
         return plan(Question("default", SMALL, 1.0, (Axis.parse("store.dram+store.ssd=16GB+0GB"),), 8, 100, 80, 1))

@@ -210,7 +210,7 @@ def plan(question: Question, pool: Pool | None = None, progress: Callable[[int, 
     simulations = drive(searches, pool, progress)
     asked_for = demand(base, resolve(base, population), population, rate)
     found = Plan(question, rate, tuple(side.answer() for side in searches), simulations, base, asked_for, population, refused)
-    return _at_most(_confirmed(found, searches, pool, progress), searches, pool, progress)
+    return _surely(_confirmed(found, searches, pool, progress), searches, pool, progress)
 
 
 def _sides(
@@ -230,17 +230,14 @@ def _sides(
 
 
 def _confirmed(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
-    """The same, whose cheapest rests on more runs, with the load that it still bears: that is looked for meanwhile, one look after another.
-    The runs may ask for more replicas, or make another the cheapest; then again."""
+    """The same, whose cheapest rests on more runs. They may ask for more replicas, or make another the cheapest; then again."""
     question, settled = found.question, set[int]()
-    while (best := found.cheapest) and (met := best.met) and (place := found.answers.index(best)) not in settled:
-        bearing = Bearing(sides[place], question.objectives, met.replicas, met.headroom)
+    while (best := found.cheapest) and (place := found.answers.index(best)) not in settled:
         confirmed = Confirmed(sides[place], question.objectives, best.found, question.most_replicas)
-        simulations = drive([bearing, confirmed], pool, _after(found, progress))
+        simulations = drive([confirmed], pool, _after(found, progress))
         sides[place].found = confirmed.found
         answer = sides[place].answer()
-        if (answer.replicas, answer.headroom) == (met.replicas, met.headroom):
-            answer = replace(answer, borne=bearing.found)
+        if answer.replicas == best.replicas:
             settled.add(place)
         answers = [*found.answers[:place], answer, *found.answers[place + 1 :]]
         found = replace(found, answers=tuple(answers), simulations=found.simulations + simulations)
@@ -252,15 +249,17 @@ def _after(found: Plan, progress: Callable[[int, int], None]) -> Callable[[int, 
     return lambda done, sent: progress(found.simulations + done, found.simulations + sent)
 
 
-def _at_most(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
-    """The same, with the replicas that the cheapest is at most."""
+def _surely(found: Plan, sides: Sequence["Side"], pool: Pool, progress: Callable[[int, int], None]) -> Plan:
+    """The same, with the load that the cheapest still bears, and the replicas that it is at most."""
     question, best = found.question, found.cheapest
-    if best is None:
+    if best is None or best.met is None:
         return found
     place = found.answers.index(best)
+    bearing = Bearing(sides[place], question.objectives, best.met.replicas, best.met.headroom)
     surely = Surely(sides[place], question.objectives, best.found, question.most_replicas, question.replications)
-    simulations = drive([surely], pool, _after(found, progress))
-    answers = [*found.answers[:place], replace(best, found=surely.found), *found.answers[place + 1 :]]
+    simulations = drive([bearing, surely], pool, _after(found, progress))
+    answer = replace(best, found=surely.found, borne=bearing.found)
+    answers = [*found.answers[:place], answer, *found.answers[place + 1 :]]
     return replace(found, answers=tuple(answers), simulations=found.simulations + simulations)
 
 
