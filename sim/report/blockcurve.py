@@ -96,11 +96,14 @@ def draw(found: dict, path: Path | None = None) -> "Figure":
             points = [point for point in line["points"] if point["bytes"]]
             rates = [100 * point[TOKENS] for point in points]
             how = {"color": "#888888", "linestyle": "--", "marker": "."} if line["orders"] == "bound" else {"marker": "o"}
-            axes.plot([point["bytes"] / 1e9 for point in points], rates, label=label(line["policy"]), **how)
+            axes.plot([point["bytes"] for point in points], rates, label=label(line["policy"]), **how)
         axes.axhline(100 * found["endless"][TOKENS], color="#222222", dashes=(8, 3), linewidth=1.3, label="endless")
         axes.set_xscale("log")
+        sizes = [size for size in found["sizes"] if size["bytes"]]
+        axes.set_xticks([size["bytes"] for size in sizes], [label(size["text"]) for size in sizes], rotation=45, ha="right")
+        axes.minorticks_off()
         axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{found['tier'].upper()}, GB")
+        axes.set_xlabel(f"{found['tier'].upper()} per replica")
         axes.set_ylabel("% of all prompt tokens")
         axes.set_title(label(f"{found['mode']}, blocks of {found['block_tokens']:,} tokens{_below(found)}"), loc="left")
         axes.legend(frameon=False)
