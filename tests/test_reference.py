@@ -163,7 +163,7 @@ CASES_OF_STEPS = {
     "HBM; tree, batching": (27, 40),
     "HBM; windows, batching": (6, 40, 55),
     "HBM; states, batching": (25, 26),
-    "HBM and DRAM; states, batching": (6, 8, 39),
+    "HBM and DRAM; states, batching": (26, 30),
     "HBM and SSD; states, batching": (6, 8, 39),
     "HBM, DRAM and SSD; states, batching": (26, 30),
 }

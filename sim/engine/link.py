@@ -37,11 +37,10 @@ class Link:
 
     def book(self, ready: float, size: int) -> tuple[float, float]:
         """Books a demand transfer that may start at `ready`; returns its start and end."""
-        duration = self.latency_s + size / self.bandwidth
-        start = self._starts(ready)
-        end = start + duration
+        start, end = self.preview(ready, size)
         if self._watch is not None:
             self._watch.booked(self, ready, start, end, size)
+        duration = self.latency_s + size / self.bandwidth
         if start < self.background_end:
             delay = duration if start >= self._background_start else max(0.0, end - self._background_start)
             self._background_start += delay
@@ -54,18 +53,13 @@ class Link:
 
     def preview(self, ready: float, size: int) -> tuple[float, float]:
         """What `book` would give now."""
-        start = self._starts(ready)
-        return start, start + (self.latency_s + size / self.bandwidth)
-
-    def _starts(self, ready: float) -> float:
-        """When a demand transfer would start that may at `ready`."""
         free_at = self.free_at
         start = ready if ready > free_at else free_at
         if start > free_at and self.background_end > start > self._background_start:
             # the background transfer is under way: its current piece ends first
             pieces = math.ceil((start - self._background_start) / self._piece_s)
             start = min(max(start, self._background_start + pieces * self._piece_s), self.background_end)
-        return start
+        return start, start + (self.latency_s + size / self.bandwidth)
 
     def book_background(self, now: float, size: int) -> float:
         """Starts a background transfer, when none is under way; returns its end if no demand comes between."""
