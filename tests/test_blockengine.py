@@ -549,12 +549,12 @@ def asked(monkeypatch):
 
 @pytest.mark.pure
 @pytest.mark.parametrize("window", [90, 2000])
-@pytest.mark.parametrize("saved", ["all", "prompt"])
+@pytest.mark.parametrize(("saved", "ttl"), [("all", "null"), ("prompt", "null"), ("all", "150")])
 @pytest.mark.parametrize("seed", range(3))
-def test_turns_whose_blocks_their_sessions_use_again_need_not_pass(seed, saved, window, asked, monkeypatch):
+def test_turns_whose_blocks_their_sessions_use_again_need_not_pass(seed, saved, ttl, window, asked, monkeypatch):
     """What others find is the same to the last bit, where tiers give up the least recently used, and contexts are cut or not."""
     settings = [*CHUNKS, f"store.saved={saved}", f"store.dram={90 * CHUNK}B", f"store.ssd={250 * CHUNK}B"]
-    settings.append(f"deployment.window_tokens={window}")
+    settings += [f"deployment.window_tokens={window}", f"store.ttl_s={ttl}"]
     last = served(many_sessions(seed), 70, *settings, passing=110)
     monkeypatch.setattr(BlockKv, "_leaves_no_trace", lambda *given: False)
     every = served(many_sessions(seed), 70, *settings, passing=110)

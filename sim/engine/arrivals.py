@@ -11,6 +11,7 @@ from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.traces import Workload
 from kvplan.traces.context import contexts
+from kvplan.traces.reuse import starts
 
 _ROUNDING_S = 1e-6
 
@@ -21,15 +22,8 @@ def over_s(given: RunInput, token_s: float) -> float:
     workload, passing = given.workload, given.passing
     if passing == 0:
         return -math.inf
-    if workload.open_loop:
-        comes_s = workload.arrival_s
-    else:
-        answers = contexts(workload, given.deployment.window, given.config.deployment.truncation_ratio)[2]
-        waits_s = workload.gap_s.copy()
-        waits_s[1:] += token_s * answers[:-1]
-        waits_s[workload.is_first] = workload.arrival_s[workload.is_first]
-        since_s = np.cumsum(waits_s)
-        comes_s = since_s - (since_s - waits_s)[workload.first_turn[:-1]][workload.session]
+    answers = contexts(workload, given.deployment.window, given.config.deployment.truncation_ratio)[2]
+    comes_s = starts(workload, token_s * answers)
     last = min(passing, workload.turns) - 1
     return float(np.partition(comes_s, last)[last]) - _ROUNDING_S
 
