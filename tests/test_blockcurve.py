@@ -14,6 +14,8 @@ from kvplan.sim.build_workload import build_workload
 from kvplan.sim.cli.app import app
 from kvplan.sim.config import ConfigError, load
 from kvplan.sim.deployment import resolve
+from kvplan.sim.engine.service import run_service
+from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.replay.blockbound import Asked, most_hit, stretches
 from kvplan.sim.replay.blockcurve import block_curve, why_sessions
@@ -83,6 +85,50 @@ def test_lmcaches_own_memory_too(name):
     found = served(longer, 5000, *settings, *blocks)
     assert curved(longer, name, 60, *settings, "store.block_tokens=256") == (found["cached_tokens"].sum(), None)
     assert found["dram_tokens"].sum() == found["cached_tokens"].sum() > 0
+
+
+ONE_GPU = ["model=llama-3.1-8b", "hardware=h100-80g-x8", "deployment.gpus=1", "prices=rent-2026", "store.ssd=0GB", "store.load=always"]
+SERVERS = [
+    ["engine=vllm"],
+    ["engine=vllm", f"store.hbm={40 * 2 * CHUNK}B"],
+    ["engine=vllm", f"store.hbm={40 * 2 * CHUNK}B", "store.saved=all"],
+    ["engine=vllm", f"store.hbm={40 * 2 * CHUNK}B", "deployment.window_tokens=1500"],
+    ["engine=vllm", f"store.hbm={40 * 2 * CHUNK}B", "store.connector=lmcache", "deployment.replicas=2"],
+    ["engine=sglang", f"store.hbm={40 * 2 * CHUNK}B", "deployment.window_tokens=1500", "deployment.truncation_ratio=0.2"],
+    ["engine=lmcache", "store.hbm=1B", "deployment.window_tokens=1500"],
+    ["engine=lmcache", "store.hbm=1B", "store.saved=all"],
+]
+"""Of which some keep less in HBM than it has, store what the connector says, and cut contexts to a window."""
+
+
+@pytest.mark.parametrize("policy", ["lru", "gdsf"])
+@pytest.mark.parametrize("settings", SERVERS, ids=" ".join)
+def test_a_curve_of_servers_hits_what_they_hit_with_answers_and_contexts_cut_to_the_window(settings, policy):
+    draw, workload = np.random.default_rng(7), one_at_a_time(7)
+    answers = draw.integers(1, 120, workload.turns).astype(np.int32)
+    workload = replace(workload, prompt_tokens=5 * workload.prompt_tokens, output_tokens=answers, beginnings=None)
+    config = load("default", [*ONE_GPU, *settings, f"store.eviction={policy}", f"store.dram={1024 * CHUNK}B"])
+    found = run_service(RunInput(config, resolve(config, workload), workload)).columns
+    curve = block_curve(config, None, [f"{1024 * CHUNK}B"], [policy, "optimal"], lambda _: workload)
+    hits = curve.points[0].found[policy]
+    assert hits.served.hit_tokens == found["cached_tokens"].sum() > 0
+    assert hits.served.prompt_tokens == (found["history_tokens"] + found["prompt_tokens"]).sum()
+    assert hits.below is None or hits.below.hit_tokens == found["dram_tokens"].sum()
+    assert hits.served.hit_tokens <= curve.points[0].found["optimal"].served.hit_tokens <= curve.endless.hit_tokens
+    said = " ".join(account(curve)["warnings"])
+    assert ("prompts lack some of their history" in said) == ("window" in "".join(settings)) and "a server would refuse" not in said
+
+
+def test_what_a_curve_of_servers_says_of_answers_and_of_hbm(small):
+    def notes(*settings, tier=None):
+        return " ".join(account(block_curve(small("store.unit=auto", *settings), tier, ["1GB"], ["lru"]))["notes"])
+
+    vllm = ["engine=vllm", "store.hbm=30GB", "store.save=async"]
+    assert "answers are there in HBM when they have ended, in DRAM when they come back in a prompt." in notes(*vllm)
+    assert "answers are there when they have ended." in notes(*vllm, "store.saved=all")
+    assert "answers are there when they have ended." in notes(*vllm, tier="hbm") and "keeps 30GB" not in notes(*vllm, tier="hbm")
+    assert "HBM keeps 30GB of what requests leave at most (store.hbm)." in notes(*vllm)
+    assert "answers are there when they come back in a prompt." in notes("engine=lmcache")
 
 
 def asked(*texts, first=None):

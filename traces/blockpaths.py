@@ -43,6 +43,10 @@ class BlockContexts:
     """When each comes, ascending."""
     hashed: bool
     """Whether the keys are of block hashes."""
+    ends: Sequence[int]
+    """Tokens of each context when its request has ended: of the prompt, or in servers with the answer, of which paths have keys then."""
+    cut: int = 0
+    """Prompts that lack some of their history, to fit into a window."""
 
     def by(self, part: Sequence[int]) -> list["BlockContexts"]:
         """Those of the sessions of each part, which has a number for each session; of parts that have any."""
@@ -52,9 +56,13 @@ class BlockContexts:
         return [self._those(rows[number]) for number in sorted(rows)]
 
     def _those(self, rows: Sequence[int]) -> "BlockContexts":
-        tokens, paths, times_s = self.tokens, self.paths, self.times_s
+        tokens, paths, times_s, ends = self.tokens, self.paths, self.times_s, self.ends
         return replace(
-            self, tokens=[tokens[row] for row in rows], paths=[paths[row] for row in rows], times_s=[times_s[row] for row in rows]
+            self,
+            tokens=[tokens[row] for row in rows],
+            paths=[paths[row] for row in rows],
+            times_s=[times_s[row] for row in rows],
+            ends=[ends[row] for row in rows],
         )
 
 
@@ -63,14 +71,37 @@ def block_contexts(workload: Workload, block_tokens: int) -> BlockContexts:
     order = in_order(workload)
     times_s = starts(workload)[order].tolist()
     tokens = (workload.history_tokens + workload.prompt_tokens)[order]
+    _check(workload)
     if workload.blocks is None:
-        if not known(workload):
-            raise TraceError(_NOTHING)
         paths = written(workload, block_tokens)
-        return BlockContexts(block_tokens, tokens.tolist(), [paths[turn] for turn in order.tolist()], times_s, False)
+        return BlockContexts(block_tokens, tokens.tolist(), [paths[turn] for turn in order.tolist()], times_s, False, tokens.tolist())
     hashed = _in_blocks(_whole(workload.blocks, tokens, order), workload.blocks.block_tokens, block_tokens)
     asked = [Asked(keys, session) for keys, session in zip(hashed, workload.session[order].tolist(), strict=True)]
-    return BlockContexts(block_tokens, tokens.tolist(), asked, times_s, True)
+    return BlockContexts(block_tokens, tokens.tolist(), asked, times_s, True, tokens.tolist())
+
+
+def served_contexts(workload: Workload, block_tokens: int, window: int, ratio: float) -> BlockContexts:
+    """The same as servers have them: cut to the window, with answers. Raises TraceError."""
+    order = in_order(workload)
+    _check(workload)
+    history, prompt, output = contexts(workload, window, ratio)
+    tokens, whole = history + prompt, workload.history_tokens + workload.prompt_tokens
+    paths = turn_paths(workload, block_tokens, window, ratio)
+    return BlockContexts(
+        block_tokens,
+        tokens[order].tolist(),
+        [paths[turn] for turn in order.tolist()],
+        starts(workload)[order].tolist(),
+        workload.blocks is not None,
+        (tokens + output)[order].tolist(),
+        int((tokens < whole).sum()),
+    )
+
+
+def _check(workload: Workload) -> None:
+    """Raises TraceError when nobody knows what contexts share."""
+    if not known(workload):
+        raise TraceError(_NOTHING)
 
 
 def known(workload: Workload) -> bool:

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 
 from kvplan.hwmodels import kvsize
 from kvplan.hwmodels.units import parse_bytes
-from kvplan.sim.blockpool import block_tokens
+from kvplan.sim.blockpool import BlockPool, block_pool, block_tokens
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ON_DEVICE, ON_HOST, SHORTHANDS, Config, ConfigError, without_clients
-from kvplan.sim.deployment import resolve
+from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.keptunit import unit_of
 from kvplan.sim.knowledge import ServerKnowledge
+from kvplan.sim.layergroups import Layout
 from kvplan.sim.replay.blockmemory import Below, Found, Memory, of_layers
 from kvplan.sim.replay.blocks import BlockReplay, Moment, Served
 from kvplan.sim.routing import replica_of
 from kvplan.sim.store.blocks.modes import MODES, Mode
 from kvplan.sim.store.blocks.windows import Groups
 from kvplan.traces import Workload
-from kvplan.traces.blockpaths import BlockContexts, block_contexts
+from kvplan.traces.blockpaths import BlockContexts, block_contexts, served_contexts
 
 _SIZES = 10
 
@@ -53,11 +54,13 @@ class BlockCurve:
     """Of a chunk in DRAM below a pool."""
     pool_bytes: int | None
     """Of the pool above."""
+    answers: bool
+    """Whether what varies has answers when they have ended."""
     distinct_blocks: int
     """What an endless memory holds in the end, of all replicas the most."""
     endless: Served
     past_window: int
-    """Prompts that are longer than the model's window."""
+    """Prompts that are longer than the model's window: whole, or of servers cut to it."""
     unserved: int
     """Prompts that the pool above has no room for."""
     points: Sequence[Point]
@@ -84,12 +87,14 @@ def block_curve(
     TraceError, and PolicyError when a user's own policy fails."""
     mode, server = MODES[config.store.mode], of_sessions(config)
     tier = _tier(config, tier, _tiers(mode))
-    deployment, workload = resolve(_with_tier(server, tier)), read(server)
+    served = _with_tier(config if config.store.unit == "auto" else server, tier)
+    deployment, workload = resolve(served), read(server)
     found = of_layers(config, deployment, tier)
-    contexts = block_contexts(workload, block_tokens(config.store, workload, mode, found))
+    pool = block_pool(served, deployment, workload) if config.store.unit == "auto" and tier != ON_DEVICE else None
+    contexts = _contexts(config, deployment, workload, _tokens(config, workload, found, pool))
     moment = Moment()
     knowledge = ServerKnowledge(moment, deployment, workload)
-    memory = Memory(config, deployment, tier, contexts.block_tokens, knowledge, found)
+    memory = Memory(config, deployment, tier, contexts.block_tokens, knowledge, found, pool)
     names = list(policies or memory.default)
     for name in names:
         memory.check(name)
@@ -99,7 +104,8 @@ def block_curve(
     distinct = max(held for _, held in ends)
     texts = sizes or _default_sizes(contexts, memory.block_bytes, distinct)
     points = _points(replays, memory, names, texts, report)
-    past_window, windows = sum(tokens > deployment.window for tokens in contexts.tokens), kvsize.windows(deployment.model)
+    past_window = contexts.cut or sum(tokens > deployment.window for tokens in contexts.tokens)
+    windows = kvsize.windows(deployment.model)
     return BlockCurve(
         config,
         workload,
@@ -110,6 +116,7 @@ def block_curve(
         contexts,
         memory.block_bytes,
         memory.pool_bytes if memory.is_below else None,
+        memory.answers,
         distinct,
         _together([served for served, _ in ends]),
         past_window,
@@ -118,6 +125,21 @@ def block_curve(
         memory.groups,
         {} if memory.groups else windows,
     )
+
+
+def _tokens(config: Config, workload: Workload, found: Layout | None, pool: BlockPool | None) -> int:
+    """Of a block; of servers, whose pool is given, of what they store together where that is all there is."""
+    mode = MODES[config.store.mode]
+    if pool is not None:
+        return pool.chunk_tokens if mode.in_chunks else pool.block_tokens
+    return block_tokens(config.store, workload, mode, found)
+
+
+def _contexts(config: Config, deployment: Deployment, workload: Workload, tokens: int) -> BlockContexts:
+    """In blocks of so many tokens: whole, or what servers make of them."""
+    if config.store.unit != "auto":
+        return block_contexts(workload, tokens)
+    return served_contexts(workload, tokens, deployment.window, config.deployment.truncation_ratio)
 
 
 def why_sessions(config: Config, tier: str | None) -> str | None:

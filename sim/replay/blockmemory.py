@@ -1,5 +1,7 @@
 """What the size of a curve of blocks is of, and in whose order blocks leave: the memory of a mode, or DRAM below an engine's pool of blocks
-in HBM. That is as large as `store.hbm`, or where that is 0 as all that weights leave, as in servers.
+in HBM. In servers (`store.unit: auto`) that is all that weights leave, of which `store.hbm` bounds what is kept, contexts are cut to the
+window, and answers are there when they have ended; by a mode's rules alone it is as large as `store.hbm`, or where that is 0 as all that
+weights leave.
 
 A mode's own policies are its engine's, which look at chunks or blocks. All others of `store.eviction` order sessions, as in servers
 (`kvplan.sim.store.blocks.ordered`), in tiers of chunks: below a pool, and LMCache's own. HBM goes by its engine's own queue alone.
@@ -10,17 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.blockpool import BlockPool
 from kvplan.sim.config import ON_DEVICE, ON_HOST, Config, ConfigError
 from kvplan.sim.deployment import Deployment
+from kvplan.sim.keptunit import OWN_ORDER
 from kvplan.sim.knowledge import ServerKnowledge
 from kvplan.sim.layergroups import Layout, layout
 from kvplan.sim.policies.registry import PolicyError, find
 from kvplan.sim.replay.blockbound import Asked, most_hit, stretches
 from kvplan.sim.replay.blocks import ENDLESS, BlockReplay, Served
 from kvplan.sim.store.blocks.base import BlockCache, Context
+from kvplan.sim.store.blocks.chunks import Chunks
 from kvplan.sim.store.blocks.level import Level
 from kvplan.sim.store.blocks.modes import MODES, MakeOffload, Mode
-from kvplan.sim.store.blocks.ordered import OrderedChunks, Orders
+from kvplan.sim.store.blocks.ordered import Orders
 from kvplan.sim.store.blocks.passing import PassingMemory, PassingOffload
 from kvplan.sim.store.blocks.pool import Pool
 from kvplan.sim.store.blocks.tiered import Tiered, together
@@ -62,19 +67,54 @@ class _Known:
         return next(self._hits)
 
 
+class _Answering:
+    """A server's pool, in which answers have room, and are found when they have ended. `ends`: tokens of each context then."""
+
+    def __init__(self, pool: Pool, block_tokens: int, ends: Sequence[int]) -> None:
+        self._pool, self._block_tokens, self._ends = pool, block_tokens, iter(ends)
+
+    @property
+    def held(self) -> int:
+        """See `BlockCache`."""
+        return self._pool.held
+
+    def request(self, path: Context, tokens: int) -> int:
+        """See `BlockCache`; of a context that does not fit nothing is served."""
+        pool, end = self._pool, next(self._ends)
+        if pool.taken(path, tokens, end) > pool.free:
+            return 0
+        use = pool.begin(path, tokens)
+        pool.computed(use, tokens)
+        pool.decoded(use, tokens, end, 0.0)
+        pool.computed(use, end)
+        pool.end(use, end)
+        return use.hit * self._block_tokens
+
+
 class Memory:
-    """`found`: of a model's layers, where each has blocks of its own."""
+    """`found`: of a model's layers, where each has blocks of its own; `pool`: that of servers, above what varies."""
 
     def __init__(
-        self, config: Config, deployment: Deployment, tier: str, block_tokens: int, knowledge: ServerKnowledge, found: Layout | None
+        self,
+        config: Config,
+        deployment: Deployment,
+        tier: str,
+        block_tokens: int,
+        knowledge: ServerKnowledge,
+        found: Layout | None,
+        pool: BlockPool | None,
     ) -> None:
         self.mode: Mode = MODES[config.store.mode]
         self.is_below = tier not in self.mode.tiers
         self.groups: Groups | None = None if found is None else found.groups
         self._config, self._deployment, self._tier, self._knowledge, self._layout = config, deployment, tier, knowledge, found
-        self._block_tokens = block_tokens
-        self._chunk_blocks = config.store.chunk_blocks if self.is_below else 1
+        self._block_tokens, self._servers_pool = block_tokens, pool
+        chunk_blocks = config.store.chunk_blocks if pool is None else pool.chunking.blocks
+        self._chunk_blocks = chunk_blocks if self.is_below else 1
         self._chunk_tokens = block_tokens * self._chunk_blocks
+        self._of_servers = config.store.unit == "auto"
+        self.answers = self._of_servers and (tier == ON_DEVICE or deployment.connection.saves_answers)
+        """Whether what varies has answers when they have ended."""
         self._above = self._pool() if self.is_below else None
         self._hit: dict[BlockReplay, Sequence[int | None]] = {}
         """Of requests that have been through the pool above."""
@@ -89,7 +129,8 @@ class Memory:
     @property
     def pool_bytes(self) -> int:
         """Of the pool above, where there is one."""
-        return parse_bytes(self._config.store.hbm) or self._deployment.hbm_budget
+        budget = self._deployment.hbm_budget
+        return budget if self._servers_pool is not None else parse_bytes(self._config.store.hbm) or budget
 
     def _bytes_in(self, tier: str, tokens: int) -> int:
         deployment = self._deployment
@@ -112,7 +153,7 @@ class Memory:
     @property
     def default(self) -> Sequence[str]:
         """Those that are drawn when none is named: of a mode all; of servers theirs, where it is replayed; and the bound."""
-        names = [*self.own] if self._config.store.unit == "block" else [self._servers()]
+        names = [self._servers()] if self._of_servers else [*self.own]
         return [*names, OPTIMAL] if self.is_bounded and OPTIMAL not in names else names
 
     def _servers(self) -> str:
@@ -172,21 +213,31 @@ class Memory:
 
     def _cache(self, replay: BlockReplay, policy: str, blocks: int) -> BlockCache:
         if self.is_below:
-            make = self.mode.offload[policy] if policy in self.own else self._ordered(policy)
+            make = self.mode.offload[policy] if policy in self.own and not self._in_servers(policy) else self._passing(policy)
             above = None if self._above is None else _Known(self.fits, [hit for hit in self._hits(replay) if hit is not None])
             return Tiered(above, make(blocks, self._chunk_tokens, self._config.store.threshold), self._chunk_blocks)
+        usable, make_pool = max(0, blocks - self.mode.reserved), self.mode.pool if self._layout is None else self._layout.make
+        if self._of_servers and make_pool is not None:
+            return _Answering(make_pool(usable, self._block_tokens, usable, None), self._block_tokens, replay.contexts.ends)
         if self._layout is not None:
-            usable = max(0, blocks - self.mode.reserved)
             return self._layout.make(usable, self._block_tokens, usable, None)
-        if policy in self.own:
+        if policy in self.own and not self._in_servers(policy):
             return replay.cache(policy, blocks)
-        return PassingMemory(self._chunks(policy, blocks, 1), self._block_tokens, self._knowledge.now_s)
+        return PassingMemory(self._chunks(policy, blocks, 1), self._block_tokens, self._knowledge.now_s, self.answers)
 
-    def _ordered(self, policy: str) -> MakeOffload:
-        return lambda chunks, tokens, threshold: PassingOffload(self._chunks(policy, chunks, threshold), tokens, self._knowledge.now_s)
+    def _in_servers(self, policy: str) -> bool:
+        """Whether an engine's own policy is that of servers, whose chunks have its order."""
+        return self._of_servers and policy == OWN_ORDER
 
-    def _chunks(self, policy: str, chunks: int, threshold: int) -> OrderedChunks:
+    def _passing(self, policy: str) -> MakeOffload:
+        return lambda chunks, tokens, threshold: PassingOffload(
+            self._chunks(policy, chunks, threshold), tokens, self._knowledge.now_s, self.answers
+        )
+
+    def _chunks(self, policy: str, chunks: int, threshold: int) -> Chunks:
         """As in servers, the last of their tiers."""
+        if policy == OWN_ORDER:
+            return Chunks(chunks, threshold)
         each = max(1, self._deployment.stored(self._chunk_tokens))
         level = Level(TierSpec(self._tier, chunks * each, 0))
         return Orders(find("eviction", policy), self._knowledge).chunks(level, True, threshold, each)
@@ -194,13 +245,20 @@ class Memory:
     def _hits(self, replay: BlockReplay) -> Sequence[int | None]:
         """Tokens that the pool above has of each request; None of those that do not fit."""
         if replay not in self._hit:
-            above = self._pool() if self.is_below else None
+            above = self._requested(replay) if self.is_below else None
             hits = [0] * len(replay.contexts.tokens) if above is None else replay.hits(above)
             self._hit[replay] = [hit if self.fits(tokens) else None for hit, tokens in zip(hits, replay.contexts.tokens, strict=True)]
         return self._hit[replay]
 
+    def _requested(self, replay: BlockReplay) -> BlockCache | None:
+        """The pool above, for requests one at a time."""
+        pool = self._pool()
+        return pool if pool is None or not self._of_servers else _Answering(pool, self._block_tokens, replay.contexts.ends)
+
     def _pool(self) -> Pool | None:
         """The one above; None where it has no room for a block."""
+        if self._servers_pool is not None:
+            return self._servers_pool.empty()
         usable = self.pool_bytes // self._bytes_in(ON_DEVICE, self._block_tokens) - self.mode.reserved
         assert self.mode.pool is not None
         return self.mode.pool(usable, self._block_tokens, usable, None) if usable > 0 else None
@@ -214,7 +272,8 @@ class Memory:
         for path, tokens, hit in zip(contexts.paths, contexts.tokens, hits, strict=True):
             if hit is not None:
                 most = tokens if self.mode.in_chunks and not self.is_below else tokens - 1
-                asked.append(Asked(self._in_chunks(path), tokens // size, hit // size, most // size))
+                chunks = self._in_chunks(path)
+                asked.append(Asked(chunks, len(chunks) if self.answers else tokens // size, hit // size, most // size))
         known, (endless, _), served = stretches(asked), self.endless(replay), sum(hit or 0 for hit in hits)
 
         def found(blocks: int) -> Found:

@@ -1,7 +1,8 @@
 """A workload's requests through a cache of blocks, one at a time in order of their starts, without a server.
 
-Hits are tokens, and shares are of all prompt tokens, history included. Left out: answers before they come back in a prompt; that requests
-overlap, and pin what they use; windows: contexts are taken whole. A request takes no time: a session's next turn is known when it has come.
+Hits are tokens, and shares are of all prompt tokens, history included. Left out: answers before they come back in a prompt, but of servers
+(`kvplan.sim.replay.blockmemory`); that requests overlap, and pin what they use; windows: contexts are taken whole. A request takes no
+time: a session's next turn is known when it has come.
 """
 
 import math

@@ -56,9 +56,14 @@ def account(found: BlockCurve) -> dict:
 
 
 def _pool(found: BlockCurve) -> str:
-    """The size of the pool above, as it was asked for; where nothing was, as it is."""
+    """The size of the pool above, as it was asked for; where nothing was, and of servers, as it is."""
     asked = found.config.store.hbm
-    return asked if parse_bytes(asked) else format_bytes(found.pool_bytes or 0)
+    return asked if parse_bytes(asked) and not _of_servers(found) else format_bytes(found.pool_bytes or 0)
+
+
+def _of_servers(found: BlockCurve) -> bool:
+    """Whether it is of servers, and not of a mode's rules alone."""
+    return found.config.store.unit == "auto"
 
 
 def _orders(found: BlockCurve, policy: str) -> str:
@@ -95,16 +100,24 @@ def _notes(found: BlockCurve) -> Iterator[str]:
     yield from _grouped(found)
     yield from _ordered(found)
     yield (
-        f"{len(found.contexts.tokens):,} requests, one at a time in order of their starts, without a server; answers are there when they"
-        " come back in a prompt."
+        f"{len(found.contexts.tokens):,} requests, one at a time in order of their starts, without a server; answers are there"
+        f" {_since(found)}."
     )
-    if found.config.store.unit == "auto":
+    if _of_servers(found):
         yield (
             f"Requests that overlap leave less room for what others left: `kvplan compare --vary store.{found.tier}=64GB,128GB` simulates"
             " such servers, with TTFT; `--unit session` keeps whole sessions."
         )
     if any(point.found is None for point in found.points):
         yield "–: not full before the requests that are counted, which this tool does not judge."
+
+
+def _since(found: BlockCurve) -> str:
+    """From when on answers are found."""
+    ended, back = "when they have ended", "when they come back in a prompt"
+    if found.answers:
+        return ended
+    return f"in HBM {ended}, in {found.tier.upper()} {back}" if found.pool_bytes and _of_servers(found) else back
 
 
 def _ordered(found: BlockCurve) -> Iterator[str]:
@@ -115,8 +128,10 @@ def _ordered(found: BlockCurve) -> Iterator[str]:
             f"{', '.join(by['sessions'])}: who leaves is a session, from its last block on, as in servers with store.eviction; what is"
             f" the mode's own ({', '.join(found.own)}) goes by blocks."
         )
-    if found.config.store.unit == "auto" and found.config.store.eviction not in found.policies:
+    if _of_servers(found) and found.config.store.eviction not in found.policies:
         yield f"store.eviction={found.config.store.eviction} is not drawn."
+    if found.pool_bytes and _of_servers(found) and parse_bytes(found.config.store.hbm):
+        yield f"HBM keeps {found.config.store.hbm} of what requests leave at most (store.hbm)."
     for policy in by["sessions"]:
         if _foresees(found, policy):
             yield f"{policy} knows when sessions come back, as no server does."
@@ -147,14 +162,19 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
             f"{layers} layers of {found.config.model} attend to {tokens:,} tokens only: here they keep every token, in bytes and in what"
             " hits"
         )
-    if found.past_window:
+    if found.past_window and _of_servers(found):
+        yield (
+            f"{found.past_window:,} prompts lack some of their history, which servers cut off where a context does not fit into the"
+            f" window of {found.config.model} (deployment.truncation_ratio={found.config.deployment.truncation_ratio:g})"
+        )
+    elif found.past_window:
         yield (
             f"{found.past_window:,} prompts are longer than the window of {found.config.model}: a server would refuse or cut them, here"
             " they are whole"
         )
     if found.unserved:
         yield f"{found.unserved:,} prompts are longer than the pool of {_pool(found)} of HBM: they are not served, and hit nothing"
-    if found.mode.in_chunks and found.config.store.unit == "auto":
+    if found.mode.in_chunks and _of_servers(found):
         pool = SERVED[found.config.store.mode]
         yield (
             f"HBM is left out: servers have {pool}'s pool of blocks above, and `kvplan curve --mode {pool} --tier hbm` says what that hits;"

@@ -13,11 +13,12 @@ def _no_time() -> float:
 
 
 class _Passing:
-    """`now_s`: when the request comes that is asked for, for those who go by it."""
+    """`now_s`: when the request comes that is asked for, for those who go by it; `answers`: whether those are stored, too, whose keys
+    contexts have behind the prompt's."""
 
-    def __init__(self, tier: Chunks, chunk_tokens: int, now_s: Callable[[], float] = _no_time) -> None:
+    def __init__(self, tier: Chunks, chunk_tokens: int, now_s: Callable[[], float] = _no_time, answers: bool = False) -> None:
         self.stored = 0
-        self._tier, self._chunk_tokens, self._now_s = tier, chunk_tokens, now_s
+        self._tier, self._chunk_tokens, self._now_s, self._answers = tier, chunk_tokens, now_s, answers
 
     @property
     def held(self) -> int:
@@ -31,7 +32,7 @@ class _Passing:
 
     def _pass(self, path: Context, tokens: int) -> int:
         """Leading chunks of a prompt that were there."""
-        full = tokens // self._chunk_tokens
+        full = len(path) if self._answers else tokens // self._chunk_tokens
         there = self._tier.reach(path, full)
         coming = self._tier.passes(path, full, self._now_s())
         self.stored += 0 if coming is None else coming.chunks
