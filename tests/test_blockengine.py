@@ -153,6 +153,15 @@ def test_sessions_go_on_from_turns_that_took_no_time(workload):
     assert rest["cached_tokens"][later].tolist() == whole["cached_tokens"][later].tolist()
 
 
+def test_turns_that_pass_without_think_times_take_as_long_as_their_answers(workload):
+    """However many a session has: none comes before its predecessor's answer, and those that do not pass are served when they come."""
+    turns = workload([[(16, 8)] * 600, [(16, 8)] * 4], arrivals=[0.0, 1000.0], gap_s=0.0)
+    found = served(turns, 5000, *ALONE, "store.block_tokens=8", passing=590)
+    answer_s = found["arrival_s"][1]
+    assert answer_s > 0 and found["arrival_s"][:591].tolist() == pytest.approx((answer_s * np.arange(591)).tolist())
+    assert (found["first_token_s"] > found["arrival_s"])[590:].all()
+
+
 def test_chunks_are_stored_when_they_have_been_offered_often_enough():
     """As a replay with the same threshold stores and hits them."""
     draw = np.random.default_rng(5)

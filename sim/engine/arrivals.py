@@ -79,13 +79,13 @@ class Arrivals(Source):
         return self._arrival_s[turn + 1] if self._open_loop else now + self._gap_s[turn + 1]
 
     def ended(self, turn: int, now: float) -> None:
-        """The session goes on, if it does."""
+        """The session goes on, if it does; of answers that take no time of the server when they would have ended."""
         arrival = self.next_arrival(turn, now)
         if arrival == math.inf:
             return
         turn += 1
         self._recorded[turn] = arrival
-        if arrival > now:
+        if arrival > self._clock.agenda.now_s:
             self._clock.at(arrival, ARRIVAL, self._turn_arrives, turn)
         else:
             self._arrive(turn)
