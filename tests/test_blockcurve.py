@@ -1,6 +1,7 @@
 """Curves of blocks (`sim/replay/blockcurve.py`): every policy hits what it hits in a server to which requests come one at a time, and none
 more than the bound."""
 
+import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -286,6 +287,19 @@ def test_the_command_draws_policies_of_sessions_on_blocks(tmp_path):
     for extra, message in ((["--policies", "lookahead"], "goes by the job queue"), (["--jobs", "2"], "goes with --unit session")):
         refused = CliRunner().invoke(app, [*asked, *extra])
         assert refused.exit_code == 2 and message in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policies", "lru,optimal", "--set", "store.threshold=2"], r"optimal: this curve .*\(servers of blocks are not.*--unit block"),
+        (["--policies", "optimal", "--tier", "ssd"], r"optimal: this curve is of whole sessions \(SSD below other tiers is not replayed\)"),
+        (["--tier", "hbm", "--set", "store.save=sync"], r"--tier hbm: this curve is of whole sessions \(.*not simulated.*--unit block"),
+    ],
+)
+def test_why_a_curve_is_of_sessions_is_said_where_it_has_not_what_is_asked_for(options, message):
+    refused = CliRunner().invoke(app, ["curve", "--set", "engine=vllm", *options])
+    assert refused.exit_code == 2 and re.search(message, " ".join(refused.stderr.split())), refused.stderr
 
 
 def test_belady_keeps_nobody_for_a_prompt_that_the_pool_has_no_room_for():

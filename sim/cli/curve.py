@@ -41,7 +41,8 @@ def run(
 ) -> None:
     """Simulates every policy at every size, or replays blocks; prints, draws and writes the curves. Exit code 1 when a run failed."""
     loaded = configuration.load(config, overrides)
-    if why_sessions(loaded, tier) is None:
+    why = why_sessions(loaded, tier)
+    if why is None:
         _refuse_with_blocks(replications=replications, jobs=jobs, cluster=cluster)
         check_places(out, figure, inputs(config, loaded, runs=False))
         with progress("replaying", "replays") as report:
@@ -50,7 +51,7 @@ def run(
         return
     question, tier = Question(config, tuple(overrides), replications=replications or _REPLICATIONS, resample=resample), tier or TIER
     if tier == ON_DEVICE:
-        raise ConfigError("--tier hbm: its size varies with --unit block")
+        raise ConfigError(f"--tier hbm: this curve is of whole sessions ({why}); its size varies with --unit block")
     load_policies(loaded)
     resolve(loaded)  # what cannot run is refused first
     check_places(out, figure, inputs(config, loaded))

@@ -22,6 +22,7 @@ from kvplan.sim.config import ON_HOST, SHORTHANDS, Config, ConfigError, load
 from kvplan.sim.deployment import Deployment, of_sessions, resolve
 from kvplan.sim.policies.registry import policies
 from kvplan.sim.replay.blockcurve import why_sessions
+from kvplan.sim.replay.blockmemory import OPTIMAL
 from kvplan.sim.routing import replica_of
 from kvplan.sim.sweep.axes import Axis, Point
 from kvplan.sim.sweep.compare import Question, Sweep, prepare
@@ -116,6 +117,9 @@ def prepare_curves(question: Question, tier: str, sizes: Sequence[str], names: S
     """The question's configuration with every eviction policy at every size; powers of two when no sizes are given. Raises ConfigError and
     TraceError."""
     config, notes = load(question.source, question.overrides), []
+    if OPTIMAL in names:
+        why = why_sessions(config, tier)
+        raise ConfigError(f"--policies {OPTIMAL}: this curve is of whole sessions ({why}), and the bound is of blocks: --unit block has it")
     if config.store.unit == "auto":
         notes = of_sessions(config, resolve(config)) or [_NO_BLOCKS.format(tier=tier, why=why_sessions(config, tier) or "simulated")]
         question = replace(question, overrides=(*question.overrides, "store.unit=session"))
