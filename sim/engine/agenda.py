@@ -1,11 +1,15 @@
 """What is to come in a run: the timers in SimPy's queue, and what ends before an event without being one.
 
+SimPy's queue is a heap, and most of what is to come are turns whose users think: thousands, in the way of the few that are next. So the
+queue has the timers of the second under way; those of each later one wait apart, in no order, until it begins (a calendar queue, Brown,
+CACM 1988). All come in the same order, since each is compared with all that come in the same second.
+
 It is apart from the clock, which inherits from SimPy's and so cannot be compiled.
 """
 
 import math
 from abc import ABC, abstractmethod
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 
@@ -22,7 +26,12 @@ class Agenda:
 
     def __init__(self, timers: list[tuple[float, int, int, Any]]) -> None:
         self._timers = timers
-        """A heap of (time, priority, number, timer): SimPy's queue, in which there is nothing else."""
+        """A heap of (time, priority, number, timer): SimPy's queue, in which there is nothing else. Of times before `_open_s`."""
+        self._open_s = 1.0
+        self._later: dict[int, list[tuple[float, int, int, Any]]] = {}
+        """Those of each second from then on …"""
+        self._seconds: list[int] = []
+        """… which are in this heap."""
         self.scheduled = 0
         """Events scheduled so far."""
         self.now_s = 0.0
@@ -37,7 +46,25 @@ class Agenda:
         if time < self.now_s:
             raise ValueError(f"an event at {time} is scheduled in the past, at {self.now_s}")
         self.scheduled = number = self.scheduled + 1
-        heappush(self._timers, (time, priority, number, timer))
+        if time < self._open_s:
+            heappush(self._timers, (time, priority, number, timer))
+            return
+        second = int(time)
+        waiting = self._later.get(second)
+        if waiting is None:
+            self._later[second] = waiting = []
+            heappush(self._seconds, second)
+        waiting.append((time, priority, number, timer))
+
+    def goes_on(self) -> bool:
+        """The queue is empty: it has the timers of the next second that has any. False when there is none."""
+        if not self._seconds:
+            return False
+        second = heappop(self._seconds)
+        self._open_s = second + 1.0
+        self._timers += self._later.pop(second)
+        heapify(self._timers)
+        return True
 
     def before(self, time: float, ending: Ending) -> None:
         """Has `ending` settled before the first event at `time` or later; at equal times in the order of these calls."""

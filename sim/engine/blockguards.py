@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable
 
 from kvplan.sim.engine.guards import Guards, demand
+from kvplan.sim.store.blocks.runs import runs_of
 
 
 class BlockGuards(Guards):
@@ -56,7 +57,7 @@ class BlockGuards(Guards):
 
     def windows_held(self, kv, found, pieces) -> None:
         """A job loads what was found of its context, and the first tier keeps these pieces for it: of windows all that the end reaches."""
-        held = {run.path[chunk] for piece in pieces for run in piece.runs() for chunk in range(run.start, run.stop)}
+        held = {run.path[chunk] for run in runs_of(pieces) for chunk in range(run.start, run.stop)}
         first, stop = found.hit // found.chunk_tokens, found.there.stops[-1]
         for part in found.there.beside:
             loaded, reached = range(part.start, part.stop), range(max(first, stop - self._reach(found.chunk_tokens)), stop)

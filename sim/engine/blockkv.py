@@ -395,10 +395,9 @@ class BlockFitting(Fitting):
         super().__init__(config, deployment, recorder, session_of, context, kv.store)
         self._kv = kv
 
-    def job(self, turn: int) -> Job:
-        job = super().job(turn)
-        return self.again(job)
-
     def again(self, job: Job) -> Job:
-        job.hbm_bytes = self._kv.needs(job)
+        job.hbm_bytes = self._takes(job)
         return job
+
+    def _takes(self, job: Job) -> int:
+        return self._kv.needs(job)

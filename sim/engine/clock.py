@@ -17,7 +17,6 @@ from heapq import heappop
 from typing import Any, cast
 
 import simpy
-from simpy.core import EmptySchedule
 from simpy.events import EventPriority
 
 from kvplan.sim.engine.agenda import Agenda
@@ -51,25 +50,14 @@ class Clock(simpy.Environment):
         self.agenda.set(timer, time, priority)
         return timer
 
-    def step(self) -> None:
-        """The next event, after all that is due before it. Raises EmptySchedule."""
-        if not self._timers:
-            raise EmptySchedule
-        now, _, _, timer = heappop(self._timers)
-        self._now = self.agenda.now_s = now
-        if self.agenda.due_s <= now:
-            self.agenda.settle(now)
-        timer.callback(timer)
-
-    def run(self, until: Any = None) -> Any:
-        """Every event to the last, as `step` has them, without a call for each. `until`: as SimPy has it."""
+    def run(self, until: Any = None) -> None:
+        """Every event to the last, each after all that is due before it; `until`, which SimPy has, is None."""
         if until is not None:
-            return super().run(until)
+            raise NotImplementedError("a run goes on to its last event")
         timers, agenda = self._timers, self.agenda
-        while timers:
+        while timers or agenda.goes_on():
             now, _, _, timer = heappop(timers)
             self._now = agenda.now_s = now
             if agenda.due_s <= now:
                 agenda.settle(now)
             timer.callback(timer)
-        return None

@@ -12,7 +12,7 @@ from itertools import pairwise
 from kvplan.sim.store.blocks.base import Context, Path
 from kvplan.sim.store.blocks.below import Below, Moves, Part
 from kvplan.sim.store.blocks.offload import Offers
-from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth
+from kvplan.sim.store.blocks.runs import Pieces, Run, Runs, depth, runs_of
 
 
 class Coming(Moves):
@@ -100,7 +100,7 @@ class Chunks(Below):
         return start + enough.index(False) if False in enough else full
 
     def arrive(self, coming: "Coming", now: float = 0.0) -> None:
-        for run in [run for piece in coming.missing for run in piece.runs()]:
+        for run in runs_of(coming.missing):
             run.ready = True
         self.let_go(coming.path, coming.used, now)
 

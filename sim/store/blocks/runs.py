@@ -12,7 +12,7 @@ Several may use a block at once. Who has computed what was there already has a c
 long as it is there. Runs of which there are copies stay apart from others, so that each begins where one ends that came before it.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import Final
 
 from kvplan.sim.store.blocks.base import Path
@@ -112,21 +112,24 @@ class Piece:
     @property
     def copied(self) -> bool:
         """Whether there are copies of any of it, or were."""
-        return self.run.copied or (self.run.stop < self.stop and any(run.copied for run in self.runs()))
-
-    def runs(self) -> list[Run]:
-        """What the run has been cut into since."""
-        run = self.run
-        found = [run]
-        while run.stop < self.stop:
-            assert run.rest is not None
-            run = run.rest
-            found.append(run)
-        return found
+        return self.run.copied or (self.run.stop < self.stop and any(run.copied for run in runs_of([self])))
 
 
 Pieces = list[Piece]
 """Of one context, from its start."""
+
+
+def runs_of(pieces: Pieces) -> list[Run]:
+    """What their runs have been cut into since."""
+    found = []
+    for piece in pieces:
+        run = piece.run
+        found.append(run)
+        while run.stop < piece.stop:
+            assert run.rest is not None
+            run = run.rest
+            found.append(run)
+    return found
 
 
 def depth(pieces: Pieces) -> int:
@@ -202,7 +205,7 @@ class Runs:
 
     def _along(self, path: Path, most: int, start: int = 0) -> list[tuple[Run, int, int]]:
         """Runs that together have a context's leading blocks from `start` on, and which blocks of each."""
-        heads, along, copies = self._heads, [], list[Run]()
+        heads, along, copies = self._heads, [], _NONE
         while start < most:
             key = path[start]
             found = heads.get(key, _NONE)
@@ -226,7 +229,7 @@ class Runs:
         """What is there of a window's blocks between two is in use by one more."""
         return self._taken(self.within(path, start, stop))
 
-    def _taken(self, along: Iterable[tuple[Run, int, int]]) -> Pieces:
+    def _taken(self, along: list[tuple[Run, int, int]]) -> Pieces:
         pieces = []
         for found, begin, stop in along:
             run = found if begin == found.start else self._cut(found, begin)
@@ -272,7 +275,7 @@ class Runs:
     def parted(self, pieces: Pieces, place: int) -> tuple[Pieces, Pieces]:
         """What somebody uses, as what is before a place and what is behind it."""
         before, behind = Pieces(), Pieces()
-        for run in [run for piece in pieces for run in piece.runs()]:
+        for run in runs_of(pieces):
             if run.start < place < run.stop:
                 rest = self._cut(run, place)
                 behind.append(Piece(rest, rest.stop))
@@ -283,13 +286,13 @@ class Runs:
         """One use has ended: what nobody uses then is the last to go, and the last of it before the others; returns it. Never sooner than
         the one before. `order`: another than that of all."""
         end = self._order if order is None else order
-        free = self._joined([run for piece in pieces for run in piece.runs()])
+        free = self._joined(runs_of(pieces))
         for run in reversed(free):
             run.since = now
             run.follow(end.ahead)
         return free
 
-    def _joined(self, runs: Iterable[Run]) -> list[Run]:
+    def _joined(self, runs: list[Run]) -> list[Run]:
         """Those that nobody uses any more, as few as they can be."""
         free: list[Run] = []
         for run in runs:
@@ -298,11 +301,12 @@ class Runs:
                 continue
             self.used -= run.stop - run.start
             self.blocks += run.stop - run.start
-            if self._joins and free and free[-1].goes_on_as(run):
+            last = free[-1] if free else None
+            if self._joins and last is not None and last.goes_on_as(run):
                 self._unlist(run)
-                free[-1].path, free[-1].stop, free[-1].number = run.path, run.stop, max(run.number, free[-1].number)
-                free[-1].rest = None  # nobody's piece goes on there
-                self._mark(free[-1], run.start)
+                last.path, last.stop, last.number = run.path, run.stop, max(run.number, last.number)
+                last.rest = None  # nobody's piece goes on there
+                self._mark(last, run.start)
             else:
                 free.append(run)
         return free
@@ -345,7 +349,7 @@ class Runs:
         self._names = number = self._names + 1
         run = Run(path, start, stop, head, number, 1, copied)
         run.window = window
-        self._heads.setdefault(head, []).append(run)
+        self._list_at(run, head)
         self._mark(run, start + 1)
         self.used += stop - start
         return run
@@ -357,7 +361,7 @@ class Runs:
         self._unmark(run, place)
         rest.window, rest.ready, rest.since, run.stop = run.window, run.ready, run.since, place
         rest.rest, run.rest = run.rest, rest
-        self._heads.setdefault(head, []).append(rest)
+        self._list_at(rest, head)
         self._mark(rest, place + 1)
         if not run.users:
             rest.follow(run.ahead)
@@ -371,6 +375,13 @@ class Runs:
         self._unlist_at(run, run.head)
         self._unmark(run, run.start + 1)
 
+    def _list_at(self, run: Run, key: Hashable) -> None:
+        found = self._heads.get(key)
+        if found is None:
+            self._heads[key] = [run]
+        else:
+            found.append(run)
+
     def _unlist_at(self, run: Run, key: Hashable) -> None:
         found = self._heads[key]
         if len(found) > 1:
@@ -382,7 +393,7 @@ class Runs:
         """Lists a run of a window at the marks from a block on."""
         if run.window:
             for mark in range(-(-start // _MARK) * _MARK, run.stop, _MARK):
-                self._heads.setdefault(run.path[mark], []).append(run)
+                self._list_at(run, run.path[mark])
 
     def _unmark(self, run: Run, start: int) -> None:
         if run.window:

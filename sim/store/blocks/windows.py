@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from kvplan.sim.store.blocks.base import Path
 from kvplan.sim.store.blocks.pool import Use, Windows
-from kvplan.sim.store.blocks.runs import Pieces, depth
+from kvplan.sim.store.blocks.runs import Pieces, depth, runs_of
 from kvplan.sim.store.blocks.vllm import VllmPool
 
 Span = tuple[int, int]
@@ -183,7 +183,7 @@ class WindowsPool(VllmPool):
         for use, tokens in uses:
             assert isinstance(use, WindowsUse)
             pieces = [piece for each in use.named for group in each.groups for piece in group]
-            windows.update({id(run): run.blocks for piece in pieces for run in piece.runs()})
+            windows.update({id(run): run.blocks for run in runs_of(pieces)})
             others += self.needed(tokens) + self._windowed * use.ahead - sum(map(depth, use.full))
         return used - sum(windows.values()) + others, kept + self._unnamed
 
