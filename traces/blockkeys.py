@@ -2,8 +2,8 @@
 and those of a prompt with its answer. `kvplan.traces.blockpaths` says which context has which.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 
@@ -68,6 +68,18 @@ class Parts(_Known):
         return self._whole[block // self._parts] * self._parts + block % self._parts
 
 
+def _behind(ends: list[int], token: int) -> int:
+    """The first part that ends behind a token: `bisect_right`, which costs several times as much where this is compiled."""
+    low, high = 0, len(ends)
+    while low < high:
+        middle = (low + high) >> 1
+        if token < ends[middle]:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 class Written(_Known):
     """Blocks of a session's context, by who wrote their last token."""
 
@@ -91,12 +103,41 @@ class Written(_Known):
             raise IndexError(block)
         token = (block + 1) * self.block_tokens - 1
         ends, last = self.ends, self._last
-        part = 0 if token < ends[0] else last if token >= ends[last - 1] else bisect_right(ends, token)
+        part = 0 if token < ends[0] else last if token >= ends[last - 1] else _behind(ends, token)
         return ~(self.writers[part] << 32 | block)
 
     def up_to(self, blocks: int) -> "Written":
         """The same context with so many blocks."""
         return Written(self.session, self.ends, self.writers, blocks, self.block_tokens)
+
+
+def grown(
+    turns: Iterable[tuple[int, bool, bool, int, int, int]], begun: Iterator[Sequence[tuple[int, int]]], block_tokens: int
+) -> list[Written]:
+    """Of each of `turns` (session, whether it is its first, whether its oldest history was cut, tokens of history, prompt and answer), in
+    the workload's order, the context with the answer. `begun`: what each session begins with, as (number, end) of its parts.
+
+    Turns that keep all of the history share its list; an edit begins another; where the oldest was cut, the turn has written all of it
+    anew."""
+    found: list[Written] = []
+    ends: list[int] = []
+    writers: list[int] = []
+    context = 0
+    for turn, (session, is_first, is_cut, history, prompt, output) in enumerate(turns):
+        if is_first:
+            parts = next(begun, [])
+            ends, writers = [end for _, end in parts], [-1 - number for number, _ in parts]
+        elif is_cut:
+            ends, writers = [], []
+        elif context > history:
+            kept = bisect_left(ends, history)
+            ends, writers = [*ends[:kept], *[history] * (history > 0)], writers[: kept + (history > 0)]
+        context = history + prompt + output
+        if not ends or context > ends[-1]:
+            ends.append(context)
+            writers.append(turn)
+        found.append(Written(session, ends, writers, context // block_tokens, block_tokens))
+    return found
 
 
 class Answered(_Known):

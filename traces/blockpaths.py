@@ -11,14 +11,13 @@ What an answer's hashes are only the session's next prompt says, as far as it go
 A context whose oldest tokens were cut has other positions, and shares nothing with what was there before.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from kvplan.traces.blockkeys import Answered, Asked, Keys, Parts, TurnKeys, Written
+from kvplan.traces.blockkeys import Answered, Asked, Keys, Parts, TurnKeys, Written, grown
 from kvplan.traces.context import contexts
 from kvplan.traces.prefixes import prefixes
 from kvplan.traces.reuse import in_order, starts
@@ -201,25 +200,6 @@ def written(workload: Workload, block_tokens: int) -> list[Written]:
 
 
 def _grown(workload: Workload, columns: tuple[np.ndarray, np.ndarray, np.ndarray], cut: np.ndarray, block_tokens: int) -> list[Written]:
-    """Per turn, of `columns` (history, prompt, output), with the answer. Turns that keep all of the history share its list; an edit begins
-    another; where the oldest was `cut`, the turn has written all of it anew."""
-    found: list[Written] = []
-    ends: list[int] = []
-    writers: list[int] = []
-    begun = iter([] if workload.beginnings is None else workload.beginnings.numbered().parts())
-    rows, context = zip(*(column.tolist() for column in (workload.session, workload.is_first, cut, *columns)), strict=True), 0
-    for turn, (session, first, is_cut, history, prompt, output) in enumerate(rows):
-        if first:
-            parts = next(begun, [])
-            ends, writers = [end for _, end in parts], [-1 - number for number, _ in parts]
-        elif is_cut:
-            ends, writers = [], []
-        elif context > history:
-            kept = bisect_left(ends, history)
-            ends, writers = [*ends[:kept], *[history] * (history > 0)], writers[: kept + (history > 0)]
-        context = history + prompt + output
-        if not ends or context > ends[-1]:
-            ends.append(context)
-            writers.append(turn)
-        found.append(Written(session, ends, writers, context // block_tokens, block_tokens))
-    return found
+    """Per turn, of `columns` (history, prompt, output), with the answer."""
+    rows = zip(*(column.tolist() for column in (workload.session, workload.is_first, cut, *columns)), strict=True)
+    return grown(rows, iter([] if workload.beginnings is None else workload.beginnings.numbered().parts()), block_tokens)

@@ -22,7 +22,7 @@ class GrowingBatch(Batch):
     def __init__(self, hbm_bytes: int, most: int, growth: Growth) -> None:
         super().__init__(hbm_bytes, most)
         self.grows = True
-        self._sizes, self._size = growth, growth.size
+        self._sizes = growth
         self._missing = 0
         """Bytes that all of its jobs take until their ends."""
         self._order: dict[int, Job] = {}
@@ -97,7 +97,7 @@ class GrowingBatch(Batch):
 
     def _to_come(self, job: Job) -> int:
         """Bytes that it has at its end and does not take yet."""
-        return self._size(job.context) - self._size(self.tokens(job))
+        return self._sizes.size(job.context) - self._sizes.size(self.tokens(job))
 
     # --- who gives way --------------------------------------------------------------------------------------------------------
 

@@ -19,4 +19,7 @@ def packed(jobs: Iterable[Prefilling], room: int) -> Chunks:
 
 def unpacked(jobs: Iterable[Prefilling]) -> int:
     """Tokens that are still to be prefilled."""
-    return sum([job.left for job in jobs])
+    left = 0
+    for job in jobs:
+        left += job.left
+    return left
