@@ -233,12 +233,11 @@ def zeroed(table, every=3):
 
 
 @pytest.mark.parametrize("family", agreement.FAMILIES)
-@pytest.mark.parametrize(("every", "seeds"), [(1, range(3)), (3, range(3, 6))])
-def test_engine_and_reference_agree_on_answers_of_no_tokens(family, every, seeds):
-    for seed in (11,) if "batching" in family else seeds:
-        config, table = agreement.random_case(family, seed)
-        found, _ = agreement.compare(config, zeroed(table, every))
-        assert not found, (family, seed)
+@pytest.mark.parametrize(("every", "seed"), [(1, 2), (3, 3)])
+def test_engine_and_reference_agree_on_answers_of_no_tokens(family, every, seed):
+    config, table = agreement.random_case(family, 11 if "batching" in family else seed)
+    found, _ = agreement.compare(config, zeroed(table, every))
+    assert not found
 
 
 def test_an_answer_of_no_tokens_ends_with_its_prefill(workload, small):

@@ -22,7 +22,9 @@ from kvplan.validate.checks.reference import spans
 from kvplan.validate.checks.reference.replica import Replica
 from kvplan.validate.verdict import Failed, Finding, averaged, fail
 
-SEEDS = range(30)
+SEEDS = range(15)
+MORE_SEEDS = range(24)
+"""Where more can happen: until each connector has come, and copies that spill while the GPU waits for them."""
 MECHANISMS = ("copies that the GPU waits for", "sessions that expire", "turns that drop history", "turns on the second of two replicas")
 
 
@@ -38,7 +40,7 @@ def agreed(family: str, seeds=SEEDS) -> Counter:
 
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("more")])
 def test_engine_and_reference_agree_on_all_that_the_reference_knows(family):
-    happened = agreed(family)
+    happened = agreed(family, MORE_SEEDS)
     assert min(happened[what] for what in MECHANISMS)
     assert bool(happened["sessions moved whole"]) == family.startswith("DRAM and SSD")
 
@@ -183,9 +185,9 @@ def test_engine_and_reference_agree_on_steps_that_hold_several_jobs(family):
 
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if family.endswith("connectors")])
 def test_engine_and_reference_agree_under_every_connector(family):
-    used = {agreement.random_case(family, seed)[0].store.connector for seed in SEEDS}
+    used = {agreement.random_case(family, seed)[0].store.connector for seed in MORE_SEEDS}
     assert used == set(catalogue.names("connector"))
-    assert agreed(family)["jobs that wait apart for their KV"]
+    assert agreed(family, MORE_SEEDS)["jobs that wait apart for their KV"]
 
 
 def test_engine_and_reference_agree_on_copies_of_ranks():
@@ -264,7 +266,7 @@ def test_the_reference_shares_nothing_with_the_engine_but_what_a_configuration_m
 @pytest.mark.parametrize("family", [family for family in agreement.FAMILIES if "DRAM and SSD" not in family])
 def test_engine_and_reference_agree_on_what_the_warmup_cuts(family):
     for seed in (
-        SEEDS[19:21] if "batching" in family else SEEDS[: 6 if family == "HBM; blocks" else 2] if family.startswith("HBM") else SEEDS[:10]
+        (19, 20) if "batching" in family else SEEDS[: 6 if family == "HBM; blocks" else 2] if family.startswith("HBM") else SEEDS[:10]
     ):
         loaded, table = agreement.random_case(family, seed)
         assert not agreement.compare(config.load(loaded, [f"warmup_turns={table.turns // 3}"]), table)[0], f"{family}, seed {seed}"
