@@ -7,7 +7,16 @@ import printed
 import pytest
 from printed import GLANCE, README, ROOT
 
-SLOW = ("kvplan plan", "validate paper", "--equal-service", "curve", "store.eviction=lookahead,lru", "h100-80g-x8")
+SLOW = (
+    "kvplan plan",
+    "validate paper",
+    "--equal-service",
+    "curve",
+    "store.eviction=lookahead,lru",
+    "h100-80g-x8",
+    "engine=vllm",
+    "--timeline",
+)
 """Ten seconds and more: run by `make readme`; those of the first pages in CI as well, for the worked plans of docs/ take minutes."""
 FIRST = [README, GLANCE]
 DOCS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
