@@ -726,6 +726,22 @@ def test_the_clockless_line_is_an_lru_list(tmp_path):
     assert everything == pytest.approx(history.sum() / (history + prompt).sum())
 
 
+def test_the_clockless_line_finds_histories_that_were_cut_where_servers_do():
+    """With room for all: what a server hits that has it, less where positions are part of what is kept."""
+    assert _roomy("embedded") < _roomy("decoupled")
+
+
+def _roomy(positions):
+    """Share of the resumed turns that hit, by a server and by the line."""
+    chosen = (*SMALL, "store.dram=0GB", "deployment.window_tokens=1024", f"store.positions={positions}", "store.load=always")
+    axes = curves.axes(configuration.load(None, chosen), "ssd", ["lru"], ["4TB"])
+    sweep = prepare(Question(None, chosen, axes, 1))
+    found = curves.lru(sweep, "ssd", 0, ["4TB"], 0.0)[-1]
+    hits = simulate(sweep.runs[0].config).summary["hit_rate"]
+    assert found["hit_rate.resumed"] == pytest.approx(hits["resumed"]) and found["hit_rate.tokens"] == pytest.approx(hits["tokens"])
+    return hits["resumed"]
+
+
 def test_the_clockless_line_of_a_tier_begins_below_all_that_are_above_it():
     """A tier of the user's own between DRAM and SSD serves what it holds, whatever the size of SSD."""
     own = "{name: cxl, size: 10GB, read: 50GB/s, write: 50GB/s, latency: 2us, price: 0USD/GB/h}"

@@ -17,6 +17,7 @@ from itertools import takewhile
 import numpy as np
 
 from kvplan.hwmodels.units import parse_bytes
+from kvplan.sim.analytic.turns import turns_of
 from kvplan.sim.build_workload import build_workload
 from kvplan.sim.config import ON_HOST, SHORTHANDS, Config, ConfigError, load
 from kvplan.sim.deployment import Deployment, of_sessions, resolve
@@ -189,7 +190,7 @@ class _Reuse:
     distance: np.ndarray
     """Bytes to the end of the session's KV in an LRU list, from the most recent on."""
     history: np.ndarray
-    """Of the turn, where it outlived no TTL; else 0."""
+    """Of the turn, where it outlived no TTL, and a cut of its start has not spoilt it (`store.positions`); else 0."""
     prompts: int
     """What all turns after the warm-up read, histories included."""
 
@@ -212,13 +213,14 @@ def _reuse(config: Config, deployment: Deployment, workload: Workload, tpot_s: f
     )
     seen = accesses(workload, 1, deployment.window, answer_s, ratio)
     history, prompt, _ = contexts(workload, deployment.window, ratio)
-    read = (history + prompt)[np.argsort(starts(workload, answer_s), kind="stable")]
+    order, spoilt = np.argsort(starts(workload, answer_s), kind="stable"), turns_of(config, deployment, workload).void
+    read, kept = (history + prompt)[order], ~spoilt[order]
     for replica in np.unique(place):
         mine = place[seen.session] == replica
         part = seen.those(mine)
         distance, counted = stack_distances(part.sized(deployment.stored)), np.flatnonzero(mine) >= config.warmup_turns
         resumed = (distance >= 0) & counted
         distances.append(distance[resumed])
-        found.append(np.where(part.gap_s <= (config.store.ttl_s or math.inf), part.history, 0)[resumed])
+        found.append(np.where(kept[mine] & (part.gap_s <= (config.store.ttl_s or math.inf)), part.history, 0)[resumed])
         prompts += int(read[mine][counted].sum())
     return _Reuse(np.concatenate(distances), np.concatenate(found), prompts)
