@@ -23,7 +23,7 @@ FOO's linear program, PFOO-L); the prices per slot are that program's dual, lowe
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -114,20 +114,24 @@ def best_possible(
     stored: Callable[[np.ndarray], np.ndarray],
     warmup_turns: int = 0,
     saved: Saved = lambda context, _: context,
+    spoilt: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Upper bounds on a simulated run's hit rates, over its own order of starts and ends: `resumed` and `tokens`, as in `hit_rate` of
     summary.json (shares of resumed turns and of context tokens, turns of the warm-up left out).
 
     `columns` are `Result.columns`; `capacity_bytes` is that of all tiers of one replica together, since KV in any of them can be reused;
-    `stored`: bytes of sessions of so many tokens; `saved`: what is kept of a context. A turn that found only a part of its history counts
-    by that part in `resumed`; summary.json counts it whole. Copies of a session in several tiers, moves, reserves and pins are taken to
-    need no room: they can only lower what a run hits.
+    `stored`: bytes of sessions of so many tokens; `saved`: what is kept of a context; `spoilt`: whether a turn can use
+    nothing of its history, whoever keeps it. A turn that found only a part of its history counts by that part in `resumed`; summary.json
+    counts it whole. Copies of a session in several tiers, moves, reserves and pins are taken to need no room: they can only lower what a
+    run hits.
     """
     measured = columns["order"] >= warmup_turns
     turns = tokens = 0.0
     for replica in np.unique(columns["replica"]):
         here = columns["replica"] == replica
         seen, order = realised({name: values[here] for name, values in columns.items()}, saved)
+        if spoilt is not None:
+            seen = replace(seen, history=np.where(spoilt[here][order], 0, seen.history))
         kept = np.minimum(seen.history, seen.size[previous(seen.session)])
         found = _gained(seen.sized(stored), capacity_bytes, measured[here][order], kept)
         turns, tokens = turns + found[0], tokens + found[1]

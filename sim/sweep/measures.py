@@ -15,7 +15,9 @@ def measure(result: Result) -> dict[str, float]:
     found = numbers(result.summary)
     deployment, config = resolve(result.config), result.config
     if deployment.tiers and not deployment.pooled:
-        bound = best_possible(result.columns, deployment.room, deployment.stored, config.warmup_turns, deployment.connection.saved)
+        spoils = config.store.positions == "embedded" or deployment.kv.state > 0  # a cut of its start does
+        spoilt, saved = result.columns["overflow"] > 0 if spoils else None, deployment.connection.saved
+        bound = best_possible(result.columns, deployment.room, deployment.stored, config.warmup_turns, saved, spoilt)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
 
