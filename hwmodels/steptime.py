@@ -115,9 +115,11 @@ class StepTime:
         """Seconds of one step that prefills chunks of (new tokens, tokens before them in HBM), and gives each of `batch` jobs, whose
         contexts sum to `context` tokens, one more. Weights are read once. With one chunk alone this is `prefill`, without chunks one
         step of `decode`, to the last bit."""
-        new = sum([tokens for tokens, _ in chunks])
-        history = sum([before for _, before in chunks])
-        pairs = 0.0 + sum([self.per_pair * tokens * (before + 0.5 * (tokens + 1)) for tokens, before in chunks])
+        new, history, pairs = 0, 0, 0.0
+        for tokens, before in chunks:
+            new += tokens
+            history += before
+            pairs += self.per_pair * tokens * (before + 0.5 * (tokens + 1))
         if self.windows:
             pairs += sum([window.prefill(*chunk) for chunk in chunks for window in self.windows])
         pairs += self.per_window_byte * window_bytes

@@ -304,11 +304,14 @@ class Replica:
     def _mixed(self, chunks: Sequence[tuple[Job, int]], decodes: bool, now: float) -> None:
         """A step that prefills several jobs or parts of jobs, or decodes besides. What is prefilled whole and alone takes what its load
         policy has worked out."""
-        new = sum([tokens for _, tokens in chunks])
-        batch = self.batch
+        batch, asked, new, stall_s = self.batch, [], 0, 0.0
+        for job, tokens in chunks:
+            new += tokens
+            asked.append((tokens, job.in_hbm))
+            if job.left == job.new:
+                stall_s = max(stall_s, job.prefill_s - job.compute_s)
         decoding, context, window_bytes = (batch.decoding, batch.context, batch.window_bytes) if decodes else (0, 0, 0)
-        compute_s = self._steps.step([(tokens, job.in_hbm) for job, tokens in chunks], decoding, context, window_bytes)
-        stall_s = max([job.prefill_s - job.compute_s for job, _ in chunks if job.left == job.new], default=0.0)
+        compute_s = self._steps.step(asked, decoding, context, window_bytes)
         decode_s = self._steps.decode(decoding, context, 1, window_bytes) if decodes else 0.0
         self.gpu.prefill(now, chunks, new, compute_s, compute_s + stall_s, int(decodes), decode_s)
 

@@ -95,7 +95,8 @@ class Pool(OfRuns):
 
     def reach(self, path: Path, tokens: int) -> tuple[int, int]:
         """Blocks that a prompt of so many tokens would hit, and how many of these are in use."""
-        return self._runs.reach(path, self._most(tokens))[:2]
+        hit, used, _ = self._runs.reach(path, self._most(tokens))
+        return hit, used
 
     def alone(self, tokens: int, context: int) -> int:
         """Blocks that a request takes which finds nothing: a prompt of so many tokens, of `context` at its end."""
