@@ -21,6 +21,8 @@ from kvplan.sim.policies.registry import policies
 from kvplan.sim.replay.blockbound import Asked, most_hit, stretches
 from kvplan.sim.replay.blockcurve import block_curve, why_sessions
 from kvplan.sim.report.blockcurve_account import account
+from kvplan.sim.report.page.of_blockcurve import _finding
+from kvplan.sim.report.page.place import percent
 from kvplan.sim.store.blocks.modes import MODES
 from kvplan.traces.blockpaths import BlockContexts, block_contexts
 from kvplan.traces.workload import untimed
@@ -277,7 +279,8 @@ def test_a_curve_of_a_server_draws_its_policy_and_the_bound(small):
 
 
 def test_the_command_draws_policies_of_sessions_on_blocks(tmp_path):
-    asked = ["curve", "--set", "engine=vllm", "--set", "workload.sessions=20", "--sizes", "1GB,64GB", "--policies", "fifo,optimal"]
+    asked = ["curve", "--set", "engine=vllm", "--set", "workload.sessions=20", "--set", "store.hbm=1GB"]
+    asked += ["--sizes", "1GB,64GB", "--policies", "fifo,optimal"]
     shown = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "c")])
     assert shown.exit_code == 0 and "optimal stored" in shown.stdout, shown.output
     said = " ".join(shown.stdout.split())
@@ -287,6 +290,18 @@ def test_the_command_draws_policies_of_sessions_on_blocks(tmp_path):
     for extra, message in ((["--policies", "lookahead"], "goes by the job queue"), (["--jobs", "2"], "goes with --unit session")):
         refused = CliRunner().invoke(app, [*asked, *extra])
         assert refused.exit_code == 2 and message in refused.stderr
+
+
+def test_a_page_says_what_hbm_hits_without_what_is_below_it():
+    """Of a handful of sessions all, which no DRAM is bought for; where it keeps little of them, what DRAM adds."""
+    said = []
+    for more in ([], ["store.hbm=1GB"]):
+        found = account(block_curve(load("default", ["engine=vllm", "workload.sessions=20", *more]), None, ["1GB", "256GB"], []))
+        first = found["lines"][0]["points"][0]
+        said.append(" ".join(_finding(found)))
+        assert f"HBM alone hits {percent(first['hit_rate.tokens'] - first['hit_rate.below'])} of all prompt tokens" in said[-1]
+    assert "No DRAM is needed for that within a point." in said[0] and "of DRAM" not in said[0]
+    assert "256GB of DRAM come within a point of that (lru)" in said[1] and "No DRAM" not in said[1]
 
 
 @pytest.mark.parametrize(

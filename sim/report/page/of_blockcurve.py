@@ -33,13 +33,18 @@ def _finding(data: dict) -> list[str]:
     most, lines = data["endless"][TOKENS], [line for line in data["lines"] if not line["foresees"]]
     points = [(point["bytes"], -point[TOKENS], line["policy"], point) for line in lines for point in line["points"]]
     near = [each for each in points if -each[1] >= most - _NEAR]
-    said = [f"An endless cache hits {percent(most)} of all prompt tokens."]
+    said, tier = [f"An endless cache hits {percent(most)} of all prompt tokens."], data["tier"].upper()
+    if data["below"]:
+        above = next(point[TOKENS] - point[BELOW] for line in data["lines"] for point in line["points"])
+        said = [f"HBM alone hits {percent(above)} of all prompt tokens, and with endless {tier} {percent(most)}."]
+        if above >= most - _NEAR:
+            return [*said, f"No {tier} is needed for that within a point."]
     if near:
         *_, policy, point = min(near, key=lambda each: each[:2])
-        return [*said, f"{point['size']} of {data['tier'].upper()} come within a point of that ({policy}): {percent(point[TOKENS])}."]
+        return [*said, f"{point['size']} of {tier} come within a point of that ({policy}): {percent(point[TOKENS])}."]
     if points:
         *_, policy, point = max(points, key=lambda each: (-each[1], -each[0]))
-        return [*said, f"{point['size']} of {data['tier'].upper()}, the best size tried, hit {percent(point[TOKENS])} ({policy})."]
+        return [*said, f"{point['size']} of {tier}, the best size tried, hit {percent(point[TOKENS])} ({policy})."]
     return said
 
 
