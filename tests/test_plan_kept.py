@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import kvplan
 from kvplan.sim.cli.app import app
+from kvplan.sim.planner import confirmed
 from kvplan.sim.planner.question import Question
 
 STUCK = """
@@ -46,8 +47,12 @@ SMALL = [part for path, value in SETTINGS.items() for part in ("--set", f"{path}
 ASKED = ["--ttft-p95", "250ms", "--sessions-per-s", "1.5"]
 SHORT = (32, 200, 200, 2)
 """Most replicas, measured turns, sessions and replications."""
+CONFIRMED = 2
+"""Runs."""
 MAIN = f"""
+from kvplan.sim.planner import confirmed
 from kvplan.sim.planner.question import Question
+confirmed.RUNS = {CONFIRMED}
 Question.__init__.__defaults__ = (*Question.__init__.__defaults__[:4], *{SHORT})
 from kvplan.__main__ import main
 if __name__ == "__main__":
@@ -61,7 +66,10 @@ def short(monkeypatch):
 
 
 def _shorten(patch):
+    """What plans keep is asked here: others look at their simulations with guards."""
     patch.setattr(Question.__init__, "__defaults__", (*Question.__init__.__defaults__[:4], *SHORT))
+    patch.setattr(confirmed, "RUNS", CONFIRMED)
+    patch.setenv("KVPLAN_GUARDS", "0")
 
 
 @pytest.fixture(scope="module")
