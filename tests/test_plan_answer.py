@@ -205,6 +205,7 @@ def test_headroom_lies_between_the_answer_and_one_replica_less(found):
     below = [each.replicas for each in found.cheapest.found.points if each.replicas < found.cheapest.replicas]
     assert found.cheapest.borne is not None and low >= 1 and (high is None or low < high)
     assert not below or high <= found.cheapest.replicas / max(below)
+    assert f"; in a single run they bear {low:.3f} times the load" in report.finding(found)[1], "and what stands beside it is of eight"
 
 
 def test_the_binding_resource_is_the_one_most_used(found):

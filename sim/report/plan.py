@@ -233,7 +233,8 @@ def _used(best: Answer) -> str:
 
 
 def _bears(low: float, high: float | None) -> str:
-    least = f"; they bear {low:.3f} times the load"
+    """Of the first of the runs that the probability rests on: what the others bear is not looked for."""
+    least = f"; in a single run they bear {low:.3f} times the load"
     return least if high is None else f"{least}, and no longer {high:.3f} times"
 
 
