@@ -122,6 +122,16 @@ def test_a_curve_of_servers_hits_what_they_hit_with_answers_and_contexts_cut_to_
     assert ("prompts lack some of their history" in said) == ("window" in "".join(settings)) and "a server would refuse" not in said
 
 
+@pytest.mark.parametrize(("mode", "counted"), [("vllm", "all requests are"), ("kvcache-simulator", "what the mode says is")])
+def test_a_warm_up_that_is_set_is_said_to_be_of_no_use(small, mode, counted):
+    def said(*settings):
+        curve = block_curve(small("store.unit=block", f"store.mode={mode}", *settings), None, ["1GB"], ["lru"])
+        return [each for each in account(curve)["warnings"] if each.startswith("warmup_turns")]
+
+    (line,) = said("warmup_turns=20")
+    assert line.startswith(f"warmup_turns=20 is not used: {counted} counted") and not said("warmup_turns=0")
+
+
 def test_what_a_curve_of_servers_says_of_answers_and_of_hbm(small):
     def notes(*settings, tier=None):
         return " ".join(account(block_curve(small("store.unit=auto", *settings), tier, ["1GB"], ["lru"]))["notes"])

@@ -182,6 +182,9 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
         )
     if found.config.store.ttl_s is not None:
         yield f"store.ttl_s={found.config.store.ttl_s:g}: nothing expires here, as there is no clock; `kvplan simulate` follows it"
+    if found.config.warmup_turns:
+        counted = "what the mode says is counted" if found.mode.warmup_share else "all requests are counted, from an empty cache on"
+        yield f"warmup_turns={found.config.warmup_turns} is not used: {counted}"
     yield from origin.warnings(found.workload.origin, but=_OF_SESSIONS)
 
 
