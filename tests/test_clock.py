@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan.sim.engine.agenda import Ending
-from kvplan.sim.engine.clock import ARRIVAL, STEP, Clock
+from kvplan.sim.engine.clock import ARRIVAL, STEP, Clock, Timer
 
 AHEAD = st.sampled_from([0.0, 0.25, 0.999999, 1.0, 1.0000001, 2.0, 2.5, 60.0, 3600.5, 1e9])
 """Seconds: within the second under way, at its end, and far behind it."""
@@ -31,7 +31,7 @@ def test_events_come_by_time_then_kind_then_as_they_were_scheduled(first, more, 
         for ahead, priority in events:
             event = clock.now + ahead, priority, clock.agenda.scheduled
             to_come.append(event)
-            clock.at(event[0], priority, happens, event)
+            clock.agenda.set(Timer(happens, event), event[0], priority)
 
     def happens(timer):
         assert timer.payload == min(to_come)
@@ -48,6 +48,6 @@ def test_events_come_by_time_then_kind_then_as_they_were_scheduled(first, more, 
 
 def test_nothing_happens_in_the_past():
     clock = Clock()
-    clock.at(2.5, STEP, lambda timer: clock.at(2.4, STEP, timer.callback))
+    clock.agenda.set(Timer(lambda timer: clock.agenda.set(timer, 2.4, STEP)), 2.5, STEP)
     with pytest.raises(ValueError, match="scheduled in the past"):
         clock.run()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.engine.agenda import Agenda
+from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.metrics.output import RunInput
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.traces import Workload
@@ -43,8 +44,8 @@ class Source(ABC):
 class Arrivals(Source):
     """See the module. A session's turn that comes without think time joins the queue within the step that ended the one before."""
 
-    def __init__(self, clock: Clock, workload: Workload, recorder: Recorder, arrive: Callable[[int], None]) -> None:
-        self._clock = clock
+    def __init__(self, agenda: Agenda, workload: Workload, recorder: Recorder, arrive: Callable[[int], None]) -> None:
+        self._agenda = agenda
         self._recorded = recorder.arrival_s
         self._arrive = arrive
         self._arrival_s = np.ascontiguousarray(workload.arrival_s).data
@@ -60,7 +61,7 @@ class Arrivals(Source):
     def _schedule_next_session(self) -> None:
         turn = next(self._firsts, None)
         if turn is not None:
-            self._clock.at(self._arrival_s[turn], ARRIVAL, self._session_arrives, turn)
+            self._agenda.set(Timer(self._session_arrives, turn), self._arrival_s[turn], ARRIVAL)
 
     def _session_arrives(self, timer: Timer) -> None:
         turn = timer.payload
@@ -85,7 +86,7 @@ class Arrivals(Source):
             return
         turn += 1
         self._recorded[turn] = arrival
-        if arrival > self._clock.agenda.now_s:
-            self._clock.at(arrival, ARRIVAL, self._turn_arrives, turn)
+        if arrival > self._agenda.now_s:
+            self._agenda.set(Timer(self._turn_arrives, turn), arrival, ARRIVAL)
         else:
             self._arrive(turn)

@@ -395,9 +395,10 @@ class BlockFitting(Fitting):
         super().__init__(config, deployment, recorder, session_of, context, kv.store)
         self._kv = kv
 
-    def again(self, job: Job) -> Job:
-        job.hbm_bytes = self._takes(job)
-        return job
+    def job(self, turn: int) -> Job:
+        job = super().job(turn)
+        return self.again(job)
 
-    def _takes(self, job: Job) -> int:
-        return self._kv.needs(job)
+    def again(self, job: Job) -> Job:
+        job.hbm_bytes = self._kv.needs(job)
+        return job

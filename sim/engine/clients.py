@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from kvplan.sim.config import Clients
+from kvplan.sim.engine.agenda import Agenda
 from kvplan.sim.engine.arrivals import Source
-from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.traces import Workload
 
@@ -30,7 +31,7 @@ class Client(Source):
 
     def __init__(
         self,
-        clock: Clock,
+        agenda: Agenda,
         settings: Clients,
         workload: Workload,
         session_of: list[int],
@@ -38,7 +39,7 @@ class Client(Source):
         arrive: Callable[[int], None],
         draw: Callable[[], float],
     ) -> None:
-        self._clock = clock
+        self._agenda = agenda
         self._arrive = arrive
         self._sent_s = recorder.arrival_s
         self._ready_s = recorder.also("ready_s")
@@ -51,7 +52,7 @@ class Client(Source):
         firsts = workload.first_turn[:-1].tolist()
         active = len(firsts) if settings.active is None else settings.active
         self._unopened = iter(firsts[active:])
-        clock.at(0.0, ARRIVAL, self._rested, firsts[:active])
+        agenda.set(Timer(self._rested, firsts[:active]), 0.0, ARRIVAL)
 
     def next_arrival(self, turn: int, now: float) -> float:
         """When the session's next turn is ready, which is the earliest that it comes; infinity when there is none."""
@@ -75,7 +76,7 @@ class Client(Source):
     def _rest(self, turns: list[int], now: float) -> None:
         """Turns that are ready after the pause."""
         if turns and self._pause_s:
-            self._clock.at(now + self._pause_s, ARRIVAL, self._rested, turns)
+            self._agenda.set(Timer(self._rested, turns), now + self._pause_s, ARRIVAL)
         else:
             self._make_ready(turns, now)
 
@@ -83,7 +84,7 @@ class Client(Source):
         return turn + 1 < len(self._session) and self._session[turn + 1] == self._session[turn]
 
     def _rested(self, timer: Timer) -> None:
-        now = self._clock.now
+        now = self._agenda.now_s
         self._make_ready(timer.payload, now)
         self._send(now)
 
@@ -107,11 +108,11 @@ class Client(Source):
     def _await_pace(self) -> None:
         if not self._waits_for_pace:
             self._waits_for_pace = True
-            self._clock.at(self._earliest_s, ARRIVAL, self._pace_allows)
+            self._agenda.set(Timer(self._pace_allows), self._earliest_s, ARRIVAL)
 
     def _pace_allows(self, timer: Timer) -> None:
         self._waits_for_pace = False
-        self._send(self._clock.now)
+        self._send(self._agenda.now_s)
 
 
 class _Fifo:

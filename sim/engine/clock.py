@@ -30,7 +30,7 @@ class Timer(simpy.Event):
     _ok = True
     _value = None
 
-    def __init__(self, callback: Callable[["Timer"], None], payload: Any) -> None:
+    def __init__(self, callback: Callable[["Timer"], None], payload: Any = None) -> None:
         self.callback = callback
         self.payload = payload
         """What the callback needs to know."""
@@ -44,11 +44,10 @@ class Clock(simpy.Environment):
         self._timers: list[tuple[float, int, int, Timer]] = cast(Any, self._queue)
         self.agenda = Agenda(self._timers)
 
-    def at(self, time: float, priority: EventPriority, callback: Callable[[Timer], None], payload: Any = None) -> Timer:
-        """Calls `callback(timer)` at `time`, which must not be in the past."""
-        timer = Timer(callback, payload)
-        self.agenda.set(timer, time, priority)
-        return timer
+    @property
+    def now(self) -> float:
+        """Of the event under way."""
+        return self.agenda.now_s
 
     def run(self, until: Any = None) -> None:
         """Every event to the last, each after all that is due before it; `until`, which SimPy has, is None."""
@@ -57,7 +56,7 @@ class Clock(simpy.Environment):
         timers, agenda = self._timers, self.agenda
         while timers or agenda.goes_on():
             now, _, _, timer = heappop(timers)
-            self._now = agenda.now_s = now
+            agenda.now_s = now
             if agenda.due_s <= now:
                 agenda.settle(now)
             timer.callback(timer)

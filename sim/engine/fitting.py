@@ -27,32 +27,29 @@ class Fitting:
 
     def job(self, turn: int) -> Job:
         """The job that a waiting turn would be now: room is kept for its answer."""
-        job = self.passing(turn)
-        job.hbm_bytes = self._takes(job)
-        if self._windows and job.output > 1:
-            job.window_bytes = self._windows(job.known, job.output - 1) // (job.output - 1)
+        session = self._session_of[turn]
+        history: int = self._context[session]
+        output: int = self._output[turn]
+        known: int = history + self._prompt[turn]
+        is_cut = known + output > self._window
+        if is_cut:
+            history, prompt, output = fit(history, self._prompt[turn], output, self._window, self._ratio)
+            known = history + prompt
+        context = known + output
+        job = Job(turn, session, history, known, context, self._bytes(context), is_cut)
+        if self._in_hbm is not None:
+            job.hbm_bytes = max(0, job.hbm_bytes - self._resident(session, history))
+        if self._windows and output > 1:
+            job.window_bytes = self._windows(known, output - 1) // (output - 1)
         return job
 
     def passing(self, turn: int) -> Job:
-        """One that takes no time, and no HBM."""
-        session = self._session_of[turn]
-        history: int = self._context[session]
-        prompt: int = self._prompt[turn]
-        output: int = self._output[turn]
-        is_cut = history + prompt + output > self._window
-        if is_cut:
-            history, prompt, output = fit(history, prompt, output, self._window, self._ratio)
-        known = history + prompt
-        return Job(turn, session, history, known, known + output, 0, is_cut)
+        """A turn that takes no time."""
+        return Fitting.job(self, turn)
 
     def again(self, job: Job) -> Job:
         """One that had to give way, as it would be now."""
         return job
-
-    def _takes(self, job: Job) -> int:
-        """Bytes of HBM, beside what HBM's own tier has of its session."""
-        size: int = self._bytes(job.context)
-        return size if self._in_hbm is None else max(0, size - self._resident(job.session, job.history))
 
     def _resident(self, session: int, history: int) -> int:
         """Bytes of its history that HBM's own tier holds, and will until the turn has ended."""

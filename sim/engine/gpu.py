@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from kvplan.sim.engine.agenda import Agenda
 from kvplan.sim.engine.batch import Job
-from kvplan.sim.engine.clock import STEP, Clock, Timer
+from kvplan.sim.engine.clock import STEP, Timer
 
 IDLE: Final = 0
 PREFILL: Final = 1
@@ -21,7 +22,7 @@ def _too_late(timer: Timer) -> None:
 class Gpu:
     """One replica's. `ended(timer)` is called when what was started ends."""
 
-    def __init__(self, clock: Clock, ended: Callable[[Timer], None]) -> None:
+    def __init__(self, agenda: Agenda, ended: Callable[[Timer], None]) -> None:
         self.doing: int = IDLE
         self.began = self.ends = 0.0
         self.chunks: Sequence[tuple[Job, int]] = ()
@@ -32,9 +33,9 @@ class Gpu:
         """Seconds of it in which it waits for KV."""
         self.prefill_s = self.decode_s = self.load_stall_s = self.save_stall_s = 0.0
         self.prefilled_tokens = 0
-        self._clock, self._agenda = clock, clock.agenda
+        self._agenda = agenda
         self._ended = ended
-        self._timer = Timer(ended, None)
+        self._timer = Timer(ended)
         self._decode_s = 0.0
         """Of a step that prefills and decodes, what its decodes would take alone."""
 
@@ -75,7 +76,8 @@ class Gpu:
         """The run of decode steps is to end sooner."""
         self.steps, self.ends = steps, end
         self._timer.callback = _too_late
-        self._timer = self._clock.at(end, STEP, self._ended)
+        self._timer = Timer(self._ended)
+        self._agenda.set(self._timer, end, STEP)
 
     def stall(self, now: float, end: float) -> None:
         """It waits until KV has been saved."""

@@ -47,9 +47,9 @@ class Replica:
         deployment = run.given.deployment
         self.run, self.index = run, index
         self._session_of = run.knowledge.session_of
-        self.clock, self.recorder, self._observer = run.clock, run.recorder, run.observer
+        self.agenda, self.recorder, self._observer = run.clock.agenda, run.recorder, run.observer
         self.batch = batch_for(run.given.config.deployment, batching, kv)
-        self.gpu = Gpu(run.clock, self._end_step)
+        self.gpu = Gpu(run.clock.agenda, self._end_step)
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps: StepTime = deployment.steps
         self._batching = batching
@@ -68,7 +68,7 @@ class Replica:
 
     def arrive(self, turn: int) -> None:
         """A turn joins the queue."""
-        now, session = self.clock.agenda.now_s, self._session_of[turn]
+        now, session = self.agenda.now_s, self._session_of[turn]
         kept = None if self._dropped is None else self._keep_only(turn, int(self._dropped[turn]))
         if self.kv.heeds or kept is not None:
             self.kv.come(session, kept, now)
@@ -88,7 +88,7 @@ class Replica:
     def passes(self, turn: int, token_s: float, over_s: float) -> None:
         """A turn takes no time of the server: what is kept of it is there at once, and its session goes on as if each token of the answer
         had taken so long. Turns that come before `over_s` pass, too."""
-        now, run = self.clock.now, self.run
+        now, run = self.agenda.now_s, self.run
         if self._dropped is not None:
             self._keep_only(turn, int(self._dropped[turn]))
         job = self.fitting.passing(turn)
@@ -138,16 +138,16 @@ class Replica:
             end = self.kv.moves_end_s(held_only=not waiting.follows_any)
             if self._wakes_at != end < math.inf:
                 self._wakes_at = end
-                self.clock.at(max(end, self.clock.now), ARRIVAL, self._move_may_end)
+                self.agenda.set(Timer(self._move_may_end), max(end, self.agenda.now_s), ARRIVAL)
 
     def _move_may_end(self, timer: Timer) -> None:
-        self._wake(self.clock.now)
+        self._wake(self.agenda.now_s)
         self._watch_moves()
 
     def _kv_moved(self, session: int, at_s: float) -> None:
         """The scheduler follows the KV of waiting turns, and whoever is held for KV that cannot come any more is held no longer."""
         if self.waiting.kv_moved(session, at_s):
-            self.clock.at(self.clock.now, ARRIVAL, self._move_may_end)
+            self.agenda.set(Timer(self._move_may_end), self.agenda.now_s, ARRIVAL)
 
     # --- steps ----------------------------------------------------------------------------------------------------------------
 
@@ -193,12 +193,12 @@ class Replica:
             job.deferred_s = comes_s
         else:
             self.waiting.defer(comes_s, now)
-        self.clock.at(comes_s, ARRIVAL, self._deferred)
+        self.agenda.set(Timer(self._deferred), comes_s, ARRIVAL)
         return True
 
     def _deferred(self, timer: Timer) -> None:
         """What a job has waited for has come."""
-        self._wake(self.clock.now)
+        self._wake(self.agenda.now_s)
 
     def _next_to_enter(self, now: float) -> Job | None:
         """Who would enter next, if there is room in HBM, or is to ask for its KV."""
@@ -235,7 +235,7 @@ class Replica:
         if job.since_s > now:
             self.recorder.deferred(job.turn)
             batch.enter_apart(job)
-            self.clock.at(job.since_s, ARRIVAL, self._loaded, job)
+            self.agenda.set(Timer(self._loaded, job), job.since_s, ARRIVAL)
         else:
             batch.enter(job)
         if self.kv.follows:
@@ -254,8 +254,8 @@ class Replica:
         job: Job = timer.payload
         self.batch.loaded.append(job)
         if self.kv.follows:
-            self.batch.hbm_used -= self.kv.loaded(job, self.clock.now)
-        self._wake(self.clock.now)
+            self.batch.hbm_used -= self.kv.loaded(job, self.agenda.now_s)
+        self._wake(self.agenda.now_s)
 
     def _resume(self) -> None:
         """Jobs whose KV has come take places before the queue does."""
@@ -388,12 +388,12 @@ class Replica:
             self._observer.saved(self, job, tier)
         self.kv.store.release(session, now)
         if self._lead_s and next_s < math.inf:
-            self.clock.at(max(now, next_s - self._lead_s), ARRIVAL, self._announced, session)
+            self.agenda.set(Timer(self._announced, session), max(now, next_s - self._lead_s), ARRIVAL)
 
     def _announced(self, timer: Timer) -> None:
         """Word has come that the session's next turn will follow."""
         self.kv.store.announce(timer.payload)
-        self.kv.fetch_next(self.clock.now)
+        self.kv.fetch_next(self.agenda.now_s)
 
     # --- what the metrics and observers read ----------------------------------------------------------------------------------
 

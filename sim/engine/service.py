@@ -109,9 +109,9 @@ class _Service:
         """Brings the turns to a router, or where it has no choice to the one replica."""
         run = self.run
         if config.workload.clients is None:
-            return Arrivals(run.clock, workload, run.recorder, arrive)
+            return Arrivals(run.clock.agenda, workload, run.recorder, arrive)
         draw = stream(config.seed, "clients").random
-        return Client(run.clock, config.workload.clients, workload, self._session, run.recorder, arrive, draw)
+        return Client(run.clock.agenda, config.workload.clients, workload, self._session, run.recorder, arrive, draw)
 
     def _pass(self, turn: int) -> None:
         """The first turns take no time, and the others do."""
@@ -164,7 +164,7 @@ def _waiting(run: Run, queue: Scheduler, store: Store, prefetch: Prefetch) -> Wa
         return DeferringRoom(queue, store, session_of)
     if not prefetch.HOLDS or store.fetch_target is None:
         return WaitingRoom(queue, store, session_of)
-    return HoldingRoom(run.clock, queue, store, prefetch, run.recorder, session_of, run.given.deployment.tokens_in)
+    return HoldingRoom(run.clock.agenda, queue, store, prefetch, run.recorder, session_of, run.given.deployment.tokens_in)
 
 
 def _of_sessions(run: Run, store: Store, prefetch: Prefetch) -> tuple[Keeping, Fitting]:

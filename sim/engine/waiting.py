@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from kvplan.sim.engine.clock import ARRIVAL, Clock, Timer
+from kvplan.sim.engine.agenda import Agenda
+from kvplan.sim.engine.clock import ARRIVAL, Timer
 from kvplan.sim.metrics.recorder import Recorder
 from kvplan.sim.policies.base import Prefetch, Scheduler
 from kvplan.sim.store.protocol import Store
@@ -189,11 +190,18 @@ class HoldingRoom(AsideRoom):
     """With jobs that are held back."""
 
     def __init__(
-        self, clock: Clock, queue: Scheduler, store: Store, prefetch: Prefetch, recorder: Recorder, session_of: list[int], tokens_in: Count
+        self,
+        agenda: Agenda,
+        queue: Scheduler,
+        store: Store,
+        prefetch: Prefetch,
+        recorder: Recorder,
+        session_of: list[int],
+        tokens_in: Count,
     ) -> None:
         super().__init__(queue, store, session_of)
         self.holds = self.watches = True
-        self._clock, self._prefetch = clock, prefetch
+        self._agenda, self._prefetch = agenda, prefetch
         self._recorder, self._arrival_s, self._tokens_in = recorder, recorder.arrival_s, tokens_in
         self._held: dict[int, tuple[float, int]] = {}
         """Session -> (position, turn)."""
@@ -224,7 +232,7 @@ class HoldingRoom(AsideRoom):
         WaitingRoom._pop(self)
         self.head_since = now
         if until < math.inf:
-            self._clock.at(until, ARRIVAL, self._patience_ends, turn)
+            self._agenda.set(Timer(self._patience_ends, turn), until, ARRIVAL)
         return True
 
     def _pop(self) -> int:
@@ -241,7 +249,7 @@ class HoldingRoom(AsideRoom):
         held = self._held.pop(session, None)
         if held is None:
             return False
-        self._comes_back(*held, self._clock.now)
+        self._comes_back(*held, self._agenda.now_s)
         return True
 
     def release_first(self) -> bool:
@@ -252,7 +260,7 @@ class HoldingRoom(AsideRoom):
         _, turn = self._held.get(session, (0.0, None))
         if turn == timer.payload:
             self.release(session)
-            self.wake(self._clock.now)
+            self.wake(self._agenda.now_s)
 
     def held(self) -> list[int]:
         return list(self._held)
