@@ -183,7 +183,7 @@ DESIGN = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
 _PLACED = re.findall(r"`([\w/<>.-]+\.py):\s+([\w.]+)`", DESIGN)
 """File and name: `sim/simulation.py: simulate`. Files without a folder are in sim/engine/."""
 _METHODS = re.findall(r"`(Store|Move|Clock|Eviction|Prefetch|Scheduler|Batching|Router|Write|Load)\.(\w+)`", DESIGN)
-_OWNERS = {"Store": "sim/store/protocol.py", "Move": "sim/store/protocol.py", "Clock": "sim/engine/clock.py"}
+_OWNERS = {"Store": "sim/store/protocol.py", "Move": "sim/store/protocol.py"}
 
 
 def _names(path: Path) -> set[str]:
