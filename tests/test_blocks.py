@@ -145,6 +145,18 @@ def test_what_goes_on_behind_a_copy_is_found():
     assert pool.reach(path, 8)[0] == 7
 
 
+def test_a_copy_that_came_in_two_parts_is_found_where_the_first_has_gone():
+    """Two compute the same, the second what it loads before the rest; another takes two blocks more than are free, of the first's tail."""
+    pool, path = VllmPool(14, 1), full("abcdef", 1)
+    one, other = pool.begin(path, 6), pool.begin(path, 6)
+    for use, tokens in ((one, 6), (other, 3), (other, 6)):
+        pool.computed(use, tokens)
+    pool.end(one, 6)
+    pool.end(other, 6)
+    pool.begin(full("xxxx", 1), 4)
+    assert pool.reach(path, 7)[0] == 6
+
+
 def test_sglang_has_no_page_twice():
     """Two compute one context at once: when the second has, its pages are free, and the tree's are in use by both."""
     pool = RadixCache(9, 4)

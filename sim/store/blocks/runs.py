@@ -9,7 +9,8 @@ Blocks of a window are used from where the window begins. So their runs are list
 found at any block of it; blocks that are not there cost a look each. They too are evicted from the tail.
 
 Several may use a block at once. Who has computed what was there already has a copy of it: the one that had its name first is found, as
-long as it is there. Runs of which there are copies stay apart from others, so that each begins where one ends that came before it.
+long as it is there. Runs of which there are copies stay apart from others, and are cut where a copy begins, so that each begins where one
+ends that came before it.
 """
 
 from collections.abc import Hashable
@@ -251,11 +252,19 @@ class Runs:
         head = path[start]
         if head not in self._heads and not any(piece.copied for piece in before):
             return [Piece(self._list(path, start, stop, False, head), stop)]
+        self._part(path, start)
         for run, _, end in self._along(path, stop):
             if end > start:
                 run.copied, known = True, end
         parts = (start, known, True), (known, stop, False)
         return [Piece(self._list(path, begin, end, copied, path[begin]), end) for begin, end, copied in parts if begin < end]
+
+    def _part(self, path: Path, place: int) -> None:
+        """A context's runs that are on both sides of a place, each from the same block as one that is found, are cut there."""
+        for _, begin, _ in self._along(path, place):
+            for run in [*self._heads.get(path[begin], _NONE)]:
+                if run.start < place < run.stop and run.path[place] == path[place]:
+                    self._cut(run, place)
 
     def name_within(self, path: Path, start: int, stop: int, window: int) -> Pieces:
         """A window's blocks between two are there from now on, whatever is before them, and in use by one: each copy as a run."""
