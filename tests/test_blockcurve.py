@@ -58,8 +58,9 @@ def one_at_a_time(seed):
 
 
 def curved(workload, policy, chunks, *overrides):
-    """Tokens that a curve hits, in all and below."""
-    curve = block_curve(load("default", [*SERVER, *overrides]), "dram", [f"{chunks}blocks"], [policy], lambda _: workload)
+    """Tokens that a curve hits, in all and below, with so many chunks, or a size."""
+    size = chunks if isinstance(chunks, str) else f"{chunks}blocks"
+    curve = block_curve(load("default", [*SERVER, *overrides]), "dram", [size], [policy], lambda _: workload)
     found = curve.points[0].found[policy]
     return found.served.hit_tokens, found.below and found.below.hit_tokens
 
@@ -74,6 +75,18 @@ def test_a_policy_hits_what_it_hits_in_a_server_to_which_requests_come_one_at_a_
         curve = curved(workload, name, chunks, *settings, f"store.hbm={pool * CHUNK}B")
         assert curve == (found["cached_tokens"].sum(), found["dram_tokens"].sum())
         assert curve[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "seed", "chunks"), [("vllm", "w-tinylfu", 374, 222.9), ("sglang", "s3-fifo", 374, 222.9), ("sglang", "arc", 14, 170.7)]
+)
+def test_a_policy_counts_what_is_left_over_of_whole_chunks_as_in_a_server(mode, name, seed, chunks):
+    """Its shares of a tier are of bytes."""
+    workload, size, pool = one_at_a_time(seed), f"{int(chunks * CHUNK)}B", 130 + MODES[mode].reserved
+    settings = [*CHUNKS, f"store.mode={mode}", f"store.connector={CONNECTOR[mode]}", "store.ssd=0GB"]
+    found = served(workload, pool - 1, *settings, f"store.dram={size}", f"store.eviction={name}")
+    curve = curved(workload, name, size, *settings, f"store.hbm={pool * CHUNK}B")
+    assert curve == (found["cached_tokens"].sum(), found["dram_tokens"].sum())
 
 
 @pytest.mark.parametrize("name", [name for name in CLOCKED if name not in MODES["lmcache"].policies])

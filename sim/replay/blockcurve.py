@@ -216,10 +216,10 @@ def _points(
     total = len(replays) * len(policies) * len(sizes)
     for done, (replay, name) in enumerate((replay, name) for name in policies for replay in replays):
         finds = memory.finder(replay, name)
-        for place, count in enumerate(blocks):
+        for place, (size, count) in enumerate(zip(sizes, blocks, strict=True)):
             report(done * len(sizes) + place, total)
             if count <= most:
-                found[place][name].append(finds(count))
+                found[place][name].append(finds(size))
     return [
         Point(text, size, count, {name: _all(each) for name, each in by.items()} if count <= most else None)
         for text, size, count, by in zip(texts, sizes, blocks, found, strict=True)

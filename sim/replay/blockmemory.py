@@ -202,18 +202,19 @@ class Memory:
         return replay.served(cache), cache.held
 
     def finder(self, replay: BlockReplay, policy: str) -> Callable[[int], Found]:
-        """What so many blocks of memory find, with a policy."""
+        """What so many bytes of memory find, with a policy."""
         if policy == OPTIMAL and policy not in self.own:
             return self._bound(replay)
-        return lambda blocks: self._found(replay, self._cache(replay, policy, blocks))
+        return lambda size: self._found(replay, self._cache(replay, policy, size // self.block_bytes, size))
 
     def _found(self, replay: BlockReplay, cache: BlockCache) -> Found:
         served = replay.served(cache)
         return Found(served, Below(cache.below, cache.tier.stored, cache.tier.dropped) if isinstance(cache, Tiered) else None)
 
-    def _cache(self, replay: BlockReplay, policy: str, blocks: int) -> BlockCache:
+    def _cache(self, replay: BlockReplay, policy: str, blocks: int, size: int = 0) -> BlockCache:
+        """Of so many blocks. `size`: bytes of them, with what is left over, which policies count as well."""
         if self.is_below:
-            make = self.mode.offload[policy] if policy in self.own and not self._in_servers(policy) else self._passing(policy)
+            make = self.mode.offload[policy] if policy in self.own and not self._in_servers(policy) else self._passing(policy, size)
             above = None if self._above is None else _Known(self.fits, [hit for hit in self._hits(replay) if hit is not None])
             return Tiered(above, make(blocks, self._chunk_tokens, self._config.store.threshold), self._chunk_blocks)
         usable, make_pool = max(0, blocks - self.mode.reserved), self.mode.pool if self._layout is None else self._layout.make
@@ -223,23 +224,24 @@ class Memory:
             return self._layout.make(usable, self._block_tokens, usable, None)
         if policy in self.own and not self._in_servers(policy):
             return replay.cache(policy, blocks)
-        return PassingMemory(self._chunks(policy, blocks, 1), self._block_tokens, self._knowledge.now_s, self.answers)
+        return PassingMemory(self._chunks(policy, blocks, 1, size), self._block_tokens, self._knowledge.now_s, self.answers)
 
     def _in_servers(self, policy: str) -> bool:
         """Whether an engine's own policy is that of servers, whose chunks have its order."""
         return self._of_servers and policy == OWN_ORDER
 
-    def _passing(self, policy: str) -> MakeOffload:
+    def _passing(self, policy: str, size: int) -> MakeOffload:
         return lambda chunks, tokens, threshold: PassingOffload(
-            self._chunks(policy, chunks, threshold), tokens, self._knowledge.now_s, self.answers
+            self._chunks(policy, chunks, threshold, size), tokens, self._knowledge.now_s, self.answers
         )
 
-    def _chunks(self, policy: str, chunks: int, threshold: int) -> Chunks:
+    def _chunks(self, policy: str, chunks: int, threshold: int, size: int) -> Chunks:
         """As in servers, the last of their tiers."""
         if policy == OWN_ORDER:
             return Chunks(chunks, threshold)
         each = max(1, self._deployment.stored(self._chunk_tokens))
-        level = Level(TierSpec(self._tier, chunks * each, 0))
+        kv = math.floor(size / self._deployment.copies.get(self._tier, 1.0))
+        level = Level(TierSpec(self._tier, max(kv, chunks * each), 0))
         return Orders(find("eviction", policy), self._knowledge).chunks(level, True, threshold, each)
 
     def _hits(self, replay: BlockReplay) -> Sequence[int | None]:
@@ -267,18 +269,19 @@ class Memory:
 
     def _bound(self, replay: BlockReplay) -> Callable[[int], Found]:
         """No more than an endless memory hits."""
-        contexts, size = replay.contexts, self._chunk_tokens
+        contexts, each = replay.contexts, self._chunk_tokens
         asked, hits = [], self._hits(replay)
         for path, tokens, hit in zip(contexts.paths, contexts.tokens, hits, strict=True):
             if hit is not None:
                 most = tokens if self.mode.in_chunks and not self.is_below else tokens - 1
                 chunks = self._in_chunks(path)
-                asked.append(Asked(chunks, len(chunks) if self.answers else tokens // size, hit // size, most // size))
+                asked.append(Asked(chunks, len(chunks) if self.answers else tokens // each, hit // each, most // each))
         known, (endless, _), served = stretches(asked), self.endless(replay), sum(hit or 0 for hit in hits)
 
-        def found(blocks: int) -> Found:
+        def found(size: int) -> Found:
+            blocks = size // self.block_bytes
             usable = blocks if self.is_below else max(0, blocks - self.mode.reserved)
-            tokens = min(served + size * most_hit(known, usable), endless.hit_tokens)
+            tokens = min(served + each * most_hit(known, usable), endless.hit_tokens)
             below = Below(tokens - served, None, None) if self.is_below else None
             return Found(Served(tokens, endless.prompt_tokens), below)
 
