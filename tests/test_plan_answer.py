@@ -227,6 +227,10 @@ def test_in_words_when_caching_does_not_help(found):
     stores = [answered(each, 3, point(2, 0.5), point(3, 0.99), usd=100) for each in found.answers[2:]]
     words = said(replace(found, answers=(baseline, *stores), demand=replace(found.demand, reuse=0.1)))
     assert words[0] == "DRAM and SSD do not pay here: only 10% of the tokens to prefill are history."
+    alone = answered(found.cheapest, 1, point(1, 0.99), usd=50)
+    alone = replace(alone, option=replace(alone.option, baseline=True))
+    words = said(replace(found, answers=(alone, *stores)))
+    assert words[0] == "DRAM and SSD do not pay here: one replica meets it without them.", "where nothing is short"
     assert not any("set aside" in each for each in words) and any("set aside" in each for each in said(found)), "of what is compared"
 
 

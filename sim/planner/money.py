@@ -169,10 +169,12 @@ def paying_load(with_store: tuple[float, float], without: tuple[float, float]) -
 
 def paying_hits(hits: tuple[float, float], usd_without: float, usd_gpus: float, usd_store: float) -> float | None:
     """The token hit rate from which a store pays, when the GPUs that it saves are in proportion to its hits beyond those without it:
-    `hits` are (without, with). None when it saves none.
+    `hits` are (without, with). None when it saves none, or hits no more.
 
     >>> round(paying_hits((0.2, 0.8), 100.0, 60.0, 10.0), 3)
     0.35
+    >>> paying_hits((0.8, 0.7), 100.0, 60.0, 10.0) is None  # more replicas without it have more HBM
+    True
     """
     saved = usd_without - usd_gpus
-    return hits[0] + (hits[1] - hits[0]) * usd_store / saved if saved > 0 else None
+    return hits[0] + (hits[1] - hits[0]) * usd_store / saved if saved > 0 and hits[1] > hits[0] else None

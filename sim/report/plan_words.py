@@ -74,6 +74,8 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
     hits = max(answer.figure("hit_rate.tokens") or 0.0 for answer in found)
     if plan.demand.reuse < _LITTLE and not (plan.of_blocks and hits >= _LITTLE):
         return f"only {plan.demand.reuse:.0%} of the tokens to prefill are history"
+    if best.replicas == 1:
+        return "one replica meets it without them"
     short = binding(best)
     if short in ("decode", "HBM", "batch"):
         return f"replicas are short of {short} ({shares(best)[short]:.0%} in use), which a store does not spare"
