@@ -88,9 +88,9 @@ def test_the_guards_notice_what_two_load(monkeypatch):
 
 def test_who_is_held_heads_the_queue_since_it_came_back_and_who_passes_it_since_it_was_held():
     """Of three, the first of which waits for its KV, and is the first again while the last comes."""
-    store, clock = SimpleNamespace(bytes_to_come=lambda session: 8 * (session == 0)), SimpleNamespace(now=7.0)
+    store, agenda = SimpleNamespace(bytes_to_come=lambda session: 8 * (session == 0)), SimpleNamespace(now_s=7.0)
     recorder = SimpleNamespace(arrival_s=[1.0, 2.0, 9.0], deferred=lambda turn: None)
-    room = HoldingRoom(clock, Fcfs(None), store, WaitComplete(), recorder, [0, 1, 2], lambda size: size)
+    room = HoldingRoom(agenda, Fcfs(None), store, WaitComplete(), recorder, [0, 1, 2], lambda size: size)
     room.push(0, 1.0)
     room.push(1, 2.0)
     assert (room.head(5.0), room.head_since) == (1, 5.0)
