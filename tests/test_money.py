@@ -7,7 +7,7 @@ from kvplan.hwmodels.cost import run_cost_usd, usd_per_s
 from kvplan.hwmodels.ownership import Terms, annuity, terms
 from kvplan.sim import config
 from kvplan.sim.deployment import resolve
-from kvplan.sim.planner.money import Wear, wear_usd_per_s
+from kvplan.sim.planner.money import Wear, paying_hits, wear_usd_per_s
 
 HOUR, MONTH = 3600, 730 * 3600
 
@@ -18,6 +18,12 @@ def test_an_annuity_pays_its_debt_back(interest, years):
     for _ in range(years):
         debt = debt * (1 + interest) - annuity(interest, years)
     assert debt == pytest.approx(0, abs=1e-12)
+
+
+def test_hits_from_which_a_store_pays():
+    """It saves $40 of GPUs for $10 where it hits 60 points more; of one that hits fewer nothing goes by hits."""
+    assert paying_hits((0.2, 0.8), 100.0, 60.0, 10.0) == pytest.approx(0.35)
+    assert paying_hits((0.8, 0.7), 100.0, 60.0, 10.0) is None
 
 
 def test_an_owned_server_by_hand_to_the_cent():

@@ -234,6 +234,21 @@ def test_in_words_when_caching_does_not_help(found):
     assert not any("set aside" in each for each in words) and any("set aside" in each for each in said(found)), "of what is compared"
 
 
+def test_a_store_that_surely_meets_it_for_the_same_dollars_is_said_to(found):
+    """The cheapest is the smaller, and may meet it or not."""
+    vague = answered(found.answers[1], 1, point(1, 0.951, 0.02), usd=100)
+    store = answered(found.answers[-1], 1, point(1, 0.99), usd=100)
+    assert vague.point.meets is None and store.point.meets
+    words = said(replace(found, answers=(vague, store)))
+    assert words[0].endswith("faster for the same dollars (TTFT p95 101 ms for 105 ms) and surely enough.")
+    assert not any("do not pay" in each for each in words)
+    dearer = answered(found.answers[-1], 1, point(1, 0.99), usd=130)
+    words = said(replace(found, answers=(vague, dearer)))
+    assert words[0].startswith("DRAM and SSD do not pay here: it takes as many replicas") and not any(
+        "surely enough" in each for each in words
+    )
+
+
 def test_one_of_a_thing_is_no_plural(found):
     one = answered(found.cheapest, 1, point(1, 0.99), usd=50)
     assert "1 replica, 1 GPU, $" in report.finding(replace(found, answers=(one,)))[0]

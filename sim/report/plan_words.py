@@ -62,7 +62,7 @@ def _no_help(plan: Plan, best: Answer) -> Iterator[str]:
     if not best.option.baseline:
         return
     stores = [answer for answer in plan.answers if not answer.option.baseline]
-    if not stores:
+    if not stores or any(_surer(best, answer) for answer in stores):
         return
     yield f"DRAM and SSD do not pay here: {_why(plan, best, stores)}."
 
@@ -74,7 +74,7 @@ def _why(plan: Plan, best: Answer, stores: list[Answer]) -> str:
     hits = max(answer.figure("hit_rate.tokens") or 0.0 for answer in found)
     if plan.demand.reuse < _LITTLE and not (plan.of_blocks and hits >= _LITTLE):
         return f"only {plan.demand.reuse:.0%} of the tokens to prefill are history"
-    if best.replicas == 1:
+    if best.replicas == 1 and best.point is not None and best.point.meets:
         return "one replica meets it without them"
     short = binding(best)
     if short in ("decode", "HBM", "batch"):
@@ -112,10 +112,20 @@ def _better(best: Answer, other: Answer) -> str:
     if dearer is not None and dearer >= 1:
         return "cheaper"
     smaller = "smaller" if best.deployment.aside < other.deployment.aside else "no dearer"
-    mine, theirs = best.ttft_p95_s, other.ttft_p95_s
-    if mine is None or theirs is None or not faster(other, best):
-        return smaller
-    return f"{smaller}, the second faster for the same dollars (TTFT p95 {format_seconds(theirs)} for {format_seconds(mine)})"
+    mine, theirs, gains = best.ttft_p95_s, other.ttft_p95_s, []
+    if mine is not None and theirs is not None and faster(other, best):
+        gains.append(f"faster for the same dollars (TTFT p95 {format_seconds(theirs)} for {format_seconds(mine)})")
+    if _surer(best, other):
+        gains.append("surely enough")
+    return f"{smaller}, the second {' and '.join(gains)}" if gains else smaller
+
+
+def _surer(best: Answer, other: Answer) -> bool:
+    """Whether another surely meets it for no more dollars, and it may meet it or not."""
+    dearer = more(best.cost_usd_per_month, other.cost_usd_per_month)
+    if best.point is None or other.point is None or dearer is None:
+        return False
+    return dearer < 1 and best.point.meets is None and other.point.meets is True
 
 
 def _sized(best: Answer) -> Iterator[str]:
