@@ -150,6 +150,20 @@ def test_the_load_that_replicas_bear_is_cut_in_three_twice(borne, known, between
     assert search.found == pytest.approx(between)
 
 
+@pytest.mark.parametrize(
+    ("varied", "message"),
+    [
+        ("deployment.replicas=1,2", "finds that itself"),
+        ("slo.ttft_p95_s=1,2", "one target"),
+        ("workload.arrival.rate_per_s=1,2", "one load"),
+    ],
+)
+def test_what_replicas_are_counted_for_is_not_varied(varied, message):
+    """Two replicas in each counted one gave half the GPUs."""
+    result = CliRunner().invoke(app, ["plan", "default", "--ttft-p95", "1s", "--vary", varied])
+    assert result.exit_code == 2 and message in result.output
+
+
 def test_no_number_is_enough():
     found, _ = searched(lambda *_: seen(0.5), limit=20)
     assert found.replicas is None and "20 replicas" in found.reason

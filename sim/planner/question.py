@@ -1,6 +1,7 @@
 """What is asked: a load, objectives, and the stores that may be bought; resolved and checked before anything runs."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -107,8 +108,18 @@ class Question:
         return config
 
 
+def _check(axes: Sequence[Axis]) -> None:
+    """All options are held against each other for one load and one target, which is what replicas are counted for. Raises ConfigError."""
+    for path in [path for axis in axes for path in axis.paths]:
+        if path in ("deployment.replicas", "warmup_turns", "workload.sessions"):
+            raise ConfigError(f"--vary {path}: a plan finds that itself; leave it out")
+        if path.partition(".")[0] in ("workload", "slo"):
+            raise ConfigError(f"--vary {path}: all that is compared is for one load and one target; plan for each by itself, with --set")
+
+
 def options(question: Question) -> list[Option]:
     """The baselines, and then what may be bought. Raises ConfigError."""
+    _check(question.axes)
     found = [Option("recompute", tuple(RECOMPUTE.items()), True), _prefix_cache(question)]
     return found + (
         [Option(point.label, point.settings, given=point.given) for point in points(question.axes)] if question.axes else _offered(question)
