@@ -68,3 +68,11 @@ def test_what_the_text_names_is_there():
     accuracy = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
     named = set(re.findall(r"kvplan validate\s+([a-z]+)", README + accuracy))
     assert named and named <= {*CHECKS, *COMMANDS}
+
+
+def test_the_readme_counts_what_its_pages_count():
+    """Of numbers that others have published, those that hold."""
+    pages = [(ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("paper", "published")]
+    counts = [re.search(r"\*\*(\d+) of (\d+) published numbers hold", page).groups() for page in pages]
+    (hold, of), (others_hold, of_others) = counts
+    assert f"Of the paper's {of} numbers {hold} hold, of other systems' {of_others} numbers {others_hold} " in README
