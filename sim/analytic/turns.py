@@ -72,6 +72,11 @@ class Turns:
         return replace(self, distance=distance)
 
 
+def cut_spoils(config: Config, deployment: Deployment) -> bool:
+    """Whether a history that lost its oldest tokens is of no use: positions are part of what is kept, or a state has seen them."""
+    return config.store.positions == "embedded" or deployment.kv.state > 0
+
+
 def turns_of(config: Config, deployment: Deployment, workload: Workload) -> Turns:
     """All turns, when answers take no time."""
     history, prompt, output = contexts(workload, deployment.window, config.deployment.truncation_ratio)
@@ -79,7 +84,7 @@ def turns_of(config: Config, deployment: Deployment, workload: Workload) -> Turn
     before = np.append(0, (history + prompt + output)[:-1]) - dropped
     cut = ~workload.is_first & (history < before)
     edited = np.zeros(workload.turns, bool) if workload.dropped_tokens is None else dropped > 0
-    void = cut & (config.store.positions == "embedded" or deployment.kv.state > 0) | edited & deployment.kv.is_checkpoint
+    void = cut & cut_spoils(config, deployment) | edited & deployment.kv.is_checkpoint
     replica = replica_of(config, workload.sessions, "hits are worked out replica by replica")[workload.session]
     nothing = np.zeros(workload.turns, np.int64)
     turns = Turns(workload.is_first, history, prompt, output, cut, void, replica, nothing, nothing, nothing)

@@ -49,7 +49,7 @@ class Replica:
         self._session_of = run.knowledge.session_of
         self.agenda, self.recorder, self._observer = run.clock.agenda, run.recorder, run.observer
         self.batch = batch_for(run.given.config.deployment, batching, kv)
-        self.gpu = Gpu(run.clock.agenda, self._end_step)
+        self.gpu = Gpu(self.agenda, self._end_step)
         self.kv, self.waiting, self.fitting = kv, waiting, fitting
         self._steps: StepTime = deployment.steps
         self._batching = batching

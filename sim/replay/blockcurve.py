@@ -15,7 +15,7 @@ from kvplan.sim.deployment import Deployment, resolve
 from kvplan.sim.keptunit import unit_of
 from kvplan.sim.knowledge import ServerKnowledge
 from kvplan.sim.layergroups import Layout
-from kvplan.sim.replay.blockmemory import Below, Found, Memory, of_layers
+from kvplan.sim.replay.blockmemory import Below, Found, Memory, of_layers, of_servers
 from kvplan.sim.replay.blocks import BlockReplay, Moment, Served
 from kvplan.sim.routing import replica_of
 from kvplan.sim.store.blocks.modes import MODES, Mode
@@ -87,10 +87,10 @@ def block_curve(
     TraceError, and PolicyError when a user's own policy fails."""
     mode, server = MODES[config.store.mode], of_sessions(config)
     tier = _tier(config, tier, _tiers(mode))
-    served = _with_tier(config if config.store.unit == "auto" else server, tier)
+    served = _with_tier(config if of_servers(config) else server, tier)
     deployment, workload = resolve(served), read(server)
     found = of_layers(config, deployment, tier)
-    pool = block_pool(served, deployment, workload) if config.store.unit == "auto" and tier != ON_DEVICE else None
+    pool = block_pool(served, deployment, workload) if of_servers(config) and tier != ON_DEVICE else None
     contexts = _contexts(config, deployment, workload, _tokens(config, workload, found, pool))
     moment = Moment()
     knowledge = ServerKnowledge(moment, deployment, workload)
@@ -137,14 +137,14 @@ def _tokens(config: Config, workload: Workload, found: Layout | None, pool: Bloc
 
 def _contexts(config: Config, deployment: Deployment, workload: Workload, tokens: int) -> BlockContexts:
     """In blocks of so many tokens: whole, or what servers make of them."""
-    if config.store.unit != "auto":
+    if not of_servers(config):
         return block_contexts(workload, tokens)
     return served_contexts(workload, tokens, deployment.window, config.deployment.truncation_ratio)
 
 
 def why_sessions(config: Config, tier: str | None) -> str | None:
     """What keeps a curve from blocks; None: it is of blocks, asked for or those of servers (`store.unit: auto`)."""
-    if config.store.unit != "auto":
+    if not of_servers(config):
         return None if config.store.unit == "block" else "store.unit=session"
     if unit_of(config) == "session":
         return "servers of blocks are not simulated with this"
@@ -179,7 +179,7 @@ def _with_tier(server: Config, tier: str) -> Config:
 def _tier(config: Config, name: str | None, known: Sequence[str]) -> str:
     if name is not None and name not in known:
         raise ConfigError(f"--tier {name}: store.mode={config.store.mode} has {', '.join(known)}")
-    return name or (ON_HOST if config.store.unit == "auto" else known[0])
+    return name or (ON_HOST if of_servers(config) else known[0])
 
 
 def _default_sizes(contexts: BlockContexts, block_bytes: int, distinct: int) -> list[str]:

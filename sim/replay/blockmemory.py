@@ -112,7 +112,7 @@ class Memory:
         chunk_blocks = config.store.chunk_blocks if pool is None else pool.chunking.blocks
         self._chunk_blocks = chunk_blocks if self.is_below else 1
         self._chunk_tokens = block_tokens * self._chunk_blocks
-        self._of_servers = config.store.unit == "auto"
+        self._of_servers = of_servers(config)
         self.answers = self._of_servers and (tier == ON_DEVICE or deployment.connection.saves_answers)
         """Whether what varies has answers when they have ended."""
         self._above = self._pool() if self.is_below else None
@@ -289,6 +289,11 @@ class Memory:
 
     def _in_chunks(self, path: Context) -> Context:
         return together(path, self._chunk_blocks)
+
+
+def of_servers(config: Config) -> bool:
+    """Whether it is of servers, and not of a mode's rules alone."""
+    return config.store.unit == "auto"
 
 
 def of_layers(config: Config, deployment: Deployment, tier: str) -> Layout | None:

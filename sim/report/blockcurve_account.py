@@ -9,7 +9,7 @@ from kvplan.sim.keptunit import SERVED
 from kvplan.sim.policies.registry import find
 from kvplan.sim.provenance import provenance
 from kvplan.sim.replay.blockcurve import BlockCurve, Point, of_sessions
-from kvplan.sim.replay.blockmemory import OPTIMAL
+from kvplan.sim.replay.blockmemory import OPTIMAL, of_servers
 from kvplan.sim.replay.blocks import Served
 from kvplan.traces import Workload, origin
 
@@ -58,12 +58,7 @@ def account(found: BlockCurve) -> dict:
 def _pool(found: BlockCurve) -> str:
     """The size of the pool above, as it was asked for; where nothing was, and of servers, as it is."""
     asked = found.config.store.hbm
-    return asked if parse_bytes(asked) and not _of_servers(found) else format_bytes(found.pool_bytes or 0)
-
-
-def _of_servers(found: BlockCurve) -> bool:
-    """Whether it is of servers, and not of a mode's rules alone."""
-    return found.config.store.unit == "auto"
+    return asked if parse_bytes(asked) and not of_servers(found.config) else format_bytes(found.pool_bytes or 0)
 
 
 def _orders(found: BlockCurve, policy: str) -> str:
@@ -103,7 +98,7 @@ def _notes(found: BlockCurve) -> Iterator[str]:
         f"{len(found.contexts.tokens):,} requests, one at a time in order of their starts, without a server; answers are there"
         f" {_since(found)}."
     )
-    if _of_servers(found):
+    if of_servers(found.config):
         yield (
             f"Requests that overlap leave less room for what others left: `kvplan compare --vary store.{found.tier}=64GB,128GB` simulates"
             " such servers, with TTFT; `--unit session` keeps whole sessions."
@@ -117,7 +112,7 @@ def _since(found: BlockCurve) -> str:
     ended, back = "when they have ended", "when they come back in a prompt"
     if found.answers:
         return ended
-    return f"in HBM {ended}, in {found.tier.upper()} {back}" if found.pool_bytes and _of_servers(found) else back
+    return f"in HBM {ended}, in {found.tier.upper()} {back}" if found.pool_bytes and of_servers(found.config) else back
 
 
 def _ordered(found: BlockCurve) -> Iterator[str]:
@@ -128,9 +123,9 @@ def _ordered(found: BlockCurve) -> Iterator[str]:
             f"{', '.join(by['sessions'])}: who leaves is a session, from its last block on, as in servers with store.eviction; what is"
             f" the mode's own ({', '.join(found.own)}) goes by blocks."
         )
-    if _of_servers(found) and found.config.store.eviction not in found.policies:
+    if of_servers(found.config) and found.config.store.eviction not in found.policies:
         yield f"store.eviction={found.config.store.eviction} is not drawn."
-    if found.pool_bytes and _of_servers(found) and parse_bytes(found.config.store.hbm):
+    if found.pool_bytes and of_servers(found.config) and parse_bytes(found.config.store.hbm):
         yield f"HBM keeps {found.config.store.hbm} of what requests leave at most (store.hbm)."
     for policy in by["sessions"]:
         if _foresees(found, policy):
@@ -162,7 +157,7 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
             f"{layers} layers of {found.config.model} attend to {tokens:,} tokens only: here they keep every token, in bytes and in what"
             " hits"
         )
-    if found.past_window and _of_servers(found):
+    if found.past_window and of_servers(found.config):
         yield (
             f"{found.past_window:,} prompts lack some of their history, which servers cut off where a context does not fit into the"
             f" window of {found.config.model} (deployment.truncation_ratio={found.config.deployment.truncation_ratio:g})"
@@ -174,7 +169,7 @@ def _doubts(found: BlockCurve) -> Iterator[str]:
         )
     if found.unserved:
         yield f"{found.unserved:,} prompts are longer than the pool of {_pool(found)} of HBM: they are not served, and hit nothing"
-    if found.mode.in_chunks and _of_servers(found):
+    if found.mode.in_chunks and of_servers(found.config):
         pool = SERVED[found.config.store.mode]
         yield (
             f"HBM is left out: servers have {pool}'s pool of blocks above, and `kvplan curve --mode {pool} --tier hbm` says what that hits;"

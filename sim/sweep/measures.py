@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvplan.sim.analytic.turns import cut_spoils
 from kvplan.sim.deployment import resolve
 from kvplan.sim.replay.bound import best_possible
 from kvplan.sim.simulation import Result
@@ -15,8 +16,8 @@ def measure(result: Result) -> dict[str, float]:
     found = numbers(result.summary)
     deployment, config = resolve(result.config), result.config
     if deployment.tiers and not deployment.pooled:
-        spoils = config.store.positions == "embedded" or deployment.kv.state > 0  # a cut of its start does
-        spoilt, saved = result.columns["overflow"] > 0 if spoils else None, deployment.connection.saved
+        spoilt = result.columns["overflow"] > 0 if cut_spoils(config, deployment) else None
+        saved = deployment.connection.saved
         bound = best_possible(result.columns, deployment.room, deployment.stored, config.warmup_turns, saved, spoilt)
         found |= {f"bound.{key}": value for key, value in bound.items()}
     return found
